@@ -1,0 +1,28 @@
+"""A cell: one combination of an experiment's matrix, ready to be measured."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from lab.model.criterion import Criterion
+from lab.model.fault import Fault
+from lab.model.knobs import Knobs
+from lab.model.load import Load
+
+
+class Cell(BaseModel):
+    """One trial: settings, load, faults and what it is judged by.
+
+    ``id`` names its folder: ``workers=2,pool=5+5`` and, in a repeat, ``…,repeat=2``;
+    ``axes`` is the same as a mapping, for tables.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    axes: dict[str, str]
+    knobs: Knobs
+    load: Load
+    faults: tuple[Fault, ...]
+    criteria: tuple[Criterion, ...]
+    seed: int

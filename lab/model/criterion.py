@@ -1,0 +1,101 @@
+"""A criterion: a metric, a comparison and a bound, typed by the metric's unit."""
+
+from __future__ import annotations
+
+import operator
+import re
+from difflib import get_close_matches
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, model_serializer, model_validator
+
+from lab.model import metrics
+from lab.model.units import (
+    format_duration,
+    format_rate,
+    format_share,
+    format_size,
+    parse_duration,
+    parse_rate,
+    parse_share,
+    parse_size,
+)
+
+_FORM = re.compile(r"\s*([A-Za-z0-9_.]+)\s*(<=|>=|==|<|>)\s*(.+?)\s*")
+
+
+def _parse_number(text: object) -> float:
+    try:
+        return float(str(text))
+    except ValueError:
+        raise ValueError(f"'{text}' is not a number") from None
+
+
+def _form_number(value: float) -> str:
+    return f"{value:g}"
+
+
+_READ = {
+    "count": (_parse_number, _form_number),
+    "cores": (_parse_number, _form_number),
+    "seconds": (parse_duration, format_duration),
+    "share": (parse_share, format_share),
+    "per second": (parse_rate, format_rate),
+    "bytes": (parse_size, lambda v: format_size(int(v))),
+    "bytes per second": (parse_size, lambda v: format_size(int(v))),
+}
+
+
+class Criterion(BaseModel):
+    """What a cell must satisfy to hold: ``p95 < 10 s``, ``pg_connections <= 20``.
+
+    ``bound`` is in the metric's own unit (seconds, a share from 0 to 1, a count).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    OPERATORS: ClassVar = {
+        "<": operator.lt,
+        "<=": operator.le,
+        ">": operator.gt,
+        ">=": operator.ge,
+        "==": operator.eq,
+    }
+
+    metric: str
+    op: str
+    bound: float
+
+    @classmethod
+    def parse(cls, text: object) -> Self:
+        """Read ``metric op bound``.
+
+        Raises:
+            ValueError: another form, a metric not in the table, or a bound in a wrong unit.
+        """
+        found = _FORM.fullmatch(text) if isinstance(text, str) else None
+        if not found:
+            raise ValueError(f"'{text}' is not a criterion; write it like 'p95 < 10 s'")
+        name, op, bound = found.groups()
+        if name not in metrics.BY_NAME:
+            near = get_close_matches(name, metrics.BY_NAME, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else "`lab metrics` lists them"
+            raise ValueError(f"'{name}' is not a metric; {hint}")
+        read, _ = _READ[metrics.BY_NAME[name].unit]
+        return cls(metric=name, op=op, bound=read(bound))
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _from_text(cls, value: Any, handler: Any) -> Any:
+        return handler(value) if isinstance(value, cls | dict) else cls.parse(value)
+
+    @model_serializer(mode="wrap", when_used="json")
+    def _to_text(self, handler: Any) -> str:
+        return str(self)
+
+    def satisfied_by(self, value: float) -> bool:
+        """Whether a value of the metric meets the bound; says nothing of the evidence."""
+        return bool(self.OPERATORS[self.op](value, self.bound))
+
+    def __str__(self) -> str:
+        _, form = _READ[metrics.BY_NAME[self.metric].unit]
+        return f"{self.metric} {self.op} {form(self.bound)}"

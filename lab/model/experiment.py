@@ -1,0 +1,62 @@
+"""An experiment: what a spec says, typed, before it is expanded into cells."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lab.model.criterion import Criterion
+from lab.model.knobs import Preset
+from lab.model.load import Load
+
+SCHEMA = 1
+"""The version of the spec's form that this lab reads."""
+
+DEFAULT_FAULTS = ("gcs-latency", "db-distance")
+"""Storage is 2-5 s away and the database a round trip: what is always so, unless said otherwise."""
+
+Axis = (
+    Annotated[list[Any], Field(min_length=1)]
+    | Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+)
+
+
+class Experiment(BaseModel):
+    """A spec as its file says it.
+
+    ``knobs`` and the values of ``matrix`` are kept as written; `lab.plan` turns them into
+    typed knobs, cell by cell, where their bounds are checked.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_: Annotated[int, Field(alias="schema", ge=1)] = SCHEMA
+    experiment: Annotated[
+        str,
+        Field(
+            pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$",
+            max_length=60,
+            description="its name, in kebab-case",
+        ),
+    ]
+    about: Annotated[str, Field(description="the question that it answers")] = ""
+    target: Literal["vm"] = "vm"
+    preset: Preset = Preset.AS_FOUND
+    knobs: Annotated[dict[str, Any], Field(description="knobs that every cell shares")] = {}
+    matrix: Annotated[
+        dict[str, Axis],
+        Field(description="axes: a knob with its values, or a name with labelled sets of knobs"),
+    ] = {}
+    load: Load
+    faults: Annotated[tuple[str, ...], Field(description="files under faults/, by name")] = (
+        DEFAULT_FAULTS
+    )
+    criteria: Annotated[
+        tuple[Criterion, ...], Field(min_length=1, description="a cell holds when all are met")
+    ] = (
+        Criterion(metric="p95", op="<", bound=10.0),
+        Criterion(metric="error_rate", op="<", bound=0.05),
+    )
+    repeat: Annotated[int, Field(ge=1, le=100, description="trials of each cell")] = 1
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 1

@@ -1,0 +1,196 @@
+"""A fault: what stands between the backend and storage or the database.
+
+    backend ──> [ proxy: toxic, toxic, … ] ──> fake-gcs-server | Postgres
+
+A fault is one file under ``faults/``. Its toxics are Toxiproxy's own; durations and sizes
+carry their unit, and a delay may be a knob's value. `Fault.armed` turns it, pure, into
+what Toxiproxy's API is told; the same value is what the judge later holds measured
+latencies against.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+from lab.model.knobs import Knobs
+from lab.model.units import Duration, Share, Size, Span
+
+ProxyName = Literal["gcs", "db"]
+Stream = Literal["upstream", "downstream"]
+
+MS = 1000.0
+
+
+class Armed(BaseModel):
+    """A toxic in the words of Toxiproxy's API; attributes are whole numbers in its units."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    proxy: ProxyName
+    name: str
+    type: str
+    stream: Stream
+    toxicity: float
+    attributes: dict[str, int]
+
+
+class _Toxic(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stream: Stream = "downstream"
+    toxicity: Annotated[Share, Field(ge=0, le=1, description="share of connections it strikes")] = (
+        1.0
+    )
+
+    def attributes(self, knobs: Knobs) -> dict[str, int]:
+        """Toxiproxy's attributes, scaled by ``speed``."""
+        raise NotImplementedError
+
+
+def _ms(seconds: float, knobs: Knobs) -> int:
+    return round(seconds / knobs.speed * MS)
+
+
+class KnobRef(BaseModel):
+    """A delay that a knob holds: ``{knob: gcs_latency}``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    knob: Literal["gcs_latency", "db_rtt"]
+
+
+class Latency(_Toxic):
+    """Delays each chunk by a uniform draw from ``delay``.
+
+    Toxiproxy holds whole milliseconds, ``latency - jitter`` up to, but not including,
+    ``latency + jitter``; half a millisecond is reached by a jitter of 1.
+    """
+
+    type: Literal["latency"]
+    delay: Span | KnobRef
+
+    def span(self, knobs: Knobs) -> Span:
+        """The delay in real-world seconds, a knob looked up."""
+        if isinstance(self.delay, Span):
+            return self.delay
+        found = getattr(knobs, self.delay.knob)
+        assert isinstance(found, Span)
+        return found
+
+    def attributes(self, knobs: Knobs) -> dict[str, int]:
+        span = self.span(knobs)
+        low, high = (end / knobs.speed * MS for end in (span.low, span.high))
+        if low == high and round(low * 2) % 2:
+            # {n, n + 1} with equal chance has the mean n + 0.5.
+            return {"latency": int(low) + 1, "jitter": 1}
+        return {"latency": round((low + high) / 2), "jitter": round((high - low) / 2)}
+
+
+class Bandwidth(_Toxic):
+    """Limits a connection to ``rate`` bytes a second."""
+
+    type: Literal["bandwidth"]
+    rate: Annotated[Size, Field(ge=1000, description="bytes a second, as 200 KB")]
+
+    def attributes(self, knobs: Knobs) -> dict[str, int]:
+        return {"rate": max(1, round(self.rate * knobs.speed / 1000))}
+
+
+class Timeout(_Toxic):
+    """Lets nothing through and closes the connection ``after`` this long (0 s: never)."""
+
+    type: Literal["timeout"]
+    after: Duration
+
+    def attributes(self, knobs: Knobs) -> dict[str, int]:
+        return {"timeout": _ms(self.after, knobs)}
+
+
+class ResetPeer(_Toxic):
+    """Resets the connection (TCP RST) ``after`` this long."""
+
+    type: Literal["reset_peer"]
+    after: Duration = 0.0
+
+    def attributes(self, knobs: Knobs) -> dict[str, int]:
+        return {"timeout": _ms(self.after, knobs)}
+
+
+class SlowClose(_Toxic):
+    """Delays the connection's close."""
+
+    type: Literal["slow_close"]
+    delay: Duration
+
+    def attributes(self, knobs: Knobs) -> dict[str, int]:
+        return {"delay": _ms(self.delay, knobs)}
+
+
+class Slicer(_Toxic):
+    """Cuts chunks into slices of about ``size``, ``delay`` apart."""
+
+    type: Literal["slicer"]
+    size: Annotated[Size, Field(ge=1)]
+    variation: Annotated[Size, Field(ge=0)] = 0
+    delay: Duration = 0.0
+
+    def attributes(self, knobs: Knobs) -> dict[str, int]:
+        return {
+            "average_size": self.size,
+            "size_variation": self.variation,
+            "delay": round(self.delay / knobs.speed * 1e6),
+        }
+
+
+class LimitData(_Toxic):
+    """Closes the connection after this many bytes."""
+
+    type: Literal["limit_data"]
+    size: Annotated[Size, Field(ge=0)]
+
+    def attributes(self, knobs: Knobs) -> dict[str, int]:
+        return {"bytes": self.size}
+
+
+def _toxic_type(value: Any) -> Any:
+    return value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+
+
+Toxic = Annotated[
+    Annotated[Latency, Tag("latency")]
+    | Annotated[Bandwidth, Tag("bandwidth")]
+    | Annotated[Timeout, Tag("timeout")]
+    | Annotated[ResetPeer, Tag("reset_peer")]
+    | Annotated[SlowClose, Tag("slow_close")]
+    | Annotated[Slicer, Tag("slicer")]
+    | Annotated[LimitData, Tag("limit_data")],
+    Discriminator(_toxic_type),
+]
+
+
+class Fault(BaseModel):
+    """What a file under ``faults/`` says: which proxy, and its toxics or ``down: true``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fault: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+    about: str
+    proxy: ProxyName
+    down: Annotated[bool, Field(description="the proxy refuses connections")] = False
+    toxics: tuple[Toxic, ...] = ()
+
+    def armed(self, knobs: Knobs) -> tuple[Armed, ...]:
+        """The toxics in the words of Toxiproxy's API, scaled by ``speed``; named after the fault."""
+        return tuple(
+            Armed(
+                proxy=self.proxy,
+                name=f"{self.fault}-{index}",
+                type=toxic.type,
+                stream=toxic.stream,
+                toxicity=toxic.toxicity,
+                attributes=toxic.attributes(knobs),
+            )
+            for index, toxic in enumerate(self.toxics, start=1)
+        )

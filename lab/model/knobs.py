@@ -1,0 +1,296 @@
+"""The knob table: each setting of the replica, declared once, here.
+
+The class `Knobs` *is* the table. A field's type holds its unit and bounds, its default is
+the column *as found* (what the incident report found in production), and its `Knob` holds
+the meaning and the column *recommended* (the report's advice taken literally). CLI,
+Compose, documentation and services read this table; nothing else declares a default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import UnionType
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lab.model.units import OFF, Duration, RateLimit, Size, Span
+
+ENV_PREFIX = "LAB_"
+
+
+class Preset(StrEnum):
+    """The two columns of the knob table."""
+
+    AS_FOUND = "as-found"
+    RECOMMENDED = "recommended"
+
+
+@dataclass(frozen=True)
+class Knob:
+    """What the table says of a knob beside its type and default.
+
+    Args:
+        help: the meaning, for a reader who has not seen the code.
+        part: the part of the replica that a change of it restarts; ``run`` restarts none.
+        recommended: its value under the preset *recommended*; the same as found if not given.
+    """
+
+    help: str
+    part: Literal["backend", "nginx", "postgres", "run"] = "backend"
+    recommended: Any = None
+
+
+class Knobs(BaseModel):
+    """One value for each knob: the settings of one cell."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    workers: Annotated[
+        int,
+        Field(ge=1, le=16),
+        Knob("uvicorn processes, each with a pool of its own", recommended=4),
+    ] = 1
+    gcs_call: Annotated[
+        Literal["blocking", "to_thread", "executor", "audio_pool"],
+        Knob(
+            "where the storage call runs: in the event loop; in the loop's default executor "
+            "of min(32, CPUs + 4) threads; in a pool of its own of gcs_threads; or in the "
+            "audio threads, shared",
+            recommended="to_thread",
+        ),
+    ] = "blocking"
+    gcs_threads: Annotated[
+        int, Field(ge=1, le=256), Knob("threads of the pool that gcs_call: executor uses")
+    ] = 20
+    db_call: Annotated[
+        Literal["blocking", "threadpool"],
+        Knob(
+            "where SQLAlchemy's synchronous calls run: in the event loop, as the report's code "
+            "makes them, or in anyio's threads"
+        ),
+    ] = "blocking"
+    db_session: Annotated[
+        Literal["hold", "release"],
+        Knob("hold keeps the session across the upload (before the fix); release closes it first"),
+    ] = "release"
+    pool_size: Annotated[
+        int,
+        Field(ge=1, le=200),
+        Knob("connections that a worker's pool keeps", recommended=15),
+    ] = 10
+    max_overflow: Annotated[
+        int,
+        Field(ge=0, le=200),
+        Knob("connections that a worker's pool may open beyond pool_size", recommended=15),
+    ] = 10
+    pool_timeout: Annotated[
+        Duration,
+        Field(gt=0, le=600),
+        Knob("how long a checkout waits for a connection before QueuePool gives up"),
+    ] = 10.0
+    pool_recycle: Annotated[
+        Duration, Field(ge=1, le=86400), Knob("age at which a pooled connection is replaced")
+    ] = 3600.0
+    global_rate_limit: Annotated[
+        RateLimit | None,
+        *OFF,
+        Knob("requests that one address may make, or off; every worker counts on its own"),
+    ] = RateLimit(count=500, per=60.0)
+    rate_limit_key: Annotated[
+        Literal["peer", "forwarded"],
+        Knob(
+            "what the global limit takes for the address: the TCP peer (nginx, so all users "
+            "share one bucket) or the last entry of X-Forwarded-For, where nginx sends it",
+            recommended="forwarded",
+        ),
+    ] = "peer"
+    upload_rate_limit: Annotated[
+        RateLimit | None,
+        *OFF,
+        Knob(
+            "uploads that one user may make, or off; every worker counts on its own",
+            recommended=RateLimit(count=10, per=60.0),
+        ),
+    ] = None
+    max_inflight_uploads: Annotated[
+        Annotated[int, Field(ge=1, le=10000)] | None,
+        *OFF,
+        Knob(
+            "uploads that a worker accepts at once, or off; past it 503 with Retry-After, "
+            "before the body is read",
+            recommended=20,
+        ),
+    ] = None
+    audio_threads: Annotated[int, Field(ge=1, le=256), Knob("threads for audio conversion")] = 10
+    speech_threads: Annotated[
+        int, Field(ge=1, le=256), Knob("threads for speech recognition; uploads never use them")
+    ] = 20
+    nginx: Annotated[
+        Literal["as-found", "recommended"],
+        Knob(
+            "the nginx configuration: body limit 1 MiB and read timeout 60 s, or 3 MiB, 30 s "
+            "and the client's address passed on",
+            part="nginx",
+            recommended="recommended",
+        ),
+    ] = "as-found"
+    vm_cpus: Annotated[
+        float,
+        Field(ge=1, le=64),
+        Knob(
+            "cores of the VM: the backend may use no more, and its default executor is sized by them"
+        ),
+    ] = 2.0
+    vm_memory: Annotated[
+        Annotated[Size, Field(ge=64 * 1024**2)] | None,
+        *OFF,
+        Knob("memory of the backend, or off (no limit); a worker past it is killed"),
+    ] = None
+    db_cap: Annotated[
+        int,
+        Field(ge=1, le=500),
+        Knob("connections that Postgres grants the application", part="postgres"),
+    ] = 25
+    db_rtt: Annotated[
+        Span,
+        Knob(
+            "a round trip to the database; at 25 ms the auth query takes about 50 ms "
+            "(BEGIN, SELECT) and the write about 100 ms (BEGIN, INSERT, UPDATE, COMMIT)",
+            part="run",
+        ),
+    ] = Span(low=0.025, high=0.025)
+    gcs_latency: Annotated[
+        Span, Knob("how long storage takes to answer an upload, uniform", part="run")
+    ] = Span(low=2.0, high=5.0)
+    speed: Annotated[
+        float,
+        Field(ge=1, le=50),
+        Knob(
+            "divides every delay, timeout, window and duration; results stay in real-world "
+            "time, and a cell in which that would be untrue is invalid"
+        ),
+    ] = 1.0
+
+    @classmethod
+    def preset(cls, preset: Preset) -> Self:
+        """One column of the table, whole."""
+        chosen = {row.name: row.recommended for row in TABLE} if preset == "recommended" else {}
+        return cls().model_copy(update=chosen)
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Self:
+        """These knobs with some set anew, from values as a spec writes them.
+
+        Raises:
+            pydantic.ValidationError: an unknown knob, a wrong unit, or a value out of bounds.
+        """
+        return type(self).model_validate({**self.as_text(), **settings})
+
+    def as_text(self) -> dict[str, Any]:
+        """Every knob as a spec would write it; `with_settings` reads it back without loss."""
+        return self.model_dump(mode="json")
+
+    def as_env(self) -> dict[str, str]:
+        """The environment variables that carry these knobs to a service."""
+        return {variable(name): str(value) for name, value in self.as_text().items()}
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Self:
+        """The knobs that an environment carries; one not set there is as found.
+
+        Raises:
+            pydantic.ValidationError: a variable whose value the table does not allow.
+        """
+        given = {row.name: env[row.variable] for row in TABLE if row.variable in env}
+        return cls.model_validate(given)
+
+
+def variable(name: str) -> str:
+    """The environment variable of a knob: ``pool_size`` travels as ``LAB_POOL_SIZE``."""
+    return ENV_PREFIX + name.upper()
+
+
+@dataclass(frozen=True)
+class KnobRow:
+    """A row of the table, derived from the class above for those who print or check it.
+
+    ``unit`` is the kind of value (``duration``, ``count``, ``choice`` …); ``bounds`` is text
+    for people; ``default`` and ``recommended`` are values of the knob's Python type.
+    """
+
+    name: str
+    variable: str
+    unit: str
+    bounds: str
+    default: Any
+    recommended: Any
+    part: str
+    help: str
+
+
+_UNITS: dict[Any, str] = {
+    Span: "range of durations",
+    RateLimit: "rate limit",
+    int: "count",
+    float: "number",
+}
+
+
+def _unit(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return "choice"
+    if get_origin(kind) in (Union, UnionType):
+        return f"{_unit(get_args(kind)[0])} or off"
+    if get_origin(kind) is Annotated:
+        size = get_args(Size)[1] in get_args(kind)
+        return "size" if size else _unit(get_args(kind)[0])
+    if kind in _UNITS:
+        return _UNITS[kind]
+    raise TypeError(f"no unit is known for a knob of type {kind}")
+
+
+def _bounds(kind: Any, metadata: tuple[Any, ...]) -> str:
+    if get_origin(kind) is Literal:
+        return " | ".join(get_args(kind))
+    if get_origin(kind) in (Union, UnionType):
+        inner = get_args(kind)[0]
+        return _bounds(inner, get_args(inner)[1:] if get_origin(inner) is Annotated else ())
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    limits = [
+        f"{sign} {value:g}"
+        for extra in metadata
+        for limit in (getattr(extra, "metadata", None) or [extra])
+        for name, sign in signs.items()
+        if (value := getattr(limit, name, None)) is not None
+    ]
+    return ", ".join(limits)
+
+
+def _rows() -> tuple[KnobRow, ...]:
+    rows = []
+    hints = get_type_hints(Knobs, include_extras=True)
+    for name in Knobs.model_fields:
+        kind, *metadata = get_args(hints[name])
+        knob = next(extra for extra in metadata if isinstance(extra, Knob))
+        # Annotated flattens: Duration's own annotations stand before the knob's, so the
+        # duration is recognised by the serialiser it shares with the alias.
+        quantity = "duration" if get_args(Duration)[1] in metadata else _unit(kind)
+        default = Knobs.model_fields[name].default
+        rows.append(
+            KnobRow(
+                name=name,
+                variable=variable(name),
+                unit=quantity,
+                bounds=_bounds(kind, tuple(metadata)),
+                default=default,
+                recommended=default if knob.recommended is None else knob.recommended,
+                part=knob.part,
+                help=knob.help,
+            )
+        )
+    return tuple(rows)
+
+
+TABLE: tuple[KnobRow, ...] = _rows()

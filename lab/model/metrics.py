@@ -1,0 +1,86 @@
+"""The metric table: each figure the lab reports, declared once, here.
+
+Criteria, verdicts and reports use these names and no others. Durations are real-world
+seconds (wall-clock time multiplied by ``speed``); a figure without evidence is absent,
+never zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lab.model.causes import Cause
+
+Unit = Literal["count", "seconds", "share", "per second", "cores", "bytes", "bytes per second"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A row of the table.
+
+    Args:
+        name: as criteria write it.
+        unit: what its number counts; shares run from 0 to 1, cores are CPU-seconds a second.
+        source: the evidence it is computed from.
+        help: the meaning, for a reader who has not seen the code.
+    """
+
+    name: str
+    unit: Unit
+    source: str
+    help: str
+
+
+TABLE: tuple[Metric, ...] = (
+    Metric("attempts", "count", "samples", "uploads sent in the window"),
+    Metric("succeeded", "count", "samples", "of these, answered 200"),
+    Metric("error_rate", "share", "samples", "failed / attempts"),
+    Metric("throughput", "per second", "samples", "successes a second of the window"),
+    Metric("p50", "seconds", "samples", "median latency of successful uploads"),
+    Metric("p95", "seconds", "samples", "95th percentile latency of successful uploads"),
+    Metric("p99", "seconds", "samples", "99th percentile latency of successful uploads"),
+    Metric(
+        "p95_all",
+        "seconds",
+        "samples",
+        "95th percentile latency of all uploads that were answered or timed out",
+    ),
+    *(
+        Metric(
+            f"errors.{cause}", "count", "samples", f"uploads of the window that failed with {cause}"
+        )
+        for cause in Cause
+    ),
+    Metric("auth", "seconds", "Server-Timing", "mean of the auth stage (BEGIN, SELECT)"),
+    Metric("release", "seconds", "Server-Timing", "mean of closing the session (ROLLBACK)"),
+    Metric("write", "seconds", "Server-Timing", "mean of the write stage (BEGIN to COMMIT)"),
+    Metric("pool_wait", "seconds", "Server-Timing", "mean wait for a connection, both checkouts"),
+    Metric("gcs_queue", "seconds", "Server-Timing", "mean wait for a thread to upload with"),
+    Metric(
+        "gcs_latency", "seconds", "Server-Timing", "mean of the storage call, its retries included"
+    ),
+    Metric("pg_connections", "count", "pg_stat_activity", "peak of the application's backends"),
+    Metric("db_refusals", "count", "Postgres log", "connections refused with SQLSTATE 53300"),
+    Metric("pool_checked_out", "count", "workers", "peak of connections checked out, all workers"),
+    Metric("pool_waiting", "count", "workers", "peak of checkouts waiting, all workers"),
+    Metric(
+        "threads_busy", "count", "workers", "peak of threads inside a storage call, all workers"
+    ),
+    Metric("threads_queued", "count", "workers", "peak of storage calls waiting for a thread"),
+    Metric("uploads_inflight", "count", "workers", "peak of uploads inside the workers"),
+    Metric("loop_lag", "seconds", "workers", "95th percentile of how late the event loop ran"),
+    Metric("cpu_backend", "cores", "process times", "mean CPU of all workers"),
+    Metric("cpu_worker_max", "cores", "process times", "mean CPU of the busiest worker"),
+    Metric("cpu_generator", "cores", "process times", "mean CPU of the load generator"),
+    Metric("cpu_machine", "share", "process times", "mean share of this machine's CPU in use"),
+    Metric("rss_backend", "bytes", "process table", "peak resident memory of all workers"),
+    Metric("gcs_attempts", "count", "workers", "HTTP requests to storage, retries included"),
+    Metric("net_to_gcs", "bytes per second", "workers", "audio sent to storage a second"),
+    Metric("oom_kills", "count", "stack", "workers killed for passing vm_memory"),
+    Metric("orphans", "count", "audit", "objects in the bucket without a row"),
+    Metric("lost", "count", "audit", "uploads answered 200 whose row or object is missing"),
+    Metric("lateness", "seconds", "samples", "95th percentile of sent_at - planned_at"),
+)
+
+BY_NAME: dict[str, Metric] = {metric.name: metric for metric in TABLE}

@@ -1,0 +1,78 @@
+"""A run as it is stored: what was asked, on which machine, and what came of each cell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from lab.model.experiment import Experiment
+from lab.model.verdict import Check, Finding, Outcome
+
+SCHEMA_VERSION = 1
+"""The version of the files in a run folder."""
+
+
+class _Stored(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RunInfo(_Stored):
+    """``run.json``: everything that was decided before the first cell.
+
+    Args:
+        name: the folder's name.
+        started: UTC, ISO 8601, to the second.
+        spec_file: where the spec was read from, as given on the command line.
+        digest: SHA-256 of the cells to be measured; a resumed run must have the same.
+        stack: ``embedded`` or ``compose``.
+        stack_reason: one line that says why it was chosen.
+        speed: what the run was started with; each cell's own is among its knobs.
+        cells: ids of all cells, in order.
+        versions: of the lab and of every part.
+        machine: CPUs, memory, kernel, Python.
+        git: revision of the lab's checkout, with ``+`` where it had changes.
+        arguments: the command line.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    started: str
+    spec_file: str
+    digest: str
+    experiment: Experiment
+    stack: str
+    stack_reason: str
+    speed: float
+    cells: tuple[str, ...]
+    versions: dict[str, str]
+    machine: dict[str, str]
+    git: str
+    arguments: tuple[str, ...]
+
+
+class CellResult(_Stored):
+    """One finished cell in ``summary.json``; ``knobs`` and ``load`` are as a spec writes them."""
+
+    id: str
+    axes: dict[str, str]
+    knobs: dict[str, Any]
+    load: dict[str, Any]
+    verdict: Outcome
+    reasons: tuple[str, ...]
+    metrics: dict[str, float]
+    findings: tuple[Finding, ...]
+    injected: tuple[Check, ...]
+
+
+class Summary(_Stored):
+    """``summary.json``: every finished cell; ``missing`` names those that are not."""
+
+    schema_version: int = SCHEMA_VERSION
+    run: str
+    experiment: str
+    about: str
+    stack: str
+    speed: float
+    cells: tuple[CellResult, ...]
+    missing: tuple[str, ...]

@@ -1,0 +1,271 @@
+"""Quantities with their units written out: ``10 s``, ``200 KB``, ``5 %``, ``5/s``, ``2-5 s``.
+
+A bare number is refused wherever a unit belongs, because `10` has been read as seconds by
+one person and as milliseconds by the next. Inside the lab a duration is a float of
+seconds, a size an int of bytes, a share a float from 0 to 1, a rate a float per second.
+Each type reads its text form and, in JSON, writes it again without loss.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    WithJsonSchema,
+    WrapSerializer,
+    model_serializer,
+    model_validator,
+)
+
+DURATIONS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
+SIZES = {
+    "B": 1,
+    "KB": 1000,
+    "MB": 1000**2,
+    "GB": 1000**3,
+    "KiB": 1024,
+    "MiB": 1024**2,
+    "GiB": 1024**3,
+}
+PER = {"s": 1.0, "min": 60.0, "h": 3600.0}
+
+_NUMBER = r"(\d+(?:\.\d+)?)"
+_QUANTITY = re.compile(rf"{_NUMBER}\s*([A-Za-zµ%]+)")
+_RANGE = re.compile(rf"{_NUMBER}\s*([A-Za-z]*)\s*(?:-|–|to)\s*{_NUMBER}\s*([A-Za-z]+)")
+_RATE = re.compile(rf"{_NUMBER}\s*/\s*({'|'.join(PER)})")
+
+
+def _quantity(text: object, units: dict[str, Any], kind: str, example: str) -> float:
+    if isinstance(text, bool) or not isinstance(text, str | int | float):
+        raise ValueError(f"{text!r} is not a {kind}; write it like '{example}'")
+    if isinstance(text, int | float):
+        raise ValueError(f"{text} has no unit; write the {kind} like '{example}'")
+    found = _QUANTITY.fullmatch(text.strip())
+    if not found or found[2] not in units:
+        known = ", ".join(units)
+        raise ValueError(f"'{text}' is not a {kind}; write it like '{example}' (units: {known})")
+    return float(found[1]) * float(units[found[2]])
+
+
+def _number(value: float) -> str:
+    """The shortest decimal text that reads back as ``value``, never in exponent form."""
+    rounded = round(value, 9)
+    return str(int(rounded)) if rounded == int(rounded) else f"{rounded:.9f}".rstrip("0")
+
+
+def parse_duration(text: object) -> float:
+    """Seconds from a text like ``10 s`` or ``25 ms``.
+
+    Raises:
+        ValueError: no unit, an unknown unit, or not a quantity at all.
+    """
+    return round(_quantity(text, DURATIONS, "duration", "10 s"), 9)
+
+
+def format_duration(seconds: float) -> str:
+    """The text form of a duration in seconds, in the unit a person would choose."""
+    if seconds and seconds % 60 == 0:
+        return f"{_number(seconds / 60)} min"
+    if 0 < seconds < 1:
+        return f"{_number(seconds * 1e3)} ms"
+    return f"{_number(seconds)} s"
+
+
+def parse_size(text: object) -> int:
+    """Bytes from a text like ``200 KB`` (1000) or ``256 MiB`` (1024).
+
+    Raises:
+        ValueError: no unit, an unknown unit, or not a quantity at all.
+    """
+    return round(_quantity(text, SIZES, "size", "200 KB"))
+
+
+def format_size(size: int) -> str:
+    """The text form of a size in bytes, in the largest unit that divides it."""
+    for unit in ("GiB", "MiB", "KiB", "GB", "MB", "KB"):
+        if size and size % SIZES[unit] == 0:
+            return f"{size // SIZES[unit]} {unit}"
+    return f"{size} B"
+
+
+def parse_share(text: object) -> float:
+    """A share from 0 to 1 from a text like ``5 %``.
+
+    Raises:
+        ValueError: not a percentage.
+    """
+    return round(_quantity(text, {"%": 0.01}, "share", "5 %"), 9)
+
+
+def format_share(share: float) -> str:
+    """The text form of a share: ``0.05`` is ``5 %``."""
+    return f"{_number(share * 100)} %"
+
+
+def parse_rate(text: object) -> float:
+    """Events a second from a text like ``5/s`` or ``300/min``.
+
+    Raises:
+        ValueError: not a rate.
+    """
+    found = _RATE.fullmatch(text.strip()) if isinstance(text, str) else None
+    if not found:
+        raise ValueError(f"'{text}' is not a rate; write it like '5/s'")
+    return float(found[1]) / PER[found[2]]
+
+
+def format_rate(rate: float) -> str:
+    """The text form of a rate in events a second."""
+    return f"{_number(rate)}/s"
+
+
+def _typed(
+    parse: Callable[[object], Any],
+    form: Callable[[Any], str],
+    of: type[int] | type[float],
+    pattern: str,
+    example: str,
+) -> tuple[Any, ...]:
+    """The annotations that make a number read and write its text form.
+
+    A number is taken as it is only where the lab itself builds a model in Python
+    (``model_construct`` or a default): from a spec every quantity is text.
+    """
+    return (
+        BeforeValidator(parse),
+        PlainSerializer(form, return_type=str, when_used="json"),
+        WithJsonSchema({"type": "string", "pattern": pattern, "examples": [example]}),
+    )
+
+
+_P = r"\d+(\.\d+)?\s*"
+Duration = Annotated[
+    float,
+    *_typed(parse_duration, format_duration, float, rf"^{_P}({'|'.join(DURATIONS)})$", "10 s"),
+]
+Size = Annotated[
+    int, *_typed(parse_size, format_size, int, rf"^{_P}({'|'.join(SIZES)})$", "200 KB")
+]
+Share = Annotated[float, *_typed(parse_share, format_share, float, rf"^{_P}%$", "5 %")]
+Rate = Annotated[
+    float, *_typed(parse_rate, format_rate, float, rf"^{_P}/\s*({'|'.join(PER)})$", "5/s")
+]
+
+
+class _Text(BaseModel):
+    """A frozen value whose one text form is what specs and JSON hold."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def parse(cls, text: object) -> Self:
+        """The value that a text stands for; raises ValueError where it stands for none."""
+        raise NotImplementedError
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _from_text(cls, value: Any, handler: Any) -> Any:
+        if isinstance(value, cls | dict):
+            return handler(value)
+        return cls.parse(value)
+
+    @model_serializer(mode="wrap", when_used="json")
+    def _to_text(self, handler: Any) -> str:
+        return str(self)
+
+
+def _range(
+    text: object,
+    units: dict[str, Any],
+    parse: Callable[[object], Any],
+    kind: str,
+    example: str,
+) -> tuple[Any, Any]:
+    found = _RANGE.fullmatch(text.strip()) if isinstance(text, str) else None
+    if not found:
+        one = parse(text)
+        return one, one
+    if found[4] not in units or (found[2] and found[2] not in units):
+        raise ValueError(
+            f"'{text}' is not a {kind}; write it like '{example}' (units: {', '.join(units)})"
+        )
+    low = parse(f"{found[1]} {found[2] or found[4]}")
+    high = parse(f"{found[3]} {found[4]}")
+    if low > high:
+        raise ValueError(f"'{text}' runs backwards; write the smaller end first")
+    return low, high
+
+
+class Span(_Text):
+    """A range of durations in seconds, drawn from uniformly: ``2-5 s``, or one: ``25 ms``."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def parse(cls, text: object) -> Self:
+        low, high = _range(text, DURATIONS, parse_duration, "range of durations", "2-5 s")
+        return cls(low=low, high=high)
+
+    @property
+    def mean(self) -> float:
+        """Mean of the uniform distribution over the span, in seconds."""
+        return (self.low + self.high) / 2
+
+    def __str__(self) -> str:
+        if self.low == self.high:
+            return format_duration(self.low)
+        return f"{format_duration(self.low)} - {format_duration(self.high)}"
+
+
+class SizeRange(_Text):
+    """A range of sizes in bytes, drawn from log-uniformly: ``50 KB - 2 MB``, or one: ``200 KB``."""
+
+    low: int
+    high: int
+
+    @classmethod
+    def parse(cls, text: object) -> Self:
+        low, high = _range(text, SIZES, parse_size, "range of sizes", "50 KB - 2 MB")
+        return cls(low=low, high=high)
+
+    def __str__(self) -> str:
+        if self.low == self.high:
+            return format_size(self.low)
+        return f"{format_size(self.low)} - {format_size(self.high)}"
+
+
+class RateLimit(_Text):
+    """At most ``count`` events in any window of ``per`` seconds: ``500/min``."""
+
+    count: int
+    per: float
+
+    @classmethod
+    def parse(cls, text: object) -> Self:
+        found = _RATE.fullmatch(text.strip()) if isinstance(text, str) else None
+        if not found or float(found[1]) != int(float(found[1])) or float(found[1]) < 1:
+            raise ValueError(f"'{text}' is not a rate limit; write it like '500/min', or 'off'")
+        return cls(count=int(found[1]), per=PER[found[2]])
+
+    def __str__(self) -> str:
+        unit = next(name for name, seconds in PER.items() if seconds == self.per)
+        return f"{self.count}/{unit}"
+
+
+def _off(value: object) -> object:
+    return None if value in ("off", None) else value
+
+
+def _or_off(value: Any, handler: Callable[[Any], Any]) -> Any:
+    return "off" if value is None else handler(value)
+
+
+OFF = (BeforeValidator(_off), WrapSerializer(_or_off, when_used="json"))
+"""The annotations of an optional value that specs write as ``off``."""

@@ -1,0 +1,76 @@
+"""The replica's one protocol: what every stack offers to the rest of the lab.
+
+    apply(cell) ──> Replica ──> … load, faults, readings … ──> apply(next) ──> … ──> close()
+
+`apply` restarts only the parts whose settings changed. A stack knows its parts; it knows
+nothing of faults, load or verdicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from lab.model.cell import Cell
+
+
+@dataclass(frozen=True)
+class Replica:
+    """Addresses of a replica that is up, all on 127.0.0.1.
+
+    Args:
+        url: where users upload: nginx, as ``http://127.0.0.1:18080``.
+        backend: uvicorn itself, behind nginx.
+        monitor_dsn: the database as superuser, not through the proxy (libpq URL).
+        app_dsn: the database as the application's plain role, through the proxy (libpq URL).
+        storage: fake-gcs-server itself, not through the proxy.
+        toxiproxy: Toxiproxy's API, as ``http://127.0.0.1:8474``.
+        proxies: listening address of each proxy by name, ``gcs`` and ``db``.
+        bucket: the bucket that the backend uploads to.
+        evidence: folder in which each worker writes ``worker-<pid>.jsonl``.
+        logs: the log file of each part.
+        parts: name of each part and a function that gives its process ids now.
+        workers: uvicorn processes there should be.
+    """
+
+    url: str
+    backend: str
+    monitor_dsn: str
+    app_dsn: str
+    storage: str
+    toxiproxy: str
+    proxies: Mapping[str, str]
+    bucket: str
+    evidence: Path
+    logs: Mapping[str, Path]
+    parts: Mapping[str, Callable[[], list[int]]] = field(default_factory=dict)
+    workers: int = 1
+
+
+class Stack(Protocol):
+    """A way to run the replica."""
+
+    name: str
+
+    def apply(self, cell: Cell) -> Replica:
+        """Bring the replica to this cell's settings and wait until every part is ready.
+
+        Raises:
+            PartFailed: a part did not come up; the message ends with its last log line.
+            MissingComponent: a program is not on this machine.
+        """
+        ...
+
+    def down_parts(self) -> dict[str, str]:
+        """The parts that are dead or stopped now, each with one line of diagnosis."""
+        ...
+
+    def collect_logs(self, into: Path) -> None:
+        """Copy every part's log, from this cell's start on, to ``into/<part>.log``."""
+        ...
+
+    def close(self) -> None:
+        """Stop every part and remove what the stack made; safe to call twice."""
+        ...
