@@ -69,7 +69,7 @@ class Latency(_Toxic):
     """
 
     type: Literal["latency"]
-    delay: Span | KnobRef
+    delay: KnobRef | Span  # this order: the other writes a KnobRef as if it were a Span
 
     def span(self, knobs: Knobs) -> Span:
         """The delay in real-world seconds, a knob looked up."""

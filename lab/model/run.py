@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -11,6 +12,16 @@ from lab.model.verdict import Check, Finding, Outcome
 
 SCHEMA_VERSION = 1
 """The version of the files in a run folder."""
+
+
+def as_json(model: BaseModel) -> str:
+    """The one form in which the lab writes a document: indented JSON that ends in a newline.
+
+    Raises:
+        ValueError: a number is not finite; JSON has none such, so it would not read back.
+    """
+    data = model.model_dump(mode="json", by_alias=True)
+    return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 class _Stored(BaseModel):
@@ -76,3 +87,20 @@ class Summary(_Stored):
     speed: float
     cells: tuple[CellResult, ...]
     missing: tuple[str, ...]
+
+
+class StoredRun(_Stored):
+    """One line of ``lab runs``: a run folder at a glance.
+
+    ``outcomes`` counts the finished cells by verdict; ``problem`` is what is wrong with a
+    folder that cannot be read, whose other fields are then empty.
+    """
+
+    name: str
+    experiment: str = ""
+    started: str = ""
+    stack: str = ""
+    finished: int = 0
+    cells: int = 0
+    outcomes: dict[Outcome, int] = {}
+    problem: str | None = None
