@@ -1,0 +1,219 @@
+"""The folder of a run: made whole, resumed only with the same cells, summed up from its cells.
+
+results/<UTC>-<experiment>-<digest>/
+    run.json            decided before the first cell; a folder without it is not a run
+    cells/<cell id>/    see `lab.store.cells`; cell.json of every cell is there from the start
+    summary.json        rewritten after each cell; rebuilt from the cells, never trusted
+    report.html, report.md
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lab.errors import UsageError
+from lab.model.cell import Cell
+from lab.model.experiment import Experiment
+from lab.model.run import CellResult, RunInfo, Summary, as_json
+from lab.store.cells import CellFolder, folder_name
+from lab.store.digests import differences, digest
+from lab.store.files import leftovers, point_link, read_document, storing, write_atomic
+from lab.store.lock import exclusive
+
+LATEST = "latest"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run on disk: where it is, and what was decided before its first cell."""
+
+    path: Path
+    info: RunInfo
+
+    @classmethod
+    def create(
+        cls,
+        results: Path,
+        cells: Sequence[Cell],
+        *,
+        started: datetime,
+        spec_file: str,
+        experiment: Experiment,
+        stack: str,
+        stack_reason: str,
+        speed: float,
+        versions: dict[str, str],
+        machine: dict[str, str],
+        git: str,
+        arguments: Sequence[str],
+    ) -> RunFolder:
+        """Make a new run under ``results`` and point ``latest`` to it.
+
+        ``started`` is an aware time. The arguments are what `RunInfo` says of them; its
+        name and digest come from here. A folder that could not be made whole is removed.
+
+        Raises:
+            StoreError: the results folder cannot be written.
+        """
+        utc, key = started.astimezone(UTC), digest(cells)
+        path = _claim(results, f"{utc:%Y%m%dT%H%M%SZ}-{experiment.experiment}-{key[:8]}")
+        info = RunInfo(
+            name=path.name,
+            started=f"{utc:%Y-%m-%dT%H:%M:%SZ}",
+            spec_file=spec_file,
+            digest=key,
+            experiment=experiment,
+            stack=stack,
+            stack_reason=stack_reason,
+            speed=speed,
+            cells=tuple(cell.id for cell in cells),
+            versions=versions,
+            machine=machine,
+            git=git,
+            arguments=tuple(arguments),
+        )
+        run = cls(path, info)
+        with _removed_on_failure(path):
+            for cell in cells:
+                run.cell(cell.id).declare(cell)
+            write_atomic(path / "run.json", [as_json(info).encode()])
+        point_link(results / LATEST, path.name)
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """A stored run.
+
+        Raises:
+            UsageError: the folder is not a run folder, or a later lab wrote it.
+            StoreError: it cannot be read, or is damaged.
+        """
+        if not (path / "run.json").is_file():
+            raise UsageError(
+                f"{path} is not a run folder (it holds no run.json)", "`lab runs` lists the runs"
+            )
+        return cls(path, read_document(path / "run.json", RunInfo))
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold the run for writing while the block runs, and clear what killed writers left.
+
+        Raises:
+            StoreError: another process is writing it.
+        """
+        return _locked(self.path)
+
+    def cell(self, cell_id: str) -> CellFolder:
+        """The folder of a cell."""
+        return CellFolder(self.path / "cells" / folder_name(cell_id))
+
+    def begin(self, cell: Cell) -> CellFolder:
+        """The folder of a cell, cleared of an unfinished trial and ready for a new one.
+
+        Raises:
+            StoreError: the cell is finished, or the folder cannot be written.
+        """
+        folder = self.cell(cell.id)
+        folder.begin(cell)
+        return folder
+
+    def cells(self) -> tuple[Cell, ...]:
+        """All cells of the run, finished or not, in order; enough to resume without the spec."""
+        return tuple(self.cell(cell_id).read_cell() for cell_id in self.info.cells)
+
+    def check_same(self, cells: Sequence[Cell]) -> None:
+        """Hold the cells that are asked for against those of the run, before it is resumed.
+
+        Raises:
+            UsageError: they differ; the message says in what.
+        """
+        if digest(cells) == self.info.digest:
+            return
+        changes = differences(self.cells(), cells)
+        more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+        raise UsageError(
+            f"{self.info.name} was made of other cells: {'; '.join(changes[:3])}{more}",
+            "resume it with the spec and options it began with, or start a new run",
+        )
+
+    def summary(self) -> Summary:
+        """The finished cells in the run's order, and the ids of the others."""
+        done = [cell_id for cell_id in self.info.cells if self.cell(cell_id).finished()]
+        return Summary(
+            run=self.info.name,
+            experiment=self.info.experiment.experiment,
+            about=self.info.experiment.about,
+            stack=self.info.stack,
+            speed=self.info.speed,
+            cells=tuple(_result(self.cell(cell_id)) for cell_id in done),
+            missing=tuple(cell_id for cell_id in self.info.cells if cell_id not in done),
+        )
+
+    def write_summary(self) -> Summary:
+        """Rebuild ``summary.json`` from the cells, store it, and return it."""
+        summary = self.summary()
+        self.write_text("summary.json", as_json(summary))
+        return summary
+
+    def read_summary(self) -> Summary:
+        """``summary.json`` as it was last written; a killed lab may have left it a cell behind."""
+        return read_document(self.path / "summary.json", Summary)
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Store a report in the run folder, atomically; its path."""
+        write_atomic(self.path / name, [text.encode()])
+        return self.path / name
+
+
+def _claim(results: Path, name: str) -> Path:
+    """Make the run's folder; where another lab has the name, the next: ``…-2``, ``…-3``."""
+    with storing(results, f"make the run folder {name}"):
+        results.mkdir(parents=True, exist_ok=True)
+        number = 1
+        while True:
+            path = results / (name if number == 1 else f"{name}-{number}")
+            try:
+                path.mkdir()
+            except FileExistsError:
+                number += 1
+            else:
+                return path
+
+
+@contextmanager
+def _removed_on_failure(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            shutil.rmtree(path)
+        raise
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with exclusive(path):
+        with storing(path, "clear what a killed writer left"):
+            for folder in (path, *path.glob("cells/*")):
+                for file in leftovers(folder):
+                    file.unlink(missing_ok=True)
+        yield
+
+
+def _result(folder: CellFolder) -> CellResult:
+    cell, verdict = folder.read_cell(), folder.read_verdict()
+    return CellResult(
+        id=cell.id,
+        axes=cell.axes,
+        knobs=cell.knobs.as_text(),
+        load=cell.load.model_dump(mode="json"),
+        verdict=verdict.outcome,
+        reasons=verdict.reasons,
+        metrics=verdict.metrics,
+        findings=verdict.findings,
+        injected=verdict.injected,
+    )
