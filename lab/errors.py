@@ -2,7 +2,7 @@
 
 LabError                     exit code   meaning
 ├── UsageError                   2       the command line asks for something that cannot be
-│   └── SpecError                2       a spec, fault or knob value is wrong: file, line, key, remedy
+│   └── SpecError                2       a spec, fault or knob value is wrong: where, and the remedy
 ├── MachineError                 3       something is missing, full, taken or dead on this machine
 │   ├── MissingComponent         3       a program or library the stack needs is not here
 │   ├── PartFailed               3       a part of the replica did not come up, or died

@@ -75,9 +75,7 @@ class Latency(_Toxic):
         """The delay in real-world seconds, a knob looked up."""
         if isinstance(self.delay, Span):
             return self.delay
-        found = getattr(knobs, self.delay.knob)
-        assert isinstance(found, Span)
-        return found
+        return knobs.gcs_latency if self.delay.knob == "gcs_latency" else knobs.db_rtt
 
     def attributes(self, knobs: Knobs) -> dict[str, int]:
         span = self.span(knobs)
@@ -182,7 +180,7 @@ class Fault(BaseModel):
     toxics: tuple[Toxic, ...] = ()
 
     def armed(self, knobs: Knobs) -> tuple[Armed, ...]:
-        """The toxics in the words of Toxiproxy's API, scaled by ``speed``; named after the fault."""
+        """The toxics in the words of Toxiproxy's API, scaled by ``speed``, named by the fault."""
         return tuple(
             Armed(
                 proxy=self.proxy,

@@ -140,9 +140,7 @@ class Knobs(BaseModel):
     vm_cpus: Annotated[
         float,
         Field(ge=1, le=64),
-        Knob(
-            "cores of the VM: the backend may use no more, and its default executor is sized by them"
-        ),
+        Knob("cores of the VM: the backend may use no more; its default executor is sized by them"),
     ] = 2.0
     vm_memory: Annotated[
         Annotated[Size, Field(ge=64 * 1024**2)] | None,
@@ -188,6 +186,17 @@ class Knobs(BaseModel):
         """
         return type(self).model_validate({**self.as_text(), **settings})
 
+    @property
+    def storage_slots(self) -> int:
+        """How many storage calls can run at once, all workers together."""
+        threads = {
+            "blocking": 1,
+            "to_thread": default_executor_threads(self.vm_cpus),
+            "executor": self.gcs_threads,
+            "audio_pool": self.audio_threads,
+        }
+        return self.workers * threads[self.gcs_call]
+
     def as_text(self) -> dict[str, Any]:
         """Every knob as a spec would write it; `with_settings` reads it back without loss."""
         return self.model_dump(mode="json")
@@ -205,6 +214,15 @@ class Knobs(BaseModel):
         """
         given = {row.name: env[row.variable] for row in TABLE if row.variable in env}
         return cls.model_validate(given)
+
+
+def default_executor_threads(cpus: float) -> int:
+    """Threads of asyncio's default executor on a machine of ``cpus`` cores.
+
+    The rule is ThreadPoolExecutor's, min(32, cores + 4), since Python 3.8. It counts the
+    *host's* cores, also inside a container, so the service sizes it by the VM it stands for.
+    """
+    return min(32, int(cpus) + 4)
 
 
 def variable(name: str) -> str:

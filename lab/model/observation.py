@@ -134,7 +134,8 @@ class Audit(_Line):
     """The bucket and the table against the samples.
 
     ``lost`` names recordings answered 200 whose row or object is missing; ``orphans``
-    names objects without a row. ``refused`` counts SQLSTATE 53300 in Postgres' log.
+    names objects without a row, ``inflight`` the uploads that were still inside a worker
+    then and may yet write one. ``refused`` counts SQLSTATE 53300 in Postgres' log.
     """
 
     kind: Literal["audit"] = "audit"
@@ -143,6 +144,7 @@ class Audit(_Line):
     objects: int
     lost: list[str]
     orphans: list[str]
+    inflight: int = 0
     refused: int
 
 

@@ -11,9 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from lab.errors import PartFailed
 from lab.model.cell import Cell
+
+Query = Callable[..., list[tuple[Any, ...]]]
+
+
+def no_query(sql: str, *values: object) -> list[tuple[Any, ...]]:
+    """Stands where no lab holds a connection to the database."""
+    raise PartFailed("no connection to the database is held here", "use monitor_dsn")
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,9 @@ class Replica:
         evidence: folder in which each worker writes ``worker-<pid>.jsonl``.
         logs: the log file of each part.
         parts: name of each part and a function that gives its process ids now.
-        workers: uvicorn processes there should be.
+        query: runs SQL as superuser over the one connection that is held for it, so that
+            nobody takes a slot of the application's; gives the rows.
+        inflight: how many uploads are inside the workers now.
     """
 
     url: str
@@ -46,7 +56,8 @@ class Replica:
     evidence: Path
     logs: Mapping[str, Path]
     parts: Mapping[str, Callable[[], list[int]]] = field(default_factory=dict)
-    workers: int = 1
+    query: Query = field(default=no_query)
+    inflight: Callable[[], int] = field(default=int)
 
 
 class Stack(Protocol):

@@ -1,0 +1,108 @@
+"""The audit: bucket, table and samples against each other, after the load.
+
+answered 200, but no row or no object    lost      a defect of the replica
+an object, but no row                    orphan    a finding
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from lab.errors import PartFailed
+
+TIMEOUT_S = 10
+QUIET_WITHIN_S = 3.0
+
+_NAME = re.compile(r"([0-9a-f-]{36})\.wav$")
+_REFUSED = re.compile(rb"\b53300\b")
+
+
+@dataclass(frozen=True)
+class Audited:
+    """What the audit found; names are recording ids."""
+
+    rows: int
+    objects: int
+    lost: tuple[str, ...]
+    orphans: tuple[str, ...]
+    inflight: int
+    refused: int
+
+
+def object_ids(storage: str, bucket: str) -> set[str]:
+    """The recording ids of all objects in the bucket, straight from the storage API.
+
+    Raises:
+        PartFailed: storage does not answer.
+    """
+    ids: set[str] = set()
+    page = ""
+    while True:
+        try:
+            answer = requests.get(
+                f"{storage}/storage/v1/b/{bucket}/o",
+                params={"maxResults": "1000", "pageToken": page},
+                timeout=TIMEOUT_S,
+            ).json()
+        except (requests.RequestException, ValueError) as error:
+            raise PartFailed(f"storage does not answer the audit: {error}") from error
+        for item in answer.get("items", []):
+            found = _NAME.search(item["name"])
+            ids.add(found[1] if found else item["name"])
+        page = answer.get("nextPageToken", "")
+        if not page:
+            return ids
+
+
+def audit(
+    answered: Iterable[str],
+    query: Callable[..., list[tuple[Any, ...]]],
+    storage: str,
+    bucket: str,
+    inflight: Callable[[], int],
+    database_log: Path | None,
+    log_start: int,
+) -> Audited:
+    """Compare; waits a moment for uploads that are about to end.
+
+    Args:
+        answered: recording ids that were answered 200.
+        query: SQL over the held superuser connection.
+        storage: the storage API, not through the proxy.
+        bucket: its bucket.
+        inflight: uploads that are inside a worker now.
+        database_log: Postgres' log, whose prefix carries the SQLSTATE; None where there is none.
+        log_start: where this cell's part of it begins, in bytes.
+    """
+    deadline = time.monotonic() + QUIET_WITHIN_S
+    while inflight() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    left = inflight()
+    # Objects first: a row that is written meanwhile cannot make its object an orphan.
+    objects = object_ids(storage, bucket)
+    rows = {str(row[0]) for row in query("SELECT id FROM recordings")}
+    lost = {name for name in answered if name not in rows or name not in objects}
+    return Audited(
+        rows=len(rows),
+        objects=len(objects),
+        lost=tuple(sorted(lost)),
+        orphans=tuple(sorted(objects - rows)),
+        inflight=left,
+        refused=count_refused(database_log, log_start),
+    )
+
+
+def count_refused(log: Path | None, start: int) -> int:
+    """Connections refused with SQLSTATE 53300, by Postgres' own log from ``start`` on."""
+    if log is None or not log.exists():
+        return 0
+    with log.open("rb") as file:
+        file.seek(start)
+        return sum(1 for line in file if b"FATAL" in line and _REFUSED.search(line))

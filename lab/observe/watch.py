@@ -1,0 +1,136 @@
+"""Looks at the replica while the load runs: connections, CPU, parts that are down.
+
+A thread of the lab's, ten times a second. Readings are kept with the wall clock (seconds
+since 1970), because t = 0 is known only once the load has begun.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+import psycopg2
+
+DATABASE_S = 0.1
+PARTS_S = 0.25
+MACHINE_S = 1.0
+
+CONNECTIONS = (
+    "SELECT count(*) FROM pg_stat_activity "
+    "WHERE backend_type = 'client backend' AND usename = %s AND state IS NOT NULL"
+)
+"""A backend has a state once it is past authentication; one that is being refused has none."""
+
+
+@dataclass
+class Seen:
+    """What the watch saw, each with its wall clock."""
+
+    connections: list[tuple[float, int]] = field(default_factory=list)
+    machine: list[tuple[float, float, float, dict[str, float]]] = field(default_factory=list)
+    down: dict[str, tuple[float, str]] = field(default_factory=dict)
+
+
+class CpuTotals:
+    """CPU-seconds by part since the watch began, of processes that ended too.
+
+    Args:
+        parts: name of each part to a function that gives its process ids now.
+    """
+
+    def __init__(self, parts: Mapping[str, Callable[[], list[int]]]) -> None:
+        self.parts = dict(parts)
+        self._by_pid: dict[tuple[str, int], float] = {}
+
+    def read(self) -> dict[str, float]:
+        """The running totals now."""
+        for name, pids in self.parts.items():
+            for pid in pids():
+                try:
+                    times = psutil.Process(pid).cpu_times()
+                except psutil.Error:
+                    continue
+                self._by_pid[name, pid] = times.user + times.system
+        totals = dict.fromkeys(self.parts, 0.0)
+        for (name, _), seconds in self._by_pid.items():
+            totals[name] += seconds
+        return totals
+
+
+class Watch:
+    """The watching thread; a context manager.
+
+    Args:
+        query: SQL over the held superuser connection (`Replica.query`).
+        app_role: whose connections are counted.
+        parts: process ids by part.
+        down_parts: the parts that are down now, with a diagnosis each.
+    """
+
+    def __init__(
+        self,
+        query: Callable[..., list[tuple[Any, ...]]],
+        app_role: str,
+        parts: Mapping[str, Callable[[], list[int]]],
+        down_parts: Callable[[], dict[str, str]],
+    ) -> None:
+        self.seen = Seen()
+        self._query = query
+        self._role = app_role
+        self._cpu = CpuTotals(parts)
+        self._down_parts = down_parts
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    def __enter__(self) -> Watch:
+        """Begin to watch."""
+        psutil.cpu_percent()  # its first call only sets the mark that the next one counts from
+        self._look_at_machine(time.time())
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Look once more and end."""
+        self._stop.set()
+        self._thread.join(timeout=10)
+
+    def generator(self, pid: int) -> None:
+        """Count this process's CPU as the generator's from now on."""
+        self._cpu.parts = {**self._cpu.parts, "generator": lambda: [pid]}
+
+    def _run(self) -> None:
+        due = dict.fromkeys(
+            (self._look_at_database, self._look_at_parts, self._look_at_machine), 0.0
+        )
+        every = {
+            self._look_at_database: DATABASE_S,
+            self._look_at_parts: PARTS_S,
+            self._look_at_machine: MACHINE_S,
+        }
+        while not self._stop.wait(DATABASE_S / 2):
+            for look in due:
+                now = time.time()
+                if now >= due[look]:
+                    due[look] = now + every[look]
+                    look(now)
+        self._look_at_parts(time.time())
+        self._look_at_machine(time.time())
+
+    def _look_at_database(self, now: float) -> None:
+        try:
+            rows = self._query(CONNECTIONS, self._role)
+        except psycopg2.Error:
+            return  # the database is down: the parts say so
+        self.seen.connections.append((now, int(rows[0][0])))
+
+    def _look_at_parts(self, now: float) -> None:
+        for part, why in self._down_parts().items():
+            self.seen.down.setdefault(part, (now, why))
+
+    def _look_at_machine(self, now: float) -> None:
+        share = psutil.cpu_percent() / 100
+        self.seen.machine.append((now, time.monotonic(), share, self._cpu.read()))

@@ -1,0 +1,33 @@
+"""``python -m lab.services.backend``: the report's start-up, with its worker count.
+
+HOST and PORT are read from the environment as the report's ``main.py`` reads PORT.
+"""
+
+from __future__ import annotations
+
+import os
+
+import uvicorn
+
+from lab.services.backend.settings import Settings
+
+KEEP_ALIVE_S = 5
+"""uvicorn's default, in real-world seconds; ``speed`` divides it."""
+
+
+def main() -> None:
+    """Run uvicorn as the knobs say."""
+    settings = Settings.from_env()
+    uvicorn.run(
+        "lab.services.backend.main:create_app",
+        factory=True,
+        host=os.getenv("HOST", "0.0.0.0"),  # noqa: S104 - the report's own default; the lab sets HOST
+        port=int(os.getenv("PORT", "8080")),
+        workers=settings.knobs.workers,
+        timeout_keep_alive=settings.wall(KEEP_ALIVE_S),  # type: ignore[arg-type] # any number serves
+        access_log=False,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What every endpoint shares: threads, limits, timings, errors, evidence."""

@@ -1,0 +1,120 @@
+"""Errors as RFC 9457 problem details, each with its cause.
+
+Pool exhaustion (QueuePool gave up after pool_timeout) and database exhaustion (Postgres
+refused at once) are different failures and have different causes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import requests
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from google.api_core.exceptions import GoogleAPIError
+from google.auth.exceptions import TransportError
+from psycopg2.errorcodes import TOO_MANY_CONNECTIONS
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+log = logging.getLogger("uvicorn.error")
+
+STATUS = {
+    "pool_timeout": 503,
+    "db_refused": 503,
+    "db_error": 500,
+    "gcs_error": 502,
+    "rate_limited": 429,
+    "overloaded": 503,
+    "unauthorized": 401,
+    "bad_upload": 400,
+}
+"""The HTTP status of each cause that this service can name."""
+
+REFUSALS = ("too many clients", "remaining connection slots", "too many connections")
+"""The texts of SQLSTATE 53300 (Postgres' proc.c and postinit.c).
+
+libpq reports an error of connection start without its SQLSTATE: psycopg2's ``pgcode`` is
+None then (seen with psycopg2 2.9.13), so the code is matched where there is one and the
+text where there is none. Postgres' own log, which carries the code, is counted beside it.
+"""
+
+
+class Problem(Exception):
+    """An error that an endpoint answers on purpose."""
+
+    def __init__(
+        self,
+        cause: str,
+        detail: str,
+        status: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.response = problem(cause, detail, status, headers)
+
+
+def problem(
+    cause: str,
+    detail: str,
+    status: int | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """A problem body: ``type``, ``title``, ``status``, ``detail`` and our member ``cause``."""
+    status = STATUS[cause] if status is None else status
+    body: dict[str, Any] = {
+        "type": f"urn:problem:{cause}",
+        "title": cause.replace("_", " "),
+        "status": status,
+        "detail": detail,
+        "cause": cause,
+    }
+    return JSONResponse(body, status, dict(headers or {}), "application/problem+json")
+
+
+def database_cause(error: DBAPIError) -> str:
+    """``db_refused`` for SQLSTATE 53300, ``db_error`` for everything else."""
+    code = getattr(error.orig, "pgcode", None)
+    refused = code == TOO_MANY_CONNECTIONS or (
+        code is None and any(text in str(error.orig) for text in REFUSALS)
+    )
+    return "db_refused" if refused else "db_error"
+
+
+def install(app: FastAPI) -> None:
+    """Answer each kind of error with its cause; what is unknown stays a plain 500."""
+
+    @app.exception_handler(Problem)
+    async def on_problem(request: Request, error: Problem) -> Response:
+        return error.response
+
+    @app.exception_handler(PoolTimeout)
+    async def on_pool_timeout(request: Request, error: PoolTimeout) -> Response:
+        return problem("pool_timeout", str(error))
+
+    @app.exception_handler(DBAPIError)
+    async def on_database(request: Request, error: DBAPIError) -> Response:
+        return problem(database_cause(error), str(error.orig).strip())
+
+    @app.exception_handler(GoogleAPIError)
+    @app.exception_handler(TransportError)
+    @app.exception_handler(requests.RequestException)
+    async def on_storage(request: Request, error: Exception) -> Response:
+        log.warning("storage: %s", error)
+        return problem("gcs_error", f"{type(error).__name__}: {error}")
+
+    @app.exception_handler(RequestValidationError)
+    async def on_validation(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return problem("bad_upload", f"{where}: {first['msg']}", 422)
+
+    @app.exception_handler(HTTPException)
+    async def on_http(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 400:
+            return problem("bad_upload", str(error.detail))
+        return JSONResponse({"detail": error.detail}, error.status_code, error.headers)

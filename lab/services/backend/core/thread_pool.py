@@ -1,0 +1,43 @@
+"""The service's thread pools, and the loop's default executor.
+
+As found there are two, for Azure Speech and for audio conversion, and storage uses
+neither. ``gcs_call`` decides which of four places a storage call runs in:
+
+    blocking     the event loop itself: the worker does nothing else meanwhile
+    to_thread    the loop's default executor, min(32, CPUs + 4) threads (asyncio's own rule,
+                 what ``asyncio.to_thread`` and ``run_in_executor(None, …)`` use)
+    executor     a pool of its own, of gcs_threads
+    audio_pool   the audio threads, shared with conversion
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+from lab.model.knobs import Knobs, default_executor_threads
+
+
+class ThreadPools:
+    """The pools of one worker."""
+
+    def __init__(self, knobs: Knobs) -> None:
+        self.speech = ThreadPoolExecutor(knobs.speech_threads, "speech")
+        self.audio = ThreadPoolExecutor(knobs.audio_threads, "audio")
+        self.gcs = ThreadPoolExecutor(knobs.gcs_threads, "gcs")
+        self._default = ThreadPoolExecutor(default_executor_threads(knobs.vm_cpus), "default")
+        self.sizes = {
+            "speech": knobs.speech_threads,
+            "audio": knobs.audio_threads,
+            "gcs": knobs.gcs_threads,
+            "default": default_executor_threads(knobs.vm_cpus),
+        }
+
+    def install(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Make the loop's default executor the size that the VM's cores give it."""
+        loop.set_default_executor(self._default)
+
+    def close(self) -> None:
+        """Let go of all threads; calls that run are not waited for."""
+        for pool in (self.speech, self.audio, self.gcs, self._default):
+            pool.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,159 @@
+"""The application: ``uvicorn lab.services.backend.main:create_app --factory --workers N``.
+
+uvicorn's defaults that matter and are left so: one worker, a backlog of 2048, no limit on
+concurrency, connections kept alive for 5 s. With ``--workers`` a parent restarts a worker
+that dies, or whose answering thread is silent for 5 s (a blocked event loop does not
+silence it).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from starlette.middleware.base import RequestResponseEndpoint
+from starlette.responses import Response
+
+from lab.services.backend.api.students import UPLOAD_PATH, router
+from lab.services.backend.core import problems
+from lab.services.backend.core.backpressure import BackpressureMiddleware
+from lab.services.backend.core.evidence import EvidenceWriter, Heartbeat, resident_bytes
+from lab.services.backend.core.gauges import Gauges
+from lab.services.backend.core.problems import Problem, problem
+from lab.services.backend.core.rate_limit import RateLimiter, by_address, by_user
+from lab.services.backend.core.thread_pool import ThreadPools
+from lab.services.backend.core.timing import ServerTimingMiddleware
+from lab.services.backend.database import Database
+from lab.services.backend.services.audio_upload import AudioUploader
+from lab.services.backend.settings import Settings
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application, from the environment or from settings given (in tests)."""
+    settings = settings or Settings.from_env()
+    gauges = Gauges()
+    pools = ThreadPools(settings.knobs)
+    database = Database(settings, gauges)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        pools.install(loop)
+        heartbeat = Heartbeat(loop)
+        evidence = start_evidence(settings, database, gauges, heartbeat)
+        yield
+        heartbeat.stop()
+        if evidence:
+            evidence.close()
+        pools.close()
+        database.dispose()
+
+    app = FastAPI(title="Student recordings", lifespan=lifespan)
+    app.state.knobs = settings.knobs
+    app.state.database = database
+    app.state.uploader = AudioUploader(settings, pools, gauges)
+    app.state.check_upload_limit = upload_limit(settings)
+    problems.install(app)
+    app.include_router(router)
+    add_health(app, database, pools, gauges)
+    add_global_rate_limit(app, settings)
+    # The last one added is the outermost: timings surround the limits.
+    app.add_middleware(
+        BackpressureMiddleware,
+        path=UPLOAD_PATH,
+        limit=settings.knobs.max_inflight_uploads,
+        gauges=gauges,
+    )
+    app.add_middleware(ServerTimingMiddleware)
+    return app
+
+
+def add_global_rate_limit(app: FastAPI, settings: Settings) -> None:
+    """The report's middleware: so many requests a minute from one address."""
+    limit = settings.knobs.global_rate_limit
+    if limit is None:
+        return
+    global_rate_limiter = RateLimiter(by_address(settings.knobs))
+    window = settings.wall(limit.per)
+
+    @app.middleware("http")
+    async def global_rate_limit_middleware(
+        request: Request, call_next: RequestResponseEndpoint
+    ) -> Response:
+        allowed, info = await global_rate_limiter.check_rate_limit(
+            request, max_requests=limit.count, window_seconds=window
+        )
+        if not allowed:
+            return problem(
+                "rate_limited",
+                f"more than {limit} from one address",
+                headers={"Retry-After": str(info["retry_after"])},
+            )
+        return await call_next(request)
+
+
+def upload_limit(settings: Settings) -> Callable[[Request], Awaitable[None]]:
+    """The report's ``@limiter.limit("10/minute")`` on uploads, by user; or no limit."""
+    limit = settings.knobs.upload_rate_limit
+    limiter = RateLimiter(by_user)
+
+    async def check(request: Request) -> None:
+        if limit is None:
+            return
+        allowed, info = await limiter.check_rate_limit(
+            request, max_requests=limit.count, window_seconds=settings.wall(limit.per)
+        )
+        if not allowed:
+            raise Problem(
+                "rate_limited",
+                f"more than {limit} uploads of one user",
+                headers={"Retry-After": str(info["retry_after"])},
+            )
+
+    return check
+
+
+def add_health(app: FastAPI, database: Database, pools: ThreadPools, gauges: Gauges) -> None:
+    """GET /health with the pool's figures, as the report recommends; it makes no query."""
+
+    @app.get("/health")
+    async def health_check() -> dict[str, Any]:
+        return {
+            "status": "ok",
+            "database": database.figures(),
+            "threads": {
+                **pools.sizes,
+                "busy": gauges.threads_busy,
+                "queued": gauges.threads_queued,
+            },
+            "uploads_inflight": gauges.inflight,
+        }
+
+
+def start_evidence(
+    settings: Settings, database: Database, gauges: Gauges, heartbeat: Heartbeat
+) -> EvidenceWriter | None:
+    """Start this worker's evidence, where a folder for it is given."""
+    if settings.evidence is None:
+        return None
+
+    def read() -> dict[str, Any]:
+        return {
+            **database.figures(),
+            "threads_busy": gauges.threads_busy,
+            "threads_queued": gauges.threads_queued,
+            "inflight": gauges.inflight,
+            "loop_lag": heartbeat.lag(),
+            "rss": resident_bytes(),
+            "cpu_s": time.process_time(),
+            "gcs_attempts": gauges.gcs_attempts,
+            "gcs_bytes": gauges.gcs_bytes,
+        }
+
+    writer = EvidenceWriter(settings.evidence, read)
+    writer.start()
+    return writer

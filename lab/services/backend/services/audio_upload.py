@@ -1,0 +1,98 @@
+"""Step 3: the call to storage, 2-5 s away, and where it runs.
+
+`blob.upload_from_string` is synchronous. As found it is called straight from the
+coroutine, so the event loop stands still until storage has answered; every other value
+of ``gcs_call`` is a way out of that.
+
+What google-cloud-storage does by default, and is left so: an object up to 8 MiB is one
+request; a request waits 60 s; failures are retried after 1 s, then twice as long each time
+up to 60 s, for 120 s in all, uploads unconditionally (a retry multiplies the load); its
+HTTP session keeps 10 connections and opens and discards more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import Executor
+from typing import Any
+
+from google.auth.credentials import AnonymousCredentials
+from google.auth.transport.requests import AuthorizedSession
+from google.cloud import storage
+from google.cloud.storage.constants import _DEFAULT_TIMEOUT
+from google.cloud.storage.retry import DEFAULT_RETRY
+
+from lab.services.backend.core.gauges import Gauges
+from lab.services.backend.core.thread_pool import ThreadPools
+from lab.services.backend.core.timing import Timing
+from lab.services.backend.settings import Settings
+
+
+class CountingSession(AuthorizedSession):
+    """The client's HTTP session, its defaults untouched, counting every attempt."""
+
+    def __init__(self, gauges: Gauges) -> None:
+        super().__init__(AnonymousCredentials())  # type: ignore[no-untyped-call]
+        self._gauges = gauges
+
+    def request(self, method: str, url: str, data: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
+        """One attempt; a retry of the library comes here again."""
+        self._gauges.storage_attempt(len(data) if isinstance(data, bytes) else 0)
+        return super().request(method, url, data=data, **kwargs)  # type: ignore[no-untyped-call]
+
+
+class AudioUploader:
+    """Uploads recordings to the bucket, where ``gcs_call`` says."""
+
+    def __init__(self, settings: Settings, pools: ThreadPools, gauges: Gauges) -> None:
+        self._call = settings.knobs.gcs_call
+        self._pools = pools
+        self._gauges = gauges
+        # The library's defaults, divided by speed; at speed 1 they are the defaults.
+        self._timeout = settings.wall(_DEFAULT_TIMEOUT)
+        self._retry = DEFAULT_RETRY.with_delay(
+            initial=settings.wall(DEFAULT_RETRY._initial),
+            maximum=settings.wall(DEFAULT_RETRY._maximum),
+        ).with_timeout(settings.wall(DEFAULT_RETRY._timeout))
+        client = storage.Client(
+            project="replica",
+            credentials=AnonymousCredentials(),
+            client_options={"api_endpoint": settings.storage_url},
+            _http=CountingSession(gauges),
+        )
+        self._bucket = client.bucket(settings.bucket)
+
+    async def upload_audio(
+        self, name: str, content: bytes, content_type: str, timing: Timing
+    ) -> str:
+        """Store ``content`` as object ``name`` and return its address.
+
+        Raises:
+            google.api_core.exceptions.GoogleAPIError: storage answered with an error.
+            requests.RequestException: storage did not answer, its retries included.
+        """
+        upload = (name, content, content_type, timing)
+        if self._call == "blocking":
+            return self._upload(*upload)
+        submitted = time.perf_counter()
+        self._gauges.queued_for_thread(+1)
+        if self._call == "to_thread":
+            return await asyncio.to_thread(self._upload_in_thread, submitted, *upload)
+        pool: Executor = self._pools.gcs if self._call == "executor" else self._pools.audio
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(pool, self._upload_in_thread, submitted, *upload)
+
+    def _upload_in_thread(self, submitted: float, *upload: Any) -> str:
+        self._gauges.queued_for_thread(-1)
+        timing: Timing = upload[-1]
+        timing.add("gcs_queue", time.perf_counter() - submitted)
+        return self._upload(*upload)
+
+    def _upload(self, name: str, content: bytes, content_type: str, timing: Timing) -> str:
+        blob = self._bucket.blob(name)
+        with timing.stage("gcs"), self._gauges.busy_with_storage():
+            blob.upload_from_string(
+                content, content_type=content_type, timeout=self._timeout, retry=self._retry
+            )
+        return f"gs://{self._bucket.name}/{name}"

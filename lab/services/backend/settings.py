@@ -1,0 +1,51 @@
+"""What the service is told: the knobs, and the addresses of its neighbours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from lab.model.knobs import Knobs
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The service's settings, from its environment.
+
+    Args:
+        knobs: the table of knobs; durations in real-world seconds.
+        database_url: SQLAlchemy URL of the application's plain role.
+        storage_url: where the storage API answers (``STORAGE_EMULATOR_HOST``).
+        bucket: the bucket that recordings go to.
+        evidence: folder for this worker's readings; None writes none.
+    """
+
+    knobs: Knobs
+    database_url: str
+    storage_url: str
+    bucket: str
+    evidence: Path | None
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] = os.environ) -> Self:
+        """Read the environment.
+
+        Raises:
+            KeyError: DATABASE_URL, STORAGE_EMULATOR_HOST or AUDIO_BUCKET is not set.
+            pydantic.ValidationError: a knob has a value that the table does not allow.
+        """
+        evidence = env.get("LAB_EVIDENCE_DIR")
+        return cls(
+            knobs=Knobs.from_env(env),
+            database_url=env["DATABASE_URL"],
+            storage_url=env["STORAGE_EMULATOR_HOST"],
+            bucket=env["AUDIO_BUCKET"],
+            evidence=Path(evidence) if evidence else None,
+        )
+
+    def wall(self, seconds: float) -> float:
+        """A real-world duration as this process must wait it: divided by ``speed``."""
+        return seconds / self.knobs.speed

@@ -1,0 +1,195 @@
+"""The backend: uvicorn with ``workers`` processes, on the VM's cores and within its memory."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, ClassVar
+
+import psutil
+
+from lab.model.knobs import TABLE, Knobs
+from lab.stack.part import Part
+from lab.stack.ports import HOST
+from lab.stack.process import Process, last_line
+
+WATCH_S = 0.1
+
+
+class Backend(Part):
+    """uvicorn and its workers.
+
+    A worker is ready when its evidence file has a line, which it writes once its event loop
+    runs. Ended by SIGKILL: an orderly end would wait for uploads that nobody waits for.
+    """
+
+    name = "backend"
+    ask: ClassVar[signal.Signals] = signal.SIGKILL
+
+    def __init__(
+        self, folder: Path, port: int, database_url: str, storage_url: str, bucket: str
+    ) -> None:
+        super().__init__(folder)
+        self.port = port
+        self.url = f"http://{HOST}:{port}"
+        self.evidence = folder / "evidence"
+        self.evidence.mkdir()
+        self.workers = 0
+        self._addresses = {
+            "DATABASE_URL": database_url.replace("postgresql://", "postgresql+psycopg2://", 1),
+            "STORAGE_EMULATOR_HOST": storage_url,
+            "AUDIO_BUCKET": bucket,
+            "LAB_EVIDENCE_DIR": str(self.evidence),
+            "HOST": HOST,
+            "PORT": str(port),
+            "PYTHONUNBUFFERED": "1",
+        }
+        self._watch: MemoryWatch | None = None
+
+    def settings(self, knobs: Knobs) -> object:
+        text = knobs.as_text()
+        return {row.name: text[row.name] for row in TABLE if row.part == "backend"}
+
+    def start(self, knobs: Knobs) -> None:
+        for old in self.evidence.glob("*.jsonl"):
+            old.unlink()
+        self.workers = knobs.workers
+        self._launch(knobs)
+        if knobs.vm_memory is not None:
+            self._watch = MemoryWatch(self, knobs, knobs.vm_memory)
+            self._watch.start()
+
+    def _launch(self, knobs: Knobs) -> None:
+        self._process = Process(
+            self.name,
+            [sys.executable, "-m", "lab.services.backend"],
+            self.log,
+            env={**knobs.as_env(), **self._addresses},
+        )
+        self._limit_cores(knobs.vm_cpus)
+        self._process.wait_ready(lambda: len(self.worker_pids()) >= knobs.workers)
+
+    def relaunch(self, knobs: Knobs) -> None:
+        """Start a backend without workers left anew, as the VM's service manager does."""
+        if self._process:
+            self._process.kill()
+        self._launch(knobs)
+
+    def stop(self) -> None:
+        if self._watch:
+            self._watch.stop()
+            self._watch = None
+        super().stop()
+
+    def down(self) -> str | None:
+        if self._watch and self._watch.restarting.is_set():
+            return None
+        return super().down() or next(filter(None, map(self._worker_down, self._seen())), None)
+
+    def _worker_down(self, pid: int) -> str | None:
+        """A worker's own diagnosis; one that was killed for memory is a result, not a fault."""
+        try:
+            stopped = psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:
+            return None if pid in self._killed_for_memory() else f"worker {pid} died"
+        return f"worker {pid} is stopped (SIGSTOP) or ended" if stopped else None
+
+    def worker_pids(self) -> list[int]:
+        """The workers that are alive: those of whom there is evidence."""
+        return [pid for pid in self._seen() if psutil.pid_exists(pid)]
+
+    def inflight(self) -> int:
+        """Uploads inside the workers, by the last line of evidence of each."""
+        return sum(self._last(pid).get("inflight", 0) for pid in self.worker_pids())
+
+    def busy(self) -> bool:
+        """Whether uploads stay inside the workers for longer than a line of evidence is old."""
+        deadline = time.monotonic() + 3 * WATCH_S
+        while self.inflight():
+            if time.monotonic() > deadline:
+                return True
+            time.sleep(WATCH_S / 4)
+        return False
+
+    def _last(self, pid: int) -> dict[str, Any]:
+        try:
+            found = json.loads(last_line(self.evidence / f"worker-{pid}.jsonl"))
+        except ValueError:  # half a line, being written
+            return {}
+        return dict(found)
+
+    def _seen(self) -> list[int]:
+        files = self.evidence.glob("worker-*.jsonl")
+        return [int(file.stem.removeprefix("worker-")) for file in files if file.stat().st_size]
+
+    def _killed_for_memory(self) -> set[int]:
+        file = self.evidence / "oom.jsonl"
+        lines = file.read_text().splitlines() if file.exists() else []
+        return {json.loads(line)["pid"] for line in lines}
+
+    def _limit_cores(self, cpus: float) -> None:
+        """Bind the backend to as many of this machine's cores as the VM has (Linux)."""
+        mine = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
+        if self._process and mine and math.ceil(cpus) < len(mine):
+            os.sched_setaffinity(self._process.pid, mine[: math.ceil(cpus)])
+
+
+class MemoryWatch(threading.Thread):
+    """Stands in for the kernel's OOM killer, which needs a cgroup and so root.
+
+    When the backend's resident memory passes ``vm_memory`` the largest worker is killed and
+    a line is written to ``oom.jsonl`` beside the workers' evidence. uvicorn's parent starts
+    a new worker; a single worker has no parent and is launched again.
+    """
+
+    def __init__(self, backend: Backend, knobs: Knobs, limit: int) -> None:
+        super().__init__(name="memory-watch", daemon=True)
+        self.restarting = threading.Event()
+        self._backend = backend
+        self._knobs = knobs
+        self._limit = limit
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        """Look ten times a second."""
+        while not self._ended.wait(WATCH_S):
+            sizes = self._sizes()
+            if sum(sizes.values()) > self._limit:
+                self._kill_largest(sizes)
+
+    def _sizes(self) -> dict[int, int]:
+        sizes = {}
+        for pid in self._backend.pids():
+            try:
+                sizes[pid] = psutil.Process(pid).memory_info().rss
+            except psutil.NoSuchProcess:
+                continue
+        return sizes
+
+    def _kill_largest(self, sizes: dict[int, int]) -> None:
+        pid = max(sizes, key=sizes.__getitem__)
+        single = self._knobs.workers == 1
+        if single:
+            self.restarting.set()
+        line = {"at": time.time(), "pid": pid, "rss": sizes[pid]}
+        with (self._backend.evidence / "oom.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        try:
+            psutil.Process(pid).kill()
+        except psutil.NoSuchProcess:
+            return
+        if single:
+            self._backend.relaunch(self._knobs)
+            self.restarting.clear()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._ended.set()
+        if threading.current_thread() is not self:
+            self.join(timeout=35)

@@ -1,0 +1,189 @@
+"""The embedded stack: real servers from wheels, as child processes, on 127.0.0.1.
+
+    users ──> nginx ──> uvicorn × workers ──> :gcs proxy ──> fake-gcs-server
+                                          └─> :db proxy  ──> Postgres
+
+It needs neither Docker nor root. The parts start in the order in which they need each
+other; from cell to cell only those start anew whose settings changed, and those that
+need them: a backend holds connections that a new Postgres does not know.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from lab.errors import PartFailed
+from lab.model.cell import Cell
+from lab.model.knobs import Knobs
+from lab.stack import owner, ports
+from lab.stack.backend import Backend
+from lab.stack.nginx import Nginx
+from lab.stack.part import Part
+from lab.stack.postgres import APP_ROLE, SUPERUSER, Postgres
+from lab.stack.protocol import Replica
+from lab.stack.storage import BUCKET, Storage
+from lab.stack.toxiproxy import Toxiproxy
+
+NEEDS = {"backend": {"postgres"}}
+"""Which part must start anew because another one did."""
+
+
+class EmbeddedStack:
+    """The replica as child processes of the lab.
+
+    Args:
+        results: the results folder that the replica belongs to.
+        toxiproxy: ``auto``, ``real`` or ``embedded``.
+        port: where nginx listens; None finds a free port.
+        stays: whether the replica outlives this process (`lab up`).
+    """
+
+    name = "embedded"
+
+    def __init__(
+        self,
+        results: Path,
+        toxiproxy: str = "auto",
+        port: int | None = None,
+        stays: bool = False,
+    ) -> None:
+        nginx_port = ports.check(port) if port else None
+        self.folder, self.owner = owner.claim(results, stays)
+        os.environ[owner.MARKER] = self.owner.id  # all children carry it, the generator too
+        self._closing = ExitStack()
+        self._closing.callback(self._remove)
+        if not stays:
+            self._closing.callback(owner.Guardian(self.folder).close)
+        found = ports.free(7)
+        self.postgres = Postgres(self.folder, found[0], monitored=not stays)
+        self.storage = Storage(self.folder, found[1], f"http://{ports.HOST}:{found[3]}")
+        self.toxiproxy = Toxiproxy(
+            self.folder,
+            found[2],
+            {"gcs": (found[3], found[1]), "db": (found[4], found[0])},
+            toxiproxy,
+        )
+        self.backend = Backend(
+            self.folder,
+            found[5],
+            self.postgres.dsn(APP_ROLE, port=found[4]),
+            f"http://{ports.HOST}:{found[3]}",
+            BUCKET,
+        )
+        self.nginx = Nginx(self.folder, nginx_port or found[6], found[5])
+        self.parts: list[Part] = [
+            self.postgres,
+            self.storage,
+            self.toxiproxy,
+            self.backend,
+            self.nginx,
+        ]
+        self._running: dict[str, object] = {}
+        self._log_starts: dict[Path, int] = {}
+        self.restarted: list[str] = []
+
+    def apply(self, cell: Cell) -> Replica:
+        self._log_starts = {path: _size(path) for path in self._logs().values()}
+        self.restarted = self._stale(cell.knobs)
+        for part in reversed(self.parts):
+            if part.name in self.restarted:
+                part.stop()
+                self._running.pop(part.name, None)
+        for part in self.parts:
+            if part.name in self.restarted:
+                self._start(part, cell.knobs)
+        if "postgres" not in self.restarted:
+            self._empty()
+        return self._replica()
+
+    def _stale(self, knobs: Knobs) -> list[str]:
+        """The parts that must start: not running, changed, or in need of one that must."""
+        stale = {
+            part.name
+            for part in self.parts
+            if part.name not in self._running
+            or self._running[part.name] != part.settings(knobs)
+            or part.down()
+        }
+        if self.backend.busy():  # with uploads of the last cell, that nobody waits for
+            stale.add(self.backend.name)
+        stale |= {name for name, needed in NEEDS.items() if needed & stale}
+        return [part.name for part in self.parts if part.name in stale]
+
+    def _start(self, part: Part, knobs: Knobs) -> None:
+        if part is self.backend:
+            self._wait_for_free_slots()
+        part.start(knobs)
+        self._running[part.name] = part.settings(knobs)
+
+    def _wait_for_free_slots(self) -> None:
+        """Until the last backend's connections are gone, so that the new one finds db_cap."""
+        deadline = time.monotonic() + 10
+        while self.postgres.app_connections():
+            if time.monotonic() > deadline:
+                raise PartFailed(
+                    "postgres still has connections of a backend that was ended",
+                    f"its log is {self.postgres.log}",
+                )
+            time.sleep(0.02)
+
+    def _empty(self) -> None:
+        self.postgres.empty()
+        self.storage.empty()
+
+    def _logs(self) -> dict[str, Path]:
+        return {
+            **{part.name: part.log for part in self.parts},
+            "nginx-access": self.nginx.access_log,
+        }
+
+    def _replica(self) -> Replica:
+        return Replica(
+            url=self.nginx.url,
+            backend=self.backend.url,
+            monitor_dsn=self.postgres.dsn(SUPERUSER),
+            app_dsn=self.postgres.dsn(
+                APP_ROLE, port=int(self.toxiproxy.listens["db"].split(":")[1])
+            ),
+            storage=self.storage.url,
+            toxiproxy=self.toxiproxy.url,
+            proxies=self.toxiproxy.listens,
+            bucket=BUCKET,
+            evidence=self.backend.evidence,
+            logs=self._logs(),
+            parts={part.name: part.pids for part in self.parts},
+            query=self.postgres.query,
+            inflight=self.backend.inflight,
+        )
+
+    def down_parts(self) -> dict[str, str]:
+        return {part.name: why for part in self.parts if (why := part.down())}
+
+    def collect_logs(self, into: Path) -> None:
+        into.mkdir(parents=True, exist_ok=True)
+        for name, path in self._logs().items():
+            if not path.exists():
+                continue
+            with path.open("rb") as source, (into / f"{name}.log").open("wb") as target:
+                source.seek(self._log_starts.get(path, 0))
+                shutil.copyfileobj(source, target)
+
+    def close(self) -> None:
+        # All are asked first and waited for after, so that it takes as long as the slowest.
+        for part in reversed(self.parts):
+            part.ask_to_stop()
+        for part in reversed(self.parts):
+            part.stop()
+        self._closing.close()
+
+    def _remove(self) -> None:
+        os.environ.pop(owner.MARKER, None)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

