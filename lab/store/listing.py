@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lab.errors import LabError, UsageError
 from lab.model.run import StoredRun
+from lab.model.verdict import Outcome
 from lab.store.files import storing
 from lab.store.runs import LATEST, RunFolder
 
@@ -80,5 +81,5 @@ def _glance(path: Path) -> StoredRun:
         stack=run.info.stack,
         finished=len(done),
         cells=len(run.info.cells),
-        outcomes=dict(sorted(outcomes.items())),
+        outcomes={outcome: outcomes[outcome] for outcome in Outcome if outcomes[outcome]},
     )

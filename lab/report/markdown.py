@@ -1,0 +1,104 @@
+"""A run as Markdown, for an issue, a wiki or a repository."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from lab.model.run import CellResult, RunInfo, Summary
+from lab.report import figures, words
+from lab.report.details import changed_knobs, finding_value, interval
+
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~])")
+
+
+def markdown_report(summary: Summary, info: RunInfo) -> str:
+    """The run as one Markdown document."""
+    parts = [
+        f"# {_text(summary.experiment)}",
+        _text(summary.about),
+        _facts(summary, info),
+        f"**{words.tally(summary)}**",
+        _matrix(summary.cells),
+        f"> {_text(words.loop_note(summary))}" if summary.cells else "",
+        f"Not finished: {_text('; '.join(summary.missing))}" if summary.missing else "",
+        *(_cell(cell) for cell in summary.cells),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _text(value: object) -> str:
+    """Text with what Markdown would read as markup escaped, on one line."""
+    return _SPECIAL.sub(r"\\\1", " ".join(str(value).split()))
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[str]) -> str:
+    rule = ["--:" if head in right else "---" for head in heads]
+    lines = [
+        [_text(head) for head in heads],
+        rule,
+        *([_text(cell) for cell in row] for row in rows),
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _facts(summary: Summary, info: RunInfo) -> str:
+    facts = {
+        "Run": summary.run,
+        "Started": info.started,
+        "Spec": info.spec_file,
+        "Stack": words.stack_words(info),
+        "Offered load": words.offered(summary),
+        "Machine": ", ".join(f"{name} {value}" for name, value in info.machine.items()),
+        "Versions": ", ".join(f"{name} {value}" for name, value in info.versions.items()),
+        "Revision": info.git,
+    }
+    return "\n".join(f"- {name}: {_text(value)}" for name, value in facts.items() if value)
+
+
+def _matrix(cells: Sequence[CellResult]) -> str:
+    if not cells:
+        return ""
+    axes = words.varying_axes(cells)
+    figure = ("uploads/s", "p50", "p95", "failed", "led by", "pg peak")
+    rows = [
+        (
+            *(cell.axes.get(axis, figures.NONE) for axis in axes),
+            cell.verdict,
+            *(
+                figures.metric(name, cell.metrics.get(name))
+                for name in ("throughput", "p50", "p95")
+            ),
+            figures.metric("error_rate", cell.metrics.get("error_rate")),
+            words.leading_error(cell.metrics) or figures.NONE,
+            figures.metric("pg_connections", cell.metrics.get("pg_connections")),
+            words.first_reason(cell),
+        )
+        for cell in cells
+    ]
+    right = [name for name in figure if name != "led by"]
+    return _table((*axes, "verdict", *figure, "why"), rows, right)
+
+
+def _cell(cell: CellResult) -> str:
+    findings = (
+        (one.criterion, one.outcome, finding_value(one, one.value), interval(one), one.reason)
+        for one in cell.findings
+    )
+    checks = (
+        (one.name, one.expected, _measured(one.measured), words.check_word(one.ok), one.reason)
+        for one in cell.injected
+    )
+    parts = [
+        f"## {_text(cell.id)}: {cell.verdict}",
+        "\n".join(f"- {_text(reason)}" for reason in cell.reasons),
+        f"Knobs: {_text(changed_knobs(cell))}",
+        _table(("criterion", "outcome", "value", "95 % bounds", "why"), findings, ("value",)),
+        _table(("injected", "expected", "measured", "arrived", "why"), checks, ("measured",)),
+        _table(("metric", "value", "meaning"), words.table_metrics(cell.metrics), ("value",)),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _measured(value: float | None) -> str:
+    return figures.NONE if value is None else figures.significant(value)

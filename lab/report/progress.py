@@ -1,0 +1,111 @@
+"""A run while it runs: one live line on a terminal, one plain line a phase elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self, TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from lab.model.progress import LoadTick, Progress
+from lab.report import figures
+
+_SHORTEST = 8
+
+
+def line(progress: Progress, width: int) -> str:
+    """The state of a run on one line of at most ``width`` columns.
+
+    Where room is short, the middle of the cell's id goes first, then what stands last.
+    """
+    head = f"[{progress.index}/{progress.cells}] "
+    parts = [f"{progress.phase:<9}", *_load(progress.tick)]
+    parts.append(f"{figures.clock(progress.left_s)} left")
+    tail = "  ".join(parts)
+    room = max(width - len(head) - len(tail) - 2, _SHORTEST)
+    return f"{head}{_short(progress.cell, room)}  {tail}"[: max(width, 0)].rstrip()
+
+
+def _load(tick: LoadTick | None) -> list[str]:
+    if tick is None:
+        return []
+    failed = f"{tick.failed} failed"
+    if tick.failed and tick.answered:
+        failed += f" ({figures.percent(min(1.0, tick.failed / tick.answered))})"
+    rate = f"{figures.significant(tick.rate)}/s"
+    return [f"{tick.t:.0f} s", f"{tick.users} users", rate, failed]
+
+
+def _short(text: str, room: int) -> str:
+    """The text, its middle replaced by two dots where it is longer than ``room``."""
+    if len(text) <= room:
+        return text
+    left = (room - 2) // 2
+    return f"{text[:left]}..{text[len(text) - (room - 2 - left) :]}"
+
+
+class LiveLine:
+    """Shows progress on a stream while a run goes on; a context manager.
+
+    Args:
+        stream: where to show it, standard error as a rule.
+        environment: the process's environment; NO_COLOR and TERM are looked at.
+        width: columns to use; the terminal's where it is None.
+    """
+
+    def __init__(
+        self, stream: TextIO, environment: Mapping[str, str], width: int | None = None
+    ) -> None:
+        self._stream = stream
+        self._plain = not stream.isatty() or environment.get("TERM") == "dumb"
+        self._console = Console(
+            file=stream,
+            width=width,
+            no_color=bool(environment.get("NO_COLOR")),
+            highlight=False,
+            markup=False,
+            _environ=environment,
+        )
+        self._live = Live(
+            console=self._console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._last: tuple[str, str] | None = None
+
+    def __enter__(self) -> Self:
+        if not self._plain:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def update(self, progress: Progress) -> None:
+        """Show a new state: at once on a terminal; elsewhere only when the phase has changed."""
+        now = (progress.cell, progress.phase)
+        if not self._plain:
+            text = line(progress, self._console.width)
+            self._live.update(Text(text, style="cyan", no_wrap=True), refresh=True)
+        elif now != self._last:
+            self._stream.write(line(progress, 200) + "\n")
+            self._stream.flush()
+        self._last = now
+
+    def say(self, text: str) -> None:
+        """Print a line that stays, above the live line."""
+        if self._plain:
+            self._stream.write(text + "\n")
+            self._stream.flush()
+        else:
+            self._console.print(text, soft_wrap=True)

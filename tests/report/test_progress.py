@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+
+from lab.model.progress import LoadTick, Progress
+from lab.report import LiveLine
+from lab.report.progress import line
+
+TICK = LoadTick(t=23.4, users=50, sent=170, answered=120, failed=12, rate=6.712)
+NOW = Progress(
+    cell="workers=2,pool=5+5,db_session=hold",
+    index=3,
+    cells=12,
+    phase="window",
+    left_s=245,
+    tick=TICK,
+)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_line_says_cell_phase_load_errors_and_time_left() -> None:
+    assert line(NOW, 120) == (
+        "[3/12] workers=2,pool=5+5,db_session=hold  window     23 s  50 users  6.71/s  "
+        "12 failed (10 %)  4 min 05 s left"
+    )
+
+
+def test_without_load_it_says_the_phase() -> None:
+    text = line(replace(NOW, phase="applying", tick=None), 120)
+    assert text == "[3/12] workers=2,pool=5+5,db_session=hold  applying   4 min 05 s left"
+
+
+@pytest.mark.parametrize("width", [0, 1, 20, 40, 79, 80, 100])
+def test_the_line_never_passes_its_width(width: int) -> None:
+    assert len(line(NOW, width)) <= width
+
+
+def test_a_short_line_keeps_both_ends_of_the_id() -> None:
+    text = line(NOW, 100)
+    assert text.startswith("[3/12] workers=")
+    assert "=hold  window" in text
+    assert ".." in text
+
+
+def test_failures_before_any_answer_divide_nothing() -> None:
+    tick = replace(TICK, answered=0, failed=3)
+    assert "3 failed  " in line(replace(NOW, tick=tick), 120)
+
+
+def test_a_pipe_gets_one_plain_line_a_phase() -> None:
+    stream = io.StringIO()
+    with LiveLine(stream, {"TERM": "xterm"}) as live:
+        for phase in ("ramp", "ramp", "window", "window"):
+            live.update(replace(NOW, phase=phase))
+        live.update(replace(NOW, phase="window", cell="workers=4"))
+        live.say("cell workers=2 broke")
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 4
+    assert "\x1b" not in stream.getvalue()
+    assert lines[-1] == "cell workers=2 broke"
+
+
+def test_a_terminal_gets_every_update_and_is_left_clean() -> None:
+    stream = Terminal()
+    with LiveLine(stream, {"TERM": "xterm"}, width=100) as live:
+        for sent in range(3):
+            live.update(replace(NOW, tick=replace(TICK, users=sent)))
+        live.say("a line that stays")
+    text = stream.getvalue()
+    assert all(f"{sent} users" in text for sent in range(3))
+    assert "a line that stays" in text
+    assert "\x1b[36m" in text
+    assert text.endswith("\x1b[2K")  # the live line is erased
+
+
+def test_no_color_is_honoured_on_a_terminal() -> None:
+    stream = Terminal()
+    with LiveLine(stream, {"TERM": "xterm", "NO_COLOR": "1"}, width=100) as live:
+        live.update(NOW)
+    assert "50 users" in stream.getvalue()
+    assert "\x1b[36m" not in stream.getvalue()
+
+
+def test_what_others_print_stays_on_their_stream(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = Terminal()
+    with LiveLine(stream, {"TERM": "xterm"}, width=100) as live:
+        live.update(NOW)
+        print("data")  # noqa: T201
+    assert capsys.readouterr().out == "data\n"
+    assert "data" not in stream.getvalue()
