@@ -1,0 +1,65 @@
+"""A spec file to an Experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from lab.model.experiment import SCHEMA, Experiment
+from lab.model.load import StagesLoad
+from lab.model.students import STUDENTS
+from lab.spec.document import Document, Loc, read_document
+from lab.spec.explain import nearest, validated
+from lab.spec.knobs import check_knobs
+
+
+def read_experiment(file: Path, faults: Collection[str] | None = None) -> Experiment:
+    """Read a spec.
+
+    Args:
+        file: the YAML file.
+        faults: names of the faults there are, to hold the spec's against; None leaves that
+            to whoever expands it.
+
+    Raises:
+        SpecError: anything wrong with it, as ``file:line:column: what - remedy``.
+    """
+    document = read_document(file)
+    _check_schema(document)
+    check_knobs(document)
+    experiment = validated(Experiment, document)
+    _check_faults(document, experiment, faults)
+    _check_load(document, experiment)
+    return experiment
+
+
+def _check_schema(document: Document) -> None:
+    schema = document.value.get("schema", SCHEMA)
+    if isinstance(schema, int) and schema > SCHEMA:
+        what = f"was written for a later lab (schema {schema}; this one reads {SCHEMA})"
+        raise document.error(("schema",), what, "upgrade the lab")
+
+
+def _check_faults(
+    document: Document, experiment: Experiment, faults: Collection[str] | None
+) -> None:
+    for index, name in enumerate(experiment.faults):
+        path: Loc = ("faults", index)
+        if name in experiment.faults[:index]:
+            raise document.error(path, f"fault '{name}' stands here twice", "remove one")
+        if faults is not None and name not in faults:
+            raise document.error(path, f"there is no fault '{name}'", nearest(name, faults))
+
+
+def _check_load(document: Document, experiment: Experiment) -> None:
+    load, path = experiment.load, ("load",)
+    if load.peak_users > STUDENTS:
+        what = f"the load may have {load.peak_users} users at once; there are {STUDENTS} students"
+        raise document.error(path, what, "lower the rate or the timeout")
+    if isinstance(load, StagesLoad):
+        if load.measured[1] <= 0:
+            remedy = "give a stage `over` or `hold`"
+            raise document.error((*path, "stages"), "the stages take no time at all", remedy)
+        if load.peak_users == 0:
+            remedy = "give a stage `users` of 1 or more"
+            raise document.error((*path, "stages"), "no stage has any users", remedy)

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lab.errors import SpecError
+from lab.model.knobs import TABLE, Knobs, Preset
+from lab.spec import parse_settings, read_experiment
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("knobs: {pool_sze: 5}", ":3:9: 'pool_sze' is not a knob - did you mean 'pool_size'?"),
+        ("knobs: {zzz: 5}", ":3:9: 'zzz' is not a knob - `lab knobs` lists them"),
+        ("knobs: {workers: 99}", ":3:18: 'workers': 99 is out of bounds - it must be <= 16"),
+        ("knobs: {workers: true}", ":3:18: 'workers': true is not a whole number"),
+        ("knobs: {workers: '2'}", "'workers': 2 is not a whole number"),
+        ("knobs: {workers: [1, 2]}", "'workers' is not one value - to sweep it, make it an axis"),
+        ("knobs: {pool_timeout: 10}", ":3:23: 'pool_timeout': 10 has no unit - write the duration"),
+        ("knobs: {pool_timeout: 0 s}", "'pool_timeout': 0 s is out of bounds - it must be > 0 s"),
+        ("knobs: {pool_timeout: 11 min}", "11 min is out of bounds - it must be <= 10 min"),
+        ("knobs: {vm_memory: 1 MB}", "'vm_memory': 1 MB is out of bounds - it must be >= 64 MiB"),
+        ("knobs: {gcs_call: exectuor}", "'exectuor' is not one of blocking, to_thread, executor, "),
+        ("knobs: {gcs_latency: {low: 1, high: 2}}", "'gcs_latency' is not one value"),
+        ("knobs: {gcs_latency: 5-2 s}", "'5-2 s' runs backwards - write the smaller end first"),
+        ("knobs: {global_rate_limit: 500}", "'500' is not a rate limit - write it like '500/min'"),
+        ("knobs: [workers]", ":3:8: 'knobs' is not a mapping - write knobs with values"),
+        ("matrix: {}", ":3:1: 'matrix' has no axes - give one, as `workers: [1, 2]`"),
+        ("matrix: [workers]", ":3:1: 'matrix' has no axes"),
+        ("matrix: {workers: []}", ":3:19: axis 'workers' is empty - give it values, or leave it"),
+        ("matrix: {pool: {}}", ":3:16: axis 'pool' is empty"),
+        ("matrix: {workers: 2}", ":3:19: axis 'workers' is one value - write a list of values, or"),
+        ("matrix: {wrkers: [1]}", ":3:10: axis 'wrkers' is not a knob - did you mean 'workers'?"),
+        ("matrix: {x9: [1]}", "axis 'x9' is not a knob - to set several knobs, write labels with"),
+        ("matrix: {workers: [1, 99]}", ":3:23: 'workers': 99 is out of bounds - it must be <= 16"),
+        ("matrix: {workers: [1, 2, 1]}", ":3:26: axis 'workers' has 1 twice - remove one"),
+        ("matrix: {pool_timeout: [1 min, 60 s]}", "axis 'pool_timeout' has 60 s twice"),
+        (
+            "matrix: {workers: [1], workers: [2]}",
+            ":3:24: 'workers' stands here again; it was first",
+        ),
+        (
+            "matrix: {workers: [1], size: {a: {workers: 2}}}",
+            ":3:24: axis 'size' sets 'workers', and so does axis 'workers' - set it in one of them",
+        ),
+        ("matrix: {pool: {a: {pool_sze: 5}}}", ":3:21: 'pool_sze' is not a knob - did you mean"),
+        ("matrix: {pool: {a: {pool_size: 5 s}}}", ":3:32: 'pool_size': 5 s is not a whole number"),
+        ("matrix: {pool: {a: 5}}", ":3:20: 'a' is not a mapping - write knobs with values"),
+        ("matrix: {pool: {a: {}}}", ":3:20: 'a' sets no knob - set one, or remove it"),
+        (
+            "matrix: {pool: {a: {pool_size: 5}, b: {pool_size: 5}}}",
+            ":3:36: 'b' sets the same as 'a' - remove one of the two",
+        ),
+        (
+            f"matrix: {{gcs_threads: {list(range(1, 102))}, audio_threads: {list(range(1, 11))}}}",
+            ":3:1: the matrix makes 1010 cells; a run has 1000 at most - split it",
+        ),
+    ],
+)
+def test_a_bad_knob_or_axis_says_where_what_and_how_to_mend_it(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(f"experiment: a\nload: {{users: 5}}\n{text}\n")
+    with pytest.raises(SpecError) as error:
+        read_experiment(file)
+    assert message in str(error.value)
+    assert str(error.value).startswith(f"{file}:3:")
+    assert "\n" not in str(error.value)
+
+
+def test_settings_are_read_as_a_spec_reads_them() -> None:
+    found = parse_settings(["pool_size=5", "gcs_latency = 2-5 s", "upload_rate_limit=off"])
+    assert found == {"pool_size": 5, "gcs_latency": "2-5 s", "upload_rate_limit": "off"}
+
+
+@pytest.mark.parametrize("preset", Preset)
+def test_every_knob_can_be_set_from_the_command_line(preset: Preset) -> None:
+    texts = [f"{name}={value}" for name, value in Knobs.preset(preset).as_text().items()]
+    assert len(texts) == len(TABLE)
+    assert Knobs().with_settings(parse_settings(texts)) == Knobs.preset(preset)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["pool_size"], "--set pool_size: not a setting - write it as pool_size=5"),
+        (["=5"], "--set =5: '' is not a knob - `lab knobs` lists them"),
+        (["pool_sze=5"], "--set pool_sze=5: 'pool_sze' is not a knob - did you mean 'pool_size'?"),
+        (["pool_size="], "--set pool_size=: 'pool_size' has no value - give one"),
+        (["pool_size=5 s"], "--set pool_size=5 s: 'pool_size': 5 s is not a whole number - write"),
+        (["pool_timeout=10"], "'pool_timeout': 10 has no unit - write the duration like '10 s'"),
+        (["workers=1", "workers=2"], "--set workers=2: 'workers' is set twice - keep one of the"),
+    ],
+)
+def test_a_bad_setting_says_what_and_how_to_mend_it(settings: list[str], message: str) -> None:
+    with pytest.raises(SpecError) as error:
+        parse_settings(settings)
+    assert message in str(error.value)
