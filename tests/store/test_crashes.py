@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 import signal
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -80,18 +82,28 @@ def test_what_finished_survives_a_kill_at_any_moment(tmp_path: Path) -> None:
 
 
 @contextmanager
-def _failing(patch: pytest.MonkeyPatch, at: int, number: int) -> Iterator[list[str]]:
-    """Let the ``at``-th call that changes the file system raise; yields the calls made."""
+def _counting(
+    patch: pytest.MonkeyPatch,
+    at: int,
+    *,
+    before: Callable[[], object] = int,
+    after: Callable[[], object] = int,
+) -> Iterator[list[str]]:
+    """Do something around the ``at``-th change of the file system; yields the changes made."""
     calls: list[str] = []
 
-    def counting(name: str, real: Callable[..., object]) -> Callable[..., object]:
+    def counted(name: str, real: Callable[..., object]) -> Callable[..., object]:
         def call(*args: object, **kwargs: object) -> object:
-            reading = name == "open" and "r" in (args[1:2] or ("r",))[0:1]
-            if not reading:
-                calls.append(name)
-                if len(calls) == at:
-                    raise OSError(number, os.strerror(number))
-            return real(*args, **kwargs)
+            if name == "open" and "w" not in str(args[1:2]):
+                return real(*args, **kwargs)
+            calls.append(name)
+            here = len(calls) == at
+            if here:
+                before()
+            result = real(*args, **kwargs)
+            if here:
+                after()
+            return result
 
         return call
 
@@ -103,9 +115,70 @@ def _failing(patch: pytest.MonkeyPatch, at: int, number: int) -> Iterator[list[s
             (Path, "mkdir"),
             (Path, "symlink_to"),
             (Path, "touch"),
+            (Path, "unlink"),
         ):
-            context.setattr(owner, name, counting(name, getattr(owner, name)))
+            context.setattr(owner, name, counted(name, getattr(owner, name)))
         yield calls
+
+
+@contextmanager
+def _failing(patch: pytest.MonkeyPatch, at: int, number: int) -> Iterator[list[str]]:
+    """Let the ``at``-th change of the file system raise an OSError."""
+
+    def refuse() -> None:
+        raise OSError(number, os.strerror(number))
+
+    with _counting(patch, at, before=refuse) as calls:
+        yield calls
+
+
+def _killed_at(patch: pytest.MonkeyPatch, at: int, work: Callable[[], object]) -> bool:
+    """Do ``work`` in a child that is killed after its ``at``-th change; whether it came to that."""
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            with _counting(patch, at, after=partial(os.kill, os.getpid(), signal.SIGKILL)):
+                work()
+            code = 0
+        finally:
+            os._exit(code)  # whatever happened: the child must not go on as a second pytest
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, -signal.SIGKILL)
+    return code != 0
+
+
+def test_a_kill_at_each_step_of_a_cell_leaves_it_whole_or_unfinished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at, killed = 0, True
+    while killed:
+        at += 1
+        run = sample.create(tmp_path / f"at-{at}")
+        first, second = run.cells()[:2]
+        sample.measure(run, first)
+        killed = _killed_at(monkeypatch, at, partial(sample.measure, run, second))
+        assert _intact(run, {first.id}) <= {first.id, second.id}
+        for stored in run.path.rglob("*.json"):
+            json.loads(stored.read_bytes())
+    assert at > 10
+
+
+def test_a_kill_at_each_step_of_clearing_never_leaves_half_an_observation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at, killed = 0, True
+    while killed:
+        at += 1
+        run = sample.create(tmp_path / f"at-{at}")
+        cell = run.cells()[0]
+        sample.measure(run, cell)
+        (run.cell(cell.id).path / "verdict.json").unlink()
+        (run.path / "summary.json").unlink()
+        assert run.cell(cell.id).observed()
+        killed = _killed_at(monkeypatch, at, partial(run.begin, cell))
+        _intact(run, set())
+    assert at > 5
 
 
 def test_creating_a_run_is_all_or_nothing_at_every_step(
