@@ -1,0 +1,162 @@
+"""An experiment to its cells: every combination of its axes, a trial each.
+
+    preset < knobs: < matrix: < --set and --speed
+
+The cells of one repeat share a seed, so that they meet the same users, sizes and arrivals
+and differ only in what the axes say. A repeat is a whole pass over the matrix: a drift of
+the machine then falls on all cells alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from itertools import product
+from typing import Any
+
+from pydantic import ValidationError
+
+from lab.errors import SpecError, UsageError
+from lab.model.cell import Cell
+from lab.model.experiment import Experiment
+from lab.model.fault import Fault
+from lab.model.knobs import Knobs, Preset
+from lab.model.load import BurstLoad, ClosedLoad, Load
+from lab.plan.names import cell_ids
+
+Point = tuple[dict[str, str], dict[str, Any]]
+"""One combination: its labels by axis, and the knobs that they set."""
+
+
+def expand(
+    experiment: Experiment,
+    faults: Mapping[str, Fault],
+    settings: Mapping[str, Any] | None = None,
+    preset: Preset | None = None,
+    speed: float | None = None,
+    users: int | None = None,
+) -> tuple[Cell, ...]:
+    """The cells of an experiment, in the order they are run: the last axis turns fastest.
+
+    Args:
+        experiment: what the spec says.
+        faults: the faults there are, by name.
+        settings: knobs from the command line, as a spec would write their values.
+        preset: in place of the spec's.
+        speed: in place of the spec's.
+        users: in place of the load's; for loads with ``users`` or ``burst``.
+
+    Raises:
+        SpecError: an unknown fault, or a knob's value that cannot be.
+        UsageError: a setting that an axis sweeps, a speed given twice, or users for a load
+            that has none.
+    """
+    given = _overrides(settings or {}, speed)
+    base = Knobs.preset(preset or experiment.preset)
+    points = [_point(combination) for combination in product(*_axes(experiment))]
+    _refuse_swept(given, points)
+    knobs = [_settled(base, experiment.knobs | chosen | given) for _, chosen in points]
+    armed = tuple(_fault(name, faults) for name in experiment.faults)
+    load = experiment.load if users is None else _with_users(experiment.load, users)
+    axes, trials = [], []
+    for repeat in range(1, experiment.repeat + 1):
+        suffix = {"repeat": str(repeat)} if experiment.repeat > 1 else {}
+        axes += [labels | suffix for labels, _ in points]
+        trials += [(settled, seed_of(experiment.seed, repeat)) for settled in knobs]
+    return tuple(
+        Cell(
+            id=name,
+            axes=labels,
+            knobs=settled,
+            load=load,
+            faults=armed,
+            criteria=experiment.criteria,
+            seed=seed,
+        )
+        for name, labels, (settled, seed) in zip(
+            cell_ids(axes, experiment.experiment), axes, trials, strict=True
+        )
+    )
+
+
+def seed_of(seed: int, repeat: int) -> int:
+    """The seed of a repeat (from 1): 31 bits of SHA-256, the same on every machine."""
+    digest = hashlib.sha256(f"{seed}/{repeat}".encode()).digest()
+    return int.from_bytes(digest[:4]) >> 1
+
+
+def _overrides(settings: Mapping[str, Any], speed: float | None) -> dict[str, Any]:
+    if speed is None:
+        return dict(settings)
+    if "speed" in settings:
+        raise UsageError("speed is given both as --speed and as --set speed", "keep one of them")
+    return {**settings, "speed": speed}
+
+
+def _axes(experiment: Experiment) -> list[list[Point]]:
+    """Each axis as its points: a label, and the knobs that it sets."""
+    axes: list[list[Point]] = []
+    for name, values in experiment.matrix.items():
+        if isinstance(values, dict):
+            axes.append([({name: label}, dict(chosen)) for label, chosen in values.items()])
+        else:
+            axes.append([({name: _text(name, value)}, {name: value}) for value in values])
+    return axes
+
+
+def _text(name: str, value: Any) -> str:
+    return str(_settled(Knobs(), {name: value}).as_text()[name])
+
+
+def _point(combination: tuple[Point, ...]) -> Point:
+    labels: dict[str, str] = {}
+    chosen: dict[str, Any] = {}
+    for label, knobs in combination:
+        labels |= label
+        chosen |= knobs
+    return labels, chosen
+
+
+def _refuse_swept(given: Mapping[str, Any], points: list[Point]) -> None:
+    for name in given:
+        if any(name in chosen for _, chosen in points):
+            what = f"'{name}' is swept by the spec's matrix, so setting it would make cells equal"
+            raise UsageError(what, "leave the setting out, or take the axis out of the spec")
+
+
+def _settled(base: Knobs, settings: Mapping[str, Any]) -> Knobs:
+    try:
+        return base.with_settings(settings)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"][:1])
+        if first["type"] == "extra_forbidden":
+            raise SpecError(f"'{name}' is not a knob", _near(name, Knobs.model_fields)) from None
+        what = first["msg"].removeprefix("Value error, ")
+        raise SpecError(f"'{name}': {what}", "`lab knobs` lists units and bounds") from None
+
+
+def _fault(name: str, faults: Mapping[str, Fault]) -> Fault:
+    if name not in faults:
+        raise SpecError(f"there is no fault '{name}'", _near(name, faults))
+    return faults[name]
+
+
+def _near(name: str, known: Mapping[str, Any]) -> str:
+    near = get_close_matches(name, known, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"known are: {', '.join(known) or 'none'}"
+
+
+def _with_users(load: Load, users: int) -> Load:
+    if isinstance(load, ClosedLoad):
+        key = "users"
+    elif isinstance(load, BurstLoad):
+        key = "burst"
+    else:
+        raise UsageError(f"--users says nothing of a load of kind {load.kind}", "leave it out")
+    try:
+        return type(load).model_validate({**load.model_dump(mode="json"), key: users})
+    except ValidationError as error:
+        what = error.errors(include_url=False)[0]["msg"]
+        raise UsageError(f"--users {users}: {what}", "give a number within it") from None

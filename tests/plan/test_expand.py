@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lab.errors import SpecError, UsageError
+from lab.model.experiment import Experiment
+from lab.model.fault import Fault
+from lab.model.knobs import Knobs, Preset
+from lab.model.load import BurstLoad, ClosedLoad
+from lab.model.units import Span
+from lab.plan import expand
+
+FAULTS = {
+    name: Fault.model_validate({"fault": name, "about": "x", "proxy": proxy, "down": True})
+    for name, proxy in (("gcs-latency", "gcs"), ("db-distance", "db"))
+}
+
+
+def experiment(**keys: Any) -> Experiment:
+    return Experiment.model_validate({"experiment": "a", "load": {"users": 5}} | keys)
+
+
+def test_every_combination_is_a_cell_and_the_last_axis_turns_fastest() -> None:
+    pools = {"5+5": {"pool_size": 5, "max_overflow": 5}, "9+1": {"pool_size": 9, "max_overflow": 1}}
+    cells = expand(experiment(matrix={"workers": [1, 2], "pool": pools}), FAULTS)
+    assert [cell.id for cell in cells] == [
+        "workers=1,pool=5+5",
+        "workers=1,pool=9+1",
+        "workers=2,pool=5+5",
+        "workers=2,pool=9+1",
+    ]
+    assert cells[1].axes == {"workers": "1", "pool": "9+1"}
+    last = cells[3].knobs
+    assert (last.workers, last.pool_size, last.max_overflow) == (2, 9, 1)
+
+
+def test_without_a_matrix_the_cell_has_the_experiments_name() -> None:
+    (cell,) = expand(experiment(experiment="as-found"), FAULTS)
+    assert (cell.id, cell.axes, cell.knobs) == ("as-found", {}, Knobs())
+    assert cell.faults == tuple(FAULTS.values())
+
+
+def test_a_value_is_labelled_as_the_lab_writes_it() -> None:
+    (cell,) = expand(experiment(matrix={"gcs_latency": ["2-5s"]}), FAULTS)
+    assert cell.axes == {"gcs_latency": "2 s - 5 s"}
+    assert cell.id == "gcs_latency=2s-5s"
+    assert cell.knobs.gcs_latency == Span(low=2, high=5)
+
+
+def test_a_repeat_is_a_pass_of_its_own_with_a_seed_of_its_own() -> None:
+    cells = expand(experiment(matrix={"workers": [1, 2]}, repeat=2), FAULTS)
+    assert [cell.id for cell in cells] == [
+        "workers=1,repeat=1",
+        "workers=2,repeat=1",
+        "workers=1,repeat=2",
+        "workers=2,repeat=2",
+    ]
+    assert cells[2].axes == {"workers": "1", "repeat": "2"}
+    first, second, third, fourth = (cell.seed for cell in cells)
+    assert first == second != third == fourth
+
+
+@given(st.integers(0, 2**31 - 1), st.integers(1, 100))
+def test_seeds_depend_on_seed_and_repeat_alone(seed: int, repeat: int) -> None:
+    cells = expand(experiment(seed=seed, repeat=repeat), FAULTS)
+    assert len({cell.seed for cell in cells}) == repeat
+    swept = expand(experiment(seed=seed, repeat=repeat, matrix={"workers": [1, 2]}), FAULTS)
+    assert {cell.seed for cell in swept} == {cell.seed for cell in cells}
+    assert all(0 <= cell.seed < 2**31 for cell in cells)
+
+
+MATRICES = st.fixed_dictionaries(
+    {},
+    optional={
+        "workers": st.lists(st.integers(1, 16), min_size=1, max_size=4, unique=True),
+        "gcs_threads": st.lists(st.integers(1, 256), min_size=1, max_size=3, unique=True),
+        "db_session": st.just(["hold", "release"]),
+        "pool": st.just({"a": {"pool_size": 5}, "b": {"pool_size": 6, "max_overflow": 0}}),
+    },
+)
+
+
+@given(MATRICES, st.integers(1, 3))
+def test_a_matrix_has_as_many_different_cells_as_the_product_of_its_axes(
+    matrix: dict[str, Any], repeat: int
+) -> None:
+    cells = expand(experiment(matrix=matrix, repeat=repeat), FAULTS)
+    assert len(cells) == repeat * prod(len(axis) for axis in matrix.values())
+    assert len({cell.id for cell in cells}) == len(cells)
+    assert len({(cell.knobs, cell.seed) for cell in cells}) == len(cells)
+    assert cells == expand(experiment(matrix=matrix, repeat=repeat), FAULTS)
+
+
+def test_precedence_runs_from_preset_over_spec_and_matrix_to_the_command_line() -> None:
+    spec = experiment(
+        preset="as-found",
+        knobs={"pool_size": 7, "max_overflow": 7, "gcs_threads": 7, "speed": 2},
+        matrix={"pool": {"a": {"max_overflow": 8}}},
+    )
+    (cell,) = expand(spec, FAULTS, {"gcs_threads": 9}, Preset.RECOMMENDED, speed=5)
+    knobs = cell.knobs
+    assert (knobs.workers, knobs.pool_size, knobs.max_overflow) == (4, 7, 8)
+    assert (knobs.gcs_threads, knobs.speed) == (9, 5.0)
+
+
+def test_users_replace_those_of_a_load_that_has_them() -> None:
+    (closed,) = expand(experiment(load={"users": 5, "window": "7 s"}), FAULTS, users=9)
+    assert closed.load == ClosedLoad(users=9).model_copy(update={"window": 7.0})
+    (burst,) = expand(experiment(load={"burst": 5}), FAULTS, users=9)
+    assert burst.load == BurstLoad(burst=9)
+
+
+@pytest.mark.parametrize(
+    ("keys", "arguments", "kind", "message"),
+    [
+        ({"faults": ["gcs-latncy"]}, {}, SpecError, "there is no fault 'gcs-latncy' - did you me"),
+        ({}, {"settings": {"workrs": 2}}, SpecError, "'workrs' is not a knob - did you mean 'wo"),
+        ({}, {"settings": {"workers": 99}}, SpecError, "'workers': Input should be less than or"),
+        ({"knobs": {"pool_timeout": 5}}, {}, SpecError, "'pool_timeout': 5 has no unit; write the"),
+        ({}, {"speed": 0.5}, SpecError, "'speed': Input should be greater than or equal to 1"),
+        ({}, {"users": 0}, UsageError, "--users 0: Input should be greater than or equal to 1"),
+        ({}, {"users": 5001}, UsageError, "--users 5001: Input should be less than or equal to 5"),
+        ({"load": {"rate": "5/s"}}, {"users": 5}, UsageError, "--users says nothing of a load of"),
+        ({}, {"settings": {"speed": 2}, "speed": 3}, UsageError, "speed is given both as --speed"),
+        (
+            {"matrix": {"workers": [1, 2]}},
+            {"settings": {"workers": 3}},
+            UsageError,
+            "'workers' is swept by the spec's matrix, so setting it would make cells equal - leave",
+        ),
+        (
+            {"matrix": {"pool": {"a": {"pool_size": 1}}}},
+            {"settings": {"pool_size": 3}},
+            UsageError,
+            "'pool_size' is swept by the spec's matrix",
+        ),
+        ({"matrix": {"speed": [1, 5]}}, {"speed": 3}, UsageError, "'speed' is swept by the spec's"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    keys: dict[str, Any], arguments: dict[str, Any], kind: type[UsageError], message: str
+) -> None:
+    with pytest.raises(kind) as error:
+        expand(experiment(**keys), FAULTS, **arguments)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
