@@ -1,0 +1,164 @@
+"""Injected against measured: is what a fault should do what the replica met?
+
+Each check applies only where nothing else could move its figure, and says nothing (``ok``
+is None) of fewer than 20 samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import fsum, sqrt
+
+from lab.judge.samples import successes
+from lab.judge.window import readings, sent_in_window
+from lab.model.cell import Cell
+from lab.model.fault import Armed, Latency, ProxyName
+from lab.model.observation import DatabaseReading, Injected, Observation
+from lab.model.units import Span, format_duration
+from lab.model.verdict import Check
+
+FEWEST = 20
+"""Samples below which a check says nothing."""
+
+ONE_REQUEST = 8 * 1024**2
+"""google-cloud-storage sends an object up to 8 MiB in one request, a larger one in several."""
+
+GCS_SHARE = 0.04
+"""What storage, proxy and client may add to a mean of 3.5 s, at any speed that is allowed."""
+
+DB_SHARE = 0.30
+DB_WALL_S = 0.002
+"""What Postgres, driver and ORM may add to a stage: 30 %, or 2 ms of wall time if that is more."""
+
+TICK_WALL_S = 0.001
+"""Toxiproxy holds whole milliseconds of wall time."""
+
+
+def checks(cell: Cell, observation: Observation, metrics: Mapping[str, float]) -> tuple[Check, ...]:
+    """Every check that applies to this cell, in the order a reader wants them.
+
+    The metrics are the cell's, as `lab.judge.measure` gives them; a check of a mean
+    reports the same figure where both are of the same samples.
+    """
+    found = [*_readbacks(cell, observation)]
+    if span := _only_delay(cell, "gcs"):
+        found.append(_gcs_latency(cell, observation, span))
+    if span := _only_delay(cell, "db"):
+        found += _database(cell, observation, metrics, span)
+    if connections := readings(DatabaseReading, observation.evidence):
+        found.append(_cap(cell, max(reading.connections for reading in connections)))
+    return tuple(found)
+
+
+def _only_delay(cell: Cell, proxy: ProxyName) -> Span | None:
+    """The delay of a proxy's answers, where that is all that its faults do."""
+    faults = [fault for fault in cell.faults if fault.proxy == proxy]
+    if len(faults) != 1 or faults[0].down or len(faults[0].toxics) != 1:
+        return None
+    toxic = faults[0].toxics[0]
+    plain = isinstance(toxic, Latency) and toxic.stream == "downstream" and toxic.toxicity == 1
+    return toxic.span(cell.knobs) if plain and isinstance(toxic, Latency) else None
+
+
+def _gcs_latency(cell: Cell, observation: Observation, span: Span) -> Check:
+    """The mean within 4 standard errors and 4 %, and nothing faster than the fastest."""
+    values = [
+        sample.stages["gcs"]
+        for sample in successes(sent_in_window(cell, observation))
+        if "gcs" in sample.stages and sample.bytes <= ONE_REQUEST
+    ]
+    expected = f"mean {format_duration(span.mean)}, none under {format_duration(span.low)}"
+    if len(values) < FEWEST:
+        return _too_few("gcs latency", expected, len(values))
+    mean = fsum(values) / len(values)
+    # The standard deviation of a uniform distribution is its width / sqrt(12).
+    error = (span.high - span.low) / sqrt(12 * len(values))
+    tick = TICK_WALL_S * cell.knobs.speed
+    allowed = 4 * error + GCS_SHARE * span.mean + tick
+    near, slow = abs(mean - span.mean) <= allowed, min(values) >= span.low - tick
+    reason = f"storage took {mean:.3f} s in the mean of {len(values)}"
+    if not near:
+        reason += f", {span.mean:.3f} s ± {allowed:.3f} s was injected"
+    if not slow:
+        reason += f"; the fastest took {min(values):.3f} s"
+    return _check("gcs latency", expected, mean, near and slow, reason)
+
+
+def _database(
+    cell: Cell, observation: Observation, metrics: Mapping[str, float], span: Span
+) -> list[Check]:
+    """Stages that are so many round trips: auth 2, release 1, write 4 (3 in an open session).
+
+    A session that was held is in its transaction already and sends no BEGIN.
+    """
+    trips = {"auth": 2, "release": 1, "write": 4 if cell.knobs.db_session == "release" else 3}
+    good = successes(sent_in_window(cell, observation))
+    return [
+        _stage(cell, stage, count * span.mean, measured, sum(stage in s.stages for s in good))
+        for stage, count in trips.items()
+        if (measured := metrics.get(stage)) is not None
+    ]
+
+
+def _stage(cell: Cell, stage: str, expected: float, measured: float, count: int) -> Check:
+    allowed = max(DB_SHARE * expected, DB_WALL_S * cell.knobs.speed)
+    text = f"{expected * 1000:.0f} ms ± {allowed * 1000:.0f} ms"
+    if count < FEWEST:
+        return _too_few(stage, text, count)
+    reason = f"{stage} took {measured * 1000:.1f} ms in the mean of {count}, expected {text}"
+    return _check(stage, text, measured, abs(measured - expected) <= allowed, reason)
+
+
+def _cap(cell: Cell, peak: int) -> Check:
+    cap = cell.knobs.db_cap
+    reason = f"Postgres granted {peak} connections of {cap}"
+    return _check("connections", f"<= {cap}", peak, peak <= cap, reason)
+
+
+def _readbacks(cell: Cell, observation: Observation) -> Iterable[Check]:
+    """What Toxiproxy read back, against what these faults and knobs arm."""
+    for line in observation.evidence:
+        if not isinstance(line, Injected):
+            continue
+        faults = [fault for fault in cell.faults if fault.proxy == line.proxy]
+        down = any(fault.down for fault in faults)
+        expected = [armed for fault in faults for armed in fault.armed(cell.knobs)]
+        same = line.enabled != down and _same(expected, line.toxics)
+        wanted = "; ".join(_form(armed) for armed in expected) or ("down" if down else "nothing")
+        reason = f"proxy {line.proxy} is armed with {wanted}"
+        if not same:
+            reason = f"proxy {line.proxy} should be armed with {wanted}, but read back otherwise"
+        yield _check(f"armed {line.proxy}", wanted, None, same, reason)
+
+
+def _same(expected: list[Armed], toxics: list[dict[str, object]]) -> bool:
+    """Whether each toxic came back as it was set; the server may add attributes of its own."""
+    back = {toxic.get("name"): toxic for toxic in toxics}
+    return len(toxics) == len(expected) and all(
+        armed.name in back and _as_set(armed, back[armed.name]) for armed in expected
+    )
+
+
+def _as_set(armed: Armed, toxic: Mapping[str, object]) -> bool:
+    attributes = toxic.get("attributes")
+    return (
+        (toxic.get("type"), toxic.get("stream")) == (armed.type, armed.stream)
+        and toxic.get("toxicity") == armed.toxicity
+        and isinstance(attributes, dict)
+        and all(attributes.get(key) == value for key, value in armed.attributes.items())
+    )
+
+
+def _form(armed: Armed) -> str:
+    attributes = ", ".join(f"{key} {value}" for key, value in sorted(armed.attributes.items()))
+    return f"{armed.type} ({attributes})"
+
+
+def _too_few(name: str, expected: str, count: int) -> Check:
+    reason = f"{name}: {count} samples say too little, {FEWEST} are needed"
+    return _check(name, expected, None, None, reason)
+
+
+def _check(name: str, expected: str, measured: float | None, ok: bool | None, reason: str) -> Check:
+    rounded = None if measured is None else round(float(measured), 6)
+    return Check(name=name, expected=expected, measured=rounded, ok=ok, reason=reason)

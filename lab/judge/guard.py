@@ -1,0 +1,123 @@
+"""Was it the replica that was measured, or the lab? Reasons for which a cell is invalid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from lab.model.causes import Cause
+from lab.model.cell import Cell
+from lab.model.fault import Latency
+from lab.model.observation import (
+    Audit,
+    Evidence,
+    LoadDone,
+    MachineReading,
+    Observation,
+    PartDown,
+    WorkerReading,
+)
+from lab.model.verdict import Check
+
+BUSY = 0.90
+"""Of its one core, the generator's use from which it sends late; of all cores, the machine's."""
+
+LATE_S = 0.25
+LATE_SHARE = 0.01
+"""How late a request may be sent, in real-world seconds: 0.25 s and 1 % of the median latency.
+
+A user's cycle is at least one answer of storage, 3.5 s in the mean: a quarter second makes
+the offered load 7 % less than the cell says, and beside a queue of a minute the 1 % keeps
+the same figure from condemning what no longer matters.
+"""
+
+OVERSTATED = 0.10
+"""Cores that a worker may seem to use more than it would at speed 1."""
+
+RESOLUTION_S = 0.001
+"""The shortest injected delay, in wall-clock seconds, that timers keep."""
+
+
+def guard(
+    cell: Cell, observation: Observation, metrics: Mapping[str, float], checks: Sequence[Check]
+) -> list[str]:
+    """Sentences, one for each reason why the cell shows nothing; empty where it does."""
+    return [
+        *_parts(observation.evidence),
+        *_evidence(observation.evidence),
+        *_generator(observation.evidence, metrics),
+        *_machine(metrics),
+        *_scaling(cell, metrics),
+        *(f"injection is off: {check.reason}" for check in checks if check.ok is False),
+        *_defects(observation, metrics),
+    ]
+
+
+def _parts(evidence: Iterable[Evidence]) -> Iterable[str]:
+    for line in evidence:
+        if isinstance(line, PartDown):
+            yield f"{line.part} was down at {line.t:.1f} s: {line.why}"
+
+
+def _evidence(evidence: Iterable[Evidence]) -> Iterable[str]:
+    """What has to be there before anything can be said: no evidence is not good evidence."""
+    needed: dict[type[Evidence], str] = {
+        LoadDone: "the load never finished",
+        WorkerReading: "no worker was read, so its CPU and pool are unknown",
+        MachineReading: "the machine was not read, so the lab's own CPU is unknown",
+        Audit: "there was no audit, so lost uploads cannot be ruled out",
+    }
+    there = {type(line) for line in evidence}
+    return (reason for kind, reason in needed.items() if kind not in there)
+
+
+def _generator(evidence: Iterable[Evidence], metrics: Mapping[str, float]) -> Iterable[str]:
+    for line in evidence:
+        if isinstance(line, LoadDone) and line.generator_exit:
+            yield f"the load generator ended with exit code {line.generator_exit}"
+    cpu = metrics.get("cpu_generator", 0.0)
+    if cpu >= BUSY:
+        yield f"the load generator used {cpu:.2f} of its one core - lower the users or --speed"
+    late, allowed = metrics.get("lateness", 0.0), LATE_S + LATE_SHARE * metrics.get("p50", 0.0)
+    if late > allowed:
+        yield (
+            f"the load generator sent {late:.2f} s late (p95; {allowed:.2f} s is allowed)"
+            " - lower the users or --speed"
+        )
+
+
+def _machine(metrics: Mapping[str, float]) -> Iterable[str]:
+    share = metrics.get("cpu_machine", 0.0)
+    if share > BUSY:
+        yield f"this machine's CPU was {share:.0%} in use - stop other programs or lower --speed"
+
+
+def _scaling(cell: Cell, metrics: Mapping[str, float]) -> Iterable[str]:
+    """At speed s every wait is s times shorter, but work is not: CPU use is s times as dense.
+
+    A worker seen to use c cores would use c / s at speed 1: c (1 - 1/s) of it is not real.
+    """
+    speed = cell.knobs.speed
+    cores = metrics.get("cpu_worker_max", 0.0)
+    overstated = cores * (1 - 1 / speed)
+    if overstated > OVERSTATED:
+        yield (
+            f"at speed {speed:g} the busiest worker used {cores:.2f} cores, {overstated:.2f} more"
+            f" than in real time ({OVERSTATED:.2f} is allowed) - lower --speed"
+        )
+    for fault in cell.faults:
+        for toxic in fault.toxics:
+            mean = toxic.span(cell.knobs).mean if isinstance(toxic, Latency) else 0.0
+            if 0 < mean / speed < RESOLUTION_S:
+                yield (
+                    f"at speed {speed:g} {fault.fault} delays by {mean / speed * 1000:.2f} ms of"
+                    " wall time, which timers do not keep - lower --speed"
+                )
+
+
+def _defects(observation: Observation, metrics: Mapping[str, float]) -> Iterable[str]:
+    """What the replica must never do, whatever its settings."""
+    if lost := int(metrics.get("lost", 0)):
+        yield f"{lost} uploads were answered 200 but are not there: a defect of the replica"
+    broken = sum(sample.error == Cause.INTERNAL_ERROR for sample in observation.samples)
+    if broken:
+        yield f"{broken} answers were 500 without a cause: a defect of the replica"

@@ -1,0 +1,117 @@
+"""Metrics from the readings: what went on inside the replica and this machine.
+
+Readings of the window count; of a running total, its growth between the first and the
+last of them. Times in readings are real-world seconds, CPU is per wall-clock second, so a
+stretch of time is divided by ``speed`` before CPU is.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from math import fsum
+
+from lab.judge.statistics import quantile
+from lab.judge.window import readings, window_of
+from lab.model.cell import Cell
+from lab.model.observation import (
+    Audit,
+    DatabaseReading,
+    Evidence,
+    MachineReading,
+    Observation,
+    OomKill,
+    WorkerReading,
+)
+
+STALE_WALL_S = 0.5
+"""A worker that has not written for this long, at ten readings a second, is gone."""
+
+GENERATOR = "generator"
+
+PEAKS: dict[str, Callable[[WorkerReading], float]] = {
+    "pool_checked_out": lambda r: r.checked_out,
+    "pool_waiting": lambda r: r.waiting,
+    "threads_busy": lambda r: r.threads_busy,
+    "threads_queued": lambda r: r.threads_queued,
+    "uploads_inflight": lambda r: r.inflight,
+    "rss_backend": lambda r: r.rss,
+}
+
+
+def reading_metrics(cell: Cell, observation: Observation) -> dict[str, float]:
+    """Every metric that the readings and the audit hold evidence for."""
+    window, evidence = window_of(cell, observation), observation.evidence
+    found: dict[str, float] = {}
+    if workers := readings(WorkerReading, evidence, window):
+        found |= _worker_metrics(workers, cell.knobs.speed)
+    if database := readings(DatabaseReading, evidence, window):
+        found["pg_connections"] = max(reading.connections for reading in database)
+    if machine := readings(MachineReading, evidence, window):
+        found |= _machine_metrics(machine, cell.knobs.speed)
+    return found | _trial_metrics(evidence)
+
+
+def peak_sum(
+    workers: Sequence[WorkerReading], of: Callable[[WorkerReading], float], speed: float
+) -> float:
+    """Peak of a figure summed over all workers, each with its latest reading.
+
+    Workers write at moments of their own, a tenth of a wall-clock second apart; at each
+    reading the others still stand as they last said.
+    """
+    latest: dict[int, WorkerReading] = {}
+    peak = 0.0
+    for reading in workers:
+        latest[reading.pid] = reading
+        oldest = reading.t - STALE_WALL_S * speed
+        peak = max(peak, sum(of(other) for other in latest.values() if other.t >= oldest))
+    return peak
+
+
+def _worker_metrics(workers: Sequence[WorkerReading], speed: float) -> dict[str, float]:
+    found = {name: peak_sum(workers, of, speed) for name, of in PEAKS.items()}
+    found["loop_lag"] = quantile(sorted(reading.loop_lag for reading in workers), 0.95)
+    seconds = workers[-1].t - workers[0].t
+    if seconds <= 0:
+        return found
+    by_pid: dict[int, list[WorkerReading]] = defaultdict(list)
+    for reading in workers:
+        by_pid[reading.pid].append(reading)
+    lives = list(by_pid.values())
+    cpu = [_growth(life, lambda r: r.cpu_s) * speed / seconds for life in lives]
+    found["cpu_backend"] = fsum(cpu)
+    found["cpu_worker_max"] = max(cpu)
+    found["gcs_attempts"] = fsum(_growth(life, lambda r: r.gcs_attempts) for life in lives)
+    found["net_to_gcs"] = fsum(_growth(life, lambda r: r.gcs_bytes) for life in lives) / seconds
+    return found
+
+
+def _growth(life: Sequence[WorkerReading], of: Callable[[WorkerReading], float]) -> float:
+    return of(life[-1]) - of(life[0])
+
+
+def _machine_metrics(machine: Sequence[MachineReading], speed: float) -> dict[str, float]:
+    found = {"cpu_machine": fsum(reading.cpu_share for reading in machine) / len(machine)}
+    own = [reading for reading in machine if GENERATOR in reading.cpu_s]
+    if len(own) > 1 and own[-1].t > own[0].t:
+        used = own[-1].cpu_s[GENERATOR] - own[0].cpu_s[GENERATOR]
+        found["cpu_generator"] = used * speed / (own[-1].t - own[0].t)
+    return found
+
+
+def _trial_metrics(evidence: Sequence[Evidence]) -> dict[str, float]:
+    """What counts for the whole trial, its ramp and drain included."""
+    found: dict[str, float] = {}
+    watched = any(isinstance(line, WorkerReading | MachineReading | OomKill) for line in evidence)
+    if watched:
+        found["oom_kills"] = sum(isinstance(line, OomKill) for line in evidence)
+    audits = [line for line in evidence if isinstance(line, Audit)]
+    if audits:
+        last = audits[-1]
+        found |= {
+            "db_refusals": last.refused,
+            "orphans": max(0, len(last.orphans) - last.inflight),
+            "lost": len(last.lost),
+        }
+    return found

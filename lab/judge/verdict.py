@@ -1,0 +1,59 @@
+"""The verdict of one cell: held, broke, undecided, or invalid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lab.judge.checks import checks
+from lab.judge.criteria import decide, leading_causes
+from lab.judge.guard import guard
+from lab.judge.measure import measure
+from lab.judge.window import sent_in_window
+from lab.model.cell import Cell
+from lab.model.observation import Observation
+from lab.model.verdict import Finding, Outcome, Verdict
+
+
+def judge(cell: Cell, observation: Observation) -> Verdict:
+    """What the evidence says of a cell; the same evidence gives the same verdict, to the byte.
+
+    Invalid where the lab cannot vouch for the trial; else broke if a criterion is missed;
+    else undecided if one is, or if nothing was sent; else held.
+    """
+    metrics = measure(cell, observation)
+    injected = checks(cell, observation, metrics)
+    findings = tuple(decide(c, cell, observation, metrics) for c in cell.criteria)
+    invalid = guard(cell, observation, metrics, injected)
+    sent = sent_in_window(cell, observation)
+    outcome = _outcome(invalid, findings, attempts=len(sent))
+    reasons = [*invalid, *_told(findings)]
+    if not sent:
+        reasons.append("no upload was sent in the window")
+    why = leading_causes(sent)
+    if outcome == Outcome.BROKE and why and not any(why in reason for reason in reasons):
+        reasons.append(f"uploads failed: {why}")
+    return Verdict(
+        cell=cell.id,
+        outcome=outcome,
+        reasons=tuple(reasons),
+        metrics=metrics,
+        findings=findings,
+        injected=injected,
+    )
+
+
+def _outcome(invalid: Sequence[str], findings: Sequence[Finding], attempts: int) -> Outcome:
+    outcomes = {finding.outcome for finding in findings}
+    if invalid:
+        return Outcome.INVALID
+    if "missed" in outcomes:
+        return Outcome.BROKE
+    if "undecided" in outcomes or not outcomes or not attempts:
+        return Outcome.UNDECIDED
+    return Outcome.HELD
+
+
+def _told(findings: Sequence[Finding]) -> list[str]:
+    """The findings' reasons, those that decide first."""
+    order = ("missed", "undecided", "met")
+    return [f.reason for f in sorted(findings, key=lambda f: order.index(f.outcome))]
