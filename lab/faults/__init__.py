@@ -1,0 +1,1 @@
+"""Faults: armed and disarmed over Toxiproxy's API; the embedded server that speaks it."""

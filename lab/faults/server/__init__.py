@@ -1,0 +1,17 @@
+"""A small asyncio server that speaks Toxiproxy's API and proxies TCP as Toxiproxy does.
+
+    client ──> Proxy ── Link (upstream):   chunk ─> stage ─> stage ──> upstream
+           <──       ── Link (downstream):        <─ stage <─ stage <── chunk
+
+It stands in for ``toxiproxy-server`` (written against v2.12.0) where that is not
+installed. One toxic is one *stage* on every link of its direction. Differences from the
+original, all where a lab needs certainty:
+
+* a toxic that did not strike a link (``toxicity``) leaves it alone altogether: the
+  original sets SO_LINGER, and closes on the removal of ``timeout``, regardless;
+* ``reset_peer`` resets a connection that was open before it was armed, too;
+* adding or updating a toxic never lets the chunk in hand pass early, and an update draws
+  the toxicity of that toxic alone anew, not its neighbour's;
+* a negative ``rate`` and a slicer without a size, which end the original's process, are
+  a standstill and slices of one byte.
+"""
