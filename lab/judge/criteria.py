@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from lab.judge.samples import PERCENTILES, causes, latencies
-from lab.judge.statistics import needed, quantile_bounds, share_bounds
+from lab.judge.statistics import complement, needed, quantile_bounds, share_bounds
 from lab.judge.text import show
 from lab.judge.window import sent_in_window
 from lab.model.causes import Cause
@@ -87,7 +87,7 @@ def _decide_percentile(
         # One that timed out took at least the timeout: from there on nothing is known.
         high = high if high < cell.load.timeout else None
     above = sum(latency >= criterion.bound for latency in ordered) / len(ordered)
-    return _statistical(criterion, value, low, high, above, 1 - p, ordered)
+    return _statistical(criterion, value, low, high, above, complement(p), ordered)
 
 
 def _timed_out(sent: Sequence[Sample]) -> bool:

@@ -13,6 +13,9 @@ from collections.abc import Sequence
 DOUBT = 0.05
 """The chance that a one-sided bound is on the wrong side of the truth."""
 
+TIE = 1e-12
+"""Two probabilities nearer than this are equal."""
+
 MOST_NEEDED = 1_000_000
 
 
@@ -23,6 +26,11 @@ def quantile(ordered: Sequence[float], p: float) -> float:
     distribution (type 1 of Hyndman and Fan, 1996): always a value that was measured.
     """
     return ordered[_rank(len(ordered), p) - 1]
+
+
+def complement(p: float) -> float:
+    """1 - p as it is written: 0.05 for 0.95, where binary floats leave 0.050000000000000044."""
+    return round(1 - p, 9)
 
 
 def share_bounds(count: int, of: int) -> tuple[float, float]:
@@ -45,7 +53,7 @@ def quantile_bounds(ordered: Sequence[float], p: float) -> tuple[float | None, f
     or above x is below 1 - p. The upper bound is the smallest sample x for which the share
     of samples above it has an upper bound below 1 - p; 58 samples have none for p95.
     """
-    n, tail = len(ordered), 1 - p
+    n, tail = len(ordered), complement(p)
     most = _most_above(n, tail)
     least = _fewest_above(n, tail)
     high = ordered[n - 1 - most] if most is not None else None
@@ -77,7 +85,7 @@ def needed(share: float, bound: float) -> int | None:
 
 def _decided(share: float, bound: float, n: int) -> bool:
     low, high = share_bounds(min(n, round(share * n)), n)
-    return high < bound or low >= bound
+    return high < bound or low >= bound - TIE
 
 
 def _rank(n: int, p: float) -> int:
@@ -98,7 +106,7 @@ def _fewest_above(n: int, tail: float) -> int | None:
     from scipy.special import bdtrc
 
     ks = range(1, min(n, 2 * _around(n, tail)) + 1)
-    return next((k for k in ks if bdtrc(k - 1, n, tail) <= DOUBT), None)
+    return next((k for k in ks if bdtrc(k - 1, n, tail) <= DOUBT + TIE), None)
 
 
 def _around(n: int, tail: float) -> int:

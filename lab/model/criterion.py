@@ -21,7 +21,7 @@ from lab.model.units import (
     parse_size,
 )
 
-_FORM = re.compile(r"\s*([A-Za-z0-9_.]+)\s*(<=|>=|==|<|>)\s*(.+?)\s*")
+_FORM = re.compile(r"\s*([A-Za-z0-9_.]+)\s*(<=|>=|==|<|>)\s*(\S.*?)\s*")
 
 
 def _parse_number(text: object) -> float:

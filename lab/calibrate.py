@@ -1,0 +1,232 @@
+"""Is what is injected what arrives? Measured on a replica, at speed 1, part by part.
+
+storage      draws through the gcs proxy, against uniform 2-5 s
+database     the backend's own stages, against 50 ms and 100 ms
+connections  opened as the application's role until refused, against db_cap
+body limit   1 MiB and one byte more, as found and as recommended
+"""
+
+from __future__ import annotations
+
+import http.client
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import psycopg2
+import psycopg2.extensions
+import requests
+from rich.table import Table
+
+from lab.model.cell import Cell
+from lab.model.fault import Fault
+from lab.model.knobs import Knobs
+from lab.model.load import BurstLoad
+from lab.model.students import token
+from lab.report import Style
+from lab.runner import Injector
+from lab.stack.embedded import EmbeddedStack
+from lab.stack.protocol import Replica
+
+CONCURRENCY = 200
+DB_UPLOADS = 40
+WARM_UPLOADS = 3
+UPLOAD = "/api/students/upload-recording"
+MIB = 1024**2
+ALPHA = 0.001
+"""A true uniform distribution is called something else once in a thousand calibrations."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One thing that was held against what it should be; ``value`` in the unit of ``bound``."""
+
+    name: str
+    ok: bool
+    value: float
+    bound: str
+
+
+@dataclass
+class Calibration:
+    """All that was measured with one Toxiproxy."""
+
+    toxiproxy: str
+    measured: list[Measured] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything is as it should be; never so if nothing was measured."""
+        return bool(self.measured) and all(each.ok for each in self.measured)
+
+    def add(self, name: str, value: float, bound: str, ok: bool) -> None:
+        """Count one more measurement."""
+        self.measured.append(Measured(name, ok, round(value, 6), bound))
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "toxiproxy": self.toxiproxy,
+            "ok": self.ok,
+            "measured": [asdict(each) for each in self.measured],
+        }
+
+    def text(self, width: int) -> str:
+        """For the terminal."""
+        table = Table(title=f"calibration, {self.toxiproxy} Toxiproxy", title_justify="left")
+        for head in ("", "what", "measured", "should be"):
+            table.add_column(head)
+        for each in self.measured:
+            table.add_row("ok" if each.ok else "OFF", each.name, f"{each.value:g}", each.bound)
+        return Style(width=width).render(table)
+
+
+def calibrate_replica(
+    stack: EmbeddedStack,
+    injector: Injector,
+    faults: Mapping[str, Fault],
+    draws: int,
+    say: Callable[[str], None],
+) -> Calibration:
+    """Measure everything with this stack's Toxiproxy; takes about a minute.
+
+    Args:
+        stack: not applied yet.
+        injector: arms the faults.
+        faults: those under ``faults/``.
+        draws: how many storage latencies; the mean of 1500 is known to 0.7 %.
+        say: told of each step.
+    """
+    found = Calibration(stack.toxiproxy.variant)
+    replica = stack.apply(_cell("as-found"))
+    say(f"storage: {draws} uploads through the proxy")
+    with injector.armed(replica.toxiproxy, _cell("as-found", faults["gcs-latency"])):
+        _storage(found, replica, draws)
+    say("database: stages of the backend's uploads")
+    with injector.armed(replica.toxiproxy, _cell("as-found", faults["db-distance"])):
+        _database(found, replica)
+    say("connections and body limits")
+    with injector.armed(replica.toxiproxy, _cell("as-found")):
+        _connections(found, replica)
+    _body_limits(found, stack, injector)
+    return found
+
+
+def _cell(nginx: str, *faults: Fault) -> Cell:
+    """A cell whose settings are as found, but for nginx; its load is never run."""
+    knobs = Knobs().with_settings({"nginx": nginx})
+    return Cell(
+        id="calibration",
+        axes={},
+        knobs=knobs,
+        load=BurstLoad(burst=1),
+        faults=faults,
+        criteria=(),
+        seed=1,
+    )
+
+
+def storage_draws(address: str, bucket: str, count: int, concurrency: int) -> list[float]:
+    """Seconds from a whole request sent to the answer's first byte, for that many uploads.
+
+    Args:
+        address: ``host:port`` of the proxy before storage.
+        bucket: where the small objects go.
+        count: how many.
+        concurrency: how many at once, each over one kept connection.
+    """
+    here = threading.local()
+
+    def one(number: int) -> float:
+        if not hasattr(here, "connection"):
+            here.connection = http.client.HTTPConnection(address, timeout=30)
+            here.connection.connect()
+        path = f"/upload/storage/v1/b/{bucket}/o?uploadType=media&name=calibration-{number}"
+        start = time.perf_counter()
+        here.connection.request("POST", path, b"x", {"Content-Type": "text/plain"})
+        answer = here.connection.getresponse()
+        took = time.perf_counter() - start
+        answer.read()
+        return took
+
+    with ThreadPoolExecutor(concurrency) as pool:
+        return list(pool.map(one, range(count)))
+
+
+def _storage(found: Calibration, replica: Replica, draws: int) -> None:
+    from scipy.stats import kstest, uniform
+
+    span = Knobs().gcs_latency
+    seen = storage_draws(replica.proxies["gcs"], replica.bucket, draws, CONCURRENCY)
+    mean = sum(seen) / len(seen)
+    found.add(
+        "storage, mean (s)",
+        mean,
+        f"{span.mean:g} ± 2 %",
+        abs(mean - span.mean) <= 0.02 * span.mean,
+    )
+    found.add("storage, least (s)", min(seen), f">= {span.low:g}", min(seen) >= span.low)
+    found.add(
+        "storage, most (s)", max(seen), f"<= {span.high + 0.1:g}", max(seen) <= span.high + 0.1
+    )
+    p = float(kstest(seen, uniform(span.low, span.high - span.low).cdf).pvalue)
+    found.add("storage, uniform (Kolmogorov-Smirnov p)", p, f">= {ALPHA:g}", p >= ALPHA)
+
+
+def _upload(url: str, size: int) -> requests.Response:
+    return requests.post(
+        url + UPLOAD,
+        files={"file": ("calibration.wav", b"\0" * size, "audio/wav")},
+        headers={"Authorization": f"Bearer {token(0)}"},
+        timeout=60,
+    )
+
+
+def stage_ms(answer: requests.Response) -> dict[str, float]:
+    """Milliseconds by stage from the standard ``Server-Timing`` header."""
+    entries = answer.headers["Server-Timing"].split(", ")
+    pairs = (entry.split(";dur=") for entry in entries)
+    return {name: float(duration) for name, duration in pairs}
+
+
+def _database(found: Calibration, replica: Replica) -> None:
+    for _ in range(WARM_UPLOADS):
+        _upload(replica.url, 1000)
+    stages = [stage_ms(_upload(replica.url, 1000)) for _ in range(DB_UPLOADS)]
+    for name, wanted, give in (("auth", 50.0, 10.0), ("write", 100.0, 15.0)):
+        mean = sum(each[name] for each in stages) / len(stages)
+        bound = f"{wanted:g} ± {give:g}"
+        found.add(f"{name}, mean (ms)", mean, bound, abs(mean - wanted) <= give)
+
+
+def _connections(found: Calibration, replica: Replica) -> None:
+    """Open connections as the application does until one is refused."""
+    cap = Knobs().db_cap
+    opened: list[psycopg2.extensions.connection] = []
+    try:
+        while len(opened) <= cap:
+            try:
+                opened.append(psycopg2.connect(replica.app_dsn, connect_timeout=10))
+            except psycopg2.OperationalError:
+                break
+        rows = replica.query(
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND state IS NOT NULL"
+        )
+    finally:
+        for connection in opened:
+            connection.close()
+    granted = int(rows[0][0])
+    found.add("connections granted to the application", granted, f"{cap}", granted == cap)
+
+
+def _body_limits(found: Calibration, stack: EmbeddedStack, injector: Injector) -> None:
+    for nginx, wanted in (("as-found", 413), ("recommended", 200)):
+        replica = stack.apply(_cell(nginx))
+        with injector.armed(replica.toxiproxy, _cell(nginx)):
+            status = _upload(replica.url, MIB + 1).status_code
+            found.add(f"1 MiB + 1, nginx {nginx} (status)", status, f"{wanted}", status == wanted)
+            status = _upload(replica.url, MIB // 2).status_code
+            found.add(f"0.5 MiB, nginx {nginx} (status)", status, "200", status == 200)

@@ -1,0 +1,250 @@
+"""``lab run`` and ``lab calibrate``: what starts a replica, measures, and ends it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lab import machine
+from lab.calibrate import Calibration, calibrate_replica
+from lab.cli.options import (
+    faults,
+    json_option,
+    print_json,
+    results_option,
+    say,
+    settings_options,
+    stack_options,
+    style,
+)
+from lab.cli.stored import exit_code, show, write_reports
+from lab.cli.wiring import ToxiproxyInjector, open_stack, toxiproxy_version
+from lab.errors import Interrupted, StoreError, UsageError
+from lab.load.driver import LocustLoad
+from lab.model.cell import Cell
+from lab.model.experiment import Experiment
+from lab.model.knobs import Preset
+from lab.model.run import Summary
+from lab.plan import estimate, expand
+from lab.report import LiveLine
+from lab.runner import Lab, run_experiment
+from lab.spec import parse_settings, read_experiment
+from lab.stack import owner
+from lab.stack.embedded import EmbeddedStack
+from lab.store import RunFolder, find
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A spec, read and expanded; ``run`` is the stored run that it continues, if any."""
+
+    file: str
+    experiment: Experiment
+    cells: tuple[Cell, ...]
+    run: RunFolder | None = None
+
+
+@click.command()
+@click.argument("specs", nargs=-1, type=click.Path(path_type=Path), metavar="SPEC...")
+@settings_options
+@stack_options
+@click.option("--users", type=click.IntRange(1), help="In place of the spec's users or burst.")
+@click.option("--dry-run", is_flag=True, help="Print the cells and the time they will take.")
+@click.option("--resume", metavar="RUN", help="Continue a stored run: only what is missing.")
+@click.option("--gate", is_flag=True, help="Exit with 1 if a cell broke.")
+@results_option
+@json_option
+def run(
+    specs: tuple[Path, ...],
+    settings: tuple[str, ...],
+    preset: str | None,
+    speed: float | None,
+    users: int | None,
+    stack: str,
+    toxiproxy: str,
+    dry_run: bool,
+    resume: str | None,
+    gate: bool,
+    results: Path,
+    as_json: bool,
+) -> int:
+    """Measure every cell of each SPEC and judge it."""
+    stored = find(results, resume) if resume else None
+    known = faults()
+    planned = []
+    for file in specs:
+        experiment = read_experiment(file, known)
+        cells = expand(
+            experiment,
+            known,
+            parse_settings(settings),
+            Preset(preset) if preset else None,
+            speed,
+            users,
+        )
+        planned.append(Planned(str(file), experiment, cells, stored))
+    planned = resumed(planned, stored)
+    if dry_run:
+        return print_plan(planned, as_json)
+    summaries = measure(planned, stack, toxiproxy, results, as_json)
+    return exit_code(summaries, gate)
+
+
+def resumed(planned: list[Planned], stored: RunFolder | None) -> list[Planned]:
+    """Hold the specs against the run to be resumed; without a spec, its own cells.
+
+    Raises:
+        UsageError: nothing to run, several specs for one run, or a changed spec.
+    """
+    if stored is None:
+        if not planned:
+            raise UsageError(
+                "no spec is given", "write one, as `lab run experiments/as-found.yaml`"
+            )
+        return planned
+    if len(planned) > 1:
+        raise UsageError(f"--resume continues one run, not {len(planned)}", "give one spec or none")
+    if not planned:
+        return [Planned(stored.info.spec_file, stored.info.experiment, stored.cells(), stored)]
+    stored.check_same(planned[0].cells)
+    return planned
+
+
+def print_plan(planned: Sequence[Planned], as_json: bool) -> int:
+    """What would be run, and for how long."""
+    plans = [
+        {
+            "experiment": each.experiment.experiment,
+            "cells": [cell.id for cell in each.cells],
+            "estimate_s": round(estimate(each.cells)),
+        }
+        for each in planned
+    ]
+    if as_json:
+        print_json(plans)
+        return 0
+    for plan, each in zip(plans, planned, strict=True):
+        minutes, seconds = divmod(round(estimate(each.cells)), 60)
+        click.echo(
+            f"{plan['experiment']}: {len(each.cells)} cells, about {minutes}:{seconds:02d} min"
+        )
+        for cell in each.cells:
+            click.echo(f"  {cell.id}")
+    return 0
+
+
+def measure(
+    planned: Sequence[Planned], stack_name: str, toxiproxy: str, results: Path, as_json: bool
+) -> list[Summary]:
+    """Run them one after the other on one replica; each is stored and shown as it ends."""
+    check_writable(results)
+    if owner.reap():
+        say("ended what an earlier lab that was killed had left running")
+    summaries = []
+    with open_stack(stack_name, results, toxiproxy) as (stack, reason):
+        say(f"stack: {stack.name} ({reason})")
+        version = toxiproxy_version(stack)
+        for each in planned:
+            run = each.run or new_run(each, stack, reason, version, results)
+            with run.lock(), interruptible(run), LiveLine(sys.stderr, os.environ) as live:
+                wired = Lab(stack, ToxiproxyInjector(), LocustLoad(), live.update)
+                summary = run_experiment(wired, run, each.cells)
+                write_reports(run, summary)
+            if not as_json:
+                show(run, summary, as_json)
+            summaries.append(summary)
+    if as_json:
+        data: list[Any] = [summary.model_dump(mode="json") for summary in summaries]
+        print_json(data[0] if len(data) == 1 else data)
+    return summaries
+
+
+def check_writable(results: Path) -> None:
+    """Find out before a replica is started that its results could not be stored.
+
+    Raises:
+        StoreError: the folder cannot be made or written.
+    """
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        probe = results / f".probe-{os.getpid()}"
+        probe.write_bytes(b"0" * 4096)
+        probe.unlink()
+    except OSError as error:
+        raise StoreError(
+            f"{results}: cannot be written ({error.strerror})", "choose another with --results"
+        ) from error
+
+
+def new_run(
+    each: Planned, stack: EmbeddedStack, reason: str, toxiproxy: str, results: Path
+) -> RunFolder:
+    """A run folder with everything that was decided before the first cell."""
+    return RunFolder.create(
+        results,
+        each.cells,
+        started=datetime.now(UTC),
+        spec_file=each.file,
+        experiment=each.experiment,
+        stack=stack.name,
+        stack_reason=reason,
+        speed=each.cells[0].knobs.speed,
+        versions=machine.versions(toxiproxy),
+        machine=machine.facts(),
+        git=machine.git_revision(),
+        arguments=tuple(sys.argv[1:]),
+    )
+
+
+@contextmanager
+def interruptible(run: RunFolder) -> Iterator[None]:
+    """Turn Ctrl-C into a message that says what is kept and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one must not cut the clean-up
+        summary = run.write_summary()
+        raise Interrupted(
+            f"interrupted: {len(summary.cells)} of {len(run.info.cells)} cells are kept",
+            f"go on with `lab run --resume {run.info.name}`",
+        ) from None
+
+
+@click.command()
+@click.option(
+    "--toxiproxy",
+    type=click.Choice(["all", "real", "embedded"]),
+    default="all",
+    show_default=True,
+    help="Which Toxiproxy; all: the lab's own, and the real one where it is.",
+)
+@click.option("--draws", type=click.IntRange(50, 20000), default=1500, show_default=True)
+@results_option
+@json_option
+def calibrate(toxiproxy: str, draws: int, results: Path, as_json: bool) -> int:
+    """Hold what is injected against what arrives: latency, distance, connections, limits."""
+    check_writable(results)
+    owner.reap()
+    found: list[Calibration] = []
+    for which in machine.toxiproxies(toxiproxy):
+        with open_stack("embedded", results, which) as (stack, reason):
+            say(f"stack: {stack.name} ({reason})")
+            found.append(calibrate_replica(stack, ToxiproxyInjector(), faults(), draws, say))
+    if as_json:
+        print_json([each.as_json() for each in found])
+    else:
+        for each in found:
+            click.echo(each.text(style().width))
+    return 0 if all(each.ok for each in found) else 4
+
+
+COMMANDS = (run, calibrate)

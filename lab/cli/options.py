@@ -1,0 +1,90 @@
+"""Options that several commands share, and how they show things."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lab.model.fault import Fault
+from lab.report import Style
+from lab.spec import read_faults
+
+ROOT = Path(__file__).parents[2]
+FAULTS = ROOT / "faults"
+
+
+def results_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--results DIR``."""
+    return click.option(
+        "--results",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path("results"),
+        show_default=True,
+        help="Folder that holds the runs.",
+    )(command)
+
+
+def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")(command)
+
+
+def stack_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--stack`` and ``--toxiproxy``."""
+    command = click.option(
+        "--toxiproxy",
+        type=click.Choice(["auto", "real", "embedded"]),
+        default="auto",
+        show_default=True,
+        help="The real toxiproxy-server, or the lab's own.",
+    )(command)
+    return click.option(
+        "--stack",
+        type=click.Choice(["auto", "embedded"]),
+        default="auto",
+        show_default=True,
+        help="How the replica runs; auto says which and why.",
+    )(command)
+
+
+def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--preset``, ``--set`` and ``--speed``."""
+    command = click.option(
+        "--speed", type=click.FloatRange(1, 50), help="Divide every delay and duration by this."
+    )(command)
+    command = click.option(
+        "--set", "settings", multiple=True, metavar="KNOB=VALUE", help="Set a knob; repeatable."
+    )(command)
+    return click.option(
+        "--preset",
+        type=click.Choice(["as-found", "recommended"]),
+        help="Start from this column of the knob table.",
+    )(command)
+
+
+def faults() -> dict[str, Fault]:
+    """Every fault under ``faults/``, by name."""
+    return read_faults(FAULTS)
+
+
+def style() -> Style:
+    """How text looks on standard output."""
+    width = shutil.get_terminal_size((100, 24)).columns
+    return Style.of(sys.stdout, min(width, 160), os.environ)
+
+
+def print_json(data: object) -> None:
+    """Data as JSON on standard output."""
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def say(text: str) -> None:
+    """A message on standard error."""
+    click.echo(text, err=True)

@@ -1,0 +1,199 @@
+"""``lab up``, ``status``, ``down``, ``locust``: a replica kept up by hand."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import psutil
+
+from lab.cli.options import (
+    faults,
+    json_option,
+    print_json,
+    results_option,
+    say,
+    settings_options,
+    stack_options,
+)
+from lab.errors import UsageError
+from lab.faults.adapter import Toxiproxy
+from lab.load.web import run_web
+from lab.model.cell import Cell
+from lab.model.experiment import DEFAULT_FAULTS
+from lab.model.knobs import Knobs, Preset
+from lab.model.load import BurstLoad
+from lab.model.students import token
+from lab.spec import parse_settings
+from lab.stack import owner, ports
+from lab.stack.embedded import EmbeddedStack
+from lab.stack.protocol import Replica
+
+RECORD = "replica.json"
+UPLOAD = "/api/students/upload-recording"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A replica that stays up: its folder, its owner, and what `up` wrote down of it."""
+
+    folder: Path
+    owner: owner.Owner
+    record: dict[str, Any]
+
+
+def kept(results: Path) -> list[Kept]:
+    """The replicas that were asked to stay, of this results folder."""
+    here = str(results.resolve())
+    return [
+        Kept(folder, mine, json.loads((folder / RECORD).read_text()))
+        for folder, mine in owner.replicas()
+        if mine.pid is None and mine.results == here and (folder / RECORD).exists()
+    ]
+
+
+@click.command()
+@settings_options
+@stack_options
+@click.option("--port", type=click.IntRange(1, 65535), help="Where nginx listens; default: free.")
+@click.option(
+    "--fault",
+    "names",
+    multiple=True,
+    help=f"A fault to arm; repeatable. Default: {', '.join(DEFAULT_FAULTS)}.",
+)
+@click.option("--no-faults", is_flag=True, help="Arm none.")
+@results_option
+@json_option
+def up(
+    settings: tuple[str, ...],
+    preset: str | None,
+    speed: float | None,
+    stack: str,
+    toxiproxy: str,
+    port: int | None,
+    names: tuple[str, ...],
+    no_faults: bool,
+    results: Path,
+    as_json: bool,
+) -> None:
+    """Bring a replica up and leave it; prints its addresses."""
+    if kept(results):
+        raise UsageError("a replica is up already", "`lab down` ends it, `lab status` shows it")
+    owner.reap()
+    chosen = parse_settings(settings) | ({"speed": speed} if speed else {})
+    knobs = Knobs.preset(Preset(preset or "as-found")).with_settings(chosen)
+    cell = _cell(knobs, () if no_faults else (names or DEFAULT_FAULTS))
+    embedded = EmbeddedStack(results, toxiproxy, port, stays=True)
+    try:
+        replica = embedded.apply(cell)
+        armed = Toxiproxy(replica.toxiproxy)
+        for fault in cell.faults:
+            armed.arm(fault, knobs)
+        embedded.postgres.release()
+    except BaseException:
+        embedded.close()
+        raise
+    record = _record(replica, cell, embedded)
+    (embedded.folder / RECORD).write_text(json.dumps(record))
+    print_json(record) if as_json else _show(record)
+
+
+def _cell(knobs: Knobs, names: tuple[str, ...]) -> Cell:
+    known = faults()
+    for name in names:
+        if name not in known:
+            raise UsageError(f"there is no fault '{name}'", f"known: {', '.join(known)}")
+    return Cell(
+        id="up",
+        axes={},
+        knobs=knobs,
+        load=BurstLoad(burst=1),
+        faults=tuple(known[name] for name in names),
+        criteria=(),
+        seed=1,
+    )
+
+
+def _record(replica: Replica, cell: Cell, embedded: EmbeddedStack) -> dict[str, Any]:
+    return {
+        "url": replica.url,
+        "upload": replica.url + UPLOAD,
+        "token": token(0),
+        "health": replica.backend + "/health",
+        "database": replica.monitor_dsn,
+        "storage": replica.storage,
+        "toxiproxy": replica.toxiproxy,
+        "logs": str(embedded.folder / "logs"),
+        "faults": [fault.fault for fault in cell.faults],
+        "knobs": cell.knobs.as_text(),
+        "parts": {part.name: part.pids()[0] for part in embedded.parts},
+    }
+
+
+def _show(record: dict[str, Any]) -> None:
+    for name in ("url", "health", "database", "storage", "toxiproxy", "logs"):
+        click.echo(f"{name:<10} {record[name]}")
+    click.echo(f"{'faults':<10} {', '.join(record['faults']) or 'none'}")
+    click.echo(
+        f"\nupload a file:\n  curl -H 'Authorization: Bearer {record['token']}' "
+        f"-F 'file=@recording.wav;type=audio/wav' {record['upload']}"
+    )
+
+
+@click.command()
+@results_option
+@json_option
+def status(results: Path, as_json: bool) -> int:
+    """Show the replica that is up, and each of its parts; exit code 3 if there is none."""
+    found = kept(results)
+    if as_json:
+        print_json([{**each.record, "down": _down(each)} for each in found])
+    elif not found:
+        say("no replica is up - `lab up` brings one up")
+    for each in () if as_json else found:
+        _show(each.record)
+        down = _down(each)
+        click.echo("\n" + (f"DOWN: {', '.join(down)}" if down else "all parts are running"))
+    return 0 if found and not any(map(_down, found)) else 3
+
+
+def _down(each: Kept) -> list[str]:
+    alive = {process.pid for process in owner.processes(each.owner.id)}
+    return [
+        part
+        for part, pid in each.record["parts"].items()
+        if pid not in alive or psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    ]
+
+
+@click.command()
+@results_option
+def down(results: Path) -> None:
+    """End the replica that is up, and whatever a lab that was killed left running."""
+    ended = [owner.end(each.folder, each.owner) for each in kept(results)]
+    left = owner.reap()
+    busy = [mine for _, mine in owner.replicas() if mine.pid and not mine.gone]
+    say(f"ended {len(ended)} replica(s) of {results} and {left} left by a lab that was killed")
+    if busy:
+        pids = ", ".join(str(mine.pid) for mine in busy)
+        say(f"left alone: the replica of a run that is going on (lab process {pids})")
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=8089, show_default=True)
+@results_option
+def locust(port: int, results: Path) -> None:
+    """Open Locust's own web page against the replica that is up; ends with Ctrl-C."""
+    found = kept(results)
+    if not found:
+        raise UsageError("no replica is up", "`lab up` brings one up")
+    ports.check(port)
+    say(f"Locust's page: http://127.0.0.1:{port} (Ctrl-C ends it)")
+    run_web(found[0].record["url"], port)
+
+
+COMMANDS = (up, status, down, locust)

@@ -1,0 +1,96 @@
+"""Speech-like WAV files of an exact size, from a seed.
+
+16 kHz, mono, 16-bit PCM. One waveform is synthesised: a harmonic source whose pitch drifts,
+in syllables of about a quarter of a second, with breath noise. Every file is a cut of it
+behind a header of its own, so that a thousand files cost little more than copying them.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+
+import numpy as np
+import numpy.typing as npt
+
+from lab.model.units import SizeRange
+
+SAMPLE_RATE = 16_000
+HEADER = 44
+SMALLEST = HEADER + 2
+"""Bytes of a file that holds one sample."""
+
+VOICE_SECONDS = 30
+MOST_FILES = 64
+BUDGET = 64 * 1024**2
+"""Bytes that a load's files may hold in memory, unless a single one is larger."""
+
+Signal = npt.NDArray[np.float64]
+
+
+def _contour(rng: np.random.Generator, time: Signal, per_second: float) -> Signal:
+    """A smooth random walk between -1 and 1 through ``per_second`` points a second."""
+    knots = np.arange(0, VOICE_SECONDS + 1 / per_second, 1 / per_second)
+    return np.interp(time, knots, rng.uniform(-1, 1, len(knots)))
+
+
+def voice(seed: int) -> bytes:
+    """Half a minute of the waveform as PCM, to cut files from."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(VOICE_SECONDS * SAMPLE_RATE) / SAMPLE_RATE
+    pitch = 140.0 * 2.0 ** (0.5 * _contour(rng, time, 3.0))
+    phase = 2 * np.pi * np.cumsum(pitch) / SAMPLE_RATE
+    # Two broad resonances, near 500 and 1500 Hz, stand for a vowel's formants.
+    source = sum(
+        np.sin(k * phase) * (1 / k + 0.5 * np.exp(-(((k * 140.0 - 1500.0) / 400.0) ** 2)))
+        for k in range(1, 13)
+    )
+    syllables = np.clip(_contour(rng, time, 8.0) + 0.3, 0.0, None)
+    signal = syllables * source + 0.02 * rng.standard_normal(len(time))
+    peak = float(np.max(np.abs(signal)))
+    pcm: bytes = np.round(signal / peak * 0.6 * 32767).astype("<i2").tobytes()
+    return pcm
+
+
+def wav(size: int, pcm: bytes, offset: int = 0) -> bytes:
+    """A file of exactly ``size`` bytes: a cut of ``pcm`` from sample ``offset`` on, repeated.
+
+    A RIFF chunk has an even length, so an odd size ends in one byte past it, which readers
+    ignore.
+
+    Raises:
+        ValueError: ``size`` is below `SMALLEST`.
+    """
+    if size < SMALLEST:
+        raise ValueError(f"a WAV file has at least {SMALLEST} bytes, not {size}")
+    length = (size - HEADER) // 2 * 2
+    header = struct.pack(
+        "<4sI4s4sIHHIIHH4sI",
+        *(b"RIFF", HEADER - 8 + length, b"WAVE"),
+        *(b"fmt ", 16, 1, 1, SAMPLE_RATE, SAMPLE_RATE * 2, 2, 16),
+        *(b"data", length),
+    )
+    start = offset * 2 % len(pcm)
+    repeats = pcm * ((start + length) // len(pcm) + 1)
+    return header + repeats[start : start + length] + bytes(size - HEADER - length)
+
+
+def sizes(audio: SizeRange, seed: int, count: int) -> list[int]:
+    """``count`` sizes in bytes, log-uniform over the range, in an order of their own.
+
+    One is drawn from each of ``count`` equal shares of the logarithmic range (stratified
+    sampling), so that even a few have the mean of many.
+    """
+    rng = random.Random(f"{seed}/sizes")  # noqa: S311 - a workload, not a secret
+    ratio = audio.high / audio.low
+    drawn = [round(audio.low * ratio ** ((k + rng.random()) / count)) for k in range(count)]
+    rng.shuffle(drawn)
+    return drawn
+
+
+def recordings(audio: SizeRange, seed: int) -> list[bytes]:
+    """The files of a load: a bounded set, so that all of them are ready before it starts."""
+    count = max(1, min(MOST_FILES, BUDGET // audio.high))
+    pcm = voice(seed)
+    rng = random.Random(f"{seed}/offsets")  # noqa: S311 - a workload, not a secret
+    return [wav(size, pcm, rng.randrange(len(pcm) // 2)) for size in sizes(audio, seed, count)]

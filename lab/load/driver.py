@@ -1,0 +1,241 @@
+"""Runs the generator: starts it, tells how far it is, and ends it whatever happens.
+
+    run ─> generator's process ─> t = 0 known: on_start ─> tick, tick, … ─> exit 0 ─> LoadResult
+
+The generator is a process of its own (Locust patches its process) and a process group of its
+own (Ctrl-C reaches the lab, which then ends it).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import lab
+from lab.errors import PartFailed
+from lab.load import schedule
+from lab.load.plan import PLAN_VARIABLE, LoadPlan, Status, check
+from lab.load.tail import SampleTail
+from lab.model.cell import Cell
+from lab.model.load import ClosedLoad, StagesLoad, end_of
+from lab.model.progress import LoadTick
+
+TICK = 0.25
+"""Wall seconds between two ticks."""
+START_LIMIT = 60.0
+"""Wall seconds that the generator may take to be ready."""
+GRACE = 30.0
+"""Wall seconds past its last timeout after which the generator counts as hung."""
+TERM_LIMIT = 2.0
+"""Wall seconds between SIGTERM and SIGKILL."""
+
+
+@dataclass(frozen=True)
+class LoadStart:
+    """The generator is ready: its process id, and t = 0 as seconds since 1970, not yet past."""
+
+    pid: int
+    t0: float
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """How the load went.
+
+    Args:
+        t0: t = 0 as seconds since 1970.
+        window: start and end of what counts, in real-world seconds after t = 0.
+        exit_code: of the generator; a failed upload is data and leaves it 0.
+        pid: its process id, by now gone.
+    """
+
+    t0: float
+    window: tuple[float, float]
+    exit_code: int
+    pid: int
+
+
+class LoadGenerator(Protocol):
+    """Whoever offers a cell's load; the runner knows no more of it."""
+
+    def run(
+        self,
+        cell: Cell,
+        url: str,
+        samples: Path,
+        log: Path,
+        tick: Callable[[LoadTick], None],
+        on_start: Callable[[LoadStart], None] | None = None,
+    ) -> LoadResult:
+        """Offer the cell's load to ``url`` and follow every upload to its end.
+
+        Args:
+            cell: whose load, seed and speed.
+            url: where users upload, without a path.
+            samples: where each attempt becomes a line; replaced.
+            log: what the generator prints; its plan and its status are put beside it.
+            tick: called about four times a second; what it raises ends the load.
+            on_start: called once, when t = 0 is known and just before it.
+
+        Raises:
+            SpecError: a load that cannot be offered.
+            PartFailed: the generator did not start, died or hung.
+        """
+        ...
+
+
+class LocustLoad:
+    """The load by Locust, in a process of its own; ``pid`` is its id while it runs."""
+
+    def __init__(self) -> None:
+        self.pid: int | None = None
+
+    def run(
+        self,
+        cell: Cell,
+        url: str,
+        samples: Path,
+        log: Path,
+        tick: Callable[[LoadTick], None],
+        on_start: Callable[[LoadStart], None] | None = None,
+    ) -> LoadResult:
+        check(cell.load)
+        plan = _prepare(cell, url, samples, log)
+        process = _spawn(plan, log)
+        self.pid = process.pid
+        try:
+            start = _wait_for_start(process, plan, log)
+            if on_start:
+                on_start(LoadStart(process.pid, start.epoch))
+            _follow(process, plan, log, tick, start)
+        finally:
+            _end(process)
+            self.pid = None
+        return LoadResult(start.epoch, cell.load.measured, process.returncode, process.pid)
+
+
+def _prepare(cell: Cell, url: str, samples: Path, log: Path) -> LoadPlan:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    samples.parent.mkdir(parents=True, exist_ok=True)
+    samples.write_bytes(b"")
+    status = log.with_suffix(".status.json").resolve()
+    status.unlink(missing_ok=True)
+    return LoadPlan(
+        load=cell.load,
+        speed=cell.knobs.speed,
+        seed=cell.seed,
+        url=url.rstrip("/"),
+        samples=samples.resolve(),
+        status=status,
+        parent=os.getpid(),
+    )
+
+
+def generator_environment() -> dict[str, str]:
+    """This environment, able to import the lab, and without settings meant for Locust."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}
+    kept.pop(PLAN_VARIABLE, None)
+    root = str(Path(lab.__file__).resolve().parents[1])
+    kept["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    return kept
+
+
+def locust_command(*arguments: str) -> list[str]:
+    """Locust on our locustfile; ``-P`` keeps the working directory out of the import path."""
+    locustfile = Path(__file__).with_name("locustfile.py")
+    return [sys.executable, "-P", "-m", "locust", "-f", str(locustfile), *arguments]
+
+
+def _spawn(plan: LoadPlan, log: Path) -> subprocess.Popen[bytes]:
+    path = log.with_suffix(".plan.json").resolve()
+    path.write_text(plan.model_dump_json())
+    users = str(plan.load.peak_users)
+    command = locust_command(
+        *("--headless", "--only-summary", "--host", plan.url), *("-u", users, "-r", users)
+    )
+    with log.open("wb") as out:
+        return subprocess.Popen(  # noqa: S603 - our own interpreter and file
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            cwd=path.parent,
+            env={**generator_environment(), PLAN_VARIABLE: str(path)},
+            process_group=0,
+        )
+
+
+def _wait_for_start(process: subprocess.Popen[bytes], plan: LoadPlan, log: Path) -> Status:
+    deadline = time.monotonic() + START_LIMIT
+    while time.monotonic() < deadline:
+        if status := Status.read(plan.status):
+            return status
+        if process.poll() is not None:
+            raise _failed(f"did not start (exit code {process.returncode})", log)
+        time.sleep(0.02)
+    raise _failed(f"was not ready within {START_LIMIT:g} s", log)
+
+
+def _follow(
+    process: subprocess.Popen[bytes],
+    plan: LoadPlan,
+    log: Path,
+    tick: Callable[[LoadTick], None],
+    start: Status,
+) -> None:
+    """Tick until the generator has ended.
+
+    Raises:
+        PartFailed: it died, or did not end by its deadline.
+    """
+    end = (end_of(plan.load) + plan.load.timeout) / plan.speed
+    deadline = start.monotonic + end + GRACE
+    tail, running = SampleTail(plan.samples), True
+    while running:
+        try:
+            process.wait(TICK)
+            running = False
+        except subprocess.TimeoutExpired:
+            if time.monotonic() > deadline:
+                raise _failed("did not end", log) from None
+        status = Status.read(plan.status) or start
+        tick(_progress(plan, status, tail))
+    if process.returncode != 0 or not status.done:
+        raise _failed(f"died (exit code {process.returncode})", log)
+
+
+def _progress(plan: LoadPlan, status: Status, tail: SampleTail) -> LoadTick:
+    t = max(0.0, (time.monotonic() - status.monotonic) * plan.speed)
+    tail.read()
+    sent = max(status.sent, tail.answered)
+    load = plan.load
+    if isinstance(load, ClosedLoad | StagesLoad):
+        users = schedule.active_users(load, t)
+    else:
+        users = sent - tail.answered
+    return LoadTick(t, users, sent, tail.answered, tail.failed, tail.rate(t))
+
+
+def _failed(what: str, log: Path) -> PartFailed:
+    lines = log.read_text(errors="replace").split("\n")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
+    return PartFailed(f"the load generator {what}: {last}", f"see {log}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the generator's process group, kindly first; does nothing if it has ended."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is not None:
+            return
+        os.killpg(process.pid, number)
+        try:
+            process.wait(TERM_LIMIT)
+        except subprocess.TimeoutExpired:
+            continue

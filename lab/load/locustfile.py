@@ -1,0 +1,225 @@
+"""The generator: Locust's users, uploading when the schedule says.
+
+Run only as a subprocess, and nothing else imports it: Locust patches the standard library
+of its process. With a plan (`lab.load.plan`) it offers a cell's load:
+
+    spawn all users ─> all at the gate ─> t = 0 ─> each follows its schedule ─> all done ─> exit 0
+
+Locust's own ramps and shapes move once a second of wall time, which at speed 5 is a whole
+ramp; so it spawns everyone at once and each user waits for its own times. Without a plan it
+is an ordinary locustfile for Locust's web page.
+
+The cell's uploads go through the geventhttpclient of a FastHttpUser, below its session: a
+session's timeout is one of each read, not of the answer; and a request that times out while
+it is sent leaves its pool one connection short for ever, so the pool is emptied then.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import time
+import traceback
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import gevent
+from geventhttpclient.response import HTTPParseError
+from locust import FastHttpUser, constant, events, task
+from locust.env import Environment
+from locust.exception import StopUser
+from locust.runners import Runner
+
+from lab.load import schedule
+from lab.load.audio import recordings
+from lab.load.offering import Answer, Offering
+from lab.load.plan import LoadPlan, read_plan
+from lab.load.upload import PATH, headers, multipart, outcome
+from lab.model.causes import Cause
+from lab.model.students import STUDENTS
+from lab.model.units import SizeRange
+
+REPORT = 0.2
+"""Wall seconds between two status files."""
+KEEP_ALIVE = 1.0
+"""Wall seconds for which an idle connection is trusted.
+
+A server closes idle connections after a time of its own (uvicorn 5 s, nginx 75 s, by
+default). One that closes while a request is on its way would look like a failure of the
+service, and a POST must not be sent twice to find out (RFC 9110, 9.2.2); so an older
+connection is replaced, and a younger one looked at, before it is used.
+"""
+STOPPED_EARLY = 143
+"""Exit code of a generator that was stopped (128 + SIGTERM)."""
+
+_numbers = itertools.count()
+
+
+class Uploader(FastHttpUser):
+    """A student of the cell's load; follows its schedule once, then stops."""
+
+    abstract = True
+    concurrency = 1
+    offering: ClassVar[Offering]
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        self.number = next(_numbers)
+        self.headers = headers(self.number)
+        self.pool = self.client.client.clientpool
+        self.used = 0.0
+        self.uploads = 0
+
+    @task
+    def live(self) -> None:
+        offering = self.offering
+        attempts = schedule.attempts(offering.load, self.number, offering.planned)
+        offering.enter()
+        planned = next(attempts, None)
+        while planned is not None:
+            offering.sleep_until(planned)
+            if offering.over(sent := offering.now()):
+                break
+            size, body = offering.bodies[(self.number + self.uploads) % len(offering.bodies)]
+            self.uploads += 1
+            answer = self.upload(body)
+            ended = offering.record(self.number, planned, sent, size, answer)
+            try:
+                planned = attempts.send((ended, answer.error is None))
+            except StopIteration:
+                break
+        offering.leave()
+        raise StopUser
+
+    def upload(self, body: bytes) -> Answer:
+        """Send one upload and follow it to its last byte, or to the client's timeout."""
+        self.offering.sent += 1
+        begun = time.monotonic()
+        if begun - self.used > KEEP_ALIVE:
+            self.pool.close()
+        try:
+            with gevent.Timeout(self.offering.timeout):
+                answer = self._exchange(body)
+        except (gevent.Timeout, TimeoutError):
+            self.pool.close()
+            answer = Answer(Cause.CLIENT_TIMEOUT)
+        except (OSError, HTTPParseError):
+            self.pool.close()
+            answer = Answer(Cause.CONNECTION)
+        self.used = time.monotonic()
+        self._tell_locust(answer, (self.used - begun) * 1000)
+        return answer
+
+    def _exchange(self, body: bytes) -> Answer:
+        client = self.pool.get_client(self.offering.plan.url)
+        response = client.request("POST", PATH, body=body, headers=self.headers)
+        content = response.read()
+        status = response.status_code
+        error, recording = outcome(status, _header(response, "content-type"), content)
+        return Answer(error, status, recording, _header(response, "server-timing"), len(content))
+
+    def _tell_locust(self, answer: Answer, milliseconds: float) -> None:
+        """Count it in Locust's own statistics, whose summary ends the log."""
+        self.environment.events.request.fire(
+            request_type="POST",
+            name=PATH,
+            response_time=milliseconds,
+            response_length=answer.length,
+            exception=answer.error,
+            context={},
+        )
+
+
+def _header(response: Any, name: str) -> str:
+    """A header's value; the values of one that came more than once, joined by commas."""
+    found = response.get(name, "")
+    return found if isinstance(found, str) else ", ".join(found)
+
+
+class Student(FastHttpUser):
+    """A student for Locust's web page: uploads, waits for the answer, thinks, uploads again.
+
+    ``LAB_LOCUST_AUDIO`` is the size of the file (``200 KB`` or a range),
+    ``LAB_LOCUST_SEED`` what it is made from, ``LAB_LOCUST_THINK`` the pause in wall seconds.
+    """
+
+    abstract = True
+    wait_time = constant(float(os.environ.get("LAB_LOCUST_THINK", "0")))
+    network_timeout = connection_timeout = 120.0
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        self.headers = headers(next(_numbers) % STUDENTS)
+        self.bodies = itertools.cycle(_web_bodies())
+
+    @task
+    def upload_recording(self) -> None:
+        body: Any = next(self.bodies)  # Locust declares text, and sends bytes as they are
+        with self.client.post(
+            PATH, data=body, headers=self.headers, catch_response=True
+        ) as response:
+            if response.status_code == 0:
+                return  # no answer: Locust names the error itself
+            kind = (response.headers or {}).get("content-type", "")
+            error, _ = outcome(response.status_code, str(kind), response.content or b"")
+            if error:
+                response.failure(str(error))
+            else:
+                response.success()
+
+
+@lru_cache(maxsize=1)
+def _web_bodies() -> list[bytes]:
+    audio = SizeRange.parse(os.environ.get("LAB_LOCUST_AUDIO", "200 KB"))
+    files = recordings(audio, int(os.environ.get("LAB_LOCUST_SEED", "1")))
+    return [multipart(file, f"recording-{n:02d}.wav") for n, file in enumerate(files)]
+
+
+def _conduct(offering: Offering, environment: Environment, runner: Runner) -> None:
+    """Start the load once every user waits, follow it to its end, and end the process."""
+    environment.process_exit_code = STOPPED_EARLY
+    while not offering.all_waiting.wait(REPORT):
+        _end_if_orphaned(offering.plan)
+    offering.start()
+    while not offering.all_finished.wait(REPORT):
+        _end_if_orphaned(offering.plan)
+        offering.report(done=False)
+    offering.report(done=True)
+    environment.process_exit_code = 0
+    runner.quit()
+
+
+def _end_if_orphaned(plan: LoadPlan) -> None:
+    if os.getppid() != plan.parent:
+        _die(ChildProcessError("the process that drives the load is gone"))
+
+
+def _die(error: BaseException) -> None:
+    """End now, the error last in the log: a defect here must not pass for a quiet service."""
+    traceback.print_exception(error)
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def _offer(plan: LoadPlan) -> None:
+    """Make this locustfile the generator of a planned load."""
+    offering = Offering(plan)
+    Uploader.abstract, Uploader.offering = False, offering
+    Uploader.connection_timeout = Uploader.network_timeout = offering.timeout
+
+    def on_init(environment: Environment, runner: Runner, **_: Any) -> None:
+        conductor = gevent.spawn(_conduct, offering, environment, runner)
+        conductor.link_exception(lambda greenlet: _die(greenlet.exception))
+
+    def on_user_error(exception: BaseException, **_: Any) -> None:
+        _die(exception)
+
+    events.init.add_listener(on_init)  # type: ignore[no-untyped-call]
+    events.user_error.add_listener(on_user_error)  # type: ignore[no-untyped-call]
+
+
+if _plan := read_plan():
+    _offer(_plan)
+else:
+    Student.abstract = False

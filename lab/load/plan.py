@@ -1,0 +1,129 @@
+"""What the driver and the generator tell each other, through two small files.
+
+driver ──plan.json──> generator ──status.json, samples.jsonl──> driver
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from lab.errors import SpecError
+from lab.load.audio import SMALLEST
+from lab.model.load import BurstLoad, Load, OpenLoad, StagesLoad, end_of
+from lab.model.students import STUDENTS
+from lab.model.units import format_duration, format_rate, format_size
+
+PLAN_VARIABLE = "LAB_LOAD_PLAN"
+LARGEST = 100 * 1024**2
+"""Bytes of the largest file that is offered: its body is held in memory."""
+
+
+class LoadPlan(BaseModel):
+    """All that the generator needs, as the file that `PLAN_VARIABLE` names holds it.
+
+    Args:
+        load: what to offer, in real-world seconds.
+        speed: divides every duration of it.
+        seed: of the arrivals and the audio.
+        url: where users upload, without a path.
+        samples: the file to which each attempt is appended.
+        status: the file that tells how far the generator is.
+        parent: process id of the driver; the generator ends when it is gone.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    load: Load
+    speed: float
+    seed: int
+    url: str
+    samples: Path
+    status: Path
+    parent: int
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far the generator is.
+
+    Args:
+        epoch: t = 0 as seconds since 1970.
+        monotonic: the same instant on CLOCK_MONOTONIC, which all processes share.
+        sent: uploads sent so far, those in flight included.
+        done: whether every upload was followed to its end.
+    """
+
+    epoch: float
+    monotonic: float
+    sent: int
+    done: bool
+
+    def write(self, path: Path) -> None:
+        """Replace ``path`` by this status, atomically."""
+        draft = path.with_suffix(".draft")
+        draft.write_text(json.dumps(asdict(self)))
+        draft.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> Status | None:
+        """The status last written; None before the first."""
+        try:
+            return cls(**json.loads(path.read_text()))
+        except FileNotFoundError:
+            return None
+
+
+def read_plan() -> LoadPlan | None:
+    """The plan that the environment names; None where it names none."""
+    path = os.environ.get(PLAN_VARIABLE)
+    return LoadPlan.model_validate_json(Path(path).read_text()) if path else None
+
+
+def check(load: Load) -> None:
+    """Refuse a load that the generator cannot offer.
+
+    Raises:
+        SpecError: more users than students, none at all, no duration, or audio whose size
+            no WAV file can have or that cannot be held in memory.
+    """
+    for wrong, what, remedy in (*_wrong_users(load), *_wrong_audio(load)):
+        if wrong:
+            raise SpecError(what, remedy)
+
+
+def _wrong_users(load: Load) -> list[tuple[bool, str, str]]:
+    many = load.peak_users > STUDENTS
+    if isinstance(load, OpenLoad):
+        what = (
+            f"load: {format_rate(load.rate)} with a timeout of {format_duration(load.timeout)} "
+            f"can have {load.peak_users} uploads in flight, and there are {STUDENTS} students"
+        )
+        return [(many, what, "lower the rate or the timeout")]
+    what = f"load: {load.peak_users} users, and there are {STUDENTS} students"
+    empty = isinstance(load, StagesLoad) and (load.peak_users == 0 or end_of(load) == 0)
+    key = "burst" if isinstance(load, BurstLoad) else "users"
+    return [
+        (many, what, f"set {key} to {STUDENTS} or fewer"),
+        (empty, "load: its stages offer nothing", "give a stage users, and an `over` or a `hold`"),
+    ]
+
+
+def _wrong_audio(load: Load) -> list[tuple[bool, str, str]]:
+    low, high = load.audio.low, load.audio.high
+    return [
+        (
+            low < SMALLEST,
+            f"load: audio of {format_size(low)} is not a WAV file",
+            f"ask for {SMALLEST} B or more",
+        ),
+        (
+            high > LARGEST,
+            f"load: audio of {format_size(high)} cannot be held ready",
+            f"ask for {format_size(LARGEST)} or less",
+        ),
+    ]

