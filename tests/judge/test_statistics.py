@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from lab.judge.statistics import needed, quantile, quantile_bounds, share_bounds
+from lab.judge.statistics import TIE, complement, needed, quantile, quantile_bounds, share_bounds
 
 VALUES = st.lists(st.floats(0, 100), min_size=1, max_size=300).map(sorted)
 
@@ -42,8 +42,8 @@ def test_quantile_bounds_are_the_dual_of_share_bounds(
 ) -> None:
     low, high = quantile_bounds(ordered, p)
     share_low, share_high = share_bounds(sum(v >= bound for v in ordered), len(ordered))
-    assert (high is not None and high < bound) == (share_high < 1 - p - 1e-12)
-    assert (low is not None and low >= bound) == (share_low >= 1 - p - 1e-12)
+    assert (high is not None and high < bound) == (share_high < complement(p))
+    assert (low is not None and low >= bound) == (share_low >= complement(p) - TIE)
 
 
 def test_58_samples_cannot_bound_a_p95_from_above_and_59_can() -> None:

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from lab.model.knobs import TABLE, Knobs, Preset, default_executor_threads
+from lab.model.units import RateLimit, Span
+
+VALUES = {
+    "workers": st.integers(1, 16),
+    "gcs_call": st.sampled_from(["blocking", "to_thread", "executor", "audio_pool"]),
+    "pool_timeout": st.integers(1, 600_000).map(lambda ms: f"{ms} ms"),
+    "upload_rate_limit": st.just("off") | st.integers(1, 999).map(lambda n: f"{n}/min"),
+    "max_inflight_uploads": st.just("off") | st.integers(1, 10_000),
+    "vm_memory": st.just("off") | st.integers(64, 4096).map(lambda n: f"{n} MiB"),
+    "gcs_latency": st.integers(1, 9000).map(lambda ms: f"{ms} ms - 9 s"),
+    "vm_cpus": st.integers(1, 64) | st.just(1.5),
+    "speed": st.integers(1, 50),
+}
+SETTINGS = st.fixed_dictionaries({}, optional=VALUES)
+
+
+@given(SETTINGS)
+def test_knobs_travel_through_text_json_and_the_environment(settings: dict[str, Any]) -> None:
+    knobs = Knobs().with_settings(settings)
+    assert Knobs().with_settings(knobs.as_text()) == knobs
+    assert Knobs.model_validate_json(knobs.model_dump_json()) == knobs
+    assert Knobs.from_env(knobs.as_env()) == knobs
+
+
+def test_the_environment_names_every_knob_and_nothing_else() -> None:
+    assert set(Knobs().as_env()) == {row.variable for row in TABLE}
+    assert Knobs().as_env()["LAB_UPLOAD_RATE_LIMIT"] == "off"
+    assert Knobs.from_env({"LAB_POOL_SIZE": "5", "PATH": "/bin"}).pool_size == 5
+    assert Knobs.from_env({}) == Knobs()
+
+
+def test_the_presets_are_the_two_columns_of_the_table() -> None:
+    as_found, recommended = (Knobs.preset(preset) for preset in Preset)
+    for row in TABLE:
+        assert getattr(as_found, row.name) == row.default
+        assert getattr(recommended, row.name) == row.recommended
+    assert (as_found.workers, as_found.gcs_call, as_found.pool_size) == (1, "blocking", 10)
+    assert (recommended.workers, recommended.gcs_call, recommended.pool_size) == (
+        4,
+        "to_thread",
+        15,
+    )
+    assert recommended.upload_rate_limit == RateLimit(count=10, per=60)
+
+
+@pytest.mark.parametrize("preset", Preset)
+def test_a_preset_satisfies_the_tables_own_bounds(preset: Preset) -> None:
+    knobs = Knobs.preset(preset)
+    assert Knobs.model_validate(knobs.as_text()) == knobs
+
+
+def test_every_row_is_filled() -> None:
+    assert [row.name for row in TABLE] == list(Knobs.model_fields)
+    for row in TABLE:
+        assert row.unit
+        assert row.help
+        assert row.part in ("backend", "nginx", "postgres", "run")
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "bounds"),
+    [
+        ("workers", "count", ">= 1, <= 16"),
+        ("pool_timeout", "duration", "> 0, <= 600"),
+        ("gcs_latency", "range of durations", ""),
+        ("global_rate_limit", "rate limit or off", ""),
+        ("max_inflight_uploads", "count or off", ">= 1, <= 10000"),
+        ("gcs_call", "choice", "blocking | to_thread | executor | audio_pool"),
+        ("speed", "number", ">= 1, <= 50"),
+    ],
+)
+def test_a_row_tells_unit_and_bounds(name: str, unit: str, bounds: str) -> None:
+    row = next(row for row in TABLE if row.name == name)
+    assert (row.unit, row.bounds) == (unit, bounds)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"workers": 0},
+        {"workers": 17},
+        {"pool_sze": 5},
+        {"pool_timeout": 10},
+        {"pool_timeout": "0 s"},
+        {"gcs_call": "thread"},
+        {"max_inflight_uploads": 0},
+        {"vm_memory": "1 MiB"},
+        {"speed": 0.5},
+        {"speed": 51},
+    ],
+)
+def test_what_the_table_does_not_allow_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Knobs().with_settings(settings)
+    with pytest.raises(ValidationError):
+        Knobs.model_validate(settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "slots"),
+    [
+        ({}, 1),
+        ({"workers": 4}, 4),
+        ({"gcs_call": "to_thread"}, 6),
+        ({"gcs_call": "to_thread", "workers": 4, "vm_cpus": 4}, 32),
+        ({"gcs_call": "executor", "gcs_threads": 8, "workers": 2}, 16),
+        ({"gcs_call": "audio_pool"}, 10),
+    ],
+)
+def test_storage_slots_are_the_threads_that_can_be_in_a_storage_call(
+    settings: dict[str, Any], slots: int
+) -> None:
+    assert Knobs().with_settings(settings).storage_slots == slots
+
+
+def test_the_default_executor_stops_growing_at_32_threads() -> None:
+    assert [default_executor_threads(cpus) for cpus in (1, 2, 2.5, 28, 64)] == [5, 6, 6, 32, 32]
+
+
+def test_settings_change_only_what_they_name() -> None:
+    knobs = Knobs().with_settings({"db_rtt": "17-25 ms"})
+    assert knobs.db_rtt == Span(low=0.017, high=0.025)
+    assert knobs.model_copy(update={"db_rtt": Knobs().db_rtt}) == Knobs()

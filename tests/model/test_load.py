@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from lab.model.load import BurstLoad, ClosedLoad, Load, OpenLoad, StagesLoad, end_of
+from lab.model.units import SizeRange
+
+LOAD: TypeAdapter[Load] = TypeAdapter(Load)
+
+STAGES = {"stages": [{"users": 10, "over": "5 min"}, {"users": 100, "hold": "1 min"}]}
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "measured", "peak", "end"),
+    [
+        ({"users": 50}, ClosedLoad, (15.0, 75.0), 50, 75.0),
+        ({"users": 5, "ramp": "0 s", "warmup": "0 s"}, ClosedLoad, (0.0, 60.0), 5, 60.0),
+        (STAGES, StagesLoad, (0.0, 360.0), 100, 360.0),
+        ({"burst": 50, "timeout": "30 s"}, BurstLoad, (0.0, 30.0), 50, 0.0),
+        ({"rate": "5/s", "window": "20 s"}, OpenLoad, (10.0, 30.0), 235, 30.0),
+    ],
+)
+def test_a_load_is_told_by_its_key_and_knows_what_counts(
+    text: dict[str, Any], kind: type, measured: tuple[float, float], peak: int, end: float
+) -> None:
+    load = LOAD.validate_python(text)
+    assert isinstance(load, kind)
+    assert (load.measured, load.peak_users, end_of(load)) == (measured, peak, end)
+    assert LOAD.validate_json(LOAD.dump_json(load)) == load
+    assert LOAD.validate_python(load) == load
+
+
+def test_what_is_left_out_is_the_default() -> None:
+    load = LOAD.validate_python({"users": 1})
+    assert (load.think, load.backoff, load.timeout) == (0.0, 1.0, 120.0)
+    assert load.audio == SizeRange(low=200_000, high=200_000)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [{}, {"think": "1 s"}, {"users": 1, "rate": "1/s"}, {"burst": 1, **STAGES}, "users", 5, None],
+)
+def test_a_load_of_no_kind_or_of_two_is_refused(text: object) -> None:
+    with pytest.raises(ValidationError, match="exactly one of the keys users, stages, burst, rate"):
+        LOAD.validate_python(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        {"users": 0},
+        {"users": 5001},
+        {"users": 5, "window": "0 s"},
+        {"users": 5, "window": 60},
+        {"users": 5, "timeout": "0 s"},
+        {"users": 5, "windw": "5 s"},
+        {"burst": 5, "window": "5 s"},
+        {"stages": []},
+        {"stages": [{"users": -1}]},
+        {"rate": 5},
+        {"rate": "0/s"},
+    ],
+)
+def test_a_load_that_cannot_be_is_refused(text: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        LOAD.validate_python(text)
