@@ -47,7 +47,7 @@ def guard(
         *_generator(observation.evidence, metrics),
         *_machine(metrics),
         *_scaling(cell, metrics),
-        *(f"injection is off: {check.reason}" for check in checks if check.ok is False),
+        *(f"injected and measured differ: {check.reason}" for check in checks if check.ok is False),
         *_defects(observation, metrics),
     ]
 

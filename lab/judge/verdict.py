@@ -26,9 +26,8 @@ def judge(cell: Cell, observation: Observation) -> Verdict:
     invalid = guard(cell, observation, metrics, injected)
     sent = sent_in_window(cell, observation)
     outcome = _outcome(invalid, findings, attempts=len(sent))
-    reasons = [*invalid, *_told(findings)]
-    if not sent:
-        reasons.append("no upload was sent in the window")
+    silence = [] if sent else [_silence(cell, observation)]
+    reasons = [*invalid, *silence, *_told(findings)]
     why = leading_causes(sent)
     if outcome == Outcome.BROKE and why and not any(why in reason for reason in reasons):
         reasons.append(f"uploads failed: {why}")
@@ -39,6 +38,22 @@ def judge(cell: Cell, observation: Observation) -> Verdict:
         metrics=metrics,
         findings=findings,
         injected=injected,
+    )
+
+
+def _silence(cell: Cell, observation: Observation) -> str:
+    """Why nothing was sent: in a closed load, perhaps because nobody was answered in time."""
+    start, end = cell.load.measured
+    waiting = sum(
+        s.sent_at < start and s.sent_at + s.latency_s > start for s in observation.samples
+    )
+    reason = "no upload was sent in the window"
+    if not waiting:
+        return reason
+    last = max(sample.sent_at + sample.latency_s for sample in observation.samples)
+    return (
+        f"{reason}: {waiting} users were still waiting for an earlier answer, the last until"
+        f" {last:.0f} s - let the window end ({end:.0f} s) later"
     )
 
 

@@ -62,7 +62,7 @@ def test_a_sound_trial_gives_no_reason() -> None:
         ),
         (
             [Injected(t=0, proxy="gcs", enabled=False, toxics=[])],
-            "injection is off: proxy gcs should be armed with nothing, but read back otherwise",
+            "injected and measured differ: proxy gcs should be armed with nothing, but read back",
         ),
     ],
 )

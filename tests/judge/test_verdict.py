@@ -27,7 +27,7 @@ from tests.judge.observations import at_rest, cell, observation, sample, samples
             "undecided",
             "p95 3.93 s (>= 3.83 s at 95 %) against < 10 s: 30",
         ),
-        (observation([]), "undecided", "p95: nothing was measured to hold against < 10 s"),
+        (observation([]), "undecided", "no upload was sent in the window"),
         (observation(samples(100), []), "invalid", "the load never finished"),
         (
             observation(samples(100), [*at_rest(), PartDown(t=20, part="nginx", why="exit 1")]),
@@ -50,7 +50,17 @@ def test_a_cell_without_samples_is_never_held() -> None:
     verdict = judge(cell("pg_connections <= 20"), observation([]))
     assert [finding.outcome for finding in verdict.findings] == ["met"]
     assert verdict.outcome is Outcome.UNDECIDED
-    assert verdict.reasons[-1] == "no upload was sent in the window"
+    assert verdict.reasons[0] == "no upload was sent in the window"
+
+
+def test_a_window_in_which_everybody_waits_says_so() -> None:
+    stuck = [sample(5, 90, Cause.GATEWAY_TIMEOUT) for _ in range(5)]
+    verdict = judge(cell(), observation([*stuck, sample(1, 2)]))
+    assert verdict.outcome is Outcome.UNDECIDED
+    assert verdict.reasons[0] == (
+        "no upload was sent in the window: 5 users were still waiting for an earlier answer,"
+        " the last until 95 s - let the window end (75 s) later"
+    )
 
 
 def test_a_cell_that_broke_says_why_uploads_failed_commonest_first() -> None:
