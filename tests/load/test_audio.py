@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import io
+import math
+import wave
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from lab.load import audio
+from lab.model.units import SizeRange
+
+PCM = audio.voice(1)
+
+
+@pytest.mark.parametrize("size", [46, 47, 200_000, 200_001, 2_000_000, 1024**2 + 1])
+def test_a_file_has_exactly_its_size_and_is_a_wav(size: int) -> None:
+    made = audio.wav(size, PCM, offset=12_345)
+    assert len(made) == size
+    riff_size = int.from_bytes(made[4:8], "little")
+    assert made[:4] == b"RIFF"
+    assert riff_size == size - 8 - size % 2
+    with wave.open(io.BytesIO(made)) as file:
+        assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (1, 2, 16_000)
+        assert file.getcomptype() == "NONE"
+        assert file.getnframes() == (size - 44) // 2
+        assert len(file.readframes(file.getnframes())) == 2 * file.getnframes()
+
+
+@pytest.mark.parametrize("size", [0, 44, 45])
+def test_a_size_without_room_for_a_sample_is_refused(size: int) -> None:
+    with pytest.raises(ValueError, match=f"at least 46 bytes, not {size}"):
+        audio.wav(size, PCM)
+
+
+def test_the_voice_has_syllables_and_a_pitch_that_drifts() -> None:
+    signal = np.frombuffer(PCM, "<i2").astype(float)
+    assert len(signal) == 30 * audio.SAMPLE_RATE
+    assert 0.55 * 32767 < np.abs(signal).max() < 0.65 * 32767
+    frames = signal.reshape(-1, 800)  # 50 ms
+    loudness = np.sqrt((frames**2).mean(axis=1))
+    assert np.percentile(loudness, 90) > 10 * np.percentile(loudness, 5)
+    spectra = np.abs(np.fft.rfft(frames[loudness > np.median(loudness)], axis=1))
+    strongest = spectra.argmax(axis=1) * audio.SAMPLE_RATE / 800
+    assert len(set(strongest)) >= 5
+    assert 80 <= np.median(strongest) <= 2000
+
+
+def test_the_same_seed_makes_the_same_files_and_another_does_not() -> None:
+    wanted = SizeRange(low=5_000, high=50_000)
+    assert audio.recordings(wanted, 7) == audio.recordings(wanted, 7)
+    assert audio.recordings(wanted, 7) != audio.recordings(wanted, 8)
+
+
+def test_files_of_one_size_differ_in_what_they_hold() -> None:
+    made = audio.recordings(SizeRange(low=2_000, high=2_000), 1)
+    assert {len(file) for file in made} == {2_000}
+    assert len(set(made)) == len(made) == audio.MOST_FILES
+
+
+def test_sizes_are_log_uniform_over_the_range() -> None:
+    drawn = audio.sizes(SizeRange(low=50_000, high=2_000_000), 3, 1000)
+    assert min(drawn) >= 50_000
+    assert max(drawn) <= 2_000_000
+    assert stats.kstest(np.log(drawn), "uniform", (math.log(50_000), math.log(40))).pvalue > 0.05
+    few = audio.sizes(SizeRange(low=50_000, high=2_000_000), 3, audio.MOST_FILES)
+    assert np.mean(few) == pytest.approx(1_950_000 / math.log(40), rel=0.03)
+    assert few != sorted(few)
+
+
+@pytest.mark.parametrize(("high", "count"), [(200_000, 64), (2_000_000, 33), (100 * 1024**2, 1)])
+def test_what_is_held_in_memory_is_bounded(
+    high: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audio, "wav", lambda size, pcm, offset: b"")
+    assert len(audio.recordings(SizeRange(low=high, high=high), 1)) == count
