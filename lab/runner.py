@@ -113,7 +113,13 @@ def offer(
     folder: CellFolder,
     steps: Steps,
 ) -> LoadResult:
-    """Offer the load; end it early when a part is seen down, because the cell is invalid then."""
+    """Offer the load; end it early when a part is seen down, because the cell is invalid then.
+
+    A generator that dies under way makes the cell invalid too; the next one may do better.
+
+    Raises:
+        PartFailed: the generator did not start.
+    """
     started: list[LoadStart] = []
 
     def on_start(start: LoadStart) -> None:
@@ -131,6 +137,11 @@ def offer(
         return generator.run(cell, replica.url, folder.samples, log, tick, on_start)
     except PartDownDuringLoad:
         return LoadResult(started[0].t0, cell.load.measured, 0, started[0].pid)
+    except PartFailed as error:
+        if not started:
+            raise
+        observer.watch.note_down("generator", str(error))
+        return LoadResult(started[0].t0, cell.load.measured, 1, started[0].pid)
 
 
 def judge_cell(folder: CellFolder) -> Verdict:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from math import fsum, sqrt
 
+from lab.judge.distance import DB_TRIPS, only_delay
 from lab.judge.samples import successes
 from lab.judge.window import readings, sent_in_window
 from lab.model.cell import Cell
-from lab.model.fault import Armed, Latency, ProxyName
+from lab.model.fault import Armed
 from lab.model.observation import DatabaseReading, Injected, Observation
 from lab.model.units import Span, format_duration
 from lab.model.verdict import Check
@@ -41,23 +42,13 @@ def checks(cell: Cell, observation: Observation, metrics: Mapping[str, float]) -
     reports the same figure where both are of the same samples.
     """
     found = [*_readbacks(cell, observation)]
-    if span := _only_delay(cell, "gcs"):
+    if span := only_delay(cell, "gcs"):
         found.append(_gcs_latency(cell, observation, span))
-    if span := _only_delay(cell, "db"):
+    if span := only_delay(cell, "db"):
         found += _database(cell, observation, metrics, span)
     if connections := readings(DatabaseReading, observation.evidence):
         found.append(_cap(cell, max(reading.connections for reading in connections)))
     return tuple(found)
-
-
-def _only_delay(cell: Cell, proxy: ProxyName) -> Span | None:
-    """The delay of a proxy's answers, where that is all that its faults do."""
-    faults = [fault for fault in cell.faults if fault.proxy == proxy]
-    if len(faults) != 1 or faults[0].down or len(faults[0].toxics) != 1:
-        return None
-    toxic = faults[0].toxics[0]
-    plain = isinstance(toxic, Latency) and toxic.stream == "downstream" and toxic.toxicity == 1
-    return toxic.span(cell.knobs) if plain and isinstance(toxic, Latency) else None
 
 
 def _gcs_latency(cell: Cell, observation: Observation, span: Span) -> Check:
@@ -91,7 +82,8 @@ def _database(
 
     A session that was held is in its transaction already and sends no BEGIN.
     """
-    trips = {"auth": 2, "release": 1, "write": 4 if cell.knobs.db_session == "release" else 3}
+    held = cell.knobs.db_session == "hold"
+    trips = DB_TRIPS | ({"write": DB_TRIPS["write"] - 1} if held else {})
     good = successes(sent_in_window(cell, observation))
     return [
         _stage(cell, stage, count * span.mean, measured, sum(stage in s.stages for s in good))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from lab.judge.scaling import scaling
 from lab.model.causes import Cause
 from lab.model.cell import Cell
-from lab.model.fault import Latency
 from lab.model.observation import (
     Audit,
     Evidence,
@@ -30,12 +30,6 @@ the offered load 7 % less than the cell says, and beside a queue of a minute the
 the same figure from condemning what no longer matters.
 """
 
-OVERSTATED = 0.10
-"""Cores that a worker may seem to use more than it would at speed 1."""
-
-RESOLUTION_S = 0.001
-"""The shortest injected delay, in wall-clock seconds, that timers keep."""
-
 
 def guard(
     cell: Cell, observation: Observation, metrics: Mapping[str, float], checks: Sequence[Check]
@@ -46,7 +40,7 @@ def guard(
         *_evidence(observation.evidence),
         *_generator(observation.evidence, metrics),
         *_machine(metrics),
-        *_scaling(cell, metrics),
+        *scaling(cell, metrics),
         *(f"injected and measured differ: {check.reason}" for check in checks if check.ok is False),
         *_defects(observation, metrics),
     ]
@@ -89,29 +83,6 @@ def _machine(metrics: Mapping[str, float]) -> Iterable[str]:
     share = metrics.get("cpu_machine", 0.0)
     if share > BUSY:
         yield f"this machine's CPU was {share:.0%} in use - stop other programs or lower --speed"
-
-
-def _scaling(cell: Cell, metrics: Mapping[str, float]) -> Iterable[str]:
-    """At speed s every wait is s times shorter, but work is not: CPU use is s times as dense.
-
-    A worker seen to use c cores would use c / s at speed 1: c (1 - 1/s) of it is not real.
-    """
-    speed = cell.knobs.speed
-    cores = metrics.get("cpu_worker_max", 0.0)
-    overstated = cores * (1 - 1 / speed)
-    if overstated > OVERSTATED:
-        yield (
-            f"at speed {speed:g} the busiest worker used {cores:.2f} cores, {overstated:.2f} more"
-            f" than in real time ({OVERSTATED:.2f} is allowed) - lower --speed"
-        )
-    for fault in cell.faults:
-        for toxic in fault.toxics:
-            mean = toxic.span(cell.knobs).mean if isinstance(toxic, Latency) else 0.0
-            if 0 < mean / speed < RESOLUTION_S:
-                yield (
-                    f"at speed {speed:g} {fault.fault} delays by {mean / speed * 1000:.2f} ms of"
-                    " wall time, which timers do not keep - lower --speed"
-                )
 
 
 def _defects(observation: Observation, metrics: Mapping[str, float]) -> Iterable[str]:

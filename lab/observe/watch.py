@@ -102,6 +102,10 @@ class Watch:
         """Count this process's CPU as the generator's from now on."""
         self._cpu.parts = {**self._cpu.parts, "generator": lambda: [pid]}
 
+    def note_down(self, part: str, why: str) -> None:
+        """Count a part as down that somebody else saw die."""
+        self.seen.down.setdefault(part, (time.time(), why))
+
     def _run(self) -> None:
         due = dict.fromkeys(
             (self._look_at_database, self._look_at_parts, self._look_at_machine), 0.0

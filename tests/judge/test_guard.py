@@ -106,20 +106,6 @@ def test_an_answer_500_without_a_cause_is_a_reason_also_outside_the_window() -> 
 
 
 @pytest.mark.parametrize(
-    ("speed", "cores", "invalid"),
-    [(1, 1.0, False), (5, 0.12, False), (5, 0.13, True), (50, 0.10, False), (50, 0.11, True)],
-)
-def test_cpu_that_speed_makes_dense_is_a_reason(speed: float, cores: float, invalid: bool) -> None:
-    rest = [line for line in at_rest() if line.kind not in ("worker", "machine")]
-    lines = [*rest, *working(cores, speed), *busy(generator=0.0)]
-    found = reasons(cell(speed=speed), observation(samples(60), lines))
-    assert bool(found) == invalid
-    if invalid:
-        assert f"at speed {speed} the busiest worker used {cores:.2f} cores" in found[0]
-        assert found[0].endswith("- lower --speed")
-
-
-@pytest.mark.parametrize(
     ("settings", "invalid"),
     [
         ({"speed": 25}, False),

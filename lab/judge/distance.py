@@ -1,0 +1,21 @@
+"""What a cell's faults should do to the way to storage and to the database."""
+
+from __future__ import annotations
+
+from lab.model.cell import Cell
+from lab.model.fault import Latency, ProxyName
+from lab.model.units import Span
+
+DB_TRIPS = {"auth": 2, "release": 1, "write": 4}
+"""Round trips by stage: BEGIN, SELECT; ROLLBACK; BEGIN, INSERT, UPDATE, COMMIT."""
+
+
+def only_delay(cell: Cell, proxy: ProxyName) -> Span | None:
+    """The delay of a proxy's answers, where that is all that its faults do."""
+    faults = [fault for fault in cell.faults if fault.proxy == proxy]
+    if len(faults) != 1 or faults[0].down or len(faults[0].toxics) != 1:
+        return None
+    toxic = faults[0].toxics[0]
+    if not isinstance(toxic, Latency) or toxic.stream != "downstream" or toxic.toxicity != 1:
+        return None
+    return toxic.span(cell.knobs)

@@ -1,0 +1,98 @@
+"""Is a trial at speed s still true? Where it is not, the reasons.
+
+At speed s every wait is s times shorter, but work is not: what takes e seconds of CPU or
+overhead looks like s e seconds of real time, s e - e of which are not real. Two things
+follow, and both are held below `ALLOWED`:
+
+    each upload takes longer               excess / latency
+    an event loop near saturation carries  excess / busy
+    fewer uploads
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from lab.judge.distance import DB_TRIPS, only_delay
+from lab.model.cell import Cell
+from lab.model.fault import Latency
+
+ALLOWED = 0.05
+"""How much longer an upload may seem, or how much less a busy event loop may carry."""
+
+SATURATED = 0.80
+"""Share of its time that a loop is busy from which on it limits what a worker carries."""
+
+RESOLUTION_S = 0.001
+"""The shortest injected delay, in wall-clock seconds, that timers keep."""
+
+
+@dataclass(frozen=True)
+class Overstated:
+    """What is not real of the busiest worker's time, as shares of real time.
+
+    Args:
+        rate: uploads a second of that worker.
+        busy: of its event loop: CPU, and blocking calls to the database.
+        excess: the part of that which speed 1 would not have.
+    """
+
+    rate: float
+    busy: float
+    excess: float
+
+
+def overstated(cell: Cell, metrics: Mapping[str, float]) -> Overstated | None:
+    """What this cell's speed adds to its busiest worker; None without a rate to go by.
+
+    The busiest worker's share of the uploads is taken to be its share of the CPU.
+    """
+    start, end = cell.load.measured
+    cores = metrics.get("cpu_worker_max", 0.0)
+    even = metrics.get("cpu_backend", 0.0) / cell.knobs.workers
+    rate = metrics.get("attempts", 0.0) / (end - start) / cell.knobs.workers
+    rate *= cores / even if even else 1.0
+    if not rate:
+        return None
+    calls = sum(metrics.get(stage, 0.0) for stage in DB_TRIPS)
+    in_loop = calls if cell.knobs.db_call == "blocking" else 0.0
+    span = only_delay(cell, "db")
+    expected = sum(
+        trips * span.mean for stage, trips in DB_TRIPS.items() if span and stage in metrics
+    )
+    added = max(0.0, calls - expected) if span else 0.0
+    excess = (cores + rate * added) * (1 - 1 / cell.knobs.speed)
+    return Overstated(rate, cores + rate * in_loop, excess)
+
+
+def scaling(cell: Cell, metrics: Mapping[str, float]) -> Iterable[str]:
+    """Sentences, one for each reason why this speed makes the cell untrue."""
+    speed = cell.knobs.speed
+    found = overstated(cell, metrics)
+    if speed > 1 and found:
+        if found.busy >= SATURATED and found.excess / found.busy > ALLOWED:
+            yield (
+                f"at speed {speed:g} {found.excess / found.busy:.0%} of what keeps the busiest"
+                f" event loop busy is work that speed does not divide ({ALLOWED:.0%} is allowed)"
+                " - lower --speed"
+            )
+        slower = found.excess / found.rate
+        if "p50" in metrics and slower > ALLOWED * metrics["p50"]:
+            yield (
+                f"at speed {speed:g} an upload takes {slower:.2f} s longer than it would, against"
+                f" a median of {metrics['p50']:.2f} s ({ALLOWED:.0%} is allowed) - lower --speed"
+            )
+    yield from _timers(cell)
+
+
+def _timers(cell: Cell) -> Iterable[str]:
+    speed = cell.knobs.speed
+    for fault in cell.faults:
+        for toxic in fault.toxics:
+            mean = toxic.span(cell.knobs).mean if isinstance(toxic, Latency) else 0.0
+            if 0 < mean / speed < RESOLUTION_S:
+                yield (
+                    f"at speed {speed:g} {fault.fault} delays by {mean / speed * 1000:.2f} ms of"
+                    " wall time, which timers do not keep - lower --speed"
+                )

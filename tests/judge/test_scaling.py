@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+
+from lab.judge.scaling import overstated, scaling
+from tests.judge.observations import cell
+
+EVEN = {"attempts": 120.0, "p50": 4.0, "auth": 0.05, "release": 0.025, "write": 0.1}
+"""120 uploads in a window of 60 s by one worker: 2 a second, 35 % of its loop in the database."""
+
+
+def busy(cores: float, **metrics: float) -> dict[str, float]:
+    return EVEN | {"cpu_worker_max": cores, "cpu_backend": cores} | metrics
+
+
+@pytest.mark.parametrize(
+    ("speed", "metrics", "says"),
+    [
+        (1, busy(1.0), None),  # at speed 1 all work is real, however much there is
+        (5, busy(0.10), None),  # 0.08 / 2 = 0.04 s more than 4 s: 1 %
+        (5, busy(0.40), None),  # 0.16 s: 4 %
+        (5, busy(0.60), "of what keeps the busiest event loop busy"),  # 0.48 of 0.95
+        (5, busy(0.40, p50=2.0), "an upload takes 0.16 s longer than it would"),
+        (5, busy(0.05, write=0.4), None),  # (0.05 + 2 x 0.3) x 0.8 / 1.0, but without a fault
+    ],
+)
+def test_work_that_speed_makes_dense_is_a_reason_where_it_matters(
+    speed: float, metrics: dict[str, float], says: str | None
+) -> None:
+    found = list(scaling(cell(speed=speed), metrics))
+    assert bool(found) == (says is not None)
+    assert all(reason.endswith("- lower --speed") for reason in found)
+    assert says is None or any(says in reason for reason in found)
+
+
+def test_overhead_beyond_the_injected_distance_counts_as_work() -> None:
+    slow = busy(0.1, auth=0.07, write=0.13)  # 50 ms more than 7 round trips of 25 ms
+    found = overstated(cell(speed=5, faults=["db-distance"]), slow)
+    assert found is not None
+    assert found.rate == pytest.approx(2.0)
+    assert found.busy == pytest.approx(0.1 + 2 * 0.225)
+    assert found.excess == pytest.approx((0.1 + 2 * 0.05) * 0.8)
+
+
+def test_calls_in_other_threads_keep_no_loop_busy() -> None:
+    found = overstated(cell(speed=5, db_call="threadpool"), busy(0.1))
+    assert found is not None
+    assert found.busy == pytest.approx(0.1)
+
+
+def test_the_busiest_worker_has_its_share_of_the_uploads() -> None:
+    metrics = busy(0.3) | {"cpu_backend": 0.4}
+    found = overstated(cell(speed=5, workers=2), metrics)
+    assert found is not None
+    assert found.rate == pytest.approx(2.0 / 2 * 0.3 / 0.2)
+
+
+def test_nothing_is_said_without_a_rate() -> None:
+    assert overstated(cell(speed=5), {}) is None
+    assert list(scaling(cell(speed=5), {})) == []
