@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "runner": "model errors plan judge store stack.protocol faults load.driver observe.observer",
     "calibrate": "model errors stack report runner",
     "machine": "errors stack",
+    "testing": "model errors stack.protocol load",
     "cli": "model errors spec plan stack faults load observe judge store report"
     " runner calibrate machine",
     "__main__": "cli",
