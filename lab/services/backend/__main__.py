@@ -1,6 +1,10 @@
 """``python -m lab.services.backend``: the report's start-up, with its worker count.
 
 HOST and PORT are read from the environment as the report's ``main.py`` reads PORT.
+
+One default of uvicorn's is not left: ``proxy_headers``. It puts X-Forwarded-For in the place
+of a peer on 127.0.0.1, so that ``rate_limit_key: peer`` would mean the TCP peer or not,
+depending on whether nginx runs on the same host.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ def main() -> None:
         port=int(os.getenv("PORT", "8080")),
         workers=settings.knobs.workers,
         timeout_keep_alive=settings.wall(KEEP_ALIVE_S),  # type: ignore[arg-type] # any number serves
+        proxy_headers=False,
         access_log=False,
     )
 
