@@ -21,8 +21,13 @@ from lab.model.fault import Latency
 ALLOWED = 0.05
 """How much longer an upload may seem, or how much less a busy event loop may carry."""
 
-SATURATED = 0.80
-"""Share of its time that a loop is busy from which on it limits what a worker carries."""
+SATURATED = 0.90
+"""Share of its time that a loop is busy from which on it may limit what a worker carries.
+
+Below, something else does: in a closed network the busiest station alone sets the rate once
+there are many more users than stations (asymptotic bounds; Lazowska et al., Quantitative
+System Performance, 1984, ch. 5).
+"""
 
 RESOLUTION_S = 0.001
 """The shortest injected delay, in wall-clock seconds, that timers keep."""
@@ -33,7 +38,7 @@ class Overstated:
     """What is not real of the busiest worker's time, as shares of real time.
 
     Args:
-        rate: uploads a second of that worker.
+        rate: uploads a second of that worker, failed ones too.
         busy: of its event loop: CPU, and blocking calls to the database.
         excess: the part of that which speed 1 would not have.
     """
@@ -51,8 +56,8 @@ def overstated(cell: Cell, metrics: Mapping[str, float]) -> Overstated | None:
     start, end = cell.load.measured
     cores = metrics.get("cpu_worker_max", 0.0)
     even = metrics.get("cpu_backend", 0.0) / cell.knobs.workers
-    rate = metrics.get("attempts", 0.0) / (end - start) / cell.knobs.workers
-    rate *= cores / even if even else 1.0
+    each = (cores / even if even else 1.0) / cell.knobs.workers / (end - start)
+    rate, carried = (metrics.get(name, 0.0) * each for name in ("attempts", "succeeded"))
     if not rate:
         return None
     calls = sum(metrics.get(stage, 0.0) for stage in DB_TRIPS)
@@ -62,8 +67,9 @@ def overstated(cell: Cell, metrics: Mapping[str, float]) -> Overstated | None:
         trips * span.mean for stage, trips in DB_TRIPS.items() if span and stage in metrics
     )
     added = max(0.0, calls - expected) if span else 0.0
-    excess = (cores + rate * added) * (1 - 1 / cell.knobs.speed)
-    return Overstated(rate, cores + rate * in_loop, excess)
+    # An upload that failed made few of the calls, or none; its CPU is among the cores.
+    excess = (cores + carried * added) * (1 - 1 / cell.knobs.speed)
+    return Overstated(rate, cores + carried * in_loop, excess)
 
 
 def scaling(cell: Cell, metrics: Mapping[str, float]) -> Iterable[str]:

@@ -5,7 +5,14 @@ import pytest
 from lab.judge.scaling import overstated, scaling
 from tests.judge.observations import cell
 
-EVEN = {"attempts": 120.0, "p50": 4.0, "auth": 0.05, "release": 0.025, "write": 0.1}
+EVEN = {
+    "attempts": 120.0,
+    "succeeded": 120.0,
+    "p50": 4.0,
+    "auth": 0.05,
+    "release": 0.025,
+    "write": 0.1,
+}
 """120 uploads in a window of 60 s by one worker: 2 a second, 35 % of its loop in the database."""
 
 
@@ -19,6 +26,7 @@ def busy(cores: float, **metrics: float) -> dict[str, float]:
         (1, busy(1.0), None),  # at speed 1 all work is real, however much there is
         (5, busy(0.10), None),  # 0.08 / 2 = 0.04 s more than 4 s: 1 %
         (5, busy(0.40), None),  # 0.16 s: 4 %
+        (5, busy(0.50), None),  # its loop is busy 85 %: something else limits it
         (5, busy(0.60), "of what keeps the busiest event loop busy"),  # 0.48 of 0.95
         (5, busy(0.40, p50=2.0), "an upload takes 0.16 s longer than it would"),
         (5, busy(0.05, write=0.4), None),  # (0.05 + 2 x 0.3) x 0.8 / 1.0, but without a fault
@@ -53,6 +61,13 @@ def test_the_busiest_worker_has_its_share_of_the_uploads() -> None:
     found = overstated(cell(speed=5, workers=2), metrics)
     assert found is not None
     assert found.rate == pytest.approx(2.0 / 2 * 0.3 / 0.2)
+
+
+def test_an_upload_that_failed_made_no_calls() -> None:
+    found = overstated(cell(speed=5), busy(0.1, succeeded=60.0))
+    assert found is not None
+    assert found.rate == pytest.approx(2.0)
+    assert found.busy == pytest.approx(0.1 + 1 * 0.175)
 
 
 def test_nothing_is_said_without_a_rate() -> None:
