@@ -90,15 +90,22 @@ class Backend(Part):
     def down(self) -> str | None:
         if self._watch and self._watch.restarting.is_set():
             return None
-        return super().down() or next(filter(None, map(self._worker_down, self._seen())), None)
+        return super().down() or next(filter(None, map(self._worker_down, self._children())), None)
+
+    def _children(self) -> list[int]:
+        """The workers that ever were, without a single one: it is the process itself."""
+        return [pid for pid in self._seen() if not self._process or pid != self._process.pid]
 
     def _worker_down(self, pid: int) -> str | None:
         """A worker's own diagnosis; one that was killed for memory is a result, not a fault."""
         try:
-            stopped = psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
+            status = psutil.Process(pid).status()
         except psutil.NoSuchProcess:
-            return None if pid in self._killed_for_memory() else f"worker {pid} died"
-        return f"worker {pid} is stopped (SIGSTOP) or ended" if stopped else None
+            status = psutil.STATUS_ZOMBIE
+        if status == psutil.STATUS_STOPPED:
+            return f"worker {pid} is stopped (SIGSTOP)"
+        dead = status == psutil.STATUS_ZOMBIE and pid not in self._killed_for_memory()
+        return f"worker {pid} died" if dead else None
 
     def worker_pids(self) -> list[int]:
         """The workers that are alive: those of whom there is evidence."""

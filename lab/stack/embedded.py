@@ -5,7 +5,7 @@
 
 It needs neither Docker nor root. The parts start in the order in which they need each
 other; from cell to cell only those start anew whose settings changed, and those that
-need them: a backend holds connections that a new Postgres does not know.
+need them: a backend holds connections that a new Postgres, or a new proxy, does not know.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lab.stack.protocol import Replica
 from lab.stack.storage import BUCKET, Storage
 from lab.stack.toxiproxy import Toxiproxy
 
-NEEDS = {"backend": {"postgres"}}
+NEEDS = {"backend": {"postgres", "toxiproxy"}}
 """Which part must start anew because another one did."""
 
 
