@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, g
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lab.model.units import OFF, Duration, RateLimit, Size, Span
+from lab.model.units import OFF, Duration, RateLimit, Size, Span, format_size
 
 ENV_PREFIX = "LAB_"
 
@@ -271,14 +271,16 @@ def _unit(kind: Any) -> str:
 
 
 def _bounds(kind: Any, metadata: tuple[Any, ...]) -> str:
+    """The limits of a knob's value, as people read them."""
     if get_origin(kind) is Literal:
         return " | ".join(get_args(kind))
     if get_origin(kind) in (Union, UnionType):
         inner = get_args(kind)[0]
         return _bounds(inner, get_args(inner)[1:] if get_origin(inner) is Annotated else ())
+    is_size = get_args(Size)[1] in metadata
     signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
     limits = [
-        f"{sign} {value:g}"
+        f"{sign} {format_size(value) if is_size else f'{value:g}'}"
         for extra in metadata
         for limit in (getattr(extra, "metadata", None) or [extra])
         for name, sign in signs.items()
