@@ -1,8 +1,10 @@
 """Who owns a process: how the lab finds all that it started, and nothing else.
 
 Every process of a replica carries one environment variable with the replica's id, and so
-do its children, whatever they do with process groups. The replica's folder holds
-``owner.json``: the lab's process, or none where the replica was asked to stay (`lab up`).
+do its children, whatever they do with process groups. nginx writes its title over its
+environment, so it carries the same in its arguments; its workers are found as its children.
+The replica's folder holds ``owner.json``: the lab's process, or none where the replica was
+asked to stay (`lab up`).
 
     lab ──starts──> guardian (own session) ──waits for the lab's end of a pipe to close
      └──starts──> parts                      └──then ends what is left, removes the folder
@@ -77,16 +79,28 @@ def replicas() -> Iterator[tuple[Path, Owner]]:
             continue  # being written, or not ours to read
 
 
+def mark() -> str | None:
+    """``VARIABLE=id`` of the replica that this process starts parts of, as they carry it."""
+    return f"{MARKER}={os.environ[MARKER]}" if MARKER in os.environ else None
+
+
 def processes(owner_id: str) -> list[psutil.Process]:
-    """All processes that carry this replica's id, the caller not among them."""
-    found = []
+    """All processes that carry this replica's id and their descendants, not the caller."""
+    found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and process.environ().get(MARKER) == owner_id:
-                found.append(process)
+            if _carries(process, owner_id):
+                family = (process, *process.children(recursive=True))
+                found.update((one.pid, one) for one in family)
         except (psutil.Error, OSError):
             continue  # ended meanwhile, or another user's
-    return found
+    found.pop(os.getpid(), None)
+    return list(found.values())
+
+
+def _carries(process: psutil.Process, owner_id: str) -> bool:
+    in_arguments = any(f"{MARKER}={owner_id}" in part for part in process.cmdline())
+    return in_arguments or process.environ().get(MARKER) == owner_id
 
 
 def end(folder: Path, owner: Owner) -> int:
