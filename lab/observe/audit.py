@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 import requests
 
 from lab.errors import PartFailed
@@ -61,6 +62,19 @@ def object_ids(storage: str, bucket: str) -> set[str]:
             return ids
 
 
+def row_ids(query: Callable[..., list[tuple[Any, ...]]]) -> set[str]:
+    """The recording ids of all rows.
+
+    Raises:
+        PartFailed: the database does not answer.
+    """
+    try:
+        return {str(row[0]) for row in query("SELECT id FROM recordings")}
+    except psycopg2.Error as error:
+        said = str(error).partition("\n")[0]
+        raise PartFailed(f"the database does not answer the audit: {said}") from error
+
+
 def audit(
     answered: Iterable[str],
     query: Callable[..., list[tuple[Any, ...]]],
@@ -80,6 +94,9 @@ def audit(
         inflight: uploads that are inside a worker now.
         database_log: Postgres' log, whose prefix carries the SQLSTATE; None where there is none.
         log_start: where this cell's part of it begins, in bytes.
+
+    Raises:
+        PartFailed: storage or the database does not answer.
     """
     deadline = time.monotonic() + QUIET_WITHIN_S
     while inflight() and time.monotonic() < deadline:
@@ -87,7 +104,7 @@ def audit(
     left = inflight()
     # Objects first: a row that is written meanwhile cannot make its object an orphan.
     objects = object_ids(storage, bucket)
-    rows = {str(row[0]) for row in query("SELECT id FROM recordings")}
+    rows = row_ids(query)
     lost = {name for name in answered if name not in rows or name not in objects}
     return Audited(
         rows=len(rows),

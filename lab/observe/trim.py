@@ -1,8 +1,8 @@
 """Keeps a long run from growing without bound: what was audited is removed.
 
-Rows older than a minute whose object is there are right whatever happens later; row and
-object go, and the recording counts as verified in the final audit. A row without its
-object is left for the audit to find. Only past `KEEP` rows, so short cells never pay.
+A row whose object is there is right whatever happens later; row and object go, the oldest
+first, and the recording counts as verified in the final audit. A row without its object is
+left for the audit to find. Only past `KEEP` rows, so short cells never pay.
 """
 
 from __future__ import annotations
