@@ -122,13 +122,18 @@ def test_one_worker_of_several_that_is_stopped_or_dead_is_named(
 
 @pytest.mark.replica
 def test_logs_are_kept_of_this_cell_only(live: Live, tmp_path: Path) -> None:
+    def lines() -> int:
+        live.stack.collect_logs(tmp_path)
+        return len((tmp_path / "nginx-access.log").read_text().splitlines())
+
+    live({"nginx": "recommended"})
+    uploads(live({}).url, 5)
+    wait_until(lambda: lines() >= 5)
     replica = live({})
-    uploads(replica.url, 5)
-    live({})
+    assert lines() == 0
     upload(replica.url)
-    live.stack.collect_logs(tmp_path / "logs")
-    assert {file.stem for file in (tmp_path / "logs").iterdir()} == {*PARTS, "nginx-access"}
-    assert len((tmp_path / "logs" / "nginx-access.log").read_text().splitlines()) == 1
+    wait_until(lambda: lines() == 1)
+    assert {file.stem for file in tmp_path.iterdir()} == {*PARTS, "nginx-access"}
 
 
 @pytest.mark.replica

@@ -11,7 +11,7 @@ import requests
 from lab.load.upload import PATH, headers, multipart, outcome
 from lab.model.causes import Cause
 from lab.stack.nginx import render
-from tests.replica import PATIENCE_S, Live, upload
+from tests.replica import PATIENCE_S, Live, upload, wait_until
 
 MIB = 1024**2
 
@@ -87,14 +87,20 @@ def test_a_backend_that_is_gone_is_a_bad_gateway(live: Live) -> None:
     assert outcome(answer.status_code, kind, answer.content) == (Cause.BAD_GATEWAY, None)
 
 
+def collected(live: Live, into: Path) -> list[str]:
+    """The lines of the access log of this cell; nginx writes one just after it has answered."""
+    live.stack.collect_logs(into)
+    return (into / "nginx-access.log").read_text().splitlines()
+
+
 @pytest.mark.replica
 def test_the_access_log_names_the_user_and_the_backends_time(live: Live, tmp_path: Path) -> None:
     replica = live({})
     body = multipart(b"\0" * 100, "a.wav")
     fields = {**headers(0), "X-Lab-Client-Address": "198.18.7.7"}
     requests.post(replica.url + PATH, data=body, headers=fields, timeout=PATIENCE_S)
-    live.stack.collect_logs(tmp_path)
-    line = json.loads((tmp_path / "nginx-access.log").read_text().splitlines()[-1])
+    wait_until(lambda: collected(live, tmp_path))
+    line = json.loads(collected(live, tmp_path)[-1])
     assert (line["client"], line["status"], line["upstream_status"]) == ("198.18.7.7", 200, "200")
     assert 0 < float(line["upstream_time"]) <= line["request_time"] + 0.001
 

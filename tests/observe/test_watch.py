@@ -1,0 +1,129 @@
+"""The watch: connections, CPU of processes that end too, parts that are down."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import closing
+from typing import Any
+
+import psutil
+import psycopg2
+import pytest
+
+from lab.observe.watch import CONNECTIONS, CpuTotals, Watch
+from tests.replica import Live, upload, wait_until
+
+BURN = "import sys, time\nwhile time.process_time() < 0.1: pass\nprint('burnt', flush=True)\n"
+
+
+class Database:
+    """Answers the watch, or fails as a database that is gone does."""
+
+    def __init__(self) -> None:
+        self.gone = False
+        self.asked: list[tuple[object, ...]] = []
+
+    def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        self.asked.append((sql, *values))
+        if self.gone:
+            raise psycopg2.OperationalError("gone")
+        return [(len(self.asked),)]
+
+
+def test_it_counts_connections_while_it_watches_and_not_afterwards() -> None:
+    database = Database()
+    with Watch(database.query, "app", {}, dict) as watch:
+        wait_until(lambda: len(watch.seen.connections) >= 3)
+    assert set(database.asked) == {(CONNECTIONS, "app")}
+    counts = [count for _, count in watch.seen.connections]
+    assert counts == list(range(1, len(counts) + 1))
+    times = [at for at, _ in watch.seen.connections]
+    assert times == sorted(times)
+    assert len(database.asked) == len(counts)
+
+
+def test_a_database_that_is_gone_leaves_a_gap_and_no_error() -> None:
+    database = Database()
+    with Watch(database.query, "app", {}, dict) as watch:
+        wait_until(lambda: watch.seen.connections)
+        database.gone = True
+        wait_until(lambda: database.asked[-1] and len(database.asked) > 5)
+        seen = len(watch.seen.connections)
+        database.gone = False
+        wait_until(lambda: len(watch.seen.connections) > seen)
+
+
+def test_a_part_that_goes_down_is_kept_as_it_was_seen_first() -> None:
+    down: dict[str, str] = {}
+    with Watch(Database().query, "app", {}, lambda: dict(down)) as watch:
+        down["nginx"] = "killed by SIGKILL"
+        wait_until(lambda: watch.seen.down)
+        first = watch.seen.down["nginx"]
+        down["nginx"] = "exited with code 1"
+        down["backend"] = "stopped (SIGSTOP)"
+        wait_until(lambda: "backend" in watch.seen.down)
+        watch.note_down("generator", "did not end")
+        watch.note_down("nginx", "later")
+    assert watch.seen.down["nginx"] == first
+    assert first[1] == "killed by SIGKILL"
+    assert watch.seen.down["generator"][1] == "did not end"
+
+
+def test_a_part_that_goes_down_at_the_very_end_is_seen() -> None:
+    down: dict[str, str] = {}
+    with Watch(Database().query, "app", {}, lambda: dict(down)) as watch:
+        wait_until(lambda: watch.seen.connections)
+        down["nginx"] = "killed by SIGKILL"
+    assert set(watch.seen.down) == {"nginx"}
+
+
+def test_cpu_of_a_process_that_ended_still_counts() -> None:
+    burning = [
+        subprocess.Popen(
+            [sys.executable, "-c", f"{BURN}sys.stdin.read()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for _ in range(2)
+    ]
+    totals = CpuTotals({"backend": lambda: [process.pid for process in burning], "idle": list})
+    for process in burning:
+        assert process.stdout
+        process.stdout.readline()
+    both = totals.read()
+    assert both["backend"] >= 2 * 0.09  # the kernel counts in hundredths
+    assert both["idle"] == 0.0
+    burning[0].communicate()
+    assert totals.read()["backend"] >= both["backend"]
+    burning[1].communicate()
+    assert totals.read()["backend"] >= both["backend"]
+
+
+def test_the_generators_cpu_counts_from_when_it_is_known() -> None:
+    with Watch(Database().query, "app", {}, dict) as watch:
+        assert "generator" not in watch.seen.machine[0][3]
+        watch.generator(psutil.Process().pid)
+    assert watch.seen.machine[-1][3]["generator"] > 0
+    assert 0 <= watch.seen.machine[-1][2] <= 1
+
+
+@pytest.mark.replica
+def test_only_the_applications_connections_count(live: Live) -> None:
+    replica = live({})
+    upload(replica.url)
+    [(before,)] = replica.query(CONNECTIONS, "app")
+    assert before == 1  # of the backend's pool
+    with (
+        closing(psycopg2.connect(replica.monitor_dsn)),
+        closing(psycopg2.connect(replica.app_dsn)),
+    ):
+        assert replica.query(CONNECTIONS, "app") == [(2,)]
+
+
+@pytest.mark.replica
+def test_the_cpu_of_every_part_is_read(live: Live) -> None:
+    replica = live({"workers": 2})
+    totals = CpuTotals(replica.parts).read()
+    assert set(totals) == {"postgres", "fake-gcs-server", "toxiproxy", "backend", "nginx"}
+    assert totals["backend"] > 0
