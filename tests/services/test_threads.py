@@ -63,6 +63,16 @@ def test_only_a_blocking_storage_call_stops_the_event_loop(live: Live, call: str
     assert answered_meanwhile == (call != "blocking")
 
 
+def test_a_blocked_event_loop_cannot_stop_the_evidence_of_it(live: Live) -> None:
+    replica = live({"gcs_call": "blocking"})
+    with live.slow("gcs", "16 s"):
+        upload(replica.url)
+    lags = [line["loop_lag"] for line in live.readings() if line["threads_busy"] == 1]
+    assert len(lags) >= 3
+    assert lags == sorted(lags)
+    assert lags[-1] >= 16 / live.knobs.speed / 4
+
+
 @pytest.mark.knob("gcs_threads")
 def test_an_upload_past_the_threads_waits_in_the_queue(live: Live) -> None:
     replica = live({"gcs_call": "executor", "gcs_threads": 2})
