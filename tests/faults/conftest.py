@@ -151,6 +151,14 @@ def receive(sock: socket.socket, size: int | None = None) -> bytes:
     return bytes(got)
 
 
+def dropped(sock: socket.socket) -> bool:
+    """Whether the stream ends with nothing before, or by the reset that unread data makes of it."""
+    try:
+        return sock.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
 @contextmanager
 def sending(sock: socket.socket, data: bytes) -> Iterator[None]:
     """Send in the background; it must be through at exit."""

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.faults.conftest import Pair, Tunnel, along, free_port, receive, sending
+from tests.faults.conftest import Pair, Tunnel, along, dropped, free_port, receive, sending
 
 both_streams = pytest.mark.parametrize("stream", ["upstream", "downstream"])
 
@@ -122,7 +122,7 @@ def test_reset_of_one_end_ends_the_other(tunnel: Tunnel, stream: str) -> None:
     sender, receiver = along(tunnel.open(), stream)
     sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sender.close()
-    assert receive(receiver) == b""
+    assert dropped(receiver)
 
 
 def test_disabled_proxy_drops_connections_and_refuses_new_ones(tunnel: Tunnel) -> None:
@@ -130,8 +130,8 @@ def test_disabled_proxy_drops_connections_and_refuses_new_ones(tunnel: Tunnel) -
     client, upstream = tunnel.open()
     upstream.sendall(b"held")
     tunnel.enable(False)
-    assert receive(client) == b""
-    assert receive(upstream) == b""
+    assert dropped(client)
+    assert dropped(upstream)
     with pytest.raises(ConnectionRefusedError):
         tunnel.dial()
     tunnel.enable(False)
@@ -152,5 +152,5 @@ def test_deleted_proxy_drops_its_connections(tunnel: Tunnel) -> None:
     tunnel.listen = tunnel.ask("POST", "/proxies", body)["listen"]
     client, upstream = tunnel.open()
     tunnel.ask("DELETE", "/proxies/brief")
-    assert receive(client) == b""
-    assert receive(upstream) == b""
+    assert dropped(client)
+    assert dropped(upstream)
