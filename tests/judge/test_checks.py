@@ -40,10 +40,18 @@ def test_what_is_injected_and_measured_alike_is_ok() -> None:
     [
         ({"gcs": 3.5 * 1.25}, "gcs latency", "storage took 4.375 s in the mean of 200, 3.500 s ±"),
         ({"gcs": 1.9}, "gcs latency", "the fastest took 1.900 s"),
-        ({"auth": 0.066}, "auth", "auth took 66.0 ms in the mean of 200, expected 50 ms ± 15 ms"),
-        ({"auth": 0.034}, "auth", "expected 50 ms ± 15 ms"),
+        (
+            {"auth": 0.066},
+            "auth",
+            "auth took 66.0 ms in the mean of 200, expected 50 ms, up to 15 ms more",
+        ),
+        ({"auth": 0.034}, "auth", "expected 50 ms, up to 15 ms more"),
         ({"release": 0.033}, "release", "release took 33.0 ms in the mean of 200, expected 25 ms"),
-        ({"write": 0.131}, "write", "write took 131.0 ms in the mean of 200, expected 100 ms ± 30"),
+        (
+            {"write": 0.131},
+            "write",
+            "write took 131.0 ms in the mean of 200, expected 100 ms, up to 30",
+        ),
     ],
 )
 def test_what_is_measured_otherwise_is_not_ok(
@@ -60,10 +68,11 @@ def test_a_held_session_writes_in_three_round_trips() -> None:
     assert not found(cell(faults=BOTH), observation(uploads(write=0.069)))["write"].ok
 
 
-def test_two_milliseconds_of_wall_time_are_allowed_at_any_speed() -> None:
+def test_two_milliseconds_of_wall_time_a_round_trip_are_allowed_at_any_speed() -> None:
     of = cell(faults=BOTH, speed=10)
-    assert found(of, observation(uploads(auth=0.069)))["auth"].ok
-    assert not found(of, observation(uploads(auth=0.071)))["auth"].ok
+    assert found(of, observation(uploads(auth=0.089)))["auth"].ok
+    assert not found(of, observation(uploads(auth=0.091)))["auth"].ok
+    assert not found(of, observation(uploads(auth=0.029)))["auth"].ok
 
 
 def test_few_samples_say_nothing() -> None:
