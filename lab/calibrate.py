@@ -19,14 +19,13 @@ from typing import Any
 import psycopg2
 import psycopg2.extensions
 import requests
-from rich.table import Table
 
 from lab.model.cell import Cell
 from lab.model.fault import Fault
 from lab.model.knobs import Knobs
 from lab.model.load import BurstLoad
 from lab.model.students import token
-from lab.report import Style
+from lab.report import Style, details
 from lab.runner import Injector
 from lab.stack.embedded import EmbeddedStack
 from lab.stack.protocol import Replica
@@ -76,12 +75,11 @@ class Calibration:
 
     def text(self, width: int) -> str:
         """For the terminal."""
-        table = Table(title=f"calibration, {self.toxiproxy} Toxiproxy", title_justify="left")
-        for head in ("", "what", "measured", "should be"):
-            table.add_column(head)
+        table = details.table(("", "what", "measured", "should be"), right=("measured",))
         for each in self.measured:
             table.add_row("ok" if each.ok else "OFF", each.name, f"{each.value:g}", each.bound)
-        return Style(width=width).render(table)
+        title = f"\ncalibration, {self.toxiproxy} Toxiproxy"
+        return Style(width=width).render(title, table)
 
 
 def calibrate_replica(
