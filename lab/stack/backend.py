@@ -16,7 +16,7 @@ import psutil
 
 from lab.model.knobs import TABLE, Knobs
 from lab.stack.part import Part
-from lab.stack.ports import HOST
+from lab.stack.ports import HOST, accepts
 from lab.stack.process import Process, last_line
 
 WATCH_S = 0.1
@@ -26,7 +26,8 @@ class Backend(Part):
     """uvicorn and its workers.
 
     A worker is ready when its evidence file has a line, which it writes once its event loop
-    runs. Ended by SIGKILL: an orderly end would wait for uploads that nobody waits for.
+    runs; a single one listens only after that, so the port is looked at too. Ended by
+    SIGKILL: an orderly end would wait for uploads that nobody waits for.
     """
 
     name = "backend"
@@ -73,7 +74,9 @@ class Backend(Part):
             env={**knobs.as_env(), **self._addresses},
         )
         self._limit_cores(knobs.vm_cpus)
-        self._process.wait_ready(lambda: len(self.worker_pids()) >= knobs.workers)
+        self._process.wait_ready(
+            lambda: len(self.worker_pids()) >= knobs.workers and accepts(self.port)
+        )
 
     def relaunch(self, knobs: Knobs) -> None:
         """Start a backend without workers left anew, as the VM's service manager does."""
