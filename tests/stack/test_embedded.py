@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+import requests
 
 from lab.errors import MachineError, MissingComponent, PartFailed
 from lab.load.upload import PATH, headers, multipart
@@ -139,13 +140,20 @@ def test_logs_are_kept_of_this_cell_only(live: Live, tmp_path: Path) -> None:
 @pytest.mark.replica
 def test_a_part_that_cannot_come_up_ends_with_its_last_log_line(live: Live) -> None:
     live({})
-    live.stack.nginx.stop()
-    taken = socket.create_server((HOST, live.stack.nginx.port))
-    said = r"nginx did not come up: .*could not bind\(\) - its log is "
+    live.stack.storage.stop()
+    taken = socket.create_server((HOST, live.stack.storage.port))
+    said = r"fake-gcs-server did not come up: exited with code 1: .*address already in use.* - its"
     with taken, pytest.raises(PartFailed, match=said):
         live({})
-    live({})  # where the port is free again, so is the way
-    assert live.stack.down_parts() == {}
+    assert upload(live({}).url).status_code == 200  # where the port is free again, so is the way
+
+
+@pytest.mark.replica
+def test_a_backend_is_ready_when_it_answers(live: Live) -> None:
+    for size in range(5, 10):
+        replica = live({"pool_size": size})
+        assert live.stack.restarted == ["backend"]
+        assert requests.get(f"{replica.backend}/health", timeout=5).status_code == 200
 
 
 @pytest.mark.replica

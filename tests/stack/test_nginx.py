@@ -69,7 +69,7 @@ def test_a_body_passes_up_to_the_limit(live: Live, nginx: str, size: int, status
 def test_an_answer_that_takes_45_s_is_too_late_for_the_recommended(
     live: Live, nginx: str, served: bool
 ) -> None:
-    replica = live({"nginx": nginx, "gcs_call": "executor"})
+    replica = live({"nginx": nginx, "gcs_call": "executor", "speed": 50})
     with live.slow("gcs", "45 s"):
         answer = upload(replica.url)
     kind = answer.headers["Content-Type"]
