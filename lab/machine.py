@@ -104,8 +104,8 @@ def doctor(results: Path) -> list[Component]:
         _toxiproxy(),
         _cpus(),
         _memory(),
-        _folder("results folder", results),
-        _folder("temporary folder", Path(tempfile.gettempdir())),
+        _folder("results folder", results, "--results"),
+        _folder("temporary folder", Path(tempfile.gettempdir()), "TMPDIR"),
     ]
 
 
@@ -142,7 +142,12 @@ def _toxiproxy() -> Component:
     if real is None:
         found = "not here: the lab's own server is used"
         return Component("toxiproxy-server", False, found, "`make toxiproxy` builds it", False)
-    return Component("toxiproxy-server", True, output_of([real, "-version"]), required=False)
+    try:
+        found = output_of([real, "-version"])
+    except (OSError, subprocess.SubprocessError) as error:
+        remedy = "replace it, or use --toxiproxy embedded"
+        return Component("toxiproxy-server", False, f"{real}: {error}", remedy)
+    return Component("toxiproxy-server", True, found, required=False)
 
 
 def _cpus() -> Component:
@@ -156,13 +161,15 @@ def _memory() -> Component:
     return Component("memory", total >= MEMORY_WANTED, found, "end other programs: 2 GiB is needed")
 
 
-def _folder(name: str, path: Path) -> Component:
+def _folder(name: str, path: Path, option: str) -> Component:
     where = next(parent for parent in (path, *path.resolve().parents) if parent.exists())
     free = shutil.disk_usage(where).free
     writable = os.access(where, os.W_OK)
-    found = f"{path}: {free / 1024**3:.1f} GiB free" + ("" if writable else ", not writable")
-    remedy = "choose another, with --results or TMPDIR"
-    return Component(name, writable and free >= DISK_WANTED, found, remedy)
+    lacks = "" if where.is_dir() else f", {where} is no folder"
+    lacks += "" if writable else ", not writable"
+    found = f"{path}: {free / 1024**3:.1f} GiB free{lacks}"
+    remedy = f"choose another, with {option}; 1 GiB is needed"
+    return Component(name, not lacks and free >= DISK_WANTED, found, remedy)
 
 
 def toxiproxies(asked: str) -> list[str]:

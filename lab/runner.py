@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from lab.errors import PartFailed
+from lab.errors import InjectionError, PartFailed
 from lab.judge import judge
 from lab.load.driver import LoadGenerator, LoadResult, LoadStart
 from lab.model.cell import Cell
@@ -39,8 +39,16 @@ class Injector(Protocol):
         ...
 
 
-class PartDownDuringLoad(PartFailed):
+class PartDown(PartFailed):
     """Ends a load early: a part died, so the cell is invalid whatever else comes."""
+
+
+class LoadCut(PartFailed):
+    """The load ended early, as ``result`` says; what died is among the observer's evidence."""
+
+    def __init__(self, result: LoadResult, why: str) -> None:
+        super().__init__(why)
+        self.result = result
 
 
 @dataclass
@@ -66,16 +74,22 @@ def run_experiment(lab: Lab, run: RunFolder, cells: Sequence[Cell]) -> Summary:
     Raises:
         LabError: this machine cannot go on; what is finished is stored.
     """
+    summary = run.write_summary()
     for index, cell in enumerate(cells):
         folder = run.cell(cell.id)
         if folder.finished():
             continue
+        steps = Steps(lab.show, cells, index, [c for c in cells[index:] if _is_missing(run, c)])
         if not folder.observed():
-            steps = Steps(lab.show, cells, index)
             run_cell(lab, cell, run.begin(cell), steps)
+        steps.phase("judging")
         judge_cell(folder)
-        run.write_summary()
-    return run.write_summary()
+        summary = run.write_summary()
+    return summary
+
+
+def _is_missing(run: RunFolder, cell: Cell) -> bool:
+    return not run.cell(cell.id).observed() and not run.cell(cell.id).finished()
 
 
 def run_cell(lab: Lab, cell: Cell, folder: CellFolder, steps: Steps) -> None:
@@ -85,24 +99,50 @@ def run_cell(lab: Lab, cell: Cell, folder: CellFolder, steps: Steps) -> None:
         PartFailed: a part did not come up.
         InjectionError: a fault could not be armed.
     """
-    steps.phase("applying")
-    replica = lab.stack.apply(cell)
-    observer = Observer(replica, lab.stack.down_parts, cell.knobs.speed)
     with logs_kept(lab.stack, folder.logs):
+        steps.phase("applying")
+        replica = lab.stack.apply(cell)
+        observer = Observer(replica, lab.stack.down_parts, cell.knobs.speed)
         steps.phase("arming")
-        with (
-            lab.injector.armed(replica.toxiproxy, cell) as injected,
-            observer.watch,
-            observer.trim,
-        ):
-            result = offer(lab.generator, cell, replica, observer, folder, steps)
+        injected, result = load_under_faults(lab, cell, replica, observer, folder, steps)
         steps.phase("auditing")
         done = LoadDone(
             t=(time.time() - result.t0) * cell.knobs.speed,
             window=result.window,
             generator_exit=result.exit_code,
         )
-        folder.write_evidence(observer.evidence(result.t0, folder.samples, list(injected), done))
+        folder.write_evidence(observer.evidence(result.t0, folder.samples, injected, done))
+
+
+def load_under_faults(
+    lab: Lab,
+    cell: Cell,
+    replica: Replica,
+    observer: Observer,
+    folder: CellFolder,
+    steps: Steps,
+) -> tuple[list[Injected], LoadResult]:
+    """Arm, watch, offer the load, and disarm; what was armed, and how the load went.
+
+    Faults that can't be disarmed because a part is dead are no error: the cell is invalid
+    by that part, and the next one starts it anew.
+
+    Raises:
+        InjectionError: a fault could not be armed, or disarmed in a replica that is whole.
+    """
+    injected: list[Injected] = []
+    result: LoadResult | None = None
+    armed = lab.injector.armed(replica.toxiproxy, cell)
+    try:
+        with armed as read_back, observer.watch, observer.trim:
+            injected = list(read_back)
+            result = offer(lab.generator, cell, replica, observer, folder, steps)
+    except LoadCut as cut:
+        result = cut.result
+    except InjectionError:
+        if result is None or not observer.down():
+            raise
+    return injected, result
 
 
 def offer(
@@ -118,6 +158,7 @@ def offer(
     A generator that dies under way makes the cell invalid too; the next one may do better.
 
     Raises:
+        LoadCut: a part or the generator died under way.
         PartFailed: the generator did not start.
     """
     started: list[LoadStart] = []
@@ -130,18 +171,20 @@ def offer(
         steps.load(cell, tick)
         down = observer.down()
         if down:
-            raise PartDownDuringLoad("; ".join(f"{part}: {why}" for part, why in down.items()))
+            raise PartDown("; ".join(f"{part}: {why}" for part, why in down.items()))
 
     log = folder.logs / "generator.log"
     try:
         return generator.run(cell, replica.url, folder.samples, log, tick, on_start)
-    except PartDownDuringLoad:
-        return LoadResult(started[0].t0, cell.load.measured, 0, started[0].pid)
     except PartFailed as error:
         if not started:
             raise
-        observer.watch.note_down("generator", str(error))
-        return LoadResult(started[0].t0, cell.load.measured, 1, started[0].pid)
+        ours = isinstance(error, PartDown)  # it was we who ended the generator
+        if not ours:
+            observer.watch.note_down("generator", str(error))
+        start, window = started[0], cell.load.measured
+        result = LoadResult(start.t0, window, 0 if ours else 1, start.pid)
+        raise LoadCut(result, str(error)) from error
 
 
 def judge_cell(folder: CellFolder) -> Verdict:
@@ -153,12 +196,13 @@ def judge_cell(folder: CellFolder) -> Verdict:
 
 @contextmanager
 def logs_kept(stack: Stack, into: Path) -> Iterator[None]:
-    """Copy every part's log when the block ends, also when it fails."""
+    """Copy every part's log when the block ends; when it fails, the error says where they are."""
     try:
         yield
     except BaseException as first:
         try:
             stack.collect_logs(into)
+            first.add_note(f"every part's log is in {into}")
         except OSError as second:
             first.add_note(f"and then the logs could not be kept: {second}")
         raise
@@ -172,18 +216,26 @@ class Steps:
         show: told of each step.
         cells: all cells of the run.
         index: of this one.
+        missing: this one and those after it that are still to be measured.
     """
 
-    def __init__(self, show: Callable[[Progress], None], cells: Sequence[Cell], index: int) -> None:
+    def __init__(
+        self,
+        show: Callable[[Progress], None],
+        cells: Sequence[Cell],
+        index: int,
+        missing: Sequence[Cell],
+    ) -> None:
         self._show = show
         self._cells = cells
         self._index = index
+        self._estimate = estimate(missing)
         self._began = time.monotonic()
 
     def phase(self, phase: Phase, tick: LoadTick | None = None) -> None:
         """A new phase has begun, or the load has moved on in it."""
         spent = time.monotonic() - self._began
-        left = max(0.0, estimate(self._cells[self._index :]) - spent)
+        left = max(0.0, self._estimate - spent)
         cell = self._cells[self._index]
         self._show(Progress(cell.id, self._index + 1, len(self._cells), phase, left, tick))
 

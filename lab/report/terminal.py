@@ -55,7 +55,7 @@ def _header(summary: Summary, info: RunInfo) -> list[Text]:
 def _footer(summary: Summary, where: Path | str) -> list[Text]:
     lines = [Text(), Text(words.tally(summary), style="bold")]
     if summary.missing:
-        lines.append(Text(f"go on: lab run --resume {summary.run}"))
+        lines.append(Text(f"go on: lab run --resume {where}"))
     lines.append(Text(f"stored in {where}"))
     lines.append(Text("see more: lab report RUN [--cell ID | --html | --markdown | --json]"))
     return lines

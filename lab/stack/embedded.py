@@ -40,6 +40,10 @@ class EmbeddedStack:
         toxiproxy: ``auto``, ``real`` or ``embedded``.
         port: where nginx listens; None finds a free port.
         stays: whether the replica outlives this process (`lab up`).
+
+    Raises:
+        MachineError: the port is taken.
+        MissingComponent: the real Toxiproxy was asked for and is not here.
     """
 
     name = "embedded"
@@ -54,12 +58,19 @@ class EmbeddedStack:
         nginx_port = ports.check(port) if port else None
         self.folder, self.owner = owner.claim(results, stays)
         os.environ[owner.MARKER] = self.owner.id  # all children carry it, the generator too
-        self._closing = ExitStack()
-        self._closing.callback(self._remove)
-        if not stays:
-            self._closing.callback(owner.Guardian(self.folder).close)
+        with ExitStack() as closing:
+            closing.callback(self._remove)
+            if not stays:
+                closing.callback(owner.Guardian(self.folder).close)
+            self._make_parts(toxiproxy, nginx_port, monitored=not stays)
+            self._closing = closing.pop_all()
+        self._running: dict[str, object] = {}
+        self._log_starts: dict[Path, int] = {}
+        self.restarted: list[str] = []
+
+    def _make_parts(self, toxiproxy: str, nginx_port: int | None, monitored: bool) -> None:
         found = ports.free(7)
-        self.postgres = Postgres(self.folder, found[0], monitored=not stays)
+        self.postgres = Postgres(self.folder, found[0], monitored=monitored)
         self.storage = Storage(self.folder, found[1], f"http://{ports.HOST}:{found[3]}")
         self.toxiproxy = Toxiproxy(
             self.folder,
@@ -82,9 +93,6 @@ class EmbeddedStack:
             self.backend,
             self.nginx,
         ]
-        self._running: dict[str, object] = {}
-        self._log_starts: dict[Path, int] = {}
-        self.restarted: list[str] = []
 
     def apply(self, cell: Cell) -> Replica:
         self._log_starts = {path: _size(path) for path in self._logs().values()}

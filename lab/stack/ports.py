@@ -35,7 +35,7 @@ def check(port: int) -> int:
         except OSError as error:
             raise MachineError(
                 f"port {port} on {HOST} cannot be used ({error.strerror})",
-                "choose another with --port, or leave it out and one is found",
+                "choose another with --port",
             ) from error
     return port
 
