@@ -11,13 +11,14 @@ import os
 import signal
 import sys
 import traceback
+from types import FrameType
 from typing import NoReturn
 
 import click
 
 from lab import __version__
 from lab.cli import measure, replica, stored, tables
-from lab.errors import Interrupted, LabError
+from lab.errors import Interrupted, LabError, MachineError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -39,13 +40,16 @@ for command in (*measure.COMMANDS, *stored.COMMANDS, *replica.COMMANDS, *tables.
 
 def main() -> NoReturn:
     """Run the command line; every failure ends in one line and its exit code."""
-    # A terminated lab cleans up just as an interrupted one does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    listen_to_signals()
+    stay_on_this_machine()
     debug = "--debug" in sys.argv[1:]
     try:
-        code = lab.main(standalone_mode=False) or 0
+        code = lab.main(prog_name="lab", standalone_mode=False) or 0
     except click.exceptions.Exit as done:
         code = done.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        code = 2
     except click.ClickException as error:
         code = _usage(error)
     except (KeyboardInterrupt, click.Abort):
@@ -56,22 +60,60 @@ def main() -> NoReturn:
         code = 0
     except LabError as error:
         code = _fail(error, debug)
+    except OSError as error:
+        code = _fail(_of_system(error), debug, error)
     except Exception as error:
         code = _fail(LabError(f"unexpected {type(error).__name__}: {error}"), debug, error)
     sys.exit(code)
 
 
+def listen_to_signals() -> None:
+    """Let the first SIGINT or SIGTERM interrupt, and none after it: clean-up is under way.
+
+    A SIGINT that whoever started the lab has it ignore (``nohup``, ``&``) stays ignored.
+    """
+    asked = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        asked.remove(signal.SIGINT)
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for each in asked:
+            # Not SIG_IGN: a child that is started to clean up would inherit it.
+            signal.signal(each, lambda number, frame: None)
+        raise KeyboardInterrupt
+
+    for each in asked:
+        signal.signal(each, interrupt)
+
+
+def stay_on_this_machine() -> None:
+    """Keep every client of the replica, here and in children, from asking an HTTP proxy."""
+    for name in ("no_proxy", "NO_PROXY"):
+        given = os.environ.get(name)
+        os.environ[name] = f"127.0.0.1,{given}" if given else "127.0.0.1"
+
+
+def _of_system(error: OSError) -> LabError:
+    """An error of the operating system that no room has made its own."""
+    what = error.strerror or str(error)
+    return MachineError(f"{error.filename}: {what}" if error.filename else what, "see `lab doctor`")
+
+
 def _fail(error: LabError, debug: bool, cause: Exception | None = None) -> int:
     if debug:
         traceback.print_exception(cause or error)
-    notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
-    hint = "" if debug or not cause else " - run it again with `lab --debug …` for the traceback"
-    click.echo(f"lab: {' '.join(str(error).split())}{notes}{hint}", err=True)
+    notes = getattr(cause or error, "__notes__", ())
+    hint = [] if debug or not cause else ["`lab --debug …` shows the traceback"]
+    _say("; ".join([str(error), *notes, *hint]))
     return error.exit_code
 
 
 def _usage(error: click.ClickException) -> int:
     context = getattr(error, "ctx", None)
     where = f" - see `{context.command_path} --help`" if context else ""
-    click.echo(f"lab: {error.format_message()}{where}", err=True)
+    _say(error.format_message().rstrip(".") + where)
     return 2
+
+
+def _say(message: str) -> None:
+    click.echo(f"lab: {' '.join(message.split())}", err=True)

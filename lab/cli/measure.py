@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +17,7 @@ import click
 from lab import machine
 from lab.calibrate import Calibration, calibrate_replica
 from lab.cli.options import (
+    check_writable,
     faults,
     json_option,
     print_json,
@@ -28,7 +29,7 @@ from lab.cli.options import (
 )
 from lab.cli.stored import exit_code, show, write_reports
 from lab.cli.wiring import ToxiproxyInjector, open_stack, toxiproxy_version
-from lab.errors import Interrupted, StoreError, UsageError
+from lab.errors import Interrupted, MachineError, UsageError
 from lab.load.driver import LocustLoad
 from lab.model.cell import Cell
 from lab.model.experiment import Experiment
@@ -52,9 +53,15 @@ class Planned:
     cells: tuple[Cell, ...]
     run: RunFolder | None = None
 
+    @property
+    def missing(self) -> tuple[Cell, ...]:
+        """The cells that are still to be run."""
+        run = self.run
+        return tuple(c for c in self.cells if run is None or not run.cell(c.id).finished())
+
 
 @click.command()
-@click.argument("specs", nargs=-1, type=click.Path(path_type=Path), metavar="SPEC...")
+@click.argument("specs", nargs=-1, type=click.Path(path_type=Path), metavar="[SPEC]...")
 @settings_options
 @stack_options
 @click.option("--users", type=click.IntRange(1), help="In place of the spec's users or burst.")
@@ -77,8 +84,17 @@ def run(
     results: Path,
     as_json: bool,
 ) -> int:
-    """Measure every cell of each SPEC and judge it."""
-    stored = find(results, resume) if resume else None
+    """Measure every cell of each SPEC and judge it.
+
+    Exit code: 0 every cell was measured, whether it held or broke; 1 one broke and --gate is
+    given; 4 one is undecided or invalid.
+    """
+    stored = find(results, resume) if resume is not None else None
+    if stored and not specs and (settings or preset or speed or users):
+        raise UsageError(
+            "--resume without a spec runs the stored cells as they are", "leave the settings out"
+        )
+    results = stored.path.parent if stored else results
     known = faults()
     planned = []
     for file in specs:
@@ -124,20 +140,19 @@ def print_plan(planned: Sequence[Planned], as_json: bool) -> int:
     plans = [
         {
             "experiment": each.experiment.experiment,
-            "cells": [cell.id for cell in each.cells],
-            "estimate_s": round(estimate(each.cells)),
+            "cells": [cell.id for cell in each.missing],
+            "estimate_s": round(estimate(each.missing)),
         }
         for each in planned
     ]
     if as_json:
         print_json(plans)
         return 0
-    for plan, each in zip(plans, planned, strict=True):
-        minutes, seconds = divmod(round(estimate(each.cells)), 60)
-        click.echo(
-            f"{plan['experiment']}: {len(each.cells)} cells, about {minutes}:{seconds:02d} min"
-        )
-        for cell in each.cells:
+    for each in planned:
+        minutes, seconds = divmod(round(estimate(each.missing)), 60)
+        count = f"{len(each.missing)} cell{'' if len(each.missing) == 1 else 's'}"
+        click.echo(f"{each.experiment.experiment}: {count}, about {minutes}:{seconds:02d} min")
+        for cell in each.missing:
             click.echo(f"  {cell.id}")
     return 0
 
@@ -168,23 +183,6 @@ def measure(
     return summaries
 
 
-def check_writable(results: Path) -> None:
-    """Find out before a replica is started that its results could not be stored.
-
-    Raises:
-        StoreError: the folder cannot be made or written.
-    """
-    try:
-        results.mkdir(parents=True, exist_ok=True)
-        probe = results / f".probe-{os.getpid()}"
-        probe.write_bytes(b"0" * 4096)
-        probe.unlink()
-    except OSError as error:
-        raise StoreError(
-            f"{results}: cannot be written ({error.strerror})", "choose another with --results"
-        ) from error
-
-
 def new_run(
     each: Planned, stack: EmbeddedStack, reason: str, toxiproxy: str, results: Path
 ) -> RunFolder:
@@ -207,16 +205,23 @@ def new_run(
 
 @contextmanager
 def interruptible(run: RunFolder) -> Iterator[None]:
-    """Turn Ctrl-C into a message that says what is kept and how to go on."""
+    """Make Ctrl-C, and any failure, say what is kept and how to go on."""
     try:
         yield
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one must not cut the clean-up
-        summary = run.write_summary()
-        raise Interrupted(
-            f"interrupted: {len(summary.cells)} of {len(run.info.cells)} cells are kept",
-            f"go on with `lab run --resume {run.info.name}`",
-        ) from None
+        raise Interrupted(f"interrupted: {_kept(run)}", _go_on(run)) from None
+    except MachineError as error:
+        error.add_note(f"{_kept(run)} - {_go_on(run)}")
+        raise
+
+
+def _kept(run: RunFolder) -> str:
+    finished = sum(run.cell(cell_id).finished() for cell_id in run.info.cells)
+    return f"{finished} of {len(run.info.cells)} cells are kept"
+
+
+def _go_on(run: RunFolder) -> str:
+    return f"go on with `lab run --resume {shlex.quote(str(run.path))}`"
 
 
 @click.command()
@@ -227,11 +232,21 @@ def interruptible(run: RunFolder) -> Iterator[None]:
     show_default=True,
     help="Which Toxiproxy; all: the lab's own, and the real one where it is.",
 )
-@click.option("--draws", type=click.IntRange(50, 20000), default=1500, show_default=True)
+@click.option(
+    "--draws",
+    type=click.IntRange(50, 20000),
+    default=1500,
+    show_default=True,
+    help="How many storage latencies to draw.",
+)
 @results_option
 @json_option
 def calibrate(toxiproxy: str, draws: int, results: Path, as_json: bool) -> int:
-    """Hold what is injected against what arrives: latency, distance, connections, limits."""
+    """Measure whether what is injected is what arrives.
+
+    Holds storage latency, distance to the database, connections granted and body limits
+    against what they should be, at speed 1. Exit code: 0 all is as it should be; 4 not so.
+    """
     check_writable(results)
     owner.reap()
     found: list[Calibration] = []

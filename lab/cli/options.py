@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from lab.errors import StoreError
 from lab.model.fault import Fault
 from lab.report import Style
 from lab.spec import read_faults
@@ -78,6 +79,25 @@ def style() -> Style:
     """How text looks on standard output."""
     width = shutil.get_terminal_size((100, 24)).columns
     return Style.of(sys.stdout, min(width, 160), os.environ)
+
+
+def check_writable(results: Path) -> None:
+    """Find out before a replica is started that its results could not be stored.
+
+    Raises:
+        StoreError: the folder cannot be made or written.
+    """
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        probe = results / f".probe-{os.getpid()}"
+        try:
+            probe.write_bytes(b"0" * 4096)
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"{results}: cannot be written ({error.strerror})", "choose another with --results"
+        ) from error
 
 
 def print_json(data: object) -> None:

@@ -11,6 +11,7 @@ import click
 import psutil
 
 from lab.cli.options import (
+    check_writable,
     faults,
     json_option,
     print_json,
@@ -19,7 +20,7 @@ from lab.cli.options import (
     settings_options,
     stack_options,
 )
-from lab.errors import UsageError
+from lab.errors import MachineError, UsageError
 from lab.faults.adapter import Toxiproxy
 from lab.load.web import run_web
 from lab.model.cell import Cell
@@ -49,10 +50,34 @@ def kept(results: Path) -> list[Kept]:
     """The replicas that were asked to stay, of this results folder."""
     here = str(results.resolve())
     return [
-        Kept(folder, mine, json.loads((folder / RECORD).read_text()))
+        Kept(folder, mine, _recorded(folder))
         for folder, mine in owner.replicas()
-        if mine.pid is None and mine.results == here and (folder / RECORD).exists()
+        if mine.pid is None and mine.results == here
     ]
+
+
+def _recorded(folder: Path) -> dict[str, Any]:
+    """What `up` wrote down; nothing where it has not come so far, or never will."""
+    try:
+        return dict(json.loads((folder / RECORD).read_text()))
+    except FileNotFoundError:
+        return {}
+
+
+def whole(results: Path) -> list[Kept]:
+    """The replicas that are up, of this results folder.
+
+    Raises:
+        MachineError: there is none, or `up` is not done with one.
+    """
+    found = kept(results)
+    if not found:
+        raise MachineError("no replica is up", "`lab up` brings one up")
+    if not all(each.record for each in found):
+        raise MachineError(
+            "a replica is being brought up, or `lab up` was killed at it", "`lab down` ends it"
+        )
+    return found
 
 
 @click.command()
@@ -80,11 +105,20 @@ def up(
     results: Path,
     as_json: bool,
 ) -> None:
-    """Bring a replica up and leave it; prints its addresses."""
+    """Bring a replica up and leave it.
+
+    Prints its addresses and how to upload a file. `lab down` ends it.
+    """
     if kept(results):
         raise UsageError("a replica is up already", "`lab down` ends it, `lab status` shows it")
+    if names and no_faults:
+        raise UsageError("--fault and --no-faults exclude each other", "leave one out")
+    check_writable(results)
     owner.reap()
-    chosen = parse_settings(settings) | ({"speed": speed} if speed else {})
+    chosen = parse_settings(settings)
+    if speed and "speed" in chosen:
+        raise UsageError("speed is given both as --speed and as --set speed", "keep one of them")
+    chosen |= {"speed": speed} if speed else {}
     knobs = Knobs.preset(Preset(preset or "as-found")).with_settings(chosen)
     cell = _cell(knobs, () if no_faults else (names or DEFAULT_FAULTS))
     embedded = EmbeddedStack(results, toxiproxy, port, stays=True)
@@ -98,7 +132,9 @@ def up(
         embedded.close()
         raise
     record = _record(replica, cell, embedded)
-    (embedded.folder / RECORD).write_text(json.dumps(record))
+    unfinished = embedded.folder / f".{RECORD}"
+    unfinished.write_text(json.dumps(record))
+    unfinished.rename(embedded.folder / RECORD)
     print_json(record) if as_json else _show(record)
 
 
@@ -112,7 +148,7 @@ def _cell(knobs: Knobs, names: tuple[str, ...]) -> Cell:
         axes={},
         knobs=knobs,
         load=BurstLoad(burst=1),
-        faults=tuple(known[name] for name in names),
+        faults=tuple(known[name] for name in dict.fromkeys(names)),
         criteria=(),
         seed=1,
     )
@@ -148,17 +184,18 @@ def _show(record: dict[str, Any]) -> None:
 @results_option
 @json_option
 def status(results: Path, as_json: bool) -> int:
-    """Show the replica that is up, and each of its parts; exit code 3 if there is none."""
-    found = kept(results)
+    """Show the replica that is up.
+
+    Says which of its parts are down, if any. Exit code 3 if some are, or if there is none.
+    """
+    found = whole(results)
     if as_json:
         print_json([{**each.record, "down": _down(each)} for each in found])
-    elif not found:
-        say("no replica is up - `lab up` brings one up")
     for each in () if as_json else found:
         _show(each.record)
         down = _down(each)
         click.echo("\n" + (f"DOWN: {', '.join(down)}" if down else "all parts are running"))
-    return 0 if found and not any(map(_down, found)) else 3
+    return 3 if any(map(_down, found)) else 0
 
 
 def _down(each: Kept) -> list[str]:
@@ -173,7 +210,10 @@ def _down(each: Kept) -> list[str]:
 @click.command()
 @results_option
 def down(results: Path) -> None:
-    """End the replica that is up, and whatever a lab that was killed left running."""
+    """End the replica that is up.
+
+    Ends whatever a lab that was killed left running, too; a run that is going on is left alone.
+    """
     ended = [owner.end(each.folder, each.owner) for each in kept(results)]
     left = owner.reap()
     busy = [mine for _, mine in owner.replicas() if mine.pid and not mine.gone]
@@ -184,13 +224,20 @@ def down(results: Path) -> None:
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(1, 65535), default=8089, show_default=True)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=8089,
+    show_default=True,
+    help="Where the page is served.",
+)
 @results_option
 def locust(port: int, results: Path) -> None:
-    """Open Locust's own web page against the replica that is up; ends with Ctrl-C."""
-    found = kept(results)
-    if not found:
-        raise UsageError("no replica is up", "`lab up` brings one up")
+    """Open Locust's own web page against the replica that is up.
+
+    Its users and their number are set on the page. Ctrl-C ends it.
+    """
+    found = whole(results)
     ports.check(port)
     say(f"Locust's page: http://127.0.0.1:{port} (Ctrl-C ends it)")
     run_web(found[0].record["url"], port)

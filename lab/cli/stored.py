@@ -45,7 +45,10 @@ def show(run: RunFolder, summary: Summary, json_form: bool) -> None:
 @results_option
 @json_option
 def judge(run: str, gate: bool, results: Path, as_json: bool) -> int:
-    """Judge a stored run anew: RUN is a folder, a name's unique prefix, or latest."""
+    """Judge a stored run anew.
+
+    RUN is a folder, a name's unique prefix, or latest. Nothing is started.
+    """
     folder = find(results, run)
     with folder.lock():
         for cell_id in folder.info.cells:
@@ -59,7 +62,11 @@ def judge(run: str, gate: bool, results: Path, as_json: bool) -> int:
 
 @click.command()
 @click.argument("run", metavar="RUN")
-@click.option("--cell", help="All that is known of this cell: its id, or a unique part of it.")
+@click.option(
+    "--cell",
+    metavar="ID",
+    help="All that is known of this cell; a unique part of its id is enough.",
+)
 @click.option("--markdown", is_flag=True, help="Print Markdown.")
 @click.option("--html", is_flag=True, help="Print the HTML page.")
 @results_option
@@ -67,7 +74,10 @@ def judge(run: str, gate: bool, results: Path, as_json: bool) -> int:
 def report(
     run: str, cell: str | None, markdown: bool, html: bool, results: Path, as_json: bool
 ) -> None:
-    """Show a stored run: RUN is a folder, a name's unique prefix, or latest."""
+    """Show a stored run.
+
+    RUN is a folder, a name's unique prefix, or latest. Nothing is started.
+    """
     folder = find(results, run)
     summary = folder.summary()
     if cell is not None:

@@ -16,7 +16,10 @@ from lab.report import tables
 @results_option
 @json_option
 def doctor(results: Path, as_json: bool) -> int:
-    """Say what this machine has for the replica; each missing part with its remedy."""
+    """Say what this machine has and lacks for the replica.
+
+    Each thing that is missing comes with its remedy. Exit code 3 if it is required.
+    """
     found = machine.doctor(results)
     if as_json:
         print_json([asdict(component) for component in found])
