@@ -84,7 +84,7 @@ def test_a_bad_spec(lab: Command, tmp_path: Path, case: str) -> None:
     assert the_line(ended.err).startswith(f"{file}:{message}")
 
 
-USAGE = {
+USAGE: dict[str, tuple[list[str | Path], str]] = {
     "no-spec": (["run"], "no spec is given - write one, as `lab run experiments/as-found.yaml`"),
     "missing-file": (["run", "nosuch.yaml"], "nosuch.yaml: no such file"),
     "set-without-value": (

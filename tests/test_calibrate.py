@@ -1,0 +1,124 @@
+"""Calibration without a replica: what it makes of what it measures."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+
+import pytest
+import requests
+
+from lab.calibrate import Calibration, _storage, stage_ms, storage_draws
+
+
+@pytest.fixture
+def storage() -> Iterator[tuple[str, list[str]]]:
+    """A server that takes objects; its address, and the paths that were asked for."""
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            asked.append(self.path)
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+        thread.join()
+
+
+def test_every_draw_is_an_object_of_its_own(storage: tuple[str, list[str]]) -> None:
+    address, asked = storage
+    draws = storage_draws(address, "recordings", count=30, concurrency=7)
+    assert len(draws) == 30
+    assert all(draw > 0 for draw in draws)
+    assert len(set(asked)) == 30
+    assert asked[0].startswith("/upload/storage/v1/b/recordings/o?uploadType=media&name=")
+
+
+def storage_calibrated(monkeypatch: pytest.MonkeyPatch, draws: list[float]) -> dict[str, bool]:
+    """What is said of these draws, whatever replica they were made on."""
+    monkeypatch.setattr("lab.calibrate.storage_draws", lambda *arguments: draws)
+    found = Calibration("embedded")
+    replica = FakeReplica()
+    _storage(found, replica, len(draws))  # type: ignore[arg-type]
+    return {each.name.partition(",")[2].split()[0]: each.ok for each in found.measured}
+
+
+class FakeReplica:
+    proxies = {"gcs": "127.0.0.1:1"}  # noqa: RUF012
+    bucket = "recordings"
+
+
+def even(low: float, high: float, count: int = 1000) -> list[float]:
+    return [low + (high - low) * (number + 0.5) / count for number in range(count)]
+
+
+GOOD = {"mean": True, "least": True, "most": True, "uniform": True}
+
+
+@pytest.mark.parametrize(
+    ("draws", "off"),
+    [
+        (even(2, 5), set()),
+        (even(2.001, 5.09), set()),
+        ([*even(2, 5)[:-1], 5.2], {"most"}),
+        ([*even(2, 5)[:-1], 1.99], {"least"}),
+        (even(2.5, 4.5), {"uniform"}),
+        (even(2.3, 5), {"mean", "uniform"}),
+        ([3.5] * 1000, {"uniform"}),
+    ],
+    ids=["uniform", "a-little-late", "too-late", "too-early", "narrow", "shifted", "constant"],
+)
+def test_draws_are_held_against_uniform_2_to_5_s(
+    monkeypatch: pytest.MonkeyPatch, draws: list[float], off: set[str]
+) -> None:
+    said = storage_calibrated(monkeypatch, draws)
+    assert set(said) == set(GOOD)
+    assert {name for name, ok in said.items() if not ok} == off
+
+
+def test_stages_are_read_from_server_timing() -> None:
+    answer = requests.Response()
+    answer.headers["Server-Timing"] = "pool_wait;dur=0.012, auth;dur=50.4, gcs;dur=3504.1"
+    assert stage_ms(answer) == {"pool_wait": 0.012, "auth": 50.4, "gcs": 3504.1}
+
+
+def test_a_calibration_is_ok_when_all_is_and_something_was_measured() -> None:
+    found = Calibration("real")
+    assert not found.ok
+    found.add("auth, mean (ms)", 50.1234567, "50 ± 10", True)
+    assert found.ok
+    found.add("write, mean (ms)", 120.0, "100 ± 15", False)
+    assert not found.ok
+
+
+def test_a_calibration_as_json_and_as_text() -> None:
+    found = Calibration("real")
+    found.add("auth, mean (ms)", 50.12345678, "50 +- 10", True)
+    found.add("write, mean (ms)", 120.0, "100 +- 15", False)
+    data = json.loads(json.dumps(found.as_json()))
+    assert data["toxiproxy"] == "real"
+    assert data["ok"] is False
+    first = {"name": "auth, mean (ms)", "ok": True, "value": 50.123457, "bound": "50 +- 10"}
+    assert data["measured"][0] == first
+    lines = found.text(80).splitlines()
+    assert "calibration, real Toxiproxy" in lines
+    assert any("ok" in line and "auth" in line and "50.1235" in line for line in lines)
+    assert any("OFF" in line and "write" in line for line in lines)
+    assert all(len(line) <= 80 for line in lines)
