@@ -12,7 +12,7 @@ import signal
 import sys
 import traceback
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -21,7 +21,19 @@ from lab.cli import measure, replica, stored, tables
 from lab.errors import Interrupted, LabError, MachineError
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class Group(click.Group):
+    """A group whose interruption is an error of the lab; click's own prints an empty line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted") from None
+
+
+@click.group(
+    cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="lab")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def lab(debug: bool) -> None:
@@ -64,6 +76,9 @@ def main() -> NoReturn:
         code = _fail(_of_system(error), debug, error)
     except Exception as error:
         code = _fail(LabError(f"unexpected {type(error).__name__}: {error}"), debug, error)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        # The interpreter, as it ends, gives the signals that Python handles back to the system.
+        signal.signal(each, signal.SIG_IGN)
     sys.exit(code)
 
 

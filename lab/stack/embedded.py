@@ -60,7 +60,9 @@ class EmbeddedStack:
         os.environ[owner.MARKER] = self.owner.id  # all children carry it, the generator too
         with ExitStack() as closing:
             closing.callback(self._remove)
-            if not stays:
+            if stays:
+                closing.callback(owner.end, self.folder, self.owner)
+            else:
                 closing.callback(owner.Guardian(self.folder).close)
             self._make_parts(toxiproxy, nginx_port, monitored=not stays)
             self._closing = closing.pop_all()

@@ -6,12 +6,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
-from lab.stack import owner
+from lab.stack import owner, ports
 from tests.test_architecture import ROOT
 
 LIMIT_S = 120
@@ -20,13 +20,13 @@ LIMIT_S = 120
 SHORT = """\
 experiment: short
 about: does a small load end?
-knobs: {speed: 10, gcs_call: executor, gcs_latency: 200-500 ms}
+knobs: {speed: 5, gcs_call: executor}
 matrix:
   workers: [1, 2]
-load: {users: 4, ramp: 0 s, warmup: 1 s, window: 10 s, audio: 20 KB}
+load: {users: 6, ramp: 0 s, warmup: 1 s, window: 10 s, audio: 20 KB}
 criteria: [error_rate < 50 %]
 """
-"""Two cells of about three wall seconds each."""
+"""Two cells of about four wall seconds each."""
 
 
 def spec(folder: Path, text: str = SHORT) -> Path:
@@ -91,17 +91,36 @@ def wait_for_line(process: subprocess.Popen[str], *words: str) -> str:
     raise AssertionError(f"{words} did not come: {''.join(read)}")
 
 
-def replica_of(results: Path) -> tuple[Path, owner.Owner]:
-    """The replica that belongs to a results folder."""
-    [found] = [each for each in owner.replicas() if each[1].results == str(results.resolve())]
-    return found
+class Leftovers:
+    """All that a replica is made of now, to see later that none of it is left.
 
+    Args:
+        results: the results folder that the replica belongs to.
+    """
 
-def listening(processes: list[psutil.Process]) -> set[int]:
-    """The ports that processes listen on."""
-    ports = set()
-    for process in processes:
-        for connection in process.net_connections("inet"):
-            if connection.status == psutil.CONN_LISTEN:
-                ports.add(connection.laddr.port)
-    return ports
+    def __init__(self, results: Path) -> None:
+        here = str(results.resolve())
+        [found] = [each for each in owner.replicas() if each[1].results == here]
+        self.folder, self.owner = found
+        self.ports = set(self._listening())
+
+    def processes(self) -> list[psutil.Process]:
+        """Its processes that are there now."""
+        return owner.processes(self.owner.id)
+
+    def gone(self) -> bool:
+        """Whether its processes and its folder are gone, as they are a moment after a SIGKILL."""
+        return not self.processes() and not self.folder.exists()
+
+    def _listening(self) -> Iterator[int]:
+        for process in self.processes():
+            with suppress(psutil.NoSuchProcess):
+                for connection in process.net_connections("inet"):
+                    if connection.status == psutil.CONN_LISTEN:
+                        yield connection.laddr.port
+
+    def assert_nothing_left(self) -> None:
+        """No process, no folder, and nothing that listens where it did."""
+        assert self.processes() == []
+        assert not self.folder.exists()
+        assert [port for port in self.ports if ports.accepts(port)] == []
