@@ -19,7 +19,7 @@ RUN = $(BIN)/lab run --stack $(STACK) $(if $(SPEED),--speed $(SPEED)) $(ARGS)
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(STAMP): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or later was found - install it, or write make PYTHON=/its/path" >&2; exit 3; }
@@ -42,6 +42,10 @@ matrix: $(STAMP) ## Which worker and pool sizes carry a class of 50? (12 cells, 
 .PHONY: as-found
 as-found: $(STAMP) ## What 10, 30 and 50 students meet in production as it was found
 	$(RUN) experiments/as-found.yaml
+
+.PHONY: pool-exhaustion
+pool-exhaustion: $(STAMP) ## Sessions held: does the pool run dry, or the database?
+	$(RUN) experiments/pool-exhaustion.yaml
 
 .PHONY: laws
 laws: $(STAMP) ## Does each way to call storage carry what its slots allow?
