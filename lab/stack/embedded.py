@@ -192,7 +192,7 @@ class EmbeddedStack:
 
     def _remove(self) -> None:
         os.environ.pop(owner.MARKER, None)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        owner.remove(self.folder)
 
 
 def _size(path: Path) -> int:

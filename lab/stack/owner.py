@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -28,6 +29,7 @@ import psutil
 MARKER = "REPLICA_LAB_ID"
 PREFIX = "replica-lab-"
 RECORD = "owner.json"
+REMOVE_WITHIN_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -116,8 +118,21 @@ def end(folder: Path, owner: Owner) -> int:
         except psutil.NoSuchProcess:
             continue
     psutil.wait_procs(left, timeout=5)
-    shutil.rmtree(folder, ignore_errors=True)
+    remove(folder)
     return len(left)
+
+
+def remove(folder: Path) -> None:
+    """Remove a replica's folder, again while something still writes into it.
+
+    Postgres' children end by themselves after their killed parent, and may leave a file
+    in a folder that is being removed.
+    """
+    deadline = time.monotonic() + REMOVE_WITHIN_S
+    shutil.rmtree(folder, ignore_errors=True)
+    while folder.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def reap() -> int:
