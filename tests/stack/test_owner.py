@@ -69,6 +69,10 @@ def one_lab(
             yield OneLab(process, json.loads(process.stdout.readline()))
         finally:
             process.kill()
+            process.wait()
+            for path, of in owner.replicas():  # of this test's folder alone, where it failed
+                if of.pid == process.pid:
+                    owner.end(path, of)
 
 
 def usable_by_nobody(python: str) -> bool:
