@@ -22,6 +22,7 @@ from lab.cli.options import (
 )
 from lab.errors import MachineError, UsageError
 from lab.faults.adapter import Toxiproxy
+from lab.load.upload import PATH
 from lab.load.web import run_web
 from lab.model.cell import Cell
 from lab.model.experiment import DEFAULT_FAULTS
@@ -34,7 +35,6 @@ from lab.stack.embedded import EmbeddedStack
 from lab.stack.protocol import Replica
 
 RECORD = "replica.json"
-UPLOAD = "/api/students/upload-recording"
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def _cell(knobs: Knobs, names: tuple[str, ...]) -> Cell:
 def _record(replica: Replica, cell: Cell, embedded: EmbeddedStack) -> dict[str, Any]:
     return {
         "url": replica.url,
-        "upload": replica.url + UPLOAD,
+        "upload": replica.url + PATH,
         "token": token(0),
         "health": replica.backend + "/health",
         "database": replica.monitor_dsn,

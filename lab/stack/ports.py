@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 
 from lab.errors import MachineError
 
@@ -45,13 +44,3 @@ def accepts(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(0.5)
         return probe.connect_ex((HOST, port)) == 0
-
-
-def wait_closed(port: int, within: float = 5.0) -> bool:
-    """Wait until nothing listens on the port; whether that came about."""
-    deadline = time.monotonic() + within
-    while accepts(port):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True

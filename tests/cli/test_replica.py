@@ -138,7 +138,7 @@ def test_locust_serves_its_page_until_it_is_interrupted(up: Up) -> None:
     assert page.status_code == 200
     assert "locust" in page.text.lower()
     assert f"http://127.0.0.1:{up.port}" in page.text
-    assert ports.wait_closed(port)
+    wait_until(lambda: not ports.accepts(port))
     assert up.record()["down"] == []
 
 
