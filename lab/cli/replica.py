@@ -127,7 +127,7 @@ def up(
         armed = Toxiproxy(replica.toxiproxy)
         for fault in cell.faults:
             armed.arm(fault, knobs)
-        embedded.postgres.release()
+        embedded.postgres.monitor.release()
     except BaseException:
         embedded.close()
         raise

@@ -35,11 +35,11 @@ def open_stack(
     stack = EmbeddedStack(results, toxiproxy)
     try:
         why = "asked for" if asked == stack.name else "auto: it needs neither Docker nor root"
-        yield stack, f"{why}; {stack.toxiproxy.variant} Toxiproxy"
+        yield stack, f"{why}; {stack.toxiproxy_variant} Toxiproxy"
     finally:
         stack.close()
 
 
 def toxiproxy_version(stack: EmbeddedStack) -> str:
     """What the stack's Toxiproxy is: its variant, for the stamp on a result."""
-    return stack.toxiproxy.variant
+    return stack.toxiproxy_variant

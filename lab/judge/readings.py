@@ -27,6 +27,7 @@ from lab.model.observation import (
 STALE_WALL_S = 0.5
 """A worker that has not written for this long, at ten readings a second, is gone."""
 
+BACKEND = "backend"
 GENERATOR = "generator"
 
 PEAKS: dict[str, Callable[[WorkerReading], float]] = {
@@ -93,6 +94,12 @@ def _growth(life: Sequence[WorkerReading], of: Callable[[WorkerReading], float])
 
 def _machine_metrics(machine: Sequence[MachineReading], speed: float) -> dict[str, float]:
     found = {"cpu_machine": fsum(reading.cpu_share for reading in machine) / len(machine)}
+    if held := [reading.memory[BACKEND] for reading in machine if BACKEND in reading.memory]:
+        found["memory_backend"] = max(held)
+    quota = [reading for reading in machine if BACKEND in reading.throttled_s]
+    if len(quota) > 1 and quota[-1].t > quota[0].t:
+        kept = quota[-1].throttled_s[BACKEND] - quota[0].throttled_s[BACKEND]
+        found["throttled_backend"] = kept * speed / (quota[-1].t - quota[0].t)
     own = [reading for reading in machine if GENERATOR in reading.cpu_s]
     if len(own) > 1 and own[-1].t > own[0].t:
         used = own[-1].cpu_s[GENERATOR] - own[0].cpu_s[GENERATOR]

@@ -80,10 +80,26 @@ class DatabaseReading(_Line):
     connections: int
 
 
+class Usage(_Line):
+    """What a part has used so far.
+
+    Args:
+        cpu_s: running total of CPU-seconds.
+        memory: bytes that it holds now; in a container, its page cache included.
+        throttled_s: running total of seconds for which its CPU quota kept it waiting; None
+            where there is no quota.
+    """
+
+    cpu_s: float
+    memory: int
+    throttled_s: float | None = None
+
+
 class MachineReading(_Line):
     """CPU of the whole machine (share in use since the last reading) and of the parts.
 
-    ``cpu_s`` holds running totals of CPU-seconds by part; ``generator`` is one of them.
+    ``cpu_s`` holds running totals of CPU-seconds by part, ``generator`` among them;
+    ``memory`` bytes now and ``throttled_s`` running totals, of the parts that have them.
     """
 
     kind: Literal["machine"] = "machine"
@@ -91,6 +107,8 @@ class MachineReading(_Line):
     wall_s: float
     cpu_share: float
     cpu_s: dict[str, float]
+    memory: dict[str, int] = {}
+    throttled_s: dict[str, float] = {}
 
 
 class PartDown(_Line):

@@ -21,12 +21,15 @@ from lab.model.cell import Cell
 from lab.model.knobs import Knobs
 from lab.stack import owner, ports
 from lab.stack.backend import Backend
+from lab.stack.bucket import BUCKET
+from lab.stack.monitor import APP_ROLE, SUPERUSER
 from lab.stack.nginx import Nginx
 from lab.stack.part import Part
-from lab.stack.postgres import APP_ROLE, SUPERUSER, Postgres
+from lab.stack.postgres import Postgres
 from lab.stack.protocol import Replica
-from lab.stack.storage import BUCKET, Storage
+from lab.stack.storage import Storage
 from lab.stack.toxiproxy import Toxiproxy
+from lab.stack.usage import ProcessUsage
 
 NEEDS = {"backend": {"postgres", "toxiproxy"}}
 """Which part must start anew because another one did."""
@@ -66,6 +69,7 @@ class EmbeddedStack:
                 closing.callback(owner.Guardian(self.folder).close)
             self._make_parts(toxiproxy, nginx_port, monitored=not stays)
             self._closing = closing.pop_all()
+        self.toxiproxy_variant = self.toxiproxy.variant
         self._running: dict[str, object] = {}
         self._log_starts: dict[Path, int] = {}
         self.restarted: list[str] = []
@@ -133,7 +137,7 @@ class EmbeddedStack:
     def _wait_for_free_slots(self) -> None:
         """Until the last backend's connections are gone, so that the new one finds db_cap."""
         deadline = time.monotonic() + 10
-        while self.postgres.app_connections():
+        while self.postgres.monitor.app_connections():
             if time.monotonic() > deadline:
                 raise PartFailed(
                     "postgres still has connections of a backend that was ended",
@@ -142,8 +146,8 @@ class EmbeddedStack:
             time.sleep(0.02)
 
     def _empty(self) -> None:
-        self.postgres.empty()
-        self.storage.empty()
+        self.postgres.monitor.empty()
+        self.storage.bucket.empty()
 
     def _logs(self) -> dict[str, Path]:
         return {
@@ -152,6 +156,8 @@ class EmbeddedStack:
         }
 
     def _replica(self) -> Replica:
+        log_start = _size(self.postgres.log)
+        parts = {part.name: part.pids for part in self.parts}
         return Replica(
             url=self.nginx.url,
             backend=self.backend.url,
@@ -165,9 +171,11 @@ class EmbeddedStack:
             bucket=BUCKET,
             evidence=self.backend.evidence,
             logs=self._logs(),
-            parts={part.name: part.pids for part in self.parts},
+            parts=parts,
             query=self.postgres.query,
             inflight=self.backend.inflight,
+            usage=ProcessUsage(parts),
+            refused=lambda: self.postgres.refused(log_start),
         )
 
     def down_parts(self) -> dict[str, str]:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from lab.errors import PartFailed
 from lab.model.cell import Cell
+from lab.model.observation import Usage
 
 Query = Callable[..., list[tuple[Any, ...]]]
 
@@ -43,6 +44,8 @@ class Replica:
         query: runs SQL as superuser over the one connection that is held for it, so that
             nobody takes a slot of the application's; gives the rows.
         inflight: how many uploads are inside the workers now.
+        usage: CPU and memory of every part, running totals.
+        refused: connections that Postgres refused with SQLSTATE 53300 since `apply`.
     """
 
     url: str
@@ -58,12 +61,20 @@ class Replica:
     parts: Mapping[str, Callable[[], list[int]]] = field(default_factory=dict)
     query: Query = field(default=no_query)
     inflight: Callable[[], int] = field(default=int)
+    usage: Callable[[], Mapping[str, Usage]] = field(default=dict)
+    refused: Callable[[], int] = field(default=int)
 
 
 class Stack(Protocol):
-    """A way to run the replica."""
+    """A way to run the replica.
+
+    Attributes:
+        name: ``embedded`` or ``compose``.
+        toxiproxy_variant: ``real``, or ``embedded`` for the lab's own server.
+    """
 
     name: str
+    toxiproxy_variant: str
 
     def apply(self, cell: Cell) -> Replica:
         """Bring the replica to this cell's settings and wait until every part is ready.

@@ -28,6 +28,7 @@ class FakeStack:
     """
 
     name = "fake"
+    toxiproxy_variant = "none"
 
     def __init__(self, folder: Path, fails: Callable[[int], Cause | None] | None = None) -> None:
         self.applied: list[str] = []

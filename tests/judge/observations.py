@@ -88,7 +88,14 @@ def worker(t: float, pid: int = 1, **values: Any) -> WorkerReading:
 
 
 def machine(t: float, share: float = 0.3, **cpu: float) -> MachineReading:
-    return MachineReading(t=t, wall_s=t, cpu_share=share, cpu_s=cpu)
+    return MachineReading(
+        t=t,
+        wall_s=t,
+        cpu_share=share,
+        cpu_s=cpu,
+        memory={"backend": 100},
+        throttled_s={"backend": t / 100},
+    )
 
 
 def audit(**values: Any) -> Audit:

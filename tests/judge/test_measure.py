@@ -159,6 +159,20 @@ def test_one_reading_is_no_rate() -> None:
     assert not {"cpu_backend", "cpu_worker_max", "cpu_generator", "net_to_gcs"} & set(found)
 
 
+def test_memory_is_a_peak_and_throttling_a_share_of_the_wall_clock() -> None:
+    lines = [
+        machine(20).model_copy(
+            update={"memory": {"backend": held}, "throttled_s": {"backend": s}, "t": t}
+        )
+        for t, held, s in ((20.0, 5, 1.0), (30.0, 9, 1.5), (40.0, 7, 3.0))
+    ]
+    found = measure(cell(), observation(evidence=lines))
+    assert found["memory_backend"] == 9
+    assert found["throttled_backend"] == pytest.approx(2 / 20)
+    silent = measure(cell(), observation(evidence=[worker(20)]))
+    assert not {"memory_backend", "throttled_backend"} & set(silent)
+
+
 def test_connections_peak_in_the_window_and_the_audit_is_of_the_trial() -> None:
     lines: list[Evidence] = [
         DatabaseReading(t=5, connections=25),
