@@ -76,12 +76,13 @@ $(TOXIPROXY):
 	mv .tools/build/server $@
 
 .PHONY: lint
-lint: $(STAMP) ## Style, types, YAML and shell
+lint: $(STAMP) ## Style, types, YAML, Compose and shell
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
-	$(BIN)/shellcheck .ci/run
+	$(BIN)/compose-lint check --quiet --fail-on low --strict-config --skip-suppressed compose/compose.yaml
+	$(BIN)/shellcheck .ci/run compose/database/role.sh
 
 .PHONY: test
 test: lint ## Lint, types and all tests
@@ -92,8 +93,9 @@ bench: $(STAMP) ## Speed and memory, as ratios side by side in one run
 	$(BIN)/python -m benchmarks $(ARGS)
 
 .PHONY: schema
-schema: $(STAMP) ## Write experiments/schema.json anew from the models
+schema: $(STAMP) ## Write experiments/schema.json and compose/*.env anew from the models
 	$(BIN)/python -m lab.spec.schema
+	$(BIN)/python -m lab.stack.compose.environment
 
 .PHONY: lock
 lock: $(STAMP) ## Resolve requirements.lock anew (needs uv)
