@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from lab.model.causes import Cause
+from lab.model.strike import Action
 
 STAGES = ("pool_wait", "auth", "release", "gcs_queue", "gcs", "pool_wait2", "write")
 """The stages of an upload that ``Server-Timing`` carries, in their order."""
@@ -148,6 +149,20 @@ class Injected(_Line):
     toxics: list[dict[str, object]]
 
 
+class Strike(_Line):
+    """What befell a part on purpose: ``action`` at ``t``, by the fault of this name.
+
+    It is over at ``until``, when the part served again; None where it did not.
+    """
+
+    kind: Literal["strike"] = "strike"
+    t: float
+    fault: str
+    part: str
+    action: Action
+    until: float | None
+
+
 class Audit(_Line):
     """The bucket and the table against the samples.
 
@@ -174,6 +189,7 @@ Evidence = Annotated[
     | OomKill
     | LoadDone
     | Injected
+    | Strike
     | Audit,
     Field(discriminator="kind"),
 ]
