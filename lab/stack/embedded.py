@@ -16,7 +16,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from lab.errors import PartFailed
+from lab.errors import MissingComponent, PartFailed
 from lab.model.cell import Cell
 from lab.model.knobs import Knobs
 from lab.stack import owner, ports
@@ -50,6 +50,7 @@ class EmbeddedStack:
     """
 
     name = "embedded"
+    strikes: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -123,7 +124,7 @@ class EmbeddedStack:
             or self._running[part.name] != part.settings(knobs)
             or part.down()
         }
-        if self.backend.busy():  # with uploads of the last cell, that nobody waits for
+        if self.backend.watched.busy():  # with uploads of the last cell, that nobody waits for
             stale.add(self.backend.name)
         stale |= {name for name, needed in NEEDS.items() if needed & stale}
         return [part.name for part in self.parts if part.name in stale]
@@ -181,6 +182,15 @@ class EmbeddedStack:
     def down_parts(self) -> dict[str, str]:
         return {part.name: why for part in self.parts if (why := part.down())}
 
+    def strike(self, part: str, action: str) -> None:
+        raise MissingComponent(
+            f"to {action} {part} strikes a container, and the embedded stack has none",
+            "use --stack compose",
+        )
+
+    def recover(self, part: str, action: str) -> None:
+        self.strike(part, action)
+
     def collect_logs(self, into: Path) -> None:
         into.mkdir(parents=True, exist_ok=True)
         for name, path in self._logs().items():
@@ -189,6 +199,23 @@ class EmbeddedStack:
             with path.open("rb") as source, (into / f"{name}.log").open("wb") as target:
                 source.seek(self._log_starts.get(path, 0))
                 shutil.copyfileobj(source, target)
+
+    @property
+    def origins(self) -> str:
+        """Where the parts came from, in a few words."""
+        return f"{self.toxiproxy_variant} Toxiproxy"
+
+    @property
+    def logs_at(self) -> str:
+        """Where a person finds the parts' logs."""
+        return str(self.folder / "logs")
+
+    def let_go(self) -> None:
+        """Hold no connection to the database any more."""
+        self.postgres.monitor.release()
+
+    def about(self) -> dict[str, str]:
+        return {"toxiproxy": self.toxiproxy_variant}
 
     def close(self) -> None:
         # All are asked first and waited for after, so that it takes as long as the slowest.
