@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from lab.errors import PartFailed
-from lab.model.observation import Audit, Evidence, Injected, LoadDone, PartDown, Usage
+from lab.model.observation import Audit, Evidence, Injected, LoadDone, PartDown, Strike, Usage
 from lab.observe.audit import audit
 from lab.observe.collect import Clock, from_watch, from_workers
 from lab.observe.trim import Trim
@@ -63,7 +63,7 @@ class Observer:
         return {part: why for part, (_, why) in self.watch.seen.down.items()}
 
     def evidence(
-        self, t0: float, samples: Path, injected: list[Injected], load: LoadDone
+        self, t0: float, samples: Path, injected: Iterable[Injected | Strike], load: LoadDone
     ) -> Iterator[Evidence]:
         """All evidence, the audit last; `t0` is the load's start, in seconds since 1970.
 
