@@ -154,6 +154,13 @@ def test_it_is_healthy_and_an_upload_arrives(by_hand: ByHand) -> None:
     assert (by_hand.rows(), by_hand.objects()) == (rows + 1, objects + 1)
 
 
+def test_a_student_is_known_by_the_address_that_it_names(by_hand: ByHand) -> None:
+    named = "198.51.100.7"
+    nginx = by_hand.containers()["nginx"]
+    requests.get(f"{by_hand.url}/health", headers={"X-Lab-Client-Address": named}, timeout=5)
+    wait_until(lambda: f'"client":"{named}"'.encode() in nginx.logs())
+
+
 def test_storage_and_the_database_are_as_far_as_the_knobs_say(by_hand: ByHand) -> None:
     assert by_hand.toxics() == {
         "gcs-latency-1": Latency(type="latency", delay=KnobRef(knob="gcs_latency")).attributes(
