@@ -52,11 +52,11 @@ laws: $(STAMP) ## Does each way to call storage carry what its slots allow?
 
 .PHONY: calibrate
 calibrate: $(STAMP) ## Is what is injected what arrives?
-	$(BIN)/lab calibrate $(ARGS)
+	$(BIN)/lab calibrate --stack $(STACK) $(ARGS)
 
 .PHONY: up
 up: $(STAMP) ## Bring a replica up and leave it
-	$(BIN)/lab up $(ARGS)
+	$(BIN)/lab up --stack $(STACK) $(ARGS)
 
 .PHONY: down
 down: $(STAMP) ## End it, and whatever a killed lab left
