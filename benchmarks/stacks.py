@@ -35,11 +35,10 @@ class Row:
     p95: float | None
 
     def __str__(self) -> str:
-        ratios = "  ".join(
-            f"{'-':>5}" if value is None else f"{value:5.3f}"
-            for value in (self.throughput, self.p95)
-        )
-        return f"{self.cell:<30} {' / '.join(self.verdicts):<20} {' / '.join(self.causes):<24} {ratios}"
+        figures = (self.throughput, self.p95)
+        ratios = (f"{'-':>5}" if value is None else f"{value:5.3f}" for value in figures)
+        verdicts, causes = " / ".join(self.verdicts), " / ".join(self.causes)
+        return f"{self.cell:<30} {verdicts:<20} {causes:<24} {'  '.join(ratios)}"
 
 
 def leading(metrics: dict[str, float]) -> str:

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Lock
 
 from compose.images.catalogue import CACHE, IMAGES, Image, locked, recipe
 from compose.images.engine import last_line
@@ -31,6 +32,8 @@ PLATFORMS = (
     "manylinux2014",
 )
 """What the images' glibc runs; 2014 includes those before it."""
+
+ONE_BUILD = Lock()
 
 
 def run(*command: str | Path, env: Mapping[str, str] | None = None) -> str:
@@ -84,10 +87,13 @@ def download_wheels(lock: Path, python: str, architecture: str) -> None:
 
 
 def build_go(image: Image, architecture: str, target: Path) -> None:
-    """Build the programs of a Go module, static, into a folder."""
-    go = run(IMAGES / "go.sh", env={**os.environ, "PYTHON": sys.executable})
+    """Build the programs of a Go module, static, into a folder.
+
+    One module after the other: each build uses all cores, and what the one before compiled.
+    """
     version = f"v{image.version}"
-    with tempfile.TemporaryDirectory() as gopath:
+    with ONE_BUILD, tempfile.TemporaryDirectory() as gopath:
+        go = run(IMAGES / "go.sh", env={**os.environ, "PYTHON": sys.executable})
         settings = {
             "GOMODCACHE": run(go, "env", "GOMODCACHE"),
             "GOPATH": gopath,
