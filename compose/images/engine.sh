@@ -4,7 +4,7 @@
 set -euo pipefail
 export DEBIAN_FRONTEND=noninteractive
 
-log=/var/log/replica-lab-engine.log
+log=${LAB_ENGINE_LOG:-/var/log/replica-lab-engine.log}
 ready_s=60
 plugins=/usr/local/lib/docker/cli-plugins
 # Its source package carries the program; its build script, which would make another one, is
