@@ -251,7 +251,8 @@ def calibrate(toxiproxy: str, draws: int, stack: str, results: Path, as_json: bo
     """Measure whether what is injected is what arrives.
 
     Holds storage latency, distance to the database, connections granted and body limits
-    against what they should be, at speed 1. Exit code: 0 all is as it should be; 4 not so.
+    against what they should be, at speed 1; in containers also CPU quota, memory limit and
+    networks. Exit code: 0 all is as it should be; 4 not so.
     """
     check_writable(results)
     reap.reap()

@@ -10,6 +10,7 @@ import pytest
 
 from lab.errors import MissingComponent
 from lab.stack.compose import engine, images
+from lab.stack.compose.stack import ComposeStack
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +29,13 @@ def client() -> Iterator[docker.DockerClient]:
         pytest.skip(str(error))
     yield connected
     connected.close()
+
+
+@pytest.fixture(scope="session")
+def contained(
+    client: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ComposeStack]:
+    """A real replica in containers; a test applies a cell of its own."""
+    opened = ComposeStack(tmp_path_factory.mktemp("results"))
+    yield opened
+    opened.close()

@@ -23,7 +23,7 @@ from lab.stack.compose.environment import Place, variables
 from lab.stack.compose.events import SERVICE_LABEL
 from lab.stack.compose.explain import explain
 from lab.stack.monitor import APP_ROLE, DATABASE, SUPERUSER
-from lab.stack.owner import Owner
+from lab.stack.owner import MARKER, Owner
 
 FILE = images.COMPOSE / "compose.yaml"
 PROBE_INTERVAL = "1h"
@@ -76,6 +76,11 @@ class Project:
     def _free_prefix(self) -> str:
         return addresses.free_prefix(addresses.taken(self._client))
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """By which everything of the replica is found, and removed."""
+        return {resources.ID_LABEL: self.id, resources.OWNER_LABEL: self.place.owner}
+
     def dsn(self, role: str, port: int) -> str:
         """The libpq URL of a role."""
         return f"postgresql://{role}:{self._passwords[role]}@{ports.HOST}:{port}/{DATABASE}"
@@ -125,6 +130,7 @@ class Project:
             **variables(knobs, self.place, self._monitored),
             "LAB_POSTGRES_PASSWORD": self._passwords[SUPERUSER],
             "LAB_APP_PASSWORD": self._passwords[APP_ROLE],
+            MARKER: self.id,  # so that it ends with a lab that is killed meanwhile
         }
         return engine.run(command, {**given, **self._tags})
 

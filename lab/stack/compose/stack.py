@@ -23,6 +23,7 @@ from lab.model.knobs import TABLE, Knobs
 from lab.stack import owner, ports
 from lab.stack.bucket import BUCKET, Bucket
 from lab.stack.compose import engine, images, resources
+from lab.stack.compose.confinement import Confinement
 from lab.stack.compose.events import SERVICE_LABEL, Events
 from lab.stack.compose.explain import last_lines
 from lab.stack.compose.project import Project
@@ -90,6 +91,7 @@ class ComposeStack:
             self._closing = closing.pop_all()
         self.url = _url(place.nginx_port)
         self.bucket = Bucket(_url(place.storage_port))
+        self.confinement = Confinement(self._client, self.project)
         self._statistics = Statistics(self._client)
         self.workers = Workers(evidence, wrote_lately)
         self._running: dict[str, object] = {}
