@@ -7,9 +7,11 @@ from collections.abc import Iterator
 
 import docker
 import pytest
+from testcontainers.core.config import testcontainers_config
 
 from lab.errors import MissingComponent
-from lab.stack.compose import engine, images
+from lab.stack import owner
+from lab.stack.compose import engine, images, resources
 from lab.stack.compose.stack import ComposeStack
 
 
@@ -39,3 +41,24 @@ def contained(
     opened = ComposeStack(tmp_path_factory.mktemp("results"))
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="module")
+def owned(
+    client: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[owner.Owner]:
+    """Whose labels and marker make what a module starts end with it.
+
+    Also where the tests are killed: then the next lab, or `lab down`, ends it, as it does
+    with what another lab has left. testcontainers' own reaper, Ryuk, is left out: it is an
+    image of its own, and holds the engine's socket in a container.
+    """
+    folder, mine = owner.claim(tmp_path_factory.mktemp("results"), stack="compose")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(testcontainers_config, "ryuk_disabled", True)
+        patch.setenv(owner.MARKER, mine.id)
+        if host := engine.host():
+            patch.setenv("DOCKER_HOST", host)
+        yield mine
+    resources.remove(client, mine.id)
+    owner.remove(folder)
