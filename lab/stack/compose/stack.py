@@ -24,7 +24,7 @@ from lab.stack import owner, ports
 from lab.stack.bucket import BUCKET, Bucket
 from lab.stack.compose import engine, images, resources
 from lab.stack.compose.confinement import Confinement
-from lab.stack.compose.events import SERVICE_LABEL, Events
+from lab.stack.compose.events import Events
 from lab.stack.compose.explain import last_lines
 from lab.stack.compose.project import Project
 from lab.stack.compose.statistics import Statistics
@@ -129,22 +129,22 @@ class ComposeStack:
         if "postgres" in self.restarted:
             self.monitor.release()
         if "backend" in self.restarted:
-            for container in self.project.containers().values():
-                if container.labels.get(SERVICE_LABEL) == "backend":
-                    container.remove(force=True)
+            if "backend" in self.project.containers():
+                self.project.act("backend", "remove", force=True)
             self.workers.forget()
         self._start(knobs)
-        self._events.forget(set(self.restarted))
-        self.wait_ready(self.restarted, knobs)
+        self._wait_ready(self.restarted, knobs)
         self._running |= {part: wanted[part] for part in self.restarted}
 
     def _start(self, knobs: Knobs) -> None:
-        """Let Compose start them; a container that exited says more than Compose does."""
+        """Start them anew; a container that exited says more than the engine does."""
+        made = self.project.create(knobs, self.restarted, first=not self._running)
+        self._events.expect({part: container.id for part, container in made.items()})
         try:
-            self.project.up(knobs, self.restarted, first=not self._running)
+            self.project.start(made)
         except LabError:
             for part, why in self._events.down().items():
-                if part in self.restarted:
+                if part in made:
                     raise self._failed(part, why) from None
             raise
 
@@ -152,7 +152,7 @@ class ComposeStack:
         said = last_lines(self.project.log(part))
         return PartFailed(f"{part} {why}: {said}", "see the part's log, and `lab doctor`")
 
-    def wait_ready(self, parts: list[str], knobs: Knobs) -> None:
+    def _wait_ready(self, parts: list[str], knobs: Knobs) -> None:
         """Wait until each of these parts serves.
 
         Raises:
@@ -169,6 +169,7 @@ class ComposeStack:
                 raise self._failed(waiting[0], f"did not serve within {READY_WITHIN_S:.0f} s")
             if waiting:
                 time.sleep(POLL_S)
+        self._events.arrived(parts)
 
     def _ready(self, part: str, knobs: Knobs) -> bool:
         if part == "postgres":
@@ -224,8 +225,10 @@ class ComposeStack:
         Raises:
             PartFailed: the engine refuses, or the part does not come back.
         """
+        containers = self.project.containers().items()
+        self._events.expect({name: each.id for name, each in containers if name == part})
         self.project.act(part, "unpause" if action == "pause" else "start")
-        self.wait_ready([part], Knobs())
+        self._wait_ready([part], Knobs())
 
     def collect_logs(self, into: Path) -> None:
         into.mkdir(parents=True, exist_ok=True)
@@ -257,9 +260,8 @@ class ComposeStack:
         """What a result depends on: versions of engine and Compose, and every image."""
         engine_version = str(self._client.version()["Version"])
         stamps = {
-            image.variable.removeprefix("LAB_").removesuffix("_IMAGE").lower()
-            + "-image": f"{image.tag} ({image.origin}, {image.id})"
-            for image in self.images.values()
+            f"{images.short(variable)}-image": f"{image.tag} ({image.about})"
+            for variable, image in self.images.items()
         }
         return {"docker": engine_version, "compose": self.compose, **stamps}
 
