@@ -16,6 +16,7 @@ import statistics
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 
 from benchmarks.cells import timed
@@ -47,9 +48,8 @@ class Row:
     times: float
 
     def __str__(self) -> str:
-        return (
-            f"{self.what:<20} {self.lab_s:6.2f} s  {self.by_hand_s:6.2f} s  {self.times:6.1f} x less"
-        )
+        seconds = f"{self.lab_s:6.2f} s  {self.by_hand_s:6.2f} s"
+        return f"{self.what:<20} {seconds}  {self.times:6.1f} x less"
 
 
 class ByHand:
@@ -105,14 +105,15 @@ def measure(rounds: int, results: Path) -> list[Row]:
                 cell = make_cell(settings)
                 lab_s[kind].append(timed(lambda: stack.apply(cell)))  # noqa: B023 - called at once
                 hand_s[kind].append(timed(lambda: by_hand.move(cell.knobs)))  # noqa: B023
-                print(
-                    f"{kind}: {lab_s[kind][-1]:.2f} s, {hand_s[kind][-1]:.2f} s", file=sys.stderr
-                )
+                print(f"{kind}: {lab_s[kind][-1]:.2f} s, {hand_s[kind][-1]:.2f} s", file=sys.stderr)
     finally:
         by_hand.close()
         stack.close()
     rows = [row(f"{kind} changed", lab_s[kind], hand_s[kind]) for kind in CHANGES]
-    return [*rows, row("median of all", sum(lab_s.values(), []), sum(hand_s.values(), []))]
+    return [
+        *rows,
+        row("median of all", list(chain(*lab_s.values())), list(chain(*hand_s.values()))),
+    ]
 
 
 def row(what: str, lab_s: list[float], by_hand_s: list[float]) -> Row:
