@@ -2,45 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import docker
 import pytest
 from testcontainers.core.config import testcontainers_config
 
-from lab.errors import MissingComponent
 from lab.stack import owner
-from lab.stack.compose import engine, images, resources
-from lab.stack.compose.stack import ComposeStack
-
-
-@pytest.fixture(scope="session")
-def client() -> Iterator[docker.DockerClient]:
-    """The engine, with Compose and every image there; else the test is skipped.
-
-    LAB_REQUIRE_COMPOSE=1 lets it fail instead.
-    """
-    try:
-        connected = engine.connect()
-        engine.compose_version()
-        images.require(connected)
-    except MissingComponent as error:
-        if os.environ.get("LAB_REQUIRE_COMPOSE") == "1":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
-    yield connected
-    connected.close()
-
-
-@pytest.fixture(scope="session")
-def contained(
-    client: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ComposeStack]:
-    """A real replica in containers; a test applies a cell of its own."""
-    opened = ComposeStack(tmp_path_factory.mktemp("results"))
-    yield opened
-    opened.close()
+from lab.stack.compose import engine, resources
 
 
 @pytest.fixture(scope="module")
