@@ -24,7 +24,8 @@ SIGNALLED = 128
 KILLED = 137
 KNOWN = ("die", "oom", "pause", "unpause", "start")
 OOM_WITHIN_S = 2.0
-"""A container that is killed so soon after it passed its memory was killed for that."""
+"""A container that is killed so soon after it passed its memory was killed for that; and what
+the engine tells of so soon after is the same kill, of which it often tells a dozen times."""
 
 
 class Events(threading.Thread):
@@ -51,6 +52,7 @@ class Events(threading.Thread):
         self._containers: dict[str, str] = {}
         self._coming: set[str] = set()
         self._oom: dict[str, float] = {}
+        self._noted: dict[str, float] = {}
         self._ended = False
         self._stream = client.events(
             decode=True, filters={"label": f"{ID_LABEL}={replica}", "type": "container"}
@@ -82,8 +84,7 @@ class Events(threading.Thread):
         if action == "unpause":
             self._down.pop(part, None)
         elif action == "oom":
-            self._oom[part] = _at(event)
-            self._note_oom(event)
+            self._see_oom(part, _at(event))
         elif action in ("pause", "die") and part not in self._coming:
             self._see_down(part, event)
 
@@ -98,9 +99,12 @@ class Events(threading.Thread):
         why = f"was killed by signal {code - SIGNALLED}" if code > SIGNALLED else f"exited ({code})"
         self._down[part] = "was killed for its memory" if for_memory else why
 
-    def _note_oom(self, event: dict[str, Any]) -> None:
-        with (self._evidence / "oom.jsonl").open("a") as file:
-            file.write(json.dumps({"at": _at(event), "pid": 0, "rss": 0}) + "\n")
+    def _see_oom(self, part: str, at: float) -> None:
+        if at - self._noted.get(part, 0.0) >= OOM_WITHIN_S:
+            self._noted[part] = at
+            with (self._evidence / "oom.jsonl").open("a") as file:
+                file.write(json.dumps({"at": at, "pid": 0, "rss": 0}) + "\n")
+        self._oom[part] = at
 
     def down(self) -> dict[str, str]:
         """The parts that are dead or paused now, each with one line."""
@@ -115,6 +119,7 @@ class Events(threading.Thread):
         self._coming |= set(containers)
         for part in containers:
             self._down.pop(part, None)
+            self._oom.pop(part, None)
 
     def arrived(self, parts: Iterable[str]) -> None:
         """These serve: one that ran all the time has nothing told of its start."""
