@@ -21,7 +21,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import fsum, sqrt
 
-from lab.judge.readings import running_sum
 from lab.judge.window import Window, readings
 from lab.model.cell import Cell
 from lab.model.leak import Leak
@@ -79,24 +78,25 @@ def leaks(cell: Cell, observation: Observation) -> tuple[Leak, ...]:
     start, end = load.measured
     window = (start + SETTLING * (end - start), end)
     found = []
-    for metric, points in _figures(cell, observation, window).items():
-        if slope := fit(points, window):
+    for metric, series in _figures(observation, window).items():
+        if slope := fit(series, window):
             found.append(_statement(metric, slope, window))
     return tuple(found)
 
 
-def fit(points: Sequence[tuple[float, float]], window: Window) -> Slope | None:
-    """The slope of readings over time; None where a batch has no reading.
+def fit(series: Sequence[Points], window: Window) -> Slope | None:
+    """The slope of readings over time; None without readings, or where a batch has none.
 
     Args:
-        points: time in seconds, and the figure.
+        series: readings of each worker, which are summed: time in seconds, and the figure.
         window: where the batches begin and end.
     """
-    batches = _batches(points, window)
-    if batches is None:
+    found = [_batches(points, window) for points in series]
+    if not found or not all(found):
         return None
-    x_mean, y_mean = _mean([x for x, _ in batches]), _mean([y for _, y in batches])
-    xs, ys = [x - x_mean for x, _ in batches], [y for _, y in batches]
+    ys = [fsum(batch) for batch in zip(*found, strict=True)]
+    x_step, y_mean = (window[1] - window[0]) / BATCHES, _mean(ys)
+    xs = [(index - (BATCHES - 1) / 2) * x_step for index in range(BATCHES)]
     spread = fsum(x * x for x in xs)
     slope = fsum(x * y for x, y in zip(xs, ys, strict=True)) / spread
     rest = [y - y_mean - slope * x for x, y in zip(xs, ys, strict=True)]
@@ -108,16 +108,14 @@ def fit(points: Sequence[tuple[float, float]], window: Window) -> Slope | None:
     return Slope(slope - half, slope, slope + half)
 
 
-def _batches(points: Sequence[tuple[float, float]], window: Window) -> Points | None:
-    """The mean time and figure of each batch."""
+def _batches(points: Points, window: Window) -> list[float]:
+    """The mean of each batch; empty where one has no reading."""
     start, end = window
-    parts: list[Points] = [[] for _ in range(BATCHES)]
+    parts: list[list[float]] = [[] for _ in range(BATCHES)]
     for t, value in points:
         if start <= t <= end:
-            parts[min(BATCHES - 1, int((t - start) / (end - start) * BATCHES))].append((t, value))
-    if not all(parts):
-        return None
-    return [(_mean([t for t, _ in part]), _mean([v for _, v in part])) for part in parts]
+            parts[min(BATCHES - 1, int((t - start) / (end - start) * BATCHES))].append(value)
+    return [_mean(part) for part in parts] if all(parts) else []
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -137,32 +135,24 @@ def _t_quantile(freedom: float) -> float:
     return float(stdtrit(freedom, 0.975))
 
 
-def _figures(cell: Cell, observation: Observation, window: Window) -> dict[str, Points]:
-    """What is looked at, over time, where it was read."""
+def _figures(observation: Observation, window: Window) -> dict[str, list[Points]]:
+    """What is looked at, over time, by worker, where it was read."""
     workers = readings(WorkerReading, observation.evidence, window)
     database = readings(DatabaseReading, observation.evidence, window)
 
-    def summed(of: Callable[[WorkerReading], float | None]) -> Points:
-        if any(of(reading) is None for reading in workers):
-            return []
-        return list(running_sum(_whole(workers), lambda r: of(r) or 0.0, cell.knobs.speed))
+    def by_worker(of: Callable[[WorkerReading], float | None]) -> list[Points]:
+        found: dict[int, Points] = {reading.pid: [] for reading in workers}
+        for reading in workers:
+            if (value := of(reading)) is not None:
+                found[reading.pid].append((reading.t, value))
+        return list(found.values())
 
     return {
-        "rss_slope": summed(lambda reading: reading.rss),
-        "connections_slope": [(reading.t, reading.connections) for reading in database],
-        "threads_slope": summed(lambda reading: reading.threads),
-        "fds_slope": summed(lambda reading: reading.fds),
+        "rss_slope": by_worker(lambda reading: reading.rss),
+        "connections_slope": [[(reading.t, reading.connections) for reading in database]],
+        "threads_slope": by_worker(lambda reading: reading.threads),
+        "fds_slope": by_worker(lambda reading: reading.fds),
     }
-
-
-def _whole(workers: Sequence[WorkerReading]) -> Sequence[WorkerReading]:
-    """The readings from the moment on at which every worker has been read."""
-    missing = {reading.pid for reading in workers}
-    for index, reading in enumerate(workers):
-        missing.discard(reading.pid)
-        if not missing:
-            return workers[index:]
-    return workers
 
 
 def _statement(metric: str, slope: Slope, window: Window) -> Leak:

@@ -64,7 +64,7 @@ def limit(of: Cell, seen: Observation) -> Limit:
 SLOW = 20.0
 """Seconds, where the criterion allows 10."""
 
-HOLD = {"db_session": "hold"}
+HOLD: dict[str, Any] = {"db_session": "hold"}
 BY_CONSTRUCTION: list[tuple[str, dict[str, Any], list[Any], list[Evidence], str, str]] = [
     (
         "a blocking call to storage",
