@@ -75,8 +75,7 @@ def test_memory_is_left_behind(live: Live) -> None:
 def test_a_worker_counts_all_its_threads_and_open_files(live: Live) -> None:
     live({})
     [pid] = live.stack.backend.worker_pids()
-    seen = newest(live)
     process = psutil.Process(pid)
-    assert seen["threads"] == process.num_threads()
-    assert seen["fds"] == process.num_fds()
-    assert 0 <= seen["loop_busy_s"] <= process.cpu_times().user + 60
+    # It opens one more for a moment, ten times a second, to count them.
+    wait_until(lambda: settled(live)["fds"] == process.num_fds())
+    assert settled(live)["threads"] == process.num_threads()
