@@ -103,7 +103,7 @@ def _by_share(criterion: Criterion, cell: Cell, observation: Observation) -> Cro
         if _certainly_above(number, of, allowed, DOUBT / looks):
             window = uploads[first:last]
             value = _value(criterion, cell, window)
-            since, t = window[0].sent_at, window[-1].sent_at
+            since, t = next(s.sent_at for s in window if bad(s)), window[-1].sent_at
             return _at(criterion, cell, observation, since, t, value, len(window))
     return None
 

@@ -63,8 +63,9 @@ class Crossing(_Part):
         criterion: as the spec writes it.
         t: when the evidence sufficed to say so.
         users: how many there were then.
-        since: begin of the stretch that shows it; equal to ``t`` where one reading does.
-        since_users: how many users there were at its begin.
+        since: when the first bad upload of the stretch that shows it was sent; equal to ``t``
+            where one reading does.
+        since_users: how many users there were then.
         value: the metric of that stretch, in its own unit.
         samples: how many uploads the stretch holds; None where a reading shows it.
     """
