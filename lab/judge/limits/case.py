@@ -48,6 +48,26 @@ class Case:
         """The cell's knobs."""
         return self.cell.knobs
 
+    @property
+    def threads(self) -> int:
+        """Threads of a worker in which storage calls run."""
+        return self.knobs.storage_slots // self.knobs.workers
+
+    @property
+    def connections(self) -> int:
+        """Connections that a worker's pool may have out."""
+        return self.knobs.pool_size + self.knobs.max_overflow
+
+    @property
+    def cores(self) -> float:
+        """Cores that the backend may use."""
+        return self.knobs.vm_cpus
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes that the backend may hold; None: no limit."""
+        return self.knobs.vm_memory
+
     def failed(self, *causes: Cause) -> int:
         """How many uploads of the window failed with these causes."""
         return round(fsum(self.metrics.get(f"errors.{cause}", 0.0) for cause in causes))

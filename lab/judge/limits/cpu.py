@@ -15,7 +15,7 @@ def rule(case: Case) -> Candidate | None:
     """``cpu_worker_max`` against one core, and ``cpu_backend`` against vm_cpus."""
     if "cpu_backend" not in case.peak:
         return None
-    cores, used = case.knobs.vm_cpus, case.peak["cpu_backend"]
+    cores, used = case.cores, case.peak["cpu_backend"]
     busiest = case.peak.get("cpu_worker_max", 0.0)
     level = max(busiest, used / cores)
     evidence = f"busiest worker used {busiest:.2f} of its one core"

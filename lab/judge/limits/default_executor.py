@@ -19,7 +19,7 @@ def rule(case: Case) -> Candidate | None:
 
 def in_threads(case: Case, resource: Resource, name: str) -> Candidate | None:
     """How full the threads are that storage calls run in."""
-    slots = case.knobs.storage_slots // case.knobs.workers
+    slots = case.threads
     full = fullness(case, lambda r: r.threads_busy, lambda r: r.threads_queued, slots)
     if full is None:
         return None

@@ -41,9 +41,8 @@ def _busy(case: Case, life: Sequence[WorkerReading]) -> tuple[float, float, floa
         busy = _by_law(case)
     if busy is None:
         return None
-    slots = case.knobs.pool_size + case.knobs.max_overflow
     refused = case.failed(Cause.DB_REFUSED) > 0
-    stuck = [float(r.waiting > 0 and (refused or r.checked_out >= slots)) for r in life]
+    stuck = [float(r.waiting > 0 and (refused or r.checked_out >= case.connections)) for r in life]
     waited = mean(stuck) if case.knobs.db_call == "blocking" else 0.0
     return busy, max(0.0, busy - waited), mean([r.inflight for r in life])
 

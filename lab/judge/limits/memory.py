@@ -16,7 +16,7 @@ def rule(case: Case) -> Candidate | None:
     """``oom_kills``, and the peak of memory against vm_memory."""
     kills, died = case.metrics.get("oom_kills", 0.0), case.failed(Cause.INSTANCE_DIED)
     held = case.metrics.get("memory_backend", case.metrics.get("rss_backend"))
-    limit = case.knobs.vm_memory
+    limit = case.memory
     if held is None and not kills and not died:
         return None
     evidence = f"memory {(held or 0) / 1e6:.0f} MB at most"

@@ -15,7 +15,7 @@ def rule(case: Case) -> Candidate | None:
 
     A checkout that timed out is proof that the pool was empty for all of pool_timeout.
     """
-    slots = case.knobs.pool_size + case.knobs.max_overflow
+    slots = case.connections
     full = fullness(case, lambda r: r.checked_out, lambda r: r.waiting, slots)
     gave_up = case.failed(*CAUSES)
     if full is None and not gave_up:
