@@ -2,9 +2,10 @@
 
 HOST and PORT are read from the environment as the report's ``main.py`` reads PORT.
 
-One default of uvicorn's is not left: ``proxy_headers``. It puts X-Forwarded-For in the place
+Two defaults of uvicorn's are not left. ``proxy_headers`` puts X-Forwarded-For in the place
 of a peer on 127.0.0.1, so that ``rate_limit_key: peer`` would mean the TCP peer or not,
-depending on whether nginx runs on the same host.
+depending on whether nginx runs on the same host. ``loop`` names asyncio's own loop, which is
+the default where uvloop is not installed, with a selector that counts how long it waits.
 """
 
 from __future__ import annotations
