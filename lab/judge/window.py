@@ -37,6 +37,20 @@ def sent_in_window(cell: Cell, observation: Observation) -> list[Sample]:
     return [sample for sample in observation.samples if start <= sample.sent_at < end]
 
 
+def restricted(observation: Observation, window: Window) -> Observation:
+    """What was sent, and read, within a part of the trial; what holds for all of it stays."""
+    start, end = window
+    timed = (WorkerReading, DatabaseReading, MachineReading)
+    return Observation(
+        samples=tuple(s for s in observation.samples if start <= s.sent_at < end),
+        evidence=tuple(
+            line
+            for line in observation.evidence
+            if not isinstance(line, timed) or start <= line.t <= end
+        ),
+    )
+
+
 def readings(
     kind: type[Reading], evidence: Iterable[Evidence], window: Window | None = None
 ) -> list[Reading]:

@@ -24,6 +24,10 @@ class Cause(StrEnum):
     BODY_TOO_LARGE = "body_too_large"  #: nginx: 413, client_max_body_size
     BAD_GATEWAY = "bad_gateway"  #: nginx: 502, the backend closed or refused
     GATEWAY_TIMEOUT = "gateway_timeout"  #: nginx: 504, proxy_read_timeout
+    NO_INSTANCE = "no_instance"  #: Cloud Run: 429, no instance took it in time
+    INSTANCE_DIED = "instance_died"  #: Cloud Run: 503, its instance died, or none would start
+    REQUEST_TIMEOUT = "request_timeout"  #: Cloud Run: 504, past the request time-out
+    TOO_LARGE = "too_large"  #: Cloud Run: 413, a body above 32 MiB
     CLIENT_TIMEOUT = "client_timeout"  #: client: no answer within the load's timeout
     CONNECTION = "connection"  #: client: refused, reset or cut
 

@@ -10,19 +10,25 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import RenderableType
 from rich.text import Text
 
 from lab.model.run import CellResult, RunInfo, Summary
 from lab.model.verdict import Outcome
-from lab.report import figures, words
+from lab.report import course, figures, words
+from lab.report.details import over_time
 from lab.report.style import COLOURS, Style
 
 _GAP = "  "
 _BESIDE = 34
 """Columns that a reason needs to stand beside its row; with fewer it goes under it."""
 
+_MOST_CHARTS = 4
+"""Cells that are shown over time; more would bury the table."""
+
 _CAUSE = "led by"
-_HEADS = ("verdict", "up/s", "p50 s", "p95 s", "failed", _CAUSE, "pg")
+_LIMIT = "limit"
+_HEADS = ("verdict", "up/s", "p50 s", "p95 s", "failed", _CAUSE, "pg", _LIMIT)
 _RIGHT = {"up/s", "p50 s", "p95 s", "failed", "pg"}
 
 
@@ -38,8 +44,21 @@ def end_table(summary: Summary, info: RunInfo, where: Path | str, style: Style) 
     return style.render(
         *_header(summary, info),
         *_rows(summary.cells, style),
+        *_over_time(summary.cells, style),
         *_footer(summary, where),
     )
+
+
+def _over_time(cells: Sequence[CellResult], style: Style) -> list[RenderableType]:
+    """Of each cell whose load changed: its stages, charts, what went first, and its limit."""
+    changing = [cell for cell in cells if cell.course and cell.course.stages]
+    if len(changing) > _MOST_CHARTS:
+        return [Text("\nlab report RUN --cell ID shows a cell by stage and over time")]
+    parts: list[RenderableType] = []
+    for cell in changing:
+        parts += [Text(f"\n{cell.id}", style="bold"), *over_time(cell, style)]
+        parts += [Text(f"\nlimit: {course.limit_words(cell.limit)}")] if cell.limit else []
+    return parts
 
 
 def _header(summary: Summary, info: RunInfo) -> list[Text]:
@@ -68,17 +87,26 @@ def _rows(cells: Sequence[CellResult], style: Style) -> list[Text]:
     axes = words.varying_axes(cells)
     heads = [*axes, *_HEADS]
     grid = [_cells(cell, axes) for cell in cells]
+    if not course.any_limit(cells):
+        heads, grid = _without(_LIMIT, heads, grid)
     widths = _widths(heads, grid)
     folded = _total(widths) > style.width
     if folded:
-        cause = heads.index(_CAUSE)
-        heads = [*heads[:cause], *heads[cause + 1 :]]
-        grid = [[*row[:cause], *row[cause + 1 :]] for row in grid]
+        for name in (_CAUSE, _LIMIT):
+            heads, grid = _without(name, heads, grid)
         widths = _widths(heads, grid)
     if _total(widths) > style.width:
         return _stacked(cells, heads[len(axes) + 1 :], [row[len(axes) :] for row in grid], style)
     room = style.width - _total(widths) - len(_GAP)
     return _table(cells, heads, widths, grid, room, folded=folded)
+
+
+def _without(
+    name: str, heads: Sequence[str], grid: Sequence[Sequence[Text]]
+) -> tuple[list[str], list[list[Text]]]:
+    """The table without one of its columns, if it has it."""
+    kept = [index for index, head in enumerate(heads) if head != name]
+    return [heads[index] for index in kept], [[row[index] for index in kept] for row in grid]
 
 
 def _widths(heads: Sequence[str], grid: Sequence[Sequence[Text]]) -> list[int]:
@@ -122,6 +150,7 @@ def _cells(cell: CellResult, axes: Sequence[str]) -> list[Text]:
         Text(figures.NONE if share is None else figures.percent(share)),
         Text(str(leading) if leading else figures.NONE),
         Text(figures.metric("pg_connections", values.get("pg_connections"))),
+        Text(course.limit_name(cell)),
     ]
 
 
@@ -156,6 +185,8 @@ def _why_under(cell: CellResult, width: int, *, folded: bool) -> list[Text]:
     why = "" if cell.verdict is Outcome.HELD else words.first_reason(cell)
     leading = words.leading_error(cell.metrics) if folded else None
     text = ": ".join(filter(None, (str(leading or ""), why)))
+    if folded and cell.limit and why:
+        text += f" (limit: {cell.limit.resource})"
     return [Text(f"    {line}", style="dim") for line in textwrap.wrap(text, max(width - 4, 10))]
 
 

@@ -24,7 +24,8 @@ from tests.judge.observations import (
 
 def test_all_evidence_gives_all_metrics_in_the_tables_order() -> None:
     found = measure(cell(), observation(samples(100, failed=1)))
-    assert list(found) == [row.name for row in TABLE]
+    of_long_windows = {row.name for row in TABLE if row.name.endswith("_slope")}
+    assert list(found) == [row.name for row in TABLE if row.name not in of_long_windows]
 
 
 def test_no_evidence_gives_no_metrics() -> None:
