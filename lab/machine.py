@@ -209,7 +209,7 @@ def _images(client: docker.DockerClient | None) -> list[Component]:
     return [
         Component(
             f"{images.short(variable)} image",
-            variable in here,
+            variable in here and here[variable].current,
             f"{tag} ({here[variable].about if variable in here else lacks})",
             "`make images` pulls or builds it",
             required=False,

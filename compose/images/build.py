@@ -29,6 +29,7 @@ from compose.images.engine import (
     made_from,
 )
 from compose.images.programs import build_go, download_wheels, unpack_wheel
+from lab.stack.compose.images import CODE_LABEL, code
 
 MADE_OF = ("Dockerfile", "requirements.lock")
 """What the backend is made of beside its sources."""
@@ -77,14 +78,14 @@ def backend(architecture: str, base: Future[Debian] | None) -> None:
     python_image = base.result().python_image if base else PYTHON
     python = base.result().python if base else PYTHON_VERSION
     texts = [(BACKEND / name).read_text(encoding="utf-8") for name in MADE_OF]
-    words = [BACKEND_IMAGE, python_image, architecture, *bases(architecture), *texts]
+    words = [CODE_LABEL, BACKEND_IMAGE, python_image, architecture, *bases(architecture), *texts]
     made = recipe(words, ROOT / "lab" / "model", ROOT / "lab" / "services")
     if made_from(BACKEND_IMAGE, made):
         return
     download_wheels(python, architecture)
     build(
         BACKEND_IMAGE,
-        {ORIGIN: "built", RECIPE: made},
+        {ORIGIN: "built", RECIPE: made, CODE_LABEL: code()},
         f"--file={BACKEND / 'Dockerfile'}",
         f"--build-arg=PYTHON_IMAGE={python_image}",
         "--build-arg=PIP_NO_INDEX=1",

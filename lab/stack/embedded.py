@@ -112,8 +112,7 @@ class EmbeddedStack:
         for part in self.parts:
             if part.name in self.restarted:
                 self._start(part, cell.knobs)
-        if "postgres" not in self.restarted:
-            self._empty()
+        self._empty()  # a Postgres that started anew has its files from before
         return self._replica()
 
     def _stale(self, knobs: Knobs) -> list[str]:

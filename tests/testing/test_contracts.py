@@ -114,6 +114,16 @@ def test_a_stack_strikes_and_brings_back_or_says_that_it_cannot(either: Stack, a
     assert causes([upload(replica.url)]) == {"ok": 1}
 
 
+@pytest.mark.parametrize("part", ["postgres", "fake-gcs-server"])
+def test_a_cell_starts_empty_also_after_a_strike(either: Stack, part: str) -> None:
+    if "restart" not in either.strikes:
+        pytest.skip("it strikes nothing")
+    upload(either.apply(make_cell(SETTINGS)).url)
+    either.strike(part, "restart")
+    either.recover(part, "restart")
+    assert left_behind(either.apply(make_cell(SETTINGS))) == (0, 0)
+
+
 def test_a_stack_can_be_trimmed(either: Stack) -> None:
     replica = either.apply(make_cell(SETTINGS))
     uploads(replica.url, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,21 +27,47 @@ OFFICIAL = {
 """The defaults of the Compose file."""
 
 ORIGIN_LABEL = "replica-lab.origin"
+CODE_LABEL = "replica-lab.code"
+"""On the backend's image: a digest of the code that it holds."""
+
+ROOT = Path(__file__).parents[3]
+HELD = ("lab/__init__.py", "lab/model", "lab/services")
+"""What the backend's Dockerfile copies."""
+
+
+def code() -> str:
+    """A digest of this checkout's code, as far as the backend's image holds it."""
+    digest = hashlib.sha256()
+    for held in HELD:
+        where = ROOT / held
+        for file in sorted(where.rglob("*.py")) if where.is_dir() else [where]:
+            digest.update(f"\0{file.relative_to(ROOT).as_posix()}\0".encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Image:
-    """One image on this engine: ``origin`` is ``official``, ``stand-in`` or ``built``."""
+    """One image on this engine.
+
+    Args:
+        variable: of the Compose file, that names it.
+        tag: its name.
+        id: its short id.
+        origin: ``official``, ``stand-in`` or ``built``.
+        current: False for one that holds other code than this checkout.
+    """
 
     variable: str
     tag: str
     id: str
     origin: str
+    current: bool = True
 
     @property
     def about(self) -> str:
         """Where it came from, and which it is."""
-        return f"{self.origin}, {self.id}"
+        held = "" if self.current else ", of other code than this checkout"
+        return f"{self.origin}, {self.id}{held}"
 
 
 def short(variable: str) -> str:
@@ -74,8 +101,14 @@ def present(client: docker.DockerClient, wanted: dict[str, str]) -> dict[str, Im
                 image = client.images.get(tag)
             except ImageNotFound:
                 continue
-            origin = (image.labels or {}).get(ORIGIN_LABEL, "official")
-            found[variable] = Image(variable, tag, image.id.removeprefix("sha256:")[:12], origin)
+            labels = image.labels or {}
+            found[variable] = Image(
+                variable,
+                tag,
+                image.id.removeprefix("sha256:")[:12],
+                labels.get(ORIGIN_LABEL, "official"),
+                labels.get(CODE_LABEL, code()) == code(),
+            )
     return found
 
 
@@ -83,7 +116,7 @@ def require(client: docker.DockerClient) -> dict[str, Image]:
     """Every image that the replica needs.
 
     Raises:
-        MissingComponent: one is not on this engine.
+        MissingComponent: one is not on this engine, or holds other code than this checkout.
     """
     wanted = tags()
     found = present(client, wanted)
@@ -92,5 +125,11 @@ def require(client: docker.DockerClient) -> dict[str, Image]:
         raise MissingComponent(
             f"the engine has no image {', '.join(missing)}",
             "`make images` pulls or builds what is missing; or use --stack embedded",
+        )
+    stale = [image.tag for image in found.values() if not image.current]
+    if stale:
+        raise MissingComponent(
+            f"the image {', '.join(stale)} holds other code than this checkout",
+            "`make images` builds it anew; or use --stack embedded",
         )
     return found

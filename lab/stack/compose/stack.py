@@ -104,10 +104,8 @@ class ComposeStack:
         self.restarted = self._stale(cell.knobs)
         if self.restarted:
             self._recreate(cell.knobs)
-        if "postgres" not in self.restarted:
-            self.monitor.empty()
-        if "fake-gcs-server" not in self.restarted:
-            self.bucket.empty()
+        self.monitor.empty()  # what started anew has its volume from before
+        self.bucket.empty()
         return self._replica()
 
     def _stale(self, knobs: Knobs) -> list[str]:
