@@ -55,7 +55,7 @@ def test_connections_are_left_behind_beside_the_pool(live: Live, leak: str, more
     assert live.health()["database"]["checked_out"] == 0
     assert grown(live, {"leak": leak}, 6, "fds") == more
     kept = 3 if more else 0  # of the uploads that warmed it up
-    assert live.stack.postgres.app_connections() == 1 + kept + more
+    assert live.stack.postgres.monitor.app_connections() == 1 + kept + more
     assert live.health()["database"]["checked_out"] == 0  # the pool misses none
 
 
