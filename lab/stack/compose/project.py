@@ -21,7 +21,7 @@ from lab.stack import ports
 from lab.stack.compose import addresses, engine, images, resources
 from lab.stack.compose.environment import Place, variables
 from lab.stack.compose.events import SERVICE_LABEL
-from lab.stack.compose.explain import explain
+from lab.stack.compose.explain import explain, overlaps
 from lab.stack.monitor import APP_ROLE, DATABASE, SUPERUSER
 from lab.stack.owner import MARKER, Owner
 
@@ -105,7 +105,7 @@ class Project:
             )
             if done.returncode == 0:
                 break
-            if "Pool overlaps" not in done.stderr or not first or attempt == TRIES:
+            if not overlaps(done.stderr) or not first or attempt == TRIES:
                 raise explain(done.stderr)
             resources.remove(self._client, self.id)
             self.place = replace(self.place, net_prefix=self._free_prefix())

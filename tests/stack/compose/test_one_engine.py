@@ -130,16 +130,18 @@ def test_several_may_remove_the_same_replica_at_once(
     assert left(client, gone.id) == []
 
 
-def test_a_network_that_another_lab_took_meanwhile_is_chosen_anew(
+def test_networks_that_others_took_meanwhile_are_chosen_anew(
     client: docker.DockerClient,
     contained: ComposeStack,
+    others: LookAlikes,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     contained.apply(CELL)
-    taken = contained.project.place.net_prefix
+    same = contained.project.place.net_prefix
+    part = str(others.networks[0].attrs["IPAM"]["Config"][0]["Subnet"]).rpartition(".")[0]
     free = addresses.free_prefix(addresses.taken(client))
-    prefixes = iter([taken, free])
+    prefixes = iter([same, part, free])
     monkeypatch.setattr(project.Project, "_free_prefix", lambda self: next(prefixes))
     other = ComposeStack(tmp_path)
     try:
