@@ -53,6 +53,7 @@ class SimulatedSystem:
         return cls(
             slots=slots,
             service=rng.uniform(3.0, 4.5) if rng.random() > 0.03 else rng.uniform(9.0, 14.0),
+            # The relative spread of a time in a queue of uploads that take 2 to 5 s.
             spread=rng.uniform(0.08, 0.16) + 0.1 / slots,
             alike=rng.choice((0.0, 0.01, 0.05, 0.1)),
             failing_at=slots * exp(rng.uniform(log(1.5), log(15.0))),
@@ -71,9 +72,9 @@ class SimulatedSystem:
         own = self.spread * sqrt(1 - self.alike)
         return NORMAL.cdf((far + self.spread * sqrt(self.alike) * common) / own)
 
-    def failing(self, users: int, common: float = 0.0) -> float:
-        """The share of uploads that fail."""
-        odds = ALLOWED / (1 - ALLOWED) * (users / self.failing_at) ** self.steepness
+    def failing(self, users: int) -> float:
+        """The share of uploads that fail, independent of one another."""
+        odds: float = ALLOWED / (1 - ALLOWED) * (users / self.failing_at) ** self.steepness
         return odds / (1 + odds)
 
     def threshold(self, most: int) -> int:

@@ -80,6 +80,22 @@ class Ends:
         side = self.bracket.levels[users].side
         return side is None or self.price(users, side) == NEVER
 
+    def outward(self) -> int | None:
+        """A number of users to try on a side of the hopeless where no end is in sight."""
+        bracket, near = self.bracket, self._near()
+        if not near:
+            return None
+        known = (bracket.holds, *bracket.open(), bracket.breaks)
+        above = [n for n in known if max(near) < n < bracket.top]
+        if all(self.price(n, "broke") == NEVER for n in above):
+            rungs = (n for n in bracket.settings.ladder if n > max(near) and self._is_fresh(n))
+            if rung := next(rungs, None):
+                return rung
+        below = [n for n in known if 0 < n < min(near)]
+        if all(self.price(n, "held") == NEVER for n in below) and self._is_fresh(min(near) // 2):
+            return min(near) // 2
+        return None
+
     def unclear(self) -> int | None:
         """Of the hopeless, one with fewer trials than it takes to say so; None: there is none."""
         found = [(len(self.bracket.levels[n].trials), n) for n in self._near()]

@@ -47,10 +47,19 @@ def log_e(counts: Counts, allowed: float, side: Side, alike: float = ALIKE) -> f
         side: what is to be shown.
         alike: the correlation between uploads of one trial, above 0.
     """
-    bets = [
+    return _even(_bets(counts, allowed, side, alike))
+
+
+def _bets(counts: Counts, allowed: float, side: Side, alike: float) -> list[float]:
+    """What each of the bets has grown to, a logarithm."""
+    return [
         sum(_ratio(beyond, of, allowed, odds, alike) for beyond, of in counts)
         for odds in ODDS[side]
     ]
+
+
+def _even(bets: Sequence[float]) -> float:
+    """The logarithm of their mean."""
     most = max(bets)
     return most + log(sum(exp(bet - most) for bet in bets) / len(bets))
 
@@ -116,10 +125,7 @@ class Level:
         To show that all hold takes the least of their evidence. That some one breaks is
         bet on each in equal parts.
         """
-        found = [criterion.log_e(side) for criterion in self._criteria]
-        if not found:
-            return 0.0
-        return min(found) if side == "held" else max(found) - log(len(found))
+        return self._of_all([criterion.log_e(side) for criterion in self._criteria], side)
 
     def crossed(self) -> str | None:
         """The criterion that most surely breaks."""
@@ -127,12 +133,15 @@ class Level:
         return worst.name if worst else None
 
     def gain(self, side: Side, window: float) -> float:
-        """What one more trial like these, of such a window, would add to `log_e`."""
-        count = round(self.rate * window)
-        more = [criterion.foreseen(count, self.sent) for criterion in self._criteria]
-        found = [criterion.log_e(side) for criterion in more]
-        foreseen = min(found) if side == "held" else max(found) - log(len(found))
-        return foreseen - self.log_e(side)
+        """What one more trial of such a window, that goes as those before, would add to `log_e`."""
+        more = round(self.rate * window) / self.sent if self.sent else 0.0
+        foreseen = [criterion.foreseen(side, more) for criterion in self._criteria]
+        return self._of_all(foreseen, side) - self.log_e(side)
+
+    def _of_all(self, found: Sequence[float], side: Side) -> float:
+        if not found:
+            return 0.0
+        return min(found) if side == "held" else max(found) - log(len(found))
 
     @cached_property
     def _criteria(self) -> list[Judged]:
@@ -151,7 +160,7 @@ class Judged:
     def name(self) -> str:
         return self.tried[0].criterion
 
-    @property
+    @cached_property
     def counts(self) -> list[tuple[int, int]]:
         """Of the trials that counted uploads; empty for what is counted outright."""
         return [
@@ -160,7 +169,7 @@ class Judged:
             if each.beyond is not None and each.samples
         ]
 
-    @property
+    @cached_property
     def side(self) -> Side | None:
         """Where the share beyond the bound lies, or what was counted outright."""
         if self.counts:
@@ -173,25 +182,36 @@ class Judged:
 
     def log_e(self, side: Side) -> float:
         """Evidence for a side. What is counted outright is certain: once missed is missed."""
-        if self.counts and 0 < self._allowed < 1:
-            return log_e(self.counts, self._allowed, side, self.alike)
+        if self._is_share:
+            return _even(self._bets[side])
         unshown = self.counts and not any(beyond for beyond, _ in self.counts)
         if unshown or self.side is None:  # that nothing ever fails, no number of uploads shows
             return 0.0
         return inf if self.side == side else -inf
 
-    def foreseen(self, count: int, sent: int) -> Judged:
-        """With one more trial of ``count`` uploads that goes as all before it went."""
-        if not self.counts:
-            return self
+    def foreseen(self, side: Side, more: float) -> float:
+        """`log_e` with one more trial that goes as all before it went.
+
+        Args:
+            side: what is to be shown.
+            more: how long the trial is, in parts of all trials so far.
+        """
+        if not self._is_share:
+            return self.log_e(side)
         beyond, of = (sum(each) for each in zip(*self.counts, strict=True))
-        samples = round(count * of / sent)
-        share = (beyond + 0.5) / (of + 1)
-        more = self.tried[0].model_copy(
-            update={"samples": samples, "beyond": round(share * samples), "allowed": self._allowed}
-        )
-        return Judged((*self.tried, more), self.alike)
+        samples = round(of * more)
+        count = (round((beyond + 0.5) / (of + 1) * samples), samples)
+        added = _bets([count], self._allowed, side, self.alike)
+        return _even([sum(pair) for pair in zip(self._bets[side], added, strict=True)])
+
+    @cached_property
+    def _bets(self) -> dict[Side, list[float]]:
+        return {side: _bets(self.counts, self._allowed, side, self.alike) for side in ODDS}
 
     @property
+    def _is_share(self) -> bool:
+        return bool(self.counts) and 0 < self._allowed < 1
+
+    @cached_property
     def _allowed(self) -> float:
         return next(each.allowed for each in self.tried if each.allowed is not None)

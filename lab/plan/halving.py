@@ -112,7 +112,11 @@ def _confirm(bracket: Bracket, ends: Ends) -> Ask | None:
     """
     if ends.cheapest:
         return _assure(ends, ends.cheapest)
-    for users, why in ((ends.around(), "moving the interval"), (ends.unclear(), "a longer look")):
+    for users, why in (
+        (ends.around(), "moving the interval"),
+        (ends.unclear(), "a longer look"),
+        (ends.outward(), "looking farther out"),
+    ):
         if users is not None and (ask := _visit(bracket, [users], users, why)):
             return ask
     return _assure(ends, ends.narrowest) if ends.narrowest else None
