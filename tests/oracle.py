@@ -28,14 +28,14 @@ to a round trip, are S times as long in real-world terms; give the stage times a
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from math import ceil
-from typing import Literal
+from typing import Any, Literal
 
 import simpy
 
-Step = Iterator[simpy.Event]
+Step = Generator[simpy.Event, Any, None]
 NETWORK_S = 0.005
 """A request is sent, buffered by the proxy and passed on within this long, evenly spread."""
 
