@@ -1,12 +1,8 @@
-"""The search for a capacity against systems whose threshold is known, beside a plain staircase.
+"""The search for a capacity against 2,000 systems whose threshold is known.
 
-2,000 simulated systems: a closed network of so many slots, whose uploads take a lognormal
-time round a mean that grows with the users beyond the slots, and fail at a rate of its own
-that grows too. What a trial's uploads have in common (a slow moment, an unlucky split of
-users among workers) is drawn once a trial. So the share of uploads of 10 s and longer, and
-with it the threshold of "p95 < 10 s, error_rate < 5 %", is known in closed form, and every
-trial is noisy. The staircase climbs and halves in the same way, but takes each trial, a
-window of 60 s, at its word.
+Beside it a plain staircase, which climbs and halves the same numbers of users but takes each
+trial, a window of 60 s, at its word. Of both: how often the stated interval contains the
+truth, how often a number of users is falsely said to hold, and what the trials take.
 
 Usage: python -m benchmarks.threshold [--json] [--systems N] [--seed N]
 """
@@ -19,106 +15,111 @@ import random
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from math import ceil, exp, log, sqrt
-from typing import Any
 
-from lab.model.threshold import Ask, Threshold, Trial, Tried
-from lab.model.verdict import Outcome
-from lab.plan.bracket import Settings, allowed_width
+from lab.model.threshold import Ask, Threshold, Trial
+from lab.plan.bracket import allowed_width
 from lab.plan.halving import Halving
 from lab.plan.threshold import Search
+from tests.simulated import SimulatedSystem, search_in
 
 SYSTEMS = 2000
-LATE_S, ALLOWED = 10.0, 0.05
-AROUND_S = 35.0
-"""What a trial takes beside its window: ramp, warm-up and drain."""
-
-NORMAL = statistics.NormalDist()
 
 
 @dataclass(frozen=True)
-class SimulatedSystem:
-    """A system with a known threshold.
+class Staircase:
+    """One trial at each number of users, and what it seems to show is taken for the truth."""
 
-    Args:
-        slots: users that are served at once.
-        service: median seconds of an upload that does not wait.
-        spread: of the logarithm of an upload's time, standard deviation.
-        alike: the part of that variance that the uploads of one trial have in common.
-        failing_at: users at whom 5 % of uploads fail.
-        steepness: how fast the odds of a failure grow: with this power of the users.
-    """
+    method: Halving
+    window: float = 60.0
 
-    slots: int
-    service: float
-    spread: float
-    alike: float
-    failing_at: float
-    steepness: float
-
-    @classmethod
-    def draw(cls, rng: random.Random) -> SimulatedSystem:
-        """One of many kinds: thresholds from none at all to beyond 200 users."""
-        slots = max(1, round(exp(rng.uniform(0, log(100)))))
-        return cls(
-            slots=slots,
-            service=rng.uniform(3.0, 4.5) if rng.random() > 0.03 else rng.uniform(9.0, 14.0),
-            spread=rng.uniform(0.1, 0.4),
-            alike=rng.choice((0.0, 0.01, 0.05, 0.1)),
-            failing_at=slots * exp(rng.uniform(log(1.5), log(15.0))),
-            steepness=rng.uniform(2, 12),
-        )
-
-    def median(self, users: int) -> float:
-        """Median seconds of an upload."""
-        return self.service * max(1.0, users / self.slots)
-
-    def late(self, users: int, common: float | None = None) -> float:
-        """The share of uploads of 10 s or longer; in a trial with so much in common, if given."""
-        far = log(self.median(users) / LATE_S)
-        if common is None:
-            return NORMAL.cdf(far / self.spread)
-        own = self.spread * sqrt(1 - self.alike)
-        return NORMAL.cdf((far + self.spread * sqrt(self.alike) * common) / own)
-
-    def failing(self, users: int, common: float = 0.0) -> float:
-        """The share of uploads that fail."""
-        odds = ALLOWED / (1 - ALLOWED) * (users / self.failing_at) ** self.steepness
-        return odds / (1 + odds)
-
-    def threshold(self, most: int) -> int:
-        """The most users at whom both shares are below 5 %, up to ``most``."""
-        fits = (n for n in range(1, most + 1) if max(self.late(n), self.failing(n)) >= ALLOWED)
-        return next(fits, most + 1) - 1
-
-    def trial(self, ask: Ask, number: int, rng: random.Random) -> Trial:
-        """A measurement, as the lab would give it."""
-        common = rng.gauss()
-        sent = ceil(ask.window * min(ask.users, self.slots) / (self.service * exp(self.spread**2 / 2)))
-        failed = rng.binomialvariate(sent, self.failing(ask.users))
-        late = rng.binomialvariate(sent - failed, self.late(ask.users, common))
-        criteria = (
-            _tried("p95 < 10 s", late, sent - failed),
-            _tried("error_rate < 5 %", failed, sent),
-        )
-        outcomes = [each.outcome for each in criteria]
-        return Trial(
-            id=f"u{ask.users}-{number}",
-            users=ask.users,
-            window=ask.window,
-            spent=ask.window + AROUND_S,
-            sent=sent,
-            outcome=Outcome.BROKE if Outcome.BROKE in outcomes else Outcome.HELD,
-            criteria=criteria,
+    def next(self, cell: str, trials: Sequence[Trial]) -> Ask | Threshold:
+        broke = [t.users for t in trials if any(_missed(t, n) for n in range(len(t.criteria)))]
+        top = self.method.most_users + 1
+        high = min(broke, default=top)
+        low = max((t.users for t in trials if t.users < high), default=0)
+        if high == top and low < self.method.most_users:
+            rung = next(users for users in self.method.ladder if users > low)
+            return Ask(users=rung, window=self.window, why="climbing")
+        if high - low > allowed_width(low) and low < self.method.most_users:
+            return Ask(users=(low + high) // 2, window=self.window, why="halving")
+        return Threshold(
+            id=cell,
+            holds_at=low or None,
+            breaks_at=None if high == top else high,
+            crossed_first=None,
+            confidence=0,
+            outcome="found",
+            reason="each trial was taken at its word",
+            trials=tuple(trials),
         )
 
 
-def _tried(criterion: str, beyond: int, samples: int) -> Tried:
-    broke = samples > 0 and beyond / samples >= ALLOWED
-    return Tried(
-        criterion=criterion,
-        outcome=Outcome.BROKE if broke else Outcome.HELD,
-        samples=samples,
-        beyond=beyond,
-        allowed=ALLOWED,
+def _missed(trial: Trial, number: int) -> bool:
+    tried = trial.criteria[number]
+    return bool(tried.samples) and (tried.beyond or 0) / (tried.samples or 1) >= 0.05
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method: shares of all systems, and medians over them."""
+
+    method: str
+    contains: float
+    falsely_held: float
+    falsely_broke: float
+    found: float
+    trials: float
+    load_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.method:<10} contains the truth {self.contains:6.1%}, falsely held "
+            f"{self.falsely_held:5.1%}, falsely broke {self.falsely_broke:5.1%}, found "
+            f"{self.found:6.1%}, median {self.trials:.0f} trials, {self.load_s:.0f} s of load"
+        )
+
+
+def measure(method: str, systems: int, seed: int) -> Row:
+    """All systems by one method; both methods meet the same systems."""
+    answers = []
+    for number in range(systems):
+        rng = random.Random(f"{seed}/{number}")
+        system = SimulatedSystem.draw(rng)
+        halving = Halving(rate=1 / system.service, slots=system.slots)
+        search: Search = halving if method == "halving" else Staircase(halving)
+        answer = search_in(system, search, rng)
+        truth = system.threshold(halving.most_users)
+        holds, breaks = answer.holds_at or 0, answer.breaks_at or halving.most_users + 1
+        answers.append((answer, holds <= truth < breaks, holds > truth, breaks <= truth))
+    return Row(
+        method=method,
+        contains=statistics.mean(true for _, true, _, _ in answers),
+        falsely_held=statistics.mean(held for _, _, held, _ in answers),
+        falsely_broke=statistics.mean(broke for _, _, _, broke in answers),
+        found=statistics.mean(answer.outcome == "found" for answer, *_ in answers),
+        trials=statistics.median(len(answer.trials) for answer, *_ in answers),
+        load_s=statistics.median(sum(t.spent for t in answer.trials) for answer, *_ in answers),
     )
+
+
+def main() -> None:
+    """Search in every system by both methods and print what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--systems", type=int, default=SYSTEMS, help="how many")
+    parser.add_argument("--seed", type=int, default=1, help="of the systems and their trials")
+    flags = parser.parse_args()
+    rows = [measure(method, flags.systems, flags.seed) for method in ("halving", "staircase")]
+    if flags.json:
+        found = {
+            "benchmark": "threshold",
+            "systems": flags.systems,
+            "rows": list(map(asdict, rows)),
+        }
+        print(json.dumps(found))
+    else:
+        print(*rows, sep="\n")
+
+
+if __name__ == "__main__":
+    main()
