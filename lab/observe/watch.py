@@ -1,7 +1,8 @@
 """Looks at the replica while the load runs: connections, CPU, parts that are down.
 
-A thread of the lab's, ten times a second. Readings are kept with the wall clock (seconds
-since 1970), because t = 0 is known only once the load has begun.
+Each has a thread of the lab's own, so that a database that does not answer hides nothing
+else. Readings are kept with the wall clock (seconds since 1970), because t = 0 is known
+only once the load has begun.
 """
 
 from __future__ import annotations
@@ -15,9 +16,13 @@ from typing import Any
 import psutil
 import psycopg2
 
+from lab.model.observation import Usage
+
 DATABASE_S = 0.1
 PARTS_S = 0.25
 MACHINE_S = 1.0
+
+GENERATOR = "generator"
 
 CONNECTIONS = (
     "SELECT count(*) FROM pg_stat_activity "
@@ -31,43 +36,17 @@ class Seen:
     """What the watch saw, each with its wall clock."""
 
     connections: list[tuple[float, int]] = field(default_factory=list)
-    machine: list[tuple[float, float, float, dict[str, float]]] = field(default_factory=list)
+    machine: list[tuple[float, float, float, Mapping[str, Usage]]] = field(default_factory=list)
     down: dict[str, tuple[float, str]] = field(default_factory=dict)
 
 
-class CpuTotals:
-    """CPU-seconds by part since the watch began, of processes that ended too.
-
-    Args:
-        parts: name of each part to a function that gives its process ids now.
-    """
-
-    def __init__(self, parts: Mapping[str, Callable[[], list[int]]]) -> None:
-        self.parts = dict(parts)
-        self._by_pid: dict[tuple[str, int], float] = {}
-
-    def read(self) -> dict[str, float]:
-        """The running totals now."""
-        for name, pids in self.parts.items():
-            for pid in pids():
-                try:
-                    times = psutil.Process(pid).cpu_times()
-                except psutil.Error:
-                    continue
-                self._by_pid[name, pid] = times.user + times.system
-        totals = dict.fromkeys(self.parts, 0.0)
-        for (name, _), seconds in self._by_pid.items():
-            totals[name] += seconds
-        return totals
-
-
 class Watch:
-    """The watching thread; a context manager.
+    """The watching threads; a context manager.
 
     Args:
         query: SQL over the held superuser connection (`Replica.query`).
         app_role: whose connections are counted.
-        parts: process ids by part.
+        usage: CPU and memory by part (`Replica.usage`).
         down_parts: the parts that are down now, with a diagnosis each.
     """
 
@@ -75,53 +54,57 @@ class Watch:
         self,
         query: Callable[..., list[tuple[Any, ...]]],
         app_role: str,
-        parts: Mapping[str, Callable[[], list[int]]],
+        usage: Callable[[], Mapping[str, Usage]],
         down_parts: Callable[[], dict[str, str]],
     ) -> None:
         self.seen = Seen()
         self._query = query
         self._role = app_role
-        self._cpu = CpuTotals(parts)
+        self._usage = usage
+        self._generator: psutil.Process | None = None
+        self._generator_usage: Usage | None = None
         self._down_parts = down_parts
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._threads = [
+            threading.Thread(target=watch, name=watch.__name__, daemon=True)
+            for watch in (self._watch_database, self._watch_parts, self._watch_machine)
+        ]
 
     def __enter__(self) -> Watch:
         """Begin to watch."""
-        psutil.cpu_percent()  # its first call only sets the mark that the next one counts from
         self._look_at_machine(time.time())
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
         """Look once more and end."""
         self._stop.set()
-        self._thread.join(timeout=10)
+        for thread in self._threads:
+            thread.join(timeout=10)
 
     def generator(self, pid: int) -> None:
         """Count this process's CPU as the generator's from now on."""
-        self._cpu.parts = {**self._cpu.parts, "generator": lambda: [pid]}
+        self._generator = psutil.Process(pid)
 
     def note_down(self, part: str, why: str) -> None:
         """Count a part as down that somebody else saw die."""
         self.seen.down.setdefault(part, (time.time(), why))
 
-    def _run(self) -> None:
-        due = dict.fromkeys(
-            (self._look_at_database, self._look_at_parts, self._look_at_machine), 0.0
-        )
-        every = {
-            self._look_at_database: DATABASE_S,
-            self._look_at_parts: PARTS_S,
-            self._look_at_machine: MACHINE_S,
-        }
-        while not self._stop.wait(DATABASE_S / 2):
-            for look in due:
-                now = time.time()
-                if now >= due[look]:
-                    due[look] = now + every[look]
-                    look(now)
+    def _keep_looking(self, look: Callable[[float], None], every: float) -> None:
+        while not self._stop.wait(every):
+            look(time.time())
+
+    def _watch_database(self) -> None:
+        self._keep_looking(self._look_at_database, DATABASE_S)
+
+    def _watch_parts(self) -> None:
+        self._keep_looking(self._look_at_parts, PARTS_S)
         self._look_at_parts(time.time())
+
+    def _watch_machine(self) -> None:
+        psutil.cpu_percent()  # a thread's first call sets the mark that its next one counts from
+        self._keep_looking(self._look_at_machine, MACHINE_S)
         self._look_at_machine(time.time())
 
     def _look_at_database(self, now: float) -> None:
@@ -137,4 +120,17 @@ class Watch:
 
     def _look_at_machine(self, now: float) -> None:
         share = psutil.cpu_percent() / 100
-        self.seen.machine.append((now, time.monotonic(), share, self._cpu.read()))
+        usage = dict(self._usage())
+        if own := self._read_generator():
+            usage[GENERATOR] = own
+        self.seen.machine.append((now, time.monotonic(), share, usage))
+
+    def _read_generator(self) -> Usage | None:
+        """Its CPU and memory; as it was last read, once it has ended."""
+        if self._generator:
+            try:
+                times, memory = self._generator.cpu_times(), self._generator.memory_info().rss
+                self._generator_usage = Usage(cpu_s=times.user + times.system, memory=memory)
+            except psutil.Error:
+                return self._generator_usage
+        return self._generator_usage
