@@ -30,6 +30,9 @@ from compose.images.engine import (
 )
 from compose.images.programs import build_go, download_wheels, unpack_wheel
 
+MADE_OF = ("Dockerfile", "requirements.lock")
+"""What the backend is made of beside its sources."""
+
 
 def stand_in(image: Image, architecture: str, base: Future[Debian] | None) -> None:
     """Have a stand-in on the engine.
@@ -73,13 +76,12 @@ def backend(architecture: str, base: Future[Debian] | None) -> None:
     """Have the backend on the engine, on the base or, where it is None, the official Python."""
     python_image = base.result().python_image if base else PYTHON
     python = base.result().python if base else PYTHON_VERSION
-    lock = BACKEND / "requirements.lock"
-    sources = [BACKEND, ROOT / "lab" / "model", ROOT / "lab" / "services"]
-    words = [BACKEND_IMAGE, python_image, architecture, *bases(architecture)]
-    made = recipe(words, *sources)
+    texts = [(BACKEND / name).read_text(encoding="utf-8") for name in MADE_OF]
+    words = [BACKEND_IMAGE, python_image, architecture, *bases(architecture), *texts]
+    made = recipe(words, ROOT / "lab" / "model", ROOT / "lab" / "services")
     if made_from(BACKEND_IMAGE, made):
         return
-    download_wheels(lock, python, architecture)
+    download_wheels(python, architecture)
     build(
         BACKEND_IMAGE,
         {ORIGIN: "built", RECIPE: made},

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from threading import Lock
 
-from compose.images.catalogue import CACHE, IMAGES, Image, locked, recipe
+from compose.images.catalogue import BACKEND, IMAGES, Image, locked, recipe
 from compose.images.engine import last_line
 from lab.errors import PartFailed
 
@@ -66,23 +66,23 @@ def unpack_wheel(package: str, architecture: str, target: Path) -> None:
     """Unpack the wheel that requirements.lock pins into a folder."""
     with tempfile.TemporaryDirectory() as folder:
         requirements = Path(folder) / "requirements.lock"
-        requirements.write_text(locked(package))
+        requirements.write_text(locked(package), encoding="utf-8")
         flags = ("--target", target, "--no-compile", "--no-warn-script-location")
         pip("install", architecture, requirements, *flags)
 
 
-def download_wheels(lock: Path, python: str, architecture: str) -> None:
-    """Lay a lock's wheels, and no others, where the backend's Dockerfile takes them from."""
-    wheels = CACHE / "wheels"
-    marker = CACHE / "wheels-are-for"
+def download_wheels(python: str, architecture: str) -> None:
+    """Lay the wheels of the backend's lock, and no others, where its Dockerfile takes them from."""
+    lock = BACKEND / "requirements.lock"
+    wheels = BACKEND / "wheels"
+    marker = wheels / "are-for"
     wanted = recipe([lock.read_text(encoding="utf-8"), python, architecture])
-    if wheels.exists() and marker.exists() and marker.read_text() == wanted:
+    if marker.exists() and marker.read_text(encoding="utf-8") == wanted:
         return
-    shutil.rmtree(wheels, ignore_errors=True)
-    wheels.mkdir(parents=True)
-    flags = (f"--python-version={python}", "--dest", wheels)
-    pip("download", architecture, lock, *flags)
-    marker.write_text(wanted)
+    for old in [marker, *wheels.glob("*.whl")]:
+        old.unlink(missing_ok=True)
+    pip("download", architecture, lock, f"--python-version={python}", "--dest", wheels)
+    marker.write_text(wanted, encoding="utf-8")
 
 
 def build_go(image: Image, architecture: str, target: Path) -> None:

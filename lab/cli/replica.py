@@ -20,7 +20,7 @@ from lab.cli.options import (
     settings_options,
     stack_options,
 )
-from lab.cli.wiring import AnyStack, make_stack
+from lab.cli.wiring import AnyStack, choose, make_stack
 from lab.errors import MachineError, UsageError
 from lab.faults.adapter import Toxiproxy
 from lab.load.upload import PATH
@@ -122,7 +122,7 @@ def up(
     chosen |= {"speed": speed} if speed else {}
     knobs = Knobs.preset(Preset(preset or "as-found")).with_settings(chosen)
     cell = _cell(knobs, () if no_faults else (names or DEFAULT_FAULTS))
-    kept_up, why = make_stack(stack, results, toxiproxy, port, stays=True)
+    kept_up, why = make_stack(choose(stack, toxiproxy), results, toxiproxy, port, True)
     try:
         say(f"stack: {kept_up.name} ({why})")
         replica = kept_up.apply(cell)

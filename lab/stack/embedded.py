@@ -51,6 +51,7 @@ class EmbeddedStack:
 
     name = "embedded"
     strikes: frozenset[str] = frozenset()
+    confinement = None
 
     def __init__(
         self,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lab.errors import MissingComponent
+from lab.errors import MachineError, MissingComponent
 from lab.stack import owner
 from lab.stack.compose import engine, resources
 from lab.stack.owner import Owner
 
 
 def end(folder: Path, mine: Owner) -> int:
-    """End what is left of a replica: containers, networks, volumes, processes, its folder.
+    """End what is left of a replica: processes, containers, networks, volumes, its folder.
 
     Returns:
         How many things there were.
@@ -20,14 +20,15 @@ def end(folder: Path, mine: Owner) -> int:
         MissingComponent: it has containers, and the engine does not answer.
         MachineError: something could not be removed.
     """
-    removed = 0
+    ended = owner.kill(mine)  # first: a `docker compose` among them would make more
     if mine.stack == "compose":
         client = engine.connect()
         try:
-            removed = resources.remove(client, mine.id)
+            ended += resources.remove(client, mine.id)
         finally:
             client.close()
-    return removed + owner.end(folder, mine)
+    owner.remove(folder)
+    return ended
 
 
 def reap() -> int:
@@ -58,11 +59,14 @@ def replicas() -> list[tuple[Path, Owner]]:
 
 
 def _on_engine() -> list[Owner]:
+    """Those that the engine knows; none where it does not answer."""
     try:
         client = engine.connect()
     except MissingComponent:
         return []
     try:
         return list(resources.owners(client))
+    except MachineError:
+        return []
     finally:
         client.close()

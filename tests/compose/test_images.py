@@ -294,6 +294,36 @@ def test_env_file_holds_the_tags_and_passwords_that_stay(tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == [".env", "other"]
 
 
-@pytest.mark.parametrize("path", ["compose/.env", "compose/images/.cache/wheels/x.whl"])
+def test_official_images_that_are_there_are_all_that_is_used(
+    programs: Programs,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    programs(docker="[[ $1 == version ]] && echo amd64 || echo '{}'")
+    monkeypatch.setattr(command, "ENV_FILE", tmp_path / ".env")
+    built: list[object] = []
+    monkeypatch.setattr("compose.images.build.backend", lambda *on: built.extend(on))
+    assert command.main([]) == 0
+    assert built == ["amd64", None]
+    tags = env_file.read(tmp_path / ".env")
+    assert {name: tags[name] for name in images.OFFICIAL} == images.OFFICIAL
+    lines = [f"{image.official}: official" for image in OFFICIAL]
+    lines.append(f"{BACKEND_IMAGE}: built on {PYTHON}")
+    assert capsys.readouterr().out.splitlines() == lines
+
+
+def test_the_older_release_is_named_with_what_follows(capsys: pytest.CaptureFixture[str]) -> None:
+    missing: dict[str, str | None] = dict.fromkeys((i.official for i in OFFICIAL), "unreachable")
+    command.report({**missing, PYTHON: "unreachable"}, debian.RELEASES[1])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "replica-lab/nginx:1.31.3: stands in for nginx:1.31.3, unreachable"
+    assert lines[-1] == (
+        "trixie cannot be had: stand-ins are Debian bookworm, "
+        "and the backend runs on Python 3.11, not 3.13"
+    )
+
+
+@pytest.mark.parametrize("path", ["compose/.env", "compose/backend/wheels/x.whl"])
 def test_git_ignores_what_is_made_here(path: str) -> None:
     subprocess.run(["git", "check-ignore", "--quiet", path], cwd=ROOT, check=True)

@@ -6,11 +6,13 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import docker
 from docker.context import ContextAPI
 from docker.errors import DockerException
+from requests.exceptions import RequestException
 
 from lab.errors import MachineError, MissingComponent
 
@@ -56,6 +58,22 @@ def connect() -> docker.DockerClient:
             "install Docker engine 20.10 or later, or use --stack embedded",
         )
     return client
+
+
+@contextmanager
+def answering(what: str) -> Iterator[None]:
+    """An engine that fails, or has gone, inside is an error of the machine.
+
+    Raises:
+        MachineError: it did not do ``what``.
+    """
+    try:
+        yield
+    except (DockerException, RequestException, OSError) as error:
+        raise MachineError(
+            f"the Docker engine did not {what}: {error}",
+            "see whether it answers `docker info`, then `lab down`",
+        ) from error
 
 
 def compose_version() -> str:

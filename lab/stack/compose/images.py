@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import docker
-from docker.errors import DockerException, ImageNotFound
+from docker.errors import ImageNotFound
 
-from lab.errors import MachineError, MissingComponent
+from lab.errors import MissingComponent
+from lab.stack.compose import engine
 
 COMPOSE = Path(__file__).parents[3] / "compose"
 CHOSEN = COMPOSE / ".env"
@@ -35,15 +37,28 @@ class Image:
     id: str
     origin: str
 
+    @property
+    def about(self) -> str:
+        """Where it came from, and which it is."""
+        return f"{self.origin}, {self.id}"
+
+
+def short(variable: str) -> str:
+    """``nginx`` of ``LAB_NGINX_IMAGE``."""
+    return variable.removeprefix("LAB_").removesuffix("_IMAGE").lower()
+
 
 def tags(chosen: Path = CHOSEN) -> dict[str, str]:
-    """The tag of each image, by the variable of the Compose file that names it."""
+    """The tag of each image, by the variable of the Compose file that names it.
+
+    As Compose has it, a variable of the environment goes before one of the file.
+    """
     found = dict(OFFICIAL)
     for line in chosen.read_text().splitlines() if chosen.exists() else ():
         name, _, value = line.partition("=")
         if name in found and value:
             found[name] = value.strip()
-    return found
+    return found | {name: os.environ[name] for name in found if os.environ.get(name)}
 
 
 def present(client: docker.DockerClient, wanted: dict[str, str]) -> dict[str, Image]:
@@ -53,7 +68,7 @@ def present(client: docker.DockerClient, wanted: dict[str, str]) -> dict[str, Im
         MachineError: the engine does not answer.
     """
     found = {}
-    try:
+    with engine.answering("list its images"):
         for variable, tag in wanted.items():
             try:
                 image = client.images.get(tag)
@@ -61,8 +76,6 @@ def present(client: docker.DockerClient, wanted: dict[str, str]) -> dict[str, Im
                 continue
             origin = (image.labels or {}).get(ORIGIN_LABEL, "official")
             found[variable] = Image(variable, tag, image.id.removeprefix("sha256:")[:12], origin)
-    except DockerException as error:
-        raise MachineError(f"the engine does not list its images: {error}") from error
     return found
 
 

@@ -15,32 +15,26 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
-import requests
-
 from lab.errors import LabError, PartFailed
 from lab.model.cell import Cell
 from lab.model.knobs import TABLE, Knobs
 from lab.stack import owner, ports
 from lab.stack.bucket import BUCKET, Bucket
 from lab.stack.compose import engine, images, resources
-from lab.stack.compose.events import SERVICE_LABEL, Events
+from lab.stack.compose.confinement import Confinement
+from lab.stack.compose.events import Events
 from lab.stack.compose.explain import last_lines
 from lab.stack.compose.project import Project
+from lab.stack.compose.readiness import Readiness, url
 from lab.stack.compose.statistics import Statistics
 from lab.stack.compose.status import PARTS
 from lab.stack.monitor import APP_ROLE, SUPERUSER, Monitor, count_refused
 from lab.stack.protocol import Replica
 from lab.stack.workers import Workers, wrote_lately
 
-FILE = images.COMPOSE / "compose.yaml"
 NEEDS = {"backend": {"postgres", "toxiproxy"}}
 """Which part must start anew because another one did: it holds connections to it."""
 
-READY_WITHIN_S = 60.0
-POLL_S = 0.02
-PROBE_INTERVAL = "1h"
-"""The lab looks itself; a probe every second would take CPU and requests of the replica."""
-TRIES = 3
 ACTIONS = frozenset({"kill", "pause", "restart", "stop"})
 
 
@@ -88,11 +82,21 @@ class ComposeStack:
             self.monitor = Monitor(self.project.dsn(SUPERUSER, place.postgres_port))
             closing.callback(self.monitor.release)
             self._closing = closing.pop_all()
-        self.url = _url(place.nginx_port)
-        self.bucket = Bucket(_url(place.storage_port))
+        self.url = url(place.nginx_port)
+        self.bucket = Bucket(url(place.storage_port))
+        self.confinement = Confinement(self._client, self.project)
         self._statistics = Statistics(self._client)
         self.workers = Workers(evidence, wrote_lately)
+        self._ready = Readiness(
+            lambda: self.project.place,
+            self.monitor,
+            self.bucket,
+            self.workers,
+            self._events.down,
+            self._failed,
+        )
         self._running: dict[str, object] = {}
+        self._workers_wanted = 0
         self._since = datetime.now(UTC)
 
     def apply(self, cell: Cell) -> Replica:
@@ -127,59 +131,29 @@ class ComposeStack:
         if "postgres" in self.restarted:
             self.monitor.release()
         if "backend" in self.restarted:
-            for container in self.project.containers().values():
-                if container.labels.get(SERVICE_LABEL) == "backend":
-                    container.remove(force=True)
+            if "backend" in self.project.containers():
+                self.project.act("backend", "remove", force=True)
             self.workers.forget()
         self._start(knobs)
-        self._events.forget(set(self.restarted))
-        self.wait_ready(self.restarted, knobs)
+        self._ready.wait(self.restarted, knobs.workers)
+        self._workers_wanted = knobs.workers
         self._running |= {part: wanted[part] for part in self.restarted}
 
     def _start(self, knobs: Knobs) -> None:
-        """Let Compose start them; a container that exited says more than Compose does."""
+        """Start them anew; a container that exited says more than the engine does."""
+        made = self.project.create(knobs, self.restarted, first=not self._running)
+        self._events.expect({part: container.id for part, container in made.items()})
         try:
-            self.project.up(knobs, self.restarted, first=not self._running)
+            self.project.start(made)
         except LabError:
             for part, why in self._events.down().items():
-                if part in self.restarted:
+                if part in made:
                     raise self._failed(part, why) from None
             raise
 
     def _failed(self, part: str, why: str) -> PartFailed:
         said = last_lines(self.project.log(part))
         return PartFailed(f"{part} {why}: {said}", "see the part's log, and `lab doctor`")
-
-    def wait_ready(self, parts: list[str], knobs: Knobs) -> None:
-        """Wait until each of these parts serves.
-
-        Raises:
-            PartFailed: one exited, or did not serve within a minute; with its last log lines.
-        """
-        deadline = time.monotonic() + READY_WITHIN_S
-        waiting = list(parts)
-        while waiting:
-            waiting = [part for part in waiting if not self._ready(part, knobs)]
-            for part, why in self._events.down().items():
-                if part == "engine" or part in parts:
-                    raise self._failed(part, why)
-            if waiting and time.monotonic() > deadline:
-                raise self._failed(waiting[0], f"did not serve within {READY_WITHIN_S:.0f} s")
-            if waiting:
-                time.sleep(POLL_S)
-
-    def _ready(self, part: str, knobs: Knobs) -> bool:
-        if part == "postgres":
-            return self.monitor.answers()
-        if part == "fake-gcs-server":
-            return self.bucket.answers()
-        if part == "toxiproxy":
-            return _answers(f"{_url(self.project.place.toxiproxy_port)}/version")
-        if part == "backend":
-            # Nobody else may hold a connection of the application's: the last one's end too.
-            idle = self.monitor.answers() and self.monitor.app_connections() == 0
-            return idle and len(self.workers.alive()) >= knobs.workers
-        return _answers(f"{self.url}/health")
 
     def _replica(self) -> Replica:
         self._statistics.follow(self.project.containers())
@@ -190,7 +164,7 @@ class ComposeStack:
             monitor_dsn=self.monitor.dsn,
             app_dsn=self.project.dsn(APP_ROLE, self.project.place.db_proxy_port),
             storage=self.bucket.url,
-            toxiproxy=_url(self.project.place.toxiproxy_port),
+            toxiproxy=url(self.project.place.toxiproxy_port),
             proxies={
                 "gcs": f"{ports.HOST}:{self.project.place.gcs_proxy_port}",
                 "db": f"{ports.HOST}:{self.project.place.db_proxy_port}",
@@ -214,6 +188,7 @@ class ComposeStack:
             PartFailed: the engine refuses.
         """
         acts = {"kill": "kill", "pause": "pause", "restart": "stop", "stop": "stop"}
+        self._running.pop(part, None)  # what this leaves in it is not of the next cell
         self.project.act(part, acts[action])
 
     def recover(self, part: str, action: str) -> None:
@@ -222,8 +197,12 @@ class ComposeStack:
         Raises:
             PartFailed: the engine refuses, or the part does not come back.
         """
+        containers = self.project.containers().items()
+        self._events.expect({name: each.id for name, each in containers if name == part})
+        since = time.time()
         self.project.act(part, "unpause" if action == "pause" else "start")
-        self.wait_ready([part], Knobs())
+        self._ready.wait_again(part, self._workers_wanted, since)
+        self._events.arrived([part])
 
     def collect_logs(self, into: Path) -> None:
         into.mkdir(parents=True, exist_ok=True)
@@ -255,9 +234,8 @@ class ComposeStack:
         """What a result depends on: versions of engine and Compose, and every image."""
         engine_version = str(self._client.version()["Version"])
         stamps = {
-            image.variable.removeprefix("LAB_").removesuffix("_IMAGE").lower()
-            + "-image": f"{image.tag} ({image.origin}, {image.id})"
-            for image in self.images.values()
+            f"{images.short(variable)}-image": f"{image.tag} ({image.about})"
+            for variable, image in self.images.items()
         }
         return {"docker": engine_version, "compose": self.compose, **stamps}
 
@@ -275,14 +253,3 @@ def settings(knobs: Knobs) -> dict[str, object]:
         "backend": {row.name: text[row.name] for row in TABLE if row.part == "backend"},
         "nginx": (knobs.nginx, knobs.speed),
     }
-
-
-def _url(port: int) -> str:
-    return f"http://{ports.HOST}:{port}"
-
-
-def _answers(url: str) -> bool:
-    try:
-        return bool(requests.get(url, timeout=5).status_code == 200)
-    except requests.RequestException:
-        return False
