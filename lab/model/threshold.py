@@ -93,11 +93,13 @@ class Threshold(_Frozen):
 
 
 class Thresholds(_Frozen):
-    """``threshold.json``: the answer for every cell of an experiment."""
+    """``threshold.json``: the answer for every cell; ``missing`` names those without one yet."""
 
     schema_version: int = SCHEMA_VERSION
     run: str
     experiment: str
+    about: str
     stack: str
     speed: float
     cells: tuple[Threshold, ...]
+    missing: tuple[str, ...]
