@@ -2,6 +2,18 @@
 
 from lab.plan.estimate import estimate
 from lab.plan.expand import expand
-from lab.plan.threshold import Search, search_for, trial_cell, trial_of
+from lab.plan.halving import USUAL_TRIALS, Halving
+from lab.plan.threshold import MOST_USERS, Search, longest, search_for, trial_cell, trial_of
 
-__all__ = ["Search", "estimate", "expand", "search_for", "trial_cell", "trial_of"]
+__all__ = [
+    "MOST_USERS",
+    "USUAL_TRIALS",
+    "Halving",
+    "Search",
+    "estimate",
+    "expand",
+    "longest",
+    "search_for",
+    "trial_cell",
+    "trial_of",
+]

@@ -64,6 +64,11 @@ class Settings:
         return len(self.ladder) + SPARE
 
     @property
+    def most_trials_in_all(self) -> int:
+        """How many trials a search may take: what makes sure that every search ends."""
+        return self.most_levels * (self.most_trials + self.most_invalid)
+
+    @property
     def certain(self) -> float:
         """The logarithm of the e-value that makes an end certain."""
         return log(2 * self.most_levels / self.doubt)

@@ -30,8 +30,15 @@ Counts = Sequence[tuple[int, int]]
 ALIKE = 0.005
 """The correlation between uploads of one trial, of being beyond the bound.
 
-From simulations of the replica near its thresholds, windows of 60 to 240 s: 0.000 to 0.005
-with one worker, up to 0.02 with two whose users are split by chance.
+From simulations of the replica at its thresholds. With one worker: 0.006 to 0.016 in windows
+of 60 s, a quarter of that in 240 s. With two, whose users are split by chance and stay so for
+a while: 0.035 to 0.065 in 60 s for ``to_thread``, up to 0.075 for an executor of 11 threads,
+and half of that in 240 s.
+
+Where it is more than is reckoned with here, evidence is overstated. Of searches in simulated
+replicas of two workers, 5 of 40 (``to_thread``) and 10 of 30 (executor) missed the truth with
+windows from 60 s on, 1 of 60 and 3 of 30 from 180 s on. Hence `lab.plan.threshold.SPLIT_S`.
+A correlation of 0.02 would be safe there (0 of 30 missed), and decide nothing (0 of 30).
 """
 
 ODDS: dict[Side, tuple[float, ...]] = {"held": (1 / 2, 1 / 4, 1 / 16), "broke": (2, 4, 16)}

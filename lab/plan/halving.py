@@ -26,6 +26,9 @@ from lab.model.threshold import Ask, Threshold, Trial
 from lab.plan.bracket import Bracket, Settings
 from lab.plan.ends import End, Ends
 
+USUAL_TRIALS = 15
+"""The median over 2,000 simulated systems: see `benchmarks.threshold`."""
+
 FEW_BEYOND = 2
 """A trial to steer by is so long that at the threshold this many uploads would be beyond."""
 

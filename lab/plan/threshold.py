@@ -34,21 +34,36 @@ class Search(Protocol):
         ...
 
 
-def search_for(cell: Cell, most_users: int = 200) -> Halving:
-    """The search for a cell: its windows no shorter than the load's, its first rate from the knobs.
+MOST_USERS = 200
+"""A search goes no higher unless it is told to: the report's largest load."""
+
+
+SPLIT_S = 180.0
+"""The shortest window with several workers, real-world seconds. How users are split among them
+is a matter of chance that lasts for about a minute: see `lab.plan.evidence.ALIKE`."""
+
+
+def search_for(cell: Cell, most_users: int = MOST_USERS) -> Halving:
+    """The search for a cell: windows no shorter than the load's, the first rate from the knobs.
 
     Raises:
-        UsageError: the cell's load has no users to vary.
+        UsageError: the cell's load has no users to vary, or nothing says when it breaks.
     """
     load = _closed(cell)
+    if not cell.criteria:
+        raise UsageError(
+            f"{cell.id}: without criteria there is nothing that more users could break",
+            "write them as 'criteria: [p95 < 10 s, error_rate < 5 %]'",
+        )
     service = cell.knobs.gcs_latency.mean + DB_ROUND_TRIPS * cell.knobs.db_rtt.mean
-    strictest = min((_tail(each.metric, each.bound) for each in cell.criteria), default=1.0)
+    strictest = min(_tail(each.metric, each.bound) for each in cell.criteria)
+    shortest = max(load.window, SPLIT_S) if cell.knobs.workers > 1 else load.window
     return Halving(
         rate=1 / (service + load.think),
         slots=slots(cell.knobs),
         most_users=most_users,
-        shortest=load.window,
-        longest=max(Halving.longest, load.window),
+        shortest=shortest,
+        longest=max(Halving.longest, shortest),
         samples=round(FEW_BEYOND / strictest),
     )
 
@@ -70,6 +85,12 @@ def trial_cell(cell: Cell, ask: Ask, number: int) -> Cell:
             "seed": seed_of(cell.seed, 1000 * ask.users + number),
         }
     )
+
+
+def longest(cell: Cell, search: Halving) -> Cell:
+    """The longest trial that a search may ask for."""
+    ask = Ask(users=search.most_users, window=search.longest, why="the longest there may be")
+    return trial_cell(cell, ask, 1)
 
 
 def trial_of(cell: Cell, verdict: Verdict) -> Trial:

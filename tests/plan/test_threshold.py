@@ -7,7 +7,7 @@ import pytest
 from lab.errors import UsageError
 from lab.model.threshold import Ask, Threshold, Thresholds, Trial
 from lab.model.verdict import Finding, Outcome, Verdict
-from lab.plan.threshold import search_for, trial_cell, trial_of
+from lab.plan.threshold import longest, search_for, trial_cell, trial_of
 from lab.testing import make_cell
 
 LOAD = {"users": 50, "ramp": "5 s", "warmup": "20 s", "window": "90 s"}
@@ -35,6 +35,26 @@ def test_a_load_without_users_has_no_threshold(load: dict[str, Any]) -> None:
     for call in (search_for, lambda c: trial_cell(c, Ask(users=1, window=60, why=""), 1)):
         with pytest.raises(UsageError, match=r"has none to vary - write the load as"):
             call(cell)
+
+
+def test_without_criteria_there_is_no_threshold() -> None:
+    with pytest.raises(UsageError, match=r"nothing that more users could break - write them as"):
+        search_for(make_cell(load=LOAD, criteria=()))
+
+
+@pytest.mark.parametrize(
+    ("workers", "window", "shortest"), [(1, "60 s", 60), (2, "60 s", 180), (4, "700 s", 700)]
+)
+def test_several_workers_need_longer_windows(workers: int, window: str, shortest: float) -> None:
+    search = search_for(make_cell({"workers": workers}, load={**LOAD, "window": window}))
+    assert search.shortest == shortest
+    assert search.longest == max(600, shortest)
+
+
+def test_no_trial_is_longer_than_the_longest() -> None:
+    search = search_for(CELL, most_users=80)
+    cell = longest(CELL, search)
+    assert (cell.load.peak_users, cell.load.measured) == (80, (25, 625))
 
 
 @pytest.mark.parametrize(
@@ -103,7 +123,15 @@ def test_the_document_has_the_answers_of_all_cells() -> None:
         reason="it breaks with a single user",
         trials=(trial,),
     )
-    document = Thresholds(run="r", experiment="e", stack="embedded", speed=5, cells=(answer,))
+    document = Thresholds(
+        run="r",
+        experiment="e",
+        about="",
+        stack="embedded",
+        speed=5,
+        cells=(answer,),
+        missing=("executor",),
+    )
     assert Thresholds.model_validate_json(document.model_dump_json()) == document
     cell = document.model_dump(mode="json")["cells"][0]
     keys = {"id", "holds_at", "breaks_at", "crossed_first", "confidence", "trials"}
