@@ -56,6 +56,12 @@ pool-exhaustion: $(STAMP) ## Sessions held: does the pool run dry, or the databa
 laws: $(STAMP) ## Does each way to call storage carry what its slots allow?
 	$(RUN) experiments/laws.yaml
 
+SPEC ?= experiments/threshold.yaml
+
+.PHONY: threshold
+threshold: $(STAMP) ## At how many users does each cell of SPEC begin to fail? (an hour and more)
+	$(BIN)/lab threshold --stack $(STACK) $(if $(SPEED),--speed $(SPEED)) $(ARGS) $(SPEC)
+
 .PHONY: calibrate
 calibrate: $(STAMP) ## Is what is injected what arrives?
 	$(BIN)/lab calibrate --stack $(STACK) $(ARGS)

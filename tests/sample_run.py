@@ -73,7 +73,9 @@ def cells() -> tuple[Cell, ...]:
     return tuple(cell(*one) for one in product((1, 2, 4), POOLS, ("hold", "release")))
 
 
-def create(results: Path, of: Sequence[Cell] | None = None) -> RunFolder:
+def create(
+    results: Path, of: Sequence[Cell] | None = None, most_users: int | None = None
+) -> RunFolder:
     return RunFolder.create(
         results,
         cells() if of is None else of,
@@ -87,6 +89,7 @@ def create(results: Path, of: Sequence[Cell] | None = None) -> RunFolder:
         machine={"cpus": "2", "memory": "7.7 GiB", "python": "3.11.2"},
         git="6b46b3d+",
         arguments=("run", "experiments/workers-x-pool.yaml"),
+        most_users=most_users,
     )
 
 

@@ -28,11 +28,12 @@ MAY_IMPORT = {
     "strikes": "model errors stack.protocol",
     "runner": "model errors plan judge store stack.protocol faults load.driver observe.observer"
     " strikes",
+    "threshold": "model plan store runner",
     "calibrate": "model errors stack report runner",
     "machine": "errors stack",
     "testing": "model errors stack.protocol load",
     "cli": "model errors spec plan stack faults load observe judge store report"
-    " runner strikes calibrate machine",
+    " runner strikes threshold calibrate machine",
     "__main__": "cli",
 }
 """Each may import itself too, and the version that lab/__init__.py holds."""

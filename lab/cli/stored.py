@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from lab.cli.options import json_option, print_json, results_option, style
 from lab.errors import UsageError
-from lab.model.run import Summary, as_json
+from lab.model.run import CellResult, Summary, as_json
+from lab.model.threshold import Threshold, Thresholds
 from lab.model.verdict import Outcome
-from lab.report import cell_details, end_table, html_report, markdown_report, tables
+from lab.report import (
+    Style,
+    cell_details,
+    end_table,
+    html_report,
+    markdown_report,
+    tables,
+    threshold_details,
+    thresholds_html,
+    thresholds_markdown,
+    thresholds_text,
+)
 from lab.runner import judge_cell
 from lab.store import RunFolder, find
 from lab.store import runs as stored_runs
+from lab.threshold import answers, trial_folders, write_answers
 
 
 def exit_code(summaries: list[Summary], gate: bool) -> int:
@@ -25,18 +40,51 @@ def exit_code(summaries: list[Summary], gate: bool) -> int:
     return 1 if gate and Outcome.BROKE in outcomes else 0
 
 
-def write_reports(run: RunFolder, summary: Summary) -> None:
-    """Store the run's pages beside its summary."""
-    run.write_text("report.html", html_report(summary, run.info))
-    run.write_text("report.md", markdown_report(summary, run.info))
+def threshold_code(found: Thresholds) -> int:
+    """4 where a threshold is undecided, invalid or missing; else 0: an open end is an answer."""
+    return 4 if found.missing or any(cell.outcome != "found" for cell in found.cells) else 0
 
 
-def show(run: RunFolder, summary: Summary, json_form: bool) -> None:
-    """Print a run: the end table, or its summary.json exactly."""
-    if json_form:
-        sys.stdout.write(as_json(summary))
-    else:
-        click.echo(end_table(summary, run.info, run.path, style()))
+@dataclass(frozen=True)
+class Told:
+    """A stored run in every form that it can be told in."""
+
+    run: RunFolder
+    json: str
+    text: Callable[[Style], str]
+    markdown: Callable[[], str]
+    html: Callable[[], str]
+
+    def show(self, json_form: bool = False) -> None:
+        """Print the run: for a terminal, or its document exactly."""
+        sys.stdout.write(self.json) if json_form else click.echo(self.text(style()))
+
+    def store(self) -> None:
+        """Store the run's pages beside its document."""
+        self.run.write_text("report.html", self.html())
+        self.run.write_text("report.md", self.markdown())
+
+
+def told(run: RunFolder) -> Told:
+    """A stored run, of cells or of thresholds."""
+    info = run.info
+    if info.most_users is None:
+        summary = run.summary()
+        return Told(
+            run,
+            as_json(summary),
+            lambda style: end_table(summary, info, run.path, style),
+            lambda: markdown_report(summary, info),
+            lambda: html_report(summary, info),
+        )
+    found = answers(run)
+    return Told(
+        run,
+        as_json(found),
+        lambda style: thresholds_text(found, info, run.path, style),
+        lambda: thresholds_markdown(found, info),
+        lambda: thresholds_html(found, info),
+    )
 
 
 @click.command()
@@ -51,13 +99,30 @@ def judge(run: str, gate: bool, results: Path, as_json: bool) -> int:
     """
     folder = find(results, run)
     with folder.lock():
-        for cell_id in folder.info.cells:
-            if folder.cell(cell_id).observed():
-                judge_cell(folder.cell(cell_id))
-        summary = folder.write_summary()
-        write_reports(folder, summary)
-    show(folder, summary, as_json)
-    return exit_code([summary], gate)
+        if folder.info.most_users is None:
+            code = _judge_cells(folder, gate)
+        elif gate:
+            raise UsageError("a search for thresholds has no gate", "leave --gate out")
+        else:
+            code = _judge_trials(folder)
+        anew = told(folder)
+        anew.store()
+    anew.show(as_json)
+    return code
+
+
+def _judge_cells(folder: RunFolder, gate: bool) -> int:
+    for cell_id in folder.info.cells:
+        if folder.cell(cell_id).observed():
+            judge_cell(folder.cell(cell_id))
+    return exit_code([folder.write_summary()], gate)
+
+
+def _judge_trials(folder: RunFolder) -> int:
+    for trial in trial_folders(folder):
+        if trial.observed():
+            judge_cell(trial)
+    return threshold_code(write_answers(folder))
 
 
 @click.command()
@@ -65,7 +130,7 @@ def judge(run: str, gate: bool, results: Path, as_json: bool) -> int:
 @click.option(
     "--cell",
     metavar="ID",
-    help="All that is known of this cell; a unique part of its id is enough.",
+    help="All that is known of this cell or trial; a unique part of its id is enough.",
 )
 @click.option("--markdown", is_flag=True, help="Print Markdown.")
 @click.option("--html", is_flag=True, help="Print the HTML page.")
@@ -79,23 +144,46 @@ def report(
     RUN is a folder, a name's unique prefix, or latest. Nothing is started.
     """
     folder = find(results, run)
-    summary = folder.summary()
     if cell is not None:
-        matching = [each for each in summary.cells if cell in each.id]
-        exact = [each for each in matching if each.id == cell] or matching
-        if len(exact) != 1:
-            names = ", ".join(each.id for each in (exact or summary.cells)[:4])
-            raise UsageError(f"'{cell}' means {len(exact)} cells of {folder.info.name}", names)
-        if as_json:
-            print_json(exact[0].model_dump(mode="json"))
-        else:
-            click.echo(cell_details(exact[0], style()))
+        _show_cell(folder, cell, as_json)
     elif markdown:
-        click.echo(markdown_report(summary, folder.info), nl=False)
+        click.echo(told(folder).markdown(), nl=False)
     elif html:
-        click.echo(html_report(summary, folder.info), nl=False)
+        click.echo(told(folder).html(), nl=False)
     else:
-        show(folder, summary, as_json)
+        told(folder).show(as_json)
+
+
+def _show_cell(folder: RunFolder, asked: str, as_json: bool) -> None:
+    one = _one_of(_parts(folder, asked), asked, folder.info.name)
+    if as_json:
+        print_json(one.model_dump(mode="json"))
+    elif isinstance(one, Threshold):
+        click.echo(threshold_details(one, style()))
+    else:
+        click.echo(cell_details(one, style()))
+
+
+def _parts(folder: RunFolder, asked: str) -> Sequence[CellResult | Threshold]:
+    """The finished cells; of a search the answers, or the trials where no cell is meant."""
+    if folder.info.most_users is None:
+        return folder.summary().cells
+    cells = answers(folder).cells
+    if any(asked in cell.id for cell in cells):
+        return cells
+    finished = (trial for trial in trial_folders(folder) if trial.finished())
+    return [folder.result(trial.read_cell().id) for trial in finished]
+
+
+def _one_of(
+    parts: Sequence[CellResult | Threshold], asked: str, run: str
+) -> CellResult | Threshold:
+    matching = [each for each in parts if asked in each.id]
+    exact = [each for each in matching if each.id == asked] or matching
+    if len(exact) != 1:
+        names = ", ".join(each.id for each in (exact or parts)[:4])
+        raise UsageError(f"'{asked}' means {len(exact)} cells of {run}", names)
+    return exact[0]
 
 
 @click.command()

@@ -11,7 +11,7 @@ twenty, and a short trial says that it was short. What is counted or averaged ou
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from lab.judge.leaks import leaks
 from lab.judge.samples import PERCENTILES, causes, latencies
@@ -139,8 +139,23 @@ def _statistical(
     if outcome == "undecided":
         reason = f"{reason}: {_too_few(len(samples), share, bound)}"
     return Finding(
-        criterion=str(criterion), outcome=outcome, value=value, low=low, high=high, reason=reason
+        criterion=str(criterion),
+        outcome=outcome,
+        value=value,
+        low=low,
+        high=high,
+        reason=reason,
+        **_counted(criterion, round(share * len(samples)), len(samples), bound),
     )
+
+
+def _counted(criterion: Criterion, above: int, of: int, bound: float) -> dict[str, Any]:
+    """The count behind a claim about a share; a claim of equality has no wrong side."""
+    if criterion.op == "==":
+        return {}
+    if criterion.op in (">", ">="):  # it is those below that may not be many
+        above, bound = of - above, complement(bound)
+    return {"samples": of, "beyond": above, "allowed": bound}
 
 
 def _claim(criterion: Criterion) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -47,6 +47,8 @@ class RunInfo(_Stored):
         machine: CPUs, memory, kernel, Python.
         git: revision of the lab's checkout, with ``+`` where it had changes.
         arguments: the command line.
+        most_users: of a search for thresholds: it goes no higher. None: every cell of the
+            run is measured once, as it is.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -63,6 +65,7 @@ class RunInfo(_Stored):
     machine: dict[str, str]
     git: str
     arguments: tuple[str, ...]
+    most_users: int | None = None
 
 
 class CellResult(_Stored):
@@ -98,15 +101,17 @@ class Summary(_Stored):
 class StoredRun(_Stored):
     """One line of ``lab runs``: a run folder at a glance.
 
-    ``outcomes`` counts the finished cells by verdict; ``problem`` is what is wrong with a
-    folder that cannot be read, whose other fields are then empty.
+    ``outcomes`` counts the finished cells by verdict, or, of a search for thresholds, by what
+    came of it. ``problem`` is what is wrong with a folder that cannot be read, whose other
+    fields are then empty.
     """
 
     name: str
+    kind: Literal["run", "threshold"] = "run"
     experiment: str = ""
     started: str = ""
     stack: str = ""
     finished: int = 0
     cells: int = 0
-    outcomes: dict[Outcome, int] = {}
+    outcomes: dict[str, int] = {}
     problem: str | None = None

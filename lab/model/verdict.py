@@ -18,7 +18,9 @@ class Finding(BaseModel):
     """One criterion against the evidence.
 
     ``value`` is None where nothing was measured; ``low`` and ``high`` are the one-sided 95 %
-    bounds of what was tested, where the criterion is statistical.
+    bounds of what was tested, where the criterion is statistical. Such a criterion says that
+    of ``samples`` uploads at most a share ``allowed`` may be on the wrong side of its bound;
+    ``beyond`` counts those that are.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -28,6 +30,9 @@ class Finding(BaseModel):
     value: float | None
     low: float | None = None
     high: float | None = None
+    samples: int | None = None
+    beyond: int | None = None
+    allowed: float | None = None
     reason: str
 
 

@@ -1,6 +1,19 @@
-"""From an experiment to its cells, and how long they will take; pure."""
+"""From an experiment to its cells, how long they will take, and the search for a capacity; pure."""
 
 from lab.plan.estimate import estimate
 from lab.plan.expand import expand
+from lab.plan.halving import USUAL_TRIALS, Halving
+from lab.plan.threshold import MOST_USERS, Search, longest, search_for, trial_cell, trial_of
 
-__all__ = ["estimate", "expand"]
+__all__ = [
+    "MOST_USERS",
+    "USUAL_TRIALS",
+    "Halving",
+    "Search",
+    "estimate",
+    "expand",
+    "longest",
+    "search_for",
+    "trial_cell",
+    "trial_of",
+]

@@ -5,10 +5,24 @@ the stream that it is given.
 """
 
 from lab.report.details import cell_details
-from lab.report.html import html_report
-from lab.report.markdown import markdown_report
+from lab.report.html import html_report, thresholds_html
+from lab.report.markdown import markdown_report, thresholds_markdown
 from lab.report.progress import LiveLine
 from lab.report.style import Style
 from lab.report.terminal import end_table
+from lab.report.thresholds import news, sentence, threshold_details, thresholds_text
 
-__all__ = ["LiveLine", "Style", "cell_details", "end_table", "html_report", "markdown_report"]
+__all__ = [
+    "LiveLine",
+    "Style",
+    "cell_details",
+    "end_table",
+    "html_report",
+    "markdown_report",
+    "news",
+    "sentence",
+    "threshold_details",
+    "thresholds_html",
+    "thresholds_markdown",
+    "thresholds_text",
+]

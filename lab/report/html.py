@@ -9,7 +9,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from lab.model.criterion import Criterion
 from lab.model.run import CellResult, RunInfo, Summary
-from lab.report import course, figures, words
+from lab.model.threshold import Threshold, Thresholds
+from lab.report import course, figures, thresholds, words
 from lab.report.details import changed_knobs, finding_value, interval
 from lab.report.drawing import drawing
 
@@ -32,7 +33,7 @@ class Strip:
 def html_report(summary: Summary, info: RunInfo) -> str:
     """The run as one HTML document."""
     cells = summary.cells
-    return _template().render(
+    return _template("report.html.j2").render(
         summary=summary,
         info=info,
         axes=words.varying_axes(cells),
@@ -50,8 +51,36 @@ def html_report(summary: Summary, info: RunInfo) -> str:
     )
 
 
+@dataclass(frozen=True)
+class Span:
+    """A threshold drawn to the page's one scale of users: it holds up to, and breaks from."""
+
+    holds: float
+    breaks: float
+
+
+def thresholds_html(found: Thresholds, info: RunInfo) -> str:
+    """A search for thresholds as one HTML document."""
+    most = max((trial.users for cell in found.cells for trial in cell.trials), default=1)
+    return _template("thresholds.html.j2").render(
+        found=found,
+        info=info,
+        most=most,
+        strips=[_span(cell, STRIP / most) for cell in found.cells],
+        strip_width=STRIP,
+        figures=figures,
+        words=words,
+        thresholds=thresholds,
+    )
+
+
+def _span(cell: Threshold, scale: float) -> Span:
+    breaks = STRIP if cell.breaks_at is None else cell.breaks_at * scale
+    return Span(holds=round((cell.holds_at or 0) * scale, 1), breaks=round(breaks, 1))
+
+
 @cache
-def _template() -> Template:
+def _template(name: str) -> Template:
     environment = Environment(
         loader=PackageLoader("lab.report"),
         autoescape=True,
@@ -59,7 +88,7 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def _bound(cell: CellResult) -> float | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from lab.model.run import CellResult, RunInfo, Summary
-from lab.report import course, figures, words
+from lab.model.threshold import Threshold, Thresholds
+from lab.report import course, figures, thresholds, words
 from lab.report.charts import charts
 from lab.report.details import changed_knobs, finding_value, interval
 
@@ -21,7 +22,7 @@ def markdown_report(summary: Summary, info: RunInfo) -> str:
     parts = [
         f"# {_text(summary.experiment)}",
         _text(summary.about),
-        _facts(summary, info),
+        _facts(info, {"Offered load": words.offered(summary)}),
         f"**{words.tally(summary)}**",
         _matrix(summary.cells),
         f"> {_text(words.loop_note(summary))}" if summary.cells else "",
@@ -46,13 +47,35 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[object]], right: Sequen
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _facts(summary: Summary, info: RunInfo) -> str:
+def thresholds_markdown(found: Thresholds, info: RunInfo) -> str:
+    """A search for thresholds as one Markdown document."""
+    asked = {"Question": thresholds.asked(info), "Offered load": thresholds.searched(info)}
+    parts = [
+        f"# {_text(found.experiment)}",
+        _text(found.about),
+        _facts(info, asked),
+        f"**{thresholds.tally(found)}**",
+        "\n".join(f"- {_text(c.id)}: {_text(thresholds.sentence(c))}" for c in found.cells),
+        f"> {_text(words.CLOSED_NOTE)}",
+        f"Not finished: {_text('; '.join(found.missing))}" if found.missing else "",
+        *(_trials(cell) for cell in found.cells),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _trials(cell: Threshold) -> str:
+    rows = map(thresholds.trial_row, cell.trials)
+    trials = _table(thresholds.TRIAL_HEADS, rows, thresholds.TRIAL_RIGHT)
+    return f"## {_text(cell.id)}: {cell.outcome}\n\n{trials}"
+
+
+def _facts(info: RunInfo, asked: Mapping[str, str]) -> str:
     facts = {
-        "Run": summary.run,
+        "Run": info.name,
         "Started": info.started,
         "Spec": info.spec_file,
         "Stack": words.stack_words(info),
-        "Offered load": words.offered(summary),
+        **asked,
         "Machine": ", ".join(f"{name} {value}" for name, value in info.machine.items()),
         "Versions": ", ".join(f"{name} {value}" for name, value in info.versions.items()),
         "Revision": info.git,

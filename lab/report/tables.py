@@ -86,6 +86,8 @@ def runs_text(runs: Sequence[StoredRun], style: Style) -> str:
     made = table(("run", "started", "stack", "cells", "outcomes"), right=("cells",))
     for run in runs:
         outcomes = ", ".join(f"{number} {outcome}" for outcome, number in run.outcomes.items())
+        if run.kind == "threshold":
+            outcomes = f"thresholds: {outcomes or 'none'}"
         if run.problem:
             made.add_row(run.name, "", "", "", f"unreadable: {run.problem}")
         else:

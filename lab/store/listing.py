@@ -70,16 +70,26 @@ def _latest(results: Path) -> RunFolder:
 def _glance(path: Path) -> StoredRun:
     try:
         run = RunFolder.open(path)
-        done = [cell for cell_id in run.info.cells if (cell := run.cell(cell_id)).finished()]
-        outcomes = Counter(cell.read_verdict().outcome for cell in done)
+        outcomes = _outcomes(run)
     except LabError as error:
         return StoredRun(name=path.name, problem=str(error))
+    order = [str(outcome) for outcome in ("found", *Outcome)]
     return StoredRun(
         name=run.info.name,
+        kind="run" if run.info.most_users is None else "threshold",
         experiment=run.info.experiment.experiment,
         started=run.info.started,
         stack=run.info.stack,
-        finished=len(done),
+        finished=outcomes.total(),
         cells=len(run.info.cells),
-        outcomes={outcome: outcomes[outcome] for outcome in Outcome if outcomes[outcome]},
+        outcomes={outcome: outcomes[outcome] for outcome in order if outcomes[outcome]},
     )
+
+
+def _outcomes(run: RunFolder) -> Counter[str]:
+    """How many cells came to what."""
+    if run.info.most_users is None:
+        cells = (run.cell(cell_id) for cell_id in run.info.cells)
+        return Counter(str(cell.read_verdict().outcome) for cell in cells if cell.finished())
+    found = run.read_thresholds()
+    return Counter(cell.outcome for cell in found.cells) if found else Counter()

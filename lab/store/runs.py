@@ -4,6 +4,7 @@ results/<UTC>-<experiment>-<digest>/
     run.json            decided before the first cell; a folder without it is not a run
     cells/<cell id>/    see `lab.store.cells`; cell.json of every cell is there from the start
     summary.json        rewritten after each cell; rebuilt from the cells, never trusted
+    threshold.json      in its place where thresholds are searched; the trials are cells, too
     report.html, report.md
 """
 
@@ -20,12 +21,14 @@ from lab.errors import UsageError
 from lab.model.cell import Cell
 from lab.model.experiment import Experiment
 from lab.model.run import CellResult, RunInfo, Summary, as_json
+from lab.model.threshold import Thresholds
 from lab.store.cells import CellFolder, folder_name
 from lab.store.digests import differences, digest
 from lab.store.files import leftovers, point_link, read_document, storing, write_atomic
 from lab.store.lock import exclusive
 
 LATEST = "latest"
+THRESHOLDS = "threshold.json"
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class RunFolder:
         machine: dict[str, str],
         git: str,
         arguments: Sequence[str],
+        most_users: int | None = None,
     ) -> RunFolder:
         """Make a new run under ``results`` and point ``latest`` to it.
 
@@ -76,6 +80,7 @@ class RunFolder:
             machine=machine,
             git=git,
             arguments=tuple(arguments),
+            most_users=most_users,
         )
         run = cls(path, info)
         with _removed_on_failure(path):
@@ -149,8 +154,27 @@ class RunFolder:
             about=self.info.experiment.about,
             stack=self.info.stack,
             speed=self.info.speed,
-            cells=tuple(_result(self.cell(cell_id)) for cell_id in done),
+            cells=tuple(map(self.result, done)),
             missing=tuple(cell_id for cell_id in self.info.cells if cell_id not in done),
+        )
+
+    def result(self, cell_id: str) -> CellResult:
+        """A finished cell."""
+        folder = self.cell(cell_id)
+        cell, verdict = folder.read_cell(), folder.read_verdict()
+        return CellResult(
+            id=cell.id,
+            axes=cell.axes,
+            knobs=cell.knobs.as_text(),
+            load=cell.load.model_dump(mode="json"),
+            verdict=verdict.outcome,
+            reasons=verdict.reasons,
+            metrics=verdict.metrics,
+            findings=verdict.findings,
+            injected=verdict.injected,
+            limit=verdict.limit,
+            course=verdict.course,
+            leaks=verdict.leaks,
         )
 
     def write_summary(self) -> Summary:
@@ -162,6 +186,15 @@ class RunFolder:
     def read_summary(self) -> Summary:
         """``summary.json`` as it was last written; a killed lab may have left it a cell behind."""
         return read_document(self.path / "summary.json", Summary)
+
+    def write_thresholds(self, thresholds: Thresholds) -> None:
+        """Store ``threshold.json``, atomically."""
+        self.write_text(THRESHOLDS, as_json(thresholds))
+
+    def read_thresholds(self) -> Thresholds | None:
+        """``threshold.json`` as it was last written; None: no search has begun."""
+        path = self.path / THRESHOLDS
+        return read_document(path, Thresholds) if path.is_file() else None
 
     def write_text(self, name: str, text: str) -> Path:
         """Store a report in the run folder, atomically; its path."""
@@ -202,21 +235,3 @@ def _locked(path: Path) -> Iterator[None]:
                 for file in leftovers(folder):
                     file.unlink(missing_ok=True)
         yield
-
-
-def _result(folder: CellFolder) -> CellResult:
-    cell, verdict = folder.read_cell(), folder.read_verdict()
-    return CellResult(
-        id=cell.id,
-        axes=cell.axes,
-        knobs=cell.knobs.as_text(),
-        load=cell.load.model_dump(mode="json"),
-        verdict=verdict.outcome,
-        reasons=verdict.reasons,
-        metrics=verdict.metrics,
-        findings=verdict.findings,
-        injected=verdict.injected,
-        limit=verdict.limit,
-        course=verdict.course,
-        leaks=verdict.leaks,
-    )

@@ -158,3 +158,21 @@ def test_a_count_without_evidence_is_undecided() -> None:
     assert decide(of.criteria[0], of, seen, measure(of, seen)).outcome == "undecided"
     seen = observation(samples(5), [DatabaseReading(t=20, connections=3)])
     assert decide(of.criteria[0], of, seen, measure(of, seen)).outcome == "met"
+
+
+@pytest.mark.parametrize(
+    ("text", "counted"),
+    [
+        ("error_rate < 5 %", (100, 30, 0.05)),
+        ("error_rate >= 5 %", (100, 70, 0.95)),
+        ("error_rate == 0 %", (None, None, None)),
+        ("p95 < 3.5 s", (70, 50, 0.05)),
+        ("p99 < 10 s", (70, 0, 0.01)),
+        ("throughput > 1/s", (None, None, None)),
+    ],
+)
+def test_a_claim_about_a_share_tells_what_was_counted(
+    text: str, counted: tuple[int | None, int | None, float | None]
+) -> None:
+    finding = found(text, samples(100, failed=30))
+    assert (finding.samples, finding.beyond, finding.allowed) == counted

@@ -11,6 +11,7 @@ from lab.errors import StoreError, UsageError
 from lab.model.cell import Cell
 from lab.model.load import ClosedLoad
 from lab.model.run import Summary
+from lab.model.threshold import Threshold, Thresholds
 from lab.model.verdict import Outcome
 from lab.store import RunFolder, digest, find, runs
 from tests import sample_run as sample
@@ -196,6 +197,39 @@ def test_runs_lists_all_and_says_what_is_wrong_with_one(tmp_path: Path) -> None:
     assert good.outcomes[Outcome.BROKE] >= 1
     assert bad.problem is not None
     assert "run.json:1" in bad.problem
+
+
+def test_a_search_is_listed_by_its_answers(tmp_path: Path) -> None:
+    run = sample.create(tmp_path, most_users=200)
+    assert run.read_thresholds() is None
+    [listed] = runs(tmp_path)
+    assert (listed.kind, listed.finished, listed.cells, listed.outcomes) == ("threshold", 0, 12, {})
+    answer = Threshold(
+        id=run.info.cells[0],
+        holds_at=None,
+        breaks_at=None,
+        crossed_first=None,
+        confidence=0.95,
+        outcome="undecided",
+        reason="too near to tell",
+        trials=(),
+    )
+    found = Thresholds(
+        run=run.info.name,
+        experiment="e",
+        about="",
+        stack="embedded",
+        speed=5,
+        cells=(answer,),
+        missing=run.info.cells[1:],
+    )
+    run.write_thresholds(found)
+    assert RunFolder.open(run.path).read_thresholds() == found
+    [listed] = runs(tmp_path)
+    assert (listed.finished, listed.outcomes) == (1, {"undecided": 1})
+    (run.path / "threshold.json").write_text("{")
+    [listed] = runs(tmp_path)
+    assert "threshold.json:1: the file is damaged" in (listed.problem or "")
 
 
 def test_no_results_folder_means_no_runs(tmp_path: Path) -> None:

@@ -1,0 +1,224 @@
+"""What the trials at one number of users show together: does it hold there, or break?
+
+A criterion like ``p95 < 10 s`` says that fewer than a share of 5 % of uploads may be beyond
+its bound. Against "it is not so", and against "it is so", the trials' counts are turned into
+an *e-value* each: how many times a stake would have grown that was bet, at fair odds, on the
+contrary. Were the claim true, it would ever grow to 1/a with a probability of at most a,
+however often one looks and whatever makes one stop (Ville, 1939; Wald's sequential test is
+of this kind). So a search may look after every trial, and go on for as long as it is in doubt.
+
+The uploads of one trial are alike: they meet the same queue, and the same split of users
+among workers. A count is therefore beta-binomial (Skellam, 1948) with a correlation within
+a trial; a long trial then shows more than a short one, but never as much as two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from math import exp, inf, lgamma, log
+from typing import Literal
+
+from lab.model.threshold import Trial, Tried
+from lab.model.verdict import Outcome
+
+Side = Literal["held", "broke"]
+Counts = Sequence[tuple[int, int]]
+"""Of each trial: how many uploads were beyond the bound, of how many."""
+
+ALIKE = 0.005
+"""The correlation between uploads of one trial, of being beyond the bound.
+
+From simulations of the replica at its thresholds. With one worker: 0.006 to 0.016 in windows
+of 60 s, a quarter of that in 240 s. With two, whose users are split by chance and stay so for
+a while: 0.035 to 0.065 in 60 s for ``to_thread``, up to 0.075 for an executor of 11 threads,
+and half of that in 240 s.
+
+Where it is more than is reckoned with here, evidence is overstated. Of searches in simulated
+replicas of two workers, 5 of 40 (``to_thread``) and 10 of 30 (executor) missed the truth with
+windows from 60 s on, 1 of 60 and 3 of 30 from 180 s on. Hence `lab.plan.threshold.SPLIT_S`.
+A correlation of 0.02 would be safe there (0 of 30 missed), and decide nothing (0 of 30).
+"""
+
+ODDS: dict[Side, tuple[float, ...]] = {"held": (1 / 2, 1 / 4, 1 / 16), "broke": (2, 4, 16)}
+"""The shares that are bet on, in equal parts: those of so many times the allowed odds."""
+
+
+def log_e(counts: Counts, allowed: float, side: Side, alike: float = ALIKE) -> float:
+    """The logarithm of the e-value for a side: above log(1/a), it is wrong at most a of times.
+
+    Args:
+        counts: of every trial at a number of users.
+        allowed: the share that may be beyond the bound, strictly between 0 and 1.
+        side: what is to be shown.
+        alike: the correlation between uploads of one trial, above 0.
+    """
+    return _even(_bets(counts, allowed, side, alike))
+
+
+def _bets(counts: Counts, allowed: float, side: Side, alike: float) -> list[float]:
+    """What each of the bets has grown to, a logarithm."""
+    return [
+        sum(_ratio(beyond, of, allowed, odds, alike) for beyond, of in counts)
+        for odds in ODDS[side]
+    ]
+
+
+def _even(bets: Sequence[float]) -> float:
+    """The logarithm of their mean."""
+    most = max(bets)
+    return most + log(sum(exp(bet - most) for bet in bets) / len(bets))
+
+
+@lru_cache(maxsize=65536)
+def _ratio(beyond: int, of: int, allowed: float, odds: float, alike: float) -> float:
+    """The log-likelihood ratio of a count: a share of other odds, against the allowed one."""
+    other = allowed * odds / (1 - allowed + allowed * odds)
+    size = 1 / alike - 1
+    return _likelihood(beyond, of, other, size) - _likelihood(beyond, of, allowed, size)
+
+
+def _likelihood(beyond: int, of: int, share: float, size: float) -> float:
+    """Of a beta-binomial count, up to what does not depend on the share; a logarithm."""
+    a, b = share * size, (1 - share) * size
+    return lgamma(beyond + a) - lgamma(a) + lgamma(of - beyond + b) - lgamma(b)
+
+
+def confidence(tried: Tried) -> float:
+    """With which one trial alone tells its side: 1 - 1/e of the larger e-value, from 0 to 1."""
+    alone = Judged((tried,), ALIKE)
+    e = max(alone.log_e("held"), alone.log_e("broke"))
+    return round(max(0.0, 1 - exp(-e)), 6)
+
+
+@dataclass(frozen=True)
+class Level:
+    """All valid trials at one number of users."""
+
+    users: int
+    trials: tuple[Trial, ...]
+    alike: float = ALIKE
+
+    @property
+    def sent(self) -> int:
+        """Uploads sent in the windows of all trials."""
+        return sum(trial.sent for trial in self.trials)
+
+    @property
+    def rate(self) -> float:
+        """Uploads a second."""
+        return self.sent / sum(trial.window for trial in self.trials)
+
+    @property
+    def cost(self) -> float:
+        """What a trial takes beside its window, in real-world seconds: the mean."""
+        return sum(trial.spent - trial.window for trial in self.trials) / len(self.trials)
+
+    @property
+    def side(self) -> Side | None:
+        """Where it seems to be; None while a criterion that is not seen missed has no evidence.
+
+        At least one criterion that seems missed makes it broke.
+        """
+        seem = [criterion.side for criterion in self._criteria]
+        if "broke" in seem:
+            return "broke"
+        return "held" if seem and None not in seem else None
+
+    def log_e(self, side: Side) -> float:
+        """Of the cell: all criteria must hold, or any must break.
+
+        To show that all hold takes the least of their evidence. That some one breaks is
+        bet on each in equal parts.
+        """
+        return self._of_all([criterion.log_e(side) for criterion in self._criteria], side)
+
+    def crossed(self) -> str | None:
+        """The criterion that most surely breaks."""
+        worst = max(self._criteria, key=lambda each: each.log_e("broke"), default=None)
+        return worst.name if worst else None
+
+    def gain(self, side: Side, window: float) -> float:
+        """What one more trial of such a window, that goes as those before, would add to `log_e`."""
+        more = round(self.rate * window) / self.sent if self.sent else 0.0
+        foreseen = [criterion.foreseen(side, more) for criterion in self._criteria]
+        return self._of_all(foreseen, side) - self.log_e(side)
+
+    def _of_all(self, found: Sequence[float], side: Side) -> float:
+        if not found:
+            return 0.0
+        return min(found) if side == "held" else max(found) - log(len(found))
+
+    @cached_property
+    def _criteria(self) -> list[Judged]:
+        named = zip(*(trial.criteria for trial in self.trials), strict=True)
+        return [Judged(tried, self.alike) for tried in named]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One criterion in all trials at one number of users."""
+
+    tried: tuple[Tried, ...]
+    alike: float
+
+    @property
+    def name(self) -> str:
+        return self.tried[0].criterion
+
+    @cached_property
+    def counts(self) -> list[tuple[int, int]]:
+        """Of the trials that counted uploads; empty for what is counted outright."""
+        return [
+            (each.beyond, each.samples)
+            for each in self.tried
+            if each.beyond is not None and each.samples
+        ]
+
+    @cached_property
+    def side(self) -> Side | None:
+        """Where the share beyond the bound lies, or what was counted outright."""
+        if self.counts:
+            share = sum(k for k, _ in self.counts) / sum(n for _, n in self.counts)
+            return "broke" if share >= self._allowed else "held"
+        outcomes = [each.outcome for each in self.tried]
+        if Outcome.BROKE in outcomes:
+            return "broke"
+        return "held" if Outcome.HELD in outcomes else None
+
+    def log_e(self, side: Side) -> float:
+        """Evidence for a side. What is counted outright is certain: once missed is missed."""
+        if self._is_share:
+            return _even(self._bets[side])
+        unshown = self.counts and not any(beyond for beyond, _ in self.counts)
+        if unshown or self.side is None:  # that nothing ever fails, no number of uploads shows
+            return 0.0
+        return inf if self.side == side else -inf
+
+    def foreseen(self, side: Side, more: float) -> float:
+        """`log_e` with one more trial that goes as all before it went.
+
+        Args:
+            side: what is to be shown.
+            more: how long the trial is, in parts of all trials so far.
+        """
+        if not self._is_share:
+            return self.log_e(side)
+        beyond, of = (sum(each) for each in zip(*self.counts, strict=True))
+        samples = round(of * more)
+        count = (round((beyond + 0.5) / (of + 1) * samples), samples)
+        added = _bets([count], self._allowed, side, self.alike)
+        return _even([sum(pair) for pair in zip(self._bets[side], added, strict=True)])
+
+    @cached_property
+    def _bets(self) -> dict[Side, list[float]]:
+        return {side: _bets(self.counts, self._allowed, side, self.alike) for side in ODDS}
+
+    @property
+    def _is_share(self) -> bool:
+        return bool(self.counts) and 0 < self._allowed < 1
+
+    @cached_property
+    def _allowed(self) -> float:
+        return next(each.allowed for each in self.tried if each.allowed is not None)

@@ -1,0 +1,140 @@
+"""The search for a capacity, as the rest of the lab sees it: trials in, a trial or an answer out.
+
+A `Search` is a pure function of the trials so far. What it asks for is made a cell of its own
+by `trial_cell`, measured and judged like any other, and read back by `trial_of`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from lab.errors import UsageError
+from lab.model.cell import Cell
+from lab.model.load import ClosedLoad
+from lab.model.threshold import Ask, Threshold, Trial, Tried
+from lab.model.verdict import Finding, Outcome, Verdict
+from lab.plan.estimate import DB_ROUND_TRIPS, drain, slots
+from lab.plan.evidence import confidence
+from lab.plan.expand import seed_of
+from lab.plan.halving import FEW_BEYOND, Halving
+
+OUTCOMES = {
+    "met": Outcome.HELD,
+    "missed": Outcome.BROKE,
+    "undecided": Outcome.UNDECIDED,
+}
+
+
+class Search(Protocol):
+    """A method that finds a cell's threshold."""
+
+    def next(self, cell: str, trials: Sequence[Trial]) -> Ask | Threshold:
+        """The trial to make next, or the answer; the same trials in any order give the same."""
+        ...
+
+
+MOST_USERS = 200
+"""A search goes no higher unless it is told to: the report's largest load."""
+
+
+SPLIT_S = 180.0
+"""The shortest window with several workers, real-world seconds. How users are split among them
+is a matter of chance that lasts for about a minute: see `lab.plan.evidence.ALIKE`."""
+
+
+def search_for(cell: Cell, most_users: int = MOST_USERS) -> Halving:
+    """The search for a cell: windows no shorter than the load's, the first rate from the knobs.
+
+    Raises:
+        UsageError: the cell's load has no users to vary, or nothing says when it breaks.
+    """
+    load = _closed(cell)
+    if not cell.criteria:
+        raise UsageError(
+            f"{cell.id}: without criteria there is nothing that more users could break",
+            "write them as 'criteria: [p95 < 10 s, error_rate < 5 %]'",
+        )
+    service = cell.knobs.gcs_latency.mean + DB_ROUND_TRIPS * cell.knobs.db_rtt.mean
+    strictest = min(_tail(each.metric, each.bound) for each in cell.criteria)
+    shortest = max(load.window, SPLIT_S) if cell.knobs.workers > 1 else load.window
+    return Halving(
+        rate=1 / (service + load.think),
+        slots=slots(cell.knobs),
+        most_users=most_users,
+        shortest=shortest,
+        longest=max(Halving.longest, shortest),
+        samples=round(FEW_BEYOND / strictest),
+    )
+
+
+def trial_cell(cell: Cell, ask: Ask, number: int) -> Cell:
+    """The cell of a trial: this one with the users and the window that are asked for.
+
+    Its id tells it apart: ``workers=1-u34-2`` is the second trial at 34 users. So does its
+    seed: a second trial that met the same sizes again would show less.
+
+    Raises:
+        UsageError: the cell's load has no users to vary.
+    """
+    load = _closed(cell).model_copy(update={"users": ask.users, "window": ask.window})
+    return cell.model_copy(
+        update={
+            "id": f"{cell.id}-u{ask.users}-{number}",
+            "load": load,
+            "seed": seed_of(cell.seed, 1000 * ask.users + number),
+        }
+    )
+
+
+def longest(cell: Cell, search: Halving) -> Cell:
+    """The longest trial that a search may ask for."""
+    ask = Ask(users=search.most_users, window=search.longest, why="the longest there may be")
+    return trial_cell(cell, ask, 1)
+
+
+def trial_of(cell: Cell, verdict: Verdict) -> Trial:
+    """What a search needs to know of a cell that was measured and judged.
+
+    Raises:
+        UsageError: the cell's load has no users.
+    """
+    start, end = cell.load.measured
+    return Trial(
+        id=cell.id,
+        users=_closed(cell).users,
+        window=end - start,
+        spent=end + drain(cell),
+        sent=int(verdict.metrics.get("attempts", 0)),
+        outcome=verdict.outcome,
+        criteria=tuple(_tried(finding, verdict.outcome) for finding in verdict.findings),
+    )
+
+
+def _tried(finding: Finding, outcome: Outcome) -> Tried:
+    invalid = outcome == Outcome.INVALID
+    tried = Tried(
+        criterion=finding.criterion,
+        outcome=outcome if invalid else OUTCOMES[finding.outcome],
+        samples=finding.samples,
+        beyond=finding.beyond,
+        allowed=finding.allowed,
+    )
+    return tried if invalid else tried.model_copy(update={"confidence": confidence(tried)})
+
+
+def _closed(cell: Cell) -> ClosedLoad:
+    if isinstance(cell.load, ClosedLoad):
+        return cell.load
+    raise UsageError(
+        f"{cell.id}: a threshold is searched by the number of users, and a load of kind"
+        f" {cell.load.kind} has none to vary",
+        "write the load as 'load: {users: 10, warmup: 30 s, window: 60 s}'",
+    )
+
+
+def _tail(metric: str, bound: float) -> float:
+    """The share that a criterion lets be beyond its bound; 1 where it is no matter of shares."""
+    tails = {"p50": 0.5, "p95": 0.05, "p95_all": 0.05, "p99": 0.01}
+    tail = bound if metric == "error_rate" else tails.get(metric, 1.0)
+    return tail if 0 < tail < 1 else 1.0

@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lab.model.threshold import Ask, Threshold, Trial, Tried
+from lab.model.verdict import Outcome
+from lab.plan.bracket import allowed_width
+from lab.plan.halving import Halving
+from tests.simulated import SimulatedSystem, search_in
+
+P95, ERRORS = "p95 < 10 s", "error_rate < 5 %"
+METHOD = Halving(rate=1.0, slots=1000)
+SYSTEMS = 300
+
+
+def trial(
+    users: int,
+    shares: Mapping[str, float],
+    number: int = 1,
+    *,
+    window: float = 60.0,
+    samples: int = 200,
+    outcome: Outcome = Outcome.UNDECIDED,
+) -> Trial:
+    """A trial without noise: of each criterion exactly this share is beyond the bound."""
+    criteria = [
+        Tried(
+            criterion=name,
+            outcome=outcome,
+            samples=samples or None,
+            beyond=round(share * samples) if samples else None,
+            allowed=0.05 if samples else None,
+        )
+        for name, share in shares.items()
+    ]
+    return Trial(
+        id=f"u{users}-{number}",
+        users=users,
+        window=window,
+        spent=window + 40,
+        sent=samples,
+        outcome=outcome,
+        criteria=tuple(criteria),
+    )
+
+
+def search(
+    made_of: Callable[[Ask], Trial], method: Halving = METHOD, trials: Sequence[Trial] = ()
+) -> Threshold:
+    """A whole search; what is asked for is measured by ``made_of``."""
+    made = list(trials)
+    while isinstance(step := method.next("cell", made), Ask):
+        assert len(made) < 1000
+        made.append(made_of(step).model_copy(update={"id": f"t{len(made)}"}))
+    return step
+
+
+def steep(threshold: int, name: str = P95) -> Callable[[Ask], Trial]:
+    """A system that holds up to a number of users, without doubt, and breaks beyond it."""
+    return lambda ask: trial(ask.users, {name: 0.0 if ask.users <= threshold else 0.6})
+
+
+def test_the_first_trial_is_the_reports_and_long_enough() -> None:
+    ask = Halving(rate=0.27, slots=1, samples=80, shortest=60, longest=600).next("cell", [])
+    assert ask == Ask(users=10, window=297, why="climbing")
+    assert METHOD.next("cell", []) == Ask(users=10, window=60, why="climbing")
+
+
+def test_it_climbs_by_the_reports_steps_and_then_by_half_as_many_again() -> None:
+    assert Halving(most_users=300).ladder == (10, 20, 40, 60, 80, 100, 150, 225, 300)
+    assert Halving(most_users=100).ladder == (10, 20, 40, 60, 80, 100)
+    assert Halving(most_users=7).ladder == (7,)
+    answer = search(steep(1000))
+    assert sorted({t.users for t in answer.trials}) == [10, 20, 40, 60, 80, 100, 150, 200]
+
+
+@pytest.mark.parametrize("threshold", [*range(1, 25), 34, 59, 60, 99, 100, 149, 180, 199])
+def test_without_noise_it_finds_the_threshold_to_2_users_or_a_tenth(threshold: int) -> None:
+    answer = search(steep(threshold))
+    assert answer.outcome == "found"
+    assert answer.holds_at is not None
+    assert answer.breaks_at is not None
+    assert answer.holds_at <= threshold < answer.breaks_at
+    assert answer.breaks_at - answer.holds_at <= max(2, answer.holds_at / 10)
+    assert (answer.crossed_first, answer.confidence, answer.more) == (P95, 0.95, None)
+
+
+def test_where_a_single_user_breaks_it_the_lower_end_is_open() -> None:
+    answer = search(steep(0))
+    assert (answer.holds_at, answer.breaks_at, answer.outcome) == (None, 1, "found")
+    assert answer.reason == "it breaks with a single user"
+
+
+def test_where_the_most_users_still_hold_the_upper_end_is_open() -> None:
+    answer = search(steep(200))
+    assert (answer.holds_at, answer.breaks_at, answer.crossed_first) == (200, None, None)
+    assert answer.outcome == "found"
+    assert "the most that were to be tried" in answer.reason
+
+
+def test_the_criterion_that_is_crossed_first_is_named() -> None:
+    def both(ask: Ask) -> Trial:
+        late, failed = (0.5 if ask.users > 30 else 0.0), (0.5 if ask.users > 80 else 0.0)
+        return trial(ask.users, {P95: late, ERRORS: failed})
+
+    assert search(both).crossed_first == P95
+
+
+def test_both_ends_of_an_answer_are_tried_more_than_once() -> None:
+    answer = search(lambda ask: trial(ask.users, {P95: 0.01 if ask.users <= 30 else 0.15}))
+    count = Counter(t.users for t in answer.trials)
+    assert answer.outcome == "found"
+    assert answer.holds_at is not None
+    assert count[answer.holds_at] > 1
+
+
+def test_an_invalid_trial_is_made_again_and_counts_for_nothing() -> None:
+    invalid = trial(10, {P95: 1.0}, outcome=Outcome.INVALID)
+    assert METHOD.next("cell", [invalid]) == METHOD.next("cell", [])
+    answer = search(steep(34), trials=[invalid])
+    assert answer.outcome == "found"
+    assert invalid in answer.trials
+
+
+def test_where_trials_are_invalid_the_search_ends_below() -> None:
+    def limited(ask: Ask) -> Trial:
+        valid = ask.users <= 50
+        return trial(ask.users, {P95: 0.0}, outcome=Outcome.HELD if valid else Outcome.INVALID)
+
+    answer = search(limited)
+    assert (answer.outcome, answer.breaks_at) == ("invalid", None)
+    assert answer.holds_at in range(45, 51)
+    assert answer.reason.endswith("users tell nothing: see their verdicts")
+
+
+def test_where_nothing_is_sent_a_longer_window_is_asked_for_and_in_the_end_it_is_given_up() -> None:
+    silent = [trial(10, {P95: 0}, samples=0), trial(10, {P95: 0}, 2, samples=0, window=400)]
+    first, second = METHOD.next("cell", silent[:1]), METHOD.next("cell", silent)
+    assert isinstance(first, Ask)
+    assert isinstance(second, Ask)
+    assert (first.users, first.window) == (10, 120)
+    assert (second.users, second.window) == (10, METHOD.longest)
+    answer = search(lambda ask: trial(ask.users, {P95: 0}, samples=0, window=ask.window))
+    assert (answer.outcome, answer.holds_at, answer.breaks_at) == ("invalid", None, None)
+
+
+def flat(share: float) -> Callable[[Ask], Trial]:
+    """A system that is at the same share from 20 to 60 users."""
+
+    def measured(ask: Ask) -> Trial:
+        beyond = 0.0 if ask.users < 20 else share if ask.users <= 60 else 0.9
+        return trial(ask.users, {P95: beyond}, samples=round(4 * ask.window), window=ask.window)
+
+    return measured
+
+
+def test_a_share_at_the_bound_itself_stays_undecided_and_no_time_would_do() -> None:
+    answer = search(flat(0.05))
+    assert (answer.outcome, answer.more) == ("undecided", None)
+    assert answer.holds_at in range(10, 20)
+    assert answer.breaks_at in range(61, 81)
+    assert answer.reason.endswith("users it is too near the threshold to tell")
+
+
+def test_where_more_time_would_do_it_says_how_much() -> None:
+    def shallow(ask: Ask) -> Trial:
+        return trial(ask.users, {P95: 0.02 if ask.users <= 30 else 0.085})
+
+    answer = search(shallow, replace(METHOD, most_trials=2, longest=60.0))
+    assert (answer.outcome, answer.confidence) == ("undecided", 0.95)
+    assert answer.more is not None
+    assert answer.more >= 100
+    patient = search(shallow, trials=answer.trials)
+    assert patient.outcome == "found"
+    assert patient.holds_at in range(25, 31)
+
+
+def test_ends_that_contradict_each_other_are_not_stated() -> None:
+    made = [trial(10, {P95: 0.9}, n) for n in range(3)]
+    made += [trial(20, {P95: 0.0}, n) for n in range(6)]
+    answer = METHOD.next("cell", made)
+    assert isinstance(answer, Threshold)
+    assert (answer.holds_at, answer.breaks_at, answer.outcome) == (None, None, "undecided")
+    assert answer.reason == "it breaks at 10 users and holds at 20: more users are not worse"
+
+
+@given(st.integers(0, 10**6), st.randoms(use_true_random=False), st.integers(0, 20))
+@settings(max_examples=30, deadline=None)
+def test_stored_trials_in_any_order_go_on_as_if_nothing_had_happened(
+    seed: int, shuffle: random.Random, done: int
+) -> None:
+    system = SimulatedSystem.draw(random.Random(seed))
+    whole = search_in(system, METHOD, random.Random(seed))
+    made = sorted(whole.trials, key=lambda t: int(t.id.rpartition("-")[2]))
+    shuffled = shuffle.sample(made[:done], len(made[:done]))
+    assert METHOD.next("simulated", shuffled) == METHOD.next("simulated", made[:done])
+    assert METHOD.next("simulated", shuffle.sample(made, len(made))) == whole
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=30, deadline=None)
+def test_no_number_of_users_is_tried_beyond_the_rule_and_an_answer_is_sound(seed: int) -> None:
+    rng = random.Random(seed)
+    answer = search_in(SimulatedSystem.draw(rng), METHOD, rng)
+    check(answer)
+    if answer.outcome == "found":
+        low, high = answer.holds_at or 0, answer.breaks_at or METHOD.most_users + 1
+        assert high - low <= allowed_width(low)
+
+
+def check(answer: Threshold) -> None:
+    tried = Counter(t.users for t in answer.trials)
+    assert len(tried) <= METHOD.most_levels
+    assert all(1 <= users <= METHOD.most_users for users in tried)
+    assert max(tried.values()) <= METHOD.most_trials + METHOD.most_invalid
+    assert all(METHOD.shortest <= t.window <= METHOD.longest for t in answer.trials)
+    assert answer.holds_at is None or answer.holds_at in tried
+    assert answer.breaks_at is None or answer.breaks_at in tried
+    assert (answer.holds_at or 0) < (answer.breaks_at or METHOD.most_users + 1)
+    assert (answer.breaks_at is None) == (answer.crossed_first is None)
+    assert Threshold.model_validate_json(answer.model_dump_json()) == answer
+
+
+CHAOS: list[dict[str, Any]] = [{"outcome": Outcome.INVALID}, {"samples": 0}, {}]
+
+
+@given(st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None)
+def test_it_ends_whatever_the_trials_say(chaos: random.Random) -> None:
+    def anything(ask: Ask) -> Trial:
+        shares = {P95: chaos.choice((0, 0.03, 0.05, 0.08, 1)), ERRORS: chaos.choice((0, 0, 0.06))}
+        how = chaos.choices(CHAOS, (1, 1, 8))[0]
+        return trial(ask.users, shares, window=ask.window, **how)
+
+    check(search(anything))
+
+
+def test_of_systems_with_a_known_threshold_hardly_any_is_stated_wrongly() -> None:
+    missed, falsely_held, found = 0, 0, 0
+    for number in range(SYSTEMS):
+        rng = random.Random(number)
+        system = SimulatedSystem.draw(rng)
+        answer = search_in(system, Halving(rate=1 / system.service, slots=system.slots), rng)
+        truth = system.threshold(METHOD.most_users)
+        holds, breaks = answer.holds_at or 0, answer.breaks_at or METHOD.most_users + 1
+        missed += not holds <= truth < breaks
+        falsely_held += holds > truth
+        found += answer.outcome == "found"
+    assert missed <= 0.05 * SYSTEMS
+    assert falsely_held < 0.05 * SYSTEMS
+    assert found > 0.5 * SYSTEMS

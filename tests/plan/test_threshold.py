@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lab.errors import UsageError
+from lab.model.threshold import Ask, Threshold, Thresholds, Trial
+from lab.model.verdict import Finding, Outcome, Verdict
+from lab.plan.threshold import longest, search_for, trial_cell, trial_of
+from lab.testing import make_cell
+
+LOAD = {"users": 50, "ramp": "5 s", "warmup": "20 s", "window": "90 s"}
+CELL = make_cell({"gcs_call": "to_thread"}, cell_id="to_thread", load=LOAD)
+
+
+def test_a_trial_is_the_cell_with_the_users_and_the_window_that_are_asked_for() -> None:
+    cell = trial_cell(CELL, Ask(users=34, window=120, why="halving"), 2)
+    assert cell.id == "to_thread-u34-2"
+    assert (cell.load.peak_users, cell.load.measured) == (34, (25, 145))
+    assert cell.model_copy(update={"id": CELL.id, "load": CELL.load, "seed": CELL.seed}) == CELL
+    assert type(cell).model_validate_json(cell.model_dump_json()) == cell
+
+
+def test_every_trial_has_an_id_and_a_seed_of_its_own() -> None:
+    asks = [(Ask(users=users, window=60, why=""), number) for users in (1, 2) for number in (1, 2)]
+    cells = [trial_cell(CELL, *each) for each in asks]
+    assert len({cell.id for cell in cells}) == len({cell.seed for cell in cells}) == 4
+    assert cells == [trial_cell(CELL, *each) for each in asks]
+
+
+@pytest.mark.parametrize("load", [{"burst": 10}, {"rate": "5/s"}, {"stages": [{"users": 5}]}])
+def test_a_load_without_users_has_no_threshold(load: dict[str, Any]) -> None:
+    cell = make_cell(load=load)
+    for call in (search_for, lambda c: trial_cell(c, Ask(users=1, window=60, why=""), 1)):
+        with pytest.raises(UsageError, match=r"has none to vary - write the load as"):
+            call(cell)
+
+
+def test_without_criteria_there_is_no_threshold() -> None:
+    with pytest.raises(UsageError, match=r"nothing that more users could break - write them as"):
+        search_for(make_cell(load=LOAD, criteria=()))
+
+
+@pytest.mark.parametrize(
+    ("workers", "window", "shortest"), [(1, "60 s", 60), (2, "60 s", 180), (4, "700 s", 700)]
+)
+def test_several_workers_need_longer_windows(workers: int, window: str, shortest: float) -> None:
+    search = search_for(make_cell({"workers": workers}, load={**LOAD, "window": window}))
+    assert search.shortest == shortest
+    assert search.longest == max(600, shortest)
+
+
+def test_no_trial_is_longer_than_the_longest() -> None:
+    search = search_for(CELL, most_users=80)
+    cell = longest(CELL, search)
+    assert (cell.load.peak_users, cell.load.measured) == (80, (25, 625))
+
+
+@pytest.mark.parametrize(
+    ("criteria", "samples"),
+    [
+        (["p95 < 10 s", "error_rate < 5 %"], 40),
+        (["p99 < 10 s"], 200),
+        (["error_rate < 1 %", "p95 < 10 s"], 200),
+        (["error_rate < 0 %"], 2),
+        (["pg_connections <= 20"], 2),
+    ],
+)
+def test_the_first_trial_is_sized_by_the_cell(criteria: list[str], samples: int) -> None:
+    cell = make_cell({"gcs_call": "to_thread"}, load=LOAD, criteria=criteria)
+    search = search_for(cell, most_users=80)
+    assert (search.samples, search.slots, search.most_users) == (samples, 6, 80)
+    assert (search.shortest, search.longest) == (90, 600)
+    assert search.rate == pytest.approx(1 / 3.675)
+
+
+def verdict(outcome: Outcome, **metrics: float) -> Verdict:
+    findings = (
+        Finding(
+            criterion="p95 < 10 s",
+            outcome="met",
+            value=4.0,
+            samples=300,
+            beyond=1,
+            allowed=0.05,
+            reason="p95 4.0 s",
+        ),
+        Finding(criterion="pg_connections <= 20", outcome="missed", value=25.0, reason="25"),
+        Finding(criterion="p99 < 10 s", outcome="undecided", value=None, reason="nothing"),
+    )
+    return Verdict(
+        cell=CELL.id, outcome=outcome, reasons=(), metrics=metrics, findings=findings, injected=()
+    )
+
+
+def test_a_trial_is_read_from_a_cell_and_its_verdict() -> None:
+    trial = trial_of(CELL, verdict(Outcome.BROKE, attempts=310))
+    assert (trial.id, trial.users, trial.window, trial.sent) == ("to_thread", 50, 90, 310)
+    assert trial.spent > 115
+    p95, peak, p99 = trial.criteria
+    assert (p95.outcome, p95.samples, p95.beyond, p95.allowed) == ("held", 300, 1, 0.05)
+    assert 0.9 < p95.confidence < 1
+    assert (peak.outcome, peak.samples, peak.confidence) == ("broke", None, 1)
+    assert (p99.outcome, p99.samples, p99.confidence) == ("undecided", None, 0)
+
+
+def test_an_invalid_trial_says_so_of_every_criterion() -> None:
+    trial = trial_of(CELL, verdict(Outcome.INVALID))
+    assert trial.sent == 0
+    assert {(each.outcome, each.confidence) for each in trial.criteria} == {("invalid", 0)}
+
+
+def test_the_document_has_the_answers_of_all_cells() -> None:
+    trial = trial_of(CELL, verdict(Outcome.BROKE, attempts=310))
+    answer = Threshold(
+        id="to_thread",
+        holds_at=None,
+        breaks_at=1,
+        crossed_first="p95 < 10 s",
+        confidence=0.95,
+        outcome="found",
+        reason="it breaks with a single user",
+        trials=(trial,),
+    )
+    document = Thresholds(
+        run="r",
+        experiment="e",
+        about="",
+        stack="embedded",
+        speed=5,
+        cells=(answer,),
+        missing=("executor",),
+    )
+    assert Thresholds.model_validate_json(document.model_dump_json()) == document
+    cell = document.model_dump(mode="json")["cells"][0]
+    keys = {"id", "holds_at", "breaks_at", "crossed_first", "confidence", "trials"}
+    assert keys <= cell.keys()
+    assert cell["holds_at"] is None
+    assert Trial.model_validate(cell["trials"][0]) == trial

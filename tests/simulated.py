@@ -1,0 +1,132 @@
+"""Systems whose threshold is known in closed form, and the noisy trials that they give.
+
+A closed network of so many slots. Its uploads take a lognormal time, round a median that
+grows with the users beyond the slots, and fail at a rate that grows too. What the uploads of
+a trial have in common (a slow moment, an unlucky split of users among workers) is drawn once
+a trial.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, exp, log, sqrt
+
+from lab.model.threshold import Ask, Threshold, Trial, Tried
+from lab.model.verdict import Outcome
+from lab.plan.threshold import Search
+
+LATE_S, ALLOWED = 10.0, 0.05
+MOST_TRIALS = 200
+AROUND_S = 35.0
+"""What a trial takes beside its window: ramp, warm-up and drain."""
+
+NORMAL = statistics.NormalDist()
+
+
+@dataclass(frozen=True)
+class SimulatedSystem:
+    """A system with a known threshold.
+
+    Args:
+        slots: users that are served at once.
+        service: median seconds of an upload that does not wait.
+        spread: of the logarithm of an upload's time, standard deviation.
+        alike: the part of that variance that the uploads of one trial have in common.
+        failing_at: users at whom 5 % of uploads fail.
+        steepness: how fast the odds of a failure grow: with this power of the users.
+    """
+
+    slots: int
+    service: float
+    spread: float
+    alike: float
+    failing_at: float
+    steepness: float
+
+    @classmethod
+    def draw(cls, rng: random.Random) -> SimulatedSystem:
+        """One of many kinds: thresholds from none at all to beyond 200 users."""
+        slots = max(1, round(exp(rng.uniform(0, log(100)))))
+        return cls(
+            slots=slots,
+            service=rng.uniform(3.0, 4.5) if rng.random() > 0.03 else rng.uniform(9.0, 14.0),
+            # The relative spread of a time in a queue of uploads that take 2 to 5 s.
+            spread=rng.uniform(0.08, 0.16) + 0.1 / slots,
+            alike=rng.choice((0.0, 0.01, 0.05, 0.1)),
+            failing_at=slots * exp(rng.uniform(log(1.5), log(15.0))),
+            steepness=rng.uniform(2, 12),
+        )
+
+    def median(self, users: int) -> float:
+        """Median seconds of an upload."""
+        return self.service * max(1.0, users / self.slots)
+
+    def late(self, users: int, common: float | None = None) -> float:
+        """The share of uploads of 10 s or longer; in a trial with so much in common, if given."""
+        far = log(self.median(users) / LATE_S)
+        if common is None:
+            return NORMAL.cdf(far / self.spread)
+        own = self.spread * sqrt(1 - self.alike)
+        return NORMAL.cdf((far + self.spread * sqrt(self.alike) * common) / own)
+
+    def failing(self, users: int) -> float:
+        """The share of uploads that fail, independent of one another."""
+        odds: float = ALLOWED / (1 - ALLOWED) * (users / self.failing_at) ** self.steepness
+        return odds / (1 + odds)
+
+    def threshold(self, most: int) -> int:
+        """The most users at whom both shares are below 5 %, up to ``most``."""
+        fits = (n for n in range(1, most + 1) if max(self.late(n), self.failing(n)) >= ALLOWED)
+        return next(fits, most + 1) - 1
+
+    def trial(self, ask: Ask, number: int, rng: random.Random) -> Trial:
+        """A measurement, as the lab would give it."""
+        common = rng.gauss(0, 1)
+        mean = self.service * exp(self.spread**2 / 2)
+        sent = ceil(ask.window * min(ask.users, self.slots) / mean)
+        failed = _binomial(rng, sent, self.failing(ask.users))
+        late = _binomial(rng, sent - failed, self.late(ask.users, common))
+        criteria = (
+            _tried("p95 < 10 s", late, sent - failed),
+            _tried("error_rate < 5 %", failed, sent),
+        )
+        outcomes = [each.outcome for each in criteria]
+        return Trial(
+            id=f"u{ask.users}-{number}",
+            users=ask.users,
+            window=ask.window,
+            spent=ask.window + AROUND_S,
+            sent=sent,
+            outcome=Outcome.BROKE if Outcome.BROKE in outcomes else Outcome.HELD,
+            criteria=criteria,
+        )
+
+
+def search_in(
+    system: SimulatedSystem, search: Search, rng: random.Random, trials: Sequence[Trial] = ()
+) -> Threshold:
+    """A whole search, or what is left of one."""
+    made = list(trials)
+    while isinstance(step := search.next("simulated", made), Ask):
+        if len(made) >= MOST_TRIALS:
+            raise AssertionError(f"{len(made)} trials and no answer: {system}")
+        made.append(system.trial(step, len(made), rng))
+    return step
+
+
+def _binomial(rng: random.Random, count: int, share: float) -> int:
+    return sum(rng.random() < share for _ in range(count))
+
+
+def _tried(criterion: str, beyond: int, samples: int) -> Tried:
+    broke = samples > 0 and beyond / samples >= ALLOWED
+    return Tried(
+        criterion=criterion,
+        outcome=Outcome.BROKE if broke else Outcome.HELD,
+        samples=samples,
+        beyond=beyond,
+        allowed=ALLOWED,
+    )

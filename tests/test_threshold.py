@@ -1,0 +1,152 @@
+"""The story of a search, told with fakes: what is measured, stored, and gone on with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.errors import PartFailed
+from lab.load.driver import LoadResult
+from lab.model.causes import Cause
+from lab.model.cell import Cell
+from lab.model.experiment import Experiment
+from lab.model.threshold import Threshold
+from lab.model.verdict import Outcome
+from lab.plan import search_for
+from lab.runner import Lab
+from lab.stack.protocol import Replica
+from lab.store import RunFolder
+from lab.testing import LOAD, FakeStack, InstantLoad, RecordingInjector, make_cell
+from lab.threshold import find_threshold, stored_trials
+
+CELL = make_cell(cell_id="one")
+OTHER = make_cell(cell_id="one-u3")
+BREAKS_ABOVE = 7
+
+
+class Stack(FakeStack):
+    """A replica that fails every second upload of more users than it can bear."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, self.cause)
+        self.users = 0
+
+    def apply(self, cell: Cell) -> Replica:
+        self.users = cell.load.peak_users
+        return super().apply(cell)
+
+    def cause(self, number: int) -> Cause | None:
+        overloaded = self.users > BREAKS_ABOVE and number % 2
+        return Cause.POOL_TIMEOUT if overloaded else None
+
+
+@dataclass
+class Wired:
+    lab: Lab
+    stack: Stack
+    run: RunFolder
+
+    def find(self, cell: Cell = CELL) -> Threshold:
+        search = replace(search_for(cell, most_users=20), most_trials=8)
+        return find_threshold(self.lab, self.run, cell, search)
+
+
+@pytest.fixture
+def wired(tmp_path: Path) -> Iterator[Wired]:
+    stack = Stack(tmp_path / "fake")
+    run = RunFolder.create(
+        tmp_path / "results",
+        (CELL, OTHER),
+        started=datetime(2026, 11, 24, 8, 15, tzinfo=UTC),
+        spec_file="spec.yaml",
+        experiment=Experiment.model_validate({"experiment": "story", "load": dict(LOAD)}),
+        stack="fake",
+        stack_reason="asked for",
+        speed=1.0,
+        versions={},
+        machine={},
+        git="",
+        arguments=(),
+    )
+    yield Wired(Lab(stack, RecordingInjector(), InstantLoad(uploads=150)), stack, run)
+    stack.close()
+
+
+def test_it_measures_what_the_search_asks_for_until_there_is_an_answer(wired: Wired) -> None:
+    answer = wired.find()
+    assert answer.outcome == "found"
+    assert answer.holds_at is not None
+    assert answer.breaks_at is not None
+    assert answer.holds_at <= BREAKS_ABOVE < answer.breaks_at
+    assert answer.crossed_first == "error_rate < 5 %"
+    assert sorted(wired.stack.applied) == sorted(trial.id for trial in answer.trials)
+
+
+def test_every_trial_is_a_cell_of_its_own_on_disk(wired: Wired) -> None:
+    answer = wired.find()
+    for trial in answer.trials:
+        folder = wired.run.cell(trial.id)
+        assert folder.finished()
+        assert folder.read_cell().load.peak_users == trial.users
+        assert len(folder.read_observation().samples) == trial.sent
+        assert (folder.read_verdict().outcome == Outcome.BROKE) == (trial.users > BREAKS_ABOVE)
+    assert stored_trials(wired.run, CELL) == tuple(sorted(answer.trials, key=lambda t: t.id))
+
+
+def test_a_search_that_is_done_measures_nothing_more(wired: Wired) -> None:
+    first = wired.find()
+    wired.stack.applied.clear()
+    assert wired.find() == first
+    assert wired.stack.applied == []
+
+
+def test_an_interrupted_search_goes_on_and_makes_the_trial_under_way_again(wired: Wired) -> None:
+    load = wired.lab.generator
+    assert isinstance(load, InstantLoad)
+    wired.lab.generator = Interrupting(load, after=2)
+    with pytest.raises(KeyboardInterrupt):
+        wired.find()
+    done = stored_trials(wired.run, CELL)
+    assert len(done) == 2
+    interrupted = wired.stack.applied[-1]
+    assert not wired.run.cell(interrupted).finished()
+    wired.stack.applied.clear()
+    wired.lab.generator = load
+    answer = wired.find()
+    assert answer.outcome == "found"
+    assert set(done) <= set(answer.trials)
+    assert wired.stack.applied[0] == interrupted
+    assert not {trial.id for trial in done} & set(wired.stack.applied)
+
+
+class Interrupting(InstantLoad):
+    """A load that is interrupted in the trial after so many."""
+
+    def __init__(self, load: InstantLoad, after: int) -> None:
+        super().__init__(load.uploads)
+        self.left = after
+
+    def run(self, cell: Cell, *arguments: Any, **more: Any) -> LoadResult:
+        if not self.left:
+            raise KeyboardInterrupt
+        self.left -= 1
+        return super().run(cell, *arguments, **more)
+
+
+def test_a_part_that_does_not_come_up_ends_it_and_what_is_done_is_kept(wired: Wired) -> None:
+    wired.stack.refuses = PartFailed("nginx did not come up: address in use")
+    with pytest.raises(PartFailed):
+        wired.find()
+    assert wired.find().outcome == "found"
+
+
+def test_a_search_counts_only_the_trials_of_its_own_cell(wired: Wired) -> None:
+    first = wired.find()
+    assert stored_trials(wired.run, OTHER) == ()
+    wired.find(OTHER)
+    assert stored_trials(wired.run, CELL) == tuple(sorted(first.trials, key=lambda t: t.id))
