@@ -56,7 +56,7 @@ def expand(
     base = Knobs.preset(preset or experiment.preset)
     points = [_point(combination) for combination in product(*_axes(experiment))]
     _refuse_swept(given, points)
-    knobs = [_settled(base, experiment.knobs | chosen | given) for _, chosen in points]
+    knobs = [_together(base, experiment.knobs | chosen | given) for _, chosen in points]
     armed = tuple(_fault(name, faults) for name in experiment.faults)
     load = experiment.load if users is None else _with_users(experiment.load, users)
     axes, trials = [], []
@@ -135,6 +135,14 @@ def _settled(base: Knobs, settings: Mapping[str, Any]) -> Knobs:
             raise SpecError(f"'{name}' is not a knob", _near(name, Knobs.model_fields)) from None
         what = first["msg"].removeprefix("Value error, ")
         raise SpecError(f"'{name}': {what}", "`lab knobs` lists units and bounds") from None
+
+
+def _together(base: Knobs, settings: Mapping[str, Any]) -> Knobs:
+    """The knobs of a cell, whole: each can be, and they can be together."""
+    knobs = _settled(base, settings)
+    if contradiction := knobs.contradiction():
+        raise SpecError(*contradiction)
+    return knobs
 
 
 def _fault(name: str, faults: Mapping[str, Fault]) -> Fault:

@@ -149,3 +149,28 @@ def test_what_cannot_be_is_refused(
         expand(experiment(**keys), FAULTS, **arguments)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {"matrix": {"cloudrun_concurrency": [1, 20]}},
+            "cloudrun_cpus below 1 (0.5) forces cloudrun_concurrency 1, not 20 - change one, or",
+        ),
+        (
+            {"knobs": {"cloudrun_min_instances": 2}},
+            "cloudrun_min_instances is 2, above cloudrun_max_instances, 1 - lower one or raise",
+        ),
+    ],
+)
+def test_knobs_that_cannot_be_together_are_refused(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        expand(experiment(**keys), FAULTS)
+    assert str(caught.value).startswith(message)
+
+
+def test_knobs_are_judged_together_and_not_one_by_one() -> None:
+    axes = {"cloudrun_concurrency": [1, 20], "cloudrun_cpus": [1]}
+    cells = expand(experiment(matrix=axes, knobs={"cloudrun_max_instances": 2}), FAULTS)
+    assert [cell.knobs.cloudrun_concurrency for cell in cells] == [1, 20]
