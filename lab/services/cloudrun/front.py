@@ -1,0 +1,205 @@
+"""HTTP/1.1 towards the users: an ASGI application that uvicorn serves.
+
+The body of a request is read ahead, up to what the platform takes at all, also while the
+request waits: only so is a client seen that leaves. It is sent on as it comes, and an
+answer likewise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from typing import Any
+
+import h11
+
+from lab.services.cloudrun.instance import Address
+from lab.services.cloudrun.request import ClientLeftError, Requests, TooLargeError
+from lab.services.cloudrun.rules import MAX_BODY, TOO_LARGE, Refusal
+from lab.services.cloudrun.upstream import exchange
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+HOP_BY_HOP = {
+    b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization",
+    b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"expect",
+}  # fmt: skip
+"""Headers that are of one connection (RFC 9110, 7.6.1), and Expect, which is answered here."""
+CLIENT_ADDRESS = b"x-lab-client-address"
+"""In which the generator names a user's address; believed, as nginx does, from loopback only."""
+
+
+def application(requests: Requests) -> Application:
+    """The front as an ASGI application."""
+
+    async def front(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        call = HttpCall(scope, receive, send)
+        try:
+            if call.declared > MAX_BODY:
+                await call.refuse(TOO_LARGE)
+            else:
+                await requests.serve(call)
+        finally:
+            call.close()
+        if call.cut:
+            raise CutError
+
+    return front
+
+
+class CutError(Exception):
+    """Ends a connection whose answer cannot be finished: uvicorn closes it."""
+
+
+class Inbox:
+    """What a client sends: read ahead, measured, and the client's leaving noticed."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._blocks: deque[bytes] = deque()
+        self._size = 0
+        self._whole = False
+        self._over: Exception | None = None
+        self._moved = asyncio.Event()
+        self.over = asyncio.Event()
+        self.reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        while self._over is None:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self._end(ClientLeftError())
+                return
+            block = message.get("body", b"")
+            self._size += len(block)
+            if self._size > MAX_BODY:
+                self._end(TooLargeError())
+            elif block:
+                self._blocks.append(block)
+            self._whole = self._whole or not message.get("more_body", False)
+            self._moved.set()
+
+    def _end(self, why: Exception) -> None:
+        self._over = why
+        self.over.set()
+        self._moved.set()
+
+    async def interrupted(self) -> None:
+        """Wait for what `body` would raise, and raise it."""
+        await self.over.wait()
+        if self._over:
+            raise self._over
+
+    async def body(self) -> AsyncIterator[bytes]:
+        """The body as it comes.
+
+        Raises:
+            ClientLeftError, TooLargeError: there will be no more, and it is not whole.
+        """
+        while True:
+            while self._blocks:
+                yield self._blocks.popleft()
+            if self._whole and not isinstance(self._over, TooLargeError):
+                return
+            if self._over:
+                raise self._over
+            self._moved.clear()
+            await self._moved.wait()
+
+
+class HttpCall:
+    """A request of a client over HTTP/1.1; see `request.Call`, and `upstream.Answer`.
+
+    ``declared`` is its Content-Length; ``cut`` says that the connection must be closed.
+    """
+
+    def __init__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        self._scope = scope
+        self._send = send
+        self._inbox = Inbox(receive)
+        self._begun = self._ended = self._deaf = False
+        self.cut = False
+        self.declared = int(_header(scope["headers"], b"content-length") or 0)
+
+    def close(self) -> None:
+        """Read no more."""
+        if not self._deaf:
+            self._inbox.reading.cancel()
+
+    async def interrupted(self) -> None:
+        await self._inbox.interrupted()
+
+    async def forward(self, address: Address) -> None:
+        request = h11.Request(
+            method=self._scope["method"], target=self._target(), headers=self._headers()
+        )
+        await exchange(address, request, self._inbox.body(), self)
+
+    async def refuse(self, refusal: Refusal) -> bool:
+        if self._ended or self._deaf:
+            return False
+        self._deaf = True
+        if self._begun:
+            self.cut = True
+            return True
+        headers = [
+            (b"content-type", b"application/problem+json"),
+            (b"content-length", str(len(refusal.body)).encode()),
+        ]
+        await self._send(
+            {"type": "http.response.start", "status": refusal.status, "headers": headers}
+        )
+        await self._send({"type": "http.response.body", "body": refusal.body})
+        return True
+
+    async def head(self, response: h11.Response) -> None:
+        """The instance's status and headers."""
+        if not self._deaf:
+            self._begun = True
+            headers = [(name, value) for name, value in response.headers if name not in HOP_BY_HOP]
+            status = response.status_code
+            await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def data(self, block: bytes) -> None:
+        """Some of the instance's answer."""
+        if not self._deaf:
+            await self._send({"type": "http.response.body", "body": block, "more_body": True})
+
+    async def end(self) -> None:
+        """The end of the instance's answer."""
+        if not self._deaf:
+            self._ended = True
+            await self._send({"type": "http.response.body", "body": b""})
+
+    def _target(self) -> bytes:
+        path: bytes = self._scope["raw_path"]
+        query: bytes = self._scope["query_string"]
+        return path + b"?" + query if query else path
+
+    def _headers(self) -> Headers:
+        """The client's headers as an instance gets them, with who the client is."""
+        given: Headers = list(self._scope["headers"])
+        dropped = {*HOP_BY_HOP, CLIENT_ADDRESS, b"x-forwarded-for", b"x-forwarded-proto"}
+        kept = [(name, value) for name, value in given if name not in dropped]
+        forwarded = [value for name, value in given if name == b"x-forwarded-for"]
+        forwarded.append(self._client(given))
+        kept.append((b"X-Forwarded-For", b", ".join(forwarded)))
+        kept.append((b"X-Forwarded-Proto", b"http"))
+        if _header(given, b"transfer-encoding"):
+            kept.append((b"Transfer-Encoding", b"chunked"))
+        return kept
+
+    def _client(self, headers: Headers) -> bytes:
+        peer: str = (self._scope.get("client") or ("",))[0]
+        named = _header(headers, CLIENT_ADDRESS) if peer.startswith("127.") else b""
+        return named or peer.encode()
+
+
+def _header(headers: Headers, name: bytes) -> bytes:
+    """The first value of a header; empty where there is none."""
+    return next((value for key, value in headers if key == name), b"")
