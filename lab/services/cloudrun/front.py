@@ -30,6 +30,8 @@ HOP_BY_HOP = {
     b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"expect",
 }  # fmt: skip
 """Headers that are of one connection (RFC 9110, 7.6.1), and Expect, which is answered here."""
+LINGER_S = 5.0
+"""Seconds that a client has to send the rest of what is answered already; nginx's figure."""
 CLIENT_ADDRESS = b"x-lab-client-address"
 """In which the generator names a user's address; believed, as nginx does, from loopback only."""
 
@@ -39,21 +41,13 @@ def application(requests: Requests) -> Application:
 
     async def front(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         call = HttpCall(scope, receive, send)
-        try:
-            if call.declared > MAX_BODY:
-                await call.refuse(TOO_LARGE)
-            else:
-                await requests.serve(call)
-        finally:
-            call.close()
-        if call.cut:
-            raise CutError
+        if call.declared > MAX_BODY:
+            await call.refuse(TOO_LARGE)
+        else:
+            await requests.serve(call)
+        await call.finish()
 
     return front
-
-
-class CutError(Exception):
-    """Ends a connection whose answer cannot be finished: uvicorn closes it."""
 
 
 class Inbox:
@@ -63,35 +57,34 @@ class Inbox:
         self._receive = receive
         self._blocks: deque[bytes] = deque()
         self._size = 0
-        self._whole = False
         self._over: Exception | None = None
         self._moved = asyncio.Event()
-        self.over = asyncio.Event()
+        self._interrupted = asyncio.Event()
+        self.whole = asyncio.Event()
         self.reading = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
-        while self._over is None:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                self._end(ClientLeftError())
-                return
+        """Read on until the client leaves; what is too large is read and thrown away."""
+        while (message := await self._receive())["type"] != "http.disconnect":
             block = message.get("body", b"")
             self._size += len(block)
             if self._size > MAX_BODY:
                 self._end(TooLargeError())
             elif block:
                 self._blocks.append(block)
-            self._whole = self._whole or not message.get("more_body", False)
+            if not message.get("more_body", False):
+                self.whole.set()
             self._moved.set()
+        self._end(ClientLeftError())
 
     def _end(self, why: Exception) -> None:
-        self._over = why
-        self.over.set()
+        self._over = self._over or why
+        self._interrupted.set()
         self._moved.set()
 
     async def interrupted(self) -> None:
         """Wait for what `body` would raise, and raise it."""
-        await self.over.wait()
+        await self._interrupted.wait()
         if self._over:
             raise self._over
 
@@ -104,7 +97,7 @@ class Inbox:
         while True:
             while self._blocks:
                 yield self._blocks.popleft()
-            if self._whole and not isinstance(self._over, TooLargeError):
+            if self.whole.is_set() and not isinstance(self._over, TooLargeError):
                 return
             if self._over:
                 raise self._over
@@ -115,7 +108,8 @@ class Inbox:
 class HttpCall:
     """A request of a client over HTTP/1.1; see `request.Call`, and `upstream.Answer`.
 
-    ``declared`` is its Content-Length; ``cut`` says that the connection must be closed.
+    ``declared`` is its Content-Length. An answer that is left unfinished when the application
+    returns makes uvicorn close the connection: so is one cut.
     """
 
     def __init__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -123,12 +117,22 @@ class HttpCall:
         self._send = send
         self._inbox = Inbox(receive)
         self._begun = self._ended = self._deaf = False
-        self.cut = False
         self.declared = int(_header(scope["headers"], b"content-length") or 0)
 
-    def close(self) -> None:
-        """Read no more."""
-        if not self._deaf:
+    async def finish(self) -> None:
+        """End the answer, once the client has sent all or has had its time to.
+
+        A connection that is closed with something unread is reset, and a reset may overtake
+        the answer (RFC 9112, 9.6).
+        """
+        whole = asyncio.ensure_future(self._inbox.whole.wait())
+        await asyncio.wait(
+            {whole, self._inbox.reading}, timeout=LINGER_S, return_when=asyncio.FIRST_COMPLETED
+        )
+        whole.cancel()
+        if self._ended:
+            await self._send({"type": "http.response.body", "body": b""})
+        if self._ended and not self._deaf:
             self._inbox.reading.cancel()
 
     async def interrupted(self) -> None:
@@ -145,25 +149,25 @@ class HttpCall:
             return False
         self._deaf = True
         if self._begun:
-            self.cut = True
             return True
         headers = [
             (b"content-type", b"application/problem+json"),
             (b"content-length", str(len(refusal.body)).encode()),
         ]
-        await self._send(
-            {"type": "http.response.start", "status": refusal.status, "headers": headers}
-        )
-        await self._send({"type": "http.response.body", "body": refusal.body})
+        self._ended = True
+        await self._start(refusal.status, headers)
+        await self._send({"type": "http.response.body", "body": refusal.body, "more_body": True})
         return True
+
+    async def _start(self, status: int, headers: Headers) -> None:
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def head(self, response: h11.Response) -> None:
         """The instance's status and headers."""
         if not self._deaf:
             self._begun = True
             headers = [(name, value) for name, value in response.headers if name not in HOP_BY_HOP]
-            status = response.status_code
-            await self._send({"type": "http.response.start", "status": status, "headers": headers})
+            await self._start(response.status_code, headers)
 
     async def data(self, block: bytes) -> None:
         """Some of the instance's answer."""
@@ -171,10 +175,8 @@ class HttpCall:
             await self._send({"type": "http.response.body", "body": block, "more_body": True})
 
     async def end(self) -> None:
-        """The end of the instance's answer."""
-        if not self._deaf:
-            self._ended = True
-            await self._send({"type": "http.response.body", "body": b""})
+        """The end of the instance's answer; `finish` says so to the client."""
+        self._ended = True
 
     def _target(self) -> bytes:
         path: bytes = self._scope["raw_path"]

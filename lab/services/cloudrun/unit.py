@@ -117,9 +117,7 @@ class Unit:
             if not dying.done():
                 await self._stop(dying)
         except DriverError as error:
-            self._log.write("failed", instance=self.name, why=str(error))
-            if self.state is State.STARTING:
-                self._owner.failed(self)
+            self._fail_or_stick(str(error))
         finally:
             if dying:
                 dying.cancel()
@@ -131,21 +129,28 @@ class Unit:
         return boosted(cpus) if self._knobs.cloudrun_boost == "on" else cpus
 
     async def _became_ready(self, dying: asyncio.Task[Ended]) -> bool:
-        """Whether it listens in time; else the log says why not."""
+        """Whether it listens in time, before it dies and before it is asked to stop."""
         deadline = self.begun + STARTUP_PROBE_S
-        why = f"it did not listen within {STARTUP_PROBE_S:.0f} s"
-        while self._loop.time() < deadline:
-            if self._asked.is_set():
-                return False
-            if dying.done():
-                why = f"it ended before it listened: {dying.result()}"
-                break
+        while not dying.done() and not self._asked.is_set():
             if await self._running.listening():
                 return True
+            if self._loop.time() >= deadline:
+                self._fail(f"it did not listen within {STARTUP_PROBE_S:.0f} s")
+                return False
             await asyncio.wait({dying}, timeout=PROBE_EVERY_S)
+        return False
+
+    def _fail(self, why: str) -> None:
+        """It will never serve: say so before anybody starts another."""
         self._log.write("start_failed", instance=self.name, why=why)
         self._owner.failed(self)
-        return False
+
+    def _fail_or_stick(self, why: str) -> None:
+        """The driver cannot do what it is asked."""
+        if self.state is State.STARTING:
+            self._fail(why)
+        else:
+            self._log.write("stuck", instance=self.name, why=why)
 
     async def _serve(self, dying: asyncio.Task[Ended]) -> None:
         """Be ready until it dies, or until it is asked to stop."""
@@ -196,6 +201,8 @@ class Unit:
         event = "oom" if ended.oom else "stopped" if self.state is State.STOPPING else "died"
         was, usage = str(self.state), self._running.usage()
         self._log.write(event, instance=self.name, why=str(ended), during=was, **usage)
+        if self.state is State.STARTING and not self._asked.is_set():
+            self._fail(f"it ended before it listened: {ended}")
         self._end(ended)
 
     def _end(self, ended: Ended) -> None:
