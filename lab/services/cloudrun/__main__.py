@@ -1,0 +1,98 @@
+"""``python -m lab.services.cloudrun``: the front as a process of its own.
+
+    (nothing)  serve until SIGTERM or SIGINT; a second one ends instances at once
+    --check    may instances be limited here? Makes one cgroup, and removes it
+    --sweep    remove what fronts left that were killed
+
+Exit codes: 0 after an orderly end, 2 a setting that cannot be, 3 not permitted here, the
+address is taken, or something is left over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Sequence
+
+from lab.model.knobs import Knobs
+from lab.services.cloudrun import cgroup, process
+from lab.services.cloudrun.events import EventFile
+from lab.services.cloudrun.instance import Driver, DriverError
+from lab.services.cloudrun.server import BACKLOG, Front
+from lab.services.cloudrun.settings import Settings
+
+NAME = "front"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the flags say; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m lab.services.cloudrun")
+    parser.add_argument("--check", action="store_true", help="may instances be limited here?")
+    parser.add_argument("--sweep", action="store_true", help="remove what killed fronts left")
+    flags = parser.parse_args(arguments)
+    try:
+        if flags.check:
+            knobs = Knobs.from_env(os.environ)
+            cgroup.check(knobs.cloudrun_memory, knobs.cloudrun_cpus)
+            return 0
+        if flags.sweep:
+            for name in process.sweep():
+                print(name)  # noqa: T201
+            return 0
+        return serve(Settings.from_env(os.environ))
+    except KeyError as error:
+        return _say(f"{error.args[0]} is not set", 2)
+    except ValueError as error:
+        return _say(str(error).splitlines()[0], 2)
+    except (cgroup.NotPermittedError, DriverError) as error:
+        return _say(str(error), 3)
+    except OSError as error:
+        return _say(f"{error.filename or 'the address'}: {error.strerror}", 3)
+
+
+def serve(settings: Settings) -> int:
+    """Serve to the end; the exit code says whether anything is left over."""
+    driver = make_driver(settings)
+    with (
+        settings.events.open("a", encoding="utf-8") as file,
+        socket.create_server((settings.host, settings.port), backlog=BACKLOG) as listener,
+    ):
+        left = asyncio.run(_serve(settings, driver, EventFile(file), listener))
+    return _say(f"left over: {', '.join(left)}", 3) if left else 0
+
+
+def make_driver(settings: Settings) -> Driver:
+    """The driver that the settings name, once it is sure that it can work.
+
+    Raises:
+        NotPermittedError: processes cannot be limited here.
+    """
+    knobs = settings.knobs
+    process.sweep()
+    cgroup.check(knobs.cloudrun_memory, knobs.cloudrun_cpus)
+    return process.ProcessDriver(
+        settings.command, settings.instance_env, knobs.cloudrun_memory, settings.logs
+    )
+
+
+async def _serve(
+    settings: Settings, driver: Driver, log: EventFile, listener: socket.socket
+) -> list[str]:
+    front = Front(settings.knobs, driver, log)
+    front.stop_on_signals()
+    log.write("serving", port=listener.getsockname()[1], driver=settings.driver)
+    await front.run_on(listener)
+    log.write("closed", stuck=front.stuck)
+    return front.stuck
+
+
+def _say(what: str, code: int) -> int:
+    print(f"{NAME}: {what}", file=sys.stderr)  # noqa: T201
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,318 @@
+"""The limits of one instance: a cgroup of its own, version 2 (delegated) or 1 (writable).
+
+                 version 2                        version 1
+    CPU          cpu.max                          cpu.cfs_quota_us over cpu.cfs_period_us
+    memory       memory.max                       memory.limit_in_bytes
+    swap         memory.swap.max = 0              memory.memsw.limit_in_bytes = the same limit
+    freeze       cgroup.freeze                    freezer.state
+    OOM kills    memory.events: oom_kill          memory.oom_control: oom_kill
+    throttled    cpu.stat: throttled_usec         cpu.stat: throttled_time (nanoseconds)
+    peak memory  memory.peak                      memory.max_usage_in_bytes
+
+Sources: the kernel's admin-guide/cgroup-v2.rst and admin-guide/cgroup-v1/. A new cgroup is
+made below this process's own, so that what limits the lab limits the instance too; or, in
+version 2, where a cgroup with processes cannot have limited children, below the nearest
+ancestor that can.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from lab.services.cloudrun.instance import DriverError
+
+PERIOD_US = 100_000
+"""The kernel's default, and Docker's."""
+GONE_WITHIN_S = 5.0
+PROC = Path("/proc/self")
+REMEDY = (
+    "run as root, or in a systemd user session to which cpu and memory are delegated, "
+    "or use --stack compose"
+)
+
+
+class NotPermittedError(Exception):
+    """This process may not make cgroups with limits; one line with the remedy."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"an instance cannot be limited here: {why} - {REMEDY}")
+
+
+@dataclass(frozen=True)
+class Folders:
+    """The folders of one cgroup; in version 2 they are the same one."""
+
+    cpu: Path
+    cpuacct: Path
+    memory: Path
+    freezer: Path
+
+    @property
+    def all(self) -> list[Path]:
+        """Each folder once."""
+        return list(dict.fromkeys((self.cpu, self.cpuacct, self.memory, self.freezer)))
+
+
+class Cgroup(Protocol):
+    """A cgroup with limits."""
+
+    folders: Folders
+
+    def limit_memory(self, size: int) -> None:
+        """Memory and swap together, in bytes."""
+        ...
+
+    def limit_cpus(self, cpus: float) -> None:
+        """A share of time, in cores."""
+        ...
+
+    def freeze(self, frozen: bool) -> None:
+        """Withhold CPU altogether, or give it again."""
+        ...
+
+    def oom_kills(self) -> int:
+        """Processes that the kernel killed for memory."""
+        ...
+
+    def usage(self) -> Mapping[str, float]:
+        """``cpu_s`` and ``throttled_s`` in seconds, ``peak_bytes``."""
+        ...
+
+
+class V2:
+    """A cgroup of version 2."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folders = Folders(folder, folder, folder, folder)
+        self._folder = folder
+
+    def limit_memory(self, size: int) -> None:
+        _write(self._folder / "memory.max", size)
+        if (self._folder / "memory.swap.max").exists():  # absent where the kernel has no swap
+            _write(self._folder / "memory.swap.max", 0)
+        _write(self._folder / "memory.oom.group", 1)
+
+    def limit_cpus(self, cpus: float) -> None:
+        _write(self._folder / "cpu.max", f"{round(cpus * PERIOD_US)} {PERIOD_US}")
+
+    def freeze(self, frozen: bool) -> None:
+        _write(self._folder / "cgroup.freeze", int(frozen))
+
+    def oom_kills(self) -> int:
+        return int(_table(self._folder / "memory.events").get("oom_kill", 0))
+
+    def usage(self) -> Mapping[str, float]:
+        cpu = _table(self._folder / "cpu.stat")
+        used = {"cpu_s": cpu["usage_usec"] / 1e6, "throttled_s": cpu["throttled_usec"] / 1e6}
+        with suppress(FileNotFoundError):  # memory.peak came with Linux 5.19
+            used["peak_bytes"] = float(_read(self._folder / "memory.peak"))
+        return used
+
+
+class V1:
+    """A cgroup of version 1: one in each hierarchy that it needs."""
+
+    def __init__(self, folders: Folders) -> None:
+        self.folders = folders
+
+    def limit_memory(self, size: int) -> None:
+        _write(self.folders.memory / "memory.limit_in_bytes", size)
+        with_swap = self.folders.memory / "memory.memsw.limit_in_bytes"
+        if with_swap.exists():
+            _write(with_swap, size)
+        else:  # swap accounting is off: not a page of it then
+            _write(self.folders.memory / "memory.swappiness", 0)
+
+    def limit_cpus(self, cpus: float) -> None:
+        _write(self.folders.cpu / "cpu.cfs_period_us", PERIOD_US)
+        _write(self.folders.cpu / "cpu.cfs_quota_us", round(cpus * PERIOD_US))
+
+    def freeze(self, frozen: bool) -> None:
+        _write(self.folders.freezer / "freezer.state", "FROZEN" if frozen else "THAWED")
+
+    def oom_kills(self) -> int:
+        return int(_table(self.folders.memory / "memory.oom_control").get("oom_kill", 0))
+
+    def usage(self) -> Mapping[str, float]:
+        return {
+            "cpu_s": float(_read(self.folders.cpuacct / "cpuacct.usage")) / 1e9,
+            "throttled_s": _table(self.folders.cpu / "cpu.stat")["throttled_time"] / 1e9,
+            "peak_bytes": float(_read(self.folders.memory / "memory.max_usage_in_bytes")),
+        }
+
+
+def make(name: str, memory: int, cpus: float) -> Cgroup:
+    """A new cgroup of this name, limited.
+
+    Args:
+        memory: bytes, swap included.
+        cpus: cores, as a share of time.
+
+    Raises:
+        NotPermittedError: cgroups of either version cannot be written here.
+        DriverError: one of this name is here already, or the kernel refuses a limit.
+    """
+    cgroup = _at(name)
+    made: list[Path] = []
+    try:
+        for folder in cgroup.folders.all:
+            folder.mkdir()
+            made.append(folder)
+    except OSError as error:
+        for folder in made:
+            folder.rmdir()
+        if error.errno == errno.EEXIST:
+            raise DriverError(f"there is a cgroup {name} already") from error
+        raise NotPermittedError(f"{error.filename}: {error.strerror}") from error
+    try:
+        cgroup.limit_memory(memory)
+        cgroup.limit_cpus(cpus)
+    except DriverError:
+        remove(cgroup)
+        raise
+    return cgroup
+
+
+def check(memory: int, cpus: float) -> None:
+    """Whether `make` would succeed; whatever it made is gone again.
+
+    Raises:
+        NotPermittedError, DriverError: as `make` does.
+    """
+    remove(make(f"replica-lab-check-{os.getpid()}", memory, cpus))
+
+
+def pids(cgroup: Cgroup) -> list[int]:
+    """The processes inside."""
+    with suppress(FileNotFoundError):
+        return [int(pid) for pid in _read(cgroup.folders.memory / "cgroup.procs").split()]
+    return []
+
+
+def kill(cgroup: Cgroup) -> None:
+    """SIGKILL to every process inside, frozen or not."""
+    with suppress(DriverError):  # a cgroup that is gone needs no thawing
+        cgroup.freeze(False)
+    for pid in pids(cgroup):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def remove(cgroup: Cgroup) -> None:
+    """End what is inside and remove the cgroup; nothing happens where it is gone.
+
+    Raises:
+        DriverError: a process would not die within 5 s, so the cgroup is left.
+    """
+    deadline = time.monotonic() + GONE_WITHIN_S
+    left = [folder for folder in cgroup.folders.all if folder.exists()]
+    while left:
+        kill(cgroup)
+        for folder in list(left):
+            with suppress(OSError):
+                folder.rmdir()
+            if not folder.exists():
+                left.remove(folder)
+        if left and time.monotonic() > deadline:
+            raise DriverError(f"{left[0]} is left over: its processes {pids(cgroup)} do not die")
+        if left:
+            time.sleep(0.005)
+
+
+def sweep(prefix: str) -> list[str]:
+    """Remove the cgroups that a front left which was killed: ``<prefix><its pid>-…``.
+
+    Returns:
+        The names of those removed.
+    """
+    parents = {folder.parent for folder in _at(f"{prefix}0").folders.all}
+    names = {found.name for parent in parents for found in parent.glob(f"{prefix}*-*")}
+    orphans = sorted(name for name in names if not _lives(name.removeprefix(prefix)))
+    for name in orphans:
+        remove(_at(name))
+    return orphans
+
+
+def _lives(rest: str) -> bool:
+    owner = rest.partition("-")[0]
+    return not owner.isdigit() or Path("/proc", owner).exists()
+
+
+def _at(name: str) -> Cgroup:
+    """The cgroup of this name, whether there is one or not."""
+    mounts = _mounts()
+    own = _own()
+    if {"cpu", "cpuacct", "memory", "freezer"} <= set(mounts):
+        below = {kind: _below(mounts[kind], own.get(kind, "/")) for kind in mounts}
+        return V1(Folders(**{
+            kind: below[kind] / name for kind in ("cpu", "cpuacct", "memory", "freezer")
+        }))  # fmt: skip
+    if "" not in mounts:
+        raise NotPermittedError("no cgroup file system is mounted")
+    return V2(nearest(_below(mounts[""], own.get("", "/")), mounts[""]) / name)
+
+
+def nearest(own: Path, mount: Path) -> Path:
+    """The nearest folder of version 2, from ``own`` up, whose children can be limited.
+
+    Raises:
+        NotPermittedError: none hands cpu and memory on and may be written.
+    """
+    for folder in (own, *own.parents):
+        handed_on = _read(folder / "cgroup.subtree_control").split()
+        if {"cpu", "memory"} <= set(handed_on) and os.access(folder, os.W_OK):
+            return folder
+        if folder == mount:
+            break
+    raise NotPermittedError(f"no cgroup from {own} up hands on cpu and memory to us")
+
+
+def _mounts() -> dict[str, Path]:
+    """Where each controller of version 1 is mounted; version 2 under the name ''."""
+    found: dict[str, Path] = {}
+    for line in (PROC / "mounts").read_text().splitlines():
+        _, folder, kind, options, *_ = line.split()
+        if kind == "cgroup2":
+            found.setdefault("", Path(folder))
+        elif kind == "cgroup":
+            found |= {option: Path(folder) for option in options.split(",")}
+    return found
+
+
+def _own() -> dict[str, str]:
+    """This process's own cgroup by controller; version 2 under the name ''."""
+    lines = (PROC / "cgroup").read_text().splitlines()
+    return {
+        kind: path
+        for _, kinds, path in (line.split(":", 2) for line in lines)
+        for kind in kinds.split(",")
+    }
+
+
+def _below(mount: Path, own: str) -> Path:
+    """This process's folder; the mount itself where a container sees only its own part."""
+    folder = mount / own.lstrip("/")
+    return folder if folder.exists() else mount
+
+
+def _read(file: Path) -> str:
+    return file.read_text()
+
+
+def _table(file: Path) -> dict[str, float]:
+    return {name: float(value) for name, value in map(str.split, _read(file).splitlines())}
+
+
+def _write(file: Path, value: object) -> None:
+    try:
+        file.write_text(str(value))
+    except OSError as error:
+        raise DriverError(f"{file} cannot be set to {value}: {error.strerror}") from error

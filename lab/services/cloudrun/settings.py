@@ -1,0 +1,73 @@
+"""What the front is told, all of it by its environment.
+
+    HOST, PORT         where it listens for users
+    LAB_*              the knobs; the instance gets them, too
+    FRONT_EVENTS       the file of its events
+    FRONT_LOGS         the folder of its instances' logs
+    FRONT_DRIVER       process (default) or docker
+    FRONT_COMMAND      process: the command as a JSON list; the backend, if not given
+    FRONT_CONTAINER    docker: the arguments of `containers.create`, as a JSON object
+
+An instance gets this environment without FRONT_*, with HOST and PORT of its own, and with
+one worker: on Cloud Run an instance is one process here.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from lab.model.knobs import Knobs
+
+BACKEND = [sys.executable, "-m", "lab.services.backend"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The front's settings; see the module."""
+
+    host: str
+    port: int
+    knobs: Knobs
+    events: Path
+    logs: Path
+    driver: str
+    command: list[str]
+    container: dict[str, Any]
+    instance_env: dict[str, str]
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Self:
+        """Read the environment.
+
+        Raises:
+            KeyError: FRONT_EVENTS or FRONT_LOGS is not set.
+            ValueError: a value that cannot be, or knobs that cannot be together.
+        """
+        knobs = Knobs.from_env(env)
+        if contradiction := knobs.contradiction():
+            raise ValueError(" - ".join(contradiction))
+        driver = env.get("FRONT_DRIVER", "process")
+        if driver not in ("process", "docker"):
+            raise ValueError(f"FRONT_DRIVER: '{driver}' is not one of process, docker")
+        return cls(
+            host=env.get("HOST", "127.0.0.1"),
+            port=int(env.get("PORT", "8080")),
+            knobs=knobs,
+            events=Path(env["FRONT_EVENTS"]),
+            logs=Path(env["FRONT_LOGS"]),
+            driver=driver,
+            command=json.loads(env.get("FRONT_COMMAND", json.dumps(BACKEND))),
+            container=json.loads(env.get("FRONT_CONTAINER", "{}")),
+            instance_env=instance_env(env),
+        )
+
+
+def instance_env(env: Mapping[str, str]) -> dict[str, str]:
+    """The environment of an instance, but for its HOST and PORT."""
+    kept = {name: value for name, value in env.items() if not name.startswith("FRONT_")}
+    return {**kept, "LAB_WORKERS": "1"}
