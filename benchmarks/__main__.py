@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-ALL = ("cells", "generator", "proxy")
+ALL = ("cells", "front", "generator", "proxy")
 
 
 def main() -> int:

@@ -17,12 +17,11 @@ import socket
 import sys
 from collections.abc import Sequence
 
-from lab.model.knobs import Knobs
 from lab.services.cloudrun import cgroup, process
 from lab.services.cloudrun.events import EventFile
 from lab.services.cloudrun.instance import Driver, DriverError
 from lab.services.cloudrun.server import BACKLOG, Front
-from lab.services.cloudrun.settings import Settings
+from lab.services.cloudrun.settings import Settings, knobs_of
 
 NAME = "front"
 
@@ -35,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = parser.parse_args(arguments)
     try:
         if flags.check:
-            knobs = Knobs.from_env(os.environ)
+            knobs = knobs_of(os.environ)
             cgroup.check(knobs.cloudrun_memory, knobs.cloudrun_cpus)
             return 0
         if flags.sweep:
@@ -46,11 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyError as error:
         return _say(f"{error.args[0]} is not set", 2)
     except ValueError as error:
-        return _say(str(error).splitlines()[0], 2)
+        return _say(str(error), 2)
     except (cgroup.NotPermittedError, DriverError) as error:
         return _say(str(error), 3)
     except OSError as error:
-        return _say(f"{error.filename or 'the address'}: {error.strerror}", 3)
+        return _say(f"{error.filename or 'HOST:PORT'}: {os.strerror(error.errno or 0)}", 3)
 
 
 def serve(settings: Settings) -> int:

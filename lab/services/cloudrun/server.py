@@ -52,7 +52,12 @@ class Front(uvicorn.Server):
         self._closing: asyncio.Task[None] | None = None
 
     async def run_on(self, listener: socket.socket) -> None:
-        """Serve on a socket until `stop`; afterwards no instance is left, or `stuck` names it."""
+        """Serve on a socket until `stop`; afterwards no instance is left, or `stuck` names it.
+
+        An answer goes out in pieces, so its connection must not wait for more (Nagle). The
+        option is inherited from the listener; asyncio sets it only where a socket names TCP.
+        """
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         reading = asyncio.create_task(keep_reading(self._log, self.scheduler.reading))
         self.scheduler.open()
         try:

@@ -19,10 +19,13 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
+
+from pydantic import ValidationError
 
 from lab.model.knobs import Knobs
 
+T = TypeVar("T")
 BACKEND = [sys.executable, "-m", "lab.services.backend"]
 
 
@@ -48,9 +51,7 @@ class Settings:
             KeyError: FRONT_EVENTS or FRONT_LOGS is not set.
             ValueError: a value that cannot be, or knobs that cannot be together.
         """
-        knobs = Knobs.from_env(env)
-        if contradiction := knobs.contradiction():
-            raise ValueError(" - ".join(contradiction))
+        knobs = knobs_of(env)
         driver = env.get("FRONT_DRIVER", "process")
         if driver not in ("process", "docker"):
             raise ValueError(f"FRONT_DRIVER: '{driver}' is not one of process, docker")
@@ -61,10 +62,39 @@ class Settings:
             events=Path(env["FRONT_EVENTS"]),
             logs=Path(env["FRONT_LOGS"]),
             driver=driver,
-            command=json.loads(env.get("FRONT_COMMAND", json.dumps(BACKEND))),
-            container=json.loads(env.get("FRONT_CONTAINER", "{}")),
+            command=_json(env, "FRONT_COMMAND", list) or BACKEND,
+            container=_json(env, "FRONT_CONTAINER", dict) or {},
             instance_env=instance_env(env),
         )
+
+
+def knobs_of(env: Mapping[str, str]) -> Knobs:
+    """The knobs, which can be, and can be together.
+
+    Raises:
+        ValueError: which cannot, on one line.
+    """
+    try:
+        knobs = Knobs.from_env(env)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ValueError(f"{first['loc'][0]}: {first['msg']}") from None
+    if contradiction := knobs.contradiction():
+        raise ValueError(" - ".join(contradiction))
+    return knobs
+
+
+def _json(env: Mapping[str, str], name: str, kind: type[T]) -> T | None:
+    """A variable's JSON; None where it is not set."""
+    if name not in env:
+        return None
+    try:
+        value = json.loads(env[name])
+    except ValueError as error:
+        raise ValueError(f"{name} is not JSON: {error}") from None
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} is not a JSON {'object' if kind is dict else kind.__name__}")
+    return value
 
 
 def instance_env(env: Mapping[str, str]) -> dict[str, str]:
