@@ -9,7 +9,7 @@
     request.py    the story of one request: 429, 503, 504, or its answer
     front.py      HTTP towards the users; upstream.py towards the instance
     events.py     the log of all that happened
-    cgroup.py     limits of a process, in cgroup v1 or v2; process.py the driver that uses them
+    process.py    the driver of processes; cgroup.py and limits.py what limits them
     containers.py the driver that uses Docker
 
 No rule reads a clock but the event loop's, so the tests of rules run on one of their own.

@@ -1,18 +1,8 @@
-"""The limits of one instance: a cgroup of its own, version 2 (delegated) or 1 (writable).
+"""Cgroups for instances: made, swept and removed, in version 2 (delegated) or 1 (writable).
 
-                 version 2                        version 1
-    CPU          cpu.max                          cpu.cfs_quota_us over cpu.cfs_period_us
-    memory       memory.max                       memory.limit_in_bytes
-    swap         memory.swap.max = 0              memory.memsw.limit_in_bytes = the same limit
-    freeze       cgroup.freeze                    freezer.state
-    OOM kills    memory.events: oom_kill          memory.oom_control: oom_kill
-    throttled    cpu.stat: throttled_usec         cpu.stat: throttled_time (nanoseconds)
-    peak memory  memory.peak                      memory.max_usage_in_bytes
-
-Sources: the kernel's admin-guide/cgroup-v2.rst and admin-guide/cgroup-v1/. A new cgroup is
-made below this process's own, so that what limits the lab limits the instance too; or, in
-version 2, where a cgroup with processes cannot have limited children, below the nearest
-ancestor that can.
+A new cgroup is made below this process's own, so that what limits the lab limits the instance
+too; or, in version 2, where a cgroup with processes cannot have limited children, below the
+nearest ancestor that can.
 """
 
 from __future__ import annotations
@@ -21,16 +11,12 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from lab.services.cloudrun.instance import DriverError
+from lab.services.cloudrun.limits import V1, V2, Cgroup, Folders, read
 
-PERIOD_US = 100_000
-"""The kernel's default, and Docker's."""
 GONE_WITHIN_S = 5.0
 PROC = Path("/proc/self")
 REMEDY = (
@@ -44,109 +30,6 @@ class NotPermittedError(Exception):
 
     def __init__(self, why: str) -> None:
         super().__init__(f"an instance cannot be limited here: {why} - {REMEDY}")
-
-
-@dataclass(frozen=True)
-class Folders:
-    """The folders of one cgroup; in version 2 they are the same one."""
-
-    cpu: Path
-    cpuacct: Path
-    memory: Path
-    freezer: Path
-
-    @property
-    def all(self) -> list[Path]:
-        """Each folder once."""
-        return list(dict.fromkeys((self.cpu, self.cpuacct, self.memory, self.freezer)))
-
-
-class Cgroup(Protocol):
-    """A cgroup with limits."""
-
-    folders: Folders
-
-    def limit_memory(self, size: int) -> None:
-        """Memory and swap together, in bytes."""
-        ...
-
-    def limit_cpus(self, cpus: float) -> None:
-        """A share of time, in cores."""
-        ...
-
-    def freeze(self, frozen: bool) -> None:
-        """Withhold CPU altogether, or give it again."""
-        ...
-
-    def oom_kills(self) -> int:
-        """Processes that the kernel killed for memory."""
-        ...
-
-    def usage(self) -> Mapping[str, float]:
-        """``cpu_s`` and ``throttled_s`` in seconds, ``peak_bytes``."""
-        ...
-
-
-class V2:
-    """A cgroup of version 2."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folders = Folders(folder, folder, folder, folder)
-        self._folder = folder
-
-    def limit_memory(self, size: int) -> None:
-        _write(self._folder / "memory.max", size)
-        if (self._folder / "memory.swap.max").exists():  # absent where the kernel has no swap
-            _write(self._folder / "memory.swap.max", 0)
-        _write(self._folder / "memory.oom.group", 1)
-
-    def limit_cpus(self, cpus: float) -> None:
-        _write(self._folder / "cpu.max", f"{round(cpus * PERIOD_US)} {PERIOD_US}")
-
-    def freeze(self, frozen: bool) -> None:
-        _write(self._folder / "cgroup.freeze", int(frozen))
-
-    def oom_kills(self) -> int:
-        return int(_table(self._folder / "memory.events").get("oom_kill", 0))
-
-    def usage(self) -> Mapping[str, float]:
-        cpu = _table(self._folder / "cpu.stat")
-        used = {"cpu_s": cpu["usage_usec"] / 1e6, "throttled_s": cpu["throttled_usec"] / 1e6}
-        with suppress(FileNotFoundError):  # memory.peak came with Linux 5.19
-            used["peak_bytes"] = float(_read(self._folder / "memory.peak"))
-        return used
-
-
-class V1:
-    """A cgroup of version 1: one in each hierarchy that it needs."""
-
-    def __init__(self, folders: Folders) -> None:
-        self.folders = folders
-
-    def limit_memory(self, size: int) -> None:
-        _write(self.folders.memory / "memory.limit_in_bytes", size)
-        with_swap = self.folders.memory / "memory.memsw.limit_in_bytes"
-        if with_swap.exists():
-            _write(with_swap, size)
-        else:  # swap accounting is off: not a page of it then
-            _write(self.folders.memory / "memory.swappiness", 0)
-
-    def limit_cpus(self, cpus: float) -> None:
-        _write(self.folders.cpu / "cpu.cfs_period_us", PERIOD_US)
-        _write(self.folders.cpu / "cpu.cfs_quota_us", round(cpus * PERIOD_US))
-
-    def freeze(self, frozen: bool) -> None:
-        _write(self.folders.freezer / "freezer.state", "FROZEN" if frozen else "THAWED")
-
-    def oom_kills(self) -> int:
-        return int(_table(self.folders.memory / "memory.oom_control").get("oom_kill", 0))
-
-    def usage(self) -> Mapping[str, float]:
-        return {
-            "cpu_s": float(_read(self.folders.cpuacct / "cpuacct.usage")) / 1e9,
-            "throttled_s": _table(self.folders.cpu / "cpu.stat")["throttled_time"] / 1e9,
-            "peak_bytes": float(_read(self.folders.memory / "memory.max_usage_in_bytes")),
-        }
 
 
 def make(name: str, memory: int, cpus: float) -> Cgroup:
@@ -193,7 +76,7 @@ def check(memory: int, cpus: float) -> None:
 def pids(cgroup: Cgroup) -> list[int]:
     """The processes inside."""
     with suppress(FileNotFoundError):
-        return [int(pid) for pid in _read(cgroup.folders.memory / "cgroup.procs").split()]
+        return [int(pid) for pid in read(cgroup.folders.memory / "cgroup.procs").split()]
     return []
 
 
@@ -267,7 +150,7 @@ def nearest(own: Path, mount: Path) -> Path:
         NotPermittedError: none hands cpu and memory on and may be written.
     """
     for folder in (own, *own.parents):
-        handed_on = _read(folder / "cgroup.subtree_control").split()
+        handed_on = read(folder / "cgroup.subtree_control").split()
         if {"cpu", "memory"} <= set(handed_on) and os.access(folder, os.W_OK):
             return folder
         if folder == mount:
@@ -301,18 +184,3 @@ def _below(mount: Path, own: str) -> Path:
     """This process's folder; the mount itself where a container sees only its own part."""
     folder = mount / own.lstrip("/")
     return folder if folder.exists() else mount
-
-
-def _read(file: Path) -> str:
-    return file.read_text()
-
-
-def _table(file: Path) -> dict[str, float]:
-    return {name: float(value) for name, value in map(str.split, _read(file).splitlines())}
-
-
-def _write(file: Path, value: object) -> None:
-    try:
-        file.write_text(str(value))
-    except OSError as error:
-        raise DriverError(f"{file} cannot be set to {value}: {error.strerror}") from error

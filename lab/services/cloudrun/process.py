@@ -19,8 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from lab.services.cloudrun import cgroup
-from lab.services.cloudrun.cgroup import Cgroup
 from lab.services.cloudrun.instance import Address, DriverError, Ended
+from lab.services.cloudrun.limits import Cgroup
 
 HOST = "127.0.0.1"
 PREFIX = "replica-lab-front-"

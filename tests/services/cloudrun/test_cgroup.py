@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from lab.services.cloudrun import cgroup
-from lab.services.cloudrun.cgroup import V1, V2, Folders, NotPermittedError
+from lab.services.cloudrun.cgroup import NotPermittedError
 from lab.services.cloudrun.instance import DriverError
+from lab.services.cloudrun.limits import V1, V2, Folders
 
 
 def files(folder: Path, **content: str) -> Path:
