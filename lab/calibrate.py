@@ -27,8 +27,7 @@ from lab.model.load import BurstLoad
 from lab.model.students import token
 from lab.report import Style, details
 from lab.runner import Injector
-from lab.stack.embedded import EmbeddedStack
-from lab.stack.protocol import Replica
+from lab.stack.protocol import Replica, Stack
 
 CONCURRENCY = 200
 DB_UPLOADS = 40
@@ -83,7 +82,7 @@ class Calibration:
 
 
 def calibrate_replica(
-    stack: EmbeddedStack,
+    stack: Stack,
     injector: Injector,
     faults: Mapping[str, Fault],
     draws: int,
@@ -98,7 +97,7 @@ def calibrate_replica(
         draws: how many storage latencies; the mean of 1500 is known to 0.7 %.
         say: told of each step.
     """
-    found = Calibration(stack.toxiproxy.variant)
+    found = Calibration(stack.toxiproxy_variant)
     replica = stack.apply(_cell("as-found"))
     say(f"storage: {draws} uploads through the proxy")
     with injector.armed(replica.toxiproxy, _cell("as-found", faults["gcs-latency"])):
@@ -220,7 +219,7 @@ def _connections(found: Calibration, replica: Replica) -> None:
     found.add("connections granted to the application", granted, f"{cap}", granted == cap)
 
 
-def _body_limits(found: Calibration, stack: EmbeddedStack, injector: Injector) -> None:
+def _body_limits(found: Calibration, stack: Stack, injector: Injector) -> None:
     for nginx, wanted in (("as-found", 413), ("recommended", 200)):
         replica = stack.apply(_cell(nginx))
         with injector.armed(replica.toxiproxy, _cell(nginx)):

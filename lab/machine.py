@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -61,15 +61,15 @@ def output_of(command: Sequence[str]) -> str:
     return lines[0].strip() if lines else ""
 
 
-def versions(toxiproxy_version: str) -> dict[str, str]:
-    """Versions of the lab and of everything a result depends on."""
+def versions(stack: Mapping[str, str]) -> dict[str, str]:
+    """Versions of the lab and of everything a result depends on, the stack's own among them."""
     found = {"lab": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "missing"
-    return {**found, "toxiproxy": toxiproxy_version}
+    return {**found, **stack}
 
 
 def facts() -> dict[str, str]:

@@ -1,7 +1,7 @@
 """The story of a run: each cell is applied, armed, loaded, observed, stored, judged.
 
     for cell:  stack.apply ─> faults.arm ─> load.run ─> observe ─> evidence stored
-                                                                   judge ─> verdict stored
+                                            strikes                judge ─> verdict stored
 
 The observation is on disk before anyone judges it. Disarming, logs and evidence happen
 whatever goes wrong, and never hide the first error.
@@ -21,7 +21,7 @@ from lab.judge import judge
 from lab.load.driver import LoadGenerator, LoadResult, LoadStart
 from lab.model.cell import Cell
 from lab.model.load import end_of
-from lab.model.observation import Injected, LoadDone
+from lab.model.observation import Injected, LoadDone, Strike
 from lab.model.progress import LoadTick, Phase, Progress
 from lab.model.run import Summary
 from lab.model.verdict import Verdict
@@ -29,6 +29,7 @@ from lab.observe.observer import Observer
 from lab.plan import estimate
 from lab.stack.protocol import Replica, Stack
 from lab.store import CellFolder, RunFolder
+from lab.strikes import Striker
 
 
 class Injector(Protocol):
@@ -102,27 +103,35 @@ def run_cell(lab: Lab, cell: Cell, folder: CellFolder, steps: Steps) -> None:
     with logs_kept(lab.stack, folder.logs):
         steps.phase("applying")
         replica = lab.stack.apply(cell)
-        observer = Observer(replica, lab.stack.down_parts, cell.knobs.speed)
+        striker = Striker(lab.stack, cell)
+        observer = Observer(replica, striker.down_parts, cell.knobs.speed)
         steps.phase("arming")
-        injected, result = load_under_faults(lab, cell, replica, observer, folder, steps)
+        trial = Trial(cell, folder, replica, observer, striker, steps)
+        injected, result = load_under_faults(lab, trial)
         steps.phase("auditing")
         done = LoadDone(
             t=(time.time() - result.t0) * cell.knobs.speed,
             window=result.window,
             generator_exit=result.exit_code,
         )
-        folder.write_evidence(observer.evidence(result.t0, folder.samples, injected, done))
+        done_to_it: list[Injected | Strike] = [*injected, *striker.evidence]
+        folder.write_evidence(observer.evidence(result.t0, folder.samples, done_to_it, done))
 
 
-def load_under_faults(
-    lab: Lab,
-    cell: Cell,
-    replica: Replica,
-    observer: Observer,
-    folder: CellFolder,
-    steps: Steps,
-) -> tuple[list[Injected], LoadResult]:
-    """Arm, watch, offer the load, and disarm; what was armed, and how the load went.
+@dataclass(frozen=True)
+class Trial:
+    """One cell's trial under way: what is offered, to whom, and who watches and strikes."""
+
+    cell: Cell
+    folder: CellFolder
+    replica: Replica
+    observer: Observer
+    striker: Striker
+    steps: Steps
+
+
+def load_under_faults(lab: Lab, trial: Trial) -> tuple[list[Injected], LoadResult]:
+    """Arm, watch, offer the load, strike, and disarm; what was armed, and how the load went.
 
     Faults that can't be disarmed because a part is dead are no error: the cell is invalid
     by that part, and the next one starts it anew.
@@ -132,11 +141,12 @@ def load_under_faults(
     """
     injected: list[Injected] = []
     result: LoadResult | None = None
-    armed = lab.injector.armed(replica.toxiproxy, cell)
+    observer = trial.observer
+    armed = lab.injector.armed(trial.replica.toxiproxy, trial.cell)
     try:
-        with armed as read_back, observer.watch, observer.trim:
+        with armed as read_back, observer.watch, observer.trim, trial.striker:
             injected = list(read_back)
-            result = offer(lab.generator, cell, replica, observer, folder, steps)
+            result = offer(lab.generator, trial)
     except LoadCut as cut:
         result = cut.result
     except InjectionError:
@@ -145,14 +155,7 @@ def load_under_faults(
     return injected, result
 
 
-def offer(
-    generator: LoadGenerator,
-    cell: Cell,
-    replica: Replica,
-    observer: Observer,
-    folder: CellFolder,
-    steps: Steps,
-) -> LoadResult:
+def offer(generator: LoadGenerator, trial: Trial) -> LoadResult:
     """Offer the load; end it early when a part is seen down, because the cell is invalid then.
 
     A generator that dies under way makes the cell invalid too; the next one may do better.
@@ -161,21 +164,23 @@ def offer(
         LoadCut: a part or the generator died under way.
         PartFailed: the generator did not start.
     """
+    cell, observer = trial.cell, trial.observer
     started: list[LoadStart] = []
 
     def on_start(start: LoadStart) -> None:
         started.append(start)
         observer.watch.generator(start.pid)
+        trial.striker.begin(start.t0)
 
     def tick(tick: LoadTick) -> None:
-        steps.load(cell, tick)
+        trial.steps.load(cell, tick)
         down = observer.down()
         if down:
             raise PartDown("; ".join(f"{part}: {why}" for part, why in down.items()))
 
-    log = folder.logs / "generator.log"
+    samples, log = trial.folder.samples, trial.folder.logs / "generator.log"
     try:
-        return generator.run(cell, replica.url, folder.samples, log, tick, on_start)
+        return generator.run(cell, trial.replica.url, samples, log, tick, on_start)
     except PartFailed as error:
         if not started:
             raise

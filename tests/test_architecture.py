@@ -25,12 +25,14 @@ MAY_IMPORT = {
     "store": "model errors",
     "report": "model errors judge",
     "services": "model.knobs",
-    "runner": "model errors plan judge store stack.protocol faults load.driver observe.observer",
+    "strikes": "model errors stack.protocol",
+    "runner": "model errors plan judge store stack.protocol faults load.driver observe.observer"
+    " strikes",
     "calibrate": "model errors stack report runner",
     "machine": "errors stack",
     "testing": "model errors stack.protocol load",
     "cli": "model errors spec plan stack faults load observe judge store report"
-    " runner calibrate machine",
+    " runner strikes calibrate machine",
     "__main__": "cli",
 }
 """Each may import itself too, and the version that lab/__init__.py holds."""

@@ -163,12 +163,12 @@ def missing_version(name: str) -> str:
 
 
 def test_a_package_that_is_missing_is_stamped_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = machine.versions("embedded")
+    known = machine.versions({"toxiproxy": "embedded"})
     assert known["toxiproxy"] == "embedded"
     assert set(known) == {"lab", "python", "toxiproxy", *machine.PACKAGES}
     assert "missing" not in known.values()
     monkeypatch.setattr(machine, "version", missing_version)
-    assert machine.versions("embedded")["uvicorn"] == "missing"
+    assert machine.versions({"toxiproxy": "embedded"})["uvicorn"] == "missing"
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,7 +19,8 @@ from lab.load.driver import LoadResult
 from lab.model.causes import Cause
 from lab.model.cell import Cell
 from lab.model.experiment import Experiment
-from lab.model.observation import Injected, Observation
+from lab.model.fault import Fault
+from lab.model.observation import Injected, Observation, PartDown, Strike
 from lab.model.progress import LoadTick, Progress
 from lab.model.verdict import Outcome, Verdict
 from lab.plan import estimate
@@ -60,9 +61,21 @@ class Stack(FakeStack):
             raise self.log_error
         super().collect_logs(into)
 
+    def strike(self, part: str, action: str) -> None:
+        super().strike(part, action)
+        self.events.append(self.acts[-1])
+
+    def recover(self, part: str, action: str) -> None:
+        super().recover(part, action)
+        self.events.append(self.acts[-1])
+
     def dies(self, part: str, why: str) -> None:
         """A part dies now, and whoever watches has had the time to see it."""
         self.down[part] = why
+        self.is_looked_at()
+
+    def is_looked_at(self) -> None:
+        """Wait until whoever watches has seen what is down now."""
         seen = self.asked
         wait_until(lambda: self.asked > seen + 1)
 
@@ -369,6 +382,78 @@ def test_a_fault_that_cannot_be_armed_ends_the_run_before_any_load(wired: Wired)
     with pytest.raises(InjectionError, match="no proxy"):
         wired.measure()
     assert wired.events == ["applied one", "logs"]
+
+
+def struck(cell_id: str = "one", warmup: str = "0 s") -> Cell:
+    """A cell whose backend is killed as its window begins, until the load ends."""
+    fault = {"fault": "backend-kill", "about": "x", "part": "backend", "strike": "kill"}
+    return make_cell(
+        cell_id=cell_id,
+        load=LOAD | {"warmup": warmup},
+        faults=[Fault.model_validate(fault | {"at": "0 s", "for": "1 h"})],
+    )
+
+
+def struck_in(wired: Wired, cell_id: str = "one") -> Callable[[Progress], None]:
+    """Shows progress; at a cell's tenth upload waits for the strike, and until it was looked at."""
+
+    def show(progress: Progress) -> None:
+        if progress.cell == cell_id and progress.tick and progress.tick.sent == 10:
+            wait_until(lambda: wired.stack.acts)
+            wired.stack.is_looked_at()
+
+    return show
+
+
+def test_a_part_that_is_struck_does_not_end_the_load_and_is_back_before_disarming(
+    wired: Wired,
+) -> None:
+    wired.lab.show = struck_in(wired)
+    wired.measure([struck()])
+    assert wired.events == [
+        *("applied one", "armed one", "load one"),
+        *("kill backend", "recover backend", "disarmed one", "logs"),
+    ]
+    seen = wired.run.cell("one").read_observation()
+    assert len(seen.samples) == wired.load.uploads
+    [strike] = [line for line in seen.evidence if isinstance(line, Strike)]
+    assert (strike.fault, strike.part, strike.action) == ("backend-kill", "backend", "kill")
+    assert not any(isinstance(line, PartDown) for line in seen.evidence)
+    [check] = [one for one in wired.verdict("one").injected if one.name == "backend-kill"]
+    assert check.ok
+
+
+def test_a_cell_whose_strike_did_not_happen_is_invalid_and_no_other(wired: Wired) -> None:
+    cells = [struck("one", warmup="10 s"), *CELLS[1:]]
+    assert wired.measure(cells) == [Outcome.INVALID, Outcome.HELD, Outcome.HELD]
+    assert wired.verdict("one").reasons[0] == (
+        "injected and measured differ: the strike backend-kill did not happen"
+    )
+    assert wired.stack.acts == []
+
+
+def test_a_part_that_does_not_come_back_makes_its_cell_invalid_and_no_other(
+    wired: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(part: str, action: str) -> None:
+        wired.stack.down[part] = "exited (1)"
+        raise PartFailed("backend did not come back: no module")
+
+    monkeypatch.setattr(wired.stack, "recover", fails)
+    wired.lab.show = struck_in(wired)
+    cells = [struck(), *CELLS[1:]]
+    assert wired.measure(cells) == [Outcome.INVALID, Outcome.HELD, Outcome.HELD]
+    first, *_ = wired.verdict("one").reasons
+    assert first.startswith("backend was down at ")
+    assert first.endswith(": backend-kill: backend did not come back: no module")
+
+
+def test_a_part_is_brought_back_when_the_load_fails(wired: Wired) -> None:
+    wired.lab.show = struck_in(wired)
+    wired.lab.generator = Failing(wired.events)
+    with pytest.raises(StoreError):
+        wired.measure([struck()])
+    assert wired.events[-4:] == ["kill backend", "recover backend", "disarmed one", "logs"]
 
 
 @pytest.mark.parametrize(

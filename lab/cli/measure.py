@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from lab import machine
+from lab import machine, strikes
 from lab.calibrate import Calibration, calibrate_replica
 from lab.cli.options import (
     check_writable,
@@ -28,7 +28,7 @@ from lab.cli.options import (
     style,
 )
 from lab.cli.stored import exit_code, show, write_reports
-from lab.cli.wiring import ToxiproxyInjector, open_stack, toxiproxy_version
+from lab.cli.wiring import ToxiproxyInjector, choose, open_stack
 from lab.errors import Interrupted, MachineError, UsageError
 from lab.load.driver import LocustLoad
 from lab.model.cell import Cell
@@ -39,8 +39,8 @@ from lab.plan import estimate, expand
 from lab.report import LiveLine
 from lab.runner import Lab, run_experiment
 from lab.spec import parse_settings, read_experiment
-from lab.stack import owner
-from lab.stack.embedded import EmbeddedStack
+from lab.stack import reap
+from lab.stack.protocol import Stack
 from lab.store import RunFolder, find
 
 
@@ -162,14 +162,14 @@ def measure(
 ) -> list[Summary]:
     """Run them one after the other on one replica; each is stored and shown as it ends."""
     check_writable(results)
-    if owner.reap():
+    if reap.reap():
         say("ended what an earlier lab that was killed had left running")
     summaries = []
     with open_stack(stack_name, results, toxiproxy) as (stack, reason):
+        strikes.require(stack, (cell for each in planned for cell in each.missing))
         say(f"stack: {stack.name} ({reason})")
-        version = toxiproxy_version(stack)
         for each in planned:
-            run = each.run or new_run(each, stack, reason, version, results)
+            run = each.run or new_run(each, stack, reason, results)
             with run.lock(), interruptible(run), LiveLine(sys.stderr, os.environ) as live:
                 wired = Lab(stack, ToxiproxyInjector(), LocustLoad(), live.update)
                 summary = run_experiment(wired, run, each.cells)
@@ -183,9 +183,7 @@ def measure(
     return summaries
 
 
-def new_run(
-    each: Planned, stack: EmbeddedStack, reason: str, toxiproxy: str, results: Path
-) -> RunFolder:
+def new_run(each: Planned, stack: Stack, reason: str, results: Path) -> RunFolder:
     """A run folder with everything that was decided before the first cell."""
     return RunFolder.create(
         results,
@@ -196,7 +194,7 @@ def new_run(
         stack=stack.name,
         stack_reason=reason,
         speed=each.cells[0].knobs.speed,
-        versions=machine.versions(toxiproxy),
+        versions=machine.versions(stack.about()),
         machine=machine.facts(),
         git=machine.git_revision(),
         arguments=tuple(sys.argv[1:]),
@@ -239,21 +237,32 @@ def _go_on(run: RunFolder) -> str:
     show_default=True,
     help="How many storage latencies to draw.",
 )
+@click.option(
+    "--stack",
+    type=click.Choice(["auto", "compose", "embedded"]),
+    default="auto",
+    show_default=True,
+    envvar="REPLICA_LAB_STACK",
+    help="Which replica to calibrate.",
+)
 @results_option
 @json_option
-def calibrate(toxiproxy: str, draws: int, results: Path, as_json: bool) -> int:
+def calibrate(toxiproxy: str, draws: int, stack: str, results: Path, as_json: bool) -> int:
     """Measure whether what is injected is what arrives.
 
     Holds storage latency, distance to the database, connections granted and body limits
     against what they should be, at speed 1. Exit code: 0 all is as it should be; 4 not so.
     """
     check_writable(results)
-    owner.reap()
+    reap.reap()
+    asked = "auto" if toxiproxy == "all" else toxiproxy
+    name, _ = choose(stack, asked)
+    variants = machine.toxiproxies(toxiproxy) if name == "embedded" else [asked]
     found: list[Calibration] = []
-    for which in machine.toxiproxies(toxiproxy):
-        with open_stack("embedded", results, which) as (stack, reason):
-            say(f"stack: {stack.name} ({reason})")
-            found.append(calibrate_replica(stack, ToxiproxyInjector(), faults(), draws, say))
+    for variant in variants:
+        with open_stack(name, results, variant) as (opened, reason):
+            say(f"stack: {opened.name} ({reason})")
+            found.append(calibrate_replica(opened, ToxiproxyInjector(), faults(), draws, say))
     if as_json:
         print_json([each.as_json() for each in found])
     else:

@@ -48,9 +48,11 @@ def stack_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
     return click.option(
         "--stack",
-        type=click.Choice(["auto", "embedded"]),
+        type=click.Choice(["auto", "compose", "embedded"]),
         default="auto",
         show_default=True,
+        envvar="REPLICA_LAB_STACK",
+        show_envvar=True,
         help="How the replica runs; auto says which and why.",
     )(command)
 

@@ -20,6 +20,7 @@ from lab.cli.options import (
     settings_options,
     stack_options,
 )
+from lab.cli.wiring import AnyStack, make_stack
 from lab.errors import MachineError, UsageError
 from lab.faults.adapter import Toxiproxy
 from lab.load.upload import PATH
@@ -30,8 +31,8 @@ from lab.model.knobs import Knobs, Preset
 from lab.model.load import BurstLoad
 from lab.model.students import token
 from lab.spec import parse_settings
-from lab.stack import owner, ports
-from lab.stack.embedded import EmbeddedStack
+from lab.stack import owner, ports, reap
+from lab.stack.compose.status import down_services
 from lab.stack.protocol import Replica
 
 RECORD = "replica.json"
@@ -51,7 +52,7 @@ def kept(results: Path) -> list[Kept]:
     here = str(results.resolve())
     return [
         Kept(folder, mine, _recorded(folder))
-        for folder, mine in owner.replicas()
+        for folder, mine in reap.replicas()
         if mine.pid is None and mine.results == here
     ]
 
@@ -114,27 +115,29 @@ def up(
     if names and no_faults:
         raise UsageError("--fault and --no-faults exclude each other", "leave one out")
     check_writable(results)
-    owner.reap()
+    reap.reap()
     chosen = parse_settings(settings)
     if speed and "speed" in chosen:
         raise UsageError("speed is given both as --speed and as --set speed", "keep one of them")
     chosen |= {"speed": speed} if speed else {}
     knobs = Knobs.preset(Preset(preset or "as-found")).with_settings(chosen)
     cell = _cell(knobs, () if no_faults else (names or DEFAULT_FAULTS))
-    embedded = EmbeddedStack(results, toxiproxy, port, stays=True)
+    kept_up, why = make_stack(stack, results, toxiproxy, port, stays=True)
     try:
-        replica = embedded.apply(cell)
+        say(f"stack: {kept_up.name} ({why})")
+        replica = kept_up.apply(cell)
         armed = Toxiproxy(replica.toxiproxy)
         for fault in cell.faults:
             armed.arm(fault, knobs)
-        embedded.postgres.release()
+        kept_up.let_go()
     except BaseException:
-        embedded.close()
+        kept_up.close()
         raise
-    record = _record(replica, cell, embedded)
-    unfinished = embedded.folder / f".{RECORD}"
+    record = _record(replica, cell, kept_up)
+    unfinished = kept_up.folder / f".{RECORD}"
     unfinished.write_text(json.dumps(record))
-    unfinished.rename(embedded.folder / RECORD)
+    unfinished.chmod(0o600)  # it holds passwords
+    unfinished.rename(kept_up.folder / RECORD)
     print_json(record) if as_json else _show(record)
 
 
@@ -143,6 +146,11 @@ def _cell(knobs: Knobs, names: tuple[str, ...]) -> Cell:
     for name in names:
         if name not in known:
             raise UsageError(f"there is no fault '{name}'", f"known: {', '.join(known)}")
+        if planned := known[name].planned:
+            raise UsageError(
+                f"{name} strikes {planned.part} while a load runs, and `lab up` runs none",
+                "name it in a spec's faults and use `lab run`",
+            )
     return Cell(
         id="up",
         axes={},
@@ -154,8 +162,9 @@ def _cell(knobs: Knobs, names: tuple[str, ...]) -> Cell:
     )
 
 
-def _record(replica: Replica, cell: Cell, embedded: EmbeddedStack) -> dict[str, Any]:
+def _record(replica: Replica, cell: Cell, stack: AnyStack) -> dict[str, Any]:
     return {
+        "stack": stack.name,
         "url": replica.url,
         "upload": replica.url + PATH,
         "token": token(0),
@@ -163,15 +172,15 @@ def _record(replica: Replica, cell: Cell, embedded: EmbeddedStack) -> dict[str, 
         "database": replica.monitor_dsn,
         "storage": replica.storage,
         "toxiproxy": replica.toxiproxy,
-        "logs": str(embedded.folder / "logs"),
+        "logs": stack.logs_at,
         "faults": [fault.fault for fault in cell.faults],
         "knobs": cell.knobs.as_text(),
-        "parts": {part.name: part.pids()[0] for part in embedded.parts},
+        "parts": {name: pids()[0] for name, pids in replica.parts.items()},
     }
 
 
 def _show(record: dict[str, Any]) -> None:
-    for name in ("url", "health", "database", "storage", "toxiproxy", "logs"):
+    for name in ("stack", "url", "health", "database", "storage", "toxiproxy", "logs"):
         click.echo(f"{name:<10} {record[name]}")
     click.echo(f"{'faults':<10} {', '.join(record['faults']) or 'none'}")
     click.echo(
@@ -199,6 +208,8 @@ def status(results: Path, as_json: bool) -> int:
 
 
 def _down(each: Kept) -> list[str]:
+    if each.owner.stack == "compose":
+        return down_services(each.owner.id)
     alive = {process.pid for process in owner.processes(each.owner.id)}
     return [
         part
@@ -214,8 +225,8 @@ def down(results: Path) -> None:
 
     Ends whatever a lab that was killed left running, too; a run that is going on is left alone.
     """
-    ended = [owner.end(each.folder, each.owner) for each in kept(results)]
-    left = owner.reap()
+    ended = [reap.end(each.folder, each.owner) for each in kept(results)]
+    left = reap.reap()
     busy = [mine for _, mine in owner.replicas() if mine.pid and not mine.gone]
     say(f"ended {len(ended)} replica(s) of {results} and {left} left by a lab that was killed")
     if busy:

@@ -105,8 +105,12 @@ class Toxiproxy:
         """Set a fault's toxics, or take its proxy down, and read back that it is so.
 
         Raises:
-            InjectionError: the server cannot be reached, refuses, or did not do it.
+            InjectionError: the server cannot be reached, refuses, or did not do it; or the
+                fault is not of a proxy.
         """
+        if fault.proxy is None:
+            what = f"{fault.fault} strikes a part, and Toxiproxy only what passes it"
+            raise InjectionError(what, "`lab run` strikes it while the load runs")
         self._state(fault.proxy)
         toxics = fault.armed(knobs)
         for toxic in toxics:
@@ -145,7 +149,8 @@ class Toxiproxy:
     def armed(self, faults: Sequence[Fault], knobs: Knobs) -> Iterator[dict[str, ProxyState]]:
         """Exactly these faults armed, from a clean state to a clean state.
 
-        An error of disarming never hides the first one: it is noted on it.
+        A strike is no matter of Toxiproxy's and is passed over. An error of disarming never
+        hides the first one: it is noted on it.
 
         Raises:
             InjectionError: as `arm` and `disarm_all`.
@@ -153,7 +158,8 @@ class Toxiproxy:
         self.disarm_all()
         try:
             for fault in faults:
-                self.arm(fault, knobs)
+                if fault.proxy:
+                    self.arm(fault, knobs)
             yield self.read_back()
         except BaseException as first:
             try:

@@ -11,6 +11,7 @@ from math import fsum, sqrt
 
 from lab.judge.distance import DB_TRIPS, only_delay
 from lab.judge.samples import successes
+from lab.judge.strikes import strike_checks
 from lab.judge.window import readings, sent_in_window
 from lab.model.cell import Cell
 from lab.model.fault import Armed
@@ -43,7 +44,7 @@ def checks(cell: Cell, observation: Observation, metrics: Mapping[str, float]) -
     The metrics are the cell's, as `lab.judge.measure` gives them; a check of a mean
     reports the same figure where both are of the same samples.
     """
-    found = [*_readbacks(cell, observation)]
+    found = [*_readbacks(cell, observation), *strike_checks(cell, observation)]
     if span := only_delay(cell, "gcs"):
         found.append(_gcs_latency(cell, observation, span))
     if span := only_delay(cell, "db"):

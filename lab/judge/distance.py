@@ -11,7 +11,13 @@ DB_TRIPS = {"auth": 2, "release": 1, "write": 4}
 
 
 def only_delay(cell: Cell, proxy: ProxyName) -> Span | None:
-    """The delay of a proxy's answers, where that is all that its faults do."""
+    """The delay of a proxy's answers, where that is all that the cell's faults do to them.
+
+    A strike is more: a pause lengthens every stage that it falls into, and after a restart
+    connections are made anew.
+    """
+    if cell.strikes:
+        return None
     faults = [fault for fault in cell.faults if fault.proxy == proxy]
     if len(faults) != 1 or faults[0].down or len(faults[0].toxics) != 1:
         return None

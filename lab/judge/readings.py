@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from math import fsum
+from typing import TypeVar
 
 from lab.judge.statistics import quantile
 from lab.judge.window import readings, window_of
@@ -27,6 +29,9 @@ from lab.model.observation import (
 STALE_WALL_S = 0.5
 """A worker that has not written for this long, at ten readings a second, is gone."""
 
+R = TypeVar("R", WorkerReading, MachineReading)
+
+BACKEND = "backend"
 GENERATOR = "generator"
 
 PEAKS: dict[str, Callable[[WorkerReading], float]] = {
@@ -87,15 +92,26 @@ def _worker_metrics(workers: Sequence[WorkerReading], speed: float) -> dict[str,
     return found
 
 
-def _growth(life: Sequence[WorkerReading], of: Callable[[WorkerReading], float]) -> float:
-    return of(life[-1]) - of(life[0])
+def _growth(life: Sequence[R], of: Callable[[R], float]) -> float:
+    """Growth of a running total; it begins at 0 again where a part was started anew.
+
+    In a container a worker has the same pid as the one before it.
+    """
+    totals = [of(reading) for reading in life]
+    return fsum(now - before if now >= before else now for before, now in pairwise(totals))
 
 
 def _machine_metrics(machine: Sequence[MachineReading], speed: float) -> dict[str, float]:
     found = {"cpu_machine": fsum(reading.cpu_share for reading in machine) / len(machine)}
+    if held := [reading.memory[BACKEND] for reading in machine if BACKEND in reading.memory]:
+        found["memory_backend"] = max(held)
+    quota = [reading for reading in machine if BACKEND in reading.throttled_s]
+    if len(quota) > 1 and quota[-1].t > quota[0].t:
+        kept = _growth(quota, lambda r: r.throttled_s[BACKEND])
+        found["throttled_backend"] = kept * speed / (quota[-1].t - quota[0].t)
     own = [reading for reading in machine if GENERATOR in reading.cpu_s]
     if len(own) > 1 and own[-1].t > own[0].t:
-        used = own[-1].cpu_s[GENERATOR] - own[0].cpu_s[GENERATOR]
+        used = _growth(own, lambda r: r.cpu_s[GENERATOR])
         found["cpu_generator"] = used * speed / (own[-1].t - own[0].t)
     return found
 

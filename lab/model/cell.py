@@ -8,6 +8,7 @@ from lab.model.criterion import Criterion
 from lab.model.fault import Fault
 from lab.model.knobs import Knobs
 from lab.model.load import Load
+from lab.model.strike import PlannedStrike
 
 
 class Cell(BaseModel):
@@ -26,3 +27,8 @@ class Cell(BaseModel):
     faults: tuple[Fault, ...]
     criteria: tuple[Criterion, ...]
     seed: int
+
+    @property
+    def strikes(self) -> tuple[PlannedStrike, ...]:
+        """What is to befall the parts themselves."""
+        return tuple(planned for fault in self.faults if (planned := fault.planned))

@@ -1,20 +1,30 @@
-"""A fault: what stands between the backend and storage or the database.
+"""A fault: what stands between the backend and storage or the database, or strikes a part.
 
     backend ──> [ proxy: toxic, toxic, … ] ──> fake-gcs-server | Postgres
 
-A fault is one file under ``faults/``. Its toxics are Toxiproxy's own; durations and sizes
-carry their unit, and a delay may be a knob's value. `Fault.armed` turns it, pure, into
-what Toxiproxy's API is told; the same value is what the judge later holds measured
-latencies against.
+A fault is one file under ``faults/``, and of one of two forms. That of a proxy lasts as long
+as the load: its toxics are Toxiproxy's own; durations and sizes carry their unit, and a
+delay may be a knob's value. `Fault.armed` turns it, pure, into what Toxiproxy's API is
+told; the same value is what the judge later holds measured latencies against. That of a
+part happens at its time (`lab.model.strike`).
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    model_serializer,
+)
 
 from lab.model.knobs import Knobs
+from lab.model.strike import Action, PartName, PlannedStrike
 from lab.model.units import Duration, Share, Size, Span
 
 ProxyName = Literal["gcs", "db"]
@@ -168,19 +178,43 @@ Toxic = Annotated[
 ]
 
 
+SOMETIME = Annotated[Duration, Field(ge=0, le=86400)]
+
+
 class Fault(BaseModel):
-    """What a file under ``faults/`` says: which proxy, and its toxics or ``down: true``."""
+    """What a file under ``faults/`` says; its keys are those of one form, never of both.
+
+    proxy, and its ``toxics`` or ``down: true`` · part, ``strike``, ``at`` and ``for``
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     fault: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
     about: str
-    proxy: ProxyName
+    proxy: ProxyName | None = None
     down: Annotated[bool, Field(description="the proxy refuses connections")] = False
     toxics: tuple[Toxic, ...] = ()
+    part: PartName | None = None
+    strike: Action | None = None
+    at: Annotated[SOMETIME | None, Field(description="after the window begins")] = None
+    lasts: Annotated[
+        SOMETIME | None, Field(alias="for", description="until the part is brought back")
+    ] = None
+
+    @property
+    def planned(self) -> PlannedStrike | None:
+        """The strike on a part; None for a fault of a proxy."""
+        if self.part is None or self.strike is None or self.at is None or self.lasts is None:
+            return None
+        return PlannedStrike(self.fault, self.part, self.strike, self.at, self.lasts)
 
     def armed(self, knobs: Knobs) -> tuple[Armed, ...]:
-        """The toxics in the words of Toxiproxy's API, scaled by ``speed``, named by the fault."""
+        """The toxics in the words of Toxiproxy's API, scaled by ``speed``, named by the fault.
+
+        A strike arms none.
+        """
+        if self.proxy is None:
+            return ()
         return tuple(
             Armed(
                 proxy=self.proxy,
@@ -192,3 +226,11 @@ class Fault(BaseModel):
             )
             for index, toxic in enumerate(self.toxics, start=1)
         )
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As its file says it: the keys of its own form."""
+        of_proxy, of_part = ("proxy", "down", "toxics"), ("part", "strike", "at", "for")
+        written = {"for" if key == "lasts" else key: value for key, value in handler(self).items()}
+        foreign = of_proxy if self.part else of_part
+        return {key: value for key, value in written.items() if key not in foreign}

@@ -87,6 +87,18 @@ TABLE: tuple[Metric, ...] = (
     Metric("cpu_generator", "cores", "process times", "mean CPU of the load generator"),
     Metric("cpu_machine", "share", "process times", "mean share of this machine's CPU in use"),
     Metric("rss_backend", "bytes", "process table", "peak resident memory of all workers"),
+    Metric(
+        "memory_backend",
+        "bytes",
+        "process table or engine",
+        "peak memory of the backend: resident, or all that its container is charged with",
+    ),
+    Metric(
+        "throttled_backend",
+        "share",
+        "engine",
+        "share of the time for which its CPU quota kept the backend's processes waiting",
+    ),
     Metric("gcs_attempts", "count", "workers", "HTTP requests to storage, retries included"),
     Metric("net_to_gcs", "bytes per second", "workers", "audio sent to storage a second"),
     Metric("oom_kills", "count", "stack", "workers killed for passing vm_memory"),

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from lab.model.causes import Cause
+from lab.model.strike import Action
 
 STAGES = ("pool_wait", "auth", "release", "gcs_queue", "gcs", "pool_wait2", "write")
 """The stages of an upload that ``Server-Timing`` carries, in their order."""
@@ -80,10 +81,26 @@ class DatabaseReading(_Line):
     connections: int
 
 
+class Usage(_Line):
+    """What a part has used so far.
+
+    Args:
+        cpu_s: running total of CPU-seconds.
+        memory: bytes that it holds now; in a container, its page cache included.
+        throttled_s: running total of seconds for which its CPU quota kept it waiting; None
+            where there is no quota.
+    """
+
+    cpu_s: float
+    memory: int
+    throttled_s: float | None = None
+
+
 class MachineReading(_Line):
     """CPU of the whole machine (share in use since the last reading) and of the parts.
 
-    ``cpu_s`` holds running totals of CPU-seconds by part; ``generator`` is one of them.
+    ``cpu_s`` holds running totals of CPU-seconds by part, ``generator`` among them;
+    ``memory`` bytes now and ``throttled_s`` running totals, of the parts that have them.
     """
 
     kind: Literal["machine"] = "machine"
@@ -91,6 +108,8 @@ class MachineReading(_Line):
     wall_s: float
     cpu_share: float
     cpu_s: dict[str, float]
+    memory: dict[str, int] = {}
+    throttled_s: dict[str, float] = {}
 
 
 class PartDown(_Line):
@@ -130,6 +149,20 @@ class Injected(_Line):
     toxics: list[dict[str, object]]
 
 
+class Strike(_Line):
+    """What befell a part on purpose: ``action`` at ``t``, by the fault of this name.
+
+    It is over at ``until``, when the part served again; None where it did not.
+    """
+
+    kind: Literal["strike"] = "strike"
+    t: float
+    fault: str
+    part: str
+    action: Action
+    until: float | None
+
+
 class Audit(_Line):
     """The bucket and the table against the samples.
 
@@ -156,6 +189,7 @@ Evidence = Annotated[
     | OomKill
     | LoadDone
     | Injected
+    | Strike
     | Audit,
     Field(discriminator="kind"),
 ]

@@ -10,7 +10,6 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psycopg2
@@ -22,7 +21,6 @@ TIMEOUT_S = 10
 QUIET_WITHIN_S = 3.0
 
 _NAME = re.compile(r"([0-9a-f-]{36})\.wav$")
-_REFUSED = re.compile(rb"\b53300\b")
 
 
 @dataclass(frozen=True)
@@ -81,8 +79,7 @@ def audit(
     storage: str,
     bucket: str,
     inflight: Callable[[], int],
-    database_log: Path | None,
-    log_start: int,
+    refused: Callable[[], int],
 ) -> Audited:
     """Compare; waits a moment for uploads that are about to end.
 
@@ -92,8 +89,7 @@ def audit(
         storage: the storage API, not through the proxy.
         bucket: its bucket.
         inflight: uploads that are inside a worker now.
-        database_log: Postgres' log, whose prefix carries the SQLSTATE; None where there is none.
-        log_start: where this cell's part of it begins, in bytes.
+        refused: connections that Postgres refused, by its own log.
 
     Raises:
         PartFailed: storage or the database does not answer.
@@ -112,14 +108,5 @@ def audit(
         lost=tuple(sorted(lost)),
         orphans=tuple(sorted(objects - rows)),
         inflight=left,
-        refused=count_refused(database_log, log_start),
+        refused=refused(),
     )
-
-
-def count_refused(log: Path | None, start: int) -> int:
-    """Connections refused with SQLSTATE 53300, by Postgres' own log from ``start`` on."""
-    if log is None or not log.exists():
-        return 0
-    with log.open("rb") as file:
-        file.seek(start)
-        return sum(1 for line in file if b"FATAL" in line and _REFUSED.search(line))

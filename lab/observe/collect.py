@@ -61,7 +61,15 @@ def from_watch(seen: Seen, clock: Clock) -> Iterator[Evidence]:
     """What the watch saw."""
     for at, count in seen.connections:
         yield DatabaseReading(t=clock(at), connections=count)
-    for at, wall, share, totals in seen.machine:
-        yield MachineReading(t=clock(at), wall_s=wall, cpu_share=share, cpu_s=totals)
+    for at, wall, share, usage in seen.machine:
+        throttled = {name: used.throttled_s for name, used in usage.items()}
+        yield MachineReading(
+            t=clock(at),
+            wall_s=wall,
+            cpu_share=share,
+            cpu_s={name: used.cpu_s for name, used in usage.items()},
+            memory={name: used.memory for name, used in usage.items()},
+            throttled_s={name: s for name, s in throttled.items() if s is not None},
+        )
     for part, (at, why) in seen.down.items():
         yield PartDown(t=clock(at), part=part, why=why)

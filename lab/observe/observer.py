@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from lab.errors import PartFailed
-from lab.model.observation import Audit, Evidence, Injected, LoadDone, PartDown
+from lab.model.observation import Audit, Evidence, Injected, LoadDone, PartDown, Strike, Usage
 from lab.observe.audit import audit
 from lab.observe.collect import Clock, from_watch, from_workers
 from lab.observe.trim import Trim
@@ -31,9 +31,9 @@ class Observed(Protocol):
     @property
     def evidence(self) -> Path: ...
     @property
-    def logs(self) -> Mapping[str, Path]: ...
+    def usage(self) -> Callable[[], Mapping[str, Usage]]: ...
     @property
-    def parts(self) -> Mapping[str, Callable[[], list[int]]]: ...
+    def refused(self) -> Callable[[], int]: ...
     @property
     def query(self) -> Callable[..., list[tuple[Any, ...]]]: ...
     @property
@@ -55,9 +55,7 @@ class Observer:
         self._replica = replica
         self._speed = speed
         self._since = time.time()
-        log = replica.logs.get("postgres")
-        self._log_start = log.stat().st_size if log and log.exists() else 0
-        self.watch = Watch(replica.query, APP_ROLE, replica.parts, down_parts)
+        self.watch = Watch(replica.query, APP_ROLE, replica.usage, down_parts)
         self.trim = Trim(replica.query, replica.storage, replica.bucket)
 
     def down(self) -> dict[str, str]:
@@ -65,7 +63,7 @@ class Observer:
         return {part: why for part, (_, why) in self.watch.seen.down.items()}
 
     def evidence(
-        self, t0: float, samples: Path, injected: list[Injected], load: LoadDone
+        self, t0: float, samples: Path, injected: Iterable[Injected | Strike], load: LoadDone
     ) -> Iterator[Evidence]:
         """All evidence, the audit last; `t0` is the load's start, in seconds since 1970.
 
@@ -90,8 +88,7 @@ class Observer:
             self._replica.storage,
             self._replica.bucket,
             self._replica.inflight,
-            self._replica.logs.get("postgres"),
-            self._log_start,
+            self._replica.refused,
         )
         return Audit(
             t=clock(time.time()),

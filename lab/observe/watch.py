@@ -15,9 +15,13 @@ from typing import Any
 import psutil
 import psycopg2
 
+from lab.model.observation import Usage
+
 DATABASE_S = 0.1
 PARTS_S = 0.25
 MACHINE_S = 1.0
+
+GENERATOR = "generator"
 
 CONNECTIONS = (
     "SELECT count(*) FROM pg_stat_activity "
@@ -31,34 +35,8 @@ class Seen:
     """What the watch saw, each with its wall clock."""
 
     connections: list[tuple[float, int]] = field(default_factory=list)
-    machine: list[tuple[float, float, float, dict[str, float]]] = field(default_factory=list)
+    machine: list[tuple[float, float, float, Mapping[str, Usage]]] = field(default_factory=list)
     down: dict[str, tuple[float, str]] = field(default_factory=dict)
-
-
-class CpuTotals:
-    """CPU-seconds by part since the watch began, of processes that ended too.
-
-    Args:
-        parts: name of each part to a function that gives its process ids now.
-    """
-
-    def __init__(self, parts: Mapping[str, Callable[[], list[int]]]) -> None:
-        self.parts = dict(parts)
-        self._by_pid: dict[tuple[str, int], float] = {}
-
-    def read(self) -> dict[str, float]:
-        """The running totals now."""
-        for name, pids in self.parts.items():
-            for pid in pids():
-                try:
-                    times = psutil.Process(pid).cpu_times()
-                except psutil.Error:
-                    continue
-                self._by_pid[name, pid] = times.user + times.system
-        totals = dict.fromkeys(self.parts, 0.0)
-        for (name, _), seconds in self._by_pid.items():
-            totals[name] += seconds
-        return totals
 
 
 class Watch:
@@ -67,7 +45,7 @@ class Watch:
     Args:
         query: SQL over the held superuser connection (`Replica.query`).
         app_role: whose connections are counted.
-        parts: process ids by part.
+        usage: CPU and memory by part (`Replica.usage`).
         down_parts: the parts that are down now, with a diagnosis each.
     """
 
@@ -75,13 +53,15 @@ class Watch:
         self,
         query: Callable[..., list[tuple[Any, ...]]],
         app_role: str,
-        parts: Mapping[str, Callable[[], list[int]]],
+        usage: Callable[[], Mapping[str, Usage]],
         down_parts: Callable[[], dict[str, str]],
     ) -> None:
         self.seen = Seen()
         self._query = query
         self._role = app_role
-        self._cpu = CpuTotals(parts)
+        self._usage = usage
+        self._generator: psutil.Process | None = None
+        self._generator_usage: Usage | None = None
         self._down_parts = down_parts
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
@@ -100,7 +80,7 @@ class Watch:
 
     def generator(self, pid: int) -> None:
         """Count this process's CPU as the generator's from now on."""
-        self._cpu.parts = {**self._cpu.parts, "generator": lambda: [pid]}
+        self._generator = psutil.Process(pid)
 
     def note_down(self, part: str, why: str) -> None:
         """Count a part as down that somebody else saw die."""
@@ -137,4 +117,17 @@ class Watch:
 
     def _look_at_machine(self, now: float) -> None:
         share = psutil.cpu_percent() / 100
-        self.seen.machine.append((now, time.monotonic(), share, self._cpu.read()))
+        usage = dict(self._usage())
+        if own := self._read_generator():
+            usage[GENERATOR] = own
+        self.seen.machine.append((now, time.monotonic(), share, usage))
+
+    def _read_generator(self) -> Usage | None:
+        """Its CPU and memory; as it was last read, once it has ended."""
+        if self._generator:
+            try:
+                times, memory = self._generator.cpu_times(), self._generator.memory_info().rss
+                self._generator_usage = Usage(cpu_s=times.user + times.system, memory=memory)
+            except psutil.Error:
+                return self._generator_usage
+        return self._generator_usage

@@ -65,11 +65,12 @@ def faults_data(faults: Mapping[str, Fault]) -> list[dict[str, Any]]:
 
 
 def faults_text(faults: Mapping[str, Fault], style: Style) -> str:
-    """``lab faults``: name, the proxy it strikes, its toxics and meaning."""
-    made = table(("fault", "proxy", "toxics", "meaning"))
+    """``lab faults``: name, the proxy or the part it strikes, how, and meaning."""
+    made = table(("fault", "strikes", "how", "meaning"))
     for name, fault in sorted(faults.items()):
         toxics = ", ".join(toxic.type for toxic in fault.toxics)
-        made.add_row(name, fault.proxy, "down" if fault.down else toxics, fault.about)
+        how = str(fault.planned or ("down" if fault.down else toxics))
+        made.add_row(name, fault.part or fault.proxy, how, fault.about)
     return style.render(made)
 
 

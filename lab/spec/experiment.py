@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
 
 from lab.model.experiment import SCHEMA, Experiment
+from lab.model.fault import Fault
 from lab.model.load import StagesLoad
 from lab.model.students import STUDENTS
+from lab.model.units import format_duration
 from lab.spec.document import Document, Loc, read_document
 from lab.spec.explain import nearest, validated
 from lab.spec.knobs import check_knobs
 
 
-def read_experiment(file: Path, faults: Collection[str] | None = None) -> Experiment:
+def read_experiment(file: Path, faults: Mapping[str, Fault] | None = None) -> Experiment:
     """Read a spec.
 
     Args:
         file: the YAML file.
-        faults: names of the faults there are, to hold the spec's against; None leaves that
+        faults: the faults there are, by name, to hold the spec's against; None leaves that
             to whoever expands it.
 
     Raises:
@@ -30,6 +33,7 @@ def read_experiment(file: Path, faults: Collection[str] | None = None) -> Experi
     experiment = validated(Experiment, document)
     _check_faults(document, experiment, faults)
     _check_load(document, experiment)
+    _check_strikes(document, experiment, faults or {})
     return experiment
 
 
@@ -41,7 +45,7 @@ def _check_schema(document: Document) -> None:
 
 
 def _check_faults(
-    document: Document, experiment: Experiment, faults: Collection[str] | None
+    document: Document, experiment: Experiment, faults: Mapping[str, Fault] | None
 ) -> None:
     for index, name in enumerate(experiment.faults):
         path: Loc = ("faults", index)
@@ -63,3 +67,19 @@ def _check_load(document: Document, experiment: Experiment) -> None:
         if load.peak_users == 0:
             remedy = "give a stage `users` of 1 or more"
             raise document.error((*path, "stages"), "no stage has any users", remedy)
+
+
+def _check_strikes(document: Document, experiment: Experiment, faults: Mapping[str, Fault]) -> None:
+    """Each strike has to come while uploads count, and none on a part that another has struck."""
+    start, end = experiment.load.measured
+    named = {("faults", index): faults.get(name) for index, name in enumerate(experiment.faults)}
+    strikes = [(path, fault.planned) for path, fault in named.items() if fault and fault.planned]
+    for path, strike in strikes:
+        if strike.at >= end - start:
+            what = f"{strike.fault} strikes {format_duration(strike.at)} into the window"
+            what += f", which is {format_duration(end - start)} long"
+            raise document.error(path, what, "make the window longer, or leave the fault out")
+    for (_, first), (path, second) in combinations(strikes, 2):
+        if first.overlaps(second):
+            what = f"{first.fault} and {second.fault} strike {second.part} at the same time"
+            raise document.error(path, what, "leave one out, or strike at another time")

@@ -10,14 +10,15 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import psutil
 
 from lab.model.knobs import TABLE, Knobs
 from lab.stack.part import Part
 from lab.stack.ports import HOST, accepts
-from lab.stack.process import Process, last_line
+from lab.stack.process import Process
+from lab.stack.workers import Workers
 
 WATCH_S = 0.1
 
@@ -41,7 +42,7 @@ class Backend(Part):
         self.url = f"http://{HOST}:{port}"
         self.evidence = folder / "evidence"
         self.evidence.mkdir()
-        self.workers = 0
+        self.watched = Workers(self.evidence, lambda pid, _: psutil.pid_exists(pid))
         self._addresses = {
             "DATABASE_URL": database_url.replace("postgresql://", "postgresql+psycopg2://", 1),
             "STORAGE_EMULATOR_HOST": storage_url,
@@ -58,9 +59,7 @@ class Backend(Part):
         return {row.name: text[row.name] for row in TABLE if row.part == "backend"}
 
     def start(self, knobs: Knobs) -> None:
-        for old in self.evidence.glob("*.jsonl"):
-            old.unlink()
-        self.workers = knobs.workers
+        self.watched.forget()
         self._launch(knobs)
         if knobs.vm_memory is not None:
             self._watch = MemoryWatch(self, knobs, knobs.vm_memory)
@@ -97,7 +96,7 @@ class Backend(Part):
 
     def _children(self) -> list[int]:
         """The workers that ever were, without a single one: it is the process itself."""
-        return [pid for pid in self._seen() if not self._process or pid != self._process.pid]
+        return [pid for pid in self.watched.seen() if not self._process or pid != self._process.pid]
 
     def _worker_down(self, pid: int) -> str | None:
         """A worker's own diagnosis; one that was killed for memory is a result, not a fault."""
@@ -112,31 +111,11 @@ class Backend(Part):
 
     def worker_pids(self) -> list[int]:
         """The workers that are alive: those of whom there is evidence."""
-        return [pid for pid in self._seen() if psutil.pid_exists(pid)]
+        return self.watched.alive()
 
     def inflight(self) -> int:
         """Uploads inside the workers, by the last line of evidence of each."""
-        return sum(self._last(pid).get("inflight", 0) for pid in self.worker_pids())
-
-    def busy(self) -> bool:
-        """Whether uploads stay inside the workers for longer than a line of evidence is old."""
-        deadline = time.monotonic() + 3 * WATCH_S
-        while self.inflight():
-            if time.monotonic() > deadline:
-                return True
-            time.sleep(WATCH_S / 4)
-        return False
-
-    def _last(self, pid: int) -> dict[str, Any]:
-        try:
-            found = json.loads(last_line(self.evidence / f"worker-{pid}.jsonl"))
-        except ValueError:  # half a line, being written
-            return {}
-        return dict(found)
-
-    def _seen(self) -> list[int]:
-        files = self.evidence.glob("worker-*.jsonl")
-        return [int(file.stem.removeprefix("worker-")) for file in files if file.stat().st_size]
+        return self.watched.inflight()
 
     def _killed_for_memory(self) -> set[int]:
         file = self.evidence / "oom.jsonl"

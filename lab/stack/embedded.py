@@ -16,17 +16,20 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from lab.errors import PartFailed
+from lab.errors import MissingComponent, PartFailed
 from lab.model.cell import Cell
 from lab.model.knobs import Knobs
 from lab.stack import owner, ports
 from lab.stack.backend import Backend
+from lab.stack.bucket import BUCKET
+from lab.stack.monitor import APP_ROLE, SUPERUSER
 from lab.stack.nginx import Nginx
 from lab.stack.part import Part
-from lab.stack.postgres import APP_ROLE, SUPERUSER, Postgres
+from lab.stack.postgres import Postgres
 from lab.stack.protocol import Replica
-from lab.stack.storage import BUCKET, Storage
+from lab.stack.storage import Storage
 from lab.stack.toxiproxy import Toxiproxy
+from lab.stack.usage import ProcessUsage
 
 NEEDS = {"backend": {"postgres", "toxiproxy"}}
 """Which part must start anew because another one did."""
@@ -47,6 +50,7 @@ class EmbeddedStack:
     """
 
     name = "embedded"
+    strikes: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -66,6 +70,7 @@ class EmbeddedStack:
                 closing.callback(owner.Guardian(self.folder).close)
             self._make_parts(toxiproxy, nginx_port, monitored=not stays)
             self._closing = closing.pop_all()
+        self.toxiproxy_variant = self.toxiproxy.variant
         self._running: dict[str, object] = {}
         self._log_starts: dict[Path, int] = {}
         self.restarted: list[str] = []
@@ -119,7 +124,7 @@ class EmbeddedStack:
             or self._running[part.name] != part.settings(knobs)
             or part.down()
         }
-        if self.backend.busy():  # with uploads of the last cell, that nobody waits for
+        if self.backend.watched.busy():  # with uploads of the last cell, that nobody waits for
             stale.add(self.backend.name)
         stale |= {name for name, needed in NEEDS.items() if needed & stale}
         return [part.name for part in self.parts if part.name in stale]
@@ -133,7 +138,7 @@ class EmbeddedStack:
     def _wait_for_free_slots(self) -> None:
         """Until the last backend's connections are gone, so that the new one finds db_cap."""
         deadline = time.monotonic() + 10
-        while self.postgres.app_connections():
+        while self.postgres.monitor.app_connections():
             if time.monotonic() > deadline:
                 raise PartFailed(
                     "postgres still has connections of a backend that was ended",
@@ -142,8 +147,8 @@ class EmbeddedStack:
             time.sleep(0.02)
 
     def _empty(self) -> None:
-        self.postgres.empty()
-        self.storage.empty()
+        self.postgres.monitor.empty()
+        self.storage.bucket.empty()
 
     def _logs(self) -> dict[str, Path]:
         return {
@@ -152,6 +157,8 @@ class EmbeddedStack:
         }
 
     def _replica(self) -> Replica:
+        log_start = _size(self.postgres.log)
+        parts = {part.name: part.pids for part in self.parts}
         return Replica(
             url=self.nginx.url,
             backend=self.backend.url,
@@ -165,13 +172,24 @@ class EmbeddedStack:
             bucket=BUCKET,
             evidence=self.backend.evidence,
             logs=self._logs(),
-            parts={part.name: part.pids for part in self.parts},
+            parts=parts,
             query=self.postgres.query,
             inflight=self.backend.inflight,
+            usage=ProcessUsage(parts),
+            refused=lambda: self.postgres.refused(log_start),
         )
 
     def down_parts(self) -> dict[str, str]:
         return {part.name: why for part in self.parts if (why := part.down())}
+
+    def strike(self, part: str, action: str) -> None:
+        raise MissingComponent(
+            f"to {action} {part} strikes a container, and the embedded stack has none",
+            "use --stack compose",
+        )
+
+    def recover(self, part: str, action: str) -> None:
+        self.strike(part, action)
 
     def collect_logs(self, into: Path) -> None:
         into.mkdir(parents=True, exist_ok=True)
@@ -181,6 +199,23 @@ class EmbeddedStack:
             with path.open("rb") as source, (into / f"{name}.log").open("wb") as target:
                 source.seek(self._log_starts.get(path, 0))
                 shutil.copyfileobj(source, target)
+
+    @property
+    def origins(self) -> str:
+        """Where the parts came from, in a few words."""
+        return f"{self.toxiproxy_variant} Toxiproxy"
+
+    @property
+    def logs_at(self) -> str:
+        """Where a person finds the parts' logs."""
+        return str(self.folder / "logs")
+
+    def let_go(self) -> None:
+        """Hold no connection to the database any more."""
+        self.postgres.monitor.release()
+
+    def about(self) -> dict[str, str]:
+        return {"toxiproxy": self.toxiproxy_variant}
 
     def close(self) -> None:
         # All are asked first and waited for after, so that it takes as long as the slowest.

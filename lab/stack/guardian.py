@@ -11,7 +11,8 @@ import signal
 import sys
 from pathlib import Path
 
-from lab.stack.owner import RECORD, Owner, end
+from lab.stack.owner import RECORD, Owner
+from lab.stack.reap import end
 
 
 def main(folder: Path) -> None:

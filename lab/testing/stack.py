@@ -9,6 +9,7 @@ from pathlib import Path
 from lab.errors import PartFailed
 from lab.model.causes import Cause
 from lab.model.cell import Cell
+from lab.model.strike import DONE
 from lab.stack.protocol import Replica
 from lab.testing.server import Server
 
@@ -24,15 +25,19 @@ class FakeStack:
         applied: ids of the cells that it was brought to, in order.
         down: what `down_parts` says; a test puts a dead part in.
         refuses: what the next `apply` raises, once.
+        acts: ``kill backend`` and ``recover backend``, in order.
         closed: how often it was closed.
     """
 
     name = "fake"
+    toxiproxy_variant = "none"
+    strikes: frozenset[str] = frozenset(DONE)
 
     def __init__(self, folder: Path, fails: Callable[[int], Cause | None] | None = None) -> None:
         self.applied: list[str] = []
         self.down: dict[str, str] = {}
         self.refuses: PartFailed | None = None
+        self.acts: list[str] = []
         self.closed = 0
         self._folder = folder
         self._fails = fails or (lambda number: None)
@@ -53,6 +58,14 @@ class FakeStack:
     def down_parts(self) -> dict[str, str]:
         return dict(self.down)
 
+    def strike(self, part: str, action: str) -> None:
+        self.acts.append(f"{action} {part}")
+        self.down[part] = f"struck: {action}"
+
+    def recover(self, part: str, action: str) -> None:
+        self.acts.append(f"recover {part}")
+        self.down.pop(part, None)
+
     def collect_logs(self, into: Path) -> None:
         into.mkdir(parents=True, exist_ok=True)
         if self._server is None:
@@ -60,6 +73,9 @@ class FakeStack:
         with self._server.log.open("rb") as source, (into / "server.log").open("wb") as target:
             source.seek(self._log_start)
             shutil.copyfileobj(source, target)
+
+    def about(self) -> dict[str, str]:
+        return {"toxiproxy": self.toxiproxy_variant}
 
     def close(self) -> None:
         self.closed += 1

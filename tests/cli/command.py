@@ -38,7 +38,12 @@ def spec(folder: Path, text: str = SHORT) -> Path:
 
 def environment(changes: Mapping[str, str | None] | None = None) -> dict[str, str]:
     """This environment with some variables set, and those that are None taken out."""
-    changed = {**os.environ, "PYTHONPATH": str(ROOT), **(changes or {})}
+    changed = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "REPLICA_LAB_STACK": "embedded",
+        **(changes or {}),
+    }
     changed.pop(owner.MARKER, None)  # of a replica that this process itself keeps
     return {name: value for name, value in changed.items() if value is not None}
 

@@ -68,6 +68,14 @@ BAD_SPECS = {
         "experiment: e\nload: {users: 4\n",
         "3:1: not YAML: expected ',' or '}', but got '<stream end>'",
     ),
+    "strike-after-the-window": (
+        "experiment: e\nload: {users: 4, window: 5 s}\nfaults: [backend-kill]\n",
+        "3:10: backend-kill strikes 10 s into the window, which is 5 s long - make the window",
+    ),
+    "two-strikes-on-a-part": (
+        WHOLE + "faults: [backend-kill, backend-pause]\n",
+        "3:24: backend-kill and backend-pause strike backend at the same time - leave one out",
+    ),
     "later-schema": (
         "schema: 2\n" + WHOLE,
         "1:9: was written for a later lab (schema 2; this one reads 1) - upgrade the lab",
@@ -122,6 +130,10 @@ USAGE: dict[str, tuple[list[str | Path], str]] = {
     "resume-what-is-no-run": (["run", "--resume", "x"], "'x' is neither a run in results nor"),
     "resume-nothing": (["run", "--resume", ""], "'' is neither a run in results nor a folder"),
     "unknown-fault": (["up", "--fault", "gcs-dwon"], "there is no fault 'gcs-dwon'"),
+    "strike-without-a-load": (
+        ["up", "--fault", "backend-kill"],
+        "backend-kill strikes backend while a load runs, and `lab up` runs none - name it in a",
+    ),
     "fault-and-none": (["up", "--fault", "gcs-down", "--no-faults"], "--fault and --no-faults"),
     "port-out-of-bounds": (["up", "--port", "99999"], "Invalid value for '--port': 99999"),
 }
@@ -208,6 +220,18 @@ def test_a_toxiproxy_that_is_missing(
         expected = "toxiproxy-server is not on PATH nor in .tools/bin - run `make toxiproxy`"
         assert the_line(ended.err).startswith(expected)
         assert not list(tmp_path.glob("replica-lab-*")), "a replica's folder is left"
+
+
+def test_a_strike_that_the_stack_cannot_do(lab: Command, tmp_path: Path) -> None:
+    file = command.spec(tmp_path, WHOLE + "faults: [gcs-latency, backend-kill]\n")
+    results = tmp_path / "results"
+    ended = lab("run", file, "--stack", "embedded", "--results", results)
+    assert (ended.code, ended.out) == (3, "")
+    assert the_line(ended.err) == (
+        "backend-kill kills a container, and the embedded stack has none - use --stack compose"
+    )
+    assert list(results.iterdir()) == []
+    assert lab("run", file, "--stack", "embedded", "--dry-run").code == 0
 
 
 def test_a_file_in_the_way_of_the_results(lab: Command, tmp_path: Path) -> None:

@@ -61,8 +61,8 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 
 def test_up_prints_where_everything_is_and_status_prints_it_again(up: Up) -> None:
-    assert up.ended.stderr == ""
-    lines = dict(line.split(maxsplit=1) for line in up.ended.stdout.splitlines()[:7])
+    assert up.ended.stderr.startswith("stack: embedded (")
+    lines = dict(line.split(maxsplit=1) for line in up.ended.stdout.splitlines()[:8])
     assert lines["url"] == f"http://127.0.0.1:{up.port}"
     assert lines["faults"] == "gcs-latency, db-distance"
     assert Path(lines["logs"]).is_dir()
@@ -193,5 +193,7 @@ def test_an_interrupted_up_leaves_nothing(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=15)
     assert (process.returncode, out) == (130, "")
-    assert the_line(err) == "interrupted"
+    stack, told = err.splitlines(keepends=True)
+    assert stack.startswith("stack: embedded")
+    assert the_line(told) == "interrupted"
     left.assert_nothing_left()

@@ -73,7 +73,7 @@ def test_a_run_measures_every_cell_and_shows_each_phase(ran: Ran) -> None:
     code = 4 if any(cell["verdict"] == "invalid" for cell in summary["cells"]) else 0
     assert ran.ended.returncode == code
     first, *progress = ran.ended.stderr.splitlines()
-    assert first.startswith("stack: embedded (auto: ")
+    assert first.startswith("stack: embedded (asked for; ")
     for cell in ("[1/2] workers=1", "[2/2] workers=2"):
         shown = [line for line in progress if line.startswith(cell)]
         for phase in ("applying", "arming", "window", "drain", "auditing", "judging"):

@@ -100,6 +100,22 @@ def test_arming_twice_is_refused(api_url: str) -> None:
     assert toxiproxy.read_back()["gcs"].toxics == ()
 
 
+KILL = Fault.model_validate(
+    {"fault": "kill", "about": "x", "part": "backend", "strike": "kill", "at": "1 s", "for": "5 s"}
+)
+
+
+def test_a_strike_is_passed_over_where_a_cells_faults_are_armed(api_url: str) -> None:
+    with Toxiproxy(api_url).armed([KILL, LATENCY], KNOBS) as states:
+        assert len(states["gcs"].toxics) == 2
+        assert (states["db"].enabled, states["db"].toxics) == (True, ())
+
+
+def test_a_strike_by_itself_cannot_be_armed(api_url: str) -> None:
+    with pytest.raises(InjectionError, match="kill strikes a part, and Toxiproxy only what passes"):
+        Toxiproxy(api_url).arm(KILL, KNOBS)
+
+
 def test_two_servers_in_one_process_are_told_apart(api_url: str, tmp_path: Path) -> None:
     (tmp_path / "proxies.json").write_text("[]")
     with running("embedded", tmp_path / "proxies.json", tmp_path / "log") as other_url:

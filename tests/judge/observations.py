@@ -17,6 +17,7 @@ from lab.model.observation import (
     MachineReading,
     Observation,
     Sample,
+    Strike,
     WorkerReading,
 )
 
@@ -31,6 +32,8 @@ FAULTS: dict[str, dict[str, Any]] = {
     },
     "db-distance": {"proxy": "db", "toxics": [{"type": "latency", "delay": {"knob": "db_rtt"}}]},
     "gcs-down": {"proxy": "gcs", "down": True},
+    "backend-kill": {"part": "backend", "strike": "kill", "at": "10 s", "for": "5 s"},
+    "db-restart": {"part": "postgres", "strike": "restart", "at": "20 s", "for": "0 s"},
 }
 
 
@@ -88,7 +91,14 @@ def worker(t: float, pid: int = 1, **values: Any) -> WorkerReading:
 
 
 def machine(t: float, share: float = 0.3, **cpu: float) -> MachineReading:
-    return MachineReading(t=t, wall_s=t, cpu_share=share, cpu_s=cpu)
+    return MachineReading(
+        t=t,
+        wall_s=t,
+        cpu_share=share,
+        cpu_s=cpu,
+        memory={"backend": 100},
+        throttled_s={"backend": t / 100},
+    )
 
 
 def audit(**values: Any) -> Audit:
@@ -106,7 +116,14 @@ def armed(of: Cell) -> list[Injected]:
             toxics=[toxic.model_dump(exclude={"proxy"}) for toxic in one.armed(of.knobs)],
         )
         for one in of.faults
+        if one.proxy
     ]
+
+
+def strike(t: float = 25.0, until: float | None = 31.5, **more: Any) -> Strike:
+    """The backend killed as ``backend-kill`` plans it, 10 s into the window."""
+    fields = {"fault": "backend-kill", "part": "backend", "action": "kill", "t": t, "until": until}
+    return Strike.model_validate(fields | more)
 
 
 def at_rest() -> list[Evidence]:

@@ -8,7 +8,7 @@ from lab.judge import checks, measure
 from lab.model.cell import Cell
 from lab.model.observation import DatabaseReading, Injected, Observation, Sample
 from lab.model.verdict import Check
-from tests.judge.observations import STAGES, armed, at_rest, cell, observation, sample
+from tests.judge.observations import STAGES, armed, at_rest, cell, observation, sample, strike
 
 BOTH = ("gcs-latency", "db-distance")
 
@@ -86,6 +86,12 @@ def test_a_check_is_made_only_where_nothing_else_moves_its_figure() -> None:
     several = cell(faults=["gcs-latency", "gcs-down"])
     assert "gcs latency" not in found(several, observation(uploads()))
     assert "auth" not in found(cell(faults=["gcs-latency"]), observation(uploads()))
+
+
+def test_a_strike_moves_every_stage_so_that_none_is_checked() -> None:
+    of = cell(faults=[*BOTH, "backend-kill"])
+    result = found(of, observation(uploads(gcs=5), [*at_rest(), *armed(of), strike()]))
+    assert list(result) == ["armed gcs", "armed db", "backend-kill", "connections"]
 
 
 def test_an_object_that_takes_several_requests_is_left_out_of_the_check() -> None:

@@ -19,6 +19,7 @@ from tests.judge.observations import (
     observation,
     sample,
     samples,
+    strike,
     worker,
 )
 
@@ -71,6 +72,22 @@ def test_each_fault_of_the_lab_is_a_reason(lines: Sequence[Evidence], reason: st
     others = [line for line in at_rest() if type(line) not in kinds]
     (found,) = reasons(cell(), observation(samples(60), [*others, *lines]))
     assert found.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        ([], "injected and measured differ: the strike backend-kill did not happen"),
+        (
+            [strike(until=None)],
+            "injected and measured differ: backend was killed at 25.0 s and did not come back",
+        ),
+        ([strike()], None),
+    ],
+)
+def test_a_strike_that_is_missing_is_a_reason(lines: list[Evidence], reason: str | None) -> None:
+    seen = observation(samples(60), [*at_rest(), *lines])
+    assert reasons(cell(faults=["backend-kill"]), seen) == ([reason] if reason else [])
 
 
 @pytest.mark.parametrize(

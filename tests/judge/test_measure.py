@@ -154,9 +154,41 @@ def test_running_totals_are_differenced_and_cpu_is_per_wall_second() -> None:
     assert found["net_to_gcs"] == pytest.approx(4000 / 60, abs=1e-5)
 
 
+def test_a_running_total_that_begins_anew_has_grown_by_what_it_then_is() -> None:
+    lines: list[Evidence] = [
+        worker(15, 7, cpu_s=100, gcs_attempts=50, gcs_bytes=5000),
+        worker(35, 7, cpu_s=103, gcs_attempts=80, gcs_bytes=8000),
+        worker(55, 7, cpu_s=1, gcs_attempts=2, gcs_bytes=200),
+        worker(75, 7, cpu_s=3, gcs_attempts=22, gcs_bytes=2200),
+        *(
+            machine(t).model_copy(update={"throttled_s": {"backend": s}})
+            for t, s in ((15.0, 4.0), (35.0, 6.0), (45.0, 0.0), (75.0, 1.0))
+        ),
+    ]
+    found = measure(cell(), observation(evidence=lines))
+    assert found["cpu_backend"] == found["cpu_worker_max"] == pytest.approx(6 / 60)
+    assert found["gcs_attempts"] == 52
+    assert found["net_to_gcs"] == pytest.approx(5200 / 60, abs=1e-5)
+    assert found["throttled_backend"] == pytest.approx(3 / 60)
+
+
 def test_one_reading_is_no_rate() -> None:
     found = measure(cell(), observation(evidence=[worker(20, cpu_s=5), machine(20, generator=5)]))
     assert not {"cpu_backend", "cpu_worker_max", "cpu_generator", "net_to_gcs"} & set(found)
+
+
+def test_memory_is_a_peak_and_throttling_a_share_of_the_wall_clock() -> None:
+    lines = [
+        machine(20).model_copy(
+            update={"memory": {"backend": held}, "throttled_s": {"backend": s}, "t": t}
+        )
+        for t, held, s in ((20.0, 5, 1.0), (30.0, 9, 1.5), (40.0, 7, 3.0))
+    ]
+    found = measure(cell(), observation(evidence=lines))
+    assert found["memory_backend"] == 9
+    assert found["throttled_backend"] == pytest.approx(2 / 20)
+    silent = measure(cell(), observation(evidence=[worker(20)]))
+    assert not {"memory_backend", "throttled_backend"} & set(silent)
 
 
 def test_connections_peak_in_the_window_and_the_audit_is_of_the_trial() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from pydantic import ValidationError
 
 from lab.model.fault import Fault
 from lab.model.knobs import Knobs
+from lab.model.strike import PlannedStrike
 
 
 def fault(*toxics: dict[str, Any]) -> Fault:
@@ -99,3 +101,54 @@ def test_a_fault_reads_back_from_json() -> None:
 def test_a_toxic_that_cannot_be_is_refused(toxic: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         fault(toxic)
+
+
+def strike(at: str = "10 s", lasts: str = "5 s", part: str = "backend") -> Fault:
+    keys = {"fault": "a-strike", "about": "x", "part": part, "strike": "kill"}
+    return Fault.model_validate(keys | {"at": at, "for": lasts})
+
+
+def test_a_strike_is_planned_and_arms_nothing() -> None:
+    planned = PlannedStrike("a-strike", "backend", "kill", at=10.0, lasts=5.0)
+    assert strike().planned == planned
+    assert strike().armed(Knobs()) == ()
+    assert fault({"type": "reset_peer"}).planned is None
+
+
+@pytest.mark.parametrize(
+    ("whole", "keys"),
+    [
+        (strike(), ["fault", "about", "part", "strike", "at", "for"]),
+        (fault({"type": "reset_peer"}), ["fault", "about", "proxy", "down", "toxics"]),
+    ],
+)
+@pytest.mark.parametrize("by_alias", [True, False])
+def test_a_fault_is_stored_in_its_own_form_and_reads_back(
+    whole: Fault, keys: list[str], by_alias: bool
+) -> None:
+    written = whole.model_dump(mode="json", by_alias=by_alias)
+    assert list(written) == keys
+    assert Fault.model_validate_json(json.dumps(written)) == whole
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "overlap"),
+    [
+        (strike("10 s", "5 s"), strike("15 s"), True),
+        (strike("10 s", "5 s"), strike("16 s"), False),
+        (strike("10 s", "0 s"), strike("10 s", "0 s"), True),
+        (strike("10 s", "5 s"), strike("12 s", part="nginx"), False),
+    ],
+)
+def test_strikes_overlap_on_one_part_only_in_whichever_order(
+    one: Fault, other: Fault, overlap: bool
+) -> None:
+    assert one.planned
+    assert other.planned
+    assert one.planned.overlaps(other.planned) is overlap
+    assert other.planned.overlaps(one.planned) is overlap
+
+
+def test_a_plan_reads_as_a_person_says_it() -> None:
+    assert str(strike("90 s", "2 min").planned) == "kill at 90 s, for 2 min"
+    assert str(strike("500 ms", "0 s").planned) == "kill at 500 ms"

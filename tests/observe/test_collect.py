@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lab.model.observation import OomKill, WorkerReading
+from lab.model.observation import OomKill, Usage, WorkerReading
 from lab.observe.collect import Clock, from_watch, from_workers
 from lab.observe.watch import Seen
 
@@ -75,7 +75,7 @@ def test_what_is_of_an_earlier_cell_is_left_out(tmp_path: Path) -> None:
 def test_what_the_watch_saw_becomes_evidence() -> None:
     seen = Seen(
         connections=[(T0 + 1, 12)],
-        machine=[(T0 + 1, 55.0, 0.25, {"backend": 3.0})],
+        machine=[(T0 + 1, 55.0, 0.25, {"backend": Usage(cpu_s=3.0, memory=7, throttled_s=0.5)})],
         down={"nginx": (T0 + 2, "killed by SIGKILL")},
     )
     assert [each.model_dump() for each in from_watch(seen, Clock(T0, 5))] == [
@@ -86,6 +86,8 @@ def test_what_the_watch_saw_becomes_evidence() -> None:
             "wall_s": 55.0,
             "cpu_share": 0.25,
             "cpu_s": {"backend": 3.0},
+            "memory": {"backend": 7},
+            "throttled_s": {"backend": 0.5},
         },
         {"kind": "part_down", "t": 10.0, "part": "nginx", "why": "killed by SIGKILL"},
     ]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.model.fault import Fault
 from lab.model.knobs import TABLE as KNOBS
 from lab.model.metrics import TABLE as METRICS
 from lab.report import Style, tables
@@ -40,14 +41,18 @@ def test_metrics_as_data() -> None:
 
 def test_faults_are_listed_by_name() -> None:
     down = sample.fault().model_copy(update={"fault": "db-down", "down": True, "toxics": ()})
-    faults = {"gcs-latency": sample.fault(), "db-down": down}
+    keys = {"part": "backend", "strike": "kill", "at": "10 s", "for": "5 s"}
+    strike = Fault.model_validate({"fault": "backend-kill", "about": "a crash"} | keys)
+    faults = {"gcs-latency": sample.fault(), "db-down": down, "backend-kill": strike}
     lines = tables.faults_text(faults, Style(100)).splitlines()
-    assert [line.split()[:3] for line in lines[2:]] == [
+    assert " ".join(lines[2].split()) == "backend-kill backend kill at 10 s, for 5 s a crash"
+    assert [line.split()[:3] for line in lines[3:]] == [
         ["db-down", "gcs", "down"],
         ["gcs-latency", "gcs", "latency"],
     ]
     data = tables.faults_data(faults)
-    assert data[1]["toxics"][0]["delay"] == {"knob": "gcs_latency"}
+    assert data[0] == {"fault": "backend-kill", "about": "a crash"} | keys
+    assert data[2]["toxics"][0]["delay"] == {"knob": "gcs_latency"}
 
 
 def test_runs_are_listed_with_what_came_of_them(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import psycopg2
 import pytest
 
-from lab.observe.audit import count_refused
 from lab.spec import read_faults
 from tests.replica import Live, causes, timing, upload, uploads, wait_until
 from tests.test_architecture import ROOT
@@ -46,7 +45,8 @@ def test_uploads_past_the_pool_fail_with_pool_timeout(live: Live, size: int, ove
     assert max(line["overflow"] for line in readings) == overflow
     assert max(line["waiting"] for line in readings) == 1  # the loop stands still, so only one
     assert live.health()["database"]["pool_size"] == size
-    wait_until(lambda: live.stack.postgres.app_connections() == size)  # overflow is not kept
+    monitor = live.stack.postgres.monitor
+    wait_until(lambda: monitor.app_connections() == size)  # overflow is not kept
 
 
 @pytest.mark.knob("pool_timeout")
@@ -97,15 +97,13 @@ def test_the_application_gets_exactly_db_cap_connections(live: Live, cap: int) -
 @pytest.mark.knob("db_cap")
 def test_uploads_past_the_cap_are_refused_by_the_database_not_by_the_pool(live: Live) -> None:
     replica = live({**HOLD, "db_cap": 3, "pool_timeout": "60 s"})
-    log = replica.logs["postgres"]
-    start = log.stat().st_size
     with live.slow("gcs", "16 s"):
         answers = uploads(replica.url, 6)
     assert causes(answers) == {"ok": 3, "db_refused": 3}
     refused = [answer for answer in answers if answer.status_code != 200]
     assert {answer.status_code for answer in refused} == {503}
     assert all("pool_wait" in timing(answer) for answer in refused)
-    assert count_refused(log, start) == 3
+    assert replica.refused() == 3
 
 
 @pytest.mark.knob("db_rtt")
@@ -135,4 +133,4 @@ def test_the_pool_of_each_worker_is_its_own(live: Live) -> None:
     with live.slow("gcs", "4 s"):
         answers = uploads(replica.url, 6)
     assert causes(answers) == {"ok": 6}
-    assert live.stack.postgres.app_connections() == 2
+    assert live.stack.postgres.monitor.app_connections() == 2

@@ -6,11 +6,28 @@ import pytest
 
 from lab.errors import SpecError
 from lab.model.experiment import DEFAULT_FAULTS
+from lab.model.fault import Fault
 from lab.model.knobs import Preset
 from lab.model.load import BurstLoad, ClosedLoad, OpenLoad, StagesLoad
 from lab.spec import read_experiment
 
-FAULTS = ("gcs-latency", "db-distance", "gcs-down")
+
+def strike(name: str, at: str, part: str = "backend") -> Fault:
+    """A fault that strikes a part for 5 s."""
+    keys = {"fault": name, "about": "x", "part": part, "strike": "kill", "at": at, "for": "5 s"}
+    return Fault.model_validate(keys)
+
+
+FAULTS = {
+    name: Fault.model_validate({"fault": name, "about": "x", "proxy": name[:3].strip("-")})
+    for name in ("gcs-latency", "db-distance", "gcs-down")
+}
+FAULTS |= {
+    "backend-kill": strike("backend-kill", "10 s"),
+    "backend-later": strike("backend-later", "15 s"),
+    "backend-last": strike("backend-last", "15.1 s"),
+    "proxy-kill": strike("proxy-kill", "10 s", "nginx"),
+}
 
 WHOLE = """\
 experiment: workers-x-pool
@@ -136,6 +153,28 @@ def test_each_form_of_load_is_told_by_its_key(tmp_path: Path, load: str, kind: t
         ),
         ({"faults": "[gcs-down, gcs-down]"}, ":3:20: fault 'gcs-down' stands here twice - remove"),
         ({"faults": "gcs-down"}, "'faults': gcs-down is not a list - write a list"),
+        (
+            {"load": "{users: 5, window: 5 s}", "faults": "[gcs-down, backend-kill]"},
+            ":3:20: backend-kill strikes 10 s into the window, which is 5 s long - make the window"
+            " longer, or leave the fault out",
+        ),
+        (
+            {"load": "{users: 5, window: 10 s}", "faults": "[backend-kill]"},
+            ":3:10: backend-kill strikes 10 s into the window, which is 10 s long",
+        ),
+        (
+            {"load": "{stages: [{users: 5, over: 5 s, hold: 3 s}]}", "faults": "[backend-kill]"},
+            "backend-kill strikes 10 s into the window, which is 8 s long",
+        ),
+        (
+            {"load": "{burst: 5, timeout: 10 s}", "faults": "[backend-kill]"},
+            "backend-kill strikes 10 s into the window, which is 10 s long",
+        ),
+        (
+            {"faults": "[backend-later, backend-kill]"},
+            ":3:25: backend-later and backend-kill strike backend at the same time - leave one out,"
+            " or strike at another time",
+        ),
     ],
 )
 def test_a_bad_spec_says_where_what_and_how_to_mend_it(
@@ -148,6 +187,17 @@ def test_a_bad_spec_says_where_what_and_how_to_mend_it(
     assert str(error.value).startswith(f"{file}:")
     assert "\n" not in str(error.value)
     assert error.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "faults",
+    ["[gcs-down, backend-kill]", "[backend-kill, backend-last]", "[backend-kill, proxy-kill]"],
+)
+def test_strikes_may_join_other_faults_and_come_at_once_on_two_parts(
+    tmp_path: Path, faults: str
+) -> None:
+    text = with_lines(load="{users: 5, window: 15.2 s}", faults=faults)
+    assert ", ".join(read_experiment(spec(tmp_path, text), FAULTS).faults) == faults[1:-1]
 
 
 def test_of_two_errors_the_first_in_the_file_is_told(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from lab.errors import SpecError
 from lab.model.experiment import DEFAULT_FAULTS
 from lab.model.fault import Bandwidth, KnobRef, Latency
+from lab.model.strike import PlannedStrike
 from lab.model.units import Span
 from lab.spec import read_fault, read_faults
 
@@ -14,7 +15,10 @@ FAULTS = Path(__file__).parents[2] / "faults"
 
 
 def fault(tmp_path: Path, toxics: str, **lines: str) -> Path:
-    keys = {"fault": "a", "about": "x", "proxy": "gcs", "toxics": toxics} | lines
+    return written(tmp_path, {"fault": "a", "about": "x", "proxy": "gcs", "toxics": toxics} | lines)
+
+
+def written(tmp_path: Path, keys: dict[str, str]) -> Path:
     file = tmp_path / "a.yaml"
     file.write_text("".join(f"{key}: {text}\n" for key, text in keys.items() if text))
     return file
@@ -86,6 +90,7 @@ def test_a_toxic_is_read_as_written(tmp_path: Path, toxic: str, typed: object) -
         ("", {"fault": "b"}, ":1:8: the fault is called 'b', the file 'a' - write 'fault: a', or"),
         ("", {"proxy": "dbs"}, ":3:8: 'proxy': 'dbs' is not one of gcs, db - did you mean 'db'?"),
         ("", {"about": ""}, ":1:1: a fault has no 'about' - add it"),
+        ("", {"proxy": ""}, ":1:1: the fault has no place - give it a proxy with toxics or `down:"),
         ("", {"proxi": "db"}, ":4:1: 'proxi' is not a key of a fault - did you mean 'proxy'?"),
     ],
 )
@@ -97,6 +102,87 @@ def test_a_bad_fault_says_where_what_and_how_to_mend_it(
         read_fault(file)
     assert message in str(error.value)
     assert str(error.value).startswith(f"{file}:")
+    assert "\n" not in str(error.value)
+
+
+STRIKE = {"fault": "a", "about": "x", "part": "backend", "strike": "kill"}
+STRIKE |= {"at": "10 s", "for": "5 s"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "planned"),
+    [
+        ({}, PlannedStrike("a", "backend", "kill", 10.0, 5.0)),
+        ({"at": "0 s"}, PlannedStrike("a", "backend", "kill", 0.0, 5.0)),
+        (
+            {"part": "postgres", "strike": "restart", "for": "0 s"},
+            PlannedStrike("a", "postgres", "restart", 10.0, 0.0),
+        ),
+        (
+            {"part": "nginx", "strike": "stop", "for": "1 min"},
+            PlannedStrike("a", "nginx", "stop", 10.0, 60.0),
+        ),
+        (
+            {"part": "fake-gcs-server", "strike": "pause"},
+            PlannedStrike("a", "fake-gcs-server", "pause", 10.0, 5.0),
+        ),
+    ],
+)
+def test_a_strike_is_read_as_written(
+    tmp_path: Path, lines: dict[str, str], planned: PlannedStrike
+) -> None:
+    found = read_fault(written(tmp_path, STRIKE | lines))
+    assert found.planned == planned
+    assert (found.proxy, found.down, found.toxics) == (None, False, ())
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ({"part": "backnd"}, ":3:7: 'part': 'backnd' is not one of backend, postgres, fake-gcs-se"),
+        ({"part": "toxiproxy"}, ":3:7: 'part': 'toxiproxy' is not one of backend, postgres, fake"),
+        (
+            {"strike": "kil"},
+            ":4:9: 'strike': 'kil' is not one of kill, pause, restart, stop - did you mean 'kill'?",
+        ),
+        ({"at": "10"}, ":5:5: 'at': 10 has no unit - write the duration like '10 s'"),
+        ({"at": "-1 s"}, ":5:5: 'at': '-1 s' is not a duration - write it like '10 s'"),
+        ({"at": "25 h"}, ":5:5: 'at': 25 h is out of bounds - it must be <= 1440 min"),
+        ({"for": "5 sec"}, ":6:6: 'for': '5 sec' is not a duration - write it like '10 s'"),
+        ({"strike": ""}, ":1:1: a fault of a part has no 'strike' - add it"),
+        ({"at": ""}, ":1:1: a fault of a part has no 'at' - add it"),
+        ({"for": ""}, ":1:1: a fault of a part has no 'for' - add it"),
+        (
+            {"for": "", "lasts": "5 s"},
+            ":6:1: 'lasts' is not a key of a fault - known are: fault, about",
+        ),
+        ({"part": ""}, ":1:1: the fault has no place - give it a proxy with toxics or `down: tru"),
+        ({"parts": "backend"}, ":7:1: 'parts' is not a key of a fault - did you mean 'part'?"),
+        ({"proxy": "db"}, ":3:1: 'proxy' and 'part' cannot both be: a fault has one place - make"),
+        ({"down": "true"}, ":7:1: 'down' is not a key of a fault of a part - give it a strike, at"),
+        ({"toxics": "[]"}, ":7:1: 'toxics' is not a key of a fault of a part - give it a strike,"),
+        (
+            {"part": "", "proxy": "db"},
+            ":3:1: 'strike' is not a key of a fault of a proxy - give it toxics or `down: true`",
+        ),
+        (
+            {"for": "0 s"},
+            ":6:6: a kill that lasts no time leaves no trace - give it some, as 5 s; a restart",
+        ),
+        ({"strike": "pause", "for": "0 ms"}, ":6:6: a pause that lasts no time leaves no trace"),
+        (
+            {"part": "postgres"},
+            ":4:9: a killed postgres forgets commits that it has acknowledged - restart, stop or",
+        ),
+    ],
+)
+def test_a_bad_strike_says_where_what_and_how_to_mend_it(
+    tmp_path: Path, lines: dict[str, str], message: str
+) -> None:
+    file = written(tmp_path, STRIKE | lines)
+    with pytest.raises(SpecError) as error:
+        read_fault(file)
+    assert str(error.value).startswith(f"{file}{message}")
     assert "\n" not in str(error.value)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 import pytest
 
-from lab.stack import owner
+from lab.stack import owner, reap
 from tests.replica import upload, wait_until
 from tests.test_architecture import ROOT
 
@@ -141,12 +141,12 @@ def test_a_replica_whose_lab_and_guardian_are_dead_is_reaped_and_no_other(folder
             for child in psutil.Process(lab.process.pid).children()
             if "lab.stack.guardian" in child.cmdline()
         ]
-        assert owner.reap() == 0
+        assert reap.reap() == 0
         guardian.kill()
         lab.process.send_signal(signal.SIGKILL)
         lab.process.wait()
         assert len(lab.left) >= 5
-        assert owner.reap() == 1
+        assert reap.reap() == 1
         assert lab.left == []
         assert not lab.folder.exists()
     assert {path for path, _ in owner.replicas()} == {mine, stays}

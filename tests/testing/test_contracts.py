@@ -10,11 +10,12 @@ import pytest
 import requests
 
 from lab.cli.wiring import ToxiproxyInjector
-from lab.errors import InjectionError, PartFailed
+from lab.errors import InjectionError, MissingComponent, PartFailed
 from lab.load.driver import LoadGenerator, LoadStart, LocustLoad
 from lab.model.causes import Cause
 from lab.model.observation import Audit, LoadDone, Sample, WorkerReading
 from lab.model.progress import LoadTick
+from lab.model.strike import DONE
 from lab.observe.observer import Observer
 from lab.observe.trim import Trim
 from lab.runner import Injector
@@ -88,6 +89,21 @@ def test_a_stack_can_be_observed(either: Stack, tmp_path: Path) -> None:
     last = found[-1]
     assert isinstance(last, Audit)
     assert (last.rows, last.objects, last.lost, last.orphans) == (5, 5, [], [])
+
+
+@pytest.mark.parametrize("action", DONE)
+def test_a_stack_strikes_and_brings_back_or_says_that_it_cannot(either: Stack, action: str) -> None:
+    replica = either.apply(make_cell(SETTINGS))
+    if action not in either.strikes:
+        for act in (either.strike, either.recover):
+            with pytest.raises(MissingComponent, match=r"container, .* - use --stack compose"):
+                act("backend", action)
+        return
+    either.strike("backend", action)
+    wait_until(lambda: "backend" in either.down_parts())
+    either.recover("backend", action)
+    assert either.down_parts() == {}
+    assert causes([upload(replica.url)]) == {"ok": 1}
 
 
 def test_a_stack_can_be_trimmed(either: Stack) -> None:

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Makes the plain role "app"; run once, as superuser, before the schema. POSTGRES_USER would
+# not do: the image makes that one a superuser, who is let in past the application's limit.
+set -euo pipefail
+
+psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --set password="$LAB_APP_PASSWORD" \
+  --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" <<'SQL'
+CREATE ROLE app LOGIN PASSWORD :'password';
+SQL

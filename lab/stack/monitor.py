@@ -1,0 +1,90 @@
+"""The one connection to the database that the lab holds, as superuser.
+
+It is opened before the application's and takes none of its slots; everything that a stack
+or an observer asks of the database goes through it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+import psycopg2
+from psycopg2.extensions import connection
+
+RESERVED = 3
+MONITORS = 1
+SUPERUSER = "postgres"
+APP_ROLE = "app"
+DATABASE = "students"
+
+
+class Monitor:
+    """Holds one connection, opened when it is first needed and again when it was lost.
+
+    Args:
+        dsn: libpq URL of the superuser, not through a proxy.
+    """
+
+    def __init__(self, dsn: str) -> None:
+        self.dsn = dsn
+        self._lock = threading.Lock()
+        self._held: connection | None = None
+
+    def connect(self, database: str = DATABASE) -> connection:
+        """A new connection to a database of the server, which commits each statement.
+
+        Raises:
+            psycopg2.OperationalError: it does not answer.
+        """
+        dsn = f"{self.dsn.rsplit('/', 1)[0]}/{database}"
+        opened = psycopg2.connect(dsn, connect_timeout=5, application_name="replica-lab")
+        opened.autocommit = True
+        return opened
+
+    def answers(self, database: str = DATABASE) -> bool:
+        """Whether a superuser can log in."""
+        try:
+            self.connect(database).close()
+        except psycopg2.OperationalError:
+            return False
+        return True
+
+    def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """Run SQL over the held connection; its rows.
+
+        Raises:
+            psycopg2.Error: the database is gone, or the SQL is wrong.
+        """
+        with self._lock:
+            if self._held is None or self._held.closed:
+                self._held = self.connect()
+            with self._held.cursor() as cursor:
+                cursor.execute(sql, values or None)
+                return cursor.fetchall() if cursor.description else []
+
+    def app_connections(self) -> int:
+        """The application's backends now."""
+        rows = self.query("SELECT count(*) FROM pg_stat_activity WHERE usename = %s", APP_ROLE)
+        return int(rows[0][0])
+
+    def empty(self) -> None:
+        """Remove every recording and reset the progress."""
+        self.query("TRUNCATE recordings")
+        self.query("UPDATE progress SET recordings = 0 WHERE recordings > 0")
+
+    def release(self) -> None:
+        """Let go of the connection."""
+        with self._lock:
+            if self._held:
+                self._held.close()
+                self._held = None
+
+
+def count_refused(log: Iterable[bytes]) -> int:
+    """Connections refused with SQLSTATE 53300, by the lines of Postgres' own log.
+
+    Its ``log_line_prefix`` is ``%m [%p] %e``; the code is matched, not one of its two texts.
+    """
+    return sum(1 for line in log if b"FATAL" in line and b" 53300 " in line)
