@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lab.services.cloudrun.instance import DriverError
-from lab.services.cloudrun.limits import V1, V2, Cgroup, Folders, read
+from lab.services.cloudrun.limits import V1, V2, Cgroup, Folders
 
 GONE_WITHIN_S = 5.0
 PROC = Path("/proc/self")
@@ -76,7 +76,7 @@ def check(memory: int, cpus: float) -> None:
 def pids(cgroup: Cgroup) -> list[int]:
     """The processes inside."""
     with suppress(FileNotFoundError):
-        return [int(pid) for pid in read(cgroup.folders.memory / "cgroup.procs").split()]
+        return [int(pid) for pid in (cgroup.folders.memory / "cgroup.procs").read_text().split()]
     return []
 
 
@@ -150,7 +150,7 @@ def nearest(own: Path, mount: Path) -> Path:
         NotPermittedError: none hands cpu and memory on and may be written.
     """
     for folder in (own, *own.parents):
-        handed_on = read(folder / "cgroup.subtree_control").split()
+        handed_on = (folder / "cgroup.subtree_control").read_text().split()
         if {"cpu", "memory"} <= set(handed_on) and os.access(folder, os.W_OK):
             return folder
         if folder == mount:

@@ -93,7 +93,7 @@ class V2:
         cpu = _table(self._folder / "cpu.stat")
         used = {"cpu_s": cpu["usage_usec"] / 1e6, "throttled_s": cpu["throttled_usec"] / 1e6}
         with suppress(FileNotFoundError):  # memory.peak came with Linux 5.19
-            used["peak_bytes"] = float(read(self._folder / "memory.peak"))
+            used["peak_bytes"] = float((self._folder / "memory.peak").read_text())
         return used
 
 
@@ -123,18 +123,14 @@ class V1:
 
     def usage(self) -> Mapping[str, float]:
         return {
-            "cpu_s": float(read(self.folders.cpuacct / "cpuacct.usage")) / 1e9,
+            "cpu_s": float((self.folders.cpuacct / "cpuacct.usage").read_text()) / 1e9,
             "throttled_s": _table(self.folders.cpu / "cpu.stat")["throttled_time"] / 1e9,
-            "peak_bytes": float(read(self.folders.memory / "memory.max_usage_in_bytes")),
+            "peak_bytes": float((self.folders.memory / "memory.max_usage_in_bytes").read_text()),
         }
 
 
-def read(file: Path) -> str:
-    return file.read_text()
-
-
 def _table(file: Path) -> dict[str, float]:
-    return {name: float(value) for name, value in map(str.split, read(file).splitlines())}
+    return {name: float(value) for name, value in map(str.split, file.read_text().splitlines())}
 
 
 def _write(file: Path, value: object) -> None:
