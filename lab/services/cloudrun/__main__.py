@@ -68,13 +68,17 @@ def make_driver(settings: Settings) -> Driver:
 
     Raises:
         NotPermittedError: processes cannot be limited here.
+        DriverError: no Docker engine answers.
     """
-    knobs = settings.knobs
+    memory, cpus = settings.knobs.cloudrun_memory, settings.knobs.cloudrun_cpus
+    if settings.driver == "docker":
+        from lab.services.cloudrun import containers  # the SDK, where it is needed
+
+        containers.sweep()
+        return containers.ContainerDriver(settings.container, memory, settings.logs)
     process.sweep()
-    cgroup.check(knobs.cloudrun_memory, knobs.cloudrun_cpus)
-    return process.ProcessDriver(
-        settings.command, settings.instance_env, knobs.cloudrun_memory, settings.logs
-    )
+    cgroup.check(memory, cpus)
+    return process.ProcessDriver(settings.command, settings.instance_env, memory, settings.logs)
 
 
 async def _serve(
@@ -82,7 +86,9 @@ async def _serve(
 ) -> list[str]:
     front = Front(settings.knobs, driver, log)
     front.stop_on_signals()
-    log.write("serving", port=listener.getsockname()[1], driver=settings.driver)
+    port = listener.getsockname()[1]
+    files = settings.driver == "docker" or process.files_count_as_memory()
+    log.write("serving", port=port, driver=settings.driver, files_are_memory=files)
     await front.run_on(listener)
     log.write("closed", stuck=front.stuck)
     return front.stuck

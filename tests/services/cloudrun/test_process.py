@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lab.services.cloudrun import cgroup, process
-from lab.services.cloudrun.instance import DriverError, Ended
+from lab.services.cloudrun.instance import DriverError, Ended, Instance
 from lab.services.cloudrun.process import ProcessDriver, ProcessInstance
 from tests.services.cloudrun.permitted import needs_cgroups
 
@@ -46,7 +46,7 @@ def left_over() -> list[str]:
     return [str(path) for path in found]
 
 
-async def get(made: ProcessInstance, path: str) -> bytes:
+async def get(made: Instance, path: str) -> bytes:
     """The answer's bytes; none where the connection ended first."""
     reader, writer = await asyncio.open_connection(*made.address)
     writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
