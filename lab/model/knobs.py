@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from math import ceil
 from types import UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
@@ -285,14 +286,35 @@ class Knobs(BaseModel):
 
     @property
     def storage_slots(self) -> int:
-        """How many storage calls can run at once, all workers together."""
+        """How many storage calls can run at once on the VM, all workers together."""
+        return self.workers * self._storage_threads(self.vm_cpus)
+
+    @property
+    def instance_slots(self) -> int:
+        """How many storage calls can run at once on Cloud Run, all instances together.
+
+        An instance is one process: `workers` says nothing of it.
+        """
+        threads = self._storage_threads(self.instance_cores)
+        return self.cloudrun_max_instances * min(self.cloudrun_concurrency, threads)
+
+    @property
+    def instance_cores(self) -> int:
+        """Cores that an instance counts: its CPU rounded up.
+
+        The platform does not say what a process counts there; it matters to the default
+        executor alone (5 threads up to 1 CPU), and at concurrency 1 not even to that.
+        """
+        return ceil(self.cloudrun_cpus)
+
+    def _storage_threads(self, cores: float) -> int:
         threads = {
             "blocking": 1,
-            "to_thread": default_executor_threads(self.vm_cpus),
+            "to_thread": default_executor_threads(cores),
             "executor": self.gcs_threads,
             "audio_pool": self.audio_threads,
         }
-        return self.workers * threads[self.gcs_call]
+        return threads[self.gcs_call]
 
     def as_text(self) -> dict[str, Any]:
         """Every knob as a spec would write it; `with_settings` reads it back without loss."""

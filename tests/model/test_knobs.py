@@ -130,6 +130,23 @@ def test_storage_slots_are_the_threads_that_can_be_in_a_storage_call(
     assert Knobs().with_settings(settings).storage_slots == slots
 
 
+@pytest.mark.parametrize(
+    ("settings", "slots"),
+    [
+        ({"workers": 4, "gcs_call": "executor"}, 1),
+        ({"cloudrun_max_instances": 3}, 3),
+        ({"cloudrun_concurrency": 80, "cloudrun_max_instances": 2}, 2),
+        ({"cloudrun_concurrency": 80, "gcs_call": "to_thread", "vm_cpus": 8}, 5),
+        ({"cloudrun_concurrency": 80, "gcs_call": "to_thread", "cloudrun_cpus": 2}, 6),
+        ({"cloudrun_concurrency": 3, "gcs_call": "executor", "cloudrun_max_instances": 2}, 6),
+    ],
+)
+def test_an_instance_is_one_process_and_takes_no_more_than_its_concurrency(
+    settings: dict[str, Any], slots: int
+) -> None:
+    assert Knobs().with_settings(settings).instance_slots == slots
+
+
 def test_the_default_executor_stops_growing_at_32_threads() -> None:
     assert [default_executor_threads(cpus) for cpus in (1, 2, 2.5, 28, 64)] == [5, 6, 6, 32, 32]
 

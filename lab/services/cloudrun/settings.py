@@ -8,8 +8,8 @@
     FRONT_COMMAND      process: the command as a JSON list; the backend, if not given
     FRONT_CONTAINER    docker: the arguments of `containers.create`, as a JSON object
 
-An instance gets this environment without FRONT_*, with HOST and PORT of its own, and with
-one worker: on Cloud Run an instance is one process here.
+An instance gets this environment without FRONT_*, with HOST and PORT of its own, and is told
+what it is in place of the VM: one process, on the cores that its CPU amounts to.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Settings:
             driver=driver,
             command=_json(env, "FRONT_COMMAND", list) or BACKEND,
             container=_json(env, "FRONT_CONTAINER", dict) or {},
-            instance_env=instance_env(env),
+            instance_env=instance_env(env, knobs),
         )
 
 
@@ -97,7 +97,12 @@ def _json(env: Mapping[str, str], name: str, kind: type[T]) -> T | None:
     return value
 
 
-def instance_env(env: Mapping[str, str]) -> dict[str, str]:
+def instance_env(env: Mapping[str, str], knobs: Knobs) -> dict[str, str]:
     """The environment of an instance, but for its HOST and PORT."""
     kept = {name: value for name, value in env.items() if not name.startswith("FRONT_")}
-    return {**kept, "LAB_WORKERS": "1"}
+    return {**kept, **in_place_of_the_vm(knobs)}
+
+
+def in_place_of_the_vm(knobs: Knobs) -> dict[str, str]:
+    """What an instance is told of itself where the backend is told of the VM."""
+    return {"LAB_WORKERS": "1", "LAB_VM_CPUS": str(knobs.instance_cores)}

@@ -18,6 +18,7 @@ import pytest
 import requests
 
 from lab.services.cloudrun import cgroup, process
+from lab.model.knobs import Knobs
 from lab.services.cloudrun.settings import BACKEND, Settings, instance_env
 from tests.replica import wait_until
 from tests.services.cloudrun.permitted import needs_cgroups
@@ -194,9 +195,13 @@ def test_a_setting_that_cannot_be_is_one_line(env: dict[str, str], message: str)
     assert done.stderr.count("\n") == 1
 
 
-def test_an_instance_gets_the_environment_without_the_fronts_own_and_one_worker() -> None:
-    env = {"DATABASE_URL": "x", "LAB_WORKERS": "4", "FRONT_LOGS": "y", "LAB_GCS_THREADS": "3"}
-    assert instance_env(env) == {"DATABASE_URL": "x", "LAB_WORKERS": "1", "LAB_GCS_THREADS": "3"}
+@pytest.mark.parametrize(("cpus", "cores"), [(0.08, "1"), (0.5, "1"), (2, "2")])
+def test_an_instance_gets_the_environment_without_the_fronts_own_and_is_no_vm(
+    cpus: float, cores: str
+) -> None:
+    env = {"DATABASE_URL": "x", "LAB_WORKERS": "4", "FRONT_LOGS": "y", "LAB_VM_CPUS": "8"}
+    found = instance_env(env, Knobs().with_settings({"cloudrun_cpus": cpus}))
+    assert found == {"DATABASE_URL": "x", "LAB_WORKERS": "1", "LAB_VM_CPUS": cores}
 
 
 def test_without_a_command_the_instance_is_the_backend() -> None:
