@@ -21,7 +21,7 @@ from lab.services.cloudrun import cgroup, process
 from lab.services.cloudrun.events import EventFile
 from lab.services.cloudrun.instance import Driver, DriverError
 from lab.services.cloudrun.server import BACKLOG, Front
-from lab.services.cloudrun.settings import Settings, knobs_of
+from lab.services.cloudrun.settings import Settings, in_place_of_the_vm, knobs_of
 
 NAME = "front"
 
@@ -75,7 +75,12 @@ def make_driver(settings: Settings) -> Driver:
         from lab.services.cloudrun import containers  # the SDK, where it is needed
 
         containers.sweep()
-        return containers.ContainerDriver(settings.container, memory, settings.logs)
+        environment = {
+            **settings.container.get("environment", {}),
+            **in_place_of_the_vm(settings.knobs),
+        }
+        made_from = {**settings.container, "environment": environment}
+        return containers.ContainerDriver(made_from, memory, settings.logs)
     process.sweep()
     cgroup.check(memory, cpus)
     return process.ProcessDriver(settings.command, settings.instance_env, memory, settings.logs)

@@ -126,7 +126,16 @@ def sweep(prefix: str) -> list[str]:
 
 def _lives(rest: str) -> bool:
     owner = rest.partition("-")[0]
-    return not owner.isdigit() or Path("/proc", owner).exists()
+    return not owner.isdigit() or runs(int(owner))
+
+
+def runs(pid: int) -> bool:
+    """Whether there is such a process; one that nobody has waited for yet is none any more."""
+    try:
+        status = Path("/proc", str(pid), "stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.rpartition(")")[2].split()[0] not in "ZX"
 
 
 def _at(name: str) -> Cgroup:

@@ -1,8 +1,9 @@
 """The driver of the compose stack: an instance is a container, made over the Docker SDK.
 
 The front runs on the host, so no container is given the engine's socket. What the container
-is made from (image, network, environment) the caller says; limits, the port and its name are
-the driver's. The SDK blocks, so each call runs in a thread.
+is made from (image, network, environment) the caller says; limits, the port, its name and
+its number are the driver's: LAB_INSTANCE tells instances apart, as each is the same process
+id in a container of its own. The SDK blocks, so each call runs in a thread.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import docker
 import requests
 from docker.errors import APIError, DockerException, NotFound
 
+from lab.services.cloudrun.cgroup import runs
 from lab.services.cloudrun.instance import Address, DriverError, Ended
 
 T = TypeVar("T")
@@ -40,7 +42,7 @@ class ContainerDriver:
     """Makes instances as containers.
 
     Args:
-        container: arguments of `containers.create`: ``image``, ``network``, ``environment``.
+        container: arguments of `containers.create`: ``image``, ``network``, ``environment`` …
         memory: bytes, swap and the files under /tmp included.
         logs: folder in which each instance's output goes to ``<name>.log``, at its end.
 
@@ -52,22 +54,31 @@ class ContainerDriver:
         self._container, self._memory, self._logs = container, memory, logs
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="docker")
         self._client = client()
+        self._made = 0
 
     async def start(self, name: str, cpus: float) -> ContainerInstance:
+        self._made += 1
+        number = self._made
         try:
-            made = await _called(self._threads, lambda: self._make(name, cpus))
+            made = await _called(self._threads, lambda: self._make(name, number, cpus))
         except NotFound as error:  # the image, or the network
             raise DriverError(str(error.explanation or error)) from error
         return ContainerInstance(made, address_of(made), self._logs / f"{name}.log", self._threads)
 
-    def _make(self, name: str, cpus: float) -> Any:
+    def _make(self, name: str, number: int, cpus: float) -> Any:
         given = dict(self._container)
-        environment = {**given.pop("environment", {}), "HOST": "0.0.0.0", "PORT": str(PORT)}  # noqa: S104 - the container's own
+        own = {
+            "HOST": "0.0.0.0",  # noqa: S104 - the container's own
+            "PORT": str(PORT),
+            "LAB_INSTANCE": str(number),
+        }
+        environment = {**given.pop("environment", {}), **own}
+        labels = {**given.pop("labels", {}), LABEL: str(os.getpid())}
         made = self._client.containers.create(
             **given,
             name=f"{PREFIX}{os.getpid()}-{name}",
-            environment={**environment, "LAB_WORKERS": "1"},
-            labels={LABEL: str(os.getpid())},
+            environment=environment,
+            labels=labels,
             ports={f"{PORT}/tcp": (HOST, None)},
             tmpfs={"/tmp": ""},  # noqa: S108 - what is written there is memory, as on Cloud Run
             mem_limit=self._memory,
@@ -224,7 +235,7 @@ def sweep() -> list[str]:
     """
     swept = []
     for container in client().containers.list(all=True, filters={"label": LABEL}):
-        if not Path("/proc", container.labels[LABEL]).exists():
+        if not runs(int(container.labels[LABEL])):
             container.remove(force=True, v=True)
             swept.append(container.name)
     return swept

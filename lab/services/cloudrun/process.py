@@ -168,7 +168,7 @@ def sweep() -> list[str]:
     swept = cgroup.sweep(PREFIX)
     for folder in TMPFS.glob(f"{PREFIX}*"):
         owner = folder.name.removeprefix(PREFIX).partition("-")[0]
-        if owner.isdigit() and not Path("/proc", owner).exists():
+        if owner.isdigit() and not cgroup.runs(int(owner)):
             _discard(folder)
     return swept
 
