@@ -119,15 +119,21 @@ def end(folder: Path, owner: Owner) -> int:
     Returns:
         How many processes were killed.
     """
+    left = kill(owner)
+    psutil.wait_procs(left, timeout=5)
+    remove(folder)
+    return len(left)
+
+
+def kill(owner: Owner) -> list[psutil.Process]:
+    """Send SIGKILL to the processes that are left of a replica; one that is frozen lives on."""
     left = processes(owner.id)
     for process in left:
         try:
             process.kill()
         except psutil.NoSuchProcess:
             continue
-    psutil.wait_procs(left, timeout=5)
-    remove(folder)
-    return len(left)
+    return left
 
 
 def remove(folder: Path) -> None:

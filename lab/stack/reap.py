@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
+import psutil
+
 from lab.errors import MissingComponent
-from lab.stack import owner
+from lab.stack import front, owner
 from lab.stack.compose import engine, resources
 from lab.stack.owner import Owner
 
+GONE_WITHIN_S = 5.0
+
 
 def end(folder: Path, mine: Owner) -> int:
-    """End what is left of a replica: containers, networks, volumes, processes, its folder.
+    """End what is left of a replica: processes, containers, networks, volumes, its folder.
+
+    Processes come first: a front would make another instance for one that is removed. Its
+    instances may be frozen, and die only when they are swept up.
 
     Returns:
         How many things there were.
@@ -20,14 +28,27 @@ def end(folder: Path, mine: Owner) -> int:
         MissingComponent: it has containers, and the engine does not answer.
         MachineError: something could not be removed.
     """
-    removed = 0
+    killed = owner.kill(mine)
+    removed = len(killed)
+    if (folder / front.LOGS).exists():
+        _sweep(killed)
     if mine.stack == "compose":
         client = engine.connect()
         try:
-            removed = resources.remove(client, mine.id)
+            removed += resources.remove(client, mine.id)
         finally:
             client.close()
     return removed + owner.end(folder, mine)
+
+
+def _sweep(killed: list[psutil.Process]) -> None:
+    """Sweep until all that were killed are gone: a front may take a moment to die, too."""
+    deadline = time.monotonic() + GONE_WITHIN_S
+    while True:
+        front.sweep()
+        _, killed = psutil.wait_procs(killed, timeout=0.1)
+        if not killed or time.monotonic() > deadline:
+            return
 
 
 def reap() -> int:

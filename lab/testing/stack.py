@@ -44,6 +44,9 @@ class FakeStack:
         self._server: Server | None = None
         self._log_start = 0
 
+    def require(self, cell: Cell) -> None:
+        pass
+
     def apply(self, cell: Cell) -> Replica:
         if self.refuses:
             refused, self.refuses = self.refuses, None
