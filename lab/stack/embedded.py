@@ -5,9 +5,9 @@
     users ──> front ──> instances ──> …                      on Cloud Run
 
 It needs neither Docker nor root, but for Cloud Run's instances, which are processes in
-cgroups. A cell's target says which parts there are. The parts start in the order in which they need each
-other; from cell to cell only those start anew whose settings changed, and those that
-need them: a backend holds connections that a new Postgres, or a new proxy, does not know.
+cgroups. A cell's target says which parts there are. They start in the order in which they
+need each other; from cell to cell only those start anew whose settings changed, and those
+that need them: a backend holds connections that a new Postgres, or a new proxy, does not know.
 """
 
 from __future__ import annotations

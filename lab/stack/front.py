@@ -63,6 +63,7 @@ class Front(Part):
     def start(self, knobs: Knobs) -> None:
         shutil.rmtree(self.logs, ignore_errors=True)
         self.logs.mkdir()
+        self.log.write_bytes(b"")
         for old in self.events.parent.glob("*.jsonl"):
             old.unlink()
         self.instances = Instances(self.events)
@@ -113,7 +114,7 @@ class Front(Part):
 
     def keep(self, into: Path) -> None:
         """Copy its events, and what each instance has said."""
-        for file in (self.events, *self.logs.glob("*.log")):
+        for file in (self.log, self.events, *self.logs.glob("*.log")):
             if file.exists():
                 shutil.copy(file, into)
 

@@ -4,43 +4,41 @@
         ──engine's API────> events, usage, logs, strikes    found by label
 
 Compose starts the parts and nothing more: whether one is ready the lab asks the part
-itself, and what happens to one the engine tells as it happens.
+itself, and what happens to one the engine tells as it happens. Cloud Run's front is a
+process of the lab's, and its instances are containers that it makes.
 """
 
 from __future__ import annotations
 
-import time
+import json
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
-import requests
-
-from lab.errors import LabError, PartFailed
+from lab.errors import LabError
 from lab.model.cell import Cell
 from lab.model.knobs import TABLE, Knobs
+from lab.model.observation import Usage
+from lab.model.target import Target
 from lab.stack import owner, ports
 from lab.stack.bucket import BUCKET, Bucket
 from lab.stack.compose import engine, images, resources
-from lab.stack.compose.events import SERVICE_LABEL, Events
-from lab.stack.compose.explain import last_lines
+from lab.stack.compose.events import Events
 from lab.stack.compose.project import Project
+from lab.stack.compose.ready import Readiness, url_of
 from lab.stack.compose.statistics import Statistics
-from lab.stack.compose.status import PARTS
+from lab.stack.compose.status import services
+from lab.stack.front import Front
 from lab.stack.monitor import APP_ROLE, SUPERUSER, Monitor, count_refused
 from lab.stack.protocol import Replica
+from lab.stack.usage import ProcessUsage
 from lab.stack.workers import Workers, wrote_lately
 
-FILE = images.COMPOSE / "compose.yaml"
 NEEDS = {"backend": {"postgres", "toxiproxy"}}
 """Which part must start anew because another one did: it holds connections to it."""
 
-READY_WITHIN_S = 60.0
-POLL_S = 0.02
-PROBE_INTERVAL = "1h"
-"""The lab looks itself; a probe every second would take CPU and requests of the replica."""
-TRIES = 3
 ACTIONS = frozenset({"kill", "pause", "restart", "stop"})
 
 
@@ -49,7 +47,7 @@ class ComposeStack:
 
     Args:
         results: the results folder that the replica belongs to.
-        port: where nginx listens; None finds a free port.
+        port: where users upload: nginx, or the front; None finds a free port.
         stays: whether the replica outlives this process (`lab up`).
 
     Raises:
@@ -62,7 +60,7 @@ class ComposeStack:
     strikes = ACTIONS
 
     def __init__(self, results: Path, port: int | None = None, stays: bool = False) -> None:
-        nginx_port = ports.check(port) if port else None
+        door = ports.check(port) if port else None
         self._client = engine.connect()
         self.restarted: list[str] = []
         with ExitStack() as closing:
@@ -78,7 +76,7 @@ class ComposeStack:
                 closing.callback(owner.Guardian(self.folder).close)
             closing.callback(resources.remove, self._client, self.owner.id)
             self.project = Project(
-                self._client, self.owner, evidence, nginx_port, not stays, self.images.values()
+                self._client, self.owner, evidence, door, not stays, self.images.values()
             )
             self._events = Events(
                 engine.connect(), self.owner.id, evidence, comes_back=frozenset({"backend"})
@@ -87,16 +85,37 @@ class ComposeStack:
             place = self.project.place
             self.monitor = Monitor(self.project.dsn(SUPERUSER, place.postgres_port))
             closing.callback(self.monitor.release)
+            self.front = Front(self.folder, place.nginx_port, evidence, self._front_env)
+            closing.callback(self.front.stop)
             self._closing = closing.pop_all()
-        self.url = _url(place.nginx_port)
-        self.bucket = Bucket(_url(place.storage_port))
+        self.target: Target = "vm"
+        self.url = url_of(place.nginx_port)
+        self.bucket = Bucket(url_of(place.storage_port))
         self._statistics = Statistics(self._client)
         self.workers = Workers(evidence, wrote_lately)
+        self._ready = Readiness(self.project, self._events, self.monitor, self.bucket, self.workers)
         self._running: dict[str, object] = {}
         self._since = datetime.now(UTC)
 
+    def _front_env(self, knobs: Knobs) -> dict[str, str]:
+        where = engine.host()
+        return {
+            owner.MARKER: self.owner.id,
+            "FRONT_DRIVER": "docker",
+            "FRONT_CONTAINER": json.dumps(self.project.instance(knobs)),
+            **({"DOCKER_HOST": where} if where else {}),
+        }
+
+    def require(self, cell: Cell) -> None:
+        if cell.target == "cloudrun":
+            engine.require_limits(self._client)
+
     def apply(self, cell: Cell) -> Replica:
+        self.require(cell)
         self._since = datetime.now(UTC)
+        self.target = cell.target
+        self.front.stop()  # with its instances, which hold connections
+        self._retire()
         self.restarted = self._stale(cell.knobs)
         if self.restarted:
             self._recreate(cell.knobs)
@@ -104,7 +123,24 @@ class ComposeStack:
             self.monitor.empty()
         if "fake-gcs-server" not in self.restarted:
             self.bucket.empty()
+        if cell.target == "cloudrun":
+            self._ready.wait_for_free_slots()
+            self.front.start(cell.knobs)
+            self.restarted.append(self.front.name)
         return self._replica()
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of the target that are containers."""
+        return services(self.target)
+
+    def _retire(self) -> None:
+        """Remove the parts that the target has none of."""
+        gone = [part for part in self._running if part not in self.parts]
+        if gone:
+            self.project.remove(gone)
+        for part in gone:
+            del self._running[part]
 
     def _stale(self, knobs: Knobs) -> list[str]:
         """The parts that must start: not running, changed, or in need of one that must."""
@@ -112,13 +148,13 @@ class ComposeStack:
         down = self._events.down()
         stale = {
             part
-            for part in PARTS
+            for part in self.parts
             if part in down or part not in self._running or self._running[part] != wanted[part]
         }
-        if "backend" not in stale and self.workers.busy():  # with uploads that nobody waits for
-            stale.add("backend")
+        if self.target == "vm" and "backend" not in stale and self.workers.busy():
+            stale.add("backend")  # with uploads that nobody waits for
         stale |= {name for name, needed in NEEDS.items() if needed & stale}
-        return [part for part in PARTS if part in stale]
+        return [part for part in self.parts if part in stale]
 
     def _recreate(self, knobs: Knobs) -> None:
         wanted = settings(knobs)
@@ -127,13 +163,11 @@ class ComposeStack:
         if "postgres" in self.restarted:
             self.monitor.release()
         if "backend" in self.restarted:
-            for container in self.project.containers().values():
-                if container.labels.get(SERVICE_LABEL) == "backend":
-                    container.remove(force=True)
+            self.project.remove(["backend"])
             self.workers.forget()
         self._start(knobs)
         self._events.forget(set(self.restarted))
-        self.wait_ready(self.restarted, knobs)
+        self._ready.wait(self.restarted, knobs)
         self._running |= {part: wanted[part] for part in self.restarted}
 
     def _start(self, knobs: Knobs) -> None:
@@ -143,54 +177,21 @@ class ComposeStack:
         except LabError:
             for part, why in self._events.down().items():
                 if part in self.restarted:
-                    raise self._failed(part, why) from None
+                    raise self._ready.failure(part, why) from None
             raise
-
-    def _failed(self, part: str, why: str) -> PartFailed:
-        said = last_lines(self.project.log(part))
-        return PartFailed(f"{part} {why}: {said}", "see the part's log, and `lab doctor`")
-
-    def wait_ready(self, parts: list[str], knobs: Knobs) -> None:
-        """Wait until each of these parts serves.
-
-        Raises:
-            PartFailed: one exited, or did not serve within a minute; with its last log lines.
-        """
-        deadline = time.monotonic() + READY_WITHIN_S
-        waiting = list(parts)
-        while waiting:
-            waiting = [part for part in waiting if not self._ready(part, knobs)]
-            for part, why in self._events.down().items():
-                if part == "engine" or part in parts:
-                    raise self._failed(part, why)
-            if waiting and time.monotonic() > deadline:
-                raise self._failed(waiting[0], f"did not serve within {READY_WITHIN_S:.0f} s")
-            if waiting:
-                time.sleep(POLL_S)
-
-    def _ready(self, part: str, knobs: Knobs) -> bool:
-        if part == "postgres":
-            return self.monitor.answers()
-        if part == "fake-gcs-server":
-            return self.bucket.answers()
-        if part == "toxiproxy":
-            return _answers(f"{_url(self.project.place.toxiproxy_port)}/version")
-        if part == "backend":
-            # Nobody else may hold a connection of the application's: the last one's end too.
-            idle = self.monitor.answers() and self.monitor.app_connections() == 0
-            return idle and len(self.workers.alive()) >= knobs.workers
-        return _answers(f"{self.url}/health")
 
     def _replica(self) -> Replica:
         self._statistics.follow(self.project.containers())
         since = datetime.now(UTC)
+        on_vm = self.target == "vm"
+        parts = {} if on_vm else {self.front.name: self.front.pids}
         return Replica(
             url=self.url,
             backend=self.url,
             monitor_dsn=self.monitor.dsn,
             app_dsn=self.project.dsn(APP_ROLE, self.project.place.db_proxy_port),
             storage=self.bucket.url,
-            toxiproxy=_url(self.project.place.toxiproxy_port),
+            toxiproxy=url_of(self.project.place.toxiproxy_port),
             proxies={
                 "gcs": f"{ports.HOST}:{self.project.place.gcs_proxy_port}",
                 "db": f"{ports.HOST}:{self.project.place.db_proxy_port}",
@@ -198,14 +199,22 @@ class ComposeStack:
             bucket=BUCKET,
             evidence=self.workers.evidence,
             logs={},
+            parts=parts,
             query=self.monitor.query,
-            inflight=self.workers.inflight,
-            usage=self._statistics,
+            inflight=self.workers.inflight if on_vm else self.front.instances.inflight,
+            usage=self._statistics if on_vm else self._usage(ProcessUsage(parts)),
             refused=lambda: count_refused(self.project.log("postgres", since).splitlines()),
         )
 
+    def _usage(self, front: ProcessUsage) -> Callable[[], dict[str, Usage]]:
+        return self.front.usage(lambda: {**self._statistics(), **front()})
+
     def down_parts(self) -> dict[str, str]:
-        return self._events.down()
+        known = {*self.parts, "engine"}
+        down = {part: why for part, why in self._events.down().items() if part in known}
+        if self.target == "cloudrun" and (why := self.front.down()):
+            down[self.front.name] = why
+        return down
 
     def strike(self, part: str, action: str) -> None:
         """Kill, pause or stop a part's container.
@@ -223,17 +232,21 @@ class ComposeStack:
             PartFailed: the engine refuses, or the part does not come back.
         """
         self.project.act(part, "unpause" if action == "pause" else "start")
-        self.wait_ready([part], Knobs())
+        self._ready.wait([part], Knobs())
 
     def collect_logs(self, into: Path) -> None:
         into.mkdir(parents=True, exist_ok=True)
-        for part in PARTS:
+        for part in self.parts:
             out = self.project.log(part, self._since, stderr=False)
             err = self.project.log(part, self._since, stdout=False)
             if part == "nginx":
                 (into / "nginx-access.log").write_bytes(out)
                 out = b""
             (into / f"{part}.log").write_bytes(out + err)
+        if self.target == "cloudrun":
+            self.front.keep(into)
+            for name, container in self.project.instances().items():
+                (into / f"{name}.log").write_bytes(container.logs())
 
     @property
     def logs_at(self) -> str:
@@ -275,14 +288,3 @@ def settings(knobs: Knobs) -> dict[str, object]:
         "backend": {row.name: text[row.name] for row in TABLE if row.part == "backend"},
         "nginx": (knobs.nginx, knobs.speed),
     }
-
-
-def _url(port: int) -> str:
-    return f"http://{ports.HOST}:{port}"
-
-
-def _answers(url: str) -> bool:
-    try:
-        return bool(requests.get(url, timeout=5).status_code == 200)
-    except requests.RequestException:
-        return False

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import requests
 
-from lab.services.cloudrun import cgroup, process
 from lab.model.knobs import Knobs
+from lab.services.cloudrun import cgroup, process
 from lab.services.cloudrun.settings import BACKEND, Settings, instance_env
 from tests.replica import wait_until
 from tests.services.cloudrun.permitted import needs_cgroups
