@@ -1,7 +1,8 @@
 """The log of an instance's life and of the requests to it: JSON lines, each with its time.
 
     starting ready start_failed paused resumed idle sigterm sigkill died oom stopped stuck removed
-    request_start request_end refused left    reading (10 times a second, where something moved)
+    request_start request_end refused left
+    reading (10 times a second, where something moved)    usage (twice a second, each instance)
 
 ``at`` is the wall clock (seconds since 1970), durations are in seconds, memory in bytes.
 """
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol, TextIO
 
 READ_EVERY_S = 0.1
+USAGE_EVERY_S = 0.5
 
 
 class Log(Protocol):
@@ -46,3 +48,15 @@ async def keep_reading(log: Log, read: Callable[[], Mapping[str, object]]) -> No
             log.write("reading", **now)
             last = now
         await asyncio.sleep(READ_EVERY_S)
+
+
+async def keep_usage(log: Log, usages: Callable[[], Mapping[str, Mapping[str, float]]]) -> None:
+    """Note twice a second what each instance has used, where it has; until cancelled."""
+    last: Mapping[str, Mapping[str, float]] = {}
+    while True:
+        now = usages()
+        for instance, used in now.items():
+            if used != last.get(instance):
+                log.write("usage", instance=instance, **used)
+        last = dict(now)
+        await asyncio.sleep(USAGE_EVERY_S)

@@ -30,6 +30,7 @@ HOP_BY_HOP = {
     b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"expect",
 }  # fmt: skip
 """Headers that are of one connection (RFC 9110, 7.6.1), and Expect, which is answered here."""
+SERVER_TIMING = b"server-timing"
 LINGER_S = 5.0
 """Seconds that a client has to send the rest of what is answered already; nginx's figure."""
 CLIENT_ADDRESS = b"x-lab-client-address"
@@ -117,6 +118,7 @@ class HttpCall:
         self._send = send
         self._inbox = Inbox(receive)
         self._begun = self._ended = self._deaf = False
+        self._timing = b""
         self.declared = int(_header(scope["headers"], b"content-length") or 0)
 
     async def finish(self) -> None:
@@ -134,6 +136,12 @@ class HttpCall:
             await self._send({"type": "http.response.body", "body": b""})
         if self._ended and not self._deaf:
             self._inbox.reading.cancel()
+
+    def has_waited(self, queue: float, cold: float) -> None:
+        entries = [f"queue;dur={queue * 1000:.3f}"]
+        if cold:
+            entries.append(f"cold;dur={cold * 1000:.3f}")
+        self._timing = ", ".join(entries).encode()
 
     async def interrupted(self) -> None:
         await self._inbox.interrupted()
@@ -160,7 +168,12 @@ class HttpCall:
         return True
 
     async def _start(self, status: int, headers: Headers) -> None:
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        """Status and headers; ``Server-Timing`` begins with the front's own entries."""
+        kept = [(name, value) for name, value in headers if name != SERVER_TIMING]
+        timing = [self._timing, *(value for name, value in headers if name == SERVER_TIMING)]
+        if entries := b", ".join(filter(None, timing)):
+            kept.append((SERVER_TIMING, entries))
+        await self._send({"type": "http.response.start", "status": status, "headers": kept})
 
     async def head(self, response: h11.Response) -> None:
         """The instance's status and headers."""

@@ -46,6 +46,10 @@ class TooLargeError(Exception):
 class Call(Protocol):
     """One request of a client, and the way to answer it."""
 
+    def has_waited(self, queue: float, cold: float) -> None:
+        """What its answer is to say of its wait: seconds, and those of them of a start-up."""
+        ...
+
     async def interrupted(self) -> None:
         """Wait until the client leaves or its body proves too large, and raise that.
 
@@ -86,7 +90,9 @@ class Requests:
         lease = await self._place(call, begun)
         if lease is None:
             return
-        self._log.write("request_start", instance=lease.instance, waited=round(lease.waited, 6))
+        call.has_waited(lease.waited, lease.cold)
+        waited, cold = round(lease.waited, 6), round(lease.cold, 6)
+        self._log.write("request_start", instance=lease.instance, waited=waited, cold=cold)
         work = asyncio.create_task(self._forward(call, lease))
         self._forwarding.add(work)
         work.add_done_callback(self._forwarding.discard)
@@ -135,6 +141,8 @@ class Requests:
         self, call: Call, refusal: Refusal, begun: float, instance: str | None = None
     ) -> None:
         took = round(self._loop.time() - begun, 6)
+        if instance is None:
+            call.has_waited(took, 0.0)
         if await call.refuse(refusal):
             fields = {"instance": instance} if instance else {}
             self._log.write(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lab.model.knobs import Knobs
@@ -37,12 +38,13 @@ class Refused(Exception):
 class Lease:
     """A place at an instance, for one request.
 
-    ``waited`` is how many seconds the request waited for it.
+    ``waited`` is how many seconds the request waited for it, ``cold`` for how many of them
+    the instance was starting.
     """
 
-    def __init__(self, unit: Unit, waited: float) -> None:
+    def __init__(self, unit: Unit, waited: float, cold: float) -> None:
         self.instance = unit.name
-        self.waited = waited
+        self.waited, self.cold = waited, cold
         self._unit: Unit | None = unit
         self.address: Address = unit.address
         self.ended: asyncio.Future[Ended] = unit.ended
@@ -103,6 +105,11 @@ class Scheduler:
         in_flight = sum(unit.busy for unit in self._units)
         return {"queue": len(self._queue), "in_flight": in_flight, **states}
 
+    def usages(self) -> dict[str, Mapping[str, float]]:
+        """What each instance that lives has used so far."""
+        lives = self._in(State.STARTING, State.READY, State.STOPPING)
+        return {unit.name: used for unit in lives if (used := unit.usage())}
+
     async def acquire(self) -> Lease:
         """A place at an instance, as soon as there is one.
 
@@ -154,7 +161,8 @@ class Scheduler:
         for unit in self._in(State.READY):
             while unit.free and self._queue:
                 waiter = self._queue.popleft()
-                waiter.lease.set_result(Lease(unit, self._loop.time() - waiter.since))
+                waited = self._loop.time() - waiter.since
+                waiter.lease.set_result(Lease(unit, waited, unit.started_after(waiter.since)))
         while self._one_more():
             self._start()
 

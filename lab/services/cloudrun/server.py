@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from lab.model.knobs import Knobs
-from lab.services.cloudrun.events import Log, keep_reading
+from lab.services.cloudrun.events import Log, keep_reading, keep_usage
 from lab.services.cloudrun.front import application
 from lab.services.cloudrun.instance import Driver
 from lab.services.cloudrun.request import Requests
@@ -58,12 +58,16 @@ class Front(uvicorn.Server):
         option is inherited from the listener; asyncio sets it only where a socket names TCP.
         """
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        reading = asyncio.create_task(keep_reading(self._log, self.scheduler.reading))
+        notes = [
+            asyncio.create_task(keep_reading(self._log, self.scheduler.reading)),
+            asyncio.create_task(keep_usage(self._log, self.scheduler.usages)),
+        ]
         self.scheduler.open()
         try:
             await self.serve(sockets=[listener])
         finally:
-            reading.cancel()
+            for note in notes:
+                note.cancel()
             await self._close()
             await self.requests.close()
 

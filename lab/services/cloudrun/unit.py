@@ -9,6 +9,7 @@ It has CPU while it starts, serves or stops, and at no other time: request-based
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Protocol
 
@@ -85,6 +86,15 @@ class Unit:
         if self._instance is None:
             raise DriverError(f"{self.name} has not been made yet")
         return self._instance
+
+    def usage(self) -> Mapping[str, float]:
+        """What it has used so far; nothing before it is made."""
+        return self._instance.usage() if self._instance else {}
+
+    def started_after(self, moment: float) -> float:
+        """Seconds after ``moment`` for which it was starting; 0 where it listened by then."""
+        ready = self.begun + (self.start_s or 0.0)
+        return max(0.0, ready - max(moment, self.begun))
 
     def take(self) -> None:
         """One more request."""

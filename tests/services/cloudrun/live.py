@@ -21,8 +21,9 @@ class Served:
     """An instance that is a server of this process: each request's path says what it does.
 
     ``/echo`` answers with the body, ``/head`` with what it got as headers, ``/slow`` 0.2 s
-    later, ``/stream`` in three pieces without a length, ``/early`` before it has read the
-    body, ``/shut`` not at all, ``/half`` half of what it promised, ``/hang`` never.
+    later, ``/timed`` with a timing of its own, ``/stream`` in three pieces without a length,
+    ``/early`` before it has read the body, ``/shut`` not at all, ``/half`` half of what it
+    promised, ``/hang`` never.
     """
 
     def __init__(self) -> None:
@@ -114,6 +115,7 @@ def _pieces(path: str, head: str, body: bytes) -> list[bytes]:
         "/head": [whole(head.encode())],
         "/stream": [b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b"a", b"b", b"c"],
         "/early": [b"HTTP/1.1 503 Busy\r\nRetry-After: 5\r\nContent-Length: 4\r\n\r\nbusy"],
+        "/timed": [b"HTTP/1.1 200 OK\r\nServer-Timing: a;dur=1\r\nContent-Length: 0\r\n\r\n"],
         "/none": [b"HTTP/1.1 204 No Content\r\n\r\n"],
         "/half": [b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"],
         "/shut": [],

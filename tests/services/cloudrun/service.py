@@ -48,6 +48,7 @@ class FakeCall:
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._begun = self._deaf = False
         self.answers: list[tuple[float, str]] = []
+        self.waits: list[tuple[float, float]] = []
         self.instance: str | None = None
         self.done_at: float | None = None
 
@@ -58,6 +59,9 @@ class FakeCall:
     def grow(self) -> None:
         """The body passes the platform's limit."""
         self._over.set_exception(TooLargeError())
+
+    def has_waited(self, queue: float, cold: float) -> None:
+        self.waits.append((round(queue, 6), round(cold, 6)))
 
     async def interrupted(self) -> None:
         await asyncio.shield(self._over)

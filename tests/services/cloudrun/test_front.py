@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 from collections import Counter
 from itertools import pairwise
 
@@ -33,6 +34,31 @@ def test_a_request_and_its_answer_pass_unchanged() -> None:
     asyncio.run(story())
 
 
+def test_an_answer_says_how_long_it_waited_and_whether_for_a_start() -> None:
+    async def story() -> None:
+        async with live() as front:
+            _, first, _ = await front.ask("GET /echo")
+            _, second, _ = await front.ask("GET /timed")
+            assert re.fullmatch(r"queue;dur=[\d.]+, cold;dur=[\d.]+", first["server-timing"])
+            assert re.fullmatch(r"queue;dur=[\d.]+, a;dur=1", second["server-timing"])
+
+    asyncio.run(story())
+
+
+def test_a_refusal_says_how_long_it_waited() -> None:
+    async def story() -> None:
+        async with live(cloudrun_pending="0.2 s") as front:
+            served = asyncio.create_task(front.ask("GET /hang"))
+            await asyncio.sleep(0.05)
+            status, headers, body = await front.ask("GET /echo")
+            assert (status, cause(body)) == (429, "no_instance")
+            assert float(headers["server-timing"].removeprefix("queue;dur=")) >= 200
+            front.driver.made[0].die()
+            assert (await served)[0] == 503
+
+    asyncio.run(story())
+
+
 def test_an_answer_without_a_length_is_streamed() -> None:
     async def story() -> None:
         async with live() as front:
@@ -56,9 +82,8 @@ def test_a_chunked_request_passes_and_a_connection_serves_many() -> None:
                     writer.write(b"%x\r\n%b\r\n" % (len(block), block))
                     await asyncio.sleep(0.01)
                 writer.write(b"0\r\n\r\n")
-                assert await reader.readuntil(b"abcdefgh") == (
-                    b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nabcdefgh"
-                )
+                status, fields, body = parse(await reader.readuntil(b"abcdefgh"))
+                assert (status, fields["content-length"], body) == (200, "8", b"abcdefgh")
             writer.close()
 
     asyncio.run(story())

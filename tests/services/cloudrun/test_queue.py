@@ -9,7 +9,7 @@ import pytest
 
 from tests.services.cloudrun.double import Plan
 from tests.services.cloudrun.service import Service
-from tests.services.cloudrun.virtual import run
+from tests.services.cloudrun.virtual import now, run
 
 
 @pytest.mark.knob("cloudrun_concurrency")
@@ -39,6 +39,32 @@ def test_an_empty_service_starts_as_many_instances_as_those_who_wait_need(
     assert service.outcomes() == {"200": at_once}
     assert len(service.driver.made) == started
     assert max(call.answers[0][0] for call in service.calls) == last_at
+
+
+@pytest.mark.parametrize(
+    ("moments", "waits"),
+    [
+        ([0.0, 0.0], [(2.0, 2.0), (3.0, 2.0)]),  # one after the other, behind a start of 2 s
+        ([0.0, 1.5], [(2.0, 2.0), (1.5, 0.5)]),
+        ([0.0, 2.0, 9.0], [(2.0, 2.0), (1.0, 0.0), (0.0, 0.0)]),
+    ],
+)
+def test_a_wait_is_cold_for_as_long_as_the_instance_that_serves_was_starting(
+    moments: list[float], waits: list[tuple[float, float]]
+) -> None:
+    async def story() -> Service:
+        service = Service({})
+        for moment in moments:
+            await asyncio.sleep(moment - now())
+            service.send(takes=1.0)
+        await service.answered()
+        await service.close()
+        return service
+
+    service = run(story())
+    assert [call.waits for call in service.calls] == [[wait] for wait in waits]
+    told = [(line["waited"], line["cold"]) for line in service.log.of("request_start")]
+    assert told == waits
 
 
 @pytest.mark.knob("cloudrun_max_instances")
