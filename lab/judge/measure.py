@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lab.judge.instances import instance_metrics
 from lab.judge.law import capacity
 from lab.judge.readings import reading_metrics
 from lab.judge.samples import sample_metrics
@@ -19,8 +20,9 @@ def measure(cell: Cell, observation: Observation) -> dict[str, float]:
     A figure without evidence is absent, never zero. Units are the table's.
     """
     found = sample_metrics(cell, observation) | reading_metrics(cell, observation)
-    limit = capacity(cell.knobs, found)
-    if limit:
+    found |= instance_metrics(cell, observation)
+    limit = capacity(cell, observation, found)
+    if limit and "throughput" in found:
         found["capacity"] = limit
         found["utilisation"] = found["throughput"] / limit
     return {row.name: round(float(found[row.name]), DIGITS) for row in TABLE if row.name in found}

@@ -10,6 +10,9 @@ from lab.model.load import BurstLoad
 from lab.model.observation import (
     DatabaseReading,
     Evidence,
+    FrontReading,
+    FrontRequest,
+    InstanceEvent,
     MachineReading,
     Observation,
     Sample,
@@ -19,7 +22,15 @@ from lab.model.observation import (
 Window = tuple[float, float]
 """Start and end in real-world seconds after the load started; the end is not in it."""
 
-Reading = TypeVar("Reading", WorkerReading, DatabaseReading, MachineReading)
+Reading = TypeVar(
+    "Reading",
+    WorkerReading,
+    DatabaseReading,
+    MachineReading,
+    FrontReading,
+    FrontRequest,
+    InstanceEvent,
+)
 
 
 def window_of(cell: Cell, observation: Observation) -> Window:

@@ -39,3 +39,11 @@ FROM_STATUS = {
     504: Cause.GATEWAY_TIMEOUT,
 }
 """What a status means when the answer carries no problem body, so nginx made it."""
+
+NGINX = frozenset({Cause.BODY_TOO_LARGE, Cause.GATEWAY_TIMEOUT})
+"""Causes that only nginx names, which stands before the VM alone."""
+
+CLOUDRUN = frozenset(
+    {Cause.NO_INSTANCE, Cause.INSTANCE_DIED, Cause.REQUEST_TIMEOUT, Cause.TOO_LARGE}
+)
+"""Causes that only Cloud Run names."""
