@@ -48,11 +48,18 @@ def ready_instances(observation: Observation, window: Window) -> float | None:
 
 
 def time_held(observation: Observation, window: Window) -> float | None:
-    """Seconds for which an answered request held its place, as a mean of those of the window."""
+    """Seconds for which an answered request held its place, as a mean of those of the window.
+
+    One belongs to the window that was given its place in it, whenever it gave it back.
+    """
+    start, end = window
     took = [
         line.took
-        for line in readings(FrontRequest, observation.evidence, window)
-        if line.event == "request_end" and line.how == "answered" and line.took is not None
+        for line in readings(FrontRequest, observation.evidence)
+        if line.event == "request_end"
+        and line.how == "answered"
+        and line.took is not None
+        and start <= line.t - line.took <= end
     ]
     return fsum(took) / len(took) if took else None
 

@@ -124,11 +124,21 @@ def test_capacity_is_places_times_ready_instances_by_the_time_held_or_less(
     """At 1 CPU, where the platform allows a concurrency above 1."""
     lines: list[Evidence] = [
         front(-1.0, ready=ready),
-        request(9.0, "request_end", took=held, how="answered"),
+        request(9.0 + held, "request_end", took=held, how="answered"),
     ]
     found = measured(*lines, of=on_cloudrun(cloudrun_cpus=1, **settings))
     assert found["capacity"] == pytest.approx(law, abs=1e-6)
     assert found["utilisation"] == pytest.approx(found["throughput"] / law, abs=1e-4)
+
+
+@pytest.mark.parametrize(("ended", "counts"), [(13.5, True), (14.5, True), (19.0, False)])
+def test_a_place_counts_where_it_was_taken(ended: float, counts: bool) -> None:
+    """The front notes the end of the last request when its user has its answer already."""
+    lines: list[Evidence] = [
+        front(0.0, ready=1),
+        request(ended, "request_end", took=4.0, how="answered"),
+    ]
+    assert ("capacity" in measured(*lines)) is counts
 
 
 def test_an_instance_that_was_not_there_yet_carries_nothing() -> None:
