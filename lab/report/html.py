@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from lab.model.criterion import Criterion
 from lab.model.run import CellResult, RunInfo, Summary
 from lab.report import figures, words
+from lab.report.columns import front_columns
 from lab.report.details import changed_knobs, finding_value, interval
 
 STRIP = 120
@@ -37,6 +38,7 @@ def html_report(summary: Summary, info: RunInfo) -> str:
         axes=words.varying_axes(cells),
         strips=_strips(cells),
         bars=_bars(cells),
+        extra=front_columns(cells),
         strip_width=STRIP,
         figures=figures,
         words=words,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from lab.model.run import CellResult, RunInfo, Summary
 from lab.report import figures, words
+from lab.report.columns import RIGHT, columns
 from lab.report.details import changed_knobs, finding_value, interval
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|#~])")
@@ -59,25 +60,18 @@ def _facts(summary: Summary, info: RunInfo) -> str:
 def _matrix(cells: Sequence[CellResult]) -> str:
     if not cells:
         return ""
-    axes = words.varying_axes(cells)
-    figure = ("uploads/s", "p50", "p95", "failed", "led by", "pg peak")
+    axes, shown = words.varying_axes(cells), columns(cells)
     rows = [
         (
             *(cell.axes.get(axis, figures.NONE) for axis in axes),
             cell.verdict,
-            *(
-                figures.metric(name, cell.metrics.get(name))
-                for name in ("throughput", "p50", "p95")
-            ),
-            figures.metric("error_rate", cell.metrics.get("error_rate")),
-            words.leading_error(cell.metrics) or figures.NONE,
-            figures.metric("pg_connections", cell.metrics.get("pg_connections")),
+            *(column.text(cell.metrics) for column in shown),
             words.first_reason(cell),
         )
         for cell in cells
     ]
-    right = [name for name in figure if name != "led by"]
-    return _table((*axes, "verdict", *figure, "why"), rows, right)
+    right = [column.head for column in shown if column.short in RIGHT]
+    return _table((*axes, "verdict", *(column.head for column in shown), "why"), rows, right)
 
 
 def _cell(cell: CellResult) -> str:

@@ -15,15 +15,14 @@ from rich.text import Text
 from lab.model.run import CellResult, RunInfo, Summary
 from lab.model.verdict import Outcome
 from lab.report import figures, words
+from lab.report.columns import CAUSE, RIGHT, Column, columns
 from lab.report.style import COLOURS, Style
 
 _GAP = "  "
 _BESIDE = 34
 """Columns that a reason needs to stand beside its row; with fewer it goes under it."""
 
-_CAUSE = "led by"
-_HEADS = ("verdict", "up/s", "p50 s", "p95 s", "failed", _CAUSE, "pg")
-_RIGHT = {"up/s", "p50 s", "p95 s", "failed", "pg"}
+_CAUSE = CAUSE.short
 
 
 def end_table(summary: Summary, info: RunInfo, where: Path | str, style: Style) -> str:
@@ -65,9 +64,9 @@ def _rows(cells: Sequence[CellResult], style: Style) -> list[Text]:
     """The rows in the widest layout that fits: reasons beside, under, causes with them, stacked."""
     if not cells:
         return [Text("no cell is finished")]
-    axes = words.varying_axes(cells)
-    heads = [*axes, *_HEADS]
-    grid = [_cells(cell, axes) for cell in cells]
+    axes, shown = words.varying_axes(cells), columns(cells)
+    heads = [*axes, "verdict", *(column.short for column in shown)]
+    grid = [_cells(cell, axes, shown) for cell in cells]
     widths = _widths(heads, grid)
     folded = _total(widths) > style.width
     if folded:
@@ -110,23 +109,12 @@ def _table(
     return lines
 
 
-def _cells(cell: CellResult, axes: Sequence[str]) -> list[Text]:
-    values, colour = cell.metrics, COLOURS[cell.verdict]
-    leading = words.leading_error(values)
-    share = values.get("error_rate")
-    figure = [_figure(values.get(name)) for name in ("throughput", "p50", "p95")]
+def _cells(cell: CellResult, axes: Sequence[str], shown: Sequence[Column]) -> list[Text]:
     return [
         *(Text(cell.axes.get(axis, figures.NONE)) for axis in axes),
-        Text(f"{words.MARKS[cell.verdict]} {cell.verdict}", style=colour),
-        *(Text(text) for text in figure),
-        Text(figures.NONE if share is None else figures.percent(share)),
-        Text(str(leading) if leading else figures.NONE),
-        Text(figures.metric("pg_connections", values.get("pg_connections"))),
+        Text(f"{words.MARKS[cell.verdict]} {cell.verdict}", style=COLOURS[cell.verdict]),
+        *(Text(column.bare(cell.metrics)) for column in shown),
     ]
-
-
-def _figure(value: float | None) -> str:
-    return figures.NONE if value is None else figures.significant(value)
 
 
 def _total(widths: Sequence[int]) -> int:
@@ -136,11 +124,11 @@ def _total(widths: Sequence[int]) -> int:
 def _join(row: Sequence[Text], heads: Sequence[str], widths: Sequence[int]) -> Text:
     line = Text()
     for index, (text, head, width) in enumerate(zip(row, heads, widths, strict=True)):
-        space = " " * (width - text.cell_len)
+        space, right = " " * (width - text.cell_len), head in RIGHT
         line.append(_GAP if index else "")
-        line.append(space if head in _RIGHT else "")
+        line.append(space if right else "")
         line.append_text(text)
-        line.append("" if head in _RIGHT else space)
+        line.append("" if right else space)
     return line
 
 
