@@ -16,7 +16,15 @@ CLOUDRUN: dict[str, Any] = {"target": "cloudrun", "gcs_call": "executor"}
 
 def cell(load: dict[str, Any], target: str = "vm", **settings: Any) -> Cell:
     knobs = Knobs().with_settings({"gcs_latency": "2 s", "db_rtt": "0 s"} | settings)
-    whole = {"id": "a", "axes": {}, "target": target, "load": load, "faults": [], "criteria": [], "seed": 1}
+    whole = {
+        "id": "a",
+        "axes": {},
+        "target": target,
+        "load": load,
+        "faults": [],
+        "criteria": [],
+        "seed": 1,
+    }
     return Cell.model_validate(whole | {"knobs": knobs})
 
 

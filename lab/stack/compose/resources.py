@@ -26,8 +26,8 @@ REMOVE_WITHIN_S = 20.0
 
 
 def containers(client: docker.DockerClient, replica: str) -> list[Any]:
-    """A replica's containers, running or not."""
-    return _mine(client.containers, replica, all=True)
+    """A replica's containers, running or not; none that is removed at this moment."""
+    return _mine(client.containers, replica, all=True, ignore_removed=True)
 
 
 def _mine(collection: Any, replica: str, **options: Any) -> list[Any]:
