@@ -1,8 +1,9 @@
 """``python -m lab.services.cloudrun``: the front as a process of its own.
 
-    (nothing)  serve until SIGTERM or SIGINT; a second one ends instances at once
-    --check    may instances be limited here? Makes one cgroup, and removes it
-    --sweep    remove what fronts left that were killed
+    (nothing)    serve until SIGTERM or SIGINT; a second one ends instances at once
+    --check      may instances be limited here? Makes one cgroup, and removes it
+    --calibrate  are the limits of an instance what the knobs say? Prints one JSON object
+    --sweep      remove what fronts left that were killed
 
 Exit codes: 0 after an orderly end, 2 a setting that cannot be, 3 not permitted here, the
 address is taken, or something is left over.
@@ -12,12 +13,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import socket
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
-from lab.services.cloudrun import cgroup, process
+from lab.services.cloudrun import calibrate, cgroup, process
 from lab.services.cloudrun.events import EventFile
 from lab.services.cloudrun.instance import Driver, DriverError
 from lab.services.cloudrun.server import BACKLOG, Front
@@ -31,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lab.services.cloudrun")
     parser.add_argument("--check", action="store_true", help="may instances be limited here?")
     parser.add_argument("--sweep", action="store_true", help="remove what killed fronts left")
+    parser.add_argument("--calibrate", action="store_true", help="are its limits as they should?")
     flags = parser.parse_args(arguments)
     try:
         if flags.check:
@@ -41,7 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for name in process.sweep():
                 print(name)  # noqa: T201
             return 0
-        return serve(Settings.from_env(os.environ))
+        settings = Settings.from_env(os.environ)
+        if flags.calibrate:
+            print(json.dumps(try_limits(settings)))  # noqa: T201
+            return 0
+        return serve(settings)
     except KeyError as error:
         return _say(f"{error.args[0]} is not set", 2)
     except ValueError as error:
@@ -50,6 +58,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say(str(error), 3)
     except OSError as error:
         return _say(f"{error.filename or 'HOST:PORT'}: {os.strerror(error.errno or 0)}", 3)
+
+
+def try_limits(settings: Settings) -> dict[str, float]:
+    """Calibrate with the driver that the settings name; see `calibrate.calibrate`."""
+    arguments = ["-m", calibrate.MODULE]
+    burdened = replace(
+        settings,
+        command=[sys.executable, *arguments],
+        container={**settings.container, "command": ["python", *arguments]},
+    )
+    return asyncio.run(calibrate.calibrate(make_driver(burdened), settings.knobs))
 
 
 def serve(settings: Settings) -> int:
