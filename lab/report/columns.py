@@ -68,7 +68,7 @@ FATES = (
 )
 LIVES = (
     _metric("cold starts", "cold", "cold_starts"),
-    _number("queued", "queued s", "queue_wait"),
+    _number("queued", "wait s", "queue_wait"),
     _metric("memory peak", "memory", "memory_instance"),
     _metric("OOM kills", "OOM", "oom_kills"),
 )

@@ -68,7 +68,7 @@ def test_on_cloud_run_fates_and_instances_stand_in_place_of_rate_and_connections
     text = end_table(of, run[1], "x", Style(140))
     head = next(line for line in text.splitlines() if line.startswith("verdict"))
     assert " ".join(head.split()) == (
-        "verdict served 429 503 504 p50 s p95 s led by cold queued s memory OOM why"
+        "verdict served 429 503 504 p50 s p95 s led by cold wait s memory OOM why"
     )
     assert " ".join(row(text, "x broke", None)).startswith(
         "x broke 3 45 1 2 7.48 10.8 no_instance 45 4 4.87 174 MB 5"
