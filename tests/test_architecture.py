@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "runner": "model errors plan judge store stack.protocol faults load.driver observe.observer"
     " strikes",
     "calibrate": "model errors stack report runner",
-    "machine": "errors stack",
+    "machine": "model errors stack",
     "testing": "model errors stack.protocol load",
     "cli": "model errors spec plan stack faults load observe judge store report"
     " runner strikes calibrate machine",

@@ -25,6 +25,8 @@ NAMES = [
     "uvicorn",
     "locust",
     "toxiproxy-server",
+    "instance, embedded",
+    "instance, compose",
     "cpus",
     "memory",
     "results folder",

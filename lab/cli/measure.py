@@ -26,6 +26,7 @@ from lab.cli.options import (
     settings_options,
     stack_options,
     style,
+    target_option,
 )
 from lab.cli.stored import exit_code, show, write_reports
 from lab.cli.wiring import ToxiproxyInjector, choose, open_stack
@@ -35,6 +36,7 @@ from lab.model.cell import Cell
 from lab.model.experiment import Experiment
 from lab.model.knobs import Preset
 from lab.model.run import Summary
+from lab.model.target import Target
 from lab.plan import estimate, expand
 from lab.report import LiveLine
 from lab.runner import Lab, run_experiment
@@ -64,6 +66,7 @@ class Planned:
 @click.argument("specs", nargs=-1, type=click.Path(path_type=Path), metavar="[SPEC]...")
 @settings_options
 @stack_options
+@target_option(None, "In place of the spec's: where the backend runs.")
 @click.option("--users", type=click.IntRange(1), help="In place of the spec's users or burst.")
 @click.option("--dry-run", is_flag=True, help="Print the cells and the time they will take.")
 @click.option("--resume", metavar="RUN", help="Continue a stored run: only what is missing.")
@@ -78,6 +81,7 @@ def run(
     users: int | None,
     stack: str,
     toxiproxy: str,
+    target: Target | None,
     dry_run: bool,
     resume: str | None,
     gate: bool,
@@ -90,7 +94,7 @@ def run(
     given; 4 one is undecided or invalid.
     """
     stored = find(results, resume) if resume is not None else None
-    if stored and not specs and (settings or preset or speed or users):
+    if stored and not specs and (settings or preset or speed or users or target):
         raise UsageError(
             "--resume without a spec runs the stored cells as they are", "leave the settings out"
         )
@@ -106,6 +110,7 @@ def run(
             Preset(preset) if preset else None,
             speed,
             users,
+            target,
         )
         planned.append(Planned(str(file), experiment, cells, stored))
     planned = resumed(planned, stored)
@@ -166,8 +171,12 @@ def measure(
         say("ended what an earlier lab that was killed had left running")
     summaries = []
     with open_stack(stack_name, results, toxiproxy) as (stack, reason):
-        strikes.require(stack, (cell for each in planned for cell in each.missing))
+        missing = [cell for each in planned for cell in each.missing]
+        strikes.require(stack, missing)
+        for cell in missing:
+            stack.require(cell)
         say(f"stack: {stack.name} ({reason})")
+        say(f"target: {' and '.join(dict.fromkeys(cell.target for cell in missing))}")
         for each in planned:
             run = each.run or new_run(each, stack, reason, results)
             with run.lock(), interruptible(run), LiveLine(sys.stderr, os.environ) as live:

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from lab.model.experiment import Experiment
+from lab.model.target import Target
 from lab.model.verdict import Check, Finding, Outcome
 
 SCHEMA_VERSION = 1
@@ -67,6 +68,7 @@ class CellResult(_Stored):
 
     id: str
     axes: dict[str, str]
+    target: Target = "vm"
     knobs: dict[str, Any]
     load: dict[str, Any]
     verdict: Outcome

@@ -209,6 +209,7 @@ def _result(folder: CellFolder) -> CellResult:
     return CellResult(
         id=cell.id,
         axes=cell.axes,
+        target=cell.target,
         knobs=cell.knobs.as_text(),
         load=cell.load.model_dump(mode="json"),
         verdict=verdict.outcome,

@@ -29,7 +29,7 @@ def cell(load: dict[str, Any], target: str = "vm", **settings: Any) -> Cell:
 
 
 def test_a_load_takes_its_duration_and_a_drain_divided_by_speed() -> None:
-    idle = {"gcs_call": "executor", "gcs_threads": 10}
+    idle: dict[str, Any] = {"gcs_call": "executor", "gcs_threads": 10}
     assert estimate([cell(CLOSED, **idle)]) == OVERHEAD_S + 75 + 2
     assert estimate([cell(CLOSED, **idle, speed=2)] * 3) == 3 * (OVERHEAD_S + 77 / 2)
     assert estimate([]) == 0
