@@ -116,10 +116,14 @@ schema: $(STAMP) ## Write experiments/schema.json and compose/*.env anew from th
 	$(BIN)/python -m lab.stack.compose.environment
 
 .PHONY: lock
-lock: $(STAMP) ## Resolve requirements.lock anew (needs uv)
+lock: $(STAMP) ## Resolve requirements.lock anew, and the backend's part of it (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --generate-hashes \
 		--no-emit-index-url --python-version 3.11 --quiet --output-file requirements.lock
+	uv pip compile compose/backend/requirements.in --constraint requirements.lock --universal \
+		--generate-hashes --no-emit-index-url --python-version 3.11 --quiet \
+		--output-file compose/backend/requirements.lock
 
 .PHONY: clean
 clean: ## Remove the virtual environment, tools and caches; results stay
 	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -f compose/backend/wheels/*.whl compose/backend/wheels/are-for

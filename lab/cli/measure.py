@@ -1,4 +1,4 @@
-"""``lab run`` and ``lab calibrate``: what starts a replica, measures, and ends it."""
+"""``lab run``: starts a replica, measures every cell, and ends it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from typing import Any
 import click
 
 from lab import machine, strikes
-from lab.calibrate import Calibration, calibrate_replica
 from lab.cli.options import (
     check_writable,
     faults,
@@ -25,17 +24,17 @@ from lab.cli.options import (
     say,
     settings_options,
     stack_options,
-    style,
     target_option,
 )
 from lab.cli.stored import exit_code, show, write_reports
-from lab.cli.wiring import ToxiproxyInjector, choose, open_stack
+from lab.cli.wiring import ToxiproxyInjector, again, choose, open_stack
 from lab.errors import Interrupted, MachineError, UsageError
 from lab.load.driver import LocustLoad
 from lab.model.cell import Cell
 from lab.model.experiment import Experiment
 from lab.model.knobs import Preset
 from lab.model.run import Summary
+from lab.model.strike import PlannedStrike
 from lab.model.target import Target
 from lab.plan import estimate, expand
 from lab.report import LiveLine
@@ -60,6 +59,11 @@ class Planned:
         """The cells that are still to be run."""
         run = self.run
         return tuple(c for c in self.cells if run is None or not run.cell(c.id).finished())
+
+    @property
+    def strikes(self) -> tuple[PlannedStrike, ...]:
+        """What is to befall parts in the cells that are still to be run."""
+        return tuple(strike for cell in self.missing for strike in cell.strikes)
 
 
 @click.command()
@@ -116,7 +120,12 @@ def run(
     planned = resumed(planned, stored)
     if dry_run:
         return print_plan(planned, as_json)
-    summaries = measure(planned, stack, toxiproxy, results, as_json)
+    chosen = (
+        again(stored.info, stack)
+        if stored
+        else choose(stack, toxiproxy, [strike for each in planned for strike in each.strikes])
+    )
+    summaries = measure(planned, chosen, toxiproxy, results, as_json)
     return exit_code(summaries, gate)
 
 
@@ -163,14 +172,26 @@ def print_plan(planned: Sequence[Planned], as_json: bool) -> int:
 
 
 def measure(
-    planned: Sequence[Planned], stack_name: str, toxiproxy: str, results: Path, as_json: bool
+    planned: Sequence[Planned],
+    chosen: tuple[str, str],
+    toxiproxy: str,
+    results: Path,
+    as_json: bool,
 ) -> list[Summary]:
-    """Run them one after the other on one replica; each is stored and shown as it ends."""
+    """Run them one after the other on one replica; each is stored and shown as it ends.
+
+    Args:
+        planned: what to run.
+        chosen: the stack's name, and why it is that one.
+        toxiproxy: ``auto``, ``real`` or ``embedded``.
+        results: the results folder.
+        as_json: whether standard output gets JSON.
+    """
     check_writable(results)
     if reap.reap():
         say("ended what an earlier lab that was killed had left running")
     summaries = []
-    with open_stack(stack_name, results, toxiproxy) as (stack, reason):
+    with open_stack(chosen, results, toxiproxy) as (stack, reason):
         missing = [cell for each in planned for cell in each.missing]
         strikes.require(stack, missing)
         for cell in missing:
@@ -231,53 +252,4 @@ def _go_on(run: RunFolder) -> str:
     return f"go on with `lab run --resume {shlex.quote(str(run.path))}`"
 
 
-@click.command()
-@click.option(
-    "--toxiproxy",
-    type=click.Choice(["all", "real", "embedded"]),
-    default="all",
-    show_default=True,
-    help="Which Toxiproxy; all: the lab's own, and the real one where it is.",
-)
-@click.option(
-    "--draws",
-    type=click.IntRange(50, 20000),
-    default=1500,
-    show_default=True,
-    help="How many storage latencies to draw.",
-)
-@click.option(
-    "--stack",
-    type=click.Choice(["auto", "compose", "embedded"]),
-    default="auto",
-    show_default=True,
-    envvar="REPLICA_LAB_STACK",
-    help="Which replica to calibrate.",
-)
-@results_option
-@json_option
-def calibrate(toxiproxy: str, draws: int, stack: str, results: Path, as_json: bool) -> int:
-    """Measure whether what is injected is what arrives.
-
-    Holds storage latency, distance to the database, connections granted and body limits
-    against what they should be, at speed 1. Exit code: 0 all is as it should be; 4 not so.
-    """
-    check_writable(results)
-    reap.reap()
-    asked = "auto" if toxiproxy == "all" else toxiproxy
-    name, _ = choose(stack, asked)
-    variants = machine.toxiproxies(toxiproxy) if name == "embedded" else [asked]
-    found: list[Calibration] = []
-    for variant in variants:
-        with open_stack(name, results, variant) as (opened, reason):
-            say(f"stack: {opened.name} ({reason})")
-            found.append(calibrate_replica(opened, ToxiproxyInjector(), faults(), draws, say))
-    if as_json:
-        print_json([each.as_json() for each in found])
-    else:
-        for each in found:
-            click.echo(each.text(style().width))
-    return 0 if all(each.ok for each in found) else 4
-
-
-COMMANDS = (run, calibrate)
+COMMANDS = (run,)

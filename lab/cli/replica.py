@@ -21,7 +21,7 @@ from lab.cli.options import (
     stack_options,
     target_option,
 )
-from lab.cli.wiring import AnyStack, make_stack
+from lab.cli.wiring import AnyStack, choose, make_stack
 from lab.errors import MachineError, UsageError
 from lab.faults.adapter import Toxiproxy
 from lab.load.upload import PATH
@@ -128,7 +128,7 @@ def up(
     if problem := contradiction(target, knobs):
         raise UsageError(*problem)
     cell = _cell(target, knobs, () if no_faults else (names or DEFAULT_FAULTS))
-    kept_up, why = make_stack(stack, results, toxiproxy, port, stays=True)
+    kept_up, why = make_stack(choose(stack, toxiproxy), results, toxiproxy, port, True)
     try:
         say(f"stack: {kept_up.name} ({why})")
         replica = kept_up.apply(cell)

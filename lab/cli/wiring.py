@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab.errors import LabError, UsageError
+from lab.errors import LabError, MissingComponent, UsageError
 from lab.faults.adapter import Toxiproxy
 from lab.model.cell import Cell
 from lab.model.observation import Injected
-from lab.stack.compose import engine, images
+from lab.model.run import RunInfo
+from lab.model.strike import PlannedStrike
+from lab.stack.compose import presence
 from lab.stack.compose.stack import ComposeStack
 from lab.stack.embedded import EmbeddedStack
 
@@ -28,7 +30,9 @@ class ToxiproxyInjector:
             yield toxiproxy.injected(0.0)
 
 
-def choose(asked: str, toxiproxy: str = "auto") -> tuple[str, str]:
+def choose(
+    asked: str, toxiproxy: str = "auto", strikes: Sequence[PlannedStrike] = ()
+) -> tuple[str, str]:
     """Which stack it is to be, and why in a few words.
 
     ``auto`` is compose where the engine, Compose and every image are here.
@@ -36,9 +40,11 @@ def choose(asked: str, toxiproxy: str = "auto") -> tuple[str, str]:
     Args:
         asked: ``auto``, ``compose`` or ``embedded``.
         toxiproxy: ``auto``, ``real`` or ``embedded``.
+        strikes: what is to be done to parts: only a container can be struck.
 
     Raises:
         UsageError: the lab's own Toxiproxy, in containers.
+        MissingComponent: parts are to be struck, and there can be no containers.
     """
     if toxiproxy == "embedded":
         if asked == "compose":
@@ -49,20 +55,31 @@ def choose(asked: str, toxiproxy: str = "auto") -> tuple[str, str]:
         return "embedded", f"{asked}: the lab's own Toxiproxy is asked for"
     if asked != "auto":
         return asked, "asked for"
-    try:
-        client = engine.connect()
-        try:
-            engine.compose_version()
-            images.require(client)
-        finally:
-            client.close()
-    except LabError as error:
-        return "embedded", f"auto: {error.what}"
-    return "compose", "auto: an engine, Compose and every image are here"
+    name, why = presence.preferred()
+    if name == "embedded" and strikes:
+        raise MissingComponent(
+            f"{strikes[0].fault} {strikes[0].action}s a container, and there can be none: {why}",
+            "`lab doctor` says how to mend it",
+        )
+    return name, f"auto: {why}"
+
+
+def again(run: RunInfo, asked: str) -> tuple[str, str]:
+    """The stack of a run that is continued: the one that its first cells were measured on.
+
+    Raises:
+        UsageError: another is asked for.
+    """
+    if asked not in ("auto", run.stack):
+        raise UsageError(
+            f"{run.name} was made on the {run.stack} stack, so --stack {asked} cannot continue it",
+            "leave --stack out",
+        )
+    return run.stack, f"as the run that is continued, {run.name}"
 
 
 def make_stack(
-    asked: str,
+    chosen: tuple[str, str],
     results: Path,
     toxiproxy: str = "auto",
     port: int | None = None,
@@ -70,12 +87,18 @@ def make_stack(
 ) -> tuple[AnyStack, str]:
     """The stack to use, nothing of it started yet, and why in a few words.
 
+    Args:
+        chosen: its name, and why it is that one.
+        results: the results folder that the replica belongs to.
+        toxiproxy: ``auto``, ``real`` or ``embedded``.
+        port: where nginx listens; None finds a free port.
+        stays: whether the replica outlives this process.
+
     Raises:
-        MissingComponent: what was asked for is not on this machine.
+        MissingComponent: it is not on this machine.
         MachineError: the port is taken.
-        UsageError: as `choose`.
     """
-    name, why = choose(asked, toxiproxy)
+    name, why = chosen
     stack: AnyStack = (
         ComposeStack(results, port, stays)
         if name == "compose"
@@ -86,15 +109,20 @@ def make_stack(
 
 @contextmanager
 def open_stack(
-    asked: str, results: Path, toxiproxy: str = "auto"
+    chosen: tuple[str, str], results: Path, toxiproxy: str = "auto"
 ) -> Iterator[tuple[AnyStack, str]]:
     """The stack to use, and why in a few words; closed whatever happens.
 
     Raises:
-        MissingComponent: what was asked for is not on this machine.
+        MissingComponent: it is not on this machine.
     """
-    stack, why = make_stack(asked, results, toxiproxy)
+    stack, why = make_stack(chosen, results, toxiproxy)
     try:
         yield stack, why
-    finally:
-        stack.close()
+    except BaseException as first:
+        try:
+            stack.close()
+        except LabError as second:
+            first.add_note(f"and then: {second}")
+        raise
+    stack.close()

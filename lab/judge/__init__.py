@@ -2,9 +2,25 @@
 
 from lab.judge.checks import checks
 from lab.judge.criteria import decide
+from lab.judge.crossings import crossings
+from lab.judge.failures import failures
 from lab.judge.guard import guard
+from lab.judge.leaks import leaks
+from lab.judge.limits import limiting_factor, look_at
 from lab.judge.measure import measure
 from lab.judge.text import show
 from lab.judge.verdict import judge
 
-__all__ = ["checks", "decide", "guard", "judge", "measure", "show"]
+__all__ = [
+    "checks",
+    "crossings",
+    "decide",
+    "failures",
+    "guard",
+    "judge",
+    "leaks",
+    "limiting_factor",
+    "look_at",
+    "measure",
+    "show",
+]

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from lab.judge.leaks import leaks
 from lab.judge.samples import PERCENTILES, causes, latencies
 from lab.judge.statistics import complement, needed, quantile_bounds, share_bounds
 from lab.judge.text import show
@@ -20,7 +21,9 @@ from lab.judge.window import sent_in_window
 from lab.model.causes import Cause
 from lab.model.cell import Cell
 from lab.model.criterion import Criterion
+from lab.model.leak import Leak
 from lab.model.observation import Observation, Sample
+from lab.model.outcome import Outcome
 from lab.model.verdict import Finding
 
 Decision = Literal["met", "missed", "undecided"]
@@ -44,6 +47,9 @@ def decide(
         return _decide_share(criterion, value, sent)
     if criterion.metric in PERCENTILES:
         return _decide_percentile(criterion, value, cell, sent)
+    grown = [leak for leak in leaks(cell, observation) if leak.metric == criterion.metric]
+    if grown:
+        return _decide_slope(criterion, grown[0])
     met = criterion.satisfied_by(value)
     reason = f"{criterion.metric} {show(criterion.metric, value)} against {_claim(criterion)}"
     outcome: Decision = "met" if met else "missed"
@@ -62,6 +68,16 @@ def compare(criterion: Criterion, low: float | None, high: float | None) -> Deci
     if worst is not None and criterion.satisfied_by(worst):
         return "met"
     return "missed" if best is not None and not criterion.satisfied_by(best) else "undecided"
+
+
+def outcome_of(findings: Sequence[Finding], attempts: int) -> Outcome:
+    """Broke if a criterion is missed; undecided if one is, or if nothing was sent; else held."""
+    outcomes = {finding.outcome for finding in findings}
+    if "missed" in outcomes:
+        return Outcome.BROKE
+    if "undecided" in outcomes or not outcomes or not attempts:
+        return Outcome.UNDECIDED
+    return Outcome.HELD
 
 
 def leading_causes(samples: Sequence[Sample], most: int = 3) -> str:
@@ -88,6 +104,19 @@ def _decide_percentile(
         high = high if high < cell.load.timeout else None
     above = sum(latency >= criterion.bound for latency in ordered) / len(ordered)
     return _statistical(criterion, value, low, high, above, complement(p), ordered)
+
+
+def _decide_slope(criterion: Criterion, leak: Leak) -> Finding:
+    """Held against the slope's 95 % confidence interval."""
+    outcome = compare(criterion, leak.low, leak.high)
+    return Finding(
+        criterion=str(criterion),
+        outcome=outcome,
+        value=leak.slope,
+        low=leak.low,
+        high=leak.high,
+        reason=f"{leak.reason.partition(': ')[0]} against {_claim(criterion)}",
+    )
 
 
 def _timed_out(sent: Sequence[Sample]) -> bool:

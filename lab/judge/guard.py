@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from lab.judge.lives import instance_reasons
 from lab.judge.scaling import scaling
+from lab.judge.strikes import prolonged
 from lab.model.causes import Cause
 from lab.model.cell import Cell
 from lab.model.observation import (
@@ -44,6 +45,7 @@ def guard(
         *_generator(observation.evidence, metrics),
         *_machine(metrics),
         *scaling(cell, metrics),
+        *prolonged(cell, observation),
         *(f"injected and measured differ: {check.reason}" for check in checks if check.ok is False),
         *_defects(observation, metrics),
     ]

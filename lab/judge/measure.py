@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lab.judge.instances import instance_metrics
 from lab.judge.law import capacity
+from lab.judge.leaks import leaks
 from lab.judge.readings import reading_metrics
 from lab.judge.samples import sample_metrics
 from lab.model.cell import Cell
@@ -25,4 +26,5 @@ def measure(cell: Cell, observation: Observation) -> dict[str, float]:
     if limit and "throughput" in found:
         found["capacity"] = limit
         found["utilisation"] = found["throughput"] / limit
+    found |= {leak.metric: leak.slope for leak in leaks(cell, observation)}
     return {row.name: round(float(found[row.name]), DIGITS) for row in TABLE if row.name in found}

@@ -8,7 +8,7 @@ stretch of time is divided by ``speed`` before CPU is.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from math import fsum
 from typing import TypeVar
@@ -65,17 +65,26 @@ def peak_sum(
     Workers write at moments of their own, a tenth of a wall-clock second apart; at each
     reading the others still stand as they last said.
     """
+    return max((value for _, value in running_sum(workers, of, speed)), default=0.0)
+
+
+def running_sum(
+    workers: Sequence[WorkerReading], of: Callable[[WorkerReading], float], speed: float
+) -> Iterator[tuple[float, float]]:
+    """Time of each reading, and the figure summed over all workers then."""
     latest: dict[int, WorkerReading] = {}
-    peak = 0.0
     for reading in workers:
         latest[reading.pid] = reading
         oldest = reading.t - STALE_WALL_S * speed
-        peak = max(peak, sum(of(other) for other in latest.values() if other.t >= oldest))
-    return peak
+        yield reading.t, sum(of(other) for other in latest.values() if other.t >= oldest)
 
 
 def _worker_metrics(workers: Sequence[WorkerReading], speed: float) -> dict[str, float]:
     found = {name: peak_sum(workers, of, speed) for name, of in PEAKS.items()}
+    if all(reading.threads is not None for reading in workers):
+        found["threads"] = peak_sum(workers, lambda r: r.threads or 0, speed)
+    if all(reading.fds is not None for reading in workers):
+        found["fds"] = peak_sum(workers, lambda r: r.fds or 0, speed)
     found["loop_lag"] = quantile(sorted(reading.loop_lag for reading in workers), 0.95)
     seconds = workers[-1].t - workers[0].t
     if seconds <= 0:
@@ -87,9 +96,21 @@ def _worker_metrics(workers: Sequence[WorkerReading], speed: float) -> dict[str,
     cpu = [_growth(life, lambda r: r.cpu_s) * speed / seconds for life in lives]
     found["cpu_backend"] = fsum(cpu)
     found["cpu_worker_max"] = max(cpu)
+    busy = [one for life in lives if (one := loop_busy(life, speed)) is not None]
+    if len(busy) == len(lives):
+        found["loop_busy"] = max(busy)
     found["gcs_attempts"] = fsum(_growth(life, lambda r: r.gcs_attempts) for life in lives)
     found["net_to_gcs"] = fsum(_growth(life, lambda r: r.gcs_bytes) for life in lives) / seconds
     return found
+
+
+def loop_busy(life: Sequence[WorkerReading], speed: float) -> float | None:
+    """Share of its time that one worker's event loop was busy; None where it was not read."""
+    first, last = life[0], life[-1]
+    if last.t <= first.t or first.loop_busy_s is None or last.loop_busy_s is None:
+        return None
+    share = (last.loop_busy_s - first.loop_busy_s) * speed / (last.t - first.t)
+    return min(1.0, max(0.0, share))
 
 
 def _growth(life: Sequence[R], of: Callable[[R], float]) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from math import fsum
 
 from lab.judge.statistics import quantile
-from lab.judge.window import sent_in_window, window_of
+from lab.judge.window import Window, sent_in_window, window_of
 from lab.model.causes import CLOUDRUN, NGINX, Cause
 from lab.model.cell import Cell
 from lab.model.load import BurstLoad
@@ -31,7 +31,7 @@ def sample_metrics(cell: Cell, observation: Observation) -> dict[str, float]:
         "attempts": len(sent),
         "succeeded": len(good),
         "error_rate": (len(sent) - len(good)) / len(sent),
-        "throughput": _throughput(cell, observation),
+        "throughput": throughput(cell, observation),
         **_latencies(cell, sent),
         **{f"errors.{cause}": count for cause, count in _causes_of(cell, sent).items()},
         **_stage_means(sent),
@@ -77,13 +77,13 @@ def _latencies(cell: Cell, sent: Sequence[Sample]) -> dict[str, float]:
     return {name: quantile(ordered[name], p) for name, p in PERCENTILES.items() if ordered[name]}
 
 
-def _throughput(cell: Cell, observation: Observation) -> float:
+def throughput(cell: Cell, observation: Observation, window: Window | None = None) -> float:
     """Successes a second; each counts by the share of its life that lies in the window.
 
     So an upload that began before the window or ended after it counts in part, and a
     steady flow is measured without an edge, however long an upload takes.
     """
-    start, end = window_of(cell, observation)
+    start, end = window or window_of(cell, observation)
     good = successes(observation.samples)
     if isinstance(cell.load, BurstLoad):
         return len(good) / end if end > 0 else 0.0

@@ -1,9 +1,15 @@
-"""Planned strikes against those that happened: without its strike a cell shows nothing."""
+"""Planned strikes against those that happened: without its strike a cell shows nothing.
+
+A part that was struck has to start before it serves again. That is work, which no speed
+divides: at speed s what takes e seconds looks like s e seconds, s e - e of which are not
+real (`lab.judge.scaling` says the same of uploads).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from lab.judge.scaling import ALLOWED
 from lab.model.cell import Cell
 from lab.model.observation import Observation, Strike
 from lab.model.strike import DONE, PlannedStrike
@@ -17,7 +23,7 @@ def strike_checks(cell: Cell, observation: Observation) -> Iterable[Check]:
     It is ok when the part was struck within the window, whether or not the load ended
     before its time was over, and served again.
     """
-    struck = {line.fault: line for line in observation.evidence if isinstance(line, Strike)}
+    struck = _struck(observation)
     start, end = cell.load.measured
     for planned in cell.strikes:
         done = struck.get(planned.fault)
@@ -29,6 +35,28 @@ def strike_checks(cell: Cell, observation: Observation) -> Iterable[Check]:
             ok=took is not None and done is not None and start <= done.t < end,
             reason=_reason(planned, done, end),
         )
+
+
+def prolonged(cell: Cell, observation: Observation) -> Iterable[str]:
+    """Sentences, one for each part that this speed kept away for longer than is true."""
+    struck, speed = _struck(observation), cell.knobs.speed
+    start, end = cell.load.measured
+    for planned in cell.strikes:
+        done = struck.get(planned.fault)
+        if done is None or done.until is None:
+            continue
+        longer = (done.until - done.t - planned.lasts) * (1 - 1 / speed)
+        if longer > ALLOWED * (end - start):
+            yield (
+                f"at speed {speed:g} {planned.part} was away {longer:.1f} s longer than it would"
+                f" be, in a window of {end - start:.0f} s ({ALLOWED:.0%} is allowed)"
+                " - lower --speed"
+            )
+
+
+def _struck(observation: Observation) -> dict[str, Strike]:
+    """The strikes that happened, by fault."""
+    return {line.fault: line for line in observation.evidence if isinstance(line, Strike)}
 
 
 def _expected(planned: PlannedStrike, at: float) -> str:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lab.judge.checks import checks
-from lab.judge.criteria import decide, leading_causes
+from lab.judge.course import course
+from lab.judge.criteria import decide, leading_causes, outcome_of
 from lab.judge.guard import guard
+from lab.judge.leaks import leaks
+from lab.judge.limits import limiting_factor, look_at
 from lab.judge.measure import measure
 from lab.judge.window import sent_in_window
 from lab.model.cell import Cell
@@ -25,7 +28,9 @@ def judge(cell: Cell, observation: Observation) -> Verdict:
     findings = tuple(decide(c, cell, observation, metrics) for c in cell.criteria)
     invalid = guard(cell, observation, metrics, injected)
     sent = sent_in_window(cell, observation)
-    outcome = _outcome(invalid, findings, attempts=len(sent))
+    outcome = Outcome.INVALID if invalid else outcome_of(findings, attempts=len(sent))
+    vouched = sent and not invalid
+    limit = limiting_factor(look_at(cell, observation, metrics), findings) if vouched else None
     silence = [] if sent else [_silence(cell, observation)]
     reasons = [*invalid, *silence, *_told(findings)]
     why = leading_causes(sent)
@@ -38,6 +43,9 @@ def judge(cell: Cell, observation: Observation) -> Verdict:
         metrics=metrics,
         findings=findings,
         injected=injected,
+        limit=limit,
+        course=course(cell, observation) if sent else None,
+        leaks=leaks(cell, observation),
     )
 
 
@@ -55,17 +63,6 @@ def _silence(cell: Cell, observation: Observation) -> str:
         f"{reason}: {waiting} users were still waiting for an earlier answer, the last until"
         f" {last:.0f} s - let the window end ({end:.0f} s) later"
     )
-
-
-def _outcome(invalid: Sequence[str], findings: Sequence[Finding], attempts: int) -> Outcome:
-    outcomes = {finding.outcome for finding in findings}
-    if invalid:
-        return Outcome.INVALID
-    if "missed" in outcomes:
-        return Outcome.BROKE
-    if "undecided" in outcomes or not outcomes or not attempts:
-        return Outcome.UNDECIDED
-    return Outcome.HELD
 
 
 def _told(findings: Sequence[Finding]) -> list[str]:

@@ -48,6 +48,27 @@ def sent_in_window(cell: Cell, observation: Observation) -> list[Sample]:
     return [sample for sample in observation.samples if start <= sample.sent_at < end]
 
 
+def restricted(observation: Observation, window: Window) -> Observation:
+    """What was sent, and read, within a part of the trial; what holds for all of it stays.
+
+    So does how things stood at the front when the part began.
+    """
+    start, end = window
+    timed = (
+        *(WorkerReading, DatabaseReading, MachineReading),
+        *(FrontReading, FrontRequest, InstanceEvent),
+    )
+    stood = [line for line in readings(FrontReading, observation.evidence) if line.t < start][-1:]
+    return Observation(
+        samples=tuple(s for s in observation.samples if start <= s.sent_at < end),
+        evidence=tuple(
+            line
+            for line in observation.evidence
+            if not isinstance(line, timed) or start <= line.t <= end or line in stood
+        ),
+    )
+
+
 def readings(
     kind: type[Reading], evidence: Iterable[Evidence], window: Window | None = None
 ) -> list[Reading]:

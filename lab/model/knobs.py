@@ -224,6 +224,16 @@ class Knobs(BaseModel):
     gcs_latency: Annotated[
         Span, Knob("how long storage takes to answer an upload, uniform", part="run")
     ] = Span(low=2.0, high=5.0)
+    leak: Annotated[
+        Literal["off", "connections", "memory", "threads"],
+        Knob(
+            "for teaching, a leak put in on purpose: an upload leaves behind a connection "
+            "beside the pool, 100 KB of memory, or a waiting thread"
+        ),
+    ] = "off"
+    leak_every: Annotated[
+        int, Field(ge=1, le=1000), Knob("how many uploads there are to one that leaks")
+    ] = 1
     speed: Annotated[
         float,
         Field(ge=1, le=50),

@@ -81,6 +81,12 @@ TABLE: tuple[Metric, ...] = (
     ),
     Metric("threads_queued", "count", "workers", "peak of storage calls waiting for a thread"),
     Metric("uploads_inflight", "count", "workers", "peak of uploads inside the workers"),
+    Metric(
+        "loop_busy",
+        "share",
+        "workers",
+        "share of the time that the busiest worker's event loop was not waiting for work",
+    ),
     Metric("loop_lag", "seconds", "workers", "95th percentile of how late the event loop ran"),
     Metric("cpu_backend", "cores", "process times", "mean CPU of all workers"),
     Metric("cpu_worker_max", "cores", "process times", "mean CPU of the busiest worker"),
@@ -100,6 +106,22 @@ TABLE: tuple[Metric, ...] = (
         "share of the time for which its CPU quota kept the backend's processes waiting; on Cloud "
         "Run, of the instances' time",
     ),
+    Metric("threads", "count", "process table", "peak of all threads of all workers"),
+    Metric("fds", "count", "process table", "peak of open files and sockets of all workers"),
+    Metric(
+        "rss_slope",
+        "bytes per second",
+        "process table",
+        "growth of the workers' resident memory in the steady part of the window",
+    ),
+    Metric(
+        "connections_slope",
+        "per second",
+        "pg_stat_activity",
+        "growth of the application's backends, likewise",
+    ),
+    Metric("threads_slope", "per second", "process table", "growth of the threads, likewise"),
+    Metric("fds_slope", "per second", "process table", "growth of open files, likewise"),
     Metric("gcs_attempts", "count", "workers", "HTTP requests to storage, retries included"),
     Metric("net_to_gcs", "bytes per second", "workers", "audio sent to storage a second"),
     Metric(

@@ -57,7 +57,9 @@ class Sample(_Line):
 class WorkerReading(_Line):
     """Ten times a second, from each worker: its pool, threads, loop and memory.
 
-    ``cpu_s``, ``gcs_attempts`` and ``gcs_bytes`` are running totals since the worker began.
+    ``cpu_s``, ``loop_busy_s`` (wall-clock seconds in which the event loop did not wait),
+    ``gcs_attempts`` and ``gcs_bytes`` are running totals since the worker began. ``threads``
+    and ``fds`` count all of the process. What a lab of before did not read is None.
     """
 
     kind: Literal["worker"] = "worker"
@@ -75,6 +77,9 @@ class WorkerReading(_Line):
     cpu_s: float
     gcs_attempts: int
     gcs_bytes: int
+    loop_busy_s: float | None = None
+    threads: int | None = None
+    fds: int | None = None
 
 
 class DatabaseReading(_Line):

@@ -7,7 +7,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from lab.model.course import Course
 from lab.model.experiment import Experiment
+from lab.model.leak import Leak
+from lab.model.limit import Limit
 from lab.model.target import Target
 from lab.model.verdict import Check, Finding, Outcome
 
@@ -76,6 +79,9 @@ class CellResult(_Stored):
     metrics: dict[str, float]
     findings: tuple[Finding, ...]
     injected: tuple[Check, ...]
+    limit: Limit | None = None
+    course: Course | None = None
+    leaks: tuple[Leak, ...] = ()
 
 
 class Summary(_Stored):

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from lab.model.course import Course
+from lab.model.leak import Leak
+from lab.model.limit import Limit
+from lab.model.outcome import Outcome
 
-class Outcome(StrEnum):
-    """``held`` and ``broke`` are results; the other two say that there is none."""
-
-    HELD = "held"
-    BROKE = "broke"
-    UNDECIDED = "undecided"  #: too little evidence
-    INVALID = "invalid"  #: the lab itself was the limit, or a part died
+__all__ = ["Check", "Finding", "Outcome", "Verdict"]
 
 
 class Finding(BaseModel):
@@ -49,7 +46,8 @@ class Check(BaseModel):
 class Verdict(BaseModel):
     """What is stored as ``verdict.json``: metrics, checks, findings and the outcome.
 
-    ``reasons`` are sentences for people, the deciding one first.
+    ``reasons`` are sentences for people, the deciding one first. ``limit`` is None where the
+    cell is invalid, and so are the last three of a verdict that a lab of before stored.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,3 +58,6 @@ class Verdict(BaseModel):
     metrics: dict[str, float]
     findings: tuple[Finding, ...]
     injected: tuple[Check, ...]
+    limit: Limit | None = None
+    course: Course | None = None
+    leaks: tuple[Leak, ...] = ()

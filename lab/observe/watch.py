@@ -1,7 +1,8 @@
 """Looks at the replica while the load runs: connections, CPU, parts that are down.
 
-A thread of the lab's, ten times a second. Readings are kept with the wall clock (seconds
-since 1970), because t = 0 is known only once the load has begun.
+Each has a thread of the lab's own, so that a database that does not answer hides nothing
+else. Readings are kept with the wall clock (seconds since 1970), because t = 0 is known
+only once the load has begun.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Seen:
 
 
 class Watch:
-    """The watching thread; a context manager.
+    """The watching threads; a context manager.
 
     Args:
         query: SQL over the held superuser connection (`Replica.query`).
@@ -64,19 +65,23 @@ class Watch:
         self._generator_usage: Usage | None = None
         self._down_parts = down_parts
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._threads = [
+            threading.Thread(target=watch, name=watch.__name__, daemon=True)
+            for watch in (self._watch_database, self._watch_parts, self._watch_machine)
+        ]
 
     def __enter__(self) -> Watch:
         """Begin to watch."""
-        psutil.cpu_percent()  # its first call only sets the mark that the next one counts from
         self._look_at_machine(time.time())
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
         """Look once more and end."""
         self._stop.set()
-        self._thread.join(timeout=10)
+        for thread in self._threads:
+            thread.join(timeout=10)
 
     def generator(self, pid: int) -> None:
         """Count this process's CPU as the generator's from now on."""
@@ -86,22 +91,20 @@ class Watch:
         """Count a part as down that somebody else saw die."""
         self.seen.down.setdefault(part, (time.time(), why))
 
-    def _run(self) -> None:
-        due = dict.fromkeys(
-            (self._look_at_database, self._look_at_parts, self._look_at_machine), 0.0
-        )
-        every = {
-            self._look_at_database: DATABASE_S,
-            self._look_at_parts: PARTS_S,
-            self._look_at_machine: MACHINE_S,
-        }
-        while not self._stop.wait(DATABASE_S / 2):
-            for look in due:
-                now = time.time()
-                if now >= due[look]:
-                    due[look] = now + every[look]
-                    look(now)
+    def _keep_looking(self, look: Callable[[float], None], every: float) -> None:
+        while not self._stop.wait(every):
+            look(time.time())
+
+    def _watch_database(self) -> None:
+        self._keep_looking(self._look_at_database, DATABASE_S)
+
+    def _watch_parts(self) -> None:
+        self._keep_looking(self._look_at_parts, PARTS_S)
         self._look_at_parts(time.time())
+
+    def _watch_machine(self) -> None:
+        psutil.cpu_percent()  # a thread's first call sets the mark that its next one counts from
+        self._keep_looking(self._look_at_machine, MACHINE_S)
         self._look_at_machine(time.time())
 
     def _look_at_database(self, now: float) -> None:

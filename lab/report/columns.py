@@ -7,13 +7,13 @@ what one of them has not is a dash.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lab.model.run import CellResult
-from lab.report import figures, words
+from lab.report import course, figures, words
 
-Values = Mapping[str, float]
+Text = Callable[[CellResult], str]
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Column:
 
     head: str
     short: str
-    text: Callable[[Values], str]
-    bare: Callable[[Values], str]
+    text: Text
+    bare: Text
 
 
 def _metric(head: str, short: str, name: str) -> Column:
-    def text(values: Values) -> str:
-        return figures.metric(name, values.get(name))
+    def text(cell: CellResult) -> str:
+        return figures.metric(name, cell.metrics.get(name))
 
     return Column(head, short, text, text)
 
@@ -43,15 +43,15 @@ def _metric(head: str, short: str, name: str) -> Column:
 def _number(head: str, short: str, name: str) -> Column:
     """A column whose unit stands in its short title."""
 
-    def bare(values: Values) -> str:
-        value = values.get(name)
+    def bare(cell: CellResult) -> str:
+        value = cell.metrics.get(name)
         return figures.NONE if value is None else figures.significant(value)
 
     return Column(head, short, _metric(head, short, name).text, bare)
 
 
-def _cause(values: Values) -> str:
-    return str(words.leading_error(values) or figures.NONE)
+def _cause(cell: CellResult) -> str:
+    return str(words.leading_error(cell.metrics) or figures.NONE)
 
 
 RATE = _number("uploads/s", "up/s", "throughput")
@@ -59,6 +59,7 @@ P50 = _number("p50", "p50 s", "p50")
 P95 = _number("p95", "p95 s", "p95")
 FAILED = _metric("failed", "failed", "error_rate")
 CAUSE = Column("led by", "led by", _cause, _cause)
+LIMIT = Column("limit", "limit", course.limit_name, course.limit_name)
 CONNECTIONS = _metric("pg peak", "pg", "pg_connections")
 SERVED = _metric("served", "served", "succeeded")
 FATES = (
@@ -76,15 +77,19 @@ LIVES = (
 RIGHT = {column.short for column in (RATE, P50, P95, FAILED, CONNECTIONS, SERVED, *FATES, *LIVES)}
 """The short titles of those that are numbers."""
 
+FOLDED = (CAUSE.short, LIMIT.short)
+"""The short titles of those that go under the row where it would be too wide."""
+
 
 def columns(cells: Sequence[CellResult]) -> tuple[Column, ...]:
     """What a table of these cells shows of each, from left to right."""
+    limit = (LIMIT,) if course.any_limit(cells) else ()
     before_front = front_columns(cells)
     if not before_front:
-        return (RATE, P50, P95, FAILED, CAUSE, CONNECTIONS)
+        return (RATE, P50, P95, FAILED, CAUSE, CONNECTIONS, *limit)
     if all(_before_front(cell) for cell in cells):
-        return (SERVED, *FATES, P50, P95, CAUSE, *LIVES)
-    return (RATE, P50, P95, FAILED, CAUSE, *before_front)
+        return (SERVED, *FATES, P50, P95, CAUSE, *LIVES, *limit)
+    return (RATE, P50, P95, FAILED, CAUSE, *before_front, *limit)
 
 
 def front_columns(cells: Sequence[CellResult]) -> tuple[Column, ...]:
@@ -95,4 +100,4 @@ def front_columns(cells: Sequence[CellResult]) -> tuple[Column, ...]:
 
 
 def _before_front(cell: CellResult) -> bool:
-    return "cold_starts" in cell.metrics
+    return cell.target == "cloudrun"

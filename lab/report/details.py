@@ -13,7 +13,8 @@ from lab.model.criterion import Criterion
 from lab.model.knobs import Knobs, Preset
 from lab.model.run import CellResult
 from lab.model.verdict import Check, Finding
-from lab.report import figures, words
+from lab.report import course, figures, words
+from lab.report.charts import charts
 from lab.report.style import COLOURS, RULE, Style
 
 _MET = {"met": "green", "missed": "red", "undecided": "yellow"}
@@ -27,6 +28,8 @@ def cell_details(cell: CellResult, style: Style) -> str:
         *(Padding(Text(reason), (0, 0, 0, 2)) for reason in cell.reasons),
         Text(words.load_words(cell.load)),
         Text(f"knobs: {changed_knobs(cell)}"),
+        *_limit(cell),
+        *over_time(cell, style),
         Text("\ncriteria", style="bold"),
         _findings(cell.findings),
         Text("\ninjected, and measured", style="bold"),
@@ -67,6 +70,39 @@ def table(heads: Sequence[str], *, right: Sequence[str] = ()) -> Table:
             no_wrap=index == 0,  # the first column holds names, which people copy
         )
     return made
+
+
+def _limit(cell: CellResult) -> list[RenderableType]:
+    """The limiting factor, and how near its limit each other resource was."""
+    if not cell.limit:
+        return []
+    made = table(("resource", "level", "evidence"), right=("level",))
+    for one in cell.limit.candidates:
+        made.add_row(one.resource, figures.percent(one.level), one.evidence)
+    head = Text.assemble(("\nlimit: ", "bold"), course.limit_words(cell.limit))
+    return [head, made]
+
+
+def over_time(cell: CellResult, style: Style) -> list[RenderableType]:
+    """Stages, charts, what went first, and leaks: whatever is stored of them."""
+    parts: list[RenderableType] = []
+    if cell.course and cell.course.stages:
+        made = table(course.STAGE_HEADS, right=course.STAGE_RIGHT)
+        for stage in cell.course.stages:
+            first, *rest = course.stage_row(stage)
+            rest[1] = Text(rest[1], style=COLOURS[stage.outcome])  # type: ignore[call-overload]
+            made.add_row(first, *rest)
+        parts += [Text("\nby stage", style="bold"), made]
+    if cell.course and cell.course.series:
+        lines = charts(cell.course.series, style.width, blocks=style.blocks)
+        parts += [Text("\nover time", style="bold"), *(Text(line) for line in lines)]
+    if cell.course and (told := course.story(cell.course)):
+        parts.append(Text("\nwhat went first", style="bold"))
+        parts += [Text(f"{number}. {line}") for number, line in enumerate(told, start=1)]
+    if cell.leaks:
+        parts.append(Text("\nleaks", style="bold"))
+        parts += [Text(leak.reason) for leak in cell.leaks]
+    return parts
 
 
 def _findings(findings: Sequence[Finding]) -> RenderableType:

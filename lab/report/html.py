@@ -9,9 +9,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from lab.model.criterion import Criterion
 from lab.model.run import CellResult, RunInfo, Summary
-from lab.report import figures, words
+from lab.report import course, figures, words
 from lab.report.columns import front_columns
 from lab.report.details import changed_knobs, finding_value, interval
+from lab.report.drawing import drawing
 
 STRIP = 120
 """Width of a latency strip, in the units of its drawing."""
@@ -40,6 +41,9 @@ def html_report(summary: Summary, info: RunInfo) -> str:
         bars=_bars(cells),
         extra=front_columns(cells),
         strip_width=STRIP,
+        drawings=[drawing(cell) for cell in cells],
+        limits=course.any_limit(cells),
+        course_words=course,
         figures=figures,
         words=words,
         changed_knobs=changed_knobs,

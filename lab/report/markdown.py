@@ -6,9 +6,13 @@ import re
 from collections.abc import Iterable, Sequence
 
 from lab.model.run import CellResult, RunInfo, Summary
-from lab.report import figures, words
+from lab.report import course, figures, words
+from lab.report.charts import charts
 from lab.report.columns import RIGHT, columns
 from lab.report.details import changed_knobs, finding_value, interval
+
+_CHART = 100
+"""Columns of a chart."""
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|#~])")
 
@@ -65,7 +69,7 @@ def _matrix(cells: Sequence[CellResult]) -> str:
         (
             *(cell.axes.get(axis, figures.NONE) for axis in axes),
             cell.verdict,
-            *(column.text(cell.metrics) for column in shown),
+            *(column.text(cell) for column in shown),
             words.first_reason(cell),
         )
         for cell in cells
@@ -87,11 +91,30 @@ def _cell(cell: CellResult) -> str:
         f"## {_text(cell.id)}: {cell.verdict}",
         "\n".join(f"- {_text(reason)}" for reason in cell.reasons),
         f"Knobs: {_text(changed_knobs(cell))}",
+        *_over_time(cell),
         _table(("criterion", "outcome", "value", "95 % bounds", "why"), findings, ("value",)),
         _table(("injected", "expected", "measured", "arrived", "why"), checks, ("measured",)),
         _table(("metric", "value", "meaning"), words.table_metrics(cell.metrics), ("value",)),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _over_time(cell: CellResult) -> list[str]:
+    """The limiting factor, the stages, the charts, what went first, and leaks."""
+    parts = []
+    if cell.limit:
+        parts.append(f"Limit: **{_text(cell.limit.resource)}**: {_text(cell.limit.evidence)}")
+    if cell.course and cell.course.stages:
+        rows = [course.stage_row(stage) for stage in cell.course.stages]
+        parts.append(_table(course.STAGE_HEADS, rows, course.STAGE_RIGHT))
+    if cell.course and cell.course.series:
+        lines = charts(cell.course.series, _CHART, blocks=True)
+        parts.append("\n".join(("```text", *lines, "```")))
+    if cell.course and (told := course.story(cell.course)):
+        parts.append("\n".join(f"{i}. {_text(line)}" for i, line in enumerate(told, start=1)))
+    if cell.leaks:
+        parts.append("\n".join(f"- {_text(leak.reason)}" for leak in cell.leaks))
+    return parts
 
 
 def _measured(value: float | None) -> str:

@@ -25,16 +25,21 @@ RULE = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 
 @dataclass(frozen=True)
 class Style:
-    """How text is to look: ``width`` in columns, and whether it may have colour."""
+    """How text is to look: ``width`` in columns, whether it may have colour, and block
+    characters in its charts; all other text is ASCII."""
 
     width: int = 100
     colour: bool = False
+    blocks: bool = False
 
     @classmethod
     def of(cls, stream: TextIO, width: int, environment: Mapping[str, str]) -> Style:
-        """The style that suits a stream: no colour in a pipe, for NO_COLOR or a dumb terminal."""
-        plain = environment.get("NO_COLOR") or environment.get("TERM") == "dumb"
-        return cls(width=width, colour=stream.isatty() and not plain)
+        """The style that suits a stream: no colour in a pipe, for NO_COLOR or a dumb terminal;
+        blocks where its encoding holds them."""
+        dumb = environment.get("TERM") == "dumb"
+        plain = environment.get("NO_COLOR") or dumb
+        utf = (getattr(stream, "encoding", None) or "").lower().startswith("utf")
+        return cls(width=width, colour=stream.isatty() and not plain, blocks=utf and not dumb)
 
     def render(self, *parts: RenderableType) -> str:
         """The parts as text, a line break after each, without trailing spaces."""

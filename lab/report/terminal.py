@@ -10,19 +10,22 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import RenderableType
 from rich.text import Text
 
 from lab.model.run import CellResult, RunInfo, Summary
 from lab.model.verdict import Outcome
-from lab.report import figures, words
-from lab.report.columns import CAUSE, RIGHT, Column, columns
+from lab.report import course, figures, words
+from lab.report.columns import FOLDED, RIGHT, Column, columns
+from lab.report.details import over_time
 from lab.report.style import COLOURS, Style
 
 _GAP = "  "
 _BESIDE = 34
 """Columns that a reason needs to stand beside its row; with fewer it goes under it."""
 
-_CAUSE = CAUSE.short
+_MOST_CHARTS = 4
+"""Cells that are shown over time; more would bury the table."""
 
 
 def end_table(summary: Summary, info: RunInfo, where: Path | str, style: Style) -> str:
@@ -37,8 +40,21 @@ def end_table(summary: Summary, info: RunInfo, where: Path | str, style: Style) 
     return style.render(
         *_header(summary, info),
         *_rows(summary.cells, style),
+        *_over_time(summary.cells, style),
         *_footer(summary, where),
     )
+
+
+def _over_time(cells: Sequence[CellResult], style: Style) -> list[RenderableType]:
+    """Of each cell whose load changed: its stages, charts, what went first, and its limit."""
+    changing = [cell for cell in cells if cell.course and cell.course.stages]
+    if len(changing) > _MOST_CHARTS:
+        return [Text("\nlab report RUN --cell ID shows a cell by stage and over time")]
+    parts: list[RenderableType] = []
+    for cell in changing:
+        parts += [Text(f"\n{cell.id}", style="bold"), *over_time(cell, style)]
+        parts += [Text(f"\nlimit: {course.limit_words(cell.limit)}")] if cell.limit else []
+    return parts
 
 
 def _header(summary: Summary, info: RunInfo) -> list[Text]:
@@ -70,14 +86,21 @@ def _rows(cells: Sequence[CellResult], style: Style) -> list[Text]:
     widths = _widths(heads, grid)
     folded = _total(widths) > style.width
     if folded:
-        cause = heads.index(_CAUSE)
-        heads = [*heads[:cause], *heads[cause + 1 :]]
-        grid = [[*row[:cause], *row[cause + 1 :]] for row in grid]
+        for name in FOLDED:
+            heads, grid = _without(name, heads, grid)
         widths = _widths(heads, grid)
     if _total(widths) > style.width:
         return _stacked(cells, heads[len(axes) + 1 :], [row[len(axes) :] for row in grid], style)
     room = style.width - _total(widths) - len(_GAP)
     return _table(cells, heads, widths, grid, room, folded=folded)
+
+
+def _without(
+    name: str, heads: Sequence[str], grid: Sequence[Sequence[Text]]
+) -> tuple[list[str], list[list[Text]]]:
+    """The table without one of its columns, if it has it."""
+    kept = [index for index, head in enumerate(heads) if head != name]
+    return [heads[index] for index in kept], [[row[index] for index in kept] for row in grid]
 
 
 def _widths(heads: Sequence[str], grid: Sequence[Sequence[Text]]) -> list[int]:
@@ -113,7 +136,7 @@ def _cells(cell: CellResult, axes: Sequence[str], shown: Sequence[Column]) -> li
     return [
         *(Text(cell.axes.get(axis, figures.NONE)) for axis in axes),
         Text(f"{words.MARKS[cell.verdict]} {cell.verdict}", style=COLOURS[cell.verdict]),
-        *(Text(column.bare(cell.metrics)) for column in shown),
+        *(Text(column.bare(cell)) for column in shown),
     ]
 
 
@@ -144,6 +167,8 @@ def _why_under(cell: CellResult, width: int, *, folded: bool) -> list[Text]:
     why = "" if cell.verdict is Outcome.HELD else words.first_reason(cell)
     leading = words.leading_error(cell.metrics) if folded else None
     text = ": ".join(filter(None, (str(leading or ""), why)))
+    if folded and cell.limit and why:
+        text += f" (limit: {cell.limit.resource})"
     return [Text(f"    {line}", style="dim") for line in textwrap.wrap(text, max(width - 4, 10))]
 
 

@@ -55,6 +55,7 @@ class EmbeddedStack:
 
     name = "embedded"
     strikes: frozenset[str] = frozenset()
+    confinement = None
 
     def __init__(
         self,
@@ -134,8 +135,7 @@ class EmbeddedStack:
         for part in self.parts:
             if part.name in self.restarted:
                 self._start(part, cell.knobs)
-        if "postgres" not in self.restarted:
-            self._empty()
+        self._empty()  # a Postgres that started anew has its files from before
         return self._replica()
 
     def _stale(self, knobs: Knobs) -> list[str]:

@@ -11,6 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
+from lab.errors import LabError
 from lab.stack.owner import RECORD, Owner
 from lab.stack.reap import end
 
@@ -21,7 +22,10 @@ def main(folder: Path) -> None:
         signal.signal(asked, signal.SIG_IGN)
     owner = Owner(**json.loads((folder / RECORD).read_text()))
     sys.stdin.buffer.read()
-    end(folder, owner)
+    try:
+        end(folder, owner)
+    except LabError as error:
+        sys.exit(f"lab: {error}")  # what is left, the next lab ends
 
 
 if __name__ == "__main__":

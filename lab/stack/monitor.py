@@ -7,11 +7,16 @@ or an observer asks of the database goes through it.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable
+from select import select
 from typing import Any
 
 import psycopg2
-from psycopg2.extensions import connection
+from psycopg2.extensions import POLL_OK, POLL_READ, connection
+
+ANSWERS_WITHIN_S = 5.0
+"""After so long without an answer the database counts as gone: a frozen one never says so."""
 
 RESERVED = 3
 MONITORS = 1
@@ -55,14 +60,23 @@ class Monitor:
         """Run SQL over the held connection; its rows.
 
         Raises:
-            psycopg2.Error: the database is gone, or the SQL is wrong.
+            psycopg2.Error: the database is gone or frozen, or the SQL is wrong.
         """
         with self._lock:
-            if self._held is None or self._held.closed:
-                self._held = self.connect()
-            with self._held.cursor() as cursor:
-                cursor.execute(sql, values or None)
-                return cursor.fetchall() if cursor.description else []
+            try:
+                return self._ask(sql, values)
+            except psycopg2.OperationalError:
+                self._let_go()  # else a late answer were taken for that to the next question
+                raise
+
+    def _ask(self, sql: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
+        if self._held is None or self._held.closed:
+            self._held = psycopg2.connect(self.dsn, application_name="replica-lab", async_=True)
+            _wait(self._held)
+        cursor = self._held.cursor()
+        cursor.execute(sql, values or None)
+        _wait(self._held)
+        return cursor.fetchall() if cursor.description else []
 
     def app_connections(self) -> int:
         """The application's backends now."""
@@ -77,9 +91,28 @@ class Monitor:
     def release(self) -> None:
         """Let go of the connection."""
         with self._lock:
-            if self._held:
-                self._held.close()
-                self._held = None
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._held:
+            self._held.close()
+            self._held = None
+
+
+def _wait(held: connection) -> None:
+    """Wait for an asynchronous connection, as psycopg2's ``wait_select`` does, but not for ever.
+
+    A connection that waits inside libpq would do so as long as the other side's kernel is
+    there, and that of a frozen container is.
+
+    Raises:
+        psycopg2.OperationalError: it did not answer, or is gone.
+    """
+    deadline = time.monotonic() + ANSWERS_WITHIN_S
+    while (state := held.poll()) != POLL_OK:
+        read, write = ([held], []) if state == POLL_READ else ([], [held])
+        if not any(select(read, write, [], max(0.0, deadline - time.monotonic()))):
+            raise psycopg2.OperationalError(f"no answer within {ANSWERS_WITHIN_S:g} s")
 
 
 def count_refused(log: Iterable[bytes]) -> int:

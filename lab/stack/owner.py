@@ -30,6 +30,8 @@ MARKER = "REPLICA_LAB_ID"
 PREFIX = "replica-lab-"
 RECORD = "owner.json"
 REMOVE_WITHIN_S = 5.0
+CLOSE_WITHIN_S = 60.0
+"""Far more than a guardian takes, also where an engine is slow to remove containers."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,14 @@ class Owner:
 
     @property
     def gone(self) -> bool:
-        """Whether the lab that owned this replica is no more."""
+        """Whether the lab that owned this replica is no more; one that is dead but not yet
+        waited for by its parent is no more either."""
         if self.pid is None:
             return False
         try:
-            return abs(psutil.Process(self.pid).create_time() - (self.created or 0.0)) > 1.0
+            process = psutil.Process(self.pid)
+            another = abs(process.create_time() - (self.created or 0.0)) > 1.0
+            return another or process.status() == psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return True
 
@@ -164,4 +169,4 @@ class Guardian:
         """Let the guardian end; whatever is left of the replica ends with it."""
         if self._process.stdin:
             self._process.stdin.close()
-        self._process.wait(timeout=15)
+        self._process.wait(timeout=CLOSE_WITHIN_S)

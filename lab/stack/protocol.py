@@ -67,6 +67,37 @@ class Replica:
     refused: Callable[[], int] = field(default=int)
 
 
+@dataclass(frozen=True)
+class Reached:
+    """Whether a listener outside a replica's networks answered: a container that may reach
+    it, for control, and each part."""
+
+    control: bool
+    by_part: Mapping[str, bool]
+
+
+class Confinement(Protocol):
+    """What holds the parts of the replica that is up in, tried out.
+
+    Attributes:
+        cores: of the machine.
+    """
+
+    cores: int
+
+    def busy(self, seconds: float) -> tuple[float, float]:
+        """Cores that as many busy loops get under the backend's quota, and seconds throttled."""
+        ...
+
+    def killed_for_memory(self, share: float) -> bool:
+        """Whether a process that fills this share of the backend's memory limit is killed."""
+        ...
+
+    def reached(self) -> Reached | None:
+        """Who reaches outside; None where it cannot be found out."""
+        ...
+
+
 class Stack(Protocol):
     """A way to run the replica.
 
@@ -74,11 +105,15 @@ class Stack(Protocol):
         name: ``embedded`` or ``compose``.
         toxiproxy_variant: ``real``, or ``embedded`` for the lab's own server.
         strikes: what it can do to a part: ``kill``, ``pause``, ``restart``, ``stop``, or nothing.
+        confinement: what holds its parts in; None where nothing does.
     """
 
     name: str
     toxiproxy_variant: str
     strikes: frozenset[str]
+
+    @property
+    def confinement(self) -> Confinement | None: ...
 
     def require(self, cell: Cell) -> None:
         """Find out, before anything is started, whether it can run this cell on this machine.

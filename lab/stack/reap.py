@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from lab.errors import MissingComponent
+from lab.errors import MachineError, MissingComponent
 from lab.stack import front, owner
 from lab.stack.compose import engine, resources
 from lab.stack.owner import Owner
@@ -18,8 +18,8 @@ GONE_WITHIN_S = 5.0
 def end(folder: Path, mine: Owner) -> int:
     """End what is left of a replica: processes, containers, networks, volumes, its folder.
 
-    Processes come first: a front would make another instance for one that is removed. Its
-    instances may be frozen, and die only when they are swept up.
+    Processes come first: a `docker compose` among them, or a front, would make more of what is
+    removed. A front's instances may be frozen, and die only when they are swept up.
 
     Returns:
         How many things there were.
@@ -29,16 +29,18 @@ def end(folder: Path, mine: Owner) -> int:
         MachineError: something could not be removed.
     """
     killed = owner.kill(mine)
-    removed = len(killed)
+    ended = len(killed)
     if (folder / front.LOGS).exists():
         _sweep(killed)
+    psutil.wait_procs(killed, timeout=GONE_WITHIN_S)
     if mine.stack == "compose":
         client = engine.connect()
         try:
-            removed += resources.remove(client, mine.id)
+            ended += resources.remove(client, mine.id)
         finally:
             client.close()
-    return removed + owner.end(folder, mine)
+    owner.remove(folder)
+    return ended
 
 
 def _sweep(killed: list[psutil.Process]) -> None:
@@ -79,11 +81,14 @@ def replicas() -> list[tuple[Path, Owner]]:
 
 
 def _on_engine() -> list[Owner]:
+    """Those that the engine knows; none where it does not answer."""
     try:
         client = engine.connect()
     except MissingComponent:
         return []
     try:
         return list(resources.owners(client))
+    except MachineError:
+        return []
     finally:
         client.close()

@@ -36,9 +36,13 @@ class Workers:
         files = self.evidence.glob("worker-*.jsonl")
         return [int(file.stem.removeprefix("worker-")) for file in files if file.stat().st_size]
 
-    def alive(self) -> list[int]:
-        """Those that live."""
-        return [pid for pid in self.seen() if self._alive(pid, self._file(pid))]
+    def alive(self, since: float = 0.0) -> list[int]:
+        """Those that live, and wrote after this many seconds since 1970."""
+        return [
+            pid
+            for pid in self.seen()
+            if self._alive(pid, self._file(pid)) and self._file(pid).stat().st_mtime >= since
+        ]
 
     def inflight(self) -> int:
         """Uploads inside the workers, by the last line of each."""

@@ -217,4 +217,7 @@ def _result(folder: CellFolder) -> CellResult:
         metrics=verdict.metrics,
         findings=verdict.findings,
         injected=verdict.injected,
+        limit=verdict.limit,
+        course=verdict.course,
+        leaks=verdict.leaks,
     )

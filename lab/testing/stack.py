@@ -32,6 +32,7 @@ class FakeStack:
     name = "fake"
     toxiproxy_variant = "none"
     strikes: frozenset[str] = frozenset(DONE)
+    confinement = None
 
     def __init__(self, folder: Path, fails: Callable[[int], Cause | None] | None = None) -> None:
         self.applied: list[str] = []

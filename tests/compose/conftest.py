@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import docker
 import pytest
+from testcontainers.core.config import testcontainers_config
 
-from lab.errors import MissingComponent
-from lab.stack.compose import engine, images
+from lab.stack import owner
+from lab.stack.compose import engine, resources
 
 
-@pytest.fixture(scope="session")
-def client() -> Iterator[docker.DockerClient]:
-    """The engine, with Compose and every image there; else the test is skipped.
+@pytest.fixture(scope="module")
+def owned(
+    client: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[owner.Owner]:
+    """Whose labels and marker make what a module starts end with it.
 
-    LAB_REQUIRE_COMPOSE=1 lets it fail instead.
+    Also where the tests are killed: then the next lab, or `lab down`, ends it, as it does
+    with what another lab has left. testcontainers' own reaper, Ryuk, is left out: it is an
+    image of its own, and holds the engine's socket in a container.
     """
-    try:
-        connected = engine.connect()
-        engine.compose_version()
-        images.require(connected)
-    except MissingComponent as error:
-        if os.environ.get("LAB_REQUIRE_COMPOSE") == "1":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
-    yield connected
-    connected.close()
+    folder, mine = owner.claim(tmp_path_factory.mktemp("results"), stack="compose")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(testcontainers_config, "ryuk_disabled", True)
+        patch.setenv(owner.MARKER, mine.id)
+        if host := engine.host():
+            patch.setenv("DOCKER_HOST", host)
+        yield mine
+    resources.remove(client, mine.id)
+    owner.remove(folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,6 @@ import docker
 import psycopg2
 import pytest
 import requests
-from docker.types import IPAMConfig, IPAMPool
 from testcontainers.compose import DockerCompose
 
 from lab.model.fault import KnobRef, Latency
@@ -20,7 +18,7 @@ from lab.model.knobs import Knobs
 from lab.observe.audit import object_ids
 from lab.stack import ports
 from lab.stack.bucket import BUCKET
-from lab.stack.compose import addresses, engine, images
+from lab.stack.compose import addresses, engine, probe
 from lab.stack.compose.environment import Place
 from tests.replica import upload, wait_until
 from tests.test_architecture import ROOT
@@ -201,42 +199,18 @@ def test_ports_are_published_on_loopback_alone(by_hand: ByHand) -> None:
     assert hosts == {ports.HOST}
 
 
-@pytest.fixture
-def outside(client: docker.DockerClient) -> Iterator[tuple[str, int, str]]:
-    """A listener on this machine, outside the replica's networks: address, port, and a
-    network from which it can be reached."""
-    prefix = addresses.free_prefix(addresses.taken(client))
-    pool = IPAMPool(subnet=f"{prefix}.0/24", gateway=f"{prefix}.1")
-    network = client.networks.create(
-        f"outside-{prefix}", driver="bridge", ipam=IPAMConfig(pool_configs=[pool])
-    )
-    try:
-        with socket.create_server((f"{prefix}.1", 0)) as listener:
-            yield f"{prefix}.1", int(listener.getsockname()[1]), network.name
-    finally:
-        network.remove()
+def test_no_container_reaches_outside(by_hand: ByHand) -> None:
+    with probe.outside(by_hand.client, {}) as there:
+        assert there, "the engine must run on this machine"
+        host, port = there.host, there.port
+        assert connects(by_hand.client, there.network, host, port), "it must be reachable"
+        for name, container in by_hand.containers().items():
+            if name in SERVICES:
+                assert not connects(by_hand.client, f"container:{container.id}", host, port), name
 
 
 def connects(client: docker.DockerClient, network: str, host: str, port: int) -> bool:
-    """Whether a container in that network, or in another one's, can open a connection."""
-    attempt = f"import socket; socket.create_connection(({host!r}, {port}), 2)"
-    image = images.tags()["LAB_BACKEND_IMAGE"]
-    probe = client.containers.run(
-        image, ["python", "-c", attempt], network_mode=network, detach=True
-    )
-    try:
-        return int(probe.wait(timeout=60)["StatusCode"]) == 0
-    finally:
-        probe.remove(force=True)
-
-
-def test_no_container_reaches_outside(by_hand: ByHand, outside: tuple[str, int, str]) -> None:
-    host, port, network = outside
-    assert connects(by_hand.client, network, host, port), "the listener must be reachable"
-    containers = by_hand.containers()
-    for name in SERVICES:
-        place = f"container:{containers[name].id}"
-        assert not connects(by_hand.client, place, host, port), name
+    return probe.connects(client, network, host, port, labels={})
 
 
 def test_the_backend_reaches_the_database_through_toxiproxy_alone(by_hand: ByHand) -> None:

@@ -97,14 +97,13 @@ def worker(t: float, pid: int = 1, **values: Any) -> WorkerReading:
 
 
 def machine(t: float, share: float = 0.3, **cpu: float) -> MachineReading:
-    return MachineReading(
-        t=t,
-        wall_s=t,
-        cpu_share=share,
-        cpu_s=cpu,
-        memory={"backend": 100},
-        throttled_s={"backend": t / 100},
-    )
+    return MachineReading(t=t, wall_s=t, cpu_share=share, cpu_s=cpu)
+
+
+def container(t: float, memory: int, throttled_s: float) -> MachineReading:
+    """As `machine`, where an engine reads the backend's container too."""
+    own = {"memory": {"backend": memory}, "throttled_s": {"backend": throttled_s}}
+    return machine(t, generator=t / 10).model_copy(update=own)
 
 
 def audit(**values: Any) -> Audit:
@@ -136,7 +135,7 @@ def at_rest() -> list[Evidence]:
     """All the evidence that a sound trial leaves."""
     return [
         *(worker(t, cpu_s=t / 20, checked_out=2) for t in (15.0, 45.0, 75.0)),
-        *(machine(t, generator=t / 10, backend=t / 20) for t in (15.0, 45.0, 75.0)),
+        *(container(t, memory=100, throttled_s=t / 100) for t in (15.0, 45.0, 75.0)),
         DatabaseReading(t=30, connections=10),
         LoadDone(t=80, window=WINDOW, generator_exit=0),
         audit(),

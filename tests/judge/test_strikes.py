@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab.judge.strikes import strike_checks
+from lab.judge.strikes import prolonged, strike_checks
 from lab.model.observation import Strike
 from tests.judge.observations import at_rest, cell, observation, strike
 
@@ -46,3 +46,27 @@ def test_each_strike_has_its_own_check_in_the_order_of_the_faults() -> None:
 
 def test_a_cell_without_strikes_has_none() -> None:
     assert list(strike_checks(cell(faults=["gcs-latency"]), observation())) == []
+
+
+@pytest.mark.parametrize(
+    ("speed", "until", "reason"),
+    [
+        (1, 99.0, None),
+        (4, 33.9, None),  # 3.9 s more than planned, 2.9 s of them not real
+        (
+            4,
+            34.1,
+            "at speed 4 backend was away 3.1 s longer than it would be, in a window of 60 s"
+            " (5% is allowed) - lower --speed",
+        ),
+        (4, 26.0, None),
+        (4, None, None),
+    ],
+)
+def test_a_part_that_speed_keeps_away_for_longer_is_a_reason(
+    speed: float, until: float | None, reason: str | None
+) -> None:
+    of = cell(faults=["backend-kill"], speed=speed)
+    found = list(prolonged(of, observation(evidence=[strike(until=until)])))
+    assert found == ([reason] if reason else [])
+    assert list(prolonged(of, observation(evidence=[]))) == []

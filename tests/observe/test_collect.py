@@ -23,6 +23,9 @@ READING = {
     "threads_queued": 0,
     "inflight": 3,
     "loop_lag": 0.05,
+    "loop_busy_s": 0.7,
+    "threads": 30,
+    "fds": 40,
     "rss": 100,
     "cpu_s": 1.5,
     "gcs_attempts": 4,
@@ -32,6 +35,14 @@ READING = {
 
 def line(at: float, **changed: Any) -> str:
     return json.dumps({"at": at, **READING, **changed}) + "\n"
+
+
+def test_lines_of_a_lab_that_read_less_are_readings_still(tmp_path: Path) -> None:
+    later = ("loop_busy_s", "threads", "fds")
+    old = {name: value for name, value in READING.items() if name not in later}
+    (tmp_path / "worker-7.jsonl").write_text(json.dumps({"at": T0 + 1, **old}) + "\n")
+    [found] = from_workers(tmp_path, Clock(T0, 1), since=0.0)
+    assert [getattr(found, name) for name in later] == [None, None, None]
 
 
 @pytest.mark.parametrize(

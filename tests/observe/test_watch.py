@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import closing
 from typing import Any
 
@@ -64,6 +65,21 @@ def test_a_part_that_goes_down_is_kept_as_it_was_seen_first() -> None:
     assert watch.seen.down["nginx"] == first
     assert first[1] == "killed by SIGKILL"
     assert watch.seen.down["generator"][1] == "did not end"
+
+
+def test_a_database_that_does_not_answer_hides_nothing_else() -> None:
+    answers = threading.Event()
+
+    def frozen(sql: str, *values: object) -> list[tuple[Any, ...]]:
+        answers.wait()
+        raise psycopg2.OperationalError("no answer")
+
+    with Watch(frozen, "app", dict, lambda: {"postgres": "is paused"}) as watch:
+        wait_until(lambda: watch.seen.down)
+        wait_until(lambda: len(watch.seen.machine) > 1)
+        answers.set()
+    assert set(watch.seen.down) == {"postgres"}
+    assert watch.seen.connections == []
 
 
 def test_a_part_that_goes_down_at_the_very_end_is_seen() -> None:

@@ -37,6 +37,7 @@ def shown(run: tuple[Summary, RunInfo], *targets: str) -> Summary:
             update={
                 "id": f"target={target}",
                 "axes": {"target": target},
+                "target": target,
                 "metrics": CLOUDRUN if target == "cloudrun" else cell.metrics,
             }
         )

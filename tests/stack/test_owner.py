@@ -182,8 +182,12 @@ def test_an_owner_is_gone_when_its_process_is_or_its_number_is_another_ones() ->
     assert not mine.gone
     assert replace(mine, created=me.create_time() - 100).gone
     ended = subprocess.Popen([sys.executable, "-c", ""])
+    dead = psutil.Process(ended.pid)
+    by_it = replace(mine, pid=ended.pid, created=dead.create_time())
+    wait_until(lambda: dead.status() == psutil.STATUS_ZOMBIE)
+    assert by_it.gone  # also before anybody has waited for it
     ended.wait()
-    assert replace(mine, pid=ended.pid).gone
+    assert by_it.gone
     assert not replace(mine, pid=None, created=None).gone  # a replica that stays
 
 

@@ -20,7 +20,7 @@ from lab.observe.observer import Observer
 from lab.observe.trim import Trim
 from lab.runner import Injector
 from lab.spec import read_faults
-from lab.stack.embedded import EmbeddedStack
+from lab.stack.compose.status import services
 from lab.stack.protocol import Stack
 from lab.testing import FakeStack, InstantLoad, RecordingInjector, make_cell
 from tests.replica import causes, left_behind, upload, uploads, wait_until
@@ -30,6 +30,7 @@ FAULTS = read_faults(ROOT / "faults")
 SETTINGS = {"speed": 20, "global_rate_limit": "off"}
 QUICK = {"users": 2, "ramp": "0 s", "warmup": "0 s", "window": "20 s", "audio": "1 KB"}
 REAL = pytest.mark.replica
+IN_CONTAINERS = pytest.mark.compose
 
 
 @pytest.fixture
@@ -39,9 +40,16 @@ def fake(tmp_path: Path) -> Iterator[FakeStack]:
     opened.close()
 
 
-@pytest.fixture(params=["fake", pytest.param("stack", marks=REAL)])
+STACKS = [
+    "fake",
+    pytest.param("stack", marks=REAL),
+    pytest.param("contained", marks=IN_CONTAINERS),
+]
+
+
+@pytest.fixture(params=STACKS)
 def either(request: pytest.FixtureRequest) -> Stack:
-    """The fake stack, then the real one."""
+    """The fake stack, then each real one."""
     found: Stack = request.getfixturevalue(request.param)
     return found
 
@@ -106,6 +114,16 @@ def test_a_stack_strikes_and_brings_back_or_says_that_it_cannot(either: Stack, a
     assert causes([upload(replica.url)]) == {"ok": 1}
 
 
+@pytest.mark.parametrize("part", ["postgres", "fake-gcs-server"])
+def test_a_cell_starts_empty_also_after_a_strike(either: Stack, part: str) -> None:
+    if "restart" not in either.strikes:
+        pytest.skip("it strikes nothing")
+    upload(either.apply(make_cell(SETTINGS)).url)
+    either.strike(part, "restart")
+    either.recover(part, "restart")
+    assert left_behind(either.apply(make_cell(SETTINGS))) == (0, 0)
+
+
 def test_a_stack_can_be_trimmed(either: Stack) -> None:
     replica = either.apply(make_cell(SETTINGS))
     uploads(replica.url, 3)
@@ -117,15 +135,19 @@ def test_a_stack_can_be_trimmed(either: Stack) -> None:
 def test_a_stack_keeps_the_logs_of_one_cell(either: Stack, tmp_path: Path) -> None:
     replica = either.apply(make_cell(SETTINGS))
     either.collect_logs(tmp_path / "logs")
-    assert {file.stem for file in (tmp_path / "logs").iterdir()} == set(replica.logs)
+    parts = set(replica.logs) or {
+        *services("vm"),
+        "nginx-access",
+    }  # the engine keeps those of containers
+    assert {file.stem for file in (tmp_path / "logs").iterdir()} == parts
 
 
-@pytest.fixture(params=["recording", pytest.param("real", marks=REAL)])
+@pytest.fixture(params=["recording", *STACKS[1:]])
 def injector(request: pytest.FixtureRequest) -> tuple[Injector, str]:
-    """The fake injector, then the real one with the address of a real Toxiproxy."""
+    """The fake injector, then the real one with the address of each stack's Toxiproxy."""
     if request.param == "recording":
         return RecordingInjector(), "nowhere"
-    stack: EmbeddedStack = request.getfixturevalue("stack")
+    stack: Stack = request.getfixturevalue(request.param)
     return ToxiproxyInjector(), stack.apply(make_cell(SETTINGS)).toxiproxy
 
 

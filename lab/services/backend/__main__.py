@@ -2,9 +2,10 @@
 
 HOST and PORT are read from the environment as the report's ``main.py`` reads PORT.
 
-One default of uvicorn's is not left: ``proxy_headers``. It puts X-Forwarded-For in the place
+Two defaults of uvicorn's are not left. ``proxy_headers`` puts X-Forwarded-For in the place
 of a peer on 127.0.0.1, so that ``rate_limit_key: peer`` would mean the TCP peer or not,
-depending on whether nginx runs on the same host.
+depending on whether nginx runs on the same host. ``loop`` names asyncio's own loop, which is
+the default where uvloop is not installed, with a selector that counts how long it waits.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ def main() -> None:
         host=os.getenv("HOST", "0.0.0.0"),  # noqa: S104 - the report's own default; the lab sets HOST
         port=int(os.getenv("PORT", "8080")),
         workers=settings.knobs.workers,
+        loop="lab.services.backend.core.loop:MeteredLoop",
         timeout_keep_alive=settings.wall(KEEP_ALIVE_S),  # type: ignore[arg-type] # any number serves
         proxy_headers=False,
         access_log=False,

@@ -21,8 +21,16 @@ from starlette.responses import Response
 from lab.services.backend.api.students import UPLOAD_PATH, router
 from lab.services.backend.core import problems
 from lab.services.backend.core.backpressure import BackpressureMiddleware
-from lab.services.backend.core.evidence import EvidenceWriter, Heartbeat, resident_bytes
+from lab.services.backend.core.evidence import (
+    EvidenceWriter,
+    Heartbeat,
+    file_descriptors,
+    resident_bytes,
+    threads,
+)
 from lab.services.backend.core.gauges import Gauges
+from lab.services.backend.core.leak import Leak
+from lab.services.backend.core.loop import MeteredLoop
 from lab.services.backend.core.problems import Problem, problem
 from lab.services.backend.core.rate_limit import RateLimiter, by_address, by_user
 from lab.services.backend.core.thread_pool import ThreadPools
@@ -38,24 +46,27 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     gauges = Gauges()
     pools = ThreadPools(settings.knobs)
     database = Database(settings, gauges)
+    leak = Leak(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
         pools.install(loop)
         heartbeat = Heartbeat(loop)
-        evidence = start_evidence(settings, database, gauges, heartbeat)
+        evidence = start_evidence(settings, database, gauges, heartbeat, busy_seconds(loop))
         yield
         heartbeat.stop()
         if evidence:
             evidence.close()
         pools.close()
+        leak.close()
         database.dispose()
 
     app = FastAPI(title="Student recordings", lifespan=lifespan)
     app.state.knobs = settings.knobs
     app.state.database = database
     app.state.uploader = AudioUploader(settings, pools, gauges)
+    app.state.leak = leak
     app.state.check_upload_limit = upload_limit(settings)
     problems.install(app)
     app.include_router(router)
@@ -134,8 +145,17 @@ def add_health(app: FastAPI, database: Database, pools: ThreadPools, gauges: Gau
         }
 
 
+def busy_seconds(loop: asyncio.AbstractEventLoop) -> Callable[[], float | None]:
+    """How long the event loop has been busy; None for a loop that does not count it."""
+    return loop.meter.busy_s if isinstance(loop, MeteredLoop) else lambda: None
+
+
 def start_evidence(
-    settings: Settings, database: Database, gauges: Gauges, heartbeat: Heartbeat
+    settings: Settings,
+    database: Database,
+    gauges: Gauges,
+    heartbeat: Heartbeat,
+    busy_s: Callable[[], float | None],
 ) -> EvidenceWriter | None:
     """Start this worker's evidence, where a folder for it is given."""
     if settings.evidence is None:
@@ -148,6 +168,9 @@ def start_evidence(
             "threads_queued": gauges.threads_queued,
             "inflight": gauges.inflight,
             "loop_lag": heartbeat.lag(),
+            "loop_busy_s": busy_s(),
+            "threads": threads(),
+            "fds": file_descriptors(),
             "rss": resident_bytes(),
             "cpu_s": time.process_time(),
             "gcs_attempts": gauges.gcs_attempts,

@@ -6,15 +6,17 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import docker
 from docker.context import ContextAPI
 from docker.errors import DockerException
+from requests.exceptions import RequestException
 
 from lab.errors import MachineError, MissingComponent
 
-OLDEST_API = (1, 41)
+OLDEST_API = "1.41"
 """Engine 20.10: the first whose one-shot statistics and event filters the lab needs."""
 
 TIMEOUT_S = 30
@@ -42,20 +44,43 @@ def connect() -> docker.DockerClient:
     """
     where = host()
     try:
-        client = docker.DockerClient(base_url=where, version="auto", timeout=TIMEOUT_S)
-        about = client.version()
-    except (DockerException, OSError) as error:
+        # Asked first, because the SDK takes an engine that is too old for it as an error.
+        asked = docker.APIClient(where, OLDEST_API, TIMEOUT_S)
+        about = asked.version(api_version=False)
+        asked.close()
+        engine, api = about["Version"], about["ApiVersion"]
+        too_old = _numbers(api) < _numbers(OLDEST_API)
+    except (DockerException, OSError, ValueError, KeyError, TypeError) as error:
         raise MissingComponent(
             f"the Docker engine at {where or 'its default socket'} does not answer",
             "start it, `make engine` (Debian, root), or use --stack embedded",
         ) from error
-    if tuple(map(int, about["ApiVersion"].split("."))) < OLDEST_API:
-        client.close()
+    if too_old:
         raise MissingComponent(
-            f"the Docker engine {about['Version']} is too old (API {about['ApiVersion']})",
+            f"the Docker engine {engine} is too old (API {api})",
             "install Docker engine 20.10 or later, or use --stack embedded",
         )
-    return client
+    return docker.DockerClient(base_url=where, version=api, timeout=TIMEOUT_S)
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in version.split(".")]
+
+
+@contextmanager
+def answering(what: str) -> Iterator[None]:
+    """An engine that fails, or has gone, inside is an error of the machine.
+
+    Raises:
+        MachineError: it did not do ``what``.
+    """
+    try:
+        yield
+    except (DockerException, RequestException, OSError) as error:
+        raise MachineError(
+            f"the Docker engine did not {what}: {error}",
+            "see whether it answers `docker info`, then `lab down`",
+        ) from error
 
 
 LIMITS = {"MemoryLimit": "memory", "SwapLimit": "swap", "CpuCfsQuota": "CPU"}
@@ -91,9 +116,10 @@ def compose_version() -> str:
     done = run(["compose", "version", "--format", "json"])
     try:
         version = str(json.loads(done.stdout)["version"]).removeprefix("v")
-    except (ValueError, KeyError) as error:
+        major = int(version.partition(".")[0])
+    except (ValueError, KeyError, TypeError) as error:
         raise MissingComponent("Docker Compose v2 is not installed", remedy) from error
-    if int(version.partition(".")[0]) < 2:
+    if major < 2:
         raise MissingComponent(f"Docker Compose {version} is too old: 2 is needed", remedy)
     return version
 

@@ -130,5 +130,17 @@ def main() -> None:
         (FOLDER / f"{preset}.env").write_text(env_file(preset), encoding="utf-8")
 
 
+def settings(knobs: Knobs) -> dict[str, object]:
+    """All that each part's container depends on; where it differs the part starts anew."""
+    text = knobs.as_text()
+    return {
+        "postgres": knobs.db_cap,
+        "fake-gcs-server": None,
+        "toxiproxy": None,
+        "backend": {row.name: text[row.name] for row in TABLE if row.part == "backend"},
+        "nginx": (knobs.nginx, knobs.speed),
+    }
+
+
 if __name__ == "__main__":
     main()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,16 @@ SERVICE_LABEL = "com.docker.compose.service"
 SIGNALLED = 128
 KILLED = 137
 KNOWN = ("die", "oom", "pause", "unpause", "start")
+OOM_WITHIN_S = 2.0
+"""A container that is killed so soon after it passed its memory was killed for that; and what
+the engine tells of so soon after is the same kill, of which it often tells a dozen times."""
 
 
 class Events(threading.Thread):
-    """Follows the events of one replica's containers.
+    """Follows the events of one replica's containers, of each part the one that counts.
+
+    A part that died stays down until the lab itself starts it, also where the engine does so
+    at once: by then it has lost what it was doing.
 
     Args:
         client: a connection of its own: the stream holds it.
@@ -42,7 +49,10 @@ class Events(threading.Thread):
         self._evidence = evidence
         self._comes_back = comes_back
         self._down: dict[str, str] = {}
-        self._killed_for_memory: set[str] = set()
+        self._containers: dict[str, str] = {}
+        self._coming: set[str] = set()
+        self._oom: dict[str, float] = {}
+        self._noted: dict[str, float] = {}
         self._ended = False
         self._stream = client.events(
             decode=True, filters={"label": f"{ID_LABEL}={replica}", "type": "container"}
@@ -64,41 +74,56 @@ class Events(threading.Thread):
             self._down["engine"] = f"the Docker engine does not answer: {why}"
 
     def _see(self, event: dict[str, Any]) -> None:
-        attributes = event.get("Actor", {}).get("Attributes", {})
-        part, action = attributes.get(SERVICE_LABEL), str(event.get("Action"))
-        if not part or action not in KNOWN:
+        actor = event.get("Actor", {})
+        attributes = actor.get("Attributes", {})
+        part, action = str(attributes.get(SERVICE_LABEL)), str(event.get("Action"))
+        if action not in KNOWN or self._containers.get(part) != actor.get("ID"):
             return
-        if action in ("unpause", "start"):
+        if action in ("start", "unpause"):
+            self._coming.discard(part)
+        if action == "unpause":
             self._down.pop(part, None)
-        elif action == "pause":
-            self._down[part] = "is paused"
         elif action == "oom":
-            self._killed_for_memory.add(part)
-            self._note_oom(event)
-        else:
-            self._see_death(part, int(attributes.get("exitCode", 0)))
+            self._see_oom(part, _at(event))
+        elif action in ("pause", "die") and part not in self._coming:
+            self._see_down(part, event)
 
-    def _see_death(self, part: str, code: int) -> None:
-        for_memory = part in self._killed_for_memory and code == KILLED
-        self._killed_for_memory.discard(part)
+    def _see_down(self, part: str, event: dict[str, Any]) -> None:
+        if event["Action"] == "pause":
+            self._down[part] = "is paused"
+            return
+        code = int(event["Actor"]["Attributes"].get("exitCode", 0))
+        for_memory = code == KILLED and _at(event) - self._oom.get(part, 0.0) < OOM_WITHIN_S
         if for_memory and part in self._comes_back:
             return  # a result: the engine starts it again
         why = f"was killed by signal {code - SIGNALLED}" if code > SIGNALLED else f"exited ({code})"
         self._down[part] = "was killed for its memory" if for_memory else why
 
-    def _note_oom(self, event: dict[str, Any]) -> None:
-        at = event.get("timeNano", time.time_ns()) / 1e9
-        with (self._evidence / "oom.jsonl").open("a") as file:
-            file.write(json.dumps({"at": at, "pid": 0, "rss": 0}) + "\n")
+    def _see_oom(self, part: str, at: float) -> None:
+        if at - self._noted.get(part, 0.0) >= OOM_WITHIN_S:
+            self._noted[part] = at
+            with (self._evidence / "oom.jsonl").open("a") as file:
+                file.write(json.dumps({"at": at, "pid": 0, "rss": 0}) + "\n")
+        self._oom[part] = at
 
     def down(self) -> dict[str, str]:
         """The parts that are dead or paused now, each with one line."""
         return dict(self._down)
 
-    def forget(self, parts: set[str]) -> None:
-        """These were taken down on purpose."""
-        for part in parts:
+    def expect(self, containers: Mapping[str, str]) -> None:
+        """These, by part, are about to be started, or to go on: only they count from now on.
+
+        What is still to be told of how they ended before is of no interest.
+        """
+        self._containers |= containers
+        self._coming |= set(containers)
+        for part in containers:
             self._down.pop(part, None)
+            self._oom.pop(part, None)
+
+    def arrived(self, parts: Iterable[str]) -> None:
+        """These serve: one that ran all the time has nothing told of its start."""
+        self._coming -= set(parts)
 
     def close(self) -> None:
         """End the thread."""
@@ -106,3 +131,8 @@ class Events(threading.Thread):
         self._stream.close()
         self.join(timeout=10)
         self._client.close()
+
+
+def _at(event: dict[str, Any]) -> float:
+    """When it happened, in seconds since 1970."""
+    return float(event.get("timeNano", time.time_ns())) / 1e9

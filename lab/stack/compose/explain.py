@@ -6,6 +6,9 @@ import re
 
 from lab.errors import LabError, MachineError, MissingComponent, PartFailed
 
+_OVERLAPS = r"Pool overlaps|networks have overlapping"
+"""The first where the ranges are the same, the second where one holds the other."""
+
 _KNOWN: tuple[tuple[str, type[LabError], str, str], ...] = (
     # what they say           the error         what is wrong                    the remedy
     (
@@ -39,12 +42,17 @@ _KNOWN: tuple[tuple[str, type[LabError], str, str], ...] = (
         "start it, `make engine` (Debian, root)",
     ),
     (
-        r"(?:all predefined address pools have been fully subnetted|Pool overlaps)",
+        rf"(?:all predefined address pools have been fully subnetted|{_OVERLAPS})",
         MachineError,
         "the engine has no network left for the replica",
         "`lab down` removes what killed labs left, `docker network ls` shows the others",
     ),
 )
+
+
+def overlaps(said: str) -> bool:
+    """Whether another network took the addresses meanwhile."""
+    return re.search(_OVERLAPS, said) is not None
 
 
 def explain(said: str) -> LabError:

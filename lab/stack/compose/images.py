@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import docker
-from docker.errors import DockerException, ImageNotFound
+from docker.errors import ImageNotFound
 
-from lab.errors import MachineError, MissingComponent
+from lab.errors import MissingComponent
+from lab.stack.compose import engine
 
 COMPOSE = Path(__file__).parents[3] / "compose"
 CHOSEN = COMPOSE / ".env"
@@ -24,26 +27,65 @@ OFFICIAL = {
 """The defaults of the Compose file."""
 
 ORIGIN_LABEL = "replica-lab.origin"
+CODE_LABEL = "replica-lab.code"
+"""On the backend's image: a digest of the code that it holds."""
+
+ROOT = Path(__file__).parents[3]
+HELD = ("lab/__init__.py", "lab/model", "lab/services")
+"""What the backend's Dockerfile copies."""
+
+
+def code() -> str:
+    """A digest of this checkout's code, as far as the backend's image holds it."""
+    digest = hashlib.sha256()
+    for held in HELD:
+        where = ROOT / held
+        for file in sorted(where.rglob("*.py")) if where.is_dir() else [where]:
+            digest.update(f"\0{file.relative_to(ROOT).as_posix()}\0".encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Image:
-    """One image on this engine: ``origin`` is ``official``, ``stand-in`` or ``built``."""
+    """One image on this engine.
+
+    Args:
+        variable: of the Compose file, that names it.
+        tag: its name.
+        id: its short id.
+        origin: ``official``, ``stand-in`` or ``built``.
+        current: False for one that holds other code than this checkout.
+    """
 
     variable: str
     tag: str
     id: str
     origin: str
+    current: bool = True
+
+    @property
+    def about(self) -> str:
+        """Where it came from, and which it is."""
+        held = "" if self.current else ", of other code than this checkout"
+        return f"{self.origin}, {self.id}{held}"
+
+
+def short(variable: str) -> str:
+    """``nginx`` of ``LAB_NGINX_IMAGE``."""
+    return variable.removeprefix("LAB_").removesuffix("_IMAGE").lower()
 
 
 def tags(chosen: Path = CHOSEN) -> dict[str, str]:
-    """The tag of each image, by the variable of the Compose file that names it."""
+    """The tag of each image, by the variable of the Compose file that names it.
+
+    As Compose has it, a variable of the environment goes before one of the file.
+    """
     found = dict(OFFICIAL)
     for line in chosen.read_text().splitlines() if chosen.exists() else ():
         name, _, value = line.partition("=")
         if name in found and value:
             found[name] = value.strip()
-    return found
+    return found | {name: os.environ[name] for name in found if os.environ.get(name)}
 
 
 def present(client: docker.DockerClient, wanted: dict[str, str]) -> dict[str, Image]:
@@ -53,16 +95,20 @@ def present(client: docker.DockerClient, wanted: dict[str, str]) -> dict[str, Im
         MachineError: the engine does not answer.
     """
     found = {}
-    try:
+    with engine.answering("list its images"):
         for variable, tag in wanted.items():
             try:
                 image = client.images.get(tag)
             except ImageNotFound:
                 continue
-            origin = (image.labels or {}).get(ORIGIN_LABEL, "official")
-            found[variable] = Image(variable, tag, image.id.removeprefix("sha256:")[:12], origin)
-    except DockerException as error:
-        raise MachineError(f"the engine does not list its images: {error}") from error
+            labels = image.labels or {}
+            found[variable] = Image(
+                variable,
+                tag,
+                image.id.removeprefix("sha256:")[:12],
+                labels.get(ORIGIN_LABEL, "official"),
+                labels.get(CODE_LABEL, code()) == code(),
+            )
     return found
 
 
@@ -70,7 +116,7 @@ def require(client: docker.DockerClient) -> dict[str, Image]:
     """Every image that the replica needs.
 
     Raises:
-        MissingComponent: one is not on this engine.
+        MissingComponent: one is not on this engine, or holds other code than this checkout.
     """
     wanted = tags()
     found = present(client, wanted)
@@ -79,5 +125,11 @@ def require(client: docker.DockerClient) -> dict[str, Image]:
         raise MissingComponent(
             f"the engine has no image {', '.join(missing)}",
             "`make images` pulls or builds what is missing; or use --stack embedded",
+        )
+    stale = [image.tag for image in found.values() if not image.current]
+    if stale:
+        raise MissingComponent(
+            f"the image {', '.join(stale)} holds other code than this checkout",
+            "`make images` builds it anew; or use --stack embedded",
         )
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -15,15 +15,15 @@ import docker
 import requests
 from docker.errors import DockerException
 
-from lab.errors import PartFailed
+from lab.errors import MachineError, PartFailed
 from lab.model.knobs import Knobs
 from lab.stack import ports
 from lab.stack.compose import addresses, engine, images, instance, resources
 from lab.stack.compose.environment import Place, variables
 from lab.stack.compose.events import SERVICE_LABEL
-from lab.stack.compose.explain import explain
+from lab.stack.compose.explain import explain, overlaps
 from lab.stack.monitor import APP_ROLE, DATABASE, SUPERUSER
-from lab.stack.owner import Owner
+from lab.stack.owner import MARKER, Owner
 
 FILE = images.COMPOSE / "compose.yaml"
 PROBE_INTERVAL = "1h"
@@ -76,15 +76,17 @@ class Project:
     def _free_prefix(self) -> str:
         return addresses.free_prefix(addresses.taken(self._client))
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """By which everything of the replica is found, and removed."""
+        return {resources.ID_LABEL: self.id, resources.OWNER_LABEL: self.place.owner}
+
     def dsn(self, role: str, port: int) -> str:
         """The libpq URL of a role."""
         return f"postgresql://{role}:{self._passwords[role]}@{ports.HOST}:{port}/{DATABASE}"
 
-    def up(self, knobs: Knobs, parts: Iterable[str], first: bool) -> None:
-        """Let Compose create these parts anew, and start them all at once.
-
-        Compose itself starts a part when the engine's health checks have found those before
-        it well, and checks take seconds: they are for those who use Compose by hand.
+    def create(self, knobs: Knobs, parts: Iterable[str], first: bool) -> dict[str, Any]:
+        """Let Compose create these parts anew; their containers, not started yet.
 
         Args:
             knobs: the settings.
@@ -102,21 +104,29 @@ class Project:
                 *("--force-recreate", "--timeout", "0", *parts),
             )
             if done.returncode == 0:
-                self._start(parts)
-                return
-            if "Pool overlaps" not in done.stderr or not first or attempt == TRIES:
+                break
+            if not overlaps(done.stderr) or not first or attempt == TRIES:
                 raise explain(done.stderr)
             resources.remove(self._client, self.id)
             self.place = replace(self.place, net_prefix=self._free_prefix())
+        found = self.containers()
+        return {part: found[part] for part in parts}
 
-    def _start(self, parts: Iterable[str]) -> None:
-        containers = self.containers()
+    def start(self, made: Mapping[str, Any]) -> None:
+        """Start these containers all at once.
+
+        Compose itself starts a part when the engine's health checks have found those before
+        it well, and checks take seconds: they are for those who use Compose by hand.
+
+        Raises:
+            LabError: the engine refuses; what it said, with the remedy.
+        """
         with ThreadPoolExecutor() as pool:
-            starting = [pool.submit(containers[part].start) for part in parts]
+            starting = [pool.submit(container.start) for container in made.values()]
         for each in starting:
             try:
                 each.result()
-            except DockerException as error:
+            except (DockerException, requests.RequestException) as error:
                 raise explain(str(error)) from error
 
     def _compose(self, knobs: Knobs, *arguments: str, before: Iterable[str] = ()) -> Any:
@@ -125,16 +135,22 @@ class Project:
             **variables(knobs, self.place, self._monitored),
             "LAB_POSTGRES_PASSWORD": self._passwords[SUPERUSER],
             "LAB_APP_PASSWORD": self._passwords[APP_ROLE],
+            MARKER: self.id,  # so that it ends with a lab that is killed meanwhile
         }
         return engine.run(command, {**given, **self._tags})
 
     def containers(self) -> dict[str, Any]:
-        """The container of each part that has one."""
-        return {
-            each.labels[SERVICE_LABEL]: each
-            for each in resources.containers(self._client, self.id)
-            if SERVICE_LABEL in each.labels
-        }
+        """The container of each part that has one.
+
+        Raises:
+            MachineError: the engine does not answer.
+        """
+        with engine.answering("list the parts"):
+            return {
+                each.labels[SERVICE_LABEL]: each
+                for each in resources.containers(self._client, self.id)
+                if SERVICE_LABEL in each.labels
+            }
 
     def instance(self, knobs: Knobs) -> dict[str, Any]:
         """What the front makes an instance from, as arguments of `containers.create`.
@@ -162,21 +178,25 @@ class Project:
         }
 
     def remove(self, parts: Iterable[str]) -> None:
-        """Remove the containers of these parts at once, where there are any."""
-        wanted = set(parts)
-        for part, container in self.containers().items():
-            if part in wanted:
-                container.remove(force=True)
+        """Remove the containers of these parts at once, where there are any.
 
-    def act(self, part: str, act: str) -> None:
-        """Kill, pause, unpause, stop or start a part's container.
+        Raises:
+            PartFailed: the engine refuses.
+        """
+        wanted = set(parts)
+        for part in self.containers():
+            if part in wanted:
+                self.act(part, "remove", force=True)
+
+    def act(self, part: str, act: str, **options: Any) -> None:
+        """Kill, pause, unpause, stop, start or remove a part's container.
 
         Raises:
             PartFailed: the engine refuses, or there is no such container.
         """
         try:
-            getattr(self.containers()[part], act)()
-        except (DockerException, KeyError) as error:
+            getattr(self.containers()[part], act)(**options)
+        except (DockerException, requests.RequestException, KeyError) as error:
             raise PartFailed(f"{part}: the engine did not {act} it: {error}") from error
 
     def log(self, part: str, since: datetime | None = None, **streams: bool) -> bytes:
@@ -188,5 +208,5 @@ class Project:
         options: dict[str, Any] = {"since": since.timestamp()} if since else {}
         try:
             return bytes(self.containers()[part].logs(**options, **streams))
-        except (DockerException, KeyError, requests.RequestException):
+        except (DockerException, requests.RequestException, MachineError, KeyError):
             return b""

@@ -9,20 +9,21 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import docker
-from docker.errors import APIError, DockerException, NotFound
+from docker.errors import APIError, NotFound
 
 from lab.errors import MachineError
+from lab.stack.compose import engine
 from lab.stack.owner import Owner
 
 ID_LABEL = "replica-lab.id"
 OWNER_LABEL = "replica-lab.owner"
-BY_HAND = "by-hand"
-"""The owner of a replica that somebody brought up with Compose alone: it is never ours."""
-
 REMOVE_WITHIN_S = 20.0
+SETTLE_S = 0.5
+"""An engine that was asked to make something by a client that is dead now may still do so."""
 
 
 def containers(client: docker.DockerClient, replica: str) -> list[Any]:
@@ -40,18 +41,13 @@ def owners(client: docker.DockerClient) -> Iterator[Owner]:
     Raises:
         MachineError: the engine does not answer.
     """
-    seen = set()
-    try:
-        for text in _labels(client):
-            if text not in seen and text != BY_HAND:
-                seen.add(text)
-                yield Owner(**json.loads(text))
-    except (DockerException, OSError) as error:
-        raise MachineError(f"the engine does not list what it has: {error}") from error
-    except (ValueError, TypeError) as error:
-        raise MachineError(
-            f"a label {OWNER_LABEL} on the engine is not the lab's", f"see {error}"
-        ) from error
+    with engine.answering("list what it has"):
+        labels = set(_labels(client))
+    for text in sorted(labels):
+        try:
+            yield Owner(**json.loads(text))
+        except (ValueError, TypeError):
+            continue  # brought up by hand, or not of the lab
 
 
 def _labels(client: docker.DockerClient) -> Iterator[str]:
@@ -67,18 +63,32 @@ def _labels(client: docker.DockerClient) -> Iterator[str]:
 def remove(client: docker.DockerClient, replica: str) -> int:
     """Remove all of a replica's containers, networks and volumes; how many there were.
 
+    Several may do so at once: the lab itself, its guardian, another lab that reaps.
+
     Raises:
-        MachineError: something is still there after 20 s.
+        MachineError: something is still there after 20 s, or the engine does not answer.
     """
+    with engine.answering(f"remove {replica}"):
+        return _remove_all(client, replica)
+
+
+def _remove_all(client: docker.DockerClient, replica: str) -> int:
     deadline = time.monotonic() + REMOVE_WITHIN_S
-    count = 0
-    while left := _left(client, replica):
-        for thing, options in left:
-            count += _remove(thing, options)
-        if time.monotonic() > deadline and _left(client, replica):
+    count, looked_in_vain = 0, 0
+    while looked_in_vain < 2:
+        if not (left := _left(client, replica)):
+            looked_in_vain += 1
+            time.sleep(SETTLE_S if looked_in_vain == 1 else 0)
+            continue
+        looked_in_vain = 0
+        with ThreadPoolExecutor() as pool:
+            refused = list(filter(None, pool.map(_remove, left)))
+        count += len(left) - len(refused)
+        if refused and time.monotonic() > deadline:
             names = ", ".join(thing.name for thing, _ in left)
             raise MachineError(
-                f"the engine still has {names}", "remove them by hand: docker rm, network rm"
+                f"the engine still has {names}: {refused[0]}",
+                "remove them by hand: docker rm, network rm, volume rm",
             )
     return count
 
@@ -94,13 +104,13 @@ def _left(client: docker.DockerClient, replica: str) -> list[tuple[Any, dict[str
     return networks + [(each, {"force": True}) for each in _mine(client.volumes, replica)]
 
 
-def _remove(thing: Any, options: dict[str, Any]) -> int:
+def _remove(left: tuple[Any, dict[str, Any]]) -> APIError | None:
+    """Remove one; why the engine does not: in use for a moment more, or being removed already."""
+    thing, options = left
     try:
         thing.remove(**options)
     except NotFound:
-        return 0
+        return None
     except APIError as error:
-        if error.status_code in (403, 409):  # in use for a moment more, or being removed already
-            return 0
-        raise
-    return 1
+        return error
+    return None

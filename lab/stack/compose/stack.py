@@ -11,23 +11,27 @@ process of the lab's, and its instances are containers that it makes.
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lab.errors import LabError
+from lab.errors import LabError, PartFailed
 from lab.model.cell import Cell
-from lab.model.knobs import TABLE, Knobs
+from lab.model.knobs import Knobs
 from lab.model.observation import Usage
 from lab.model.target import Target
 from lab.stack import owner, ports
 from lab.stack.bucket import BUCKET, Bucket
 from lab.stack.compose import engine, images, resources
+from lab.stack.compose.confinement import Confinement
+from lab.stack.compose.environment import settings
 from lab.stack.compose.events import Events
+from lab.stack.compose.explain import last_lines
 from lab.stack.compose.project import Project
-from lab.stack.compose.ready import Readiness, url_of
+from lab.stack.compose.readiness import Readiness, url
 from lab.stack.compose.statistics import Statistics
 from lab.stack.compose.status import services
 from lab.stack.front import Front
@@ -89,12 +93,21 @@ class ComposeStack:
             closing.callback(self.front.stop)
             self._closing = closing.pop_all()
         self.target: Target = "vm"
-        self.url = url_of(place.nginx_port)
-        self.bucket = Bucket(url_of(place.storage_port))
+        self.url = url(place.nginx_port)
+        self.bucket = Bucket(url(place.storage_port))
+        self.confinement = Confinement(self._client, self.project)
         self._statistics = Statistics(self._client)
         self.workers = Workers(evidence, wrote_lately)
-        self._ready = Readiness(self.project, self._events, self.monitor, self.bucket, self.workers)
+        self._ready = Readiness(
+            lambda: self.project.place,
+            self.monitor,
+            self.bucket,
+            self.workers,
+            self._events.down,
+            self._failed,
+        )
         self._running: dict[str, object] = {}
+        self._workers_wanted = 0
         self._since = datetime.now(UTC)
 
     def _front_env(self, knobs: Knobs) -> dict[str, str]:
@@ -119,10 +132,8 @@ class ComposeStack:
         self.restarted = self._stale(cell.knobs)
         if self.restarted:
             self._recreate(cell.knobs)
-        if "postgres" not in self.restarted:
-            self.monitor.empty()
-        if "fake-gcs-server" not in self.restarted:
-            self.bucket.empty()
+        self.monitor.empty()  # what started anew has its volume from before
+        self.bucket.empty()
         if cell.target == "cloudrun":
             self._ready.wait_for_free_slots()
             self.front.start(cell.knobs)
@@ -166,19 +177,25 @@ class ComposeStack:
             self.project.remove(["backend"])
             self.workers.forget()
         self._start(knobs)
-        self._events.forget(set(self.restarted))
-        self._ready.wait(self.restarted, knobs)
+        self._ready.wait(self.restarted, knobs.workers)
+        self._workers_wanted = knobs.workers
         self._running |= {part: wanted[part] for part in self.restarted}
 
     def _start(self, knobs: Knobs) -> None:
-        """Let Compose start them; a container that exited says more than Compose does."""
+        """Start them anew; a container that exited says more than the engine does."""
+        made = self.project.create(knobs, self.restarted, first=not self._running)
+        self._events.expect({part: container.id for part, container in made.items()})
         try:
-            self.project.up(knobs, self.restarted, first=not self._running)
+            self.project.start(made)
         except LabError:
             for part, why in self._events.down().items():
-                if part in self.restarted:
-                    raise self._ready.failure(part, why) from None
+                if part in made:
+                    raise self._failed(part, why) from None
             raise
+
+    def _failed(self, part: str, why: str) -> PartFailed:
+        said = last_lines(self.project.log(part))
+        return PartFailed(f"{part} {why}: {said}", "see the part's log, and `lab doctor`")
 
     def _replica(self) -> Replica:
         self._statistics.follow(self.project.containers())
@@ -191,7 +208,7 @@ class ComposeStack:
             monitor_dsn=self.monitor.dsn,
             app_dsn=self.project.dsn(APP_ROLE, self.project.place.db_proxy_port),
             storage=self.bucket.url,
-            toxiproxy=url_of(self.project.place.toxiproxy_port),
+            toxiproxy=url(self.project.place.toxiproxy_port),
             proxies={
                 "gcs": f"{ports.HOST}:{self.project.place.gcs_proxy_port}",
                 "db": f"{ports.HOST}:{self.project.place.db_proxy_port}",
@@ -223,6 +240,7 @@ class ComposeStack:
             PartFailed: the engine refuses.
         """
         acts = {"kill": "kill", "pause": "pause", "restart": "stop", "stop": "stop"}
+        self._running.pop(part, None)  # what this leaves in it is not of the next cell
         self.project.act(part, acts[action])
 
     def recover(self, part: str, action: str) -> None:
@@ -231,8 +249,12 @@ class ComposeStack:
         Raises:
             PartFailed: the engine refuses, or the part does not come back.
         """
+        containers = self.project.containers().items()
+        self._events.expect({name: each.id for name, each in containers if name == part})
+        since = time.time()
         self.project.act(part, "unpause" if action == "pause" else "start")
-        self._ready.wait([part], Knobs())
+        self._ready.wait_again(part, self._workers_wanted, since)
+        self._events.arrived([part])
 
     def collect_logs(self, into: Path) -> None:
         into.mkdir(parents=True, exist_ok=True)
@@ -268,23 +290,10 @@ class ComposeStack:
         """What a result depends on: versions of engine and Compose, and every image."""
         engine_version = str(self._client.version()["Version"])
         stamps = {
-            image.variable.removeprefix("LAB_").removesuffix("_IMAGE").lower()
-            + "-image": f"{image.tag} ({image.origin}, {image.id})"
-            for image in self.images.values()
+            f"{images.short(variable)}-image": f"{image.tag} ({image.about})"
+            for variable, image in self.images.items()
         }
         return {"docker": engine_version, "compose": self.compose, **stamps}
 
     def close(self) -> None:
         self._closing.close()
-
-
-def settings(knobs: Knobs) -> dict[str, object]:
-    """All that each part's container depends on; where it differs the part starts anew."""
-    text = knobs.as_text()
-    return {
-        "postgres": knobs.db_cap,
-        "fake-gcs-server": None,
-        "toxiproxy": None,
-        "backend": {row.name: text[row.name] for row in TABLE if row.part == "backend"},
-        "nginx": (knobs.nginx, knobs.speed),
-    }

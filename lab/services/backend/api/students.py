@@ -52,6 +52,7 @@ async def upload_student_recording(
     content = await read_audio(file)
     token = bearer_token(request)
     await app.check_upload_limit(request)
+    await query(app.leak.upload)
     if app.knobs.db_session == "hold":
         return await upload.holding_the_session(token, content, str(file.content_type))
     return await upload.releasing_the_session(token, content, str(file.content_type))

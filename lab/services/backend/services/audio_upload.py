@@ -7,7 +7,8 @@ of ``gcs_call`` is a way out of that.
 What google-cloud-storage does by default, and is left so: an object up to 8 MiB is one
 request; a request waits 60 s; failures are retried after 1 s, then twice as long each time
 up to 60 s, for 120 s in all, uploads unconditionally (a retry multiplies the load); its
-HTTP session keeps 10 connections and opens and discards more.
+HTTP session keeps 10 connections and opens and discards more. Beside a client's first upload
+it asks for the bucket's metadata, in a thread of its own (seen with 3.17): one request more.
 """
 
 from __future__ import annotations

@@ -1,10 +1,4 @@
-"""Is what is injected what arrives? Measured on a replica, at speed 1, part by part.
-
-storage      draws through the gcs proxy, against uniform 2-5 s
-database     the backend's own stages, against 50 ms and 100 ms
-connections  opened as the application's role until refused, against db_cap
-body limit   1 MiB and one byte more, as found and as recommended
-"""
+"""Is what is injected what arrives: storage, database, connections and body limits."""
 
 from __future__ import annotations
 
@@ -13,19 +7,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import psycopg2
 import psycopg2.extensions
 import requests
 
-from lab.model.cell import Cell
+from lab.calibrate.cell import make_cell
+from lab.calibrate.found import Calibration
 from lab.model.fault import Fault
 from lab.model.knobs import Knobs
-from lab.model.load import BurstLoad
 from lab.model.students import token
-from lab.report import Style, details
 from lab.runner import Injector
 from lab.stack.protocol import Replica, Stack
 
@@ -38,92 +29,26 @@ ALPHA = 0.001
 """A true uniform distribution is called something else once in a thousand calibrations."""
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One thing that was held against what it should be; ``value`` in the unit of ``bound``."""
-
-    name: str
-    ok: bool
-    value: float
-    bound: str
-
-
-@dataclass
-class Calibration:
-    """All that was measured with one Toxiproxy."""
-
-    toxiproxy: str
-    measured: list[Measured] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        """Whether everything is as it should be; never so if nothing was measured."""
-        return bool(self.measured) and all(each.ok for each in self.measured)
-
-    def add(self, name: str, value: float, bound: str, ok: bool) -> None:
-        """Count one more measurement."""
-        self.measured.append(Measured(name, ok, round(value, 6), bound))
-
-    def as_json(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return {
-            "toxiproxy": self.toxiproxy,
-            "ok": self.ok,
-            "measured": [asdict(each) for each in self.measured],
-        }
-
-    def text(self, width: int) -> str:
-        """For the terminal."""
-        table = details.table(("", "what", "measured", "should be"), right=("measured",))
-        for each in self.measured:
-            table.add_row("ok" if each.ok else "OFF", each.name, f"{each.value:g}", each.bound)
-        title = f"\ncalibration, {self.toxiproxy} Toxiproxy"
-        return Style(width=width).render(title, table)
-
-
-def calibrate_replica(
+def measure(
+    found: Calibration,
     stack: Stack,
     injector: Injector,
     faults: Mapping[str, Fault],
     draws: int,
     say: Callable[[str], None],
-) -> Calibration:
-    """Measure everything with this stack's Toxiproxy; takes about a minute.
-
-    Args:
-        stack: not applied yet.
-        injector: arms the faults.
-        faults: those under ``faults/``.
-        draws: how many storage latencies; the mean of 1500 is known to 0.7 %.
-        say: told of each step.
-    """
-    found = Calibration(stack.toxiproxy_variant)
-    replica = stack.apply(_cell("as-found"))
+) -> None:
+    """Hold storage, database, connections and body limits against what they should be."""
+    replica = stack.apply(make_cell({}))
     say(f"storage: {draws} uploads through the proxy")
-    with injector.armed(replica.toxiproxy, _cell("as-found", faults["gcs-latency"])):
+    with injector.armed(replica.toxiproxy, make_cell({}, faults["gcs-latency"])):
         _storage(found, replica, draws)
     say("database: stages of the backend's uploads")
-    with injector.armed(replica.toxiproxy, _cell("as-found", faults["db-distance"])):
+    with injector.armed(replica.toxiproxy, make_cell({}, faults["db-distance"])):
         _database(found, replica)
     say("connections and body limits")
-    with injector.armed(replica.toxiproxy, _cell("as-found")):
+    with injector.armed(replica.toxiproxy, make_cell({})):
         _connections(found, replica)
     _body_limits(found, stack, injector)
-    return found
-
-
-def _cell(nginx: str, *faults: Fault) -> Cell:
-    """A cell whose settings are as found, but for nginx; its load is never run."""
-    knobs = Knobs().with_settings({"nginx": nginx})
-    return Cell(
-        id="calibration",
-        axes={},
-        knobs=knobs,
-        load=BurstLoad(burst=1),
-        faults=faults,
-        criteria=(),
-        seed=1,
-    )
 
 
 def storage_draws(address: str, bucket: str, count: int, concurrency: int) -> list[float]:
@@ -221,8 +146,9 @@ def _connections(found: Calibration, replica: Replica) -> None:
 
 def _body_limits(found: Calibration, stack: Stack, injector: Injector) -> None:
     for nginx, wanted in (("as-found", 413), ("recommended", 200)):
-        replica = stack.apply(_cell(nginx))
-        with injector.armed(replica.toxiproxy, _cell(nginx)):
+        cell = make_cell({"nginx": nginx})
+        replica = stack.apply(cell)
+        with injector.armed(replica.toxiproxy, cell):
             status = _upload(replica.url, MIB + 1).status_code
             found.add(f"1 MiB + 1, nginx {nginx} (status)", status, f"{wanted}", status == wanted)
             status = _upload(replica.url, MIB // 2).status_code

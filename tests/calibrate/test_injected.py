@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import http.server
-import json
 import threading
 from collections.abc import Iterator
 
 import pytest
 import requests
 
-from lab.calibrate import Calibration, _storage, stage_ms, storage_draws
+from lab.calibrate import Calibration
+from lab.calibrate.injected import _storage, stage_ms, storage_draws
 
 
 @pytest.fixture
@@ -53,8 +53,8 @@ def test_every_draw_is_an_object_of_its_own(storage: tuple[str, list[str]]) -> N
 
 def storage_calibrated(monkeypatch: pytest.MonkeyPatch, draws: list[float]) -> dict[str, bool]:
     """What is said of these draws, whatever replica they were made on."""
-    monkeypatch.setattr("lab.calibrate.storage_draws", lambda *arguments: draws)
-    found = Calibration("embedded")
+    monkeypatch.setattr("lab.calibrate.injected.storage_draws", lambda *arguments: draws)
+    found = Calibration("embedded", "embedded")
     replica = FakeReplica()
     _storage(found, replica, len(draws))  # type: ignore[arg-type]
     return {each.name.partition(",")[2].split()[0]: each.ok for each in found.measured}
@@ -97,28 +97,3 @@ def test_stages_are_read_from_server_timing() -> None:
     answer = requests.Response()
     answer.headers["Server-Timing"] = "pool_wait;dur=0.012, auth;dur=50.4, gcs;dur=3504.1"
     assert stage_ms(answer) == {"pool_wait": 0.012, "auth": 50.4, "gcs": 3504.1}
-
-
-def test_a_calibration_is_ok_when_all_is_and_something_was_measured() -> None:
-    found = Calibration("real")
-    assert not found.ok
-    found.add("auth, mean (ms)", 50.1234567, "50 ± 10", True)
-    assert found.ok
-    found.add("write, mean (ms)", 120.0, "100 ± 15", False)
-    assert not found.ok
-
-
-def test_a_calibration_as_json_and_as_text() -> None:
-    found = Calibration("real")
-    found.add("auth, mean (ms)", 50.12345678, "50 +- 10", True)
-    found.add("write, mean (ms)", 120.0, "100 +- 15", False)
-    data = json.loads(json.dumps(found.as_json()))
-    assert data["toxiproxy"] == "real"
-    assert data["ok"] is False
-    first = {"name": "auth, mean (ms)", "ok": True, "value": 50.123457, "bound": "50 +- 10"}
-    assert data["measured"][0] == first
-    lines = found.text(80).splitlines()
-    assert "calibration, real Toxiproxy" in lines
-    assert any("ok" in line and "auth" in line and "50.1235" in line for line in lines)
-    assert any("OFF" in line and "write" in line for line in lines)
-    assert all(len(line) <= 80 for line in lines)

@@ -1,0 +1,56 @@
+"""What a calibration has found, for the terminal and for ``--json``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from lab.report import Style, details
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One thing that was held against what it should be; ``value`` in the unit of ``bound``."""
+
+    name: str
+    ok: bool
+    value: float
+    bound: str
+
+
+@dataclass
+class Calibration:
+    """All that was measured with one Toxiproxy, and what could not be, with the reason."""
+
+    stack: str
+    toxiproxy: str
+    measured: list[Measured] = field(default_factory=list)
+    not_measured: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything is as it should be; never so if nothing was measured."""
+        return bool(self.measured) and all(each.ok for each in self.measured)
+
+    def add(self, name: str, value: float, bound: str, ok: bool) -> None:
+        """Count one more measurement."""
+        self.measured.append(Measured(name, ok, round(value, 6), bound))
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "stack": self.stack,
+            "toxiproxy": self.toxiproxy,
+            "ok": self.ok,
+            "measured": [asdict(each) for each in self.measured],
+            "not_measured": self.not_measured,
+        }
+
+    def text(self, width: int) -> str:
+        """For the terminal."""
+        table = details.table(("", "what", "measured", "should be"), right=("measured",))
+        for each in self.measured:
+            table.add_row("ok" if each.ok else "OFF", each.name, f"{each.value:g}", each.bound)
+        title = f"\ncalibration, {self.stack} stack, {self.toxiproxy} Toxiproxy"
+        left_out = (f"not measured: {each}" for each in self.not_measured)
+        return Style(width=width).render(title, table, *left_out)

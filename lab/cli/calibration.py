@@ -1,0 +1,74 @@
+"""``lab calibrate``: starts a replica, holds what is injected against what arrives, and ends it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lab import machine
+from lab.calibrate import Calibration, calibrate_replica
+from lab.cli.options import (
+    check_writable,
+    faults,
+    json_option,
+    print_json,
+    results_option,
+    say,
+    style,
+)
+from lab.cli.wiring import ToxiproxyInjector, choose, open_stack
+from lab.stack import reap
+
+
+@click.command()
+@click.option(
+    "--toxiproxy",
+    type=click.Choice(["all", "real", "embedded"]),
+    default="all",
+    show_default=True,
+    help="Which Toxiproxy; all: the lab's own, and the real one where it is.",
+)
+@click.option(
+    "--draws",
+    type=click.IntRange(50, 20000),
+    default=1500,
+    show_default=True,
+    help="How many storage latencies to draw.",
+)
+@click.option(
+    "--stack",
+    type=click.Choice(["auto", "compose", "embedded"]),
+    default="auto",
+    show_default=True,
+    envvar="REPLICA_LAB_STACK",
+    help="Which replica to calibrate.",
+)
+@results_option
+@json_option
+def calibrate(toxiproxy: str, draws: int, stack: str, results: Path, as_json: bool) -> int:
+    """Measure whether what is injected is what arrives.
+
+    Holds storage latency, distance to the database, connections granted and body limits
+    against what they should be, at speed 1; in containers also CPU quota, memory limit and
+    networks. Exit code: 0 all is as it should be; 4 not so.
+    """
+    check_writable(results)
+    reap.reap()
+    asked = "auto" if toxiproxy == "all" else toxiproxy
+    chosen = choose(stack, asked)
+    variants = machine.toxiproxies(toxiproxy) if chosen[0] == "embedded" else [asked]
+    found: list[Calibration] = []
+    for variant in variants:
+        with open_stack(chosen, results, variant) as (opened, reason):
+            say(f"stack: {opened.name} ({reason})")
+            found.append(calibrate_replica(opened, ToxiproxyInjector(), faults(), draws, say))
+    if as_json:
+        print_json([each.as_json() for each in found])
+    else:
+        for each in found:
+            click.echo(each.text(style().width))
+    return 0 if all(each.ok for each in found) else 4
+
+
+COMMANDS = (calibrate,)

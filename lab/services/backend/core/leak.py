@@ -1,0 +1,55 @@
+"""A leak, put in on purpose (``leak``, off by default), so that a test that looks for one finds it.
+
+Every ``leak_every``-th upload leaves one thing behind for as long as the worker lives:
+
+    connections   one of its own beside the pool, as code that connects by itself and forgets
+                  to close. One that was taken from the pool would be missed there and end in
+                  pool_timeout: exhaustion, not a leak that grows.
+    memory        100 KB that something still refers to
+    threads       a daemon thread that waits for what never comes
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+
+from sqlalchemy import Engine, NullPool, create_engine
+
+from lab.services.backend.settings import Settings
+
+MEMORY = 100_000
+"""Bytes that an upload leaks under ``leak: memory``."""
+
+
+class Leak:
+    """What one worker has leaked."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._kind = settings.knobs.leak
+        self._every = settings.knobs.leak_every
+        self._uploads = itertools.count(1)
+        self._kept: list[object] = []
+        self._never = threading.Event()
+        self._engine: Engine = create_engine(settings.database_url, poolclass=NullPool)
+
+    def upload(self) -> None:
+        """Count an upload, and leak where it is one that does.
+
+        Raises:
+            sqlalchemy.exc.OperationalError: the database has no slot left to leak.
+        """
+        if self._kind == "off" or next(self._uploads) % self._every:
+            return
+        if self._kind == "connections":
+            self._kept.append(self._engine.connect())
+        elif self._kind == "memory":
+            self._kept.append(b"\1" * MEMORY)  # not zeros, which may stay unmapped
+        else:
+            threading.Thread(target=self._never.wait, name="leak", daemon=True).start()
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._never.set()
+        self._kept.clear()
+        self._engine.dispose()

@@ -1,0 +1,67 @@
+"""Which images the replica runs on: where each came from, and whether it holds this code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from docker.errors import ImageNotFound
+
+from lab.errors import MissingComponent
+from lab.stack.compose import images
+
+
+class Here:
+    """One image of an engine."""
+
+    id = "sha256:0123456789abcdef"
+
+    def __init__(self, **labels: str) -> None:
+        self.labels = labels
+
+
+class Engine:
+    """An engine that has these images."""
+
+    def __init__(self, here: dict[str, Here]) -> None:
+        self._here = here
+        self.images = self
+
+    def get(self, tag: str) -> Here:
+        if tag not in self._here:
+            raise ImageNotFound(tag)
+        return self._here[tag]
+
+
+def engine(**changed: Here | None) -> Any:
+    """An engine with every image that is wanted, but for those that are changed."""
+    here = {tag: Here() for tag in images.tags().values()}
+    for variable, image in changed.items():
+        tag = images.tags()[variable]
+        del here[tag]
+        here |= {tag: image} if image else {}
+    return Engine(here)
+
+
+def test_an_image_without_a_label_is_official() -> None:
+    origins = {image.origin for image in images.require(engine()).values()}
+    assert origins == {"official"}
+
+
+def test_a_backend_of_this_code_will_do() -> None:
+    built = Here(**{images.ORIGIN_LABEL: "built", images.CODE_LABEL: images.code()})
+    found = images.require(engine(LAB_BACKEND_IMAGE=built))["LAB_BACKEND_IMAGE"]
+    assert found.about == "built, 0123456789ab"
+
+
+def test_a_backend_of_other_code_is_told_and_not_run() -> None:
+    built = Here(**{images.ORIGIN_LABEL: "built", images.CODE_LABEL: "0" * 16})
+    with pytest.raises(MissingComponent, match="holds other code than this checkout - `make im"):
+        images.require(engine(LAB_BACKEND_IMAGE=built))
+    here = images.present(engine(LAB_BACKEND_IMAGE=built), images.tags())
+    assert here["LAB_BACKEND_IMAGE"].about.endswith("of other code than this checkout")
+
+
+def test_a_missing_image_is_named() -> None:
+    with pytest.raises(MissingComponent, match=images.tags()["LAB_NGINX_IMAGE"]):
+        images.require(engine(LAB_NGINX_IMAGE=None))
