@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from lab.judge import measure
+from lab.judge.window import restricted
 from lab.model.cell import Cell
 from lab.model.observation import Evidence, Sample
 from tests.judge.observations import (
@@ -152,3 +153,11 @@ def test_an_instance_that_was_not_there_yet_carries_nothing() -> None:
 def test_a_place_held_by_what_was_not_answered_says_nothing_of_the_law(how: str) -> None:
     lines: list[Evidence] = [front(0.0, ready=1), request(9.0, "request_end", took=1.0, how=how)]
     assert "capacity" not in measured(*lines)
+
+
+def test_a_part_of_a_trial_has_its_own_kills_and_the_queue_that_stood_when_it_began() -> None:
+    lines = [front(1.0, queue=7), front(40.0, queue=9), instance(5.0, "oom"), instance(42.0, "oom")]
+    of = cell(target="cloudrun", load={"stages": [{"users": 1, "over": "0 s", "hold": "60 s"}]})
+    part = restricted(observation([sample(30.0)], lines), (30.0, 39.0))
+    found = measure(of, part)
+    assert (found["oom_kills"], found["queue_depth"]) == (0, 7)
