@@ -156,7 +156,12 @@ def test_a_place_held_by_what_was_not_answered_says_nothing_of_the_law(how: str)
 
 
 def test_a_part_of_a_trial_has_its_own_kills_and_the_queue_that_stood_when_it_began() -> None:
-    lines = [front(1.0, queue=7), front(40.0, queue=9), instance(5.0, "oom"), instance(42.0, "oom")]
+    lines: list[Evidence] = [
+        front(1.0, queue=7),
+        front(40.0, queue=9),
+        instance(5.0, "oom"),
+        instance(42.0, "oom"),
+    ]
     of = cell(target="cloudrun", load={"stages": [{"users": 1, "over": "0 s", "hold": "60 s"}]})
     part = restricted(observation([sample(30.0)], lines), (30.0, 39.0))
     found = measure(of, part)
