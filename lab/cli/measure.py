@@ -121,7 +121,7 @@ def run(
     if dry_run:
         return print_plan(planned, as_json)
     chosen = (
-        again(stored.info, stack)
+        again(stored.info, stack, toxiproxy)
         if stored
         else choose(stack, toxiproxy, [strike for each in planned for strike in each.strikes])
     )

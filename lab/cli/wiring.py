@@ -47,11 +47,7 @@ def choose(
         MissingComponent: parts are to be struck, and there can be no containers.
     """
     if toxiproxy == "embedded":
-        if asked == "compose":
-            raise UsageError(
-                "the compose stack has the real Toxiproxy only",
-                "leave --toxiproxy out, or use --stack embedded",
-            )
+        _require_real(asked, toxiproxy)
         return "embedded", f"{asked}: the lab's own Toxiproxy is asked for"
     if asked != "auto":
         return asked, "asked for"
@@ -64,12 +60,21 @@ def choose(
     return name, f"auto: {why}"
 
 
-def again(run: RunInfo, asked: str) -> tuple[str, str]:
+def _require_real(stack: str, toxiproxy: str) -> None:
+    if stack == "compose" and toxiproxy == "embedded":
+        raise UsageError(
+            "the compose stack has the real Toxiproxy only",
+            "leave --toxiproxy out, or use --stack embedded",
+        )
+
+
+def again(run: RunInfo, asked: str, toxiproxy: str = "auto") -> tuple[str, str]:
     """The stack of a run that is continued: the one that its first cells were measured on.
 
     Raises:
-        UsageError: another is asked for.
+        UsageError: another is asked for, or the lab's own Toxiproxy in containers.
     """
+    _require_real(run.stack, toxiproxy)
     if asked not in ("auto", run.stack):
         raise UsageError(
             f"{run.name} was made on the {run.stack} stack, so --stack {asked} cannot continue it",
