@@ -30,7 +30,7 @@ from lab.stack.monitor import APP_ROLE, SUPERUSER
 from lab.stack.nginx import Nginx
 from lab.stack.part import Part
 from lab.stack.postgres import Postgres
-from lab.stack.protocol import Replica
+from lab.stack.protocol import Burdened, Replica
 from lab.stack.storage import Storage
 from lab.stack.toxiproxy import Toxiproxy
 from lab.stack.usage import ProcessUsage
@@ -202,6 +202,9 @@ class EmbeddedStack:
             usage=ProcessUsage(parts) if on_vm else self.front.usage(ProcessUsage(parts)),
             refused=lambda: self.postgres.refused(log_start),
         )
+
+    def burden(self, cell: Cell) -> Burdened:
+        return self.front.burden(cell.knobs)
 
     def down_parts(self) -> dict[str, str]:
         return {part.name: why for part in self.parts if (why := part.down())}

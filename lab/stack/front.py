@@ -8,6 +8,7 @@ kept warm. An instance belongs to the front: it is no part, and its death is a r
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -24,6 +25,7 @@ from lab.stack.instances import Instances
 from lab.stack.part import Part
 from lab.stack.ports import HOST, accepts
 from lab.stack.process import Process
+from lab.stack.protocol import Burdened
 
 PROGRAM = [sys.executable, "-m", "lab.services.cloudrun"]
 EVENTS = "front.jsonl"
@@ -67,7 +69,12 @@ class Front(Part):
         for old in self.events.parent.glob("*.jsonl"):
             old.unlink()
         self.instances = Instances(self.events)
-        env = {
+        self._process = Process(self.name, PROGRAM, self.log, self._told(knobs))
+        self._process.wait_ready(lambda: accepts(self.port))
+        self._wait_until_warm(knobs.cloudrun_min_instances)
+
+    def _told(self, knobs: Knobs) -> dict[str, str]:
+        return {
             **knobs.as_env(),
             **self._env(knobs),
             "HOST": HOST,
@@ -75,9 +82,18 @@ class Front(Part):
             "FRONT_EVENTS": str(self.events),
             "FRONT_LOGS": str(self.logs),
         }
-        self._process = Process(self.name, PROGRAM, self.log, env)
-        self._process.wait_ready(lambda: accepts(self.port))
-        self._wait_until_warm(knobs.cloudrun_min_instances)
+
+    def burden(self, knobs: Knobs) -> Burdened:
+        """Have another front burden an instance, and no more.
+
+        Raises:
+            PartFailed: it could not.
+        """
+        done = _run("--calibrate", self._told(knobs))
+        if done.returncode:
+            why = done.stderr.strip().removeprefix("front: ")
+            raise PartFailed(f"no instance could be burdened: {why}", "see `lab doctor`")
+        return Burdened(**json.loads(done.stdout))
 
     def _wait_until_warm(self, count: int) -> None:
         deadline = time.monotonic() + WARM_WITHIN_S

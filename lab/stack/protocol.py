@@ -98,6 +98,23 @@ class Confinement(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Burdened:
+    """What an instance of Cloud Run got that was burdened.
+
+    Args:
+        cores: of a busy loop, as a share of time.
+        first_mib: memory that it took first, and whether it ``lived`` with that.
+        more_mib: memory that it took then, and whether it was ``killed`` for that.
+    """
+
+    cores: float
+    first_mib: float
+    more_mib: float
+    lived: bool
+    killed: bool
+
+
 class Stack(Protocol):
     """A way to run the replica.
 
@@ -129,6 +146,16 @@ class Stack(Protocol):
         Raises:
             PartFailed: a part did not come up; the message ends with its last log line.
             MissingComponent: a program is not on this machine.
+        """
+        ...
+
+    def burden(self, cell: Cell) -> Burdened:
+        """Burden an instance with this cell's limits, apart from those that serve, and end it.
+
+        The replica has been brought to a cell on Cloud Run.
+
+        Raises:
+            PartFailed: it could not be made.
         """
         ...
 

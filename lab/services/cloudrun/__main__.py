@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say(f"{error.filename or 'HOST:PORT'}: {os.strerror(error.errno or 0)}", 3)
 
 
-def try_limits(settings: Settings) -> dict[str, float]:
+def try_limits(settings: Settings) -> dict[str, float | bool]:
     """Calibrate with the driver that the settings name; see `calibrate.calibrate`."""
     arguments = ["-m", calibrate.MODULE]
     burdened = replace(

@@ -26,7 +26,7 @@ FIRST, MORE = 200 / 256, 100 / 256
 """Shares of the limit: 200 MiB of 256 MiB fit beside the program, 100 MiB more do not."""
 
 
-async def calibrate(driver: Driver, knobs: Knobs) -> dict[str, float]:
+async def calibrate(driver: Driver, knobs: Knobs) -> dict[str, float | bool]:
     """What an instance got.
 
     Returns:
@@ -51,8 +51,8 @@ async def calibrate(driver: Driver, knobs: Knobs) -> dict[str, float]:
         "cores": cores,
         "first_mib": first,
         "more_mib": more,
-        "lived": float(lived),
-        "killed": float(killed),
+        "lived": lived,
+        "killed": killed,
     }
 
 

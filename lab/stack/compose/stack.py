@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -36,7 +35,7 @@ from lab.stack.compose.statistics import Statistics
 from lab.stack.compose.status import services
 from lab.stack.front import Front
 from lab.stack.monitor import APP_ROLE, SUPERUSER, Monitor, count_refused
-from lab.stack.protocol import Replica
+from lab.stack.protocol import Burdened, Replica
 from lab.stack.usage import ProcessUsage
 from lab.stack.workers import Workers, wrote_lately
 
@@ -226,6 +225,9 @@ class ComposeStack:
     def _usage(self, front: ProcessUsage) -> Callable[[], dict[str, Usage]]:
         return self.front.usage(lambda: {**self._statistics(), **front()})
 
+    def burden(self, cell: Cell) -> Burdened:
+        return self.front.burden(cell.knobs)
+
     def down_parts(self) -> dict[str, str]:
         known = {*self.parts, "engine"}
         down = {part: why for part, why in self._events.down().items() if part in known}
@@ -283,8 +285,7 @@ class ComposeStack:
     @property
     def origins(self) -> str:
         """Where the images came from, in a few words."""
-        kinds = Counter(image.origin for image in self.images.values())
-        return "images: " + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        return images.origins(self.images.values())
 
     def about(self) -> dict[str, str]:
         """What a result depends on: versions of engine and Compose, and every image."""

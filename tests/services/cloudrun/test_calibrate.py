@@ -42,7 +42,7 @@ def test_a_busy_loop_gets_no_more_than_its_share_and_memory_beyond_the_limit_kil
     """Another's load can take CPU away from it, so that nothing is said of the least."""
     found = calibrated(tmp_path, LAB_CLOUDRUN_MEMORY=memory)
     assert 0 < found.pop("cores") <= 0.5 + NEAR
-    assert found == {"first_mib": first, "more_mib": first / 2, "lived": 1, "killed": 1}
+    assert found == {"first_mib": first, "more_mib": first / 2, "lived": True, "killed": True}
     assert left_over() == []
 
 
