@@ -56,6 +56,18 @@ pool-exhaustion: $(STAMP) ## Sessions held: does the pool run dry, or the databa
 laws: $(STAMP) ## Does each way to call storage carry what its slots allow?
 	$(RUN) experiments/laws.yaml
 
+.PHONY: scenario-3
+scenario-3: $(STAMP) ## 50 students at once, and staging has scaled to zero (3 cells, about 1 minute)
+	$(RUN) experiments/scenario-3-cold-start.yaml
+
+.PHONY: scenario-4
+scenario-4: $(STAMP) ## Do 50 uploads of 2 MB exhaust an instance's memory? (7 cells, about 7 minutes)
+	$(RUN) experiments/scenario-4-memory.yaml experiments/scenario-4-kill.yaml
+
+.PHONY: vm-beside-cloudrun
+vm-beside-cloudrun: $(STAMP) ## One load on production and on staging, in one table (2 cells, about 4 minutes)
+	$(RUN) experiments/vm-beside-cloudrun.yaml
+
 SPEC ?= experiments/threshold.yaml
 
 .PHONY: threshold

@@ -18,7 +18,8 @@ import psutil
 
 from lab import __version__
 from lab.errors import LabError
-from lab.stack import nginx, postgres, storage, toxiproxy
+from lab.model.knobs import Knobs
+from lab.stack import front, nginx, postgres, storage, toxiproxy
 from lab.stack.compose import engine, images, presence
 
 ROOT = Path(__file__).parents[1]
@@ -97,7 +98,8 @@ def git_revision() -> str:
 def doctor(results: Path) -> list[Component]:
     """Look for everything that either stack needs; starts no part of the replica.
 
-    The compose stack is not required: ``auto`` is embedded where it is not whole.
+    The compose stack is not required: ``auto`` is embedded where it is not whole. Nor are
+    Cloud Run's instances, which need more than the other parts do, on either stack.
     """
     return [
         _python(),
@@ -107,6 +109,7 @@ def doctor(results: Path) -> list[Component]:
         _package("uvicorn"),
         _package("locust"),
         _toxiproxy(),
+        *_instances(),
         _cpus(),
         _memory(),
         _folder("results folder", results, "--results"),
@@ -154,6 +157,31 @@ def _toxiproxy() -> Component:
         remedy = "replace it, or use --toxiproxy embedded"
         return Component("toxiproxy-server", False, f"{real}: {error}", remedy)
     return Component("toxiproxy-server", True, found, required=False)
+
+
+def _instances() -> list[Component]:
+    """Whether an instance of Cloud Run can be limited, by stack."""
+    return [
+        _instance("embedded", "a process in a cgroup", lambda: front.check(Knobs())),
+        _instance("compose", "a container", _check_engine),
+    ]
+
+
+def _instance(stack: str, what: str, check: Callable[[], None]) -> Component:
+    name = f"instance, {stack}"
+    try:
+        check()
+    except LabError as error:
+        return Component(name, False, error.what, error.remedy or "", required=False)
+    return Component(name, True, f"{what} can be limited", required=False)
+
+
+def _check_engine() -> None:
+    client = engine.connect()
+    try:
+        engine.require_limits(client)
+    finally:
+        client.close()
 
 
 def _cpus() -> Component:

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     " strikes",
     "threshold": "model plan store runner",
     "calibrate": "model errors stack report runner",
-    "machine": "errors stack",
+    "machine": "model errors stack",
     "testing": "model errors stack.protocol load",
     "cli": "model errors spec plan stack faults load observe judge store report"
     " runner strikes threshold calibrate machine",

@@ -26,6 +26,8 @@ NAMES = [
     "uvicorn",
     "locust",
     "toxiproxy-server",
+    "instance, embedded",
+    "instance, compose",
     "cpus",
     "memory",
     "results folder",

@@ -8,13 +8,15 @@ from lab.model.cell import Cell
 from lab.model.fault import Fault
 from lab.model.knobs import Knobs
 from lab.model.load import BurstLoad
+from lab.model.target import Target
 
 
-def make_cell(settings: Mapping[str, object], *faults: Fault) -> Cell:
+def make_cell(settings: Mapping[str, object], *faults: Fault, target: Target = "vm") -> Cell:
     """A cell with these settings and faults; its load is never run."""
     return Cell(
         id="calibration",
         axes={},
+        target=target,
         knobs=Knobs().with_settings(settings),
         load=BurstLoad(burst=1),
         faults=faults,

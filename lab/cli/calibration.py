@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from lab import machine
-from lab.calibrate import Calibration, calibrate_replica
+from lab.calibrate import Calibration, calibrate_instances, calibrate_replica
 from lab.cli.options import (
     check_writable,
     faults,
@@ -16,8 +16,10 @@ from lab.cli.options import (
     results_option,
     say,
     style,
+    target_option,
 )
 from lab.cli.wiring import ToxiproxyInjector, choose, open_stack
+from lab.model.target import Target
 from lab.stack import reap
 
 
@@ -44,14 +46,18 @@ from lab.stack import reap
     envvar="REPLICA_LAB_STACK",
     help="Which replica to calibrate.",
 )
+@target_option("vm", "Calibrate what is injected, or the limits of Cloud Run's instances.")
 @results_option
 @json_option
-def calibrate(toxiproxy: str, draws: int, stack: str, results: Path, as_json: bool) -> int:
+def calibrate(
+    toxiproxy: str, draws: int, stack: str, target: Target, results: Path, as_json: bool
+) -> int:
     """Measure whether what is injected is what arrives.
 
     Holds storage latency, distance to the database, connections granted and body limits
     against what they should be, at speed 1; in containers also CPU quota, memory limit and
-    networks. Exit code: 0 all is as it should be; 4 not so.
+    networks. With --target cloudrun, holds CPU and memory of an instance against its knobs,
+    and nothing else. Exit code: 0 all is as it should be; 4 not so.
     """
     check_writable(results)
     reap.reap()
@@ -62,6 +68,9 @@ def calibrate(toxiproxy: str, draws: int, stack: str, results: Path, as_json: bo
     for variant in variants:
         with open_stack(chosen, results, variant) as (opened, reason):
             say(f"stack: {opened.name} ({reason})")
+            if target == "cloudrun":
+                found.append(calibrate_instances(opened, say))
+                break  # an instance's limits are no matter of which Toxiproxy
             found.append(calibrate_replica(opened, ToxiproxyInjector(), faults(), draws, say))
     if as_json:
         print_json([each.as_json() for each in found])

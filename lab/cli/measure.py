@@ -15,10 +15,12 @@ from lab.cli.options import (
     results_option,
     settings_options,
     stack_options,
+    target_option,
 )
 from lab.cli.session import Planned
 from lab.cli.stored import exit_code, told
 from lab.model.run import Summary
+from lab.model.target import Target
 from lab.plan import estimate
 from lab.runner import run_experiment
 from lab.store import RunFolder, find
@@ -28,6 +30,7 @@ from lab.store import RunFolder, find
 @click.argument("specs", nargs=-1, type=click.Path(path_type=Path), metavar="[SPEC]...")
 @settings_options
 @stack_options
+@target_option(None, "In place of the spec's: where the backend runs.")
 @click.option("--users", type=click.IntRange(1), help="In place of the spec's users or burst.")
 @click.option("--dry-run", is_flag=True, help="Print the cells and the time they will take.")
 @click.option("--resume", metavar="RUN", help="Continue a stored run: only what is missing.")
@@ -42,6 +45,7 @@ def run(
     users: int | None,
     stack: str,
     toxiproxy: str,
+    target: Target | None,
     dry_run: bool,
     resume: str | None,
     gate: bool,
@@ -54,7 +58,7 @@ def run(
     given; 4 one is undecided or invalid.
     """
     stored = find(results, resume) if resume is not None else None
-    given = session.Settings(settings, preset, speed, users)
+    given = session.Settings(settings, preset, speed, users, target)
     planned = session.plan("run", specs, given, stored)
     if dry_run:
         return print_plan(planned, as_json)

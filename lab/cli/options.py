@@ -14,6 +14,7 @@ import click
 
 from lab.errors import StoreError
 from lab.model.fault import Fault
+from lab.model.target import TARGETS, Target
 from lab.report import Style
 from lab.spec import read_faults
 
@@ -55,6 +56,17 @@ def stack_options(command: Callable[..., Any]) -> Callable[..., Any]:
         show_envvar=True,
         help="How the replica runs; auto says which and why.",
     )(command)
+
+
+def target_option(default: Target | None, text: str) -> Callable[..., Any]:
+    """``--target``."""
+    return click.option(
+        "--target",
+        type=click.Choice(TARGETS),
+        default=default,
+        show_default=default is not None,
+        help=text,
+    )
 
 
 def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -19,6 +19,7 @@ from lab.cli.options import (
     say,
     settings_options,
     stack_options,
+    target_option,
 )
 from lab.cli.wiring import AnyStack, choose, make_stack
 from lab.errors import MachineError, UsageError
@@ -30,6 +31,7 @@ from lab.model.experiment import DEFAULT_FAULTS
 from lab.model.knobs import Knobs, Preset
 from lab.model.load import BurstLoad
 from lab.model.students import token
+from lab.model.target import Target, contradiction
 from lab.spec import parse_settings
 from lab.stack import owner, ports, reap
 from lab.stack.compose.status import down_services
@@ -84,7 +86,8 @@ def whole(results: Path) -> list[Kept]:
 @click.command()
 @settings_options
 @stack_options
-@click.option("--port", type=click.IntRange(1, 65535), help="Where nginx listens; default: free.")
+@target_option("vm", "Where the backend runs.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Where users upload; default: free.")
 @click.option(
     "--fault",
     "names",
@@ -100,6 +103,7 @@ def up(
     speed: float | None,
     stack: str,
     toxiproxy: str,
+    target: Target,
     port: int | None,
     names: tuple[str, ...],
     no_faults: bool,
@@ -121,7 +125,9 @@ def up(
         raise UsageError("speed is given both as --speed and as --set speed", "keep one of them")
     chosen |= {"speed": speed} if speed else {}
     knobs = Knobs.preset(Preset(preset or "as-found")).with_settings(chosen)
-    cell = _cell(knobs, () if no_faults else (names or DEFAULT_FAULTS))
+    if problem := contradiction(target, knobs):
+        raise UsageError(*problem)
+    cell = _cell(target, knobs, () if no_faults else (names or DEFAULT_FAULTS))
     kept_up, why = make_stack(choose(stack, toxiproxy), results, toxiproxy, port, True)
     try:
         say(f"stack: {kept_up.name} ({why})")
@@ -141,7 +147,7 @@ def up(
     print_json(record) if as_json else _show(record)
 
 
-def _cell(knobs: Knobs, names: tuple[str, ...]) -> Cell:
+def _cell(target: Target, knobs: Knobs, names: tuple[str, ...]) -> Cell:
     known = faults()
     for name in names:
         if name not in known:
@@ -154,6 +160,7 @@ def _cell(knobs: Knobs, names: tuple[str, ...]) -> Cell:
     return Cell(
         id="up",
         axes={},
+        target=target,
         knobs=knobs,
         load=BurstLoad(burst=1),
         faults=tuple(known[name] for name in dict.fromkeys(names)),
@@ -165,6 +172,7 @@ def _cell(knobs: Knobs, names: tuple[str, ...]) -> Cell:
 def _record(replica: Replica, cell: Cell, stack: AnyStack) -> dict[str, Any]:
     return {
         "stack": stack.name,
+        "target": cell.target,
         "url": replica.url,
         "upload": replica.url + PATH,
         "token": token(0),
@@ -180,7 +188,7 @@ def _record(replica: Replica, cell: Cell, stack: AnyStack) -> dict[str, Any]:
 
 
 def _show(record: dict[str, Any]) -> None:
-    for name in ("stack", "url", "health", "database", "storage", "toxiproxy", "logs"):
+    for name in ("stack", "target", "url", "health", "database", "storage", "toxiproxy", "logs"):
         click.echo(f"{name:<10} {record[name]}")
     click.echo(f"{'faults':<10} {', '.join(record['faults']) or 'none'}")
     click.echo(
@@ -208,10 +216,10 @@ def status(results: Path, as_json: bool) -> int:
 
 
 def _down(each: Kept) -> list[str]:
-    if each.owner.stack == "compose":
-        return down_services(each.owner.id)
+    compose = each.owner.stack == "compose"
+    down = down_services(each.owner.id, each.record["target"]) if compose else []
     alive = {process.pid for process in owner.processes(each.owner.id)}
-    return [
+    return down + [
         part
         for part, pid in each.record["parts"].items()
         if pid not in alive or psutil.Process(pid).status() == psutil.STATUS_STOPPED

@@ -20,6 +20,7 @@ from lab.model.cell import Cell
 from lab.model.experiment import Experiment
 from lab.model.knobs import Preset
 from lab.model.strike import PlannedStrike
+from lab.model.target import Target
 from lab.plan import expand
 from lab.report import LiveLine
 from lab.runner import Lab
@@ -37,10 +38,11 @@ class Settings:
     preset: str | None = None
     speed: float | None = None
     users: int | None = None
+    target: Target | None = None
 
     def __bool__(self) -> bool:
         """Whether it says anything."""
-        return bool(self.settings or self.preset or self.speed or self.users)
+        return any((self.settings, self.preset, self.speed, self.users, self.target))
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,9 @@ def plan(
     for file in files:
         experiment = read_experiment(file, known)
         settings = parse_settings(given.settings)
-        cells = expand(experiment, known, settings, preset, given.speed, given.users)
+        cells = expand(
+            experiment, known, settings, preset, given.speed, given.users, given.target
+        )
         planned.append(Planned(str(file), experiment, cells, stored))
     return _resumed(command, planned, stored)
 
@@ -143,8 +147,12 @@ def replica(
     if reap.reap():
         say("ended what an earlier lab that was killed had left running")
     with open_stack(chosen, results, toxiproxy) as (stack, reason):
-        strikes.require(stack, (cell for each in planned for cell in each.missing))
+        missing = [cell for each in planned for cell in each.missing]
+        strikes.require(stack, missing)
+        for cell in missing:
+            stack.require(cell)
         say(f"stack: {stack.name} ({reason})")
+        say(f"target: {' and '.join(dict.fromkeys(cell.target for cell in missing))}")
         yield stack, reason
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from lab.judge.lives import instance_reasons
 from lab.judge.scaling import scaling
 from lab.judge.strikes import prolonged
 from lab.model.causes import Cause
@@ -11,6 +12,7 @@ from lab.model.cell import Cell
 from lab.model.observation import (
     Audit,
     Evidence,
+    FrontReading,
     LoadDone,
     MachineReading,
     Observation,
@@ -38,7 +40,8 @@ def guard(
     """Sentences, one for each reason why the cell shows nothing; empty where it does."""
     return [
         *_parts(observation.evidence),
-        *_evidence(observation.evidence),
+        *_evidence(cell, observation.evidence),
+        *instance_reasons(cell, observation),
         *_generator(observation.evidence, metrics),
         *_machine(metrics),
         *scaling(cell, metrics),
@@ -54,14 +57,21 @@ def _parts(evidence: Iterable[Evidence]) -> Iterable[str]:
             yield f"{line.part} was down at {line.t:.1f} s: {line.why}"
 
 
-def _evidence(evidence: Iterable[Evidence]) -> Iterable[str]:
-    """What has to be there before anything can be said: no evidence is not good evidence."""
+def _evidence(cell: Cell, evidence: Sequence[Evidence]) -> Iterable[str]:
+    """What has to be there before anything can be said: no evidence is not good evidence.
+
+    On Cloud Run there is no worker to be read where no instance was ever ready.
+    """
     needed: dict[type[Evidence], str] = {
         LoadDone: "the load never finished",
         WorkerReading: "no worker was read, so its CPU and pool are unknown",
         MachineReading: "the machine was not read, so the lab's own CPU is unknown",
         Audit: "there was no audit, so lost uploads cannot be ruled out",
     }
+    if cell.target == "cloudrun":
+        needed[FrontReading] = "the front was not read, so its queue and instances are unknown"
+        if not any(isinstance(line, FrontReading) and line.ready for line in evidence):
+            del needed[WorkerReading]
     there = {type(line) for line in evidence}
     return (reason for kind, reason in needed.items() if kind not in there)
 

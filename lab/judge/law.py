@@ -14,35 +14,66 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lab.judge.instances import ready_instances, time_held
+from lab.judge.window import window_of
+from lab.model.cell import Cell
 from lab.model.knobs import Knobs
+from lab.model.observation import Observation
+
+Slot = tuple[float, float]
+"""How many there are, and for how many seconds an upload holds one."""
 
 
-def capacity(knobs: Knobs, stages: Mapping[str, float]) -> float | None:
-    """Uploads a second that these knobs can carry; None where a stage was not measured.
+def capacity(cell: Cell, observation: Observation, stages: Mapping[str, float]) -> float | None:
+    """Uploads a second that this cell can carry; None where a stage was not measured.
 
     Args:
-        knobs: of the cell.
+        cell: with its knobs.
+        observation: says how many instances were ready, and for how long a place was held.
         stages: means in seconds: ``auth``, ``write``, ``gcs_latency``, and ``release`` and
             ``gcs_queue`` where there are such.
     """
     if any(stage not in stages for stage in ("auth", "write", "gcs_latency")):
         return None
-    laws = [slots / held for slots, held in _slots(knobs, stages) if held > 0]
+    slots = _slots_of_vm(cell, stages)
+    if cell.target == "cloudrun":
+        slots = _slots_of_instances(cell, observation, stages)
+    laws = [count / held for count, held in slots if held > 0]
     return min(laws) if laws else None
 
 
-def _slots(knobs: Knobs, stages: Mapping[str, float]) -> list[tuple[int, float]]:
-    """Each kind of slot: how many there are, and for how many seconds an upload holds one."""
+def _slots_of_vm(cell: Cell, stages: Mapping[str, float]) -> list[Slot]:
+    return _slots(cell.knobs, cell.knobs.workers, cell.storage_slots, stages)
+
+
+def _slots_of_instances(
+    cell: Cell, observation: Observation, stages: Mapping[str, float]
+) -> list[Slot]:
+    """None where the front was not read, or served nothing in the window."""
+    window = window_of(cell, observation)
+    ready, held = ready_instances(observation, window), time_held(observation, window)
+    if not ready or held is None:
+        return []
+    knobs = cell.knobs
+    each = cell.storage_slots / knobs.cloudrun_max_instances
+    places = (ready * knobs.cloudrun_concurrency, held)
+    return [places, *_slots(knobs, ready, ready * each, stages)]
+
+
+def _slots(
+    knobs: Knobs, processes: float, storage_slots: float, stages: Mapping[str, float]
+) -> list[Slot]:
+    """Each kind of slot of so many processes."""
     database = stages["auth"] + stages.get("release", 0.0) + stages["write"]
     storage = stages["gcs_latency"]
     in_loop = database if knobs.db_call == "blocking" else 0.0
-    pools = knobs.workers * (knobs.pool_size + knobs.max_overflow)
+    pools = processes * (knobs.pool_size + knobs.max_overflow)
     connected = database
     if knobs.db_session == "hold":
         connected += storage + stages.get("gcs_queue", 0.0)
     slots = [(min(pools, knobs.db_cap), connected)]
     if knobs.gcs_call == "blocking":
-        slots.append((knobs.workers, in_loop + storage))
+        slots.append((processes, in_loop + storage))
     else:
-        slots += [(knobs.workers, in_loop), (knobs.storage_slots, storage)]
+        slots += [(processes, in_loop), (storage_slots, storage)]
     return slots

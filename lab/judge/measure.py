@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lab.judge.instances import instance_metrics
 from lab.judge.law import capacity
 from lab.judge.leaks import leaks
 from lab.judge.readings import reading_metrics
@@ -20,8 +21,9 @@ def measure(cell: Cell, observation: Observation) -> dict[str, float]:
     A figure without evidence is absent, never zero. Units are the table's.
     """
     found = sample_metrics(cell, observation) | reading_metrics(cell, observation)
-    limit = capacity(cell.knobs, found)
-    if limit:
+    found |= instance_metrics(cell, observation)
+    limit = capacity(cell, observation, found)
+    if limit and "throughput" in found:
         found["capacity"] = limit
         found["utilisation"] = found["throughput"] / limit
     found |= {leak.metric: leak.slope for leak in leaks(cell, observation)}

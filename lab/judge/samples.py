@@ -8,7 +8,7 @@ from math import fsum
 
 from lab.judge.statistics import quantile
 from lab.judge.window import Window, sent_in_window, window_of
-from lab.model.causes import Cause
+from lab.model.causes import CLOUDRUN, NGINX, Cause
 from lab.model.cell import Cell
 from lab.model.load import BurstLoad
 from lab.model.observation import Observation, Sample
@@ -33,7 +33,7 @@ def sample_metrics(cell: Cell, observation: Observation) -> dict[str, float]:
         "error_rate": (len(sent) - len(good)) / len(sent),
         "throughput": throughput(cell, observation),
         **_latencies(cell, sent),
-        **{f"errors.{cause}": count for cause, count in causes(sent).items()},
+        **{f"errors.{cause}": count for cause, count in _causes_of(cell, sent).items()},
         **_stage_means(sent),
         "lateness": quantile(late, 0.95),
     }
@@ -48,6 +48,12 @@ def causes(samples: Iterable[Sample]) -> dict[Cause, int]:
     """How many uploads failed of each cause, zeros included."""
     counted = Counter(sample.error for sample in samples)
     return {cause: counted[cause] for cause in Cause}
+
+
+def _causes_of(cell: Cell, sent: Sequence[Sample]) -> dict[Cause, int]:
+    """The causes that there are before this target, and whatever else was seen."""
+    other = CLOUDRUN if cell.target == "vm" else NGINX
+    return {cause: count for cause, count in causes(sent).items() if count or cause not in other}
 
 
 def latencies(cell: Cell, sent: Sequence[Sample], metric: str) -> list[float]:

@@ -10,6 +10,9 @@ from lab.model.load import BurstLoad
 from lab.model.observation import (
     DatabaseReading,
     Evidence,
+    FrontReading,
+    FrontRequest,
+    InstanceEvent,
     MachineReading,
     Observation,
     Sample,
@@ -19,7 +22,15 @@ from lab.model.observation import (
 Window = tuple[float, float]
 """Start and end in real-world seconds after the load started; the end is not in it."""
 
-Reading = TypeVar("Reading", WorkerReading, DatabaseReading, MachineReading)
+Reading = TypeVar(
+    "Reading",
+    WorkerReading,
+    DatabaseReading,
+    MachineReading,
+    FrontReading,
+    FrontRequest,
+    InstanceEvent,
+)
 
 
 def window_of(cell: Cell, observation: Observation) -> Window:
@@ -38,15 +49,22 @@ def sent_in_window(cell: Cell, observation: Observation) -> list[Sample]:
 
 
 def restricted(observation: Observation, window: Window) -> Observation:
-    """What was sent, and read, within a part of the trial; what holds for all of it stays."""
+    """What was sent, and read, within a part of the trial; what holds for all of it stays.
+
+    So does how things stood at the front when the part began.
+    """
     start, end = window
-    timed = (WorkerReading, DatabaseReading, MachineReading)
+    timed = (
+        *(WorkerReading, DatabaseReading, MachineReading),
+        *(FrontReading, FrontRequest, InstanceEvent),
+    )
+    stood = [line for line in readings(FrontReading, observation.evidence) if line.t < start][-1:]
     return Observation(
         samples=tuple(s for s in observation.samples if start <= s.sent_at < end),
         evidence=tuple(
             line
             for line in observation.evidence
-            if not isinstance(line, timed) or start <= line.t <= end
+            if not isinstance(line, timed) or start <= line.t <= end or line in stood
         ),
     )
 

@@ -9,6 +9,7 @@ from lab.model.fault import Fault
 from lab.model.knobs import Knobs
 from lab.model.load import Load
 from lab.model.strike import PlannedStrike
+from lab.model.target import Target
 
 
 class Cell(BaseModel):
@@ -22,11 +23,18 @@ class Cell(BaseModel):
 
     id: str
     axes: dict[str, str]
+    target: Target = "vm"
     knobs: Knobs
     load: Load
     faults: tuple[Fault, ...]
     criteria: tuple[Criterion, ...]
     seed: int
+
+    @property
+    def storage_slots(self) -> int:
+        """How many storage calls can run at once, all workers or all instances together."""
+        on_vm = self.target == "vm"
+        return self.knobs.storage_slots if on_vm else self.knobs.instance_slots
 
     @property
     def strikes(self) -> tuple[PlannedStrike, ...]:

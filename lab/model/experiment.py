@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from lab.model.criterion import Criterion
 from lab.model.knobs import Preset
 from lab.model.load import Load
+from lab.model.target import Target
 
 SCHEMA = 1
 """The version of the spec's form that this lab reads."""
@@ -41,12 +42,17 @@ class Experiment(BaseModel):
         ),
     ]
     about: Annotated[str, Field(description="the question that it answers")] = ""
-    target: Literal["vm"] = "vm"
+    target: Annotated[
+        Target, Field(description="where the backend runs; to compare both, an axis of `matrix`")
+    ] = "vm"
     preset: Preset = Preset.AS_FOUND
     knobs: Annotated[dict[str, Any], Field(description="knobs that every cell shares")] = {}
     matrix: Annotated[
         dict[str, Axis],
-        Field(description="axes: a knob with its values, or a name with labelled sets of knobs"),
+        Field(
+            description="axes: a knob with its values, `target` with both targets, or a name "
+            "with labelled sets of knobs"
+        ),
     ] = {}
     load: Load
     faults: Annotated[tuple[str, ...], Field(description="files under faults/, by name")] = (

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from math import ceil
 from types import UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
@@ -40,7 +41,7 @@ class Knob:
     """
 
     help: str
-    part: Literal["backend", "nginx", "postgres", "run"] = "backend"
+    part: Literal["backend", "nginx", "postgres", "cloudrun", "run"] = "backend"
     recommended: Any = None
 
 
@@ -148,6 +149,65 @@ class Knobs(BaseModel):
         *OFF,
         Knob("memory of the backend, or off (no limit); a worker past it is killed"),
     ] = None
+    cloudrun_cpus: Annotated[
+        float,
+        Field(ge=0.08, le=8),
+        Knob("CPU of an instance, as a share of time (CFS quota)", part="cloudrun"),
+    ] = 0.5
+    cloudrun_memory: Annotated[
+        Size,
+        Field(ge=128 * 1024**2, le=32 * 1024**3),
+        Knob(
+            "memory of an instance, swap and temporary files included; past it the kernel kills it",
+            part="cloudrun",
+            recommended=512 * 1024**2,
+        ),
+    ] = 256 * 1024**2
+    cloudrun_concurrency: Annotated[
+        int,
+        Field(ge=1, le=1000),
+        Knob("requests that an instance is given at once", part="cloudrun"),
+    ] = 1
+    cloudrun_min_instances: Annotated[
+        int, Field(ge=0, le=16), Knob("instances kept warm", part="cloudrun")
+    ] = 0
+    cloudrun_max_instances: Annotated[
+        int, Field(ge=1, le=16), Knob("instances there may be", part="cloudrun")
+    ] = 1
+    cloudrun_idle: Annotated[
+        Duration,
+        Field(gt=0, le=3600),
+        Knob("how long an instance without requests is kept before it is ended", part="cloudrun"),
+    ] = 900.0
+    cloudrun_pending: Annotated[
+        Duration,
+        Field(gt=0, le=3600),
+        Knob(
+            "how long a request waits for an instance before it is answered 429, or 3.5 mean "
+            "start-ups where that is longer",
+            part="cloudrun",
+        ),
+    ] = 10.0
+    cloudrun_timeout: Annotated[
+        Duration,
+        Field(gt=0, le=3600),
+        Knob(
+            "how long a request may take, queue and start-up included, before it is answered 504",
+            part="cloudrun",
+        ),
+    ] = 300.0
+    cloudrun_boost: Annotated[
+        Literal["off", "on"],
+        Knob("start-up CPU boost: more CPU until 10 s after an instance is ready", part="cloudrun"),
+    ] = "off"
+    cloudrun_enforce: Annotated[
+        Literal["platform", "none"],
+        Knob(
+            "platform refuses what Cloud Run refuses: below 1 CPU a concurrency above 1, or more "
+            "memory than goes with the CPU; none breaks those rules on purpose",
+            part="cloudrun",
+        ),
+    ] = "platform"
     db_cap: Annotated[
         int,
         Field(ge=1, le=500),
@@ -197,16 +257,74 @@ class Knobs(BaseModel):
         """
         return type(self).model_validate({**self.as_text(), **settings})
 
+    def contradiction(self) -> tuple[str, str] | None:
+        """What these knobs cannot be *together*, and the remedy; None where nothing is.
+
+        Not a validator: knobs are checked one by one where they stand in a spec, before the
+        other one that would make a pair possible has been read. Whoever has a cell's whole
+        set asks. The platform's rules are those of "Configure CPU limits for services".
+        """
+        if self.cloudrun_min_instances > self.cloudrun_max_instances:
+            return (
+                f"cloudrun_min_instances is {self.cloudrun_min_instances}, above "
+                f"cloudrun_max_instances, {self.cloudrun_max_instances}",
+                "lower one or raise the other",
+            )
+        if self.cloudrun_enforce == "none":
+            return None
+        broken = self._platform_refuses()
+        if broken is None:
+            return None
+        return broken, "change one, or set cloudrun_enforce: none to break the rule"
+
+    def _platform_refuses(self) -> str | None:
+        cpus, memory = self.cloudrun_cpus, self.cloudrun_memory
+        if cpus < 1 and self.cloudrun_concurrency > 1:
+            return (
+                f"cloudrun_cpus below 1 ({cpus:g}) forces cloudrun_concurrency 1, "
+                f"not {self.cloudrun_concurrency}"
+            )
+        if cpus > 1 and cpus != int(cpus):
+            return f"cloudrun_cpus above 1 must be a whole number, not {cpus:g}"
+        for below, most in ((0.5, 512 * 1024**2), (1.0, 1024**3)):
+            if cpus < below and memory > most:
+                return (
+                    f"cloudrun_memory above {format_size(most)} ({format_size(memory)}) needs "
+                    f"cloudrun_cpus {below:g} or more, not {cpus:g}"
+                )
+        return None
+
     @property
     def storage_slots(self) -> int:
-        """How many storage calls can run at once, all workers together."""
+        """How many storage calls can run at once on the VM, all workers together."""
+        return self.workers * self._storage_threads(self.vm_cpus)
+
+    @property
+    def instance_slots(self) -> int:
+        """How many storage calls can run at once on Cloud Run, all instances together.
+
+        An instance is one process: `workers` says nothing of it.
+        """
+        threads = self._storage_threads(self.instance_cores)
+        return self.cloudrun_max_instances * min(self.cloudrun_concurrency, threads)
+
+    @property
+    def instance_cores(self) -> int:
+        """Cores that an instance counts: its CPU rounded up.
+
+        The platform does not say what a process counts there; it matters to the default
+        executor alone (5 threads up to 1 CPU), and at concurrency 1 not even to that.
+        """
+        return ceil(self.cloudrun_cpus)
+
+    def _storage_threads(self, cores: float) -> int:
         threads = {
             "blocking": 1,
-            "to_thread": default_executor_threads(self.vm_cpus),
+            "to_thread": default_executor_threads(cores),
             "executor": self.gcs_threads,
             "audio_pool": self.audio_threads,
         }
-        return self.workers * threads[self.gcs_call]
+        return threads[self.gcs_call]
 
     def as_text(self) -> dict[str, Any]:
         """Every knob as a spec would write it; `with_settings` reads it back without loss."""
@@ -305,15 +423,19 @@ def _rows() -> tuple[KnobRow, ...]:
     for name in Knobs.model_fields:
         kind, *metadata = get_args(hints[name])
         knob = next(extra for extra in metadata if isinstance(extra, Knob))
-        # Annotated flattens: Duration's own annotations stand before the knob's, so the
-        # duration is recognised by the serialiser it shares with the alias.
-        quantity = "duration" if get_args(Duration)[1] in metadata else _unit(kind)
+        # Annotated flattens: a quantity's own annotations stand before the knob's, so it is
+        # recognised by the reader that it shares with the alias.
+        quantities = {"duration": Duration, "size": Size}
+        quantity = next(
+            (word for word, alias in quantities.items() if get_args(alias)[1] in metadata),
+            None,
+        )
         default = Knobs.model_fields[name].default
         rows.append(
             KnobRow(
                 name=name,
                 variable=variable(name),
-                unit=quantity,
+                unit=quantity or _unit(kind),
                 bounds=_bounds(kind, tuple(metadata)),
                 default=default,
                 recommended=default if knob.recommended is None else knob.recommended,

@@ -17,6 +17,10 @@ from lab.model.strike import Action
 STAGES = ("pool_wait", "auth", "release", "gcs_queue", "gcs", "pool_wait2", "write")
 """The stages of an upload that ``Server-Timing`` carries, in their order."""
 
+FRONT_STAGES = ("queue", "cold")
+"""What Cloud Run's front adds to it: the wait for a place at an instance, and the part of
+that wait in which the instance was starting; a warm instance's answer has no ``cold``."""
+
 
 class _Line(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -186,6 +190,70 @@ class Audit(_Line):
     refused: int
 
 
+class FrontServing(_Line):
+    """Cloud Run's front is up: what makes its instances, and whether their files are memory."""
+
+    kind: Literal["serving"] = "serving"
+    t: float
+    driver: str
+    files_are_memory: bool
+
+
+class FrontReading(_Line):
+    """How things stood at the front, noted when they changed: requests, instances by state."""
+
+    kind: Literal["front"] = "front"
+    t: float
+    queue: int
+    in_flight: int
+    starting: int
+    ready: int
+    stopping: int
+
+
+class InstanceEvent(_Line):
+    """A moment in an instance's life.
+
+    ``start_s`` comes with ``ready``; ``why`` says what failed or how it ended, ``during`` in
+    which state. ``usage``, twice a second, and its end carry running totals: ``cpu_s`` and
+    ``throttled_s`` in seconds, and the peak of its memory in bytes, its files included.
+    """
+
+    kind: Literal["instance"] = "instance"
+    t: float
+    event: Literal[
+        "starting", "ready", "start_failed", "paused", "resumed", "idle", "sigterm", "sigkill",
+        "stopped", "died", "oom", "stuck", "removed", "usage",
+    ]  # fmt: skip
+    instance: str
+    start_s: float | None = None
+    why: str = ""
+    during: str = ""
+    cpu_s: float | None = None
+    throttled_s: float | None = None
+    peak_bytes: float | None = None
+
+
+class FrontRequest(_Line):
+    """A moment of a request at the front; durations in seconds.
+
+    ``waited`` and ``cold`` are its `FRONT_STAGES`; ``took`` is how long it held its place
+    (``request_end``), or how long it had been there when it was ``refused``; ``instance`` is
+    empty where it never had one.
+    """
+
+    kind: Literal["request"] = "request"
+    t: float
+    event: Literal["request_start", "request_end", "refused", "left"]
+    instance: str = ""
+    waited: float | None = None
+    cold: float | None = None
+    took: float | None = None
+    how: str = ""
+    cause: str = ""
+    status: int | None = None
+
+
 Evidence = Annotated[
     WorkerReading
     | DatabaseReading
@@ -195,6 +263,10 @@ Evidence = Annotated[
     | LoadDone
     | Injected
     | Strike
+    | FrontServing
+    | FrontReading
+    | InstanceEvent
+    | FrontRequest
     | Audit,
     Field(discriminator="kind"),
 ]

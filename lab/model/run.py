@@ -11,6 +11,7 @@ from lab.model.course import Course
 from lab.model.experiment import Experiment
 from lab.model.leak import Leak
 from lab.model.limit import Limit
+from lab.model.target import Target
 from lab.model.verdict import Check, Finding, Outcome
 
 SCHEMA_VERSION = 1
@@ -73,6 +74,7 @@ class CellResult(_Stored):
 
     id: str
     axes: dict[str, str]
+    target: Target = "vm"
     knobs: dict[str, Any]
     load: dict[str, Any]
     verdict: Outcome

@@ -15,6 +15,7 @@ from lab.errors import PartFailed
 from lab.model.observation import Audit, Evidence, Injected, LoadDone, PartDown, Strike, Usage
 from lab.observe.audit import audit
 from lab.observe.collect import Clock, from_watch, from_workers
+from lab.observe.front import from_front
 from lab.observe.trim import Trim
 from lab.observe.watch import Watch
 
@@ -73,6 +74,7 @@ class Observer:
         clock = Clock(t0, self._speed)
         yield from injected
         yield from from_workers(self._replica.evidence, clock, self._since)
+        yield from from_front(self._replica.evidence, clock, self._since)
         yield from from_watch(self.watch.seen, clock)
         yield load
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lab.model.cell import Cell
-from lab.model.knobs import Knobs
 from lab.model.load import end_of
 
 OVERHEAD_S = 5.0
@@ -27,12 +26,14 @@ def drain(cell: Cell) -> float:
     service time (Little's law at saturation); no longer than the client waits.
     """
     service = cell.knobs.gcs_latency.mean + DB_ROUND_TRIPS * cell.knobs.db_rtt.mean
-    turns = max(1.0, cell.load.peak_users / slots(cell.knobs))
+    turns = max(1.0, cell.load.peak_users / slots(cell))
     return min(cell.load.timeout, service * turns)
 
 
-def slots(knobs: Knobs) -> int:
+def slots(cell: Cell) -> int:
     """Uploads that can be inside a storage call at once: threads, or connections held for them."""
+    knobs = cell.knobs
     if knobs.db_session == "release":
-        return knobs.storage_slots
-    return min(knobs.storage_slots, knobs.workers * (knobs.pool_size + knobs.max_overflow))
+        return cell.storage_slots
+    processes = knobs.workers if cell.target == "vm" else knobs.cloudrun_max_instances
+    return min(cell.storage_slots, processes * (knobs.pool_size + knobs.max_overflow))

@@ -23,7 +23,11 @@ from lab.model.experiment import Experiment
 from lab.model.fault import Fault
 from lab.model.knobs import Knobs, Preset
 from lab.model.load import BurstLoad, ClosedLoad, Load
+from lab.model.target import PARTS, TARGETS, Target, contradiction
 from lab.plan.names import cell_ids
+
+TARGET = "target"
+"""The axis that sets no knob: where a cell runs."""
 
 Point = tuple[dict[str, str], dict[str, Any]]
 """One combination: its labels by axis, and the knobs that they set."""
@@ -36,6 +40,7 @@ def expand(
     preset: Preset | None = None,
     speed: float | None = None,
     users: int | None = None,
+    target: Target | None = None,
 ) -> tuple[Cell, ...]:
     """The cells of an experiment, in the order they are run: the last axis turns fastest.
 
@@ -46,35 +51,43 @@ def expand(
         preset: in place of the spec's.
         speed: in place of the spec's.
         users: in place of the load's; for loads with ``users`` or ``burst``.
+        target: in place of the spec's.
 
     Raises:
-        SpecError: an unknown fault, or a knob's value that cannot be.
-        UsageError: a setting that an axis sweeps, a speed given twice, or users for a load
-            that has none.
+        SpecError: an unknown fault, a knob's value that cannot be, or a fault that strikes a
+            part which a cell's target has none of.
+        UsageError: a setting or target that an axis sweeps, a speed given twice, or users for
+            a load that has none.
     """
     given = _overrides(settings or {}, speed)
     base = Knobs.preset(preset or experiment.preset)
     points = [_point(combination) for combination in product(*_axes(experiment))]
-    _refuse_swept(given, points)
-    knobs = [_settled(base, experiment.knobs | chosen | given) for _, chosen in points]
+    _refuse_swept(given, points, target)
+    settled = [
+        (where, _together(base, experiment.knobs | chosen | given, where))
+        for labels, chosen in points
+        for where in [_target(labels, target or experiment.target)]
+    ]
     armed = tuple(_fault(name, faults) for name in experiment.faults)
     load = experiment.load if users is None else _with_users(experiment.load, users)
     axes, trials = [], []
     for repeat in range(1, experiment.repeat + 1):
         suffix = {"repeat": str(repeat)} if experiment.repeat > 1 else {}
         axes += [labels | suffix for labels, _ in points]
-        trials += [(settled, seed_of(experiment.seed, repeat)) for settled in knobs]
+        trials += [(*each, seed_of(experiment.seed, repeat)) for each in settled]
+    _refuse_strikes(armed, {where for where, _ in settled})
     return tuple(
         Cell(
             id=name,
             axes=labels,
-            knobs=settled,
+            target=where,
+            knobs=knobs,
             load=load,
             faults=armed,
             criteria=experiment.criteria,
             seed=seed,
         )
-        for name, labels, (settled, seed) in zip(
+        for name, labels, (where, knobs, seed) in zip(
             cell_ids(axes, experiment.experiment), axes, trials, strict=True
         )
     )
@@ -98,7 +111,9 @@ def _axes(experiment: Experiment) -> list[list[Point]]:
     """Each axis as its points: a label, and the knobs that it sets."""
     axes: list[list[Point]] = []
     for name, values in experiment.matrix.items():
-        if isinstance(values, dict):
+        if name == TARGET:
+            axes.append([({name: str(value)}, {}) for value in values])
+        elif isinstance(values, dict):
             axes.append([({name: label}, dict(chosen)) for label, chosen in values.items()])
         else:
             axes.append([({name: _text(name, value)}, {name: value}) for value in values])
@@ -118,7 +133,15 @@ def _point(combination: tuple[Point, ...]) -> Point:
     return labels, chosen
 
 
-def _refuse_swept(given: Mapping[str, Any], points: list[Point]) -> None:
+def _target(labels: Mapping[str, str], otherwise: Target) -> Target:
+    """Where a cell runs: as the axis `target` says, where there is one."""
+    return next((known for known in TARGETS if known == labels.get(TARGET)), otherwise)
+
+
+def _refuse_swept(given: Mapping[str, Any], points: list[Point], target: Target | None) -> None:
+    if target and any(TARGET in labels for labels, _ in points):
+        what = "the spec's matrix sweeps the target, and --target would make cells equal"
+        raise UsageError(what, "leave the option out, or take the axis out of the spec")
     for name in given:
         if any(name in chosen for _, chosen in points):
             what = f"'{name}' is swept by the spec's matrix, so setting it would make cells equal"
@@ -135,6 +158,22 @@ def _settled(base: Knobs, settings: Mapping[str, Any]) -> Knobs:
             raise SpecError(f"'{name}' is not a knob", _near(name, Knobs.model_fields)) from None
         what = first["msg"].removeprefix("Value error, ")
         raise SpecError(f"'{name}': {what}", "`lab knobs` lists units and bounds") from None
+
+
+def _together(base: Knobs, settings: Mapping[str, Any], target: Target) -> Knobs:
+    """The knobs of a cell, whole: each can be, and they can be together on its target."""
+    knobs = _settled(base, settings)
+    if problem := contradiction(target, knobs):
+        raise SpecError(*problem)
+    return knobs
+
+
+def _refuse_strikes(faults: tuple[Fault, ...], targets: set[Target]) -> None:
+    for planned in filter(None, (fault.planned for fault in faults)):
+        for target in sorted(targets):
+            if planned.part not in PARTS[target]:
+                what = f"{planned.fault} strikes {planned.part}, and target {target} has none"
+                raise SpecError(what, f"its parts are {', '.join(PARTS[target])}")
 
 
 def _fault(name: str, faults: Mapping[str, Fault]) -> Fault:

@@ -11,6 +11,7 @@ from lab.model.criterion import Criterion
 from lab.model.run import CellResult, RunInfo, Summary
 from lab.model.threshold import Threshold, Thresholds
 from lab.report import course, figures, thresholds, words
+from lab.report.columns import front_columns
 from lab.report.details import changed_knobs, finding_value, interval
 from lab.report.drawing import drawing
 
@@ -39,6 +40,7 @@ def html_report(summary: Summary, info: RunInfo) -> str:
         axes=words.varying_axes(cells),
         strips=_strips(cells),
         bars=_bars(cells),
+        extra=front_columns(cells),
         strip_width=STRIP,
         drawings=[drawing(cell) for cell in cells],
         limits=course.any_limit(cells),

@@ -9,6 +9,7 @@ from lab.model.run import CellResult, RunInfo, Summary
 from lab.model.threshold import Threshold, Thresholds
 from lab.report import course, figures, thresholds, words
 from lab.report.charts import charts
+from lab.report.columns import RIGHT, columns
 from lab.report.details import changed_knobs, finding_value, interval
 
 _CHART = 100
@@ -86,27 +87,18 @@ def _facts(info: RunInfo, asked: Mapping[str, str]) -> str:
 def _matrix(cells: Sequence[CellResult]) -> str:
     if not cells:
         return ""
-    axes, limits = words.varying_axes(cells), course.any_limit(cells)
-    figure = ("uploads/s", "p50", "p95", "failed", "led by", "pg peak")
+    axes, shown = words.varying_axes(cells), columns(cells)
     rows = [
         (
             *(cell.axes.get(axis, figures.NONE) for axis in axes),
             cell.verdict,
-            *(
-                figures.metric(name, cell.metrics.get(name))
-                for name in ("throughput", "p50", "p95")
-            ),
-            figures.metric("error_rate", cell.metrics.get("error_rate")),
-            words.leading_error(cell.metrics) or figures.NONE,
-            figures.metric("pg_connections", cell.metrics.get("pg_connections")),
-            *([course.limit_name(cell)] if limits else []),
+            *(column.text(cell) for column in shown),
             words.first_reason(cell),
         )
         for cell in cells
     ]
-    right = [name for name in figure if name != "led by"]
-    limit = ["limit"] if limits else []
-    return _table((*axes, "verdict", *figure, *limit, "why"), rows, right)
+    right = [column.head for column in shown if column.short in RIGHT]
+    return _table((*axes, "verdict", *(column.head for column in shown), "why"), rows, right)
 
 
 def _cell(cell: CellResult) -> str:

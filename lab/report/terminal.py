@@ -16,6 +16,7 @@ from rich.text import Text
 from lab.model.run import CellResult, RunInfo, Summary
 from lab.model.verdict import Outcome
 from lab.report import course, figures, words
+from lab.report.columns import FOLDED, RIGHT, Column, columns
 from lab.report.details import over_time
 from lab.report.style import COLOURS, Style
 
@@ -25,11 +26,6 @@ _BESIDE = 34
 
 _MOST_CHARTS = 4
 """Cells that are shown over time; more would bury the table."""
-
-_CAUSE = "led by"
-_LIMIT = "limit"
-_HEADS = ("verdict", "up/s", "p50 s", "p95 s", "failed", _CAUSE, "pg", _LIMIT)
-_RIGHT = {"up/s", "p50 s", "p95 s", "failed", "pg"}
 
 
 def end_table(summary: Summary, info: RunInfo, where: Path | str, style: Style) -> str:
@@ -84,15 +80,13 @@ def _rows(cells: Sequence[CellResult], style: Style) -> list[Text]:
     """The rows in the widest layout that fits: reasons beside, under, causes with them, stacked."""
     if not cells:
         return [Text("no cell is finished")]
-    axes = words.varying_axes(cells)
-    heads = [*axes, *_HEADS]
-    grid = [_cells(cell, axes) for cell in cells]
-    if not course.any_limit(cells):
-        heads, grid = _without(_LIMIT, heads, grid)
+    axes, shown = words.varying_axes(cells), columns(cells)
+    heads = [*axes, "verdict", *(column.short for column in shown)]
+    grid = [_cells(cell, axes, shown) for cell in cells]
     widths = _widths(heads, grid)
     folded = _total(widths) > style.width
     if folded:
-        for name in (_CAUSE, _LIMIT):
+        for name in FOLDED:
             heads, grid = _without(name, heads, grid)
         widths = _widths(heads, grid)
     if _total(widths) > style.width:
@@ -138,24 +132,12 @@ def _table(
     return lines
 
 
-def _cells(cell: CellResult, axes: Sequence[str]) -> list[Text]:
-    values, colour = cell.metrics, COLOURS[cell.verdict]
-    leading = words.leading_error(values)
-    share = values.get("error_rate")
-    figure = [_figure(values.get(name)) for name in ("throughput", "p50", "p95")]
+def _cells(cell: CellResult, axes: Sequence[str], shown: Sequence[Column]) -> list[Text]:
     return [
         *(Text(cell.axes.get(axis, figures.NONE)) for axis in axes),
-        Text(f"{words.MARKS[cell.verdict]} {cell.verdict}", style=colour),
-        *(Text(text) for text in figure),
-        Text(figures.NONE if share is None else figures.percent(share)),
-        Text(str(leading) if leading else figures.NONE),
-        Text(figures.metric("pg_connections", values.get("pg_connections"))),
-        Text(course.limit_name(cell)),
+        Text(f"{words.MARKS[cell.verdict]} {cell.verdict}", style=COLOURS[cell.verdict]),
+        *(Text(column.bare(cell)) for column in shown),
     ]
-
-
-def _figure(value: float | None) -> str:
-    return figures.NONE if value is None else figures.significant(value)
 
 
 def _total(widths: Sequence[int]) -> int:
@@ -165,11 +147,11 @@ def _total(widths: Sequence[int]) -> int:
 def _join(row: Sequence[Text], heads: Sequence[str], widths: Sequence[int]) -> Text:
     line = Text()
     for index, (text, head, width) in enumerate(zip(row, heads, widths, strict=True)):
-        space = " " * (width - text.cell_len)
+        space, right = " " * (width - text.cell_len), head in RIGHT
         line.append(_GAP if index else "")
-        line.append(space if head in _RIGHT else "")
+        line.append(space if right else "")
         line.append_text(text)
-        line.append("" if head in _RIGHT else space)
+        line.append("" if right else space)
     return line
 
 

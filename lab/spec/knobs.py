@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from lab.errors import SpecError
 from lab.model.knobs import Knobs
+from lab.model.target import TARGETS
 from lab.spec.document import Document, Loc, one_line, scalar
 from lab.spec.explain import nearest, value_problem
 
@@ -108,6 +109,9 @@ def _check_axis(document: Document, axis: str) -> set[str]:
     """Check one axis; returns the knobs that it sets."""
     path: Loc = ("matrix", axis)
     values = document.at(path)
+    if axis == "target":
+        _check_targets(document, path, values)
+        return set()
     if not isinstance(values, dict | list):
         remedy = "write a list of values, or labels with sets of knobs"
         raise document.error(path, f"axis '{axis}' is one value", remedy)
@@ -117,6 +121,24 @@ def _check_axis(document: Document, axis: str) -> set[str]:
         _check_list(document, path, axis, values)
         return {axis}
     return _check_labels(document, path, values)
+
+
+def _check_targets(document: Document, path: Loc, values: Any) -> None:
+    """The axis that says where a cell runs, and sets no knob."""
+    known = ", ".join(TARGETS)
+    if not isinstance(values, list) or not values:
+        raise document.error(path, "axis 'target' is not a list of targets", f"write [{known}]")
+    if "target" in document.value:
+        what = "'target' is given, and the axis 'target' sweeps it"
+        raise document.error(path, what, "keep one of them", at_key=True)
+    for index, value in enumerate(values):
+        given = one_line(value, 40)
+        if value not in TARGETS:
+            what = f"axis 'target': '{given}' is not one of {known}"
+            raise document.error((*path, index), what, nearest(str(value), TARGETS))
+        if value in values[:index]:
+            what = f"axis 'target' has {given} twice"
+            raise document.error((*path, index), what, "remove one")
 
 
 def _check_list(document: Document, path: Loc, axis: str, values: list[Any]) -> None:

@@ -16,6 +16,7 @@ from lab.model import metrics
 from lab.model.criterion import Criterion
 from lab.model.experiment import Experiment
 from lab.model.knobs import TABLE, Knobs
+from lab.model.target import TARGETS
 from lab.model.units import DURATIONS, PER, SIZES, format_duration
 
 FILE = Path("experiments/schema.json")
@@ -91,10 +92,14 @@ def _knob_sets() -> Schema:
 
 
 def _matrix() -> Schema:
-    """An axis is a list of one knob's values, or labels with sets of knobs."""
+    """An axis is a list of one knob's values, or of targets, or labels with sets of knobs."""
     sets = {"$ref": "#/$defs/KnobSets"}
-    axes = {
+    axes: Schema = {
         row.name: {"anyOf": [_values(row.name), sets], "description": row.help} for row in TABLE
+    }
+    axes["target"] = {
+        **_list_of({"enum": list(TARGETS)}),
+        "description": "where the backend runs: the same cells on both, side by side",
     }
     return {
         "type": "object",
@@ -106,7 +111,10 @@ def _matrix() -> Schema:
 
 
 def _values(knob: str) -> Schema:
-    value = {"$ref": f"#/$defs/Knobs/properties/{knob}"}
+    return _list_of({"$ref": f"#/$defs/Knobs/properties/{knob}"})
+
+
+def _list_of(value: Schema) -> Schema:
     return {"type": "array", "minItems": 1, "uniqueItems": True, "items": value}
 
 

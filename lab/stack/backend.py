@@ -43,7 +43,7 @@ class Backend(Part):
         self.evidence = folder / "evidence"
         self.evidence.mkdir()
         self.watched = Workers(self.evidence, lambda pid, _: psutil.pid_exists(pid))
-        self._addresses = {
+        self.addresses = {
             "DATABASE_URL": database_url.replace("postgresql://", "postgresql+psycopg2://", 1),
             "STORAGE_EMULATOR_HOST": storage_url,
             "AUDIO_BUCKET": bucket,
@@ -70,7 +70,7 @@ class Backend(Part):
             self.name,
             [sys.executable, "-m", "lab.services.backend"],
             self.log,
-            env={**knobs.as_env(), **self._addresses},
+            env={**knobs.as_env(), **self.addresses},
         )
         self._limit_cores(knobs.vm_cpus)
         self._process.wait_ready(

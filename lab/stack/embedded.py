@@ -2,10 +2,12 @@
 
     users ──> nginx ──> uvicorn × workers ──> :gcs proxy ──> fake-gcs-server
                                           └─> :db proxy  ──> Postgres
+    users ──> front ──> instances ──> …                      on Cloud Run
 
-It needs neither Docker nor root. The parts start in the order in which they need each
-other; from cell to cell only those start anew whose settings changed, and those that
-need them: a backend holds connections that a new Postgres, or a new proxy, does not know.
+It needs neither Docker nor root, but for Cloud Run's instances, which are processes in
+cgroups. A cell's target says which parts there are. They start in the order in which they
+need each other; from cell to cell only those start anew whose settings changed, and those
+that need them: a backend holds connections that a new Postgres, or a new proxy, does not know.
 """
 
 from __future__ import annotations
@@ -19,19 +21,21 @@ from pathlib import Path
 from lab.errors import MissingComponent, PartFailed
 from lab.model.cell import Cell
 from lab.model.knobs import Knobs
+from lab.model.target import PARTS, Target
 from lab.stack import owner, ports
 from lab.stack.backend import Backend
 from lab.stack.bucket import BUCKET
+from lab.stack.front import Front, check
 from lab.stack.monitor import APP_ROLE, SUPERUSER
 from lab.stack.nginx import Nginx
 from lab.stack.part import Part
 from lab.stack.postgres import Postgres
-from lab.stack.protocol import Replica
+from lab.stack.protocol import Burdened, Replica
 from lab.stack.storage import Storage
 from lab.stack.toxiproxy import Toxiproxy
 from lab.stack.usage import ProcessUsage
 
-NEEDS = {"backend": {"postgres", "toxiproxy"}}
+NEEDS = {name: {"postgres", "toxiproxy"} for name in ("backend", "front")}
 """Which part must start anew because another one did."""
 
 
@@ -41,7 +45,7 @@ class EmbeddedStack:
     Args:
         results: the results folder that the replica belongs to.
         toxiproxy: ``auto``, ``real`` or ``embedded``.
-        port: where nginx listens; None finds a free port.
+        port: where users upload: nginx, or the front; None finds a free port.
         stays: whether the replica outlives this process (`lab up`).
 
     Raises:
@@ -60,7 +64,7 @@ class EmbeddedStack:
         port: int | None = None,
         stays: bool = False,
     ) -> None:
-        nginx_port = ports.check(port) if port else None
+        door = ports.check(port) if port else None
         self.folder, self.owner = owner.claim(results, stays)
         os.environ[owner.MARKER] = self.owner.id  # all children carry it, the generator too
         with ExitStack() as closing:
@@ -69,15 +73,18 @@ class EmbeddedStack:
                 closing.callback(owner.end, self.folder, self.owner)
             else:
                 closing.callback(owner.Guardian(self.folder).close)
-            self._make_parts(toxiproxy, nginx_port, monitored=not stays)
+            self._make_parts(toxiproxy, door, monitored=not stays)
             self._closing = closing.pop_all()
         self.toxiproxy_variant = self.toxiproxy.variant
+        self.target: Target = "vm"
+        self._limited = False
         self._running: dict[str, object] = {}
         self._log_starts: dict[Path, int] = {}
         self.restarted: list[str] = []
 
-    def _make_parts(self, toxiproxy: str, nginx_port: int | None, monitored: bool) -> None:
+    def _make_parts(self, toxiproxy: str, door: int | None, monitored: bool) -> None:
         found = ports.free(7)
+        door = door or found[6]
         self.postgres = Postgres(self.folder, found[0], monitored=monitored)
         self.storage = Storage(self.folder, found[1], f"http://{ports.HOST}:{found[3]}")
         self.toxiproxy = Toxiproxy(
@@ -93,20 +100,36 @@ class EmbeddedStack:
             f"http://{ports.HOST}:{found[3]}",
             BUCKET,
         )
-        self.nginx = Nginx(self.folder, nginx_port or found[6], found[5])
-        self.parts: list[Part] = [
+        self.nginx = Nginx(self.folder, door, found[5])
+        self.front = Front(
+            self.folder, door, self.backend.evidence, lambda knobs: self.backend.addresses
+        )
+        self._all: list[Part] = [
             self.postgres,
             self.storage,
             self.toxiproxy,
             self.backend,
             self.nginx,
+            self.front,
         ]
 
+    @property
+    def parts(self) -> list[Part]:
+        """The parts that the target has."""
+        return [part for part in self._all if part.name in PARTS[self.target]]
+
+    def require(self, cell: Cell) -> None:
+        if cell.target == "cloudrun" and not self._limited:
+            check(cell.knobs)
+            self._limited = True
+
     def apply(self, cell: Cell) -> Replica:
+        self.require(cell)
+        self.target = cell.target
         self._log_starts = {path: _size(path) for path in self._logs().values()}
         self.restarted = self._stale(cell.knobs)
-        for part in reversed(self.parts):
-            if part.name in self.restarted:
+        for part in reversed(self._all):
+            if part.name in self.restarted or part not in self.parts:
                 part.stop()
                 self._running.pop(part.name, None)
         for part in self.parts:
@@ -124,13 +147,15 @@ class EmbeddedStack:
             or self._running[part.name] != part.settings(knobs)
             or part.down()
         }
-        if self.backend.watched.busy():  # with uploads of the last cell, that nobody waits for
+        if (
+            self.target == "vm" and self.backend.watched.busy()
+        ):  # with uploads of the last cell, that nobody waits for
             stale.add(self.backend.name)
         stale |= {name for name, needed in NEEDS.items() if needed & stale}
         return [part.name for part in self.parts if part.name in stale]
 
     def _start(self, part: Part, knobs: Knobs) -> None:
-        if part is self.backend:
+        if part in (self.backend, self.front):
             self._wait_for_free_slots()
         part.start(knobs)
         self._running[part.name] = part.settings(knobs)
@@ -151,17 +176,16 @@ class EmbeddedStack:
         self.storage.bucket.empty()
 
     def _logs(self) -> dict[str, Path]:
-        return {
-            **{part.name: part.log for part in self.parts},
-            "nginx-access": self.nginx.access_log,
-        }
+        logs = {part.name: part.log for part in self.parts}
+        return logs | ({"nginx-access": self.nginx.access_log} if self.target == "vm" else {})
 
     def _replica(self) -> Replica:
         log_start = _size(self.postgres.log)
         parts = {part.name: part.pids for part in self.parts}
+        on_vm = self.target == "vm"
         return Replica(
-            url=self.nginx.url,
-            backend=self.backend.url,
+            url=self.nginx.url if on_vm else self.front.url,
+            backend=self.backend.url if on_vm else self.front.url,
             monitor_dsn=self.postgres.dsn(SUPERUSER),
             app_dsn=self.postgres.dsn(
                 APP_ROLE, port=int(self.toxiproxy.listens["db"].split(":")[1])
@@ -174,10 +198,13 @@ class EmbeddedStack:
             logs=self._logs(),
             parts=parts,
             query=self.postgres.query,
-            inflight=self.backend.inflight,
-            usage=ProcessUsage(parts),
+            inflight=self.backend.inflight if on_vm else self.front.instances.inflight,
+            usage=ProcessUsage(parts) if on_vm else self.front.usage(ProcessUsage(parts)),
             refused=lambda: self.postgres.refused(log_start),
         )
+
+    def burden(self, cell: Cell) -> Burdened:
+        return self.front.burden(cell.knobs)
 
     def down_parts(self) -> dict[str, str]:
         return {part.name: why for part in self.parts if (why := part.down())}
@@ -200,6 +227,9 @@ class EmbeddedStack:
                 source.seek(self._log_starts.get(path, 0))
                 shutil.copyfileobj(source, target)
 
+        if self.target == "cloudrun":
+            self.front.keep(into)
+
     @property
     def origins(self) -> str:
         """Where the parts came from, in a few words."""
@@ -219,9 +249,9 @@ class EmbeddedStack:
 
     def close(self) -> None:
         # All are asked first and waited for after, so that it takes as long as the slowest.
-        for part in reversed(self.parts):
+        for part in reversed(self._all):
             part.ask_to_stop()
-        for part in reversed(self.parts):
+        for part in reversed(self._all):
             part.stop()
         self._closing.close()
 

@@ -124,21 +124,21 @@ def end(folder: Path, owner: Owner) -> int:
     Returns:
         How many processes were killed.
     """
-    killed = kill(owner)
+    left = kill(owner)
+    psutil.wait_procs(left, timeout=5)
     remove(folder)
-    return killed
+    return len(left)
 
 
-def kill(owner: Owner) -> int:
-    """Kill the processes that are left of a replica; how many there were."""
+def kill(owner: Owner) -> list[psutil.Process]:
+    """Send SIGKILL to the processes that are left of a replica; one that is frozen lives on."""
     left = processes(owner.id)
     for process in left:
         try:
             process.kill()
         except psutil.NoSuchProcess:
             continue
-    psutil.wait_procs(left, timeout=5)
-    return len(left)
+    return left
 
 
 def remove(folder: Path) -> None:

@@ -75,6 +75,11 @@ class Process:
         """Of the process itself."""
         return self._popen.pid
 
+    @property
+    def code(self) -> int | None:
+        """Its exit code, negative for a signal; None while it runs."""
+        return self._popen.poll()
+
     def pids(self) -> list[int]:
         """Of the process and all its descendants that are alive."""
         try:

@@ -30,21 +30,23 @@ class Replica:
     """Addresses of a replica that is up, all on 127.0.0.1.
 
     Args:
-        url: where users upload: nginx, as ``http://127.0.0.1:18080``.
-        backend: uvicorn itself, behind nginx.
+        url: where users upload: nginx, or Cloud Run's front, as ``http://127.0.0.1:18080``.
+        backend: uvicorn itself, behind nginx; the front where instances come and go.
         monitor_dsn: the database as superuser, not through the proxy (libpq URL).
         app_dsn: the database as the application's plain role, through the proxy (libpq URL).
         storage: fake-gcs-server itself, not through the proxy.
         toxiproxy: Toxiproxy's API, as ``http://127.0.0.1:8474``.
         proxies: listening address of each proxy by name, ``gcs`` and ``db``.
         bucket: the bucket that the backend uploads to.
-        evidence: folder in which each worker writes ``worker-<pid>.jsonl``.
+        evidence: folder in which each worker writes ``worker-<pid>.jsonl``, and Cloud Run's
+            front what happens, ``front.jsonl``.
         logs: the log file of each part.
         parts: name of each part and a function that gives its process ids now.
         query: runs SQL as superuser over the one connection that is held for it, so that
             nobody takes a slot of the application's; gives the rows.
         inflight: how many uploads are inside the workers now.
-        usage: CPU and memory of every part, running totals.
+        usage: CPU and memory of every part, running totals; ``backend`` is all instances
+            together where they come and go.
         refused: connections that Postgres refused with SQLSTATE 53300 since `apply`.
     """
 
@@ -96,6 +98,23 @@ class Confinement(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Burdened:
+    """What an instance of Cloud Run got that was burdened.
+
+    Args:
+        cores: of a busy loop, as a share of time.
+        first_mib: memory that it took first, and whether it ``lived`` with that.
+        more_mib: memory that it took then, and whether it was ``killed`` for that.
+    """
+
+    cores: float
+    first_mib: float
+    more_mib: float
+    lived: bool
+    killed: bool
+
+
 class Stack(Protocol):
     """A way to run the replica.
 
@@ -113,12 +132,30 @@ class Stack(Protocol):
     @property
     def confinement(self) -> Confinement | None: ...
 
+    def require(self, cell: Cell) -> None:
+        """Find out, before anything is started, whether it can run this cell on this machine.
+
+        Raises:
+            MissingComponent: its instances cannot be limited here.
+        """
+        ...
+
     def apply(self, cell: Cell) -> Replica:
         """Bring the replica to this cell's settings and wait until every part is ready.
 
         Raises:
             PartFailed: a part did not come up; the message ends with its last log line.
             MissingComponent: a program is not on this machine.
+        """
+        ...
+
+    def burden(self, cell: Cell) -> Burdened:
+        """Burden an instance with this cell's limits, apart from those that serve, and end it.
+
+        The replica has been brought to a cell on Cloud Run.
+
+        Raises:
+            PartFailed: it could not be made.
         """
         ...
 

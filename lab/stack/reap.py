@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
+import psutil
+
 from lab.errors import MachineError, MissingComponent
-from lab.stack import owner
+from lab.stack import front, owner
 from lab.stack.compose import engine, resources
 from lab.stack.owner import Owner
+
+GONE_WITHIN_S = 5.0
 
 
 def end(folder: Path, mine: Owner) -> int:
     """End what is left of a replica: processes, containers, networks, volumes, its folder.
+
+    Processes come first: a `docker compose` among them, or a front, would make more of what is
+    removed. A front's instances may be frozen, and die only when they are swept up.
 
     Returns:
         How many things there were.
@@ -20,7 +28,11 @@ def end(folder: Path, mine: Owner) -> int:
         MissingComponent: it has containers, and the engine does not answer.
         MachineError: something could not be removed.
     """
-    ended = owner.kill(mine)  # first: a `docker compose` among them would make more
+    killed = owner.kill(mine)
+    ended = len(killed)
+    if (folder / front.LOGS).exists():
+        _sweep(killed)
+    psutil.wait_procs(killed, timeout=GONE_WITHIN_S)
     if mine.stack == "compose":
         client = engine.connect()
         try:
@@ -29,6 +41,16 @@ def end(folder: Path, mine: Owner) -> int:
             client.close()
     owner.remove(folder)
     return ended
+
+
+def _sweep(killed: list[psutil.Process]) -> None:
+    """Sweep until all that were killed are gone: a front may take a moment to die, too."""
+    deadline = time.monotonic() + GONE_WITHIN_S
+    while True:
+        front.sweep()
+        _, killed = psutil.wait_procs(killed, timeout=0.1)
+        if not killed or time.monotonic() > deadline:
+            return
 
 
 def reap() -> int:

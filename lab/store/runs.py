@@ -165,6 +165,7 @@ class RunFolder:
         return CellResult(
             id=cell.id,
             axes=cell.axes,
+            target=cell.target,
             knobs=cell.knobs.as_text(),
             load=cell.load.model_dump(mode="json"),
             verdict=verdict.outcome,

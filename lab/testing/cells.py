@@ -12,6 +12,7 @@ from lab.model.criterion import Criterion
 from lab.model.fault import Fault
 from lab.model.knobs import Knobs
 from lab.model.load import Load
+from lab.model.target import Target
 
 LOAD = {"users": 10, "ramp": "0 s", "warmup": "10 s", "window": "60 s"}
 """A load as a spec writes it.
@@ -31,11 +32,13 @@ def make_cell(
     faults: Sequence[Fault] = (),
     criteria: Sequence[str] = ("error_rate < 5 %",),
     seed: int = 1,
+    target: Target = "vm",
 ) -> Cell:
     """A cell with these knobs and this load, as a spec writes them; everything else as found."""
     return Cell(
         id=cell_id,
         axes={},
+        target=target,
         knobs=Knobs().with_settings(settings or {}),
         load=_LOAD.validate_python(load),
         faults=tuple(faults),

@@ -10,7 +10,7 @@ from lab.errors import PartFailed
 from lab.model.causes import Cause
 from lab.model.cell import Cell
 from lab.model.strike import DONE
-from lab.stack.protocol import Replica
+from lab.stack.protocol import Burdened, Replica
 from lab.testing.server import Server
 
 
@@ -45,6 +45,9 @@ class FakeStack:
         self._server: Server | None = None
         self._log_start = 0
 
+    def require(self, cell: Cell) -> None:
+        pass
+
     def apply(self, cell: Cell) -> Replica:
         if self.refuses:
             refused, self.refuses = self.refuses, None
@@ -55,6 +58,11 @@ class FakeStack:
         self._log_start = self._server.log.stat().st_size
         self.applied.append(cell.id)
         return self._server.replica()
+
+    def burden(self, cell: Cell) -> Burdened:
+        """As an instance should fare."""
+        limit = cell.knobs.cloudrun_memory / 1024**2
+        return Burdened(cell.knobs.cloudrun_cpus, limit * 0.8, limit * 0.4, lived=True, killed=True)
 
     def down_parts(self) -> dict[str, str]:
         return dict(self.down)

@@ -120,6 +120,19 @@ USAGE: dict[str, tuple[list[str | Path], str]] = {
         "speed is given both as --speed and as --set speed - keep one of them",
     ),
     "speed-out-of-bounds": (["run", MATRIX, "--speed", "99"], "Invalid value for '--speed': 99"),
+    "unknown-target": (["up", "--target", "lambda"], "Invalid value for '--target': 'lambda'"),
+    "speed-on-cloud-run": (
+        ["up", "--target", "cloudrun", "--speed", "2"],
+        "speed 2 with target cloudrun: no speed shortens the start of an instance - leave speed",
+    ),
+    "what-cannot-be-on-cloud-run": (
+        ["up", "--target", "cloudrun", "--set", "cloudrun_concurrency=20"],
+        "cloudrun_cpus below 1 (0.5) forces cloudrun_concurrency 1, not 20 - change one, or set",
+    ),
+    "target-of-a-spec-with-a-speed": (
+        ["run", MATRIX, "--target", "cloudrun"],
+        "speed 5 with target cloudrun: no speed shortens the start of an instance",
+    ),
     "unknown-preset": (["run", MATRIX, "--preset", "best"], "Invalid value for '--preset': 'best'"),
     "unknown-option": (["run", MATRIX, "--spede", "3"], "No such option '--spede'"),
     "unknown-command": (["reprot"], "No such command 'reprot'. Did you mean 'report'?"),

@@ -62,7 +62,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 def test_up_prints_where_everything_is_and_status_prints_it_again(up: Up) -> None:
     assert up.ended.stderr.startswith("stack: embedded (")
-    lines = dict(line.split(maxsplit=1) for line in up.ended.stdout.splitlines()[:8])
+    lines = dict(line.split(maxsplit=1) for line in up.ended.stdout.splitlines()[:9])
     assert lines["url"] == f"http://127.0.0.1:{up.port}"
     assert lines["faults"] == "gcs-latency, db-distance"
     assert Path(lines["logs"]).is_dir()

@@ -72,8 +72,9 @@ def test_a_run_measures_every_cell_and_shows_each_phase(ran: Ran) -> None:
     assert all(cell["metrics"]["succeeded"] > 0 for cell in summary["cells"])
     code = 4 if any(cell["verdict"] == "invalid" for cell in summary["cells"]) else 0
     assert ran.ended.returncode == code
-    first, *progress = ran.ended.stderr.splitlines()
-    assert first.startswith("stack: embedded (asked for; ")
+    stack, target, *progress = ran.ended.stderr.splitlines()
+    assert stack.startswith("stack: embedded (asked for; ")
+    assert target == "target: vm"
     for cell in ("[1/2] workers=1", "[2/2] workers=2"):
         shown = [line for line in progress if line.startswith(cell)]
         for phase in ("applying", "arming", "window", "drain", "auditing", "judging"):

@@ -20,8 +20,14 @@ SERVICES = MODEL["services"]
 
 REFERENCE = re.compile(r"\$\{(\w+)(?:(:\?|:-)([^}]*))?\}")
 PASSWORDS = {"LAB_POSTGRES_PASSWORD", "LAB_APP_PASSWORD"}
-SOURCES = {"LAB_DB_CAP", "LAB_DB_RTT", "LAB_GCS_LATENCY"}
+SOURCES = {"LAB_DB_CAP", "LAB_DB_RTT", "LAB_GCS_LATENCY", "LAB_CLOUDRUN_MEMORY"}
 """Knobs that no container is told: something that follows from each is."""
+FRONT = {
+    row.variable
+    for row in TABLE
+    if row.part == "cloudrun" and row.name not in ("cloudrun_cpus", "cloudrun_memory")
+}
+"""Knobs of the front, which is no container."""
 
 
 def asked(text: str) -> set[tuple[str, str, str]]:
@@ -31,7 +37,9 @@ def asked(text: str) -> set[tuple[str, str, str]]:
 
 def test_the_file_asks_for_all_that_is_given_and_nothing_else() -> None:
     given = set(variables(Knobs()))
-    assert {name for name, _, _ in asked(TEXT)} == (given - SOURCES) | PASSWORDS | set(OFFICIAL)
+    assert {name for name, _, _ in asked(TEXT)} == (given - SOURCES - FRONT) | PASSWORDS | set(
+        OFFICIAL
+    )
 
 
 def test_the_backend_is_told_every_knob_of_its_and_no_other() -> None:
@@ -40,6 +48,17 @@ def test_the_backend_is_told_every_knob_of_its_and_no_other() -> None:
     assert knobs == {row.variable for row in TABLE if row.part == "backend"}
     for name in knobs:
         assert [found for found, _, _ in REFERENCE.findall(told[name])] == [name]
+
+
+def test_an_instance_is_the_backend_but_for_its_size() -> None:
+    backend, instance = SERVICES["backend"], SERVICES["instance"]
+    assert instance["profiles"] == ["cloudrun"]
+    assert instance["image"] == backend["image"]
+    told = instance["environment"]
+    own = {name for name in told if told[name] != backend["environment"].get(name)}
+    assert own == {"LAB_WORKERS", "LAB_VM_CPUS"}
+    assert set(told) == set(backend["environment"])
+    assert instance["tmpfs"] == ["/tmp"]  # noqa: S108 - the container's own
 
 
 def test_images_have_the_official_ones_for_defaults() -> None:
@@ -93,6 +112,6 @@ def test_the_backend_meets_storage_and_the_database_through_toxiproxy_alone() ->
         network: {name for name, found in SERVICES.items() if network in found["networks"]}
         for network in MODEL["networks"]
     }
-    assert members["near"] == {"nginx", "backend", "toxiproxy", "arm"}
+    assert members["near"] == {"nginx", "backend", "instance", "toxiproxy", "arm"}
     assert members["far"] == {"toxiproxy", "postgres", "fake-gcs-server"}
-    assert "backend" not in members["control"]
+    assert not {"backend", "instance"} & members["control"]

@@ -9,7 +9,7 @@ from lab.errors import PartFailed
 from lab.stack.compose import probe
 from lab.stack.compose.confinement import Confinement
 from lab.stack.compose.stack import ComposeStack
-from lab.stack.compose.status import PARTS
+from lab.stack.compose.status import services
 from lab.testing import make_cell
 
 pytestmark = pytest.mark.compose
@@ -40,7 +40,7 @@ def test_only_a_container_that_may_reaches_outside(confinement: Confinement) -> 
     reached = confinement.reached()
     assert reached, "the engine must run on this machine"
     assert reached.control
-    assert reached.by_part == dict.fromkeys(PARTS, False)
+    assert reached.by_part == dict.fromkeys(services("vm"), False)
 
 
 def test_it_takes_no_part_down_and_leaves_nothing(
@@ -50,7 +50,7 @@ def test_it_takes_no_part_down_and_leaves_nothing(
     confinement.reached()
     assert contained.down_parts() == {}
     mine = {"label": [f"{name}={value}" for name, value in contained.project.labels.items()]}
-    assert len(client.containers.list(all=True, filters=mine)) == len(PARTS)
+    assert len(client.containers.list(all=True, filters=mine)) == len(services("vm"))
     assert len(client.networks.list(filters=mine)) == 3
 
 

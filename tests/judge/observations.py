@@ -12,7 +12,11 @@ from lab.model.observation import (
     Audit,
     DatabaseReading,
     Evidence,
+    FrontReading,
+    FrontRequest,
+    FrontServing,
     Injected,
+    InstanceEvent,
     LoadDone,
     MachineReading,
     Observation,
@@ -45,12 +49,14 @@ def cell(
     *criteria: str,
     load: dict[str, Any] | None = None,
     faults: Sequence[str] = (),
+    target: str = "vm",
     **settings: Any,
 ) -> Cell:
     return Cell.model_validate(
         {
             "id": "a",
             "axes": {},
+            "target": target,
             "knobs": {"gcs_call": "executor"} | settings,
             "load": load or {"users": 5},
             "faults": [fault(name) for name in faults],
@@ -142,3 +148,73 @@ def observation(
     return Observation(
         samples=tuple(uploads), evidence=tuple(at_rest() if evidence is None else evidence)
     )
+
+
+MIB = 1024**2
+
+
+def front(t: float, **values: int) -> FrontReading:
+    fields = dict.fromkeys(("queue", "in_flight", "starting", "ready", "stopping"), 0)
+    return FrontReading.model_validate(fields | {"t": t} | values)
+
+
+def instance(t: float, event: str, **values: Any) -> InstanceEvent:
+    return InstanceEvent.model_validate({"t": t, "event": event, "instance": "instance-1"} | values)
+
+
+def request(t: float, event: str, **values: Any) -> FrontRequest:
+    named = {} if event == "refused" else {"instance": "instance-1"}
+    return FrontRequest.model_validate({"t": t, "event": event} | named | values)
+
+
+def usage(t: float, cores: float = 0.2, peak: float = 90, **values: Any) -> InstanceEvent:
+    """Running totals of an instance that began at 0 s, uses so many cores, and waits for half."""
+    totals = {"cpu_s": t * cores, "throttled_s": t * cores / 2, "peak_bytes": peak * MIB}
+    return instance(t, "usage", **totals | values)
+
+
+def refused(sent: float = 0.0, **values: Any) -> Sample:
+    """An upload that no instance took within 10 s."""
+    fields = {"status": 429, "stages": {"queue": 10.0}, **values}
+    return sample(sent, 10.0, Cause.NO_INSTANCE, **fields)
+
+
+def one_instance() -> list[Evidence]:
+    """What a front tells of a burst at rest: one instance from zero, one upload at a time.
+
+    It listens after 2 s, serves three uploads of 4 s each, and refuses who has waited 10 s.
+    """
+    life = [
+        instance(0.0, "starting"),
+        instance(2.0, "ready", start_s=2.0),
+        *(usage(float(t)) for t in range(15)),
+    ]
+    served = [
+        line
+        for t in (2.0, 6.0, 10.0)
+        for line in (
+            request(t, "request_start", waited=t, cold=2.0),
+            request(t + 4, "request_end", took=4.0, how="answered"),
+        )
+    ]
+    standing = [
+        front(0.0, queue=1, starting=1),
+        front(0.1, queue=5, starting=1),
+        front(2.0, queue=4, in_flight=1, ready=1),
+        front(14.0, ready=1),
+    ]
+    late = [request(10.0, "refused", took=10.0, cause="no_instance", status=429)] * 2
+    up = FrontServing(t=-3.0, driver="process", files_are_memory=True)
+    return [up, *life, *served, *standing, *late]
+
+
+def burst() -> list[Sample]:
+    """The users' side of `one_instance`."""
+    served = [
+        sample(0.0, t + 4, stages={"queue": t, "cold": 2.0, **STAGES}) for t in (2.0, 6.0, 10.0)
+    ]
+    return [*served, refused(), refused()]
+
+
+def on_cloudrun(*criteria: str, **settings: Any) -> Cell:
+    return cell(*criteria, load={"burst": 5}, target="cloudrun", **settings)

@@ -12,10 +12,15 @@ from lab.model.metrics import BY_NAME, TABLE
 from lab.model.observation import DatabaseReading, Evidence, OomKill
 from tests.judge.observations import (
     STAGES,
+    at_rest,
     audit,
+    burst,
     cell,
+    container,
     machine,
     observation,
+    on_cloudrun,
+    one_instance,
     sample,
     samples,
     worker,
@@ -23,9 +28,41 @@ from tests.judge.observations import (
 
 
 def test_all_evidence_gives_all_metrics_in_the_tables_order() -> None:
-    found = measure(cell(), observation(samples(100, failed=1)))
-    of_long_windows = {row.name for row in TABLE if row.name.endswith("_slope")}
-    assert list(found) == [row.name for row in TABLE if row.name not in of_long_windows]
+    vm = measure(cell(), observation(samples(100, failed=1)))
+    cloudrun = measure(on_cloudrun(), observation(burst(), [*at_rest(), *one_instance()]))
+    table = [row.name for row in TABLE]
+    for found in (vm, cloudrun):
+        assert list(found) == [name for name in table if name in found]
+    of_long_windows = {name for name in table if name.endswith("_slope")}
+    assert {*vm, *cloudrun} == {*table} - of_long_windows
+
+
+def test_what_is_of_one_target_alone_is_absent_on_the_other() -> None:
+    upload = sample(0.0, 14.0, stages=STAGES)
+    both: list[Evidence] = [DatabaseReading(t=5, connections=1), audit()]
+    for t in (1.0, 9.0):
+        both += [worker(t), container(t, 100, t / 100)]
+    vm = measure(cell(load={"burst": 1}), observation([upload], both))
+    cloudrun = measure(on_cloudrun(), observation(burst(), [*both, *one_instance()]))
+    assert {*cloudrun} - {*vm} == {
+        "errors.no_instance",
+        "errors.instance_died",
+        "errors.request_timeout",
+        "errors.too_large",
+        "cold_starts",
+        "cold_start_s",
+        "cold_start_max",
+        "cold_uploads",
+        "instances",
+        "memory_instance",
+        "queue_depth",
+        "queue_wait",
+        "queue_wait_p95",
+        "queue_wait_refused",
+    }
+    assert {*vm} - {*cloudrun} == {"errors.body_too_large", "errors.gateway_timeout"}
+    sent = [*samples(6), sample(error=Cause.NO_INSTANCE)]
+    assert measure(cell(), observation(sent, []))["errors.no_instance"] == 1
 
 
 def test_no_evidence_gives_no_metrics() -> None:
@@ -48,7 +85,7 @@ def test_errors_are_counted_by_cause_and_zeros_are_said() -> None:
     assert found["error_rate"] == pytest.approx(3 / 7)
     assert (found["errors.pool_timeout"], found["errors.db_refused"]) == (2, 1)
     assert found["errors.connection"] == 0
-    assert sum(found[f"errors.{cause}"] for cause in Cause) == 3
+    assert sum(found.get(f"errors.{cause}", 0) for cause in Cause) == 3
 
 
 def test_percentiles_are_of_successes_and_p95_all_of_every_answer() -> None:

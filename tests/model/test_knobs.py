@@ -64,7 +64,7 @@ def test_every_row_is_filled() -> None:
     for row in TABLE:
         assert row.unit
         assert row.help
-        assert row.part in ("backend", "nginx", "postgres", "run")
+        assert row.part in ("backend", "nginx", "postgres", "cloudrun", "run")
 
 
 @pytest.mark.parametrize(
@@ -77,6 +77,7 @@ def test_every_row_is_filled() -> None:
         ("max_inflight_uploads", "count or off", ">= 1, <= 10000"),
         ("gcs_call", "choice", "blocking | to_thread | executor | audio_pool"),
         ("speed", "number", ">= 1, <= 50"),
+        ("cloudrun_memory", "size", ">= 128 MiB, <= 32 GiB"),
     ],
 )
 def test_a_row_tells_unit_and_bounds(name: str, unit: str, bounds: str) -> None:
@@ -97,6 +98,12 @@ def test_a_row_tells_unit_and_bounds(name: str, unit: str, bounds: str) -> None:
         {"vm_memory": "1 MiB"},
         {"speed": 0.5},
         {"speed": 51},
+        {"cloudrun_cpus": 0.07},
+        {"cloudrun_memory": "127 MiB"},
+        {"cloudrun_concurrency": 0},
+        {"cloudrun_max_instances": 0},
+        {"cloudrun_timeout": "61 min"},
+        {"cloudrun_boost": True},
     ],
 )
 def test_what_the_table_does_not_allow_is_refused(settings: dict[str, Any]) -> None:
@@ -123,6 +130,23 @@ def test_storage_slots_are_the_threads_that_can_be_in_a_storage_call(
     assert Knobs().with_settings(settings).storage_slots == slots
 
 
+@pytest.mark.parametrize(
+    ("settings", "slots"),
+    [
+        ({"workers": 4, "gcs_call": "executor"}, 1),
+        ({"cloudrun_max_instances": 3}, 3),
+        ({"cloudrun_concurrency": 80, "cloudrun_max_instances": 2}, 2),
+        ({"cloudrun_concurrency": 80, "gcs_call": "to_thread", "vm_cpus": 8}, 5),
+        ({"cloudrun_concurrency": 80, "gcs_call": "to_thread", "cloudrun_cpus": 2}, 6),
+        ({"cloudrun_concurrency": 3, "gcs_call": "executor", "cloudrun_max_instances": 2}, 6),
+    ],
+)
+def test_an_instance_is_one_process_and_takes_no_more_than_its_concurrency(
+    settings: dict[str, Any], slots: int
+) -> None:
+    assert Knobs().with_settings(settings).instance_slots == slots
+
+
 def test_the_default_executor_stops_growing_at_32_threads() -> None:
     assert [default_executor_threads(cpus) for cpus in (1, 2, 2.5, 28, 64)] == [5, 6, 6, 32, 32]
 
@@ -131,3 +155,54 @@ def test_settings_change_only_what_they_name() -> None:
     knobs = Knobs().with_settings({"db_rtt": "17-25 ms"})
     assert knobs.db_rtt == Span(low=0.017, high=0.025)
     assert knobs.model_copy(update={"db_rtt": Knobs().db_rtt}) == Knobs()
+
+
+@pytest.mark.knob("cloudrun_enforce")
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"cloudrun_concurrency": 20},
+            "cloudrun_cpus below 1 (0.5) forces cloudrun_concurrency 1, not 20",
+        ),
+        ({"cloudrun_cpus": 1.5}, "cloudrun_cpus above 1 must be a whole number, not 1.5"),
+        (
+            {"cloudrun_cpus": 0.4, "cloudrun_memory": "513 MiB"},
+            "cloudrun_memory above 512 MiB (513 MiB) needs cloudrun_cpus 0.5 or more, not 0.4",
+        ),
+        (
+            {"cloudrun_memory": "2 GiB"},
+            "cloudrun_memory above 1 GiB (2 GiB) needs cloudrun_cpus 1 or more, not 0.5",
+        ),
+    ],
+)
+def test_what_the_platform_refuses_is_a_contradiction_unless_broken_on_purpose(
+    settings: dict[str, Any], message: str
+) -> None:
+    knobs = Knobs().with_settings(settings)
+    remedy = "change one, or set cloudrun_enforce: none to break the rule"
+    assert knobs.contradiction() == (message, remedy)
+    assert knobs.with_settings({"cloudrun_enforce": "none"}).contradiction() is None
+
+
+@pytest.mark.parametrize("enforce", ["platform", "none"])
+def test_more_instances_at_least_than_at_most_is_always_a_contradiction(enforce: str) -> None:
+    knobs = Knobs().with_settings({"cloudrun_min_instances": 2, "cloudrun_enforce": enforce})
+    assert knobs.contradiction() == (
+        "cloudrun_min_instances is 2, above cloudrun_max_instances, 1",
+        "lower one or raise the other",
+    )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"cloudrun_cpus": 1, "cloudrun_concurrency": 80},
+        {"cloudrun_min_instances": 3, "cloudrun_max_instances": 3},
+        {"cloudrun_cpus": 2, "cloudrun_memory": "4 GiB"},
+    ],
+)
+def test_what_the_platform_allows_is_none(settings: dict[str, Any]) -> None:
+    assert Knobs().with_settings(settings).contradiction() is None
+    assert Knobs.preset(Preset.RECOMMENDED).with_settings(settings).contradiction() is None

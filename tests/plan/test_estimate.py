@@ -11,14 +11,25 @@ from lab.plan.estimate import OVERHEAD_S, drain, estimate
 CLOSED = {"users": 10, "ramp": "5 s", "warmup": "10 s", "window": "60 s"}
 
 
-def cell(load: dict[str, Any], **settings: Any) -> Cell:
+CLOUDRUN: dict[str, Any] = {"target": "cloudrun", "gcs_call": "executor"}
+
+
+def cell(load: dict[str, Any], target: str = "vm", **settings: Any) -> Cell:
     knobs = Knobs().with_settings({"gcs_latency": "2 s", "db_rtt": "0 s"} | settings)
-    whole = {"id": "a", "axes": {}, "load": load, "faults": [], "criteria": [], "seed": 1}
+    whole = {
+        "id": "a",
+        "axes": {},
+        "target": target,
+        "load": load,
+        "faults": [],
+        "criteria": [],
+        "seed": 1,
+    }
     return Cell.model_validate(whole | {"knobs": knobs})
 
 
 def test_a_load_takes_its_duration_and_a_drain_divided_by_speed() -> None:
-    idle = {"gcs_call": "executor", "gcs_threads": 10}
+    idle: dict[str, Any] = {"gcs_call": "executor", "gcs_threads": 10}
     assert estimate([cell(CLOSED, **idle)]) == OVERHEAD_S + 75 + 2
     assert estimate([cell(CLOSED, **idle, speed=2)] * 3) == 3 * (OVERHEAD_S + 77 / 2)
     assert estimate([]) == 0
@@ -34,6 +45,14 @@ def test_a_load_takes_its_duration_and_a_drain_divided_by_speed() -> None:
         (
             CLOSED,
             {"gcs_call": "executor", "db_session": "hold", "pool_size": 1, "max_overflow": 1},
+            10.0,
+        ),
+        (CLOSED, CLOUDRUN | {"workers": 4}, 20.0),
+        (CLOSED, CLOUDRUN | {"cloudrun_max_instances": 2}, 10.0),
+        (
+            CLOSED,
+            CLOUDRUN
+            | {"cloudrun_concurrency": 10, "db_session": "hold", "pool_size": 1, "max_overflow": 1},
             10.0,
         ),
         ({"burst": 100}, {}, 120.0),

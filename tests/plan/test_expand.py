@@ -21,6 +21,18 @@ FAULTS = {
 }
 
 
+FAULTS["backend-killed"] = Fault.model_validate(
+    {
+        "fault": "backend-killed",
+        "about": "x",
+        "part": "backend",
+        "strike": "kill",
+        "at": "1 s",
+        "for": "1 s",
+    }
+)
+
+
 def experiment(**keys: Any) -> Experiment:
     return Experiment.model_validate({"experiment": "a", "load": {"users": 5}} | keys)
 
@@ -42,7 +54,7 @@ def test_every_combination_is_a_cell_and_the_last_axis_turns_fastest() -> None:
 def test_without_a_matrix_the_cell_has_the_experiments_name() -> None:
     (cell,) = expand(experiment(experiment="as-found"), FAULTS)
     assert (cell.id, cell.axes, cell.knobs) == ("as-found", {}, Knobs())
-    assert cell.faults == tuple(FAULTS.values())
+    assert cell.faults == (FAULTS["gcs-latency"], FAULTS["db-distance"])
 
 
 def test_a_value_is_labelled_as_the_lab_writes_it() -> None:
@@ -139,6 +151,24 @@ def test_users_replace_those_of_a_load_that_has_them() -> None:
             UsageError,
             "'pool_size' is swept by the spec's matrix",
         ),
+        (
+            {"matrix": {"target": ["vm", "cloudrun"]}},
+            {"target": "cloudrun"},
+            UsageError,
+            "the spec's matrix sweeps the target, and --target would make cells equal - leave the",
+        ),
+        (
+            {"target": "cloudrun"},
+            {"speed": 4},
+            SpecError,
+            "speed 4 with target cloudrun: no speed shortens the start of an instance - leave",
+        ),
+        (
+            {"matrix": {"target": ["vm", "cloudrun"]}, "faults": ["backend-killed"]},
+            {},
+            SpecError,
+            "backend-killed strikes backend, and target cloudrun has none - its parts are postgres",
+        ),
         ({"matrix": {"speed": [1, 5]}}, {"speed": 3}, UsageError, "'speed' is swept by the spec's"),
     ],
 )
@@ -149,3 +179,48 @@ def test_what_cannot_be_is_refused(
         expand(experiment(**keys), FAULTS, **arguments)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {"matrix": {"cloudrun_concurrency": [1, 20]}},
+            "cloudrun_cpus below 1 (0.5) forces cloudrun_concurrency 1, not 20 - change one, or",
+        ),
+        (
+            {"knobs": {"cloudrun_min_instances": 2}},
+            "cloudrun_min_instances is 2, above cloudrun_max_instances, 1 - lower one or raise",
+        ),
+    ],
+)
+def test_knobs_that_cannot_be_together_are_refused(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        expand(experiment(target="cloudrun", **keys), FAULTS)
+    assert str(caught.value).startswith(message)
+
+
+def test_what_cannot_be_on_cloud_run_says_nothing_of_the_vm() -> None:
+    (cell,) = expand(experiment(knobs={"cloudrun_concurrency": 20, "speed": 5}), FAULTS)
+    assert (cell.target, cell.knobs.cloudrun_concurrency) == ("vm", 20)
+
+
+def test_a_target_is_the_specs_or_the_command_lines_or_an_axis() -> None:
+    (cell,) = expand(experiment(target="cloudrun"), FAULTS)
+    assert (cell.id, cell.target) == ("a", "cloudrun")
+    (cell,) = expand(experiment(), FAULTS, target="cloudrun")
+    assert cell.target == "cloudrun"
+    both = expand(experiment(matrix={"target": ["vm", "cloudrun"], "workers": [1, 2]}), FAULTS)
+    assert [(cell.id, cell.target, cell.knobs.workers) for cell in both] == [
+        ("target=vm,workers=1", "vm", 1),
+        ("target=vm,workers=2", "vm", 2),
+        ("target=cloudrun,workers=1", "cloudrun", 1),
+        ("target=cloudrun,workers=2", "cloudrun", 2),
+    ]
+
+
+def test_knobs_are_judged_together_and_not_one_by_one() -> None:
+    axes = {"cloudrun_concurrency": [1, 20], "cloudrun_cpus": [1]}
+    knobs = {"cloudrun_max_instances": 2}
+    cells = expand(experiment(target="cloudrun", matrix=axes, knobs=knobs), FAULTS)
+    assert [cell.knobs.cloudrun_concurrency for cell in cells] == [1, 20]

@@ -96,7 +96,7 @@ def test_each_form_of_load_is_told_by_its_key(tmp_path: Path, load: str, kind: t
         ({"load": ""}, ":1:1: an experiment has no 'load' - add it"),
         ({"experiment": "My_Exp"}, ":1:13: 'experiment': 'My_Exp' is not kebab-case - use a-z"),
         ({"about": "5"}, ":3:8: 'about': 5 is not text - write text"),
-        ({"target": "mv"}, ":3:9: 'target': 'mv' is not one of vm - known are: vm"),
+        ({"target": "mv"}, ":3:9: 'target': 'mv' is not one of vm, cloudrun - known are: vm, c"),
         ({"preset": "recomended"}, "is not one of as-found, recommended - did you mean 'recomm"),
         ({"preset": "off"}, "'preset': 'off' is not one of as-found, recommended - known are"),
         ({"repeat": "0"}, ":3:9: 'repeat': 0 is out of bounds - it must be >= 1"),

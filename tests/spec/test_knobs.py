@@ -53,6 +53,15 @@ from lab.spec import parse_settings, read_experiment
             "matrix: {pool: {a: {pool_size: 5}, b: {pool_size: 5}}}",
             ":3:36: 'b' sets the same as 'a' - remove one of the two",
         ),
+        ("matrix: {target: vm}", ":3:18: axis 'target' is not a list of targets - write [vm, clo"),
+        ("matrix: {target: []}", ":3:18: axis 'target' is not a list of targets"),
+        ("matrix: {target: {a: {workers: 1}}}", ":3:18: axis 'target' is not a list of targets"),
+        (
+            "matrix: {target: [vm, cloud-run]}",
+            ":3:23: axis 'target': 'cloud-run' is not one of vm, cloudrun - did you mean 'cloudrun",
+        ),
+        ("matrix: {target: [vm, 5]}", ":3:23: axis 'target': '5' is not one of vm, cloudrun"),
+        ("matrix: {target: [vm, vm]}", ":3:23: axis 'target' has vm twice - remove one"),
         (
             f"matrix: {{gcs_threads: {list(range(1, 102))}, audio_threads: {list(range(1, 11))}}}",
             ":3:1: the matrix makes 1010 cells; a run has 1000 at most - split it",
@@ -99,3 +108,14 @@ def test_a_bad_setting_says_what_and_how_to_mend_it(settings: list[str], message
     with pytest.raises(SpecError) as error:
         parse_settings(settings)
     assert message in str(error.value)
+
+
+def test_a_target_that_an_axis_sweeps_is_not_given_beside_it(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(
+        "experiment: a\nload: {users: 5}\ntarget: vm\nmatrix: {target: [vm, cloudrun]}\n"
+    )
+    with pytest.raises(SpecError) as error:
+        read_experiment(file)
+    expected = f"{file}:4:10: 'target' is given, and the axis 'target' sweeps it - keep one of them"
+    assert str(error.value) == expected

@@ -39,6 +39,8 @@ def test_every_experiment_of_the_project_satisfies_it(file: Path) -> None:
         WHOLE,
         with_lines(load="{burst: 50, audio: 50 KB - 2 MB}"),
         with_lines(load="{stages: [{users: 5, over: 10 s}]}", criteria="[errors.db_refused == 0]"),
+        with_lines(target="cloudrun"),
+        with_lines(target="", matrix="{target: [vm, cloudrun], workers: [1, 2]}"),
         with_lines(load="{rate: 300/min}", knobs="{gcs_latency: 2-5 s, vm_memory: 256 MiB}"),
     ],
 )
@@ -55,6 +57,9 @@ def test_a_good_spec_satisfies_it(tmp_path: Path, text: str) -> None:
         {"load": "{users: 5, windw: 5 s}"},
         {"load": "{users: 5, window: 5}"},
         {"load": "{users: 5, rate: 5/s}"},
+        {"target": "cloud-run"},
+        {"matrix": "{target: [vm, lambda]}"},
+        {"matrix": "{target: {a: {workers: 1}}}"},
         {"knobs": "{pool_sze: 5}"},
         {"knobs": "{workers: 99}"},
         {"knobs": "{upload_rate_limit: on}"},

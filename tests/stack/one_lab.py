@@ -1,4 +1,4 @@
-"""``python -m tests.stack.one_lab RESULTS``: a lab with a replica, for tests to end as they like.
+"""``python -m tests.stack.one_lab RESULTS [STACK] [TARGET]``: a lab, to be ended as tests like.
 
 Prints one line of JSON about the replica and closes it when a line is sent.
 """
@@ -9,14 +9,21 @@ import json
 import sys
 from pathlib import Path
 
+from lab.stack.compose.stack import ComposeStack
 from lab.stack.embedded import EmbeddedStack
 from lab.testing import make_cell
 
+CELLS = {
+    "vm": make_cell({"speed": 20}),
+    "cloudrun": make_cell({"cloudrun_min_instances": 1}, target="cloudrun"),
+}
+"""On Cloud Run an instance is kept warm, and so is frozen."""
 
-def main(results: Path) -> None:
-    stack = EmbeddedStack(results)
+
+def main(results: Path, kind: str = "embedded", target: str = "vm") -> None:
+    stack = EmbeddedStack(results) if kind == "embedded" else ComposeStack(results)
     try:
-        replica = stack.apply(make_cell({"speed": 20}))
+        replica = stack.apply(CELLS[target])
         parts = {name: pids() for name, pids in replica.parts.items()}
         about = {"id": stack.owner.id, "folder": str(stack.folder), "parts": parts}
         sys.stdout.write(json.dumps({**about, "url": replica.url}) + "\n")
@@ -28,4 +35,4 @@ def main(results: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

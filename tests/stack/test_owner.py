@@ -49,17 +49,26 @@ class OneLab:
         return {port for process in self.left for port in ports_of(process.net_connections("inet"))}
 
 
+def environment(folder: Path) -> dict[str, str]:
+    return {**os.environ, "TMPDIR": str(folder), "HOME": str(folder), "PYTHONPATH": PACKAGES}
+
+
+def where_compose_is() -> dict[str, str]:
+    """The client's plugins may be in this user's home, which the lab is not given."""
+    return {"DOCKER_CONFIG": os.environ.get("DOCKER_CONFIG", str(Path.home() / ".docker"))}
+
+
 @contextmanager
 def one_lab(
-    folder: Path, user: str | None = None, python: str = sys.executable
+    folder: Path, *kind: str, user: str | None = None, python: str = sys.executable
 ) -> Iterator[OneLab]:
     process = subprocess.Popen(
-        [python, "-m", "tests.stack.one_lab", str(folder)],
+        [python, "-m", "tests.stack.one_lab", str(folder), *kind],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        env={**os.environ, "TMPDIR": str(folder), "HOME": str(folder), "PYTHONPATH": PACKAGES},
+        env={**environment(folder), **(where_compose_is() if "compose" in kind else {})},
         user=user,
         extra_groups=[] if user else None,
     )
@@ -72,7 +81,7 @@ def one_lab(
             process.wait()
             for path, of in owner.replicas():  # of this test's folder alone, where it failed
                 if of.pid == process.pid:
-                    owner.end(path, of)
+                    reap.end(path, of)
 
 
 def usable_by_nobody(python: str) -> bool:

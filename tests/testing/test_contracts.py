@@ -20,7 +20,7 @@ from lab.observe.observer import Observer
 from lab.observe.trim import Trim
 from lab.runner import Injector
 from lab.spec import read_faults
-from lab.stack.compose.status import PARTS
+from lab.stack.compose.status import services
 from lab.stack.protocol import Stack
 from lab.testing import FakeStack, InstantLoad, RecordingInjector, make_cell
 from tests.replica import causes, left_behind, upload, uploads, wait_until
@@ -135,7 +135,10 @@ def test_a_stack_can_be_trimmed(either: Stack) -> None:
 def test_a_stack_keeps_the_logs_of_one_cell(either: Stack, tmp_path: Path) -> None:
     replica = either.apply(make_cell(SETTINGS))
     either.collect_logs(tmp_path / "logs")
-    parts = set(replica.logs) or {*PARTS, "nginx-access"}  # the engine keeps those of containers
+    parts = set(replica.logs) or {
+        *services("vm"),
+        "nginx-access",
+    }  # the engine keeps those of containers
     assert {file.stem for file in (tmp_path / "logs").iterdir()} == parts
 
 

@@ -49,9 +49,22 @@ class Case:
         return self.cell.knobs
 
     @property
+    def on_vm(self) -> bool:
+        """Whether the backend runs on the VM; on Cloud Run an instance is one worker."""
+        return self.cell.target == "vm"
+
+    @property
+    def processes(self) -> float:
+        """Workers of the VM, or the most instances that there were."""
+        return self.knobs.workers if self.on_vm else self.metrics.get("instances", 0.0) or 1.0
+
+    @property
     def threads(self) -> int:
-        """Threads of a worker in which storage calls run."""
-        return self.knobs.storage_slots // self.knobs.workers
+        """Threads of a worker in which storage calls run, as many as may be in use."""
+        knobs = self.knobs
+        return self.cell.storage_slots // (
+            knobs.workers if self.on_vm else knobs.cloudrun_max_instances
+        )
 
     @property
     def connections(self) -> int:
@@ -60,13 +73,18 @@ class Case:
 
     @property
     def cores(self) -> float:
-        """Cores that the backend may use."""
-        return self.knobs.vm_cpus
+        """Cores that the backend may use, all instances together."""
+        return self.knobs.vm_cpus if self.on_vm else self.processes * self.knobs.cloudrun_cpus
+
+    @property
+    def core(self) -> float:
+        """Of one core, what a worker may use: its Python code runs on one at a time."""
+        return 1.0 if self.on_vm else min(1.0, self.knobs.cloudrun_cpus)
 
     @property
     def memory(self) -> int | None:
-        """Bytes that the backend may hold; None: no limit."""
-        return self.knobs.vm_memory
+        """Bytes that the backend, or an instance, may hold; None: no limit."""
+        return self.knobs.vm_memory if self.on_vm else self.knobs.cloudrun_memory
 
     def failed(self, *causes: Cause) -> int:
         """How many uploads of the window failed with these causes."""

@@ -1,4 +1,4 @@
-"""CPU: of one worker, whose Python code runs on one core at a time, or of all the VM's cores."""
+"""CPU: of one worker, whose Python code runs on one core at a time, or of all that it may use."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ CAUSES: tuple[Cause, ...] = ()
 
 
 def rule(case: Case) -> Candidate | None:
-    """``cpu_worker_max`` against one core, and ``cpu_backend`` against vm_cpus."""
+    """``cpu_worker_max`` against one core, or an instance's share of it, and ``cpu_backend``
+    against the cores of the VM, or of all instances."""
     if "cpu_backend" not in case.peak:
         return None
     cores, used = case.cores, case.peak["cpu_backend"]
     busiest = case.peak.get("cpu_worker_max", 0.0)
-    level = max(busiest, used / cores)
-    evidence = f"busiest worker used {busiest:.2f} of its one core"
-    if used / cores > busiest:
+    share = busiest / case.core
+    level = max(share, used / cores)
+    of = "its one core" if case.core == 1 else f"its {case.core:g} of a core"
+    evidence = f"busiest worker used {busiest:.2f} of {of}"
+    if used / cores > share:
         evidence = f"backend used {used:.2f} of {cores:g} cores"
     return Candidate(resource=RESOURCE, level=level, at_limit=level >= SATURATED, evidence=evidence)

@@ -52,7 +52,7 @@ def _by_law(case: Case) -> float | None:
     the loop, all workers alike. For evidence of a lab that did not read the loop itself."""
     if "throughput" not in case.metrics:
         return None
-    each = case.peak.get("throughput", 0.0) / case.knobs.workers
+    each = case.peak.get("throughput", 0.0) / case.processes
     return min(1.0, each * (_storage(case) + _database(case)))
 
 

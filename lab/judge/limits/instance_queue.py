@@ -12,4 +12,8 @@ CAUSES = (Cause.NO_INSTANCE,)
 
 def rule(case: Case) -> Candidate:
     """``errors.no_instance``: waited in the queue for as long as the platform lets them."""
-    return refusals(case, RESOURCE, CAUSES, "no instance was free in time")
+    why = "no instance was free in time"
+    if "instances" in case.metrics:
+        most, each = case.metrics["instances"], case.knobs.cloudrun_concurrency
+        why += f", of {most:.0f} at most, {each} at once in each"
+    return refusals(case, RESOURCE, CAUSES, why)

@@ -13,9 +13,10 @@ CAUSES = (Cause.INSTANCE_DIED, Cause.CONNECTION, Cause.BAD_GATEWAY)
 
 
 def rule(case: Case) -> Candidate | None:
-    """``oom_kills``, and the peak of memory against vm_memory."""
+    """``oom_kills``, and the peak of memory against vm_memory, or cloudrun_memory."""
     kills, died = case.metrics.get("oom_kills", 0.0), case.failed(Cause.INSTANCE_DIED)
-    held = case.metrics.get("memory_backend", case.metrics.get("rss_backend"))
+    names = ("memory_backend", "rss_backend") if case.on_vm else ("memory_instance",)
+    held = next((case.metrics[name] for name in names if name in case.metrics), None)
     limit = case.memory
     if held is None and not kills and not died:
         return None

@@ -13,8 +13,10 @@ SECONDS = {"as-found": 60, "recommended": 30}
 """``proxy_read_timeout`` of the two nginx configurations."""
 
 
-def rule(case: Case) -> Candidate:
+def rule(case: Case) -> Candidate | None:
     """``errors.gateway_timeout``; the limit itself only where nothing else kept them waiting."""
+    if not case.on_vm:
+        return None
     count, limit = case.failed(*CAUSES), SECONDS[case.knobs.nginx]
     evidence = "nginx cut nothing off"
     if count:

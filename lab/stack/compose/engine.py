@@ -83,6 +83,27 @@ def answering(what: str) -> Iterator[None]:
         ) from error
 
 
+LIMITS = {"MemoryLimit": "memory", "SwapLimit": "swap", "CpuCfsQuota": "CPU"}
+"""What a container of Cloud Run is limited in, by the field in which the engine says it can."""
+
+
+def require_limits(client: docker.DockerClient) -> None:
+    """Whether the engine can limit a container as Cloud Run limits an instance.
+
+    Raises:
+        MissingComponent: not so, or it does not answer.
+    """
+    try:
+        about = client.info()
+    except (DockerException, OSError) as error:
+        raise MissingComponent(f"the Docker engine does not answer: {error}") from error
+    if lacking := [name for field, name in LIMITS.items() if not about.get(field)]:
+        raise MissingComponent(
+            f"an instance cannot be limited here: the engine limits no {', '.join(lacking)}",
+            "boot the kernel with cgroup_enable=memory swapaccount=1, or use --stack embedded",
+        )
+
+
 def compose_version() -> str:
     """The version of Compose.
 

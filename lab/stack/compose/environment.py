@@ -74,6 +74,8 @@ def _derived(knobs: Knobs, monitored: bool) -> dict[str, str]:
         **nginx.times(knobs),
         "LAB_MAX_CONNECTIONS": str(connections),
         "LAB_VM_MEMORY_BYTES": str(knobs.vm_memory or 0),  # 0: no limit
+        "LAB_CLOUDRUN_MEMORY_BYTES": str(knobs.cloudrun_memory),
+        "LAB_CLOUDRUN_CORES": str(knobs.instance_cores),
         **_latency("LAB_GCS", KnobRef(knob="gcs_latency"), knobs),
         **_latency("LAB_DB", KnobRef(knob="db_rtt"), knobs),
     }
@@ -97,6 +99,7 @@ TITLES = {
     "backend": "Knobs of the backend and the VM",
     "nginx": "nginx: its configuration under nginx/",
     "postgres": "Postgres: connections for the application",
+    "cloudrun": "An instance on Cloud Run, and when there are how many",
     "run": "How far storage and the database are",
 }
 
@@ -125,6 +128,18 @@ def main() -> None:
     """Write the files of both presets."""
     for preset in Preset:
         (FOLDER / f"{preset}.env").write_text(env_file(preset), encoding="utf-8")
+
+
+def settings(knobs: Knobs) -> dict[str, object]:
+    """All that each part's container depends on; where it differs the part starts anew."""
+    text = knobs.as_text()
+    return {
+        "postgres": knobs.db_cap,
+        "fake-gcs-server": None,
+        "toxiproxy": None,
+        "backend": {row.name: text[row.name] for row in TABLE if row.part == "backend"},
+        "nginx": (knobs.nginx, knobs.speed),
+    }
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,3 +135,9 @@ def require(client: docker.DockerClient) -> dict[str, Image]:
             "`make images` builds it anew; or use --stack embedded",
         )
     return found
+
+
+def origins(found: Iterable[Image]) -> str:
+    """Where images came from, in a few words: ``images: 5 official``."""
+    kinds = Counter(image.origin for image in found)
+    return "images: " + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))

@@ -18,7 +18,7 @@ from docker.errors import DockerException
 from lab.errors import MachineError, PartFailed
 from lab.model.knobs import Knobs
 from lab.stack import ports
-from lab.stack.compose import addresses, engine, images, resources
+from lab.stack.compose import addresses, engine, images, instance, resources
 from lab.stack.compose.environment import Place, variables
 from lab.stack.compose.events import SERVICE_LABEL
 from lab.stack.compose.explain import explain, overlaps
@@ -129,8 +129,8 @@ class Project:
             except (DockerException, requests.RequestException) as error:
                 raise explain(str(error)) from error
 
-    def _compose(self, knobs: Knobs, *arguments: str) -> Any:
-        command = ["compose", "--file", str(FILE), "--project-name", self.id, *arguments]
+    def _compose(self, knobs: Knobs, *arguments: str, before: Iterable[str] = ()) -> Any:
+        command = ["compose", "--file", str(FILE), "--project-name", self.id, *before, *arguments]
         given = {
             **variables(knobs, self.place, self._monitored),
             "LAB_POSTGRES_PASSWORD": self._passwords[SUPERUSER],
@@ -151,6 +151,42 @@ class Project:
                 for each in resources.containers(self._client, self.id)
                 if SERVICE_LABEL in each.labels
             }
+
+    def instance(self, knobs: Knobs) -> dict[str, Any]:
+        """What the front makes an instance from, as arguments of `containers.create`.
+
+        Raises:
+            LabError: Compose failed; what it said, with the remedy.
+        """
+        done = self._compose(
+            knobs, "config", "--format", "json", before=("--profile", instance.PROFILE)
+        )
+        if done.returncode:
+            raise explain(done.stderr)
+        labels = {
+            resources.ID_LABEL: self.place.id,
+            resources.OWNER_LABEL: self.place.owner,
+        }
+        return instance.arguments(json.loads(done.stdout), labels)
+
+    def instances(self) -> dict[str, Any]:
+        """The container of each instance that the front has made, by its name there."""
+        return {
+            instance.name_of(each): each
+            for each in resources.containers(self._client, self.id)
+            if instance.FRONT_LABEL in each.labels
+        }
+
+    def remove(self, parts: Iterable[str]) -> None:
+        """Remove the containers of these parts at once, where there are any.
+
+        Raises:
+            PartFailed: the engine refuses.
+        """
+        wanted = set(parts)
+        for part in self.containers():
+            if part in wanted:
+                self.act(part, "remove", force=True)
 
     def act(self, part: str, act: str, **options: Any) -> None:
         """Kill, pause, unpause, stop, start or remove a part's container.

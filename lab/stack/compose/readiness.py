@@ -64,6 +64,18 @@ class Readiness:
         """
         self._wait([part], lambda part: self._is_back(part, workers, since))
 
+    def wait_for_free_slots(self) -> None:
+        """Until the last backend's connections are gone, so that the next one finds db_cap.
+
+        Raises:
+            PartFailed: they do not go within a minute.
+        """
+        deadline = time.monotonic() + WITHIN_S
+        while self._monitor.app_connections():
+            if time.monotonic() > deadline:
+                raise self._failed("postgres", "still has connections of what was ended")
+            time.sleep(POLL_S)
+
     def _wait(self, parts: list[str], ready: Callable[[str], bool]) -> None:
         deadline = time.monotonic() + WITHIN_S
         waiting = list(parts)

@@ -27,8 +27,7 @@ SETTLE_S = 0.5
 
 
 def containers(client: docker.DockerClient, replica: str) -> list[Any]:
-    """A replica's containers, running or not."""
-    # One that somebody else removes meanwhile is no error.
+    """A replica's containers, running or not; none that is removed at this moment."""
     return _mine(client.containers, replica, all=True, ignore_removed=True)
 
 

@@ -4,32 +4,39 @@
         ──engine's API────> events, usage, logs, strikes    found by label
 
 Compose starts the parts and nothing more: whether one is ready the lab asks the part
-itself, and what happens to one the engine tells as it happens.
+itself, and what happens to one the engine tells as it happens. Cloud Run's front is a
+process of the lab's, and its instances are containers that it makes.
 """
 
 from __future__ import annotations
 
+import json
 import time
-from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
 from lab.errors import LabError, PartFailed
 from lab.model.cell import Cell
-from lab.model.knobs import TABLE, Knobs
+from lab.model.knobs import Knobs
+from lab.model.observation import Usage
+from lab.model.target import Target
 from lab.stack import owner, ports
 from lab.stack.bucket import BUCKET, Bucket
 from lab.stack.compose import engine, images, resources
 from lab.stack.compose.confinement import Confinement
+from lab.stack.compose.environment import settings
 from lab.stack.compose.events import Events
 from lab.stack.compose.explain import last_lines
 from lab.stack.compose.project import Project
 from lab.stack.compose.readiness import Readiness, url
 from lab.stack.compose.statistics import Statistics
-from lab.stack.compose.status import PARTS
+from lab.stack.compose.status import services
+from lab.stack.front import Front
 from lab.stack.monitor import APP_ROLE, SUPERUSER, Monitor, count_refused
-from lab.stack.protocol import Replica
+from lab.stack.protocol import Burdened, Replica
+from lab.stack.usage import ProcessUsage
 from lab.stack.workers import Workers, wrote_lately
 
 NEEDS = {"backend": {"postgres", "toxiproxy"}}
@@ -43,7 +50,7 @@ class ComposeStack:
 
     Args:
         results: the results folder that the replica belongs to.
-        port: where nginx listens; None finds a free port.
+        port: where users upload: nginx, or the front; None finds a free port.
         stays: whether the replica outlives this process (`lab up`).
 
     Raises:
@@ -56,7 +63,7 @@ class ComposeStack:
     strikes = ACTIONS
 
     def __init__(self, results: Path, port: int | None = None, stays: bool = False) -> None:
-        nginx_port = ports.check(port) if port else None
+        door = ports.check(port) if port else None
         self._client = engine.connect()
         self.restarted: list[str] = []
         with ExitStack() as closing:
@@ -72,7 +79,7 @@ class ComposeStack:
                 closing.callback(owner.Guardian(self.folder).close)
             closing.callback(resources.remove, self._client, self.owner.id)
             self.project = Project(
-                self._client, self.owner, evidence, nginx_port, not stays, self.images.values()
+                self._client, self.owner, evidence, door, not stays, self.images.values()
             )
             self._events = Events(
                 engine.connect(), self.owner.id, evidence, comes_back=frozenset({"backend"})
@@ -81,7 +88,10 @@ class ComposeStack:
             place = self.project.place
             self.monitor = Monitor(self.project.dsn(SUPERUSER, place.postgres_port))
             closing.callback(self.monitor.release)
+            self.front = Front(self.folder, place.nginx_port, evidence, self._front_env)
+            closing.callback(self.front.stop)
             self._closing = closing.pop_all()
+        self.target: Target = "vm"
         self.url = url(place.nginx_port)
         self.bucket = Bucket(url(place.storage_port))
         self.confinement = Confinement(self._client, self.project)
@@ -99,14 +109,48 @@ class ComposeStack:
         self._workers_wanted = 0
         self._since = datetime.now(UTC)
 
+    def _front_env(self, knobs: Knobs) -> dict[str, str]:
+        where = engine.host()
+        return {
+            owner.MARKER: self.owner.id,
+            "FRONT_DRIVER": "docker",
+            "FRONT_CONTAINER": json.dumps(self.project.instance(knobs)),
+            **({"DOCKER_HOST": where} if where else {}),
+        }
+
+    def require(self, cell: Cell) -> None:
+        if cell.target == "cloudrun":
+            engine.require_limits(self._client)
+
     def apply(self, cell: Cell) -> Replica:
+        self.require(cell)
         self._since = datetime.now(UTC)
+        self.target = cell.target
+        self.front.stop()  # with its instances, which hold connections
+        self._retire()
         self.restarted = self._stale(cell.knobs)
         if self.restarted:
             self._recreate(cell.knobs)
         self.monitor.empty()  # what started anew has its volume from before
         self.bucket.empty()
+        if cell.target == "cloudrun":
+            self._ready.wait_for_free_slots()
+            self.front.start(cell.knobs)
+            self.restarted.append(self.front.name)
         return self._replica()
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of the target that are containers."""
+        return services(self.target)
+
+    def _retire(self) -> None:
+        """Remove the parts that the target has none of."""
+        gone = [part for part in self._running if part not in self.parts]
+        if gone:
+            self.project.remove(gone)
+        for part in gone:
+            del self._running[part]
 
     def _stale(self, knobs: Knobs) -> list[str]:
         """The parts that must start: not running, changed, or in need of one that must."""
@@ -114,13 +158,13 @@ class ComposeStack:
         down = self._events.down()
         stale = {
             part
-            for part in PARTS
+            for part in self.parts
             if part in down or part not in self._running or self._running[part] != wanted[part]
         }
-        if "backend" not in stale and self.workers.busy():  # with uploads that nobody waits for
-            stale.add("backend")
+        if self.target == "vm" and "backend" not in stale and self.workers.busy():
+            stale.add("backend")  # with uploads that nobody waits for
         stale |= {name for name, needed in NEEDS.items() if needed & stale}
-        return [part for part in PARTS if part in stale]
+        return [part for part in self.parts if part in stale]
 
     def _recreate(self, knobs: Knobs) -> None:
         wanted = settings(knobs)
@@ -129,8 +173,7 @@ class ComposeStack:
         if "postgres" in self.restarted:
             self.monitor.release()
         if "backend" in self.restarted:
-            if "backend" in self.project.containers():
-                self.project.act("backend", "remove", force=True)
+            self.project.remove(["backend"])
             self.workers.forget()
         self._start(knobs)
         self._ready.wait(self.restarted, knobs.workers)
@@ -156,6 +199,8 @@ class ComposeStack:
     def _replica(self) -> Replica:
         self._statistics.follow(self.project.containers())
         since = datetime.now(UTC)
+        on_vm = self.target == "vm"
+        parts = {} if on_vm else {self.front.name: self.front.pids}
         return Replica(
             url=self.url,
             backend=self.url,
@@ -170,14 +215,25 @@ class ComposeStack:
             bucket=BUCKET,
             evidence=self.workers.evidence,
             logs={},
+            parts=parts,
             query=self.monitor.query,
-            inflight=self.workers.inflight,
-            usage=self._statistics,
+            inflight=self.workers.inflight if on_vm else self.front.instances.inflight,
+            usage=self._statistics if on_vm else self._usage(ProcessUsage(parts)),
             refused=lambda: count_refused(self.project.log("postgres", since).splitlines()),
         )
 
+    def _usage(self, front: ProcessUsage) -> Callable[[], dict[str, Usage]]:
+        return self.front.usage(lambda: {**self._statistics(), **front()})
+
+    def burden(self, cell: Cell) -> Burdened:
+        return self.front.burden(cell.knobs)
+
     def down_parts(self) -> dict[str, str]:
-        return self._events.down()
+        known = {*self.parts, "engine"}
+        down = {part: why for part, why in self._events.down().items() if part in known}
+        if self.target == "cloudrun" and (why := self.front.down()):
+            down[self.front.name] = why
+        return down
 
     def strike(self, part: str, action: str) -> None:
         """Kill, pause or stop a part's container.
@@ -204,13 +260,17 @@ class ComposeStack:
 
     def collect_logs(self, into: Path) -> None:
         into.mkdir(parents=True, exist_ok=True)
-        for part in PARTS:
+        for part in self.parts:
             out = self.project.log(part, self._since, stderr=False)
             err = self.project.log(part, self._since, stdout=False)
             if part == "nginx":
                 (into / "nginx-access.log").write_bytes(out)
                 out = b""
             (into / f"{part}.log").write_bytes(out + err)
+        if self.target == "cloudrun":
+            self.front.keep(into)
+            for name, container in self.project.instances().items():
+                (into / f"{name}.log").write_bytes(container.logs())
 
     @property
     def logs_at(self) -> str:
@@ -225,8 +285,7 @@ class ComposeStack:
     @property
     def origins(self) -> str:
         """Where the images came from, in a few words."""
-        kinds = Counter(image.origin for image in self.images.values())
-        return "images: " + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        return images.origins(self.images.values())
 
     def about(self) -> dict[str, str]:
         """What a result depends on: versions of engine and Compose, and every image."""
@@ -239,15 +298,3 @@ class ComposeStack:
 
     def close(self) -> None:
         self._closing.close()
-
-
-def settings(knobs: Knobs) -> dict[str, object]:
-    """All that each part's container depends on; where it differs the part starts anew."""
-    text = knobs.as_text()
-    return {
-        "postgres": knobs.db_cap,
-        "fake-gcs-server": None,
-        "toxiproxy": None,
-        "backend": {row.name: text[row.name] for row in TABLE if row.part == "backend"},
-        "nginx": (knobs.nginx, knobs.speed),
-    }

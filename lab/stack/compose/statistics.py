@@ -50,6 +50,9 @@ class Statistics:
 
     def follow(self, containers: Mapping[str, Any]) -> None:
         """Follow these, by part, and none but these."""
+        for part in set(self._followed) - set(containers):
+            del self._followed[part]
+            self._latest.pop(part, None)
         for part, container in containers.items():
             if self._followed.get(part) != container.id:
                 self._followed[part] = container.id

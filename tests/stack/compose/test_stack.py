@@ -12,7 +12,7 @@ import pytest
 from lab.model.observation import LoadDone, OomKill
 from lab.observe.observer import Observer
 from lab.stack.compose.stack import ComposeStack
-from lab.stack.compose.status import PARTS
+from lab.stack.compose.status import services
 from lab.stack.ports import HOST
 from lab.stack.protocol import Replica
 from lab.testing import make_cell
@@ -47,7 +47,7 @@ def test_only_what_changed_starts_anew(contained: ComposeStack) -> None:
     for settings, expected in steps:
         replica = applied(contained, settings)
         after = containers(contained)
-        changed = [part for part in PARTS if after[part] != before[part]]
+        changed = [part for part in services("vm") if after[part] != before[part]]
         assert (contained.restarted, changed) == (expected, expected), settings
         before = after
     assert causes([upload(replica.url)]) == {"ok": 1}
@@ -67,7 +67,7 @@ def test_the_next_cell_starts_without_rows_objects_or_progress(contained: Compos
 
 def test_what_each_part_uses_is_read(contained: ComposeStack) -> None:
     replica = applied(contained, {})
-    wait_until(lambda: set(replica.usage()) == set(PARTS))
+    wait_until(lambda: set(replica.usage()) == set(services("vm")))
     before = replica.usage()["backend"]
     uploads(replica.url, 20)
     wait_until(lambda: replica.usage()["backend"].cpu_s > before.cpu_s)
@@ -101,7 +101,7 @@ def test_logs_are_kept_of_this_cell_only(contained: ComposeStack, tmp_path: Path
     assert lines() == 0
     upload(replica.url)
     wait_until(lambda: lines() == 1)
-    assert {file.stem for file in tmp_path.iterdir()} == {*PARTS, "nginx-access"}
+    assert {file.stem for file in tmp_path.iterdir()} == {*services("vm"), "nginx-access"}
 
 
 @pytest.mark.knob("vm_memory")

@@ -19,7 +19,7 @@ from lab.model.progress import LoadTick
 from lab.model.verdict import Outcome
 from lab.runner import Lab, run_experiment
 from lab.stack.compose.stack import ComposeStack
-from lab.stack.compose.status import PARTS
+from lab.stack.compose.status import services
 from lab.store import RunFolder
 from lab.testing import LOAD, InstantLoad, make_cell
 
@@ -75,7 +75,7 @@ class Struck(InstantLoad):
         return super().run(cell, url, samples, log, struck, start)
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", services("vm"))
 @pytest.mark.parametrize("action", ["kill", "pause"])
 def test_a_part_that_is_struck_makes_its_cell_invalid_and_no_other(
     contained: ComposeStack, tmp_path: Path, action: str, part: str

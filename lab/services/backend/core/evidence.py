@@ -72,8 +72,16 @@ class Heartbeat:
         self._handle.cancel()
 
 
+def worker_number() -> int:
+    """What tells this worker apart: its process id, or in a container its instance's number.
+
+    In a container of its own every instance of Cloud Run has the same process id.
+    """
+    return int(os.environ.get("LAB_INSTANCE") or os.getpid())
+
+
 class EvidenceWriter:
-    """The thread that writes ``worker-<pid>.jsonl``.
+    """The thread that writes ``worker-<number>.jsonl``.
 
     Args:
         folder: where the file goes.
@@ -84,7 +92,8 @@ class EvidenceWriter:
         self._read = read
         self._stop = threading.Event()
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / f"worker-{os.getpid()}.jsonl").open("a", buffering=1)
+        self._number = worker_number()
+        self._file = (folder / f"worker-{self._number}.jsonl").open("a", buffering=1)
         self._thread = threading.Thread(target=self._run, name="evidence", daemon=True)
 
     def start(self) -> None:
@@ -93,7 +102,7 @@ class EvidenceWriter:
         self._thread.start()
 
     def _write(self) -> None:
-        line = {"at": time.time(), "pid": os.getpid(), **self._read()}
+        line = {"at": time.time(), "pid": self._number, **self._read()}
         self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
 
     def _run(self) -> None:

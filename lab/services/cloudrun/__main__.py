@@ -1,0 +1,127 @@
+"""``python -m lab.services.cloudrun``: the front as a process of its own.
+
+    (nothing)    serve until SIGTERM or SIGINT; a second one ends instances at once
+    --check      may instances be limited here? Makes one cgroup, and removes it
+    --calibrate  are the limits of an instance what the knobs say? Prints one JSON object
+    --sweep      remove what fronts left that were killed
+
+Exit codes: 0 after an orderly end, 2 a setting that cannot be, 3 not permitted here, the
+address is taken, or something is left over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from lab.services.cloudrun import calibrate, cgroup, process
+from lab.services.cloudrun.events import EventFile
+from lab.services.cloudrun.instance import Driver, DriverError
+from lab.services.cloudrun.server import BACKLOG, Front
+from lab.services.cloudrun.settings import Settings, in_place_of_the_vm, knobs_of
+
+NAME = "front"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the flags say; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m lab.services.cloudrun")
+    parser.add_argument("--check", action="store_true", help="may instances be limited here?")
+    parser.add_argument("--sweep", action="store_true", help="remove what killed fronts left")
+    parser.add_argument("--calibrate", action="store_true", help="are its limits as they should?")
+    flags = parser.parse_args(arguments)
+    try:
+        if flags.check:
+            knobs = knobs_of(os.environ)
+            cgroup.check(knobs.cloudrun_memory, knobs.cloudrun_cpus)
+            return 0
+        if flags.sweep:
+            for name in process.sweep():
+                print(name)  # noqa: T201
+            return 0
+        settings = Settings.from_env(os.environ)
+        if flags.calibrate:
+            print(json.dumps(try_limits(settings)))  # noqa: T201
+            return 0
+        return serve(settings)
+    except KeyError as error:
+        return _say(f"{error.args[0]} is not set", 2)
+    except ValueError as error:
+        return _say(str(error), 2)
+    except (cgroup.NotPermittedError, DriverError) as error:
+        return _say(str(error), 3)
+    except OSError as error:
+        return _say(f"{error.filename or 'HOST:PORT'}: {os.strerror(error.errno or 0)}", 3)
+
+
+def try_limits(settings: Settings) -> dict[str, float | bool]:
+    """Calibrate with the driver that the settings name; see `calibrate.calibrate`."""
+    arguments = ["-m", calibrate.MODULE]
+    burdened = replace(
+        settings,
+        command=[sys.executable, *arguments],
+        container={**settings.container, "command": ["python", *arguments]},
+    )
+    return asyncio.run(calibrate.calibrate(make_driver(burdened), settings.knobs))
+
+
+def serve(settings: Settings) -> int:
+    """Serve to the end; the exit code says whether anything is left over."""
+    driver = make_driver(settings)
+    with (
+        settings.events.open("a", encoding="utf-8") as file,
+        socket.create_server((settings.host, settings.port), backlog=BACKLOG) as listener,
+    ):
+        left = asyncio.run(_serve(settings, driver, EventFile(file), listener))
+    return _say(f"left over: {', '.join(left)}", 3) if left else 0
+
+
+def make_driver(settings: Settings) -> Driver:
+    """The driver that the settings name, once it is sure that it can work.
+
+    Raises:
+        NotPermittedError: processes cannot be limited here.
+        DriverError: no Docker engine answers.
+    """
+    memory, cpus = settings.knobs.cloudrun_memory, settings.knobs.cloudrun_cpus
+    if settings.driver == "docker":
+        from lab.services.cloudrun import containers  # the SDK, where it is needed
+
+        containers.sweep()
+        environment = {
+            **settings.container.get("environment", {}),
+            **in_place_of_the_vm(settings.knobs),
+        }
+        made_from = {**settings.container, "environment": environment}
+        return containers.ContainerDriver(made_from, memory, settings.logs)
+    process.sweep()
+    cgroup.check(memory, cpus)
+    return process.ProcessDriver(settings.command, settings.instance_env, memory, settings.logs)
+
+
+async def _serve(
+    settings: Settings, driver: Driver, log: EventFile, listener: socket.socket
+) -> list[str]:
+    front = Front(settings.knobs, driver, log)
+    front.stop_on_signals()
+    port = listener.getsockname()[1]
+    files = settings.driver == "docker" or process.files_count_as_memory()
+    log.write("serving", port=port, driver=settings.driver, files_are_memory=files)
+    await front.run_on(listener)
+    log.write("closed", stuck=front.stuck)
+    return front.stuck
+
+
+def _say(what: str, code: int) -> int:
+    print(f"{NAME}: {what}", file=sys.stderr)  # noqa: T201
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

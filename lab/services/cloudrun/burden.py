@@ -1,0 +1,51 @@
+"""A program for an instance that is calibrated: it burns CPU and takes memory when told.
+
+    spin SECONDS    runs a busy loop; answers the cores that it got, as a share of time
+    take MIB        takes so much memory and keeps it; answers the MiB that it has taken
+
+One line a connection, on $HOST:$PORT.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+
+MIB = 1024**2
+PAGE = 4096
+_kept: list[bytearray] = []
+
+
+def spin(seconds: float) -> float:
+    """The cores that a busy loop of this many seconds got."""
+    began, used = time.monotonic(), time.process_time()
+    while time.monotonic() - began < seconds:
+        pass
+    return (time.process_time() - used) / (time.monotonic() - began)
+
+
+def take(mib: float) -> float:
+    """Take memory, page by page, and keep it; what has been taken so far, in MiB."""
+    block = bytearray(int(mib * MIB))
+    block[::PAGE] = b"x" * len(block[::PAGE])
+    _kept.append(block)
+    return sum(map(len, _kept)) / MIB
+
+
+ACTS: dict[str, Callable[[float], float]] = {"spin": spin, "take": take}
+
+
+def main() -> None:
+    """Serve until killed."""
+    with socket.create_server((os.environ["HOST"], int(os.environ["PORT"]))) as listener:
+        while True:
+            connection, _ = listener.accept()
+            with connection, connection.makefile("rw") as line:
+                if asked := line.readline().split():  # a look whether it listens asks nothing
+                    line.write(f"{ACTS[asked[0]](float(asked[1]))}\n")
+
+
+if __name__ == "__main__":
+    main()

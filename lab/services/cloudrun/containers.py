@@ -1,0 +1,262 @@
+"""The driver of the compose stack: an instance is a container, made over the Docker SDK.
+
+The front runs on the host, so no container is given the engine's socket. What the container
+is made from (image, network, environment) the caller says; limits, the port, its name and
+its number are the driver's: LAB_INSTANCE tells instances apart, as each is the same process
+id in a container of its own. The SDK blocks, so each call runs in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import docker
+import requests
+from docker.errors import APIError, DockerException, NotFound
+
+from lab.services.cloudrun.cgroup import runs
+from lab.services.cloudrun.instance import Address, DriverError, Ended
+
+T = TypeVar("T")
+HOST = "127.0.0.1"
+PORT = 8080
+"""What Cloud Run tells a container to listen on, unless it is told otherwise."""
+PREFIX = "replica-lab-front-"
+LABEL = "replica-lab.front"
+"""The label of every instance; its value is the front's process id."""
+PERIOD_US = 100_000
+PROBE_S = 1.0
+LOOK_EVERY_S = 0.5
+"""Seconds between two looks at what a container uses: once it has ended nobody knows."""
+THREADS = 64
+"""Two for each instance at most: one waits for its end."""
+
+
+class ContainerDriver:
+    """Makes instances as containers.
+
+    Args:
+        container: arguments of `containers.create`: ``image``, ``network``, ``environment`` …
+        memory: bytes, swap and the files under /tmp included.
+        logs: folder in which each instance's output goes to ``<name>.log``, at its end.
+
+    Raises:
+        DriverError: no engine answers.
+    """
+
+    def __init__(self, container: Mapping[str, Any], memory: int, logs: Path) -> None:
+        self._container, self._memory, self._logs = container, memory, logs
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="docker")
+        self._client = client()
+        self._made = 0
+
+    async def start(self, name: str, cpus: float) -> ContainerInstance:
+        self._made += 1
+        number = self._made
+        try:
+            made = await _called(self._threads, lambda: self._make(name, number, cpus))
+        except NotFound as error:  # the image, or the network
+            raise DriverError(str(error.explanation or error)) from error
+        return ContainerInstance(made, address_of(made), self._logs / f"{name}.log", self._threads)
+
+    def _make(self, name: str, number: int, cpus: float) -> Any:
+        given = dict(self._container)
+        own = {
+            "HOST": "0.0.0.0",  # noqa: S104 - the container's own
+            "PORT": str(PORT),
+            "LAB_INSTANCE": str(number),
+        }
+        environment = {**given.pop("environment", {}), **own}
+        labels = {**given.pop("labels", {}), LABEL: str(os.getpid())}
+        made = self._client.containers.create(
+            **given,
+            name=f"{PREFIX}{os.getpid()}-{name}",
+            environment=environment,
+            labels=labels,
+            ports={f"{PORT}/tcp": (HOST, None)},
+            tmpfs={"/tmp": ""},  # noqa: S108 - what is written there is memory, as on Cloud Run
+            mem_limit=self._memory,
+            memswap_limit=self._memory,
+            cpu_period=PERIOD_US,
+            cpu_quota=round(cpus * PERIOD_US),
+        )
+        try:
+            made.start()
+            made.reload()
+        except DockerException:
+            made.remove(force=True)
+            raise
+        return made
+
+
+class ContainerInstance:
+    """One container."""
+
+    def __init__(
+        self, container: Any, address: Address, log: Path, threads: ThreadPoolExecutor
+    ) -> None:
+        self.address = address
+        self._container, self._log, self._threads = container, log, threads
+        self._used: dict[str, float] = {}
+        self._over = False
+
+    async def listening(self) -> bool:
+        """Whether the application itself answers: the engine's port proxy accepts for anybody."""
+        try:
+            async with asyncio.timeout(PROBE_S):
+                reader, writer = await asyncio.open_connection(*self.address)
+                try:
+                    return await self._is_held_open(reader)
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError):
+            return False
+
+    @staticmethod
+    async def _is_held_open(reader: asyncio.StreamReader) -> bool:
+        """The proxy closes at once where nobody listens behind it."""
+        try:
+            async with asyncio.timeout(0.05):
+                return await reader.read(1) != b""
+        except TimeoutError:
+            return True
+
+    async def set_cpus(self, cpus: float) -> None:
+        quota = round(cpus * PERIOD_US)
+        await self._do(lambda: self._container.update(cpu_period=PERIOD_US, cpu_quota=quota))
+
+    async def pause(self) -> None:
+        await self._do(self._container.pause)
+
+    async def resume(self) -> None:
+        await self._do(self._container.unpause)
+
+    async def terminate(self) -> None:
+        await self._do(lambda: self._container.kill("SIGTERM"))
+
+    async def kill(self) -> None:
+        with suppress(DriverError):  # it was not paused
+            await self._do(self._container.unpause)
+        await self._do(lambda: self._container.kill("SIGKILL"))
+
+    async def ended(self) -> Ended:
+        waiting = asyncio.get_running_loop().run_in_executor(self._threads, self._wait)
+        while not waiting.done():
+            await asyncio.wait({waiting}, timeout=LOOK_EVERY_S)
+            with suppress(DriverError, NotFound):
+                await _called(self._threads, self._look)
+        self._over = True
+        return waiting.result()
+
+    def usage(self) -> Mapping[str, float]:
+        return dict(self._used)
+
+    async def remove(self) -> None:
+        self._over = True
+        with suppress(OSError, DriverError, NotFound):
+            self._log.write_bytes(await _called(self._threads, self._container.logs))
+        with suppress(NotFound):
+            await _called(self._threads, lambda: self._container.remove(force=True, v=True))
+
+    async def _do(self, what: Callable[[], object]) -> None:
+        """Do something to the container; nothing happens to one that has ended."""
+        try:
+            await _called(self._threads, what)
+        except (DriverError, NotFound):
+            if not self._over and await _called(self._threads, self._lives):
+                raise
+
+    def _lives(self) -> bool:
+        with suppress(NotFound):
+            self._container.reload()
+            return bool(self._container.attrs["State"]["Running"])
+        return False
+
+    def _wait(self) -> Ended:
+        while True:
+            try:
+                code = self._container.wait()["StatusCode"]
+                self._container.reload()
+                return Ended(_signal(code), bool(self._container.attrs["State"]["OOMKilled"]))
+            except requests.ReadTimeout:  # of the SDK: it has only been quiet for long
+                continue
+            except (DockerException, requests.RequestException):
+                return Ended(None)
+
+    def _look(self) -> None:
+        said = self._container.client.api.stats(
+            self._container.id, stream=False, one_shot=True, decode=None
+        )
+        memory, cpu = said.get("memory_stats", {}), said.get("cpu_stats", {})
+        peak = max(memory.get("max_usage", 0), memory.get("usage", 0))
+        self._used["peak_bytes"] = max(self._used.get("peak_bytes", 0.0), float(peak))
+        for name, value in (
+            ("cpu_s", cpu.get("cpu_usage", {}).get("total_usage", 0)),
+            ("throttled_s", cpu.get("throttling_data", {}).get("throttled_time", 0)),
+        ):
+            self._used[name] = max(self._used.get(name, 0.0), value / 1e9)
+
+
+def client() -> Any:
+    """The engine's client.
+
+    Raises:
+        DriverError: no engine answers.
+    """
+    try:
+        return docker.from_env()
+    except DockerException as error:
+        raise DriverError(f"no Docker engine answers: {error}") from error
+
+
+def address_of(container: Any) -> Address:
+    """Where a started container serves: its published port, or its own address.
+
+    A network that is internal publishes nothing; from the host it is reached directly.
+    """
+    settings = container.attrs["NetworkSettings"]
+    if bindings := (settings["Ports"] or {}).get(f"{PORT}/tcp"):
+        return HOST, int(bindings[0]["HostPort"])
+    own = (network["IPAddress"] for network in settings["Networks"].values())
+    return next(filter(None, own), HOST), PORT
+
+
+def sweep() -> list[str]:
+    """Remove the containers of fronts that are no more; their names.
+
+    Raises:
+        DriverError: no engine answers.
+    """
+    swept = []
+    for container in client().containers.list(all=True, filters={"label": LABEL}):
+        if not runs(int(container.labels[LABEL])):
+            container.remove(force=True, v=True)
+            swept.append(container.name)
+    return swept
+
+
+def _signal(code: int) -> int:
+    """An exit code as Python tells it: the engine's 128 + n is signal n."""
+    return 128 - code if 128 < code < 160 else code
+
+
+async def _called(threads: ThreadPoolExecutor, what: Callable[[], T]) -> T:
+    """Call the SDK in a thread.
+
+    Raises:
+        DriverError: the engine refuses, or does not answer.
+    """
+    try:
+        return await asyncio.get_running_loop().run_in_executor(threads, what)
+    except NotFound:
+        raise
+    except APIError as error:
+        raise DriverError(str(error.explanation or error)) from error
+    except (DockerException, requests.RequestException) as error:
+        raise DriverError(str(error)) from error

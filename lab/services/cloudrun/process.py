@@ -1,0 +1,189 @@
+"""The driver of the embedded stack: an instance is one process in a cgroup of its own.
+
+The process joins its cgroup before it becomes the backend, so that all its memory is
+charged there. Its temporary files lie on a tmpfs, whose pages the kernel charges to whoever
+writes them: as on Cloud Run, a file written is memory used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import tempfile
+from asyncio.subprocess import DEVNULL, STDOUT, Process
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from lab.services.cloudrun import cgroup
+from lab.services.cloudrun.instance import Address, DriverError, Ended
+from lab.services.cloudrun.limits import Cgroup
+
+HOST = "127.0.0.1"
+PREFIX = "replica-lab-front-"
+TMPFS = Path("/dev/shm")  # noqa: S108 - a tmpfs is what is wanted
+PROBE_S = 1.0
+_JOIN = 'for folder in $LAB_CGROUPS; do echo $$ >"$folder/cgroup.procs" || exit 97; done; exec "$@"'
+"""Enters the cgroups, then becomes the command; the shell's process id stays."""
+
+
+class ProcessDriver:
+    """Makes instances as processes.
+
+    Args:
+        command: the program and its arguments; it listens on $HOST and $PORT.
+        env: its environment, whole.
+        memory: bytes, swap and temporary files included.
+        logs: folder in which each instance's output goes to ``<name>.log``.
+    """
+
+    def __init__(
+        self, command: Sequence[str], env: Mapping[str, str], memory: int, logs: Path
+    ) -> None:
+        self._command, self._env, self._memory, self._logs = command, env, memory, logs
+
+    async def start(self, name: str, cpus: float) -> ProcessInstance:
+        try:
+            group = cgroup.make(f"{PREFIX}{os.getpid()}-{name}", self._memory, cpus)
+        except cgroup.NotPermittedError as error:
+            raise DriverError(str(error)) from error
+        temporary = _temporary(name)
+        address = HOST, _free_port()
+        try:
+            with (self._logs / f"{name}.log").open("ab") as output:
+                process = await asyncio.create_subprocess_exec(
+                    "/bin/sh",
+                    "-c",
+                    _JOIN,
+                    "sh",
+                    *self._command,
+                    stdin=DEVNULL,
+                    stdout=output,
+                    stderr=STDOUT,
+                    env=self._environment(group, address, temporary),
+                    start_new_session=True,
+                )
+        except OSError as error:
+            cgroup.remove(group)
+            _discard(temporary)
+            raise DriverError(f"{self._command[0]} cannot be started: {error}") from error
+        return ProcessInstance(process, group, address, temporary)
+
+    def _environment(
+        self, group: Cgroup, address: Address, temporary: Path | None
+    ) -> dict[str, str]:
+        host, port = address
+        folders = " ".join(str(folder) for folder in group.folders.all)
+        env = {**self._env, "HOST": host, "PORT": str(port), "LAB_CGROUPS": folders}
+        return env | ({"TMPDIR": str(temporary)} if temporary else {})
+
+
+class ProcessInstance:
+    """One process and its cgroup."""
+
+    def __init__(
+        self, process: Process, group: Cgroup, address: Address, temporary: Path | None
+    ) -> None:
+        self.address = address
+        self.pid = process.pid
+        self._process, self._group, self._temporary = process, group, temporary
+        self._last: Mapping[str, float] = {}
+
+    async def listening(self) -> bool:
+        try:
+            async with asyncio.timeout(PROBE_S):
+                _, writer = await asyncio.open_connection(*self.address)
+        except (OSError, TimeoutError):
+            return False
+        writer.close()
+        return True
+
+    async def set_cpus(self, cpus: float) -> None:
+        if self._alive:
+            self._group.limit_cpus(cpus)
+
+    async def pause(self) -> None:
+        if self._alive:
+            self._group.freeze(True)
+
+    async def resume(self) -> None:
+        if self._alive:
+            self._group.freeze(False)
+
+    async def terminate(self) -> None:
+        with suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGTERM)
+
+    async def kill(self) -> None:
+        cgroup.kill(self._group)
+
+    async def ended(self) -> Ended:
+        code = await self._process.wait()
+        return Ended(code, oom=self._oom())
+
+    def usage(self) -> Mapping[str, float]:
+        with suppress(FileNotFoundError):  # removed: what was last read stays true
+            self._last = self._group.usage()
+        return self._last
+
+    async def remove(self) -> None:
+        try:
+            await asyncio.to_thread(cgroup.remove, self._group)
+        finally:
+            _discard(self._temporary)
+        await self._process.wait()
+
+    @property
+    def _alive(self) -> bool:
+        return self._process.returncode is None
+
+    def _oom(self) -> bool:
+        with suppress(FileNotFoundError):
+            return self._group.oom_kills() > 0
+        return False
+
+
+def _temporary(name: str) -> Path | None:
+    """A folder on a tmpfs for temporary files; None where there is no tmpfs to write on."""
+    if not files_count_as_memory():
+        return None
+    return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-{name}-", dir=TMPFS))
+
+
+def files_count_as_memory() -> bool:
+    """Whether temporary files of instances are charged to them here."""
+    return _is_tmpfs(TMPFS) and os.access(TMPFS, os.W_OK)
+
+
+def sweep() -> list[str]:
+    """Remove what fronts left that were killed: their instances, cgroups and files.
+
+    Raises:
+        NotPermittedError: there are no cgroups here that could be looked at.
+        DriverError: something will not go.
+    """
+    swept = cgroup.sweep(PREFIX)
+    for folder in TMPFS.glob(f"{PREFIX}*"):
+        owner = folder.name.removeprefix(PREFIX).partition("-")[0]
+        if owner.isdigit() and not cgroup.runs(int(owner)):
+            _discard(folder)
+    return swept
+
+
+def _is_tmpfs(folder: Path) -> bool:
+    mounts = Path("/proc/self/mounts").read_text().splitlines()
+    return any(line.split()[1:3] == [str(folder), "tmpfs"] for line in mounts)
+
+
+def _discard(folder: Path | None) -> None:
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free_port() -> int:
+    with socket.create_server((HOST, 0)) as server:
+        port: int = server.getsockname()[1]
+        return port

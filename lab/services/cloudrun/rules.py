@@ -1,0 +1,106 @@
+"""The platform's rules as figures, texts and arithmetic; docs/cloudrun.md has their sources."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MAX_BODY = 32 * 1024**2
+"""Bytes of a request over HTTP/1 ("Cloud Run quotas and limits")."""
+STARTUP_PROBE_S = 240.0
+"""Seconds within which an instance must listen ("Container runtime contract")."""
+TERM_GRACE_S = 10.0
+"""Seconds from SIGTERM to SIGKILL ("Container runtime contract")."""
+BOOST_AFTER_S = 10.0
+"""Seconds that the boost outlasts the start-up ("Configure CPU limits for services")."""
+PENDING_FACTOR = 3.5
+"""Mean start-ups that a request waits at most ("About instance autoscaling")."""
+
+PROBE_EVERY_S = 0.02
+"""Seconds between two looks whether an instance listens; the lab's own."""
+BACKOFF_S, BACKOFF_MOST_S = 1.0, 10.0
+"""Pause after a failed start-up, doubled by each further one; the platform's is not published."""
+KILL_WITHIN_S = 10.0
+"""Seconds that an instance may take to die of SIGKILL before it is given up; the lab's own."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An answer that the platform gives in an instance's stead.
+
+    Args:
+        status: of HTTP.
+        cause: as the lab names it, in the problem body.
+        detail: the platform's own text.
+    """
+
+    status: int
+    cause: str
+    detail: str
+
+    @property
+    def body(self) -> bytes:
+        """The RFC 9457 problem body."""
+        problem = {
+            "type": f"urn:problem:{self.cause}",
+            "title": self.cause.replace("_", " "),
+            "status": self.status,
+            "detail": self.detail,
+            "cause": self.cause,
+        }
+        return json.dumps(problem).encode()
+
+
+NO_INSTANCE = Refusal(
+    429, "no_instance", "The request was aborted because there was no available instance."
+)
+TOO_LARGE = Refusal(413, "too_large", "The request body is larger than 32 MiB.")
+REQUEST_TIMEOUT = Refusal(
+    504,
+    "request_timeout",
+    "The request has been terminated because it has reached the maximum request timeout.",
+)
+_BROKEN = (
+    "The request failed because either the HTTP response was malformed or connection to the "
+    "instance had an error."
+)
+INSTANCE_DIED = Refusal(503, "instance_died", _BROKEN)
+MALFORMED = Refusal(503, "bad_gateway", _BROKEN)
+WILL_NOT_START = Refusal(
+    503,
+    "instance_died",
+    "The user-provided container failed to start and listen on the port defined by the PORT "
+    "environment variable.",
+)
+CLOSING = Refusal(503, "no_instance", "The service is being stopped.")
+
+
+def longest_wait(pending: float, starts: Sequence[float], ongoing: Sequence[float]) -> float:
+    """Seconds that a request waits for an instance before it is given up.
+
+    max(``pending``, 3.5 × mean start-up). Before any start-up has ended, those that go on
+    count with the time they have taken so far: the platform knows a mean from the start at
+    deployment, which the lab does not make.
+
+    Args:
+        pending: the knob, in seconds.
+        starts: how long start-ups have taken, in seconds.
+        ongoing: how long those that go on have taken so far.
+    """
+    known = starts or ongoing
+    mean = sum(known) / len(known) if known else 0.0
+    return max(pending, PENDING_FACTOR * mean)
+
+
+def backoff(failures: int) -> float:
+    """Seconds before the next start after so many failed ones in a row; 0 after none."""
+    return min(BACKOFF_MOST_S, BACKOFF_S * 2 ** (failures - 1)) if failures else 0.0
+
+
+def boosted(cpus: float) -> float:
+    """CPUs of an instance that is boosted: 2 up to 1, 4 up to 2, 8 above.
+
+    The table in "Configure CPU limits for services", Startup CPU boost.
+    """
+    return 2.0 if cpus <= 1 else 4.0 if cpus <= 2 else 8.0

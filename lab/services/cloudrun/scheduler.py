@@ -1,0 +1,218 @@
+"""Who is given which instance, who waits for one, and how many instances there are.
+
+A request is given the longest-lived instance that has a place free, so that the others
+may become idle. One that finds none waits, first come first served, and is answered 429
+when it has waited too long. An instance is started when those that start already cannot
+take all who wait; the maximum holds for instances that start or serve.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lab.model.knobs import Knobs
+from lab.services.cloudrun.events import Log
+from lab.services.cloudrun.instance import Address, Driver, Ended
+from lab.services.cloudrun.rules import (
+    CLOSING,
+    NO_INSTANCE,
+    WILL_NOT_START,
+    Refusal,
+    backoff,
+    longest_wait,
+)
+from lab.services.cloudrun.unit import State, Unit
+
+
+class Refused(Exception):
+    """No instance for this request: the answer that it is given."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.detail)
+        self.refusal = refusal
+
+
+class Lease:
+    """A place at an instance, for one request.
+
+    ``waited`` is how many seconds the request waited for it, ``cold`` for how many of them
+    the instance was starting.
+    """
+
+    def __init__(self, unit: Unit, waited: float, cold: float) -> None:
+        self.instance = unit.name
+        self.waited, self.cold = waited, cold
+        self._unit: Unit | None = unit
+        self.address: Address = unit.address
+        self.ended: asyncio.Future[Ended] = unit.ended
+        unit.take()
+
+    def release(self) -> None:
+        """Give the place back; once is enough."""
+        unit, self._unit = self._unit, None
+        if unit:
+            unit.give_back()
+
+
+@dataclass(eq=False)
+class _Waiter:
+    since: float
+    lease: asyncio.Future[Lease]
+
+
+class Scheduler:
+    """The instances of a service and the requests that wait for one."""
+
+    def __init__(self, knobs: Knobs, driver: Driver, log: Log) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._knobs, self._driver, self._log = knobs, driver, log
+        self._queue: deque[_Waiter] = deque()
+        self._units: dict[Unit, asyncio.Task[None]] = {}
+        self._starts: list[float] = []
+        self._failures = 0
+        self._made = 0
+        self._retry: asyncio.TimerHandle | None = None
+        self._closing = False
+        self.stuck: list[str] = []
+
+    def open(self) -> None:
+        """Start the instances that are kept warm."""
+        self.changed()
+
+    async def close(self) -> None:
+        """Refuse who waits and who comes, and end every instance in an orderly way."""
+        self._closing = True
+        self._forget_retry()
+        for waiter in self._queue:
+            waiter.lease.cancel()
+        for unit in self._units:
+            unit.ask_to_stop()
+        for result in await asyncio.gather(*self._units.values(), return_exceptions=True):
+            if isinstance(result, Exception):
+                raise result
+
+    def abort(self) -> None:
+        """End every instance at once; `close` returns when that is done."""
+        for life in self._units.values():
+            life.cancel()
+
+    def reading(self) -> dict[str, object]:
+        """How things stand: the queue, the instances by state, and the requests inside them."""
+        states = {str(state): len(self._in(state)) for state in State if state is not State.ENDED}
+        in_flight = sum(unit.busy for unit in self._units)
+        return {"queue": len(self._queue), "in_flight": in_flight, **states}
+
+    def usages(self) -> dict[str, Mapping[str, float]]:
+        """What each instance that lives has used so far."""
+        lives = self._in(State.STARTING, State.READY, State.STOPPING)
+        return {unit.name: used for unit in lives if (used := unit.usage())}
+
+    async def acquire(self) -> Lease:
+        """A place at an instance, as soon as there is one.
+
+        A caller that is cancelled while it waits has never been there.
+
+        Raises:
+            Refused: there was none in time, or there will be none.
+        """
+        if self._closing:
+            raise Refused(CLOSING)
+        waiter = _Waiter(self._loop.time(), self._loop.create_future())
+        self._queue.append(waiter)
+        self.changed()
+        try:
+            await self._wait(waiter)
+        except BaseException:
+            self._give_up(waiter)
+            raise
+        return waiter.lease.result()
+
+    async def _wait(self, waiter: _Waiter) -> None:
+        while not waiter.lease.done():
+            left = waiter.since + self._longest_wait() - self._loop.time()
+            if left <= 0:
+                raise Refused(WILL_NOT_START if self._failures else NO_INSTANCE)
+            await asyncio.wait({waiter.lease}, timeout=left)
+        if waiter.lease.cancelled():
+            raise Refused(CLOSING)
+
+    def _give_up(self, waiter: _Waiter) -> None:
+        """Leave the queue, or give back what has just been granted."""
+        if waiter in self._queue:
+            self._queue.remove(waiter)
+        if waiter.lease.done() and not waiter.lease.cancelled():
+            waiter.lease.result().release()
+
+    def _longest_wait(self) -> float:
+        now = self._loop.time()
+        ongoing = [now - unit.begun for unit in self._in(State.STARTING)]
+        return longest_wait(self._knobs.cloudrun_pending, self._starts, ongoing)
+
+    def _in(self, *states: State) -> list[Unit]:
+        return [unit for unit in self._units if unit.state in states]
+
+    def changed(self) -> None:
+        """Give out the places that are free, then see to the number of instances."""
+        if self._closing:
+            return
+        for unit in self._in(State.READY):
+            while unit.free and self._queue:
+                waiter = self._queue.popleft()
+                waited = self._loop.time() - waiter.since
+                waiter.lease.set_result(Lease(unit, waited, unit.started_after(waiter.since)))
+        while self._one_more():
+            self._start()
+
+    def _one_more(self) -> bool:
+        """Whether another instance is to be started, and may be."""
+        starting, ready = len(self._in(State.STARTING)), len(self._in(State.READY))
+        to_come = starting * self._knobs.cloudrun_concurrency
+        too_few = starting + ready < self._knobs.cloudrun_min_instances
+        may = starting + ready < self._knobs.cloudrun_max_instances and self._retry is None
+        return may and (too_few or len(self._queue) > to_come)
+
+    def _start(self) -> None:
+        self._made += 1
+        unit = Unit(f"instance-{self._made}", self._knobs, self._driver, self._log, self)
+        self._units[unit] = asyncio.create_task(self._live(unit))
+
+    async def _live(self, unit: Unit) -> None:
+        try:
+            await unit.live()
+        finally:
+            del self._units[unit]
+            if unit.stuck:
+                self.stuck.append(unit.name)
+
+    def started(self, unit: Unit) -> None:
+        """A start-up is over, well: it counts in the mean."""
+        if unit.start_s is not None:
+            self._starts.append(unit.start_s)
+        self._failures = 0
+        self._forget_retry()
+        self.changed()
+
+    def failed(self, unit: Unit) -> None:
+        """A start-up is over, in vain: the next waits a while."""
+        self._failures += 1
+        self._forget_retry()
+        if not self._closing:
+            self._retry = self._loop.call_later(backoff(self._failures), self._try_again)
+
+    def _try_again(self) -> None:
+        self._retry = None
+        self.changed()
+
+    def _forget_retry(self) -> None:
+        if self._retry:
+            self._retry.cancel()
+            self._retry = None
+
+    def idle(self, unit: Unit) -> None:
+        """End an instance that nobody needs; those that are kept warm stay."""
+        if len(self._in(State.STARTING, State.READY)) > self._knobs.cloudrun_min_instances:
+            self._log.write("idle", instance=unit.name)
+            unit.ask_to_stop()

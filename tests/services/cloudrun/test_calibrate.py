@@ -1,0 +1,66 @@
+"""The limits of an instance, tried on instances that are burdened."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.model.knobs import Knobs
+from lab.services.cloudrun.calibrate import NEAR, ask, calibrate
+from lab.services.cloudrun.instance import DriverError
+from tests.services.cloudrun.double import Doubles, Plan
+from tests.services.cloudrun.permitted import needs_cgroups
+from tests.services.cloudrun.test_main import FRONT
+from tests.services.cloudrun.test_process import left_over
+from tests.services.cloudrun.virtual import run
+
+
+def calibrated(folder: Path, **settings: str) -> Any:
+    paths = {"FRONT_EVENTS": str(folder / "events"), "FRONT_LOGS": str(folder)}
+    done = subprocess.run(
+        [*FRONT, "--calibrate"],
+        env={**os.environ, **paths, **settings},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@needs_cgroups
+@pytest.mark.parametrize(("memory", "first"), [("256 MiB", 200), ("128 MiB", 100)])
+def test_a_busy_loop_gets_no_more_than_its_share_and_memory_beyond_the_limit_kills(
+    tmp_path: Path, memory: str, first: float
+) -> None:
+    """Another's load can take CPU away from it, so that nothing is said of the least."""
+    found = calibrated(tmp_path, LAB_CLOUDRUN_MEMORY=memory)
+    assert 0 < found.pop("cores") <= 0.5 + NEAR
+    assert found == {"first_mib": first, "more_mib": first / 2, "lived": True, "killed": True}
+    assert left_over() == []
+
+
+def test_one_that_does_not_listen_is_an_error_and_is_removed() -> None:
+    driver = Doubles([Plan(listens=None)])
+    with pytest.raises(DriverError, match="calibration-cpu did not listen within 60 s"):
+        run(calibrate(driver, Knobs()))
+    assert driver.made[0].removed
+
+
+def test_a_connection_that_ends_first_is_no_answer() -> None:
+    async def story() -> float | None:
+        server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+        async with server:
+
+            class Made:
+                address = server.sockets[0].getsockname()[:2]
+
+            return await ask(Made(), "take", 1)  # type: ignore[arg-type]
+
+    assert asyncio.run(story()) is None
