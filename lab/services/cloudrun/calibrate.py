@@ -60,15 +60,19 @@ async def calibrate(driver: Driver, knobs: Knobs) -> dict[str, float | bool]:
 async def instance(driver: Driver, name: str, cpus: float) -> AsyncIterator[Instance]:
     """An instance that listens; afterwards nothing is left of it."""
     made = await driver.start(name, cpus)
+    dying = asyncio.create_task(made.ended())
     try:
         try:
             async with asyncio.timeout(LISTENS_WITHIN_S):
                 while not await made.listening():
+                    if dying.done():
+                        raise DriverError(f"{name} ended before it listened: {dying.result()}")
                     await asyncio.sleep(PROBE_EVERY_S)
         except TimeoutError:
             raise DriverError(f"{name} did not listen within {LISTENS_WITHIN_S:g} s") from None
         yield made
     finally:
+        dying.cancel()
         await made.remove()
 
 

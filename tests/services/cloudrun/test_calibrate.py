@@ -46,9 +46,16 @@ def test_a_busy_loop_gets_no_more_than_its_share_and_memory_beyond_the_limit_kil
     assert left_over() == []
 
 
-def test_one_that_does_not_listen_is_an_error_and_is_removed() -> None:
-    driver = Doubles([Plan(listens=None)])
-    with pytest.raises(DriverError, match="calibration-cpu did not listen within 60 s"):
+@pytest.mark.parametrize(
+    ("plan", "why"),
+    [
+        (Plan(listens=None), "calibration-cpu did not listen within 60 s"),
+        (Plan(listens=None, dies=1.0), "calibration-cpu ended before it listened: exit code 1"),
+    ],
+)
+def test_one_that_does_not_listen_is_an_error_and_is_removed(plan: Plan, why: str) -> None:
+    driver = Doubles([plan])
+    with pytest.raises(DriverError, match=why):
         run(calibrate(driver, Knobs()))
     assert driver.made[0].removed
 
