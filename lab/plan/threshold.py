@@ -60,7 +60,7 @@ def search_for(cell: Cell, most_users: int = MOST_USERS) -> Halving:
     shortest = max(load.window, SPLIT_S) if cell.knobs.workers > 1 else load.window
     return Halving(
         rate=1 / (service + load.think),
-        slots=slots(cell.knobs),
+        slots=slots(cell),
         most_users=most_users,
         shortest=shortest,
         longest=max(Halving.longest, shortest),
