@@ -89,9 +89,7 @@ def plan(
     for file in files:
         experiment = read_experiment(file, known)
         settings = parse_settings(given.settings)
-        cells = expand(
-            experiment, known, settings, preset, given.speed, given.users, given.target
-        )
+        cells = expand(experiment, known, settings, preset, given.speed, given.users, given.target)
         planned.append(Planned(str(file), experiment, cells, stored))
     return _resumed(command, planned, stored)
 
