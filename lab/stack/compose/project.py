@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from docker.errors import DockerException
 from lab.errors import MachineError, PartFailed
 from lab.model.knobs import Knobs
 from lab.stack import ports
-from lab.stack.compose import addresses, engine, images, instance, resources
+from lab.stack.compose import addresses, engine, images, instance, resources, succession
 from lab.stack.compose.environment import Place, variables
 from lab.stack.compose.events import SERVICE_LABEL
 from lab.stack.compose.explain import explain, overlaps
@@ -85,8 +85,8 @@ class Project:
         """The libpq URL of a role."""
         return f"postgresql://{role}:{self._passwords[role]}@{ports.HOST}:{port}/{DATABASE}"
 
-    def create(self, knobs: Knobs, parts: Iterable[str], first: bool) -> dict[str, Any]:
-        """Let Compose create these parts anew; their containers, not started yet.
+    def create(self, knobs: Knobs, parts: Collection[str], first: bool) -> dict[str, Any]:
+        """Make the containers of these parts anew; they are not started yet.
 
         Args:
             knobs: the settings.
@@ -95,8 +95,25 @@ class Project:
                 meanwhile can then be chosen anew.
 
         Raises:
-            LabError: Compose failed; what it said, with the remedy.
+            LabError: Compose failed, or the engine; what it said, with the remedy.
         """
+        before = {} if first else self.containers()
+        if not before.keys() >= set(parts):
+            return self.compose(knobs, parts, first)
+        return self.succeed(knobs, {part: before[part] for part in parts})
+
+    def succeed(self, knobs: Knobs, before: Mapping[str, Any]) -> dict[str, Any]:
+        """Put new containers in the place of these."""
+        values = self._variables(knobs)
+        with ThreadPoolExecutor() as pool:
+            making = {
+                part: pool.submit(succession.replace, self._client, old, values)
+                for part, old in before.items()
+            }
+        return {part: _result(each) for part, each in making.items()}
+
+    def compose(self, knobs: Knobs, parts: Collection[str], first: bool) -> dict[str, Any]:
+        """Let Compose make the containers of these parts."""
         for attempt in range(1, TRIES + 1):
             done = self._compose(
                 knobs,
@@ -124,20 +141,20 @@ class Project:
         with ThreadPoolExecutor() as pool:
             starting = [pool.submit(container.start) for container in made.values()]
         for each in starting:
-            try:
-                each.result()
-            except (DockerException, requests.RequestException) as error:
-                raise explain(str(error)) from error
+            _result(each)
 
     def _compose(self, knobs: Knobs, *arguments: str, before: Iterable[str] = ()) -> Any:
         command = ["compose", "--file", str(FILE), "--project-name", self.id, *before, *arguments]
-        given = {
-            **variables(knobs, self.place, self._monitored),
+        marked = {MARKER: self.id}  # so that it ends with a lab that is killed meanwhile
+        return engine.run(command, {**self._variables(knobs), **marked})
+
+    def _variables(self, knobs: Knobs) -> dict[str, str]:
+        """All that the Compose file asks for."""
+        passwords = {
             "LAB_POSTGRES_PASSWORD": self._passwords[SUPERUSER],
             "LAB_APP_PASSWORD": self._passwords[APP_ROLE],
-            MARKER: self.id,  # so that it ends with a lab that is killed meanwhile
         }
-        return engine.run(command, {**given, **self._tags})
+        return {**variables(knobs, self.place, self._monitored), **passwords, **self._tags}
 
     def containers(self) -> dict[str, Any]:
         """The container of each part that has one.
@@ -210,3 +227,15 @@ class Project:
             return bytes(self.containers()[part].logs(**options, **streams))
         except (DockerException, requests.RequestException, MachineError, KeyError):
             return b""
+
+
+def _result(done: Future[Any]) -> Any:
+    """What the engine gave.
+
+    Raises:
+        LabError: it refused; what it said, with the remedy.
+    """
+    try:
+        return done.result()
+    except (DockerException, requests.RequestException) as error:
+        raise explain(str(error)) from error

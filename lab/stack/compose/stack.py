@@ -1,9 +1,10 @@
 """The Compose stack: the same replica, each part in a container of its own.
 
-    lab ──docker compose──> up, recreate what changed       compose/compose.yaml
-        ──engine's API────> events, usage, logs, strikes    found by label
+    lab ──docker compose──> makes the parts                  compose/compose.yaml
+        ──engine's API────> makes anew those that changed    as Compose would (succession)
+                            events, usage, logs, strikes     found by label
 
-Compose starts the parts and nothing more: whether one is ready the lab asks the part
+Compose makes the parts and nothing more: whether one is ready the lab asks the part
 itself, and what happens to one the engine tells as it happens. Cloud Run's front is a
 process of the lab's, and its instances are containers that it makes.
 """
@@ -172,9 +173,6 @@ class ComposeStack:
             self._running.pop(part, None)
         if "postgres" in self.restarted:
             self.monitor.release()
-        if "backend" in self.restarted:
-            self.project.remove(["backend"])
-            self.workers.forget()
         self._start(knobs)
         self._ready.wait(self.restarted, knobs.workers)
         self._workers_wanted = knobs.workers
@@ -183,6 +181,8 @@ class ComposeStack:
     def _start(self, knobs: Knobs) -> None:
         """Start them anew; a container that exited says more than the engine does."""
         made = self.project.create(knobs, self.restarted, first=not self._running)
+        if "backend" in made:
+            self.workers.forget()
         self._events.expect({part: container.id for part, container in made.items()})
         try:
             self.project.start(made)
