@@ -16,7 +16,7 @@ import psutil
 
 from lab.model.knobs import TABLE, Knobs
 from lab.stack.part import Part
-from lab.stack.ports import HOST, accepts
+from lab.stack.ports import HOST
 from lab.stack.process import Process
 from lab.stack.workers import Workers
 
@@ -26,9 +26,8 @@ WATCH_S = 0.1
 class Backend(Part):
     """uvicorn and its workers.
 
-    A worker is ready when its evidence file has a line, which it writes once its event loop
-    runs; a single one listens only after that, so the port is looked at too. Ended by
-    SIGKILL: an orderly end would wait for uploads that nobody waits for.
+    A worker is ready when its evidence file has a line, which it writes once its server
+    listens. Ended by SIGKILL: an orderly end would wait for uploads that nobody waits for.
     """
 
     name = "backend"
@@ -73,9 +72,7 @@ class Backend(Part):
             env={**knobs.as_env(), **self.addresses},
         )
         self._limit_cores(knobs.vm_cpus)
-        self._process.wait_ready(
-            lambda: len(self.worker_pids()) >= knobs.workers and accepts(self.port)
-        )
+        self._process.wait_ready(lambda: len(self.worker_pids()) >= knobs.workers)
 
     def relaunch(self, knobs: Knobs) -> None:
         """Start a backend without workers left anew, as the VM's service manager does."""

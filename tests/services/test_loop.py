@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from lab.services.backend.core.loop import IdleSelector, MeteredLoop
+from lab.stack.ports import accepts, free
 
 
 class Clock:
@@ -76,3 +77,20 @@ def test_a_real_loop_counts_what_blocks_it() -> None:
 
     with asyncio.Runner(loop_factory=MeteredLoop) as runner:
         assert runner.run(block()) >= 0.05
+
+
+def test_what_waits_for_a_server_is_called_once_it_listens() -> None:
+    async def serve() -> list[bool]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, MeteredLoop)
+        port = free(1)[0]
+        heard: list[bool] = []
+        loop.when_serving(lambda: heard.append(accepts(port)))
+        assert heard == []
+        async with await loop.create_server(asyncio.Protocol, "127.0.0.1", port):
+            loop.when_serving(lambda: heard.append(accepts(port)))
+        async with await loop.create_server(asyncio.Protocol, "127.0.0.1", 0):
+            return heard
+
+    with asyncio.Runner(loop_factory=MeteredLoop) as runner:
+        assert runner.run(serve()) == [True, True]

@@ -53,7 +53,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         loop = asyncio.get_running_loop()
         pools.install(loop)
         heartbeat = Heartbeat(loop)
-        evidence = start_evidence(settings, database, gauges, heartbeat, busy_seconds(loop))
+        evidence = evidence_of(settings, database, gauges, heartbeat, busy_seconds(loop))
+        if evidence:
+            when_serving(loop, evidence.start)
         yield
         heartbeat.stop()
         if evidence:
@@ -150,14 +152,23 @@ def busy_seconds(loop: asyncio.AbstractEventLoop) -> Callable[[], float | None]:
     return loop.meter.busy_s if isinstance(loop, MeteredLoop) else lambda: None
 
 
-def start_evidence(
+def when_serving(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    """Call this once users are answered, so that a worker's first line says it; at once for a
+    loop that does not know when it serves."""
+    if isinstance(loop, MeteredLoop):
+        loop.when_serving(call)
+    else:
+        call()
+
+
+def evidence_of(
     settings: Settings,
     database: Database,
     gauges: Gauges,
     heartbeat: Heartbeat,
     busy_s: Callable[[], float | None],
 ) -> EvidenceWriter | None:
-    """Start this worker's evidence, where a folder for it is given."""
+    """This worker's evidence, where a folder for it is given; it is not started yet."""
     if settings.evidence is None:
         return None
 
@@ -177,6 +188,4 @@ def start_evidence(
             "gcs_bytes": gauges.gcs_bytes,
         }
 
-    writer = EvidenceWriter(settings.evidence, read)
-    writer.start()
-    return writer
+    return EvidenceWriter(settings.evidence, read)

@@ -110,8 +110,9 @@ class EvidenceWriter:
             self._write()
 
     def close(self) -> None:
-        """Write a last line and end the thread."""
+        """Write a last line and end the thread; a worker that never served writes none."""
         self._stop.set()
-        self._thread.join()
-        self._write()
+        if self._thread.ident is not None:
+            self._thread.join()
+            self._write()
         self._file.close()

@@ -1,4 +1,4 @@
-"""An event loop that knows how busy it is.
+"""An event loop that knows how busy it is, and when it serves.
 
 A loop is idle while its selector waits for something to happen, and busy the rest of the
 time: running callbacks, and standing still in a call that blocks. That share is the direct
@@ -12,6 +12,7 @@ import asyncio
 import selectors
 import time
 from collections.abc import Callable
+from typing import Any
 
 Events = list[tuple[selectors.SelectorKey, int]]
 
@@ -54,4 +55,21 @@ class MeteredLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self.meter = IdleSelector()
+        self._serving = False
+        self._then: list[Callable[[], None]] = []
         super().__init__(self.meter)
+
+    def when_serving(self, call: Callable[[], None]) -> None:
+        """Call this once a server listens; uvicorn's does only after the application's start."""
+        if self._serving:
+            call()
+        else:
+            self._then.append(call)
+
+    async def create_server(self, *args: Any, **options: Any) -> asyncio.Server:
+        """Listen as asyncio's does, and say so."""
+        server = await super().create_server(*args, **options)
+        self._serving = True
+        while self._then:
+            self._then.pop(0)()
+        return server
