@@ -14,7 +14,11 @@ from lab.errors import LabError
 from lab.stack.compose import engine, presence
 from lab.stack.compose.stack import ComposeStack
 from lab.stack.embedded import EmbeddedStack
-from tests.replica import Live
+
+for _shared in ("tests.replica", "tests.stack.cloudrun"):
+    pytest.register_assert_rewrite(_shared)  # before they are imported
+
+from tests.replica import Live  # noqa: E402
 
 
 def pytest_configure() -> None:
@@ -25,6 +29,25 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say which tests stay together where processes run them side by side (``make test``).
+
+    A file's tests do, as they share what its fixtures start; and all that need containers,
+    as some of them look at everything that the lab has on the engine. The long ones begin.
+    """
+    for item in items:
+        together = "compose" if item.get_closest_marker("compose") else item.nodeid.split("::")[0]
+        item.add_marker(pytest.mark.xdist_group(together))
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    if item.get_closest_marker("compose"):
+        return 0
+    return 1 if item.get_closest_marker("long") else 2
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,11 @@ from lab.judge.leaks import BOUNDS, leaks
 from tests.replica import Live
 from tests.trial import trial
 
+pytestmark = [pytest.mark.replica, pytest.mark.long]
+
 LOAD = {"users": 4, "ramp": "0 s", "warmup": "100 s", "window": "300 s"}
 
 
-@pytest.mark.replica
 @pytest.mark.knob("leak")
 @pytest.mark.parametrize(
     ("settings", "leaking"),

@@ -18,7 +18,7 @@ from lab.model.limit import Limit
 from tests.replica import Live, upload, wait_until
 from tests.trial import trial
 
-pytestmark = pytest.mark.replica
+pytestmark = [pytest.mark.replica, pytest.mark.long]
 
 MANY_THREADS = {"gcs_call": "executor", "gcs_threads": 40}
 HOLD = {**MANY_THREADS, "db_session": "hold"}

@@ -29,6 +29,7 @@ def lab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     """Run a command and tell how it ended; signals and environment are as before after it."""
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, "")
+    monkeypatch.setenv("COLUMNS", "100")  # whatever runs the tests
     handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
 
     def run(*arguments: str | Path) -> Outcome:

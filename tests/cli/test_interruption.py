@@ -15,7 +15,7 @@ from lab.store import find, runs
 from tests.cli import command
 from tests.replica import wait_until
 
-pytestmark = pytest.mark.replica
+pytestmark = [pytest.mark.replica, pytest.mark.long]
 
 END_WITHIN_S = 15
 """Far more than an interrupted lab may take: a hang is noticed, a busy machine is not."""

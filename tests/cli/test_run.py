@@ -17,6 +17,8 @@ from lab.stack import owner
 from tests.cli import command
 from tests.cli.conftest import Command
 
+pytestmark = pytest.mark.long
+
 ENDS = {0, 4}
 """A machine that is busy may make a cell invalid; that is an end, and no failure."""
 

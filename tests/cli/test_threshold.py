@@ -28,6 +28,8 @@ from tests.cli.conftest import Command
 from tests.cli.test_bad_input import the_line
 from tests.oracle import System, threshold
 
+pytestmark = pytest.mark.long
+
 BREAKS_ABOVE = 7
 """Users that the fake replica can bear with one worker."""
 

@@ -113,7 +113,7 @@ def what_a_killed_instance_was_doing_is_answered_503(service: Service) -> None:
     assert upload(replica.url).status_code == 200
     with service.slow_storage(replica, "20 s"), ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(upload, replica.url)
-        wait_until(lambda: replica.inflight() == 1)
+        wait_until(lambda: len(service.events("request_start")) == 2)
         service.kill_instances()
         answer = waiting.result()
     assert (answer.status_code, causes([answer])) == (503, {"instance_died": 1})

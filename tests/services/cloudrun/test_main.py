@@ -150,9 +150,7 @@ def test_what_a_killed_front_leaves_is_swept(tmp_path: Path) -> None:
         wait_until(lambda: front.count("paused") == 1)
         front.process.kill()
         front.process.wait()
-        assert Path("/proc", str(pid)).exists()
-        swept = subprocess.run([*FRONT, "--sweep"], capture_output=True, text=True, check=True)
-        assert f"{process.PREFIX}{front.process.pid}-instance-1" in swept.stdout.splitlines()
+        subprocess.run([*FRONT, "--sweep"], check=True)  # any lab that starts now may be first
         assert front.left_over() == []
         wait_until(lambda: not Path("/proc", str(pid)).exists())
 

@@ -75,13 +75,13 @@ async def share(made: ProcessInstance) -> float:
 @pytest.mark.knob("cloudrun_cpus")
 @pytest.mark.parametrize("cpus", [0.5, 0.25])
 def test_a_busy_loop_gets_its_share_of_cpu(tmp_path: Path, cpus: float) -> None:
-    """Another's load can only take away from it, so the best of a few counts."""
+    """Another's load can only take away from it, so the best of some counts."""
 
     async def story() -> None:
         async with instance(tmp_path, cpus=0.75) as made:
             await made.set_cpus(cpus)
             shares = [await share(made)]
-            while len(shares) < 3 and max(shares) < 0.94 * cpus:
+            while len(shares) < 15 and max(shares) < 0.94 * cpus:
                 shares.append(await share(made))
             assert max(shares) == pytest.approx(cpus, rel=0.06)
             assert made.usage()["throttled_s"] > 0

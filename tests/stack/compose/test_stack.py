@@ -76,9 +76,11 @@ def test_what_each_part_uses_is_read(contained: ComposeStack) -> None:
 
 @pytest.mark.knob("vm_cpus")
 def test_a_backend_without_cpu_is_throttled(contained: ComposeStack) -> None:
-    replica = applied(contained, {"vm_cpus": 1, "workers": 4})  # their start takes more than 1
+    replica = applied(contained, {"vm_cpus": 1})
     wait_until(lambda: "backend" in replica.usage())
-    wait_until(lambda: (replica.usage()["backend"].throttled_s or 0.0) > 0.0)
+    busy = ["timeout", "30", "sh", "-c", "while :; do :; done & while :; do :; done"]
+    contained.project.containers()["backend"].exec_run(busy, detach=True)
+    wait_until(lambda: (replica.usage()["backend"].throttled_s or 0.0) > 0.0, within=30)
 
 
 @pytest.mark.knob("db_cap")
