@@ -34,8 +34,10 @@ NANO = 10**9
 def replace(client: docker.DockerClient, old: Any, values: Mapping[str, str]) -> Any:
     """End a container and make the one that takes its place, not started yet.
 
-    The next one is made while the old one ends, so under another name. The old one is left,
-    without its name and for the caller to remove: that takes as long as a start does.
+    The next one is made while the old one ends, so under another name. It starts when the old
+    one is dead: taken off its network first, that one would leave its connections half open at
+    Toxiproxy, and with them the database's. It is left, without its name, for the caller to
+    remove.
 
     Args:
         old: in any state; its attributes are those that the engine has.
