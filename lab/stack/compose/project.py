@@ -6,6 +6,7 @@ import json
 import secrets
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import docker
 import requests
-from docker.errors import DockerException
+from docker.errors import DockerException, NotFound
 
 from lab.errors import MachineError, PartFailed
 from lab.model.knobs import Knobs
@@ -56,6 +57,9 @@ class Project:
         self.id = owner.id
         self._client = client
         self._monitored = monitored
+        self._beside = ThreadPoolExecutor(thread_name_prefix="remove")
+        self._ended: list[Any] = []
+        self._removing: list[Future[None]] = []
         self._passwords = {role: secrets.token_hex(16) for role in (SUPERUSER, APP_ROLE)}
         self._tags = {image.variable: image.tag for image in chosen}
         nginx, postgres, storage, toxiproxy, gcs, db = ports.free(6)
@@ -97,6 +101,7 @@ class Project:
         Raises:
             LabError: Compose failed, or the engine; what it said, with the remedy.
         """
+        self.settle()
         before = {} if first else self.containers()
         if not before.keys() >= set(parts):
             return self.compose(knobs, parts, first)
@@ -110,7 +115,19 @@ class Project:
                 part: pool.submit(succession.replace, self._client, old, values)
                 for part, old in before.items()
             }
-        return {part: _result(each) for part, each in making.items()}
+        made = {part: _result(each) for part, each in making.items()}
+        self._ended += before.values()
+        return made
+
+    def settle(self) -> None:
+        """Wait until the containers that others took the place of are gone.
+
+        Raises:
+            LabError: the engine refuses.
+        """
+        removing, self._removing = self._removing, []
+        for each in removing:
+            _result(each)
 
     def compose(self, knobs: Knobs, parts: Collection[str], first: bool) -> dict[str, Any]:
         """Let Compose make the containers of these parts."""
@@ -130,7 +147,7 @@ class Project:
         return {part: found[part] for part in parts}
 
     def start(self, made: Mapping[str, Any]) -> None:
-        """Start these containers all at once.
+        """Start these containers all at once; while they come up, those before them go.
 
         Compose itself starts a part when the engine's health checks have found those before
         it well, and checks take seconds: they are for those who use Compose by hand.
@@ -142,6 +159,8 @@ class Project:
             starting = [pool.submit(container.start) for container in made.values()]
         for each in starting:
             _result(each)
+        ended, self._ended = self._ended, []
+        self._removing += [self._beside.submit(_remove, each) for each in ended]
 
     def _compose(self, knobs: Knobs, *arguments: str, before: Iterable[str] = ()) -> Any:
         command = ["compose", "--file", str(FILE), "--project-name", self.id, *before, *arguments]
@@ -157,7 +176,7 @@ class Project:
         return {**variables(knobs, self.place, self._monitored), **passwords, **self._tags}
 
     def containers(self) -> dict[str, Any]:
-        """The container of each part that has one.
+        """The container of each part that has one: the newest, where another is on its way out.
 
         Raises:
             MachineError: the engine does not answer.
@@ -165,7 +184,7 @@ class Project:
         with engine.answering("list the parts"):
             return {
                 each.labels[SERVICE_LABEL]: each
-                for each in resources.containers(self._client, self.id)
+                for each in reversed(resources.containers(self._client, self.id))
                 if SERVICE_LABEL in each.labels
             }
 
@@ -227,6 +246,11 @@ class Project:
             return bytes(self.containers()[part].logs(**options, **streams))
         except (DockerException, requests.RequestException, MachineError, KeyError):
             return b""
+
+
+def _remove(container: Any) -> None:
+    with suppress(NotFound):
+        container.remove(force=True)
 
 
 def _result(done: Future[Any]) -> Any:

@@ -91,9 +91,10 @@ class Readiness:
 
     def _is_new(self, part: str, workers: int) -> bool:
         if part == "backend":
+            # The workers first: to log in takes CPU that they come up with.
+            up = len(self._workers.alive()) >= workers
             # Nobody else may hold a connection of the application's: the last one's end too.
-            idle = self._monitor.answers() and self._monitor.app_connections() == 0
-            return idle and len(self._workers.alive()) >= workers
+            return up and self._monitor.answers() and self._monitor.app_connections() == 0
         if part == "nginx":
             return _answers(f"{url(self._place().nginx_port)}/health")
         return self._serves(part)

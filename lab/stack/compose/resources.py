@@ -27,7 +27,7 @@ SETTLE_S = 0.5
 
 
 def containers(client: docker.DockerClient, replica: str) -> list[Any]:
-    """A replica's containers, running or not; none that is removed at this moment."""
+    """A replica's containers, the newest first, running or not; none that is just removed."""
     return _mine(client.containers, replica, all=True, ignore_removed=True)
 
 

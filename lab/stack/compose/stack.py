@@ -25,7 +25,7 @@ from lab.model.observation import Usage
 from lab.model.target import Target
 from lab.stack import owner, ports
 from lab.stack.bucket import BUCKET, Bucket
-from lab.stack.compose import engine, images, resources
+from lab.stack.compose import engine, images, logs, resources
 from lab.stack.compose.confinement import Confinement
 from lab.stack.compose.environment import settings
 from lab.stack.compose.events import Events
@@ -175,6 +175,7 @@ class ComposeStack:
             self.monitor.release()
         self._start(knobs)
         self._ready.wait(self.restarted, knobs.workers)
+        self.project.settle()  # so that nothing of it falls into the load
         self._workers_wanted = knobs.workers
         self._running |= {part: wanted[part] for part in self.restarted}
 
@@ -259,18 +260,10 @@ class ComposeStack:
         self._events.arrived([part])
 
     def collect_logs(self, into: Path) -> None:
-        into.mkdir(parents=True, exist_ok=True)
-        for part in self.parts:
-            out = self.project.log(part, self._since, stderr=False)
-            err = self.project.log(part, self._since, stdout=False)
-            if part == "nginx":
-                (into / "nginx-access.log").write_bytes(out)
-                out = b""
-            (into / f"{part}.log").write_bytes(out + err)
+        logs.collect(self.project, self.parts, self._since, into)
         if self.target == "cloudrun":
             self.front.keep(into)
-            for name, container in self.project.instances().items():
-                (into / f"{name}.log").write_bytes(container.logs())
+            logs.collect_instances(self.project, into)
 
     @property
     def logs_at(self) -> str:

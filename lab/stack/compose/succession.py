@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from typing import Any
 
 import docker
+from docker.errors import APIError, DockerException
 
 from lab.errors import MachineError
 from lab.stack.compose.events import SERVICE_LABEL
@@ -29,7 +32,12 @@ NANO = 10**9
 
 
 def replace(client: docker.DockerClient, old: Any, values: Mapping[str, str]) -> Any:
-    """Remove a container and make the one that takes its place, not started yet.
+    """End a container and make the one that takes its place, not started yet.
+
+    The next one is made while the old one ends, so under another name. It starts when the old
+    one is dead: taken off its network first, that one would leave its connections half open at
+    Toxiproxy, and with them the database's. It is left, without its name, for the caller to
+    remove.
 
     Args:
         old: in any state; its attributes are those that the engine has.
@@ -42,15 +50,40 @@ def replace(client: docker.DockerClient, old: Any, values: Mapping[str, str]) ->
     image = old.attrs["Config"]["Image"]
     if client.api.inspect_image(image)["Id"] != old.attrs["Image"]:
         raise MachineError(f"the image {image} has changed since the replica started", "run again")
+    name, own = old.name, old.id[:12]
+    with ThreadPoolExecutor(1) as beside:
+        ending = beside.submit(_end, old)
+        made = _make(client, old, values, f"{own}-next-{name}")
+    try:
+        ending.result()
+        # The engine holds it until its address and its ports are free: then the name is, too.
+        old.rename(f"{own}-{name}")
+        client.api.rename(made, name)
+    except DockerException:
+        client.api.remove_container(made, force=True)
+        raise
+    return client.containers.get(made)
+
+
+def _end(old: Any) -> None:
+    """Kill a container, and have it dead; one that is not running is so already."""
+    try:
+        old.kill()
+    except APIError as error:
+        if error.status_code != HTTPStatus.CONFLICT:
+            raise
+
+
+def _make(client: docker.DockerClient, old: Any, values: Mapping[str, str], name: str) -> str:
+    """The id of the next container, on the networks that the old one is on."""
     primary, *others = _networks(old.attrs).items()
     body = successor(old.attrs, values)
     body["NetworkingConfig"] = {"EndpointsConfig": dict([primary])}
-    old.remove(force=True)
-    made = client.api.create_container_from_config(body, old.name)["Id"]
+    made = str(client.api.create_container_from_config(body, name)["Id"])
     for network, endpoint in others:
         aliases = endpoint["Aliases"]
         client.api.connect_container_to_network(made, network, aliases=aliases)
-    return client.containers.get(made)
+    return made
 
 
 def successor(attrs: Mapping[str, Any], values: Mapping[str, str]) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from typing import Any
 
 import docker
 import pytest
+from docker.errors import NotFound
 
-from lab.errors import MachineError
+from lab.errors import MachineError, PartFailed
 from lab.model.knobs import TABLE, Knobs, Preset
 from lab.stack import owner
 from lab.stack.compose import images, resources
@@ -203,8 +204,44 @@ def test_there_is_one_container_of_a_part_and_what_it_keeps_it_keeps(
     assert monitor.query("SHOW max_connections") == [("24",)]
     assert monitor.query("SELECT count(*) FROM kept") == [(0,)]
     monitor.release()
-    found = [each for each in resources.containers(client, project.id) if each.name == before.name]
-    assert [each.id for each in found] == [made["postgres"].id] != [before.id]
+    project.settle()
+    found = [
+        (each.id, each.name)
+        for each in resources.containers(client, project.id)
+        if each.labels[SERVICE_LABEL] == "postgres"
+    ]
+    assert found == [(made["postgres"].id, before.name)]
+    assert made["postgres"].id != before.id
+
+
+@pytest.mark.compose
+def test_the_next_one_is_the_part_while_the_old_one_is_still_there(project: Project) -> None:
+    project.start(project.compose(AS_FOUND, ["toxiproxy"], first=False))
+    before = project.containers()["toxiproxy"]
+    made = project.succeed(AS_FOUND, {"toxiproxy": before})["toxiproxy"]
+    before.reload()
+    assert (before.status, before.name) == ("exited", f"{before.id[:12]}-{made.name}")
+    assert project.containers()["toxiproxy"].id == made.id
+    project.start({"toxiproxy": made})
+    project.settle()
+    with pytest.raises(NotFound):
+        before.reload()
+
+
+@pytest.mark.compose
+def test_what_the_engine_refuses_leaves_nothing_half_made(
+    client: docker.DockerClient, project: Project
+) -> None:
+    project.start(project.compose(AS_FOUND, ["toxiproxy"], first=False))
+    before = project.containers()["toxiproxy"]
+    mine = {each.id for each in resources.containers(client, project.id)}
+    taken = client.containers.create(before.attrs["Image"], name=f"{before.id[:12]}-{before.name}")
+    try:
+        with pytest.raises(PartFailed, match="is already in use by container"):
+            project.succeed(AS_FOUND, {"toxiproxy": before})
+    finally:
+        taken.remove()
+    assert {each.id for each in resources.containers(client, project.id)} == mine
 
 
 @pytest.mark.compose
