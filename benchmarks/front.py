@@ -62,6 +62,9 @@ class Upstream:
     async def ended(self) -> Ended:
         return await asyncio.shield(self._gone)
 
+    async def look(self) -> float:
+        return time.monotonic()
+
     def usage(self) -> Mapping[str, float]:
         return {}
 

@@ -83,11 +83,9 @@ def _waits(sent: Sequence[Sample]) -> dict[str, float]:
 def _lives(events: Sequence[InstanceEvent]) -> dict[str, float]:
     """Starts since the load began, how long they took, kills, and the peak of memory."""
     cold = [line.instance for line in events if line.event == "starting" and line.t >= 0]
-    took = [
-        line.start_s
-        for line in events
-        if line.event == "ready" and line.instance in cold and line.start_s is not None
-    ]
+    ready = [line for line in events if line.event == "ready" and line.instance in cold]
+    took = [line.start_s for line in ready if line.start_s is not None]
+    made = [line.made_s for line in ready if line.made_s is not None]
     peaks = [line.peak_bytes for line in events if line.peak_bytes is not None]
     found: dict[str, float] = {
         "cold_starts": len(cold),
@@ -95,6 +93,8 @@ def _lives(events: Sequence[InstanceEvent]) -> dict[str, float]:
     }
     if took:
         found |= {"cold_start_s": fsum(took) / len(took), "cold_start_max": max(took)}
+    if made:
+        found["cold_start_made"] = fsum(made) / len(made)
     if peaks:
         found["memory_instance"] = max(peaks)
     return found

@@ -132,6 +132,7 @@ TABLE: tuple[Metric, ...] = (
     ),
     Metric("cold_starts", "count", "front", "instances started since the load began"),
     Metric("cold_start_s", "seconds", "front", "mean time until such an instance listened"),
+    Metric("cold_start_made", "seconds", "front", "of that, the mean until its program ran"),
     Metric("cold_start_max", "seconds", "front", "the longest of these times"),
     Metric(
         "cold_uploads",

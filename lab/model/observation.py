@@ -214,7 +214,8 @@ class FrontReading(_Line):
 class InstanceEvent(_Line):
     """A moment in an instance's life.
 
-    ``start_s`` comes with ``ready``; ``why`` says what failed or how it ended, ``during`` in
+    ``start_s`` comes with ``ready``, and ``made_s``, the part of it that went by before the
+    instance's program ran; ``why`` says what failed or how it ended, ``during`` in
     which state. ``usage``, twice a second, and its end carry running totals: ``cpu_s`` and
     ``throttled_s`` in seconds, and the peak of its memory in bytes, its files included.
     """
@@ -227,6 +228,7 @@ class InstanceEvent(_Line):
     ]  # fmt: skip
     instance: str
     start_s: float | None = None
+    made_s: float | None = None
     why: str = ""
     during: str = ""
     cpu_s: float | None = None

@@ -23,7 +23,7 @@ FILE = "front.jsonl"
 
 Line = dict[str, Any]
 
-_DURATIONS = ("start_s", "waited", "cold", "took")
+_DURATIONS = ("start_s", "made_s", "waited", "cold", "took")
 
 
 def from_front(folder: Path, clock: Clock, since: float) -> Iterator[Evidence]:

@@ -129,6 +129,14 @@ USAGE: dict[str, tuple[list[str | Path], str]] = {
         ["up", "--target", "cloudrun", "--set", "cloudrun_concurrency=20"],
         "cloudrun_cpus below 1 (0.5) forces cloudrun_concurrency 1, not 20 - change one, or set",
     ),
+    "less-memory-than-cloud-run-gives": (
+        ["up", "--target", "cloudrun", "--set", "cloudrun_memory=100MiB"],
+        "--set cloudrun_memory=100MiB: 'cloudrun_memory': 100MiB is out of bounds - it must be",
+    ),
+    "more-instances-at-least-than-at-most": (
+        ["up", "--target", "cloudrun", "--set", "cloudrun_min_instances=2"],
+        "cloudrun_min_instances is 2, above cloudrun_max_instances, 1 - lower one or raise the",
+    ),
     "target-of-a-spec-with-a-speed": (
         ["run", MATRIX, "--target", "cloudrun"],
         "speed 5 with target cloudrun: no speed shortens the start of an instance",

@@ -186,7 +186,7 @@ def one_instance() -> list[Evidence]:
     """
     life = [
         instance(0.0, "starting"),
-        instance(2.0, "ready", start_s=2.0),
+        instance(2.0, "ready", start_s=2.0, made_s=0.5),
         *(usage(float(t)) for t in range(15)),
     ]
     served = [

@@ -44,6 +44,7 @@ EXPECTED = {
     "errors.no_instance": 2,
     "cold_starts": 1,
     "cold_start_s": 2.0,
+    "cold_start_made": 0.5,
     "cold_start_max": 2.0,
     "cold_uploads": 3,
     "instances": 1,

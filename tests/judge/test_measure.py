@@ -51,6 +51,7 @@ def test_what_is_of_one_target_alone_is_absent_on_the_other() -> None:
         "errors.too_large",
         "cold_starts",
         "cold_start_s",
+        "cold_start_made",
         "cold_start_max",
         "cold_uploads",
         "instances",

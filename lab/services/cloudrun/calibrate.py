@@ -16,8 +16,13 @@ from lab.services.cloudrun.rules import PROBE_EVERY_S
 
 MODULE = "lab.services.cloudrun.burden"
 """What such an instance runs."""
-SPIN_S = 2.0
-"""The quota is granted by periods of 100 ms: one more or less is 0.025 cores of 0.5."""
+STEADY_S, EDGE_S = 2.0, 0.5
+"""Seconds that are measured of a busy loop, and before and after them.
+
+The quota is granted by periods of 100 ms, so that a loop measured from its first instruction
+to its last gains or loses up to one: 0.025 cores of 0.5. Whole periods in the midst of it have
+as much CPU wherever they begin.
+"""
 TRIES, NEAR = 8, 0.03
 """What other programs take of the machine's cores is no limit: the greatest try counts."""
 LISTENS_WITHIN_S = 60.0
@@ -42,7 +47,7 @@ async def calibrate(driver: Driver, knobs: Knobs) -> dict[str, float | bool]:
         cores = 0.0
         for _ in range(TRIES):
             if cores < knobs.cloudrun_cpus - NEAR:
-                cores = max(cores, await ask(made, "spin", SPIN_S) or 0.0)
+                cores = max(cores, await steady(made))
     async with instance(driver, "calibration-memory", knobs.cloudrun_cpus) as made:
         lived = await ask(made, "take", first) == first
         gone = await ask(made, "take", more) is None
@@ -74,6 +79,26 @@ async def instance(driver: Driver, name: str, cpus: float) -> AsyncIterator[Inst
     finally:
         dying.cancel()
         await made.remove()
+
+
+async def steady(made: Instance) -> float:
+    """The cores that a busy loop gets once it runs, by the kernel's account of the instance."""
+    looping = asyncio.create_task(ask(made, "spin", STEADY_S + 2 * EDGE_S))
+    try:
+        await asyncio.sleep(EDGE_S)
+        began = await _used(made)
+        await asyncio.sleep(STEADY_S)
+        ended = await _used(made)
+        await looping
+    finally:
+        looping.cancel()
+    return (ended[1] - began[1]) / (ended[0] - began[0])
+
+
+async def _used(made: Instance) -> tuple[float, float]:
+    """A moment, and the CPU seconds used by then."""
+    at = await made.look()
+    return at, made.usage()["cpu_s"]
 
 
 async def ask(made: Instance, act: str, amount: float) -> float | None:

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -150,12 +151,15 @@ class ContainerInstance:
         while not waiting.done():
             await asyncio.wait({waiting}, timeout=LOOK_EVERY_S)
             with suppress(DriverError, NotFound):
-                await _called(self._threads, self._look)
+                await self.look()
         self._over = True
         return waiting.result()
 
     def usage(self) -> Mapping[str, float]:
         return dict(self._used)
+
+    async def look(self) -> float:
+        return await _called(self._threads, self._look)
 
     async def remove(self) -> None:
         self._over = True
@@ -189,7 +193,7 @@ class ContainerInstance:
             except (DockerException, requests.RequestException):
                 return Ended(None)
 
-    def _look(self) -> None:
+    def _look(self) -> float:
         said = self._container.client.api.stats(
             self._container.id, stream=False, one_shot=True, decode=None
         )
@@ -201,6 +205,7 @@ class ContainerInstance:
             ("throttled_s", cpu.get("throttling_data", {}).get("throttled_time", 0)),
         ):
             self._used[name] = max(self._used.get(name, 0.0), value / 1e9)
+        return datetime.fromisoformat(said["read"]).timestamp()
 
 
 def client() -> Any:

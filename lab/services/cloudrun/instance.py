@@ -73,6 +73,10 @@ class Instance(Protocol):
         """What it has used so far: ``cpu_s``, ``throttled_s``, ``peak_bytes``, where known."""
         ...
 
+    async def look(self) -> float:
+        """Read anew what `usage` tells; the moment that it is of, in seconds of some clock."""
+        ...
+
     async def remove(self) -> None:
         """Remove all that it held, and end it if it lives; safe to call twice.
 

@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import tempfile
+import time
 from asyncio.subprocess import DEVNULL, STDOUT, Process
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -128,6 +129,10 @@ class ProcessInstance:
         with suppress(FileNotFoundError):  # removed: what was last read stays true
             self._last = self._group.usage()
         return self._last
+
+    async def look(self) -> float:
+        self.usage()
+        return time.monotonic()
 
     async def remove(self) -> None:
         try:

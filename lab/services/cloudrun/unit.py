@@ -61,6 +61,7 @@ class Unit:
         self.busy = 0
         self.begun = loop.time()
         self.start_s: float | None = None
+        self._made_s = 0.0
         self.stuck = False
         self.ended: asyncio.Future[Ended] = loop.create_future()
         self._loop, self._knobs, self._driver, self._log = loop, knobs, driver, log
@@ -120,6 +121,7 @@ class Unit:
         dying: asyncio.Task[Ended] | None = None
         try:
             self._instance = await self._driver.start(self.name, self._cpus_at_start())
+            self._made_s = self._loop.time() - self.begun
             dying = asyncio.create_task(self._instance.ended())
             dying.add_done_callback(self._note_end)
             if await self._became_ready(dying):
@@ -166,7 +168,8 @@ class Unit:
         """Be ready until it dies, or until it is asked to stop."""
         self.start_s = self._loop.time() - self.begun
         self.state = State.READY
-        self._log.write("ready", instance=self.name, start_s=round(self.start_s, 6))
+        took = {"start_s": round(self.start_s, 6), "made_s": round(self._made_s, 6)}
+        self._log.write("ready", instance=self.name, **took)
         self._owner.started(self)
         self._rest()
         boost = asyncio.create_task(self._end_boost())

@@ -2,7 +2,8 @@
 
 ``/spin`` burns CPU for ``s`` seconds, ``/take`` keeps ``mib`` of memory, ``/file`` writes as
 much to a temporary file, ``/later`` goes on in the background after it has answered, ``/pid``
-does nothing. SIGTERM is told on stdout and obeyed, unless the first argument is ``stubborn``.
+does nothing. What is posted is answered with its length. SIGTERM is told on stdout and obeyed,
+unless the first argument is ``stubborn``.
 """
 
 from __future__ import annotations
@@ -58,7 +59,13 @@ class Handler(BaseHTTPRequestHandler):
         target = urlsplit(self.path)
         amount = float(parse_qs(target.query).get("n", ["0"])[0])
         WORK[target.path](amount)
-        body = str(os.getpid()).encode()
+        self.answer(os.getpid())
+
+    def do_POST(self) -> None:
+        self.answer(len(self.rfile.read(int(self.headers["Content-Length"]))))
+
+    def answer(self, number: int) -> None:
+        body = str(number).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

@@ -19,12 +19,16 @@ class Plan:
         listens: when it listens; None never.
         dies: when it exits with code 1; None never.
         fails: it cannot be made at all.
+        cores: what it uses of a core.
+        made: seconds that it takes to make it, before it runs.
         obeys: it ends on SIGTERM, or only on SIGKILL (``kill``), or on nothing (``nothing``).
     """
 
     listens: float | None = 2.0
     dies: float | None = None
     fails: bool = False
+    cores: float = 0.0
+    made: float = 0.0
     obeys: str = "term"
 
 
@@ -74,7 +78,10 @@ class Double:
         return await asyncio.shield(self.gone)
 
     def usage(self) -> Mapping[str, float]:
-        return {"peak_bytes": 1.0}
+        return {"peak_bytes": 1.0, "cpu_s": self.plan.cores * (now() - self.begun)}
+
+    async def look(self) -> float:
+        return now()
 
     async def remove(self) -> None:
         self.removed = True
@@ -99,6 +106,8 @@ class Doubles:
         self.attempts.append(now())
         if plan.fails:
             raise DriverError("no room")
+        if plan.made:
+            await asyncio.sleep(plan.made)
         self.made.append(Double(name, len(self.made), cpus, plan))
         return self.made[-1]
 

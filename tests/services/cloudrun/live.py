@@ -87,6 +87,9 @@ class Served:
     async def ended(self) -> Ended:
         return await asyncio.shield(self.gone)
 
+    async def look(self) -> float:
+        return asyncio.get_running_loop().time()
+
     def usage(self) -> Mapping[str, float]:
         return {}
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from lab.model.knobs import Knobs
-from lab.services.cloudrun.calibrate import NEAR, ask, calibrate
+from lab.services.cloudrun.calibrate import NEAR, ask, calibrate, steady
 from lab.services.cloudrun.instance import DriverError
-from tests.services.cloudrun.double import Doubles, Plan
+from tests.services.cloudrun.double import Double, Doubles, Plan
 from tests.services.cloudrun.permitted import needs_cgroups
 from tests.services.cloudrun.test_main import FRONT
 from tests.services.cloudrun.test_process import left_over
@@ -58,6 +58,23 @@ def test_one_that_does_not_listen_is_an_error_and_is_removed(plan: Plan, why: st
     with pytest.raises(DriverError, match=why):
         run(calibrate(driver, Knobs()))
     assert driver.made[0].removed
+
+
+@pytest.mark.parametrize("cores", [0.5, 0.25])
+def test_a_busy_loop_is_measured_by_the_instances_own_account(
+    monkeypatch: pytest.MonkeyPatch, cores: float
+) -> None:
+    """What it says of itself does not count; here it says nothing for as long as it loops."""
+
+    async def loops(made: Double, act: str, amount: float) -> None:
+        assert act == "spin"
+        await asyncio.sleep(amount)
+
+    async def story() -> float:
+        return await steady(await Doubles([Plan(cores=cores)]).start("i", cores))
+
+    monkeypatch.setattr("lab.services.cloudrun.calibrate.ask", loops)
+    assert run(story()) == pytest.approx(cores)
 
 
 def test_a_connection_that_ends_first_is_no_answer() -> None:

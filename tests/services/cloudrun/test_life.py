@@ -13,7 +13,7 @@ from tests.services.cloudrun.virtual import run
 
 def test_the_first_request_is_a_cold_start_and_the_next_is_warm() -> None:
     async def story() -> Service:
-        service = Service({}, [Plan(listens=2.0)])
+        service = Service({}, [Plan(made=0.5, listens=1.5)])
         service.send(takes=1.0)
         await service.answered()
         await asyncio.sleep(100.0)
@@ -25,7 +25,7 @@ def test_the_first_request_is_a_cold_start_and_the_next_is_warm() -> None:
     service = run(story())
     assert [call.answers for call in service.calls] == [[(3.0, "200")], [(104.0, "200")]]
     assert len(service.log.of("starting")) == 1
-    assert [line["start_s"] for line in service.log.of("ready")] == [2.0]
+    assert [(line["start_s"], line["made_s"]) for line in service.log.of("ready")] == [(2.0, 0.5)]
     assert [line["waited"] for line in service.log.of("request_start")] == [2.0, 0.0]
 
 

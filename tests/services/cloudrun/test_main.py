@@ -180,6 +180,10 @@ def test_a_taken_address_is_one_line(tmp_path: Path) -> None:
         ({**PATHS, "PORT": "http"}, "invalid literal for int() with base 10: 'http'"),
         ({**PATHS, "LAB_CLOUDRUN_MEMORY": "1 MiB"}, "cloudrun_memory: Input should be greater"),
         (
+            {**PATHS, "LAB_CLOUDRUN_MIN_INSTANCES": "2"},
+            "cloudrun_min_instances is 2, above cloudrun_max_instances, 1 - lower one or raise",
+        ),
+        (
             {**PATHS, "LAB_CLOUDRUN_CONCURRENCY": "2"},
             "cloudrun_cpus below 1 (0.5) forces cloudrun_concurrency 1, not 2 - change one, or",
         ),
