@@ -173,6 +173,11 @@ def varied(
     return _OFFERED.validate_python({**load.model_dump(mode="json"), **keys})
 
 
+def window_of_spec(load: Mapping[str, Any]) -> tuple[float, float]:
+    """Start and end of what counts of a load as a spec writes it, in real-world seconds."""
+    return _OFFERED.validate_python(dict(load)).measured
+
+
 def end_of(load: ClosedLoad | StagesLoad | BurstLoad | OpenLoad) -> float:
     """When the last request may be sent, in real-world seconds after the load starts."""
     return 0.0 if isinstance(load, BurstLoad) else load.measured[1]

@@ -4,6 +4,7 @@ Everything here is a pure function of what is stored, but for `LiveLine`, which 
 the stream that it is given.
 """
 
+from lab.report.answers import answered
 from lab.report.details import cell_details
 from lab.report.html import html_report, thresholds_html
 from lab.report.markdown import markdown_report, thresholds_markdown
@@ -15,6 +16,7 @@ from lab.report.thresholds import news, sentence, threshold_details, thresholds_
 __all__ = [
     "LiveLine",
     "Style",
+    "answered",
     "cell_details",
     "end_table",
     "html_report",

@@ -26,6 +26,7 @@ def markdown_report(summary: Summary, info: RunInfo) -> str:
         _facts(info, {"Offered load": words.offered(summary)}),
         f"**{words.tally(summary)}**",
         _matrix(summary.cells),
+        f"**Answer.** {_text(summary.answer.text)}" if summary.answer else "",
         f"> {_text(words.loop_note(summary))}" if summary.cells else "",
         f"Not finished: {_text('; '.join(summary.missing))}" if summary.missing else "",
         *(_cell(cell) for cell in summary.cells),
