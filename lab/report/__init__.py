@@ -8,12 +8,14 @@ from lab.report.answers import answered
 from lab.report.details import cell_details
 from lab.report.html import html_report, thresholds_html
 from lab.report.markdown import markdown_report, thresholds_markdown
+from lab.report.overview import Entry, overview
 from lab.report.progress import LiveLine
 from lab.report.style import Style
 from lab.report.terminal import end_table
 from lab.report.thresholds import news, sentence, threshold_details, thresholds_text
 
 __all__ = [
+    "Entry",
     "LiveLine",
     "Style",
     "answered",
@@ -22,6 +24,7 @@ __all__ = [
     "html_report",
     "markdown_report",
     "news",
+    "overview",
     "sentence",
     "threshold_details",
     "thresholds_html",
