@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -34,9 +35,10 @@ _STAMP = "%Y%m%dT%H%M%SZ"  # a run's name begins with it
 )
 @results_option
 def summary(specs: tuple[Path, ...], since: datetime | None, results: Path) -> int:
-    """Write one page with the answer of each SPEC's latest stored run.
+    """Write one page of all answers.
 
-    The page is summary.md among the results, and is printed too. Exit code: 0 every question
+    Each SPEC's is that of its latest stored run. The page is summary.md among the results, and
+    is printed too; nothing is started. Exit code: 0 every question
     was measured; 4 one was not, or a cell of it is undecided or invalid.
     """
     if not specs:
@@ -69,8 +71,8 @@ def _entry(results: Path, experiment: Experiment, runs: Sequence[StoredRun], aft
 
 def _is_of(run: StoredRun, experiment: str) -> bool:
     """Whether it is a run of this spec; of one that cannot be read, its name alone says so."""
-    named = run.name.partition("-")[2].rpartition("-")[0]
-    return experiment in (run.experiment, named if run.problem else None)
+    name = rf"\w+-{re.escape(experiment)}-[0-9a-f]{{8}}(-\d+)?"
+    return run.experiment == experiment or bool(run.problem and re.fullmatch(name, run.name))
 
 
 def _code(entry: Entry) -> int:

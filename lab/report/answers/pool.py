@@ -95,17 +95,21 @@ def _ran_dry(cells: Sequence[CellResult]) -> list[Claim]:
     of = [cell for cell in cells if _failures(cell)]
     if of:
         return [say("Connections ran out in {}.", listed([_dry(cell) for cell in of], "; and "))]
-    counted = [measured(cell, "errors.pool_timeout") for cell in cells]
-    return [backed("Nowhere did an upload fail for want of a connection.", *counted)]
+    counted = [_none(cell) for cell in cells if _counted(cell)]
+    form = "No upload failed for want of a connection in {}."
+    return [say(form, listed(counted))] if counted else []
+
+
+def _none(cell: CellResult) -> Claim:
+    return backed(name(cell), *(measured(cell, f"errors.{cause}") for cause in _DRY))
 
 
 def _dry(cell: CellResult) -> Claim:
     parts = [
-        say(f"{{}} {cause}", measured(cell, f"errors.{cause}"))
+        say("{} {}", measured(cell, f"errors.{cause}"), cause)
         for cause in _DRY
-        if cell.metrics.get(f"errors.{cause}")
+        if cell.metrics.get(f"errors.{cause}", 0) or cause == _DRY[0]
     ]
-    parts = parts or [backed("no pool_timeout", measured(cell, "errors.pool_timeout"))]
     peak, all_of = measured(cell, "pg_connections"), measured(cell, "attempts")
     return say("{}: {} of {} uploads, peak {} connections", name(cell), listed(parts), all_of, peak)
 
@@ -118,7 +122,7 @@ def _fixed(cells: Sequence[CellResult]) -> list[Claim]:
         by_load.setdefault(key, {})[cell.knobs["db_session"]] = cell
     said = []
     for load, pair in by_load.items():
-        if set(pair) != {"hold", "release"}:
+        if set(pair) != {"hold", "release"} or not all(map(_counted, pair.values())):
             continue
         before, after = (_failures(pair[session]) for session in ("hold", "release"))
         counts = [_count(pair["hold"]), _count(pair["release"])]
@@ -128,6 +132,10 @@ def _fixed(cells: Sequence[CellResult]) -> list[Claim]:
             what = "the fix does not suffice" if after else "nothing tells them apart"
         said.append(say("{} at {} ({} against {})", what, load, *counts))
     return [say("Held against released: {}.", listed(said))] if said else []
+
+
+def _counted(cell: CellResult) -> bool:
+    return all(f"errors.{cause}" in cell.metrics for cause in _DRY)
 
 
 def _count(cell: CellResult) -> Claim:

@@ -23,12 +23,11 @@ def _crossed(cell: CellResult) -> Claim:
     if crossings:
         told = listed([_where(cell, one) for one in crossings], ", then ")
         return say("{}: {}.", name(cell), told)
-    found = [held_against(cell, one) for one in cell.findings]
-    if found:
-        return say(
-            "{}: nothing was crossed up to {} users ({}).", name(cell), _top(cell), *found[:1]
-        )
-    return Claim(text=f"{name(cell)}: nothing was held against the evidence.")
+    found = [held_against(cell, one) for one in cell.findings if one.value is not None]
+    if not found:
+        return Claim(text=f"{name(cell)}: nothing was measured to hold against a bound.")
+    form = "{}: no bound was crossed for certain up to {} users ({})."
+    return say(form, name(cell), _top(cell), listed(found))
 
 
 def _where(cell: CellResult, one: Crossing) -> Claim:

@@ -77,12 +77,16 @@ def held_against(cell: CellResult, one: Finding) -> Claim:
 
 def failed(cell: CellResult) -> Claim:
     """How many failed, and what most of them failed with."""
-    lead = words.leading_error(cell.metrics)
+    lead, share = words.leading_error(cell.metrics), measured(cell, "error_rate")
+    if not share.figures:
+        return Claim(text="how many failed was not measured")
     if lead is None:
-        share = measured(cell, "error_rate")
-        return backed("none failed", share) if share.figures else share
-    led = measured(cell, f"errors.{lead.cause}")
-    return say("{} failed, led by {} ({})", measured(cell, "error_rate"), lead.cause, led)
+        return (
+            say("{} failed", share) if cell.metrics["error_rate"] else backed("none failed", share)
+        )
+    return say(
+        "{} failed, led by {} ({})", share, lead.cause, measured(cell, f"errors.{lead.cause}")
+    )
 
 
 def verdict(cell: CellResult) -> Claim:
