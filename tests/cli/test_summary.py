@@ -40,7 +40,7 @@ def test_the_page_is_printed_and_stored(
     assert ended.code == 0
     assert ended.out == (tmp_path / "r" / "summary.md").read_text()
     assert run.info.name in ended.out
-    assert "| 2 cells: 1 held, 1 broke | workers-x-pool |" in ended.out
+    assert "| 2 cells: 2 broke | workers-x-pool |" in ended.out
     assert not list((tmp_path / "r").glob(".*"))
 
 
