@@ -217,8 +217,8 @@ CASES: dict[str, tuple[Kind, list[CellResult], list[str]]] = {
         "pool_exhaustion",
         _pair("50-users", DRY, RELEASED),
         [
-            "With the session held across the upload: hold, 50-users: 12 pool_timeout of 100",
-            "With the session released before it: release, 50-users: 0 pool_timeout of 100",
+            "With the session held across the upload: hold / 50-users: 12 pool_timeout of 100",
+            "With the session released before it: release / 50-users: 0 pool_timeout of 100",
             "Held against released: the fix holds at 50-users (12 against 0).",
         ],
     ),

@@ -40,7 +40,7 @@ def name(cell: CellResult) -> str:
         f"{axis} {label}" if label[:1].isdigit() and axis not in ("load", "case") else label
         for axis, label in cell.axes.items()
     ]
-    return ", ".join(labels) or cell.id
+    return " / ".join(labels) or cell.id
 
 
 def measured(cell: CellResult, metric: str) -> Claim:
