@@ -78,7 +78,8 @@ CASES: dict[str, tuple[Kind, list[CellResult], list[str]]] = {
         [result("two", BROKE, DRY | {"pg_connections": 25.0}, {POOL: "missed"}, workers=2)],
         [
             "They did pass 20 in two (peak 25).",
-            "Connections ran out in two: 12 pool_timeout of 100 uploads, peak 25 connections.",
+            "Connections ran out in two: 12 pool_timeout of 100 uploads, peak 25 connections, 12 % "
+            "failed, led by pool_timeout (12).",
         ],
     ),
     "pool-undecided": (

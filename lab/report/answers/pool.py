@@ -11,6 +11,7 @@ from lab.model.verdict import Finding
 from lab.report import figures
 from lab.report.answers.say import (
     backed,
+    failed,
     finding,
     held_against,
     knob,
@@ -111,7 +112,8 @@ def _dry(cell: CellResult) -> Claim:
         if cell.metrics.get(f"errors.{cause}", 0) or cause == _DRY[0]
     ]
     peak, all_of = measured(cell, "pg_connections"), measured(cell, "attempts")
-    return say("{}: {} of {} uploads, peak {} connections", name(cell), listed(parts), all_of, peak)
+    form = "{}: {} of {} uploads, peak {} connections, {}"
+    return say(form, name(cell), listed(parts), all_of, peak, failed(cell))
 
 
 def _fixed(cells: Sequence[CellResult]) -> list[Claim]:
