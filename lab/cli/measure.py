@@ -106,18 +106,18 @@ def measure(
         results: the results folder.
         as_json: whether standard output gets JSON.
     """
-    summaries = []
+    summaries, ended = [], []
     with session.replica(planned, chosen, toxiproxy, results) as (stack, reason):
         for each in planned:
             run = each.run or session.new_run(each, stack, reason, results)
             with session.measuring("run", run, stack, _kept) as (lab, _):
-                summary = run_experiment(lab, run, each.cells)
-                told(run).store()
+                summaries.append(run_experiment(lab, run, each.cells))
+                ended.append(told(run))
+                ended[-1].store()
             if not as_json:
-                told(run).show()
-            summaries.append(summary)
+                ended[-1].show()
     if as_json:
-        data: list[Any] = [summary.model_dump(mode="json") for summary in summaries]
+        data: list[Any] = [one.document.model_dump(mode="json") for one in ended]
         print_json(data[0] if len(data) == 1 else data)
     return summaries
 

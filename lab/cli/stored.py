@@ -16,6 +16,7 @@ from lab.model.threshold import Threshold, Thresholds
 from lab.model.verdict import Outcome
 from lab.report import (
     Style,
+    answered,
     cell_details,
     end_table,
     html_report,
@@ -29,6 +30,7 @@ from lab.report import (
 from lab.runner import judge_cell
 from lab.store import RunFolder, find
 from lab.store import runs as stored_runs
+from lab.store.runs import SUMMARY, THRESHOLDS
 from lab.threshold import answers, trial_folders, write_answers
 
 
@@ -47,20 +49,25 @@ def threshold_code(found: Thresholds) -> int:
 
 @dataclass(frozen=True)
 class Told:
-    """A stored run in every form that it can be told in."""
+    """A stored run in every form that it can be told in; ``file`` holds its document."""
 
     run: RunFolder
-    json: str
+    document: Summary | Thresholds
+    file: str
     text: Callable[[Style], str]
     markdown: Callable[[], str]
     html: Callable[[], str]
 
     def show(self, json_form: bool = False) -> None:
         """Print the run: for a terminal, or its document exactly."""
-        sys.stdout.write(self.json) if json_form else click.echo(self.text(style()))
+        if json_form:
+            sys.stdout.write(as_json(self.document))
+        else:
+            click.echo(self.text(style()))
 
     def store(self) -> None:
-        """Store the run's pages beside its document."""
+        """Store the run's document, with its answer, and its pages beside it."""
+        self.run.write_text(self.file, as_json(self.document))
         self.run.write_text("report.html", self.html())
         self.run.write_text("report.md", self.markdown())
 
@@ -69,10 +76,11 @@ def told(run: RunFolder) -> Told:
     """A stored run, of cells or of thresholds."""
     info = run.info
     if info.most_users is None:
-        summary = run.summary()
+        summary = answered(run.summary(), info.experiment.answers)
         return Told(
             run,
-            as_json(summary),
+            summary,
+            SUMMARY,
             lambda style: end_table(summary, info, run.path, style),
             lambda: markdown_report(summary, info),
             lambda: html_report(summary, info),
@@ -80,7 +88,8 @@ def told(run: RunFolder) -> Told:
     found = answers(run)
     return Told(
         run,
-        as_json(found),
+        found,
+        THRESHOLDS,
         lambda style: thresholds_text(found, info, run.path, style),
         lambda: thresholds_markdown(found, info),
         lambda: thresholds_html(found, info),

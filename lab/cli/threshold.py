@@ -68,6 +68,7 @@ def threshold(
     stored = find(results, resume) if resume is not None else None
     given = session.Settings(settings, preset, speed)
     [planned] = session.plan("threshold", [spec] if spec else [], given, stored)
+    _refuse_swept_users(planned)
     most = _most_users(most_users, stored)
     for cell in planned.cells:
         search_for(cell, most)  # refuses here what has no threshold, before anything is started
@@ -76,6 +77,16 @@ def threshold(
     results = stored.path.parent if stored else results
     chosen = session.which_stack([planned], stack, toxiproxy, stored)
     return threshold_code(_measure(planned, most, chosen, toxiproxy, results, as_json))
+
+
+def _refuse_swept_users(planned: Planned) -> None:
+    """Cells that differ in their users alone have one threshold."""
+    axis = planned.experiment.matrix.get("load", {})
+    if isinstance(axis, dict) and any("users" in keys for keys in axis.values()):
+        raise UsageError(
+            f"{planned.file}: the axis 'load' sweeps the users, and so does a search",
+            "take them out of the axis",
+        )
 
 
 def _most_users(asked: int | None, stored: RunFolder | None) -> int:

@@ -35,6 +35,7 @@ def sample_metrics(cell: Cell, observation: Observation) -> dict[str, float]:
         **_latencies(cell, sent),
         **{f"errors.{cause}": count for cause, count in _causes_of(cell, sent).items()},
         **_stage_means(sent),
+        **_waits(sent),
         "lateness": quantile(late, 0.95),
     }
 
@@ -112,3 +113,14 @@ def _stage_means(sent: Sequence[Sample]) -> dict[str, float]:
         if waits:
             found[metric] = fsum(waits) / len(waits)
     return found
+
+
+def _waits(sent: Sequence[Sample]) -> dict[str, float]:
+    """How long an upload waited for its turn, wherever: in the event loop, for a thread or pool."""
+    stages = tuple(STAGE_OF.values())
+    waits = sorted(
+        max(0.0, sample.latency_s - fsum(sample.stages.get(stage, 0.0) for stage in stages))
+        for sample in successes(sent)
+        if "gcs" in sample.stages
+    )
+    return {"wait": fsum(waits) / len(waits), "wait_p95": quantile(waits, 0.95)} if waits else {}

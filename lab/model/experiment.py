@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lab.model.answer import Kind
 from lab.model.criterion import Criterion
 from lab.model.knobs import Preset
 from lab.model.load import Load
@@ -45,13 +46,16 @@ class Experiment(BaseModel):
     target: Annotated[
         Target, Field(description="where the backend runs; to compare both, an axis of `matrix`")
     ] = "vm"
+    answers: Annotated[
+        Kind, Field(description="the question that its answer is about; any spec has `general`")
+    ] = "general"
     preset: Preset = Preset.AS_FOUND
     knobs: Annotated[dict[str, Any], Field(description="knobs that every cell shares")] = {}
     matrix: Annotated[
         dict[str, Axis],
         Field(
-            description="axes: a knob with its values, `target` with both targets, or a name "
-            "with labelled sets of knobs"
+            description="axes: a knob with its values, `target` with both targets, `load` with "
+            "labelled keys of the load, or a name with labelled sets of knobs"
         ),
     ] = {}
     load: Load

@@ -14,9 +14,10 @@ hidden. The open form hides nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter
 
 from lab.model.units import Duration, Rate, SizeRange
 
@@ -156,6 +157,25 @@ Load = Annotated[
         custom_error_message="a load has exactly one of the keys users, stages, burst, rate",
     ),
 ]
+
+
+_OFFERED: TypeAdapter[ClosedLoad | StagesLoad | BurstLoad | OpenLoad] = TypeAdapter(Load)
+
+
+def varied(
+    load: ClosedLoad | StagesLoad | BurstLoad | OpenLoad, keys: Mapping[str, Any]
+) -> ClosedLoad | StagesLoad | BurstLoad | OpenLoad:
+    """A load with some of its keys set anew, from values as a spec writes them.
+
+    Raises:
+        pydantic.ValidationError: a key that this form of load has not, or a value out of bounds.
+    """
+    return _OFFERED.validate_python({**load.model_dump(mode="json"), **keys})
+
+
+def window_of_spec(load: Mapping[str, Any]) -> tuple[float, float]:
+    """Start and end of what counts of a load as a spec writes it, in real-world seconds."""
+    return _OFFERED.validate_python(dict(load)).measured
 
 
 def end_of(load: ClosedLoad | StagesLoad | BurstLoad | OpenLoad) -> float:

@@ -122,6 +122,13 @@ TABLE: tuple[Metric, ...] = (
     ),
     Metric("threads_slope", "per second", "process table", "growth of the threads, likewise"),
     Metric("fds_slope", "per second", "process table", "growth of open files, likewise"),
+    Metric(
+        "wait",
+        "seconds",
+        "samples",
+        "mean of what successful uploads only waited: their latency less that of their stages",
+    ),
+    Metric("wait_p95", "seconds", "samples", "95th percentile of these waits"),
     Metric("gcs_attempts", "count", "workers", "HTTP requests to storage, retries included"),
     Metric("net_to_gcs", "bytes per second", "workers", "audio sent to storage a second"),
     Metric(

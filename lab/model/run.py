@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from lab.model.answer import Answer
 from lab.model.course import Course
 from lab.model.experiment import Experiment
 from lab.model.leak import Leak
@@ -88,7 +89,10 @@ class CellResult(_Stored):
 
 
 class Summary(_Stored):
-    """``summary.json``: every finished cell; ``missing`` names those that are not."""
+    """``summary.json``: every finished cell; ``missing`` names those that are not.
+
+    ``answer`` is what they answer together: None until the run has ended.
+    """
 
     schema_version: int = SCHEMA_VERSION
     run: str
@@ -98,6 +102,7 @@ class Summary(_Stored):
     speed: float
     cells: tuple[CellResult, ...]
     missing: tuple[str, ...]
+    answer: Answer | None = None
 
 
 class StoredRun(_Stored):

@@ -22,12 +22,15 @@ from lab.model.cell import Cell
 from lab.model.experiment import Experiment
 from lab.model.fault import Fault
 from lab.model.knobs import Knobs, Preset
-from lab.model.load import BurstLoad, ClosedLoad, Load
+from lab.model.load import BurstLoad, ClosedLoad, Load, varied
 from lab.model.target import PARTS, TARGETS, Target, contradiction
 from lab.plan.names import cell_ids
 
 TARGET = "target"
 """The axis that sets no knob: where a cell runs."""
+
+LOAD = "load"
+"""The axis that sets keys of the load, and no knob."""
 
 Point = tuple[dict[str, str], dict[str, Any]]
 """One combination: its labels by axis, and the knobs that they set."""
@@ -69,12 +72,13 @@ def expand(
         for where in [_target(labels, target or experiment.target)]
     ]
     armed = tuple(_fault(name, faults) for name in experiment.faults)
-    load = experiment.load if users is None else _with_users(experiment.load, users)
+    loads = [_load(experiment, labels, users) for labels, _ in points]
     axes, trials = [], []
     for repeat in range(1, experiment.repeat + 1):
         suffix = {"repeat": str(repeat)} if experiment.repeat > 1 else {}
         axes += [labels | suffix for labels, _ in points]
-        trials += [(*each, seed_of(experiment.seed, repeat)) for each in settled]
+        seed = seed_of(experiment.seed, repeat)
+        trials += [(*each, load, seed) for each, load in zip(settled, loads, strict=True)]
     _refuse_strikes(armed, {where for where, _ in settled})
     return tuple(
         Cell(
@@ -87,7 +91,7 @@ def expand(
             criteria=experiment.criteria,
             seed=seed,
         )
-        for name, labels, (where, knobs, seed) in zip(
+        for name, labels, (where, knobs, load, seed) in zip(
             cell_ids(axes, experiment.experiment), axes, trials, strict=True
         )
     )
@@ -111,7 +115,7 @@ def _axes(experiment: Experiment) -> list[list[Point]]:
     """Each axis as its points: a label, and the knobs that it sets."""
     axes: list[list[Point]] = []
     for name, values in experiment.matrix.items():
-        if name == TARGET:
+        if name in (TARGET, LOAD):
             axes.append([({name: str(value)}, {}) for value in values])
         elif isinstance(values, dict):
             axes.append([({name: label}, dict(chosen)) for label, chosen in values.items()])
@@ -185,6 +189,27 @@ def _fault(name: str, faults: Mapping[str, Fault]) -> Fault:
 def _near(name: str, known: Mapping[str, Any]) -> str:
     near = get_close_matches(name, known, n=1)
     return f"did you mean '{near[0]}'?" if near else f"known are: {', '.join(known) or 'none'}"
+
+
+def _load(experiment: Experiment, labels: Mapping[str, str], users: int | None) -> Load:
+    """What a cell is offered: the spec's load, as the axis `load` or the command line changes it.
+
+    Raises:
+        UsageError: both do.
+        SpecError: such a load cannot be.
+    """
+    if LOAD not in labels:
+        return experiment.load if users is None else _with_users(experiment.load, users)
+    if users is not None:
+        what = "the spec's matrix sweeps the load, and --users would change it"
+        raise UsageError(what, "leave the option out, or take the axis out of the spec")
+    chosen = experiment.matrix[LOAD]
+    keys = chosen[labels[LOAD]] if isinstance(chosen, dict) else {}
+    try:
+        return varied(experiment.load, keys)
+    except ValidationError as error:
+        what = error.errors(include_url=False)[0]["msg"]
+        raise SpecError(f"load '{labels[LOAD]}': {what}", "keep the form of `load:`") from None
 
 
 def _with_users(load: Load, users: int) -> Load:

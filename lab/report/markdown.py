@@ -21,29 +21,31 @@ _SPECIAL = re.compile(r"([\\`*_\[\]<>|#~])")
 def markdown_report(summary: Summary, info: RunInfo) -> str:
     """The run as one Markdown document."""
     parts = [
-        f"# {_text(summary.experiment)}",
-        _text(summary.about),
+        f"# {escaped(summary.experiment)}",
+        escaped(summary.about),
         _facts(info, {"Offered load": words.offered(summary)}),
         f"**{words.tally(summary)}**",
         _matrix(summary.cells),
-        f"> {_text(words.loop_note(summary))}" if summary.cells else "",
-        f"Not finished: {_text('; '.join(summary.missing))}" if summary.missing else "",
+        f"**Answer.** {escaped(summary.answer.text)}" if summary.answer else "",
+        f"> {escaped(words.loop_note(summary))}" if summary.cells else "",
+        f"Not finished: {escaped('; '.join(summary.missing))}" if summary.missing else "",
         *(_cell(cell) for cell in summary.cells),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _text(value: object) -> str:
+def escaped(value: object) -> str:
     """Text with what Markdown would read as markup escaped, on one line."""
     return _SPECIAL.sub(r"\\\1", " ".join(str(value).split()))
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[str]) -> str:
+def table(heads: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[str]) -> str:
+    """A table with its heads; the columns of ``right`` are aligned to the right."""
     rule = ["--:" if head in right else "---" for head in heads]
     lines = [
-        [_text(head) for head in heads],
+        [escaped(head) for head in heads],
         rule,
-        *([_text(cell) for cell in row] for row in rows),
+        *([escaped(cell) for cell in row] for row in rows),
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -52,13 +54,13 @@ def thresholds_markdown(found: Thresholds, info: RunInfo) -> str:
     """A search for thresholds as one Markdown document."""
     asked = {"Question": thresholds.asked(info), "Offered load": thresholds.searched(info)}
     parts = [
-        f"# {_text(found.experiment)}",
-        _text(found.about),
+        f"# {escaped(found.experiment)}",
+        escaped(found.about),
         _facts(info, asked),
         f"**{thresholds.tally(found)}**",
-        "\n".join(f"- {_text(c.id)}: {_text(thresholds.sentence(c))}" for c in found.cells),
-        f"> {_text(words.CLOSED_NOTE)}",
-        f"Not finished: {_text('; '.join(found.missing))}" if found.missing else "",
+        "\n".join(f"- {escaped(c.id)}: {escaped(thresholds.sentence(c))}" for c in found.cells),
+        f"> {escaped(words.CLOSED_NOTE)}",
+        f"Not finished: {escaped('; '.join(found.missing))}" if found.missing else "",
         *(_trials(cell) for cell in found.cells),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -66,8 +68,8 @@ def thresholds_markdown(found: Thresholds, info: RunInfo) -> str:
 
 def _trials(cell: Threshold) -> str:
     rows = map(thresholds.trial_row, cell.trials)
-    trials = _table(thresholds.TRIAL_HEADS, rows, thresholds.TRIAL_RIGHT)
-    return f"## {_text(cell.id)}: {cell.outcome}\n\n{trials}"
+    trials = table(thresholds.TRIAL_HEADS, rows, thresholds.TRIAL_RIGHT)
+    return f"## {escaped(cell.id)}: {cell.outcome}\n\n{trials}"
 
 
 def _facts(info: RunInfo, asked: Mapping[str, str]) -> str:
@@ -81,7 +83,7 @@ def _facts(info: RunInfo, asked: Mapping[str, str]) -> str:
         "Versions": ", ".join(f"{name} {value}" for name, value in info.versions.items()),
         "Revision": info.git,
     }
-    return "\n".join(f"- {name}: {_text(value)}" for name, value in facts.items() if value)
+    return "\n".join(f"- {name}: {escaped(value)}" for name, value in facts.items() if value)
 
 
 def _matrix(cells: Sequence[CellResult]) -> str:
@@ -98,7 +100,7 @@ def _matrix(cells: Sequence[CellResult]) -> str:
         for cell in cells
     ]
     right = [column.head for column in shown if column.short in RIGHT]
-    return _table((*axes, "verdict", *(column.head for column in shown), "why"), rows, right)
+    return table((*axes, "verdict", *(column.head for column in shown), "why"), rows, right)
 
 
 def _cell(cell: CellResult) -> str:
@@ -111,13 +113,13 @@ def _cell(cell: CellResult) -> str:
         for one in cell.injected
     )
     parts = [
-        f"## {_text(cell.id)}: {cell.verdict}",
-        "\n".join(f"- {_text(reason)}" for reason in cell.reasons),
-        f"Knobs: {_text(changed_knobs(cell))}",
+        f"## {escaped(cell.id)}: {cell.verdict}",
+        "\n".join(f"- {escaped(reason)}" for reason in cell.reasons),
+        f"Knobs: {escaped(changed_knobs(cell))}",
         *_over_time(cell),
-        _table(("criterion", "outcome", "value", "95 % bounds", "why"), findings, ("value",)),
-        _table(("injected", "expected", "measured", "arrived", "why"), checks, ("measured",)),
-        _table(("metric", "value", "meaning"), words.table_metrics(cell.metrics), ("value",)),
+        table(("criterion", "outcome", "value", "95 % bounds", "why"), findings, ("value",)),
+        table(("injected", "expected", "measured", "arrived", "why"), checks, ("measured",)),
+        table(("metric", "value", "meaning"), words.table_metrics(cell.metrics), ("value",)),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -126,17 +128,17 @@ def _over_time(cell: CellResult) -> list[str]:
     """The limiting factor, the stages, the charts, what went first, and leaks."""
     parts = []
     if cell.limit:
-        parts.append(f"Limit: **{_text(cell.limit.resource)}**: {_text(cell.limit.evidence)}")
+        parts.append(f"Limit: **{escaped(cell.limit.resource)}**: {escaped(cell.limit.evidence)}")
     if cell.course and cell.course.stages:
         rows = [course.stage_row(stage) for stage in cell.course.stages]
-        parts.append(_table(course.STAGE_HEADS, rows, course.STAGE_RIGHT))
+        parts.append(table(course.STAGE_HEADS, rows, course.STAGE_RIGHT))
     if cell.course and cell.course.series:
         lines = charts(cell.course.series, _CHART, blocks=True)
         parts.append("\n".join(("```text", *lines, "```")))
     if cell.course and (told := course.story(cell.course)):
-        parts.append("\n".join(f"{i}. {_text(line)}" for i, line in enumerate(told, start=1)))
+        parts.append("\n".join(f"{i}. {escaped(line)}" for i, line in enumerate(told, start=1)))
     if cell.leaks:
-        parts.append("\n".join(f"- {_text(leak.reason)}" for leak in cell.leaks))
+        parts.append("\n".join(f"- {escaped(leak.reason)}" for leak in cell.leaks))
     return parts
 
 

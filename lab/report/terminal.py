@@ -41,8 +41,16 @@ def end_table(summary: Summary, info: RunInfo, where: Path | str, style: Style) 
         *_header(summary, info),
         *_rows(summary.cells, style),
         *_over_time(summary.cells, style),
+        *_answer(summary),
         *_footer(summary, where),
     )
+
+
+def _answer(summary: Summary) -> list[Text]:
+    """The paragraph that a run ends with."""
+    if not summary.answer:
+        return []
+    return [Text("\nanswer", style="bold"), Text(summary.answer.text)]
 
 
 def _over_time(cells: Sequence[CellResult], style: Style) -> list[RenderableType]:

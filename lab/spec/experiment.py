@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from lab.model.experiment import SCHEMA, Experiment
 from lab.model.fault import Fault
-from lab.model.load import StagesLoad
+from lab.model.load import Load, StagesLoad, varied
 from lab.model.students import STUDENTS
 from lab.model.units import format_duration
 from lab.spec.document import Document, Loc, read_document
@@ -32,7 +34,8 @@ def read_experiment(file: Path, faults: Mapping[str, Fault] | None = None) -> Ex
     check_knobs(document)
     experiment = validated(Experiment, document)
     _check_faults(document, experiment, faults)
-    _check_load(document, experiment)
+    for path, load in _loads(document, experiment):
+        _check_load(document, path, load)
     _check_strikes(document, experiment, faults or {})
     return experiment
 
@@ -55,8 +58,23 @@ def _check_faults(
             raise document.error(path, f"there is no fault '{name}'", nearest(name, faults))
 
 
-def _check_load(document: Document, experiment: Experiment) -> None:
-    load, path = experiment.load, ("load",)
+def _loads(document: Document, experiment: Experiment) -> Iterator[tuple[Loc, Load]]:
+    """Every load that is offered, and where it stands: the spec's, and those of its axis."""
+    yield ("load",), experiment.load
+    axis = experiment.matrix.get("load", {})
+    for label, keys in axis.items() if isinstance(axis, dict) else ():
+        path: Loc = ("matrix", "load", label)
+        try:
+            yield path, varied(experiment.load, keys)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            named = next((part for part in first["loc"] if part in keys), None)
+            what = f"'{named}': {first['msg']}" if named else first["msg"]
+            remedy = "give keys of the form of load that `load:` has"
+            raise document.error((*path, named) if named else path, what, remedy) from None
+
+
+def _check_load(document: Document, path: Loc, load: Load) -> None:
     if load.peak_users > STUDENTS:
         what = f"the load may have {load.peak_users} users at once; there are {STUDENTS} students"
         raise document.error(path, what, "lower the rate or the timeout")
@@ -71,7 +89,9 @@ def _check_load(document: Document, experiment: Experiment) -> None:
 
 def _check_strikes(document: Document, experiment: Experiment, faults: Mapping[str, Fault]) -> None:
     """Each strike has to come while uploads count, and none on a part that another has struck."""
-    start, end = experiment.load.measured
+    start, end = min(
+        (load.measured for _, load in _loads(document, experiment)), key=lambda m: m[1] - m[0]
+    )
     named = {("faults", index): faults.get(name) for index, name in enumerate(experiment.faults)}
     strikes = [(path, fault.planned) for path, fault in named.items() if fault and fault.planned]
     for path, strike in strikes:

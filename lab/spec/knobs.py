@@ -112,6 +112,9 @@ def _check_axis(document: Document, axis: str) -> set[str]:
     if axis == "target":
         _check_targets(document, path, values)
         return set()
+    if axis == "load":
+        _check_loads(document, path, values)
+        return set()
     if not isinstance(values, dict | list):
         remedy = "write a list of values, or labels with sets of knobs"
         raise document.error(path, f"axis '{axis}' is one value", remedy)
@@ -139,6 +142,21 @@ def _check_targets(document: Document, path: Loc, values: Any) -> None:
         if value in values[:index]:
             what = f"axis 'target' has {given} twice"
             raise document.error((*path, index), what, "remove one")
+
+
+def _check_loads(document: Document, path: Loc, values: Any) -> None:
+    """The axis that changes the load; whether such a load can be, `read_experiment` says."""
+    if not isinstance(values, dict) or not values:
+        remedy = "write labels with keys of the load, as `20-users: {users: 20}`"
+        raise document.error(path, "axis 'load' has no labels", remedy)
+    for index, (label, keys) in enumerate(values.items()):
+        inner = (*path, label)
+        if not isinstance(keys, dict) or not keys:
+            raise document.error(inner, f"'{label}' sets no key of the load", "set one")
+        same = next((other for other in list(values)[:index] if values[other] == keys), None)
+        if same is not None:
+            what = f"'{label}' sets the same as '{same}'"
+            raise document.error(inner, what, "remove one of the two", at_key=True)
 
 
 def _check_list(document: Document, path: Loc, axis: str, values: list[Any]) -> None:

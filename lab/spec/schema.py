@@ -101,6 +101,12 @@ def _matrix() -> Schema:
         **_list_of({"enum": list(TARGETS)}),
         "description": "where the backend runs: the same cells on both, side by side",
     }
+    keys = {"type": "object", "minProperties": 1}
+    axes["load"] = {
+        **keys,
+        "additionalProperties": keys,
+        "description": "labels with keys of the load, in place of the load's own",
+    }
     return {
         "type": "object",
         "description": Experiment.model_fields["matrix"].description,

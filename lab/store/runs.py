@@ -28,6 +28,7 @@ from lab.store.files import leftovers, point_link, read_document, storing, write
 from lab.store.lock import exclusive
 
 LATEST = "latest"
+SUMMARY = "summary.json"
 THRESHOLDS = "threshold.json"
 
 
@@ -181,12 +182,12 @@ class RunFolder:
     def write_summary(self) -> Summary:
         """Rebuild ``summary.json`` from the cells, store it, and return it."""
         summary = self.summary()
-        self.write_text("summary.json", as_json(summary))
+        self.write_text(SUMMARY, as_json(summary))
         return summary
 
     def read_summary(self) -> Summary:
         """``summary.json`` as it was last written; a killed lab may have left it a cell behind."""
-        return read_document(self.path / "summary.json", Summary)
+        return read_document(self.path / SUMMARY, Summary)
 
     def write_thresholds(self, thresholds: Thresholds) -> None:
         """Store ``threshold.json``, atomically."""

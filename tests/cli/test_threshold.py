@@ -233,6 +233,10 @@ BAD_SPECS = {
     "stages": (BASE + "load: {stages: [{users: 5, over: 5 s}]}\n", f"e: {VARY} stages has none"),
     "burst": (BASE + "load: {burst: 5}\n", f"e: {VARY} burst has none to vary - write the load"),
     "open": (BASE + "load: {rate: 5/s}\n", f"e: {VARY} open has none to vary - write the load"),
+    "users-swept": (
+        CLOSED + "matrix: {load: {few: {users: 3}, many: {users: 9}}}\n",
+        "{file}: the axis 'load' sweeps the users, and so does a search - take them out",
+    ),
     "no-criteria": (
         CLOSED + "criteria: []\n",
         "{file}:3:11: 'criteria' is empty - write at least one",
