@@ -123,6 +123,10 @@ scenario-3: $(STAMP) ## 50 students at once, and staging has scaled to zero (3 c
 scenario-4: $(STAMP) ## Do 50 uploads of 2 MB exhaust an instance's memory? (7 cells, about 7 minutes)
 	$(RUN) $(SCENARIO_4)
 
+.PHONY: instances-x-pool
+instances-x-pool: $(STAMP) ## How many instances' pools fit into 25 connections? (3 cells, about 4 minutes)
+	$(RUN) experiments/instances-x-pool.yaml
+
 .PHONY: vm-beside-cloudrun
 vm-beside-cloudrun: $(STAMP) ## One load on production and on staging, in one table (2 cells, about 4 minutes)
 	$(RUN) experiments/vm-beside-cloudrun.yaml
