@@ -34,7 +34,7 @@ class Settings:
         longest: the same, at most.
         samples: uploads that a trial to steer by should have.
         doubt: the chance that a stated interval is wrong.
-        alike: the correlation between uploads of one trial; see `lab.plan.evidence`.
+        alike: the correlation between uploads of one minute; see `lab.plan.evidence`.
         most_trials: at one number of users, invalid ones not counted.
         most_invalid: invalid ones at one number of users, before it is given up.
     """

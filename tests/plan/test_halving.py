@@ -248,7 +248,7 @@ def test_of_systems_with_a_known_threshold_hardly_any_is_stated_wrongly() -> Non
     for number in range(SYSTEMS):
         rng = random.Random(number)
         system = SimulatedSystem.draw(rng)
-        answer = search_in(system, Halving(rate=1 / system.service, slots=system.slots), rng)
+        answer = search_in(system, system.halving(), rng)
         truth = system.threshold(METHOD.most_users)
         holds, breaks = answer.holds_at or 0, answer.breaks_at or METHOD.most_users + 1
         missed += not holds <= truth < breaks
