@@ -18,7 +18,7 @@ from lab.model.threshold import Ask, Threshold, Trial, Tried
 from lab.model.verdict import Outcome
 from lab.plan.evidence import ALIKE_SPLIT, BATCH_S
 from lab.plan.halving import Halving
-from lab.plan.threshold import LONGEST_SPLIT_S, Search
+from lab.plan.threshold import LONGEST_SPLIT_S, SHORTEST_SPLIT_S, Search
 
 LATE_S, ALLOWED = 10.0, 0.05
 MOST_TRIALS = 200
@@ -128,7 +128,9 @@ class SimulatedSystem:
         usual = Halving(rate=1 / self.service, slots=self.slots)
         if self.workers == 1:
             return usual
-        return replace(usual, alike=ALIKE_SPLIT, longest=LONGEST_SPLIT_S)
+        return replace(
+            usual, alike=ALIKE_SPLIT, shortest=SHORTEST_SPLIT_S, longest=LONGEST_SPLIT_S
+        )
 
 
 def search_in(

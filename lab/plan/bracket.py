@@ -71,7 +71,7 @@ class Settings:
     @property
     def certain(self) -> float:
         """The logarithm of the e-value that makes an end certain."""
-        return log(2 * self.most_levels / self.doubt)
+        return log(2 / self.doubt)
 
 
 def allowed_width(holds_at: int) -> int:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from math import exp, inf, lgamma, log
+from math import exp, inf, lgamma, log, sqrt
 from typing import Literal
 
 from lab.model.threshold import Trial, Tried
@@ -38,7 +38,7 @@ much in windows of 60, 180, 600 and 1,800 s (two workers of ``to_thread``), and 
 20 times (of an executor of 11 threads).
 """
 
-ALIKE, ALIKE_SPLIT = 0.01, 0.07
+ALIKE, ALIKE_SPLIT = 0.01, 0.06
 """The correlation between uploads of one minute, of being beyond the bound, that is reckoned
 with: for one worker, and for several, among whom users are split by chance.
 
@@ -58,7 +58,7 @@ def alike_within(window: float, alike: float) -> float:
     return alike * min(1.0, BATCH_S / window)
 
 
-ODDS: dict[Side, tuple[float, ...]] = {"held": (1 / 2, 1 / 4, 1 / 16), "broke": (2, 4, 16)}
+ODDS: dict[Side, tuple[float, ...]] = {"held": (2 / 3, 1 / 3, 1 / 12), "broke": (3 / 2, 3, 12)}
 """The shares that are bet on, in equal parts: those of so many times the allowed odds."""
 
 
@@ -160,11 +160,17 @@ class Level:
         worst = max(self._criteria, key=lambda each: each.log_e("broke"), default=None)
         return worst.name if worst else None
 
-    def gain(self, side: Side, window: float) -> float:
-        """What one more trial of such a window, that goes as those before, would add to `log_e`."""
+    def gain(self, side: Side, window: float, hope: float = 0.0) -> float:
+        """What one more trial of such a window, that goes as those before, would add to `log_e`.
+
+        Args:
+            side: what is to be shown.
+            window: of that trial, in real-world seconds.
+            hope: by how many standard errors the share is better for that side than it seems.
+        """
         more = round(self.rate * window) / self.sent if self.sent else 0.0
         alike = alike_within(window, self.alike)
-        foreseen = [criterion.foreseen(side, more, alike) for criterion in self._criteria]
+        foreseen = [each.foreseen(side, more, alike, hope) for each in self._criteria]
         return self._of_all(foreseen, side) - self.log_e(side)
 
     def _of_all(self, found: Sequence[float], side: Side) -> float:
@@ -219,21 +225,29 @@ class Judged:
             return 0.0
         return inf if self.side == side else -inf
 
-    def foreseen(self, side: Side, more: float, alike: float) -> float:
+    def foreseen(self, side: Side, more: float, alike: float, hope: float) -> float:
         """`log_e` with one more trial that goes as all before it went.
 
         Args:
             side: what is to be shown.
             more: how long the trial is, in parts of all trials so far.
             alike: the correlation between its uploads.
+            hope: by how many standard errors the share is better for that side than it seems.
         """
         if not self._is_share:
             return self.log_e(side)
         beyond, of = (sum(each[which] for each in self.counts) for which in (0, 1))
         samples = round(of * more)
-        count = (round((beyond + 0.5) / (of + 1) * samples), samples, alike)
+        share = (beyond + 0.5) / (of + 1)
+        better = hope * self._error(share, of) * (-1 if side == "held" else 1)
+        count = (round(min(1.0, max(0.0, share + better)) * samples), samples, alike)
         added = _bets([count], self._allowed, side)
         return _even([sum(pair) for pair in zip(self._bets[side], added, strict=True)])
+
+    def _error(self, share: float, of: int) -> float:
+        """The standard error of the share in all trials: they vary more than independent ones."""
+        spread = sum(n * (1 + (n - 1) * alike) for _, n, alike in self.counts) / of
+        return sqrt(share * (1 - share) * spread / of)
 
     @cached_property
     def _bets(self) -> dict[Side, list[float]]:

@@ -38,8 +38,8 @@ MOST_USERS = 200
 """A search goes no higher unless it is told to: the report's largest load."""
 
 
-LONGEST_SPLIT_S = 1200.0
-"""The longest window with several workers, real-world seconds: of their uploads it takes about
+SHORTEST_SPLIT_S, LONGEST_SPLIT_S = 120.0, 1200.0
+"""The shortest and the longest window with several workers, real-world seconds: of their uploads it takes about
 ten times as many to show as much (see `lab.plan.evidence.ALIKE`), and a longer trial
 has its ramp and warm-up only once."""
 
@@ -69,7 +69,7 @@ def search_for(cell: Cell, most_users: int = MOST_USERS) -> Halving:
         rate=1 / (service + load.think),
         slots=slots(cell),
         most_users=most_users,
-        shortest=load.window,
+        shortest=max(load.window, SHORTEST_SPLIT_S) if split else load.window,
         longest=max(longest, load.window),
         samples=round(FEW_BEYOND / strictest),
         alike=alike(cell),
