@@ -128,9 +128,7 @@ class SimulatedSystem:
         usual = Halving(rate=1 / self.service, slots=self.slots)
         if self.workers == 1:
             return usual
-        return replace(
-            usual, alike=ALIKE_SPLIT, shortest=SHORTEST_SPLIT_S, longest=LONGEST_SPLIT_S
-        )
+        return replace(usual, alike=ALIKE_SPLIT, shortest=SHORTEST_SPLIT_S, longest=LONGEST_SPLIT_S)
 
 
 def search_in(

@@ -156,7 +156,8 @@ def _give_up(cell: str, bracket: Bracket, ends: Ends) -> Threshold:
         return _answer(cell, bracket, "invalid", why)
     near = sorted(n for n in bracket.open() if ends.is_hopeless(n))
     which = f"at {', '.join(map(str, near))} users it is" if near else "the trials are"
-    return _answer(cell, bracket, "undecided", f"{which} too near the threshold to tell", ends.more)
+    more = ends.more if ends.more is not None else Ends(bracket, HOPE).more
+    return _answer(cell, bracket, "undecided", f"{which} too near the threshold to tell", more)
 
 
 def _found(bracket: Bracket) -> str:

@@ -182,12 +182,15 @@ def test_a_dry_run_tells_the_cells_and_starts_nothing(
     before = {folder for folder, _ in owner.replicas()}
     ended = lab("run", file, "--dry-run")
     assert (ended.code, ended.err) == (0, "")
-    head, *cells = ended.out.splitlines()
+    head, *lines = ended.out.splitlines()
     assert head.startswith("short: 2 cells, about 0:")
-    assert cells == ["  workers=1", "  workers=2"]
+    assert [line for line in lines if line[:4].strip()] == ["  workers=1", "  workers=2"]
+    too_few = [line for line in lines if not line[:4].strip()]
+    assert any(" cannot be shown to hold: about " in line for line in too_few)
     [plan] = json.loads(lab("run", file, "--dry-run", "--json").out)
     assert plan["cells"] == ["workers=1", "workers=2"]
     assert plan["estimate_s"] > 0
+    assert [f"    {why}" for why in plan["undecidable"]] == too_few
     assert [entry.name for entry in tmp_path.iterdir()] == ["spec.yaml"]
     assert {folder for folder, _ in owner.replicas()} <= before
 
