@@ -1,9 +1,9 @@
 """Systems whose threshold is known in closed form, and the noisy trials that they give.
 
 A closed network of so many slots. Its uploads take a lognormal time, round a median that
-grows with the users beyond the slots, and fail at a rate that grows too. What uploads have in common (a
-slow moment, an unlucky split of users among workers) is drawn for each minute of a trial, and
-fades from one to the next.
+grows with the users beyond the slots, and fail at a rate that grows too. What uploads have in
+common (a slow moment, an unlucky split of users among workers) is drawn for each minute of a
+trial, and fades from one to the next.
 """
 
 from __future__ import annotations

@@ -236,7 +236,8 @@ class Judged:
         """
         if not self._is_share:
             return self.log_e(side)
-        beyond, of = (sum(each[which] for each in self.counts) for which in (0, 1))
+        beyond = sum(count for count, _, _ in self.counts)
+        of = sum(count for _, count, _ in self.counts)
         samples = round(of * more)
         share = (beyond + 0.5) / (of + 1)
         better = hope * self._error(share, of) * (-1 if side == "held" else 1)

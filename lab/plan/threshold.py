@@ -18,6 +18,7 @@ from lab.plan.estimate import DB_ROUND_TRIPS, drain, slots
 from lab.plan.evidence import ALIKE, ALIKE_SPLIT, alike_within, confidence
 from lab.plan.expand import seed_of
 from lab.plan.halving import FEW_BEYOND, Halving
+from lab.plan.preflight import TAILS
 
 OUTCOMES = {
     "met": Outcome.HELD,
@@ -39,9 +40,9 @@ MOST_USERS = 200
 
 
 SHORTEST_SPLIT_S, LONGEST_SPLIT_S = 120.0, 1200.0
-"""The shortest and the longest window with several workers, real-world seconds: of their uploads it takes about
-ten times as many to show as much (see `lab.plan.evidence.ALIKE`), and a longer trial
-has its ramp and warm-up only once."""
+"""The shortest and the longest window with several workers, real-world seconds. It takes about
+ten times as many of their uploads to show as much (see `lab.plan.evidence.ALIKE_SPLIT`), and a
+longer trial has its ramp and warm-up only once."""
 
 
 def alike(cell: Cell) -> float:
@@ -146,6 +147,5 @@ def _closed(cell: Cell) -> ClosedLoad:
 
 def _tail(metric: str, bound: float) -> float:
     """The share that a criterion lets be beyond its bound; 1 where it is no matter of shares."""
-    tails = {"p50": 0.5, "p95": 0.05, "p95_all": 0.05, "p99": 0.01}
-    tail = bound if metric == "error_rate" else tails.get(metric, 1.0)
+    tail = bound if metric == "error_rate" else TAILS.get(metric, 1.0)
     return tail if 0 < tail < 1 else 1.0
