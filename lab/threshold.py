@@ -119,7 +119,7 @@ def answers(run: RunFolder) -> Thresholds:
 
 def search_in(run: RunFolder, cell: Cell) -> Halving:
     """The search for one of a run's cells, up to as many users as the run began with."""
-    return search_for(cell, run.info.most_users or MOST_USERS)
+    return search_for(cell, run.info.most_users or MOST_USERS, run.info.most_load)
 
 
 def stored_trials(run: RunFolder, cell: Cell) -> tuple[Trial, ...]:

@@ -156,7 +156,12 @@ def replica(
 
 
 def new_run(
-    each: Planned, stack: Stack, reason: str, results: Path, most_users: int | None = None
+    each: Planned,
+    stack: Stack,
+    reason: str,
+    results: Path,
+    most_users: int | None = None,
+    most_load: float | None = None,
 ) -> RunFolder:
     """A run folder with everything that was decided before the first cell."""
     return RunFolder.create(
@@ -173,6 +178,7 @@ def new_run(
         git=machine.git_revision(),
         arguments=tuple(sys.argv[1:]),
         most_users=most_users,
+        most_load=most_load,
     )
 
 

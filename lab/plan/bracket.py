@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from math import log
+from math import inf, log
 
 from lab.model.threshold import Trial
 from lab.model.verdict import Outcome
@@ -37,6 +37,7 @@ class Settings:
         alike: the correlation between uploads of one minute; see `lab.plan.evidence`.
         most_trials: at one number of users, invalid ones not counted.
         most_invalid: invalid ones at one number of users, before it is given up.
+        most_load: real-world seconds of load, of all trials, after which no more are made.
     """
 
     rate: float = 1 / 3.7
@@ -49,6 +50,7 @@ class Settings:
     alike: float = ALIKE
     most_trials: int = 16
     most_invalid: int = 3
+    most_load: float = inf
 
     @cached_property
     def ladder(self) -> tuple[int, ...]:
@@ -123,6 +125,11 @@ class Bracket:
         """The most users, below those, at whom it seems to hold."""
         seem = [n for n in self.open() if self.levels[n].side == "held" and n < self.high]
         return max(seem, default=self.holds)
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the trials so far have taken all the time there is for the search."""
+        return sum(trial.spent for trial in self.trials) >= self.settings.most_load
 
     @property
     def top(self) -> int:

@@ -26,7 +26,7 @@ from lab.model.threshold import Ask, Threshold, Trial
 from lab.plan.bracket import Bracket, Settings
 from lab.plan.ends import End, Ends
 
-USUAL_TRIALS = 15
+USUAL_TRIALS = 13
 """The median over 2,000 simulated systems: see `benchmarks.threshold`."""
 
 FEW_BEYOND = 2
@@ -48,6 +48,8 @@ class Halving(Settings):
         if bracket.is_narrow(bracket.holds, bracket.breaks):
             return _answer(cell, bracket, "found", _found(bracket))
         ends = Ends(bracket)
+        if bracket.is_spent:
+            return _stop(cell, bracket, ends)
         return _explore(bracket) or _confirm(bracket, ends) or _give_up(cell, bracket, ends)
 
 
@@ -158,6 +160,12 @@ def _give_up(cell: str, bracket: Bracket, ends: Ends) -> Threshold:
     which = f"at {', '.join(map(str, near))} users it is" if near else "the trials are"
     more = ends.more if ends.more is not None else Ends(bracket, HOPE).more
     return _answer(cell, bracket, "undecided", f"{which} too near the threshold to tell", more)
+
+
+def _stop(cell: str, bracket: Bracket, ends: Ends) -> Threshold:
+    why = f"the {bracket.settings.most_load:.0f} s of load that it may take are spent"
+    more = ends.more if ends.more is not None else Ends(bracket, HOPE).more
+    return _answer(cell, bracket, "undecided", why, more)
 
 
 def _found(bracket: Bracket) -> str:

@@ -7,6 +7,7 @@ by `trial_cell`, measured and judged like any other, and read back by `trial_of`
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Protocol
 
 from lab.errors import UsageError
@@ -50,7 +51,7 @@ def alike(cell: Cell) -> float:
     return ALIKE_SPLIT if cell.knobs.workers > 1 or cell.target == "cloudrun" else ALIKE
 
 
-def search_for(cell: Cell, most_users: int = MOST_USERS) -> Halving:
+def search_for(cell: Cell, most_users: int = MOST_USERS, most_load: float | None = None) -> Halving:
     """The search for a cell: windows no shorter than the load's, the first rate from the knobs.
 
     Raises:
@@ -74,6 +75,7 @@ def search_for(cell: Cell, most_users: int = MOST_USERS) -> Halving:
         longest=max(longest, load.window),
         samples=round(FEW_BEYOND / strictest),
         alike=alike(cell),
+        most_load=inf if most_load is None else most_load,
     )
 
 

@@ -203,7 +203,7 @@ def test_a_dry_run_tells_the_first_trials_and_starts_nothing(
     ended = lab("threshold", file, "--dry-run")
     assert (ended.code, ended.err) == (0, "")
     head, *cells = ended.out.splitlines()
-    assert head.startswith("search: 2 cells, up to 200 users; as a rule 15 trials a cell, ")
+    assert head.startswith("search: 2 cells, up to 200 users; as a rule 13 trials a cell, ")
     assert [line.partition(" with ")[0] for line in cells] == [
         "  workers=1: first 10 users",
         "  workers=2: first 10 users",

@@ -141,6 +141,16 @@ def test_where_trials_are_invalid_the_search_ends_below() -> None:
     assert answer.reason.endswith("users tell nothing: see their verdicts")
 
 
+def test_when_its_time_is_spent_it_is_undecided_and_more_time_goes_on() -> None:
+    brief = search(steep(34), replace(METHOD, most_load=300.0))
+    assert brief.outcome == "undecided"
+    assert brief.reason == "the 300 s of load that it may take are spent"
+    assert sum(t.spent for t in brief.trials) < 300 + METHOD.longest
+    longer = search(steep(34), replace(METHOD, most_load=1e6), brief.trials)
+    assert longer.outcome == "found"
+    assert longer.trials[0] in brief.trials
+
+
 def test_a_single_number_whose_trials_are_invalid_is_passed_over() -> None:
     def disturbed(ask: Ask) -> Trial:
         if ask.users == 20:
