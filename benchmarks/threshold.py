@@ -85,7 +85,7 @@ def measure(method: str, systems: int, seed: int) -> Row:
     for number in range(systems):
         rng = random.Random(f"{seed}/{number}")
         system = SimulatedSystem.draw(rng)
-        halving = Halving(rate=1 / system.service, slots=system.slots)
+        halving = system.halving()
         search: Search = halving if method == "halving" else Staircase(halving)
         answer = search_in(system, search, rng)
         truth = system.threshold(halving.most_users)

@@ -40,10 +40,8 @@ def find_thresholds(
     """
     found = write_answers(run)
     for index, cell in enumerate(cells):
-        # A cell that is answered already takes no trial: the same trials give the same answer.
-        new = cell.id in found.missing
-        answer = find_threshold(lab, run, cell, search_in(run, cell), (index, cells), tell)
-        if new:
+        if cell.id in found.missing:
+            answer = find_threshold(lab, run, cell, search_in(run, cell), (index, cells), tell)
             found = write_answers(run)
             tell(answer)
     return found
@@ -121,7 +119,7 @@ def answers(run: RunFolder) -> Thresholds:
 
 def search_in(run: RunFolder, cell: Cell) -> Halving:
     """The search for one of a run's cells, up to as many users as the run began with."""
-    return search_for(cell, run.info.most_users or MOST_USERS)
+    return search_for(cell, run.info.most_users or MOST_USERS, run.info.most_load)
 
 
 def stored_trials(run: RunFolder, cell: Cell) -> tuple[Trial, ...]:

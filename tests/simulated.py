@@ -1,9 +1,9 @@
 """Systems whose threshold is known in closed form, and the noisy trials that they give.
 
 A closed network of so many slots. Its uploads take a lognormal time, round a median that
-grows with the users beyond the slots, and fail at a rate that grows too. What the uploads of
-a trial have in common (a slow moment, an unlucky split of users among workers) is drawn once
-a trial.
+grows with the users beyond the slots, and fail at a rate that grows too. What uploads have in
+common (a slow moment, an unlucky split of users among workers) is drawn for each minute of a
+trial, and fades from one to the next.
 """
 
 from __future__ import annotations
@@ -11,17 +11,21 @@ from __future__ import annotations
 import random
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import ceil, exp, log, sqrt
+from dataclasses import dataclass, replace
+from math import ceil, exp, floor, log, log1p, sqrt
 
 from lab.model.threshold import Ask, Threshold, Trial, Tried
 from lab.model.verdict import Outcome
-from lab.plan.threshold import Search
+from lab.plan.evidence import ALIKE_SPLIT, BATCH_S
+from lab.plan.halving import Halving
+from lab.plan.threshold import LONGEST_SPLIT_S, SHORTEST_SPLIT_S, Search
 
 LATE_S, ALLOWED = 10.0, 0.05
 MOST_TRIALS = 200
 AROUND_S = 35.0
 """What a trial takes beside its window: ramp, warm-up and drain."""
+LASTING = 0.1
+"""How much of what a minute had in common is left in the next."""
 
 NORMAL = statistics.NormalDist()
 
@@ -34,7 +38,8 @@ class SimulatedSystem:
         slots: users that are served at once.
         service: median seconds of an upload that does not wait.
         spread: of the logarithm of an upload's time, standard deviation.
-        alike: the part of that variance that the uploads of one trial have in common.
+        workers: processes among which users are split.
+        alike: the part of that variance that the uploads of one minute have in common.
         failing_at: users at whom 5 % of uploads fail.
         steepness: how fast the odds of a failure grow: with this power of the users.
     """
@@ -42,6 +47,7 @@ class SimulatedSystem:
     slots: int
     service: float
     spread: float
+    workers: int
     alike: float
     failing_at: float
     steepness: float
@@ -50,12 +56,16 @@ class SimulatedSystem:
     def draw(cls, rng: random.Random) -> SimulatedSystem:
         """One of many kinds: thresholds from none at all to beyond 200 users."""
         slots = max(1, round(exp(rng.uniform(0, log(100)))))
+        workers = rng.choice((1, 2, 4))
         return cls(
             slots=slots,
             service=rng.uniform(3.0, 4.5) if rng.random() > 0.03 else rng.uniform(9.0, 14.0),
             # The relative spread of a time in a queue of uploads that take 2 to 5 s.
             spread=rng.uniform(0.08, 0.16) + 0.1 / slots,
-            alike=rng.choice((0.0, 0.01, 0.05, 0.1)),
+            workers=workers,
+            # At the threshold a correlation, of being late, of up to 0.012 with one worker and
+            # of 0.034 to 0.077 with several, as in simulations of the replica.
+            alike=rng.uniform(0.13, 0.25) if workers > 1 else rng.choice((0.0, 0.02, 0.05)),
             failing_at=slots * exp(rng.uniform(log(1.5), log(15.0))),
             steepness=rng.uniform(2, 12),
         )
@@ -65,7 +75,7 @@ class SimulatedSystem:
         return self.service * max(1.0, users / self.slots)
 
     def late(self, users: int, common: float | None = None) -> float:
-        """The share of uploads of 10 s or longer; in a trial with so much in common, if given."""
+        """The share of uploads of 10 s or longer; in a minute with so much in common, if given."""
         far = log(self.median(users) / LATE_S)
         if common is None:
             return NORMAL.cdf(far / self.spread)
@@ -84,11 +94,10 @@ class SimulatedSystem:
 
     def trial(self, ask: Ask, number: int, rng: random.Random) -> Trial:
         """A measurement, as the lab would give it."""
-        common = rng.gauss(0, 1)
         mean = self.service * exp(self.spread**2 / 2)
         sent = ceil(ask.window * min(ask.users, self.slots) / mean)
         failed = _binomial(rng, sent, self.failing(ask.users))
-        late = _binomial(rng, sent - failed, self.late(ask.users, common))
+        late = self._late(ask, sent - failed, rng)
         criteria = (
             _tried("p95 < 10 s", late, sent - failed),
             _tried("error_rate < 5 %", failed, sent),
@@ -104,6 +113,23 @@ class SimulatedSystem:
             criteria=criteria,
         )
 
+    def _late(self, ask: Ask, answered: int, rng: random.Random) -> int:
+        """How many of so many uploads are late, minute by minute."""
+        late, common, left, time = 0, rng.gauss(0, 1), answered, ask.window
+        while left:
+            part = min(left, ceil(left * BATCH_S / time)) if time > BATCH_S else left
+            late += _binomial(rng, part, self.late(ask.users, common))
+            left, time = left - part, time - BATCH_S
+            common = LASTING * common + sqrt(1 - LASTING**2) * rng.gauss(0, 1)
+        return late
+
+    def halving(self) -> Halving:
+        """The lab's search in such a system."""
+        usual = Halving(rate=1 / self.service, slots=self.slots)
+        if self.workers == 1:
+            return usual
+        return replace(usual, alike=ALIKE_SPLIT, shortest=SHORTEST_SPLIT_S, longest=LONGEST_SPLIT_S)
+
 
 def search_in(
     system: SimulatedSystem, search: Search, rng: random.Random, trials: Sequence[Trial] = ()
@@ -118,7 +144,15 @@ def search_in(
 
 
 def _binomial(rng: random.Random, count: int, share: float) -> int:
-    return sum(rng.random() < share for _ in range(count))
+    """By the waiting times between successes (Devroye, 1986), of the rarer of both outcomes."""
+    if share > 0.5:
+        return count - _binomial(rng, count, 1 - share)
+    if share <= 0 or (never := log1p(-share)) == 0:
+        return 0
+    successes, place = 0, 0
+    while (place := place + floor(log(1 - rng.random()) / never) + 1) <= count:
+        successes += 1
+    return successes
 
 
 def _tried(criterion: str, beyond: int, samples: int) -> Tried:

@@ -15,7 +15,7 @@ import pytest
 from lab.cli.stored import exit_code
 from lab.errors import InjectionError, PartFailed, StoreError
 from lab.judge import judge
-from lab.load.driver import LoadResult
+from lab.load.driver import LoadResult, LoadStart
 from lab.model.causes import Cause
 from lab.model.cell import Cell
 from lab.model.experiment import Experiment
@@ -208,6 +208,52 @@ def test_a_cell_that_was_observed_is_only_judged(
         "applied three",
     ]
     assert wired.run.cell("one").samples.read_bytes() == samples
+
+
+STAGES = {"stages": [{"users": 5 * n, "over": "5 s", "hold": "5 s"} for n in range(1, 6)]}
+
+
+class Cut(Load):
+    """A load that is interrupted in stage 3 of 5, once."""
+
+    cut = False
+
+    def run(
+        self,
+        cell: Cell,
+        url: str,
+        samples: Path,
+        log: Path,
+        tick: Callable[[LoadTick], None],
+        on_start: Callable[[LoadStart], None] | None = None,
+    ) -> LoadResult:
+        def ticks(now: LoadTick) -> None:
+            if not self.cut and now.t >= 25:
+                self.cut = True
+                raise KeyboardInterrupt
+            tick(now)
+
+        return super().run(cell, url, samples, log, ticks, on_start)
+
+
+def test_a_cell_interrupted_in_stage_3_of_5_keeps_its_samples_and_is_measured_again(
+    wired: Wired,
+) -> None:
+    cells = [make_cell(cell_id=name, load=STAGES) for name in ("one", "two")]
+    wired.lab.generator = Cut(wired.events)
+    with pytest.raises(KeyboardInterrupt):
+        wired.measure(cells)
+    folder = wired.run.cell("one")
+    kept = [json.loads(line) for line in folder.samples.read_text().splitlines()]
+    assert kept
+    assert kept[-1]["sent_at"] == pytest.approx(25)
+    assert not folder.finished()
+    assert wired.summary()["missing"] == ["one", "two", "three"]
+    wired.events.clear()
+    run_experiment(wired.lab, wired.run, cells)
+    assert [event for event in wired.events if event.startswith("load")] == ["load one", "load two"]
+    assert len(folder.samples.read_text().splitlines()) == 100
+    assert folder.finished()
 
 
 def test_a_finished_cell_is_left_as_it_is(wired: Wired) -> None:

@@ -13,6 +13,7 @@ from lab.cli.options import (
     json_option,
     print_json,
     results_option,
+    say,
     settings_options,
     stack_options,
     target_option,
@@ -21,7 +22,7 @@ from lab.cli.session import Planned
 from lab.cli.stored import exit_code, told
 from lab.model.run import Summary
 from lab.model.target import Target
-from lab.plan import estimate
+from lab.plan import estimate, too_few
 from lab.runner import run_experiment
 from lab.store import RunFolder, find
 
@@ -75,6 +76,7 @@ def print_plan(planned: Sequence[Planned], as_json: bool) -> int:
             "experiment": each.experiment.experiment,
             "cells": [cell.id for cell in each.missing],
             "estimate_s": round(estimate(each.missing)),
+            "undecidable": [why for cell in each.missing for why in too_few(cell)],
         }
         for each in planned
     ]
@@ -87,6 +89,8 @@ def print_plan(planned: Sequence[Planned], as_json: bool) -> int:
         click.echo(f"{each.experiment.experiment}: {count}, about {minutes}:{seconds:02d} min")
         for cell in each.missing:
             click.echo(f"  {cell.id}")
+            for why in too_few(cell):
+                click.echo(f"    {why}")
     return 0
 
 
@@ -109,6 +113,8 @@ def measure(
     summaries, ended = [], []
     with session.replica(planned, chosen, toxiproxy, results) as (stack, reason):
         for each in planned:
+            for why in (why for cell in each.missing for why in too_few(cell)):
+                say(why)
             run = each.run or session.new_run(each, stack, reason, results)
             with session.measuring("run", run, stack, _kept) as (lab, _):
                 summaries.append(run_experiment(lab, run, each.cells))

@@ -21,7 +21,7 @@ from lab.model.experiment import Experiment
 from lab.model.knobs import Preset
 from lab.model.strike import PlannedStrike
 from lab.model.target import Target
-from lab.plan import expand
+from lab.plan import check_pace, expand
 from lab.report import LiveLine
 from lab.runner import Lab
 from lab.spec import parse_settings, read_experiment
@@ -90,6 +90,7 @@ def plan(
         experiment = read_experiment(file, known)
         settings = parse_settings(given.settings)
         cells = expand(experiment, known, settings, preset, given.speed, given.users, given.target)
+        check_pace(cells)
         planned.append(Planned(str(file), experiment, cells, stored))
     return _resumed(command, planned, stored)
 
@@ -155,7 +156,12 @@ def replica(
 
 
 def new_run(
-    each: Planned, stack: Stack, reason: str, results: Path, most_users: int | None = None
+    each: Planned,
+    stack: Stack,
+    reason: str,
+    results: Path,
+    most_users: int | None = None,
+    most_load: float | None = None,
 ) -> RunFolder:
     """A run folder with everything that was decided before the first cell."""
     return RunFolder.create(
@@ -172,6 +178,7 @@ def new_run(
         git=machine.git_revision(),
         arguments=tuple(sys.argv[1:]),
         most_users=most_users,
+        most_load=most_load,
     )
 
 

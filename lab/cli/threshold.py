@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,12 @@ from lab.threshold import News, answers, find_thresholds, next_trial, stored_tri
     help=f"Search no higher. Default: {MOST_USERS}.",
 )
 @click.option(
+    "--most-load",
+    type=click.FloatRange(1),
+    metavar="SECONDS",
+    help="Real-world seconds of load for each cell: then it is undecided. Default: no limit.",
+)
+@click.option(
     "--dry-run", is_flag=True, help="Print each cell's next trial and how long a search takes."
 )
 @click.option("--resume", metavar="RUN", help="Continue a stored search.")
@@ -53,6 +60,7 @@ def threshold(
     stack: str,
     toxiproxy: str,
     most_users: int | None,
+    most_load: float | None,
     dry_run: bool,
     resume: str | None,
     results: Path,
@@ -74,9 +82,11 @@ def threshold(
         search_for(cell, most)  # refuses here what has no threshold, before anything is started
     if dry_run:
         return _print_plan(planned, most, as_json)
+    if planned.run and most_load:
+        planned = replace(planned, run=planned.run.allowing(most_load))
     results = stored.path.parent if stored else results
     chosen = session.which_stack([planned], stack, toxiproxy, stored)
-    return threshold_code(_measure(planned, most, chosen, toxiproxy, results, as_json))
+    return threshold_code(_measure(planned, (most, most_load), chosen, toxiproxy, results, as_json))
 
 
 def _refuse_swept_users(planned: Planned) -> None:
@@ -103,14 +113,14 @@ def _most_users(asked: int | None, stored: RunFolder | None) -> int:
 
 def _measure(
     planned: Planned,
-    most: int,
+    most: tuple[int, float | None],
     chosen: tuple[str, str],
     toxiproxy: str,
     results: Path,
     as_json: bool,
 ) -> Thresholds:
     with session.replica([planned], chosen, toxiproxy, results) as (stack, reason):
-        run = planned.run or session.new_run(planned, stack, reason, results, most)
+        run = planned.run or session.new_run(planned, stack, reason, results, *most)
         with session.measuring("threshold", run, stack, _kept) as (lab, live):
             found = find_thresholds(lab, run, planned.cells, _teller(live.say))
             told(run).store()

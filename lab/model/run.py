@@ -51,6 +51,7 @@ class RunInfo(_Stored):
         arguments: the command line.
         most_users: of a search for thresholds: it goes no higher. None: every cell of the
             run is measured once, as it is.
+        most_load: of a search: real-world seconds of load for each cell. None: no limit.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -68,6 +69,7 @@ class RunInfo(_Stored):
     git: str
     arguments: tuple[str, ...]
     most_users: int | None = None
+    most_load: float | None = None
 
 
 class CellResult(_Stored):

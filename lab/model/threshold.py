@@ -76,8 +76,8 @@ class Threshold(_Frozen):
         outcome: ``found``; or ``undecided``, where the interval is true but wider than asked;
             or ``invalid``, where the lab itself was the limit.
         reason: a sentence for people.
-        more: real-world seconds of load that would probably decide it; None where it is
-            decided, or where no further time would.
+        more: real-world seconds of load that it would take to decide it, as far as can be
+            foreseen; None where it is decided, or where no further time would.
         trials: all of them, by users.
     """
 

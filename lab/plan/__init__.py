@@ -3,6 +3,7 @@
 from lab.plan.estimate import estimate
 from lab.plan.expand import expand
 from lab.plan.halving import USUAL_TRIALS, Halving
+from lab.plan.preflight import check_pace, too_few
 from lab.plan.threshold import MOST_USERS, Search, longest, search_for, trial_cell, trial_of
 
 __all__ = [
@@ -10,10 +11,12 @@ __all__ = [
     "USUAL_TRIALS",
     "Halving",
     "Search",
+    "check_pace",
     "estimate",
     "expand",
     "longest",
     "search_for",
+    "too_few",
     "trial_cell",
     "trial_of",
 ]

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from math import log
+from math import inf, log
 
 from lab.model.threshold import Trial
 from lab.model.verdict import Outcome
@@ -34,9 +34,10 @@ class Settings:
         longest: the same, at most.
         samples: uploads that a trial to steer by should have.
         doubt: the chance that a stated interval is wrong.
-        alike: the correlation between uploads of one trial; see `lab.plan.evidence`.
+        alike: the correlation between uploads of one minute; see `lab.plan.evidence`.
         most_trials: at one number of users, invalid ones not counted.
         most_invalid: invalid ones at one number of users, before it is given up.
+        most_load: real-world seconds of load, of all trials, after which no more are made.
     """
 
     rate: float = 1 / 3.7
@@ -49,6 +50,7 @@ class Settings:
     alike: float = ALIKE
     most_trials: int = 16
     most_invalid: int = 3
+    most_load: float = inf
 
     @cached_property
     def ladder(self) -> tuple[int, ...]:
@@ -71,7 +73,7 @@ class Settings:
     @property
     def certain(self) -> float:
         """The logarithm of the e-value that makes an end certain."""
-        return log(2 * self.most_levels / self.doubt)
+        return log(2 / self.doubt)
 
 
 def allowed_width(holds_at: int) -> int:
@@ -123,6 +125,11 @@ class Bracket:
         """The most users, below those, at whom it seems to hold."""
         seem = [n for n in self.open() if self.levels[n].side == "held" and n < self.high]
         return max(seem, default=self.holds)
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the trials so far have taken all the time there is for the search."""
+        return sum(trial.spent for trial in self.trials) >= self.settings.most_load
 
     @property
     def top(self) -> int:

@@ -36,9 +36,16 @@ NEVER = Price(inf, trials=inf)
 
 @dataclass(frozen=True)
 class Ends:
-    """The ends that an answer may have."""
+    """The ends that an answer may have.
+
+    Args:
+        bracket: what the trials say.
+        hope: by how many standard errors the shares are taken for better than they seem: near
+            the threshold one that is taken as it seems is given up too soon.
+    """
 
     bracket: Bracket
+    hope: float = 0.0
 
     @cached_property
     def cheapest(self) -> tuple[End, End] | None:
@@ -144,7 +151,7 @@ class Ends:
         lacking = settings.certain - level.log_e(side)
         best, window = NEVER, settings.shortest
         while True:
-            gain = level.gain(side, window)
+            gain = level.gain(side, window, self.hope)
             trials = ceil(lacking / gain) if gain > LEAST_GAIN else inf
             if trials <= left:
                 price = Price(trials * (window + level.cost), window, trials)

@@ -9,7 +9,9 @@ of this kind). So a search may look after every trial, and go on for as long as 
 
 The uploads of one trial are alike: they meet the same queue, and the same split of users
 among workers. A count is therefore beta-binomial (Skellam, 1948) with a correlation within
-a trial; a long trial then shows more than a short one, but never as much as two.
+a trial. What uploads share lasts for about a minute, so a trial is a row of batches of a
+minute that are nearly independent: a longer trial shows more in proportion to its length,
+and its correlation is that of a minute, divided by its minutes.
 """
 
 from __future__ import annotations
@@ -17,50 +19,68 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from math import exp, inf, lgamma, log
+from math import exp, inf, lgamma, log, sqrt
 from typing import Literal
 
 from lab.model.threshold import Trial, Tried
 from lab.model.verdict import Outcome
 
 Side = Literal["held", "broke"]
-Counts = Sequence[tuple[int, int]]
-"""Of each trial: how many uploads were beyond the bound, of how many."""
+Counts = Sequence[tuple[int, int, float]]
+"""Of each trial: how many uploads were beyond the bound, of how many, and how alike they are."""
 
-ALIKE = 0.005
-"""The correlation between uploads of one trial, of being beyond the bound.
+BATCH_S = 60.0
+"""Real-world seconds after which uploads have hardly anything in common.
 
-From simulations of the replica at its thresholds. With one worker: 0.006 to 0.016 in windows
-of 60 s, a quarter of that in 240 s. With two, whose users are split by chance and stay so for
-a while: 0.035 to 0.065 in 60 s for ``to_thread``, up to 0.075 for an executor of 11 threads,
-and half of that in 240 s.
-
-Where it is more than is reckoned with here, evidence is overstated. Of searches in simulated
-replicas of two workers, 5 of 40 (``to_thread``) and 10 of 30 (executor) missed the truth with
-windows from 60 s on, 1 of 60 and 3 of 30 from 180 s on. Hence `lab.plan.threshold.SPLIT_S`.
-A correlation of 0.02 would be safe there (0 of 30 missed), and decide nothing (0 of 30).
+In simulations of the replica at its thresholds the variance of a share falls in proportion
+to the window from 60 s on: beside that of independent uploads it is 9, 9, 10 and 10 times as
+much in windows of 60, 180, 600 and 1,800 s (two workers of ``to_thread``), and 22, 29, 21 and
+20 times (of an executor of 11 threads).
 """
 
-ODDS: dict[Side, tuple[float, ...]] = {"held": (1 / 2, 1 / 4, 1 / 16), "broke": (2, 4, 16)}
+ALIKE, ALIKE_SPLIT = 0.01, 0.06
+"""The correlation between uploads of one minute, of being beyond the bound, that is reckoned
+with: for one worker, and for several, among whom users are split by chance.
+
+From the same simulations. One worker: 0.007 at the threshold of ``to_thread``, 0.013 one user
+beyond it. Two: 0.04 (``to_thread``) and 0.06 (executor of 11 threads); four: 0.04. Where it is
+more than is reckoned with, evidence is overstated.
+
+Two workers with blocking calls are another matter: 4 users stay split as 2 and 2, or as 3 and
+1, for hours, so their windows vary as much however long they are (a share of 0.1 or of 0.3 is
+late). Both are beyond 5 %, so the answer is the same.
+"""
+
+
+def alike_within(window: float, alike: float) -> float:
+    """The correlation between uploads of one trial.
+
+    Args:
+        window: of the trial, in real-world seconds.
+        alike: the correlation within `BATCH_S`.
+    """
+    return alike * min(1.0, BATCH_S / window)
+
+
+ODDS: dict[Side, tuple[float, ...]] = {"held": (2 / 3, 1 / 3, 1 / 12), "broke": (3 / 2, 3, 12)}
 """The shares that are bet on, in equal parts: those of so many times the allowed odds."""
 
 
-def log_e(counts: Counts, allowed: float, side: Side, alike: float = ALIKE) -> float:
+def log_e(counts: Counts, allowed: float, side: Side) -> float:
     """The logarithm of the e-value for a side: above log(1/a), it is wrong at most a of times.
 
     Args:
         counts: of every trial at a number of users.
         allowed: the share that may be beyond the bound, strictly between 0 and 1.
         side: what is to be shown.
-        alike: the correlation between uploads of one trial, above 0.
     """
-    return _even(_bets(counts, allowed, side, alike))
+    return _even(_bets(counts, allowed, side))
 
 
-def _bets(counts: Counts, allowed: float, side: Side, alike: float) -> list[float]:
+def _bets(counts: Counts, allowed: float, side: Side) -> list[float]:
     """What each of the bets has grown to, a logarithm."""
     return [
-        sum(_ratio(beyond, of, allowed, odds, alike) for beyond, of in counts)
+        sum(_ratio(beyond, of, allowed, odds, alike) for beyond, of, alike in counts)
         for odds in ODDS[side]
     ]
 
@@ -85,16 +105,21 @@ def _likelihood(beyond: int, of: int, share: float, size: float) -> float:
     return lgamma(beyond + a) - lgamma(a) + lgamma(of - beyond + b) - lgamma(b)
 
 
-def confidence(tried: Tried) -> float:
-    """With which one trial alone tells its side: 1 - 1/e of the larger e-value, from 0 to 1."""
-    alone = Judged((tried,), ALIKE)
+def confidence(tried: Tried, alike: float = ALIKE) -> float:
+    """With which one trial alone tells its side: 1 - 1/e of the larger e-value, from 0 to 1.
+
+    Args:
+        tried: a criterion in that trial.
+        alike: the correlation between its uploads.
+    """
+    alone = Judged((tried,), (alike,))
     e = max(alone.log_e("held"), alone.log_e("broke"))
     return round(max(0.0, 1 - exp(-e)), 6)
 
 
 @dataclass(frozen=True)
 class Level:
-    """All valid trials at one number of users."""
+    """All valid trials at one number of users; ``alike`` is the correlation within `BATCH_S`."""
 
     users: int
     trials: tuple[Trial, ...]
@@ -139,10 +164,17 @@ class Level:
         worst = max(self._criteria, key=lambda each: each.log_e("broke"), default=None)
         return worst.name if worst else None
 
-    def gain(self, side: Side, window: float) -> float:
-        """What one more trial of such a window, that goes as those before, would add to `log_e`."""
+    def gain(self, side: Side, window: float, hope: float = 0.0) -> float:
+        """What one more trial of such a window, that goes as those before, would add to `log_e`.
+
+        Args:
+            side: what is to be shown.
+            window: of that trial, in real-world seconds.
+            hope: by how many standard errors the share is better for that side than it seems.
+        """
         more = round(self.rate * window) / self.sent if self.sent else 0.0
-        foreseen = [criterion.foreseen(side, more) for criterion in self._criteria]
+        alike = alike_within(window, self.alike)
+        foreseen = [each.foreseen(side, more, alike, hope) for each in self._criteria]
         return self._of_all(foreseen, side) - self.log_e(side)
 
     def _of_all(self, found: Sequence[float], side: Side) -> float:
@@ -153,26 +185,27 @@ class Level:
     @cached_property
     def _criteria(self) -> list[Judged]:
         named = zip(*(trial.criteria for trial in self.trials), strict=True)
-        return [Judged(tried, self.alike) for tried in named]
+        alike = tuple(alike_within(trial.window, self.alike) for trial in self.trials)
+        return [Judged(tried, alike) for tried in named]
 
 
 @dataclass(frozen=True)
 class Judged:
-    """One criterion in all trials at one number of users."""
+    """One criterion in all trials at one number of users, with the correlation in each."""
 
     tried: tuple[Tried, ...]
-    alike: float
+    alike: tuple[float, ...]
 
     @property
     def name(self) -> str:
         return self.tried[0].criterion
 
     @cached_property
-    def counts(self) -> list[tuple[int, int]]:
+    def counts(self) -> list[tuple[int, int, float]]:
         """Of the trials that counted uploads; empty for what is counted outright."""
         return [
-            (each.beyond, each.samples)
-            for each in self.tried
+            (each.beyond, each.samples, alike)
+            for each, alike in zip(self.tried, self.alike, strict=True)
             if each.beyond is not None and each.samples
         ]
 
@@ -180,7 +213,7 @@ class Judged:
     def side(self) -> Side | None:
         """Where the share beyond the bound lies, or what was counted outright."""
         if self.counts:
-            share = sum(k for k, _ in self.counts) / sum(n for _, n in self.counts)
+            share = sum(k for k, _, _ in self.counts) / sum(n for _, n, _ in self.counts)
             return "broke" if share >= self._allowed else "held"
         outcomes = [each.outcome for each in self.tried]
         if Outcome.BROKE in outcomes:
@@ -191,29 +224,39 @@ class Judged:
         """Evidence for a side. What is counted outright is certain: once missed is missed."""
         if self._is_share:
             return _even(self._bets[side])
-        unshown = self.counts and not any(beyond for beyond, _ in self.counts)
+        unshown = self.counts and not any(beyond for beyond, _, _ in self.counts)
         if unshown or self.side is None:  # that nothing ever fails, no number of uploads shows
             return 0.0
         return inf if self.side == side else -inf
 
-    def foreseen(self, side: Side, more: float) -> float:
+    def foreseen(self, side: Side, more: float, alike: float, hope: float) -> float:
         """`log_e` with one more trial that goes as all before it went.
 
         Args:
             side: what is to be shown.
             more: how long the trial is, in parts of all trials so far.
+            alike: the correlation between its uploads.
+            hope: by how many standard errors the share is better for that side than it seems.
         """
         if not self._is_share:
             return self.log_e(side)
-        beyond, of = (sum(each) for each in zip(*self.counts, strict=True))
+        beyond = sum(count for count, _, _ in self.counts)
+        of = sum(count for _, count, _ in self.counts)
         samples = round(of * more)
-        count = (round((beyond + 0.5) / (of + 1) * samples), samples)
-        added = _bets([count], self._allowed, side, self.alike)
+        share = (beyond + 0.5) / (of + 1)
+        better = hope * self._error(share, of) * (-1 if side == "held" else 1)
+        count = (round(min(1.0, max(0.0, share + better)) * samples), samples, alike)
+        added = _bets([count], self._allowed, side)
         return _even([sum(pair) for pair in zip(self._bets[side], added, strict=True)])
+
+    def _error(self, share: float, of: int) -> float:
+        """The standard error of the share in all trials: they vary more than independent ones."""
+        spread = sum(n * (1 + (n - 1) * alike) for _, n, alike in self.counts) / of
+        return sqrt(share * (1 - share) * spread / of)
 
     @cached_property
     def _bets(self) -> dict[Side, list[float]]:
-        return {side: _bets(self.counts, self._allowed, side, self.alike) for side in ODDS}
+        return {side: _bets(self.counts, self._allowed, side) for side in ODDS}
 
     @property
     def _is_share(self) -> bool:

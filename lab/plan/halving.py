@@ -7,10 +7,10 @@
 
 Climbing and halving follow what the trials seem to show, and may err: that costs time and
 nothing else. An answer is given where both ends are certain. An end is certain when its
-e-value (`lab.plan.evidence`) passes 2 x levels / doubt, where ``levels`` is the most numbers
-of users that the search may try. If the share of failures rises with the users, then the
-chance that any number above the threshold is ever taken to hold is at most doubt / 2, and
-so is that of one below it to break.
+e-value (`lab.plan.evidence`) passes 2 / doubt: at any one number of users the chance that it
+is ever taken to hold where it breaks, or to break where it holds, is at most doubt / 2. Of
+many numbers that are tried only those next to the threshold can well be mistaken; that
+all together stay within the doubt is shown by simulation (`benchmarks.threshold`).
 
 The order of trials is of no account: a search that is taken up again from stored trials
 goes on as if it had never been interrupted.
@@ -26,11 +26,14 @@ from lab.model.threshold import Ask, Threshold, Trial
 from lab.plan.bracket import Bracket, Settings
 from lab.plan.ends import End, Ends
 
-USUAL_TRIALS = 15
+USUAL_TRIALS = 13
 """The median over 2,000 simulated systems: see `benchmarks.threshold`."""
 
 FEW_BEYOND = 2
 """A trial to steer by is so long that at the threshold this many uploads would be beyond."""
+
+HOPE = 1.0
+"""Standard errors by which a share may be better than it seems, before it is given up."""
 
 
 class Halving(Settings):
@@ -45,6 +48,8 @@ class Halving(Settings):
         if bracket.is_narrow(bracket.holds, bracket.breaks):
             return _answer(cell, bracket, "found", _found(bracket))
         ends = Ends(bracket)
+        if bracket.is_spent:
+            return _stop(cell, bracket, ends)
         return _explore(bracket) or _confirm(bracket, ends) or _give_up(cell, bracket, ends)
 
 
@@ -58,15 +63,26 @@ def _explore(bracket: Bracket) -> Ask | None:
 
 
 def _climb(bracket: Bracket) -> Ask | None:
-    """The next rung; below one at which trials tell nothing, the number half-way to it."""
-    low = bracket.low
+    """The next rung; below a wall, the number half-way to it."""
+    low, wall = bracket.low, _wall(bracket)
     if low == bracket.settings.most_users:
         return None
-    rung = next(users for users in bracket.settings.ladder if users > low)
-    wall = min((users for users in bracket.blocked if users > low), default=bracket.top)
+    ladder, blocked = bracket.settings.ladder, bracket.blocked
+    rung = next((n for n in ladder if n > low and n not in blocked), bracket.top)
     if rung < wall:
         return _visit(bracket, [rung], rung, "climbing")
     return None if bracket.is_narrow(low, wall) else _halve(bracket, wall)
+
+
+def _wall(bracket: Bracket) -> int:
+    """The fewest users from whom on trials tell nothing.
+
+    A single number is passed over, for it may have been a bad hour of the machine. Two in a
+    row without a valid trial between them, or the highest there is, are the lab's limit.
+    """
+    blocked = sorted(n for n in bracket.blocked if n > bracket.low)
+    last = blocked[:1] == [bracket.settings.most_users]
+    return blocked[0] if last or len(blocked) > 1 else bracket.top
 
 
 def _halve(bracket: Bracket, high: int) -> Ask | None:
@@ -115,8 +131,12 @@ def _confirm(bracket: Bracket, ends: Ends) -> Ask | None:
     """
     if ends.cheapest:
         return _assure(ends, ends.cheapest)
+    around, hopeful = ends.around(), Ends(bracket, HOPE)
+    if around is not None and (ask := _visit(bracket, [around], around, "moving the interval")):
+        return ask
+    if hopeful.cheapest:
+        return _assure(hopeful, hopeful.cheapest)
     for users, why in (
-        (ends.around(), "moving the interval"),
         (ends.unclear(), "a longer look"),
         (ends.outward(), "looking farther out"),
     ):
@@ -132,13 +152,20 @@ def _assure(ends: Ends, pair: tuple[End, End]) -> Ask:
 
 
 def _give_up(cell: str, bracket: Bracket, ends: Ends) -> Threshold:
-    wall = min((n for n in bracket.blocked if n > bracket.low), default=bracket.top)
+    wall = _wall(bracket)
     if bracket.high == bracket.top and wall < bracket.top:
         why = f"trials with {wall} users tell nothing: see their verdicts"
         return _answer(cell, bracket, "invalid", why)
     near = sorted(n for n in bracket.open() if ends.is_hopeless(n))
     which = f"at {', '.join(map(str, near))} users it is" if near else "the trials are"
-    return _answer(cell, bracket, "undecided", f"{which} too near the threshold to tell", ends.more)
+    more = ends.more if ends.more is not None else Ends(bracket, HOPE).more
+    return _answer(cell, bracket, "undecided", f"{which} too near the threshold to tell", more)
+
+
+def _stop(cell: str, bracket: Bracket, ends: Ends) -> Threshold:
+    why = f"the {bracket.settings.most_load:.0f} s of load that it may take are spent"
+    more = ends.more if ends.more is not None else Ends(bracket, HOPE).more
+    return _answer(cell, bracket, "undecided", why, more)
 
 
 def _found(bracket: Bracket) -> str:

@@ -7,6 +7,7 @@ by `trial_cell`, measured and judged like any other, and read back by `trial_of`
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Protocol
 
 from lab.errors import UsageError
@@ -15,9 +16,10 @@ from lab.model.load import ClosedLoad
 from lab.model.threshold import Ask, Threshold, Trial, Tried
 from lab.model.verdict import Finding, Outcome, Verdict
 from lab.plan.estimate import DB_ROUND_TRIPS, drain, slots
-from lab.plan.evidence import confidence
+from lab.plan.evidence import ALIKE, ALIKE_SPLIT, alike_within, confidence
 from lab.plan.expand import seed_of
 from lab.plan.halving import FEW_BEYOND, Halving
+from lab.plan.preflight import TAILS
 
 OUTCOMES = {
     "met": Outcome.HELD,
@@ -38,12 +40,18 @@ MOST_USERS = 200
 """A search goes no higher unless it is told to: the report's largest load."""
 
 
-SPLIT_S = 180.0
-"""The shortest window with several workers, real-world seconds. How users are split among them
-is a matter of chance that lasts for about a minute: see `lab.plan.evidence.ALIKE`."""
+SHORTEST_SPLIT_S, LONGEST_SPLIT_S = 120.0, 1200.0
+"""The shortest and the longest window with several workers, real-world seconds. It takes about
+ten times as many of their uploads to show as much (see `lab.plan.evidence.ALIKE_SPLIT`), and a
+longer trial has its ramp and warm-up only once."""
 
 
-def search_for(cell: Cell, most_users: int = MOST_USERS) -> Halving:
+def alike(cell: Cell) -> float:
+    """The correlation between uploads of one minute that is reckoned with for a cell."""
+    return ALIKE_SPLIT if cell.knobs.workers > 1 or cell.target == "cloudrun" else ALIKE
+
+
+def search_for(cell: Cell, most_users: int = MOST_USERS, most_load: float | None = None) -> Halving:
     """The search for a cell: windows no shorter than the load's, the first rate from the knobs.
 
     Raises:
@@ -57,14 +65,17 @@ def search_for(cell: Cell, most_users: int = MOST_USERS) -> Halving:
         )
     service = cell.knobs.gcs_latency.mean + DB_ROUND_TRIPS * cell.knobs.db_rtt.mean
     strictest = min(_tail(each.metric, each.bound) for each in cell.criteria)
-    shortest = max(load.window, SPLIT_S) if cell.knobs.workers > 1 else load.window
+    split = alike(cell) == ALIKE_SPLIT
+    longest = LONGEST_SPLIT_S if split else Halving.longest
     return Halving(
         rate=1 / (service + load.think),
         slots=slots(cell),
         most_users=most_users,
-        shortest=shortest,
-        longest=max(Halving.longest, shortest),
+        shortest=max(load.window, SHORTEST_SPLIT_S) if split else load.window,
+        longest=max(longest, load.window),
         samples=round(FEW_BEYOND / strictest),
+        alike=alike(cell),
+        most_load=inf if most_load is None else most_load,
     )
 
 
@@ -100,6 +111,7 @@ def trial_of(cell: Cell, verdict: Verdict) -> Trial:
         UsageError: the cell's load has no users.
     """
     start, end = cell.load.measured
+    likeness = alike_within(end - start, alike(cell))
     return Trial(
         id=cell.id,
         users=_closed(cell).users,
@@ -107,11 +119,11 @@ def trial_of(cell: Cell, verdict: Verdict) -> Trial:
         spent=end + drain(cell),
         sent=int(verdict.metrics.get("attempts", 0)),
         outcome=verdict.outcome,
-        criteria=tuple(_tried(finding, verdict.outcome) for finding in verdict.findings),
+        criteria=tuple(_tried(finding, verdict.outcome, likeness) for finding in verdict.findings),
     )
 
 
-def _tried(finding: Finding, outcome: Outcome) -> Tried:
+def _tried(finding: Finding, outcome: Outcome, likeness: float) -> Tried:
     invalid = outcome == Outcome.INVALID
     tried = Tried(
         criterion=finding.criterion,
@@ -120,7 +132,9 @@ def _tried(finding: Finding, outcome: Outcome) -> Tried:
         beyond=finding.beyond,
         allowed=finding.allowed,
     )
-    return tried if invalid else tried.model_copy(update={"confidence": confidence(tried)})
+    if invalid:
+        return tried
+    return tried.model_copy(update={"confidence": confidence(tried, likeness)})
 
 
 def _closed(cell: Cell) -> ClosedLoad:
@@ -135,6 +149,5 @@ def _closed(cell: Cell) -> ClosedLoad:
 
 def _tail(metric: str, bound: float) -> float:
     """The share that a criterion lets be beyond its bound; 1 where it is no matter of shares."""
-    tails = {"p50": 0.5, "p95": 0.05, "p95_all": 0.05, "p99": 0.01}
-    tail = bound if metric == "error_rate" else tails.get(metric, 1.0)
+    tail = bound if metric == "error_rate" else TAILS.get(metric, 1.0)
     return tail if 0 < tail < 1 else 1.0

@@ -82,6 +82,10 @@ def _check_load(document: Document, path: Loc, load: Load) -> None:
         if load.measured[1] <= 0:
             remedy = "give a stage `over` or `hold`"
             raise document.error((*path, "stages"), "the stages take no time at all", remedy)
+        for index, stage in enumerate(load.stages):
+            if stage.over + stage.hold <= 0:
+                what = f"stage {index + 1} of {len(load.stages)} takes no time"
+                raise document.error((*path, "stages", index), what, "give it `over` or `hold`")
         if load.peak_users == 0:
             remedy = "give a stage `users` of 1 or more"
             raise document.error((*path, "stages"), "no stage has any users", remedy)

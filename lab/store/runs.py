@@ -56,6 +56,7 @@ class RunFolder:
         git: str,
         arguments: Sequence[str],
         most_users: int | None = None,
+        most_load: float | None = None,
     ) -> RunFolder:
         """Make a new run under ``results`` and point ``latest`` to it.
 
@@ -82,6 +83,7 @@ class RunFolder:
             git=git,
             arguments=tuple(arguments),
             most_users=most_users,
+            most_load=most_load,
         )
         run = cls(path, info)
         with _removed_on_failure(path):
@@ -104,6 +106,16 @@ class RunFolder:
                 f"{path} is not a run folder (it holds no run.json)", "`lab runs` lists the runs"
             )
         return cls(path, read_document(path / "run.json", RunInfo))
+
+    def allowing(self, most_load: float) -> RunFolder:
+        """The run with another time for each cell's search, stored.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        info = self.info.model_copy(update={"most_load": most_load})
+        write_atomic(self.path / "run.json", [as_json(info).encode()])
+        return RunFolder(self.path, info)
 
     def lock(self) -> AbstractContextManager[None]:
         """Hold the run for writing while the block runs, and clear what killed writers left.

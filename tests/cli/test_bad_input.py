@@ -92,6 +92,17 @@ def test_a_bad_spec(lab: Command, tmp_path: Path, case: str) -> None:
     assert the_line(ended.err).startswith(f"{file}:{message}")
 
 
+def test_an_open_load_faster_than_the_generator_is_refused_before_the_run(
+    lab: Command, tmp_path: Path
+) -> None:
+    load = "{rate: 1000/s, timeout: 1 s, window: 5 s}"
+    file = command.spec(tmp_path, f"experiment: e\nload: {load}\nknobs: {{speed: 20}}\n")
+    for more in (["--dry-run"], ["--stack", "embedded"]):
+        ended = lab("run", file, *more)
+        assert (ended.code, ended.out) == (2, "")
+        assert "at speed 20 are 20000 uploads a second, and the load gen" in the_line(ended.err)
+
+
 USAGE: dict[str, tuple[list[str | Path], str]] = {
     "no-spec": (["run"], "no spec is given - write one, as `lab run experiments/as-found.yaml`"),
     "missing-file": (["run", "nosuch.yaml"], "nosuch.yaml: no such file"),

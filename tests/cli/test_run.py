@@ -190,8 +190,22 @@ def test_a_dry_run_tells_the_cells_and_starts_nothing(
     [plan] = json.loads(lab("run", file, "--dry-run", "--json").out)
     assert plan["cells"] == ["workers=1", "workers=2"]
     assert plan["estimate_s"] > 0
+    assert plan["undecidable"] == []
     assert [entry.name for entry in tmp_path.iterdir()] == ["spec.yaml"]
     assert {folder for folder, _ in owner.replicas()} <= before
+
+
+def test_a_dry_run_tells_which_criterion_the_load_cannot_decide(
+    lab: Command, tmp_path: Path
+) -> None:
+    text = "experiment: e\nload: {burst: 40}\ncriteria: [p99 < 10 s, error_rate < 20 %]\n"
+    file = command.spec(tmp_path, text)
+    ended = lab("run", file, "--dry-run")
+    why = "p99 < 10 s cannot be shown to hold: about 40 uploads count at most, and it takes 299"
+    assert (ended.code, ended.err) == (0, "")
+    [line] = [line for line in ended.out.splitlines() if why in line]
+    [plan] = json.loads(lab("run", file, "--dry-run", "--json").out)
+    assert plan["undecidable"] == [line.strip()]
 
 
 @pytest.mark.replica

@@ -196,6 +196,21 @@ def test_a_search_that_cannot_decide_ends_with_4(lab: Command, faked: Faked) -> 
     assert {cell.outcome for cell in faked.document().cells} & {"undecided", "invalid"}
 
 
+def test_a_search_whose_time_is_spent_says_so_and_a_resume_gives_it_more(
+    lab: Command, faked: Faked
+) -> None:
+    ended = lab("threshold", faked.spec, *HIGHEST, "--most-load", "100")
+    assert ended.code == 4, ended.err
+    first = faked.document().cells
+    assert {cell.outcome for cell in first} == {"undecided"}
+    assert {cell.reason for cell in first} == {"the 100 s of load that it may take are spent"}
+    again = lab("threshold", "--resume", "latest", "--most-load", "1000000")
+    assert again.code == 0, again.err
+    for brief, whole in zip(first, faked.document().cells, strict=True):
+        assert whole.outcome == "found"
+        assert {trial.id for trial in brief.trials} < {trial.id for trial in whole.trials}
+
+
 def test_a_dry_run_tells_the_first_trials_and_starts_nothing(
     lab: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,7 +220,7 @@ def test_a_dry_run_tells_the_first_trials_and_starts_nothing(
     ended = lab("threshold", file, "--dry-run")
     assert (ended.code, ended.err) == (0, "")
     head, *cells = ended.out.splitlines()
-    assert head.startswith("search: 2 cells, up to 200 users; as a rule 15 trials a cell, ")
+    assert head.startswith("search: 2 cells, up to 200 users; as a rule 13 trials a cell, ")
     assert [line.partition(" with ")[0] for line in cells] == [
         "  workers=1: first 10 users",
         "  workers=2: first 10 users",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from math import exp, inf, lgamma, log
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from lab.model.threshold import Trial, Tried
 from lab.model.verdict import Outcome
-from lab.plan.evidence import ALIKE, Level, Side, confidence, log_e
+from lab.plan.evidence import ALIKE, ALIKE_SPLIT, Level, Side, alike_within, confidence, log_e
 
 SIDES: list[Side] = ["held", "broke"]
 SHARES = st.sampled_from([0.01, 0.05, 0.2])
@@ -26,7 +27,7 @@ def probability(beyond: int, of: int, share: float) -> float:
 def stake(side: Side, of: int, share: float, allowed: float) -> float:
     """What a stake of 1 on a side comes to in the mean, where the truth is ``share``."""
     return sum(
-        probability(beyond, of, share) * exp(log_e([(beyond, of)], allowed, side))
+        probability(beyond, of, share) * exp(log_e([(beyond, of, ALIKE)], allowed, side))
         for beyond in range(of + 1)
     )
 
@@ -45,17 +46,54 @@ def test_where_the_claim_is_untrue_a_bet_on_it_loses(of: int, allowed: float, fa
     assert stake("broke", of, allowed / far, allowed) < 1
 
 
-@given(st.lists(st.tuples(st.integers(0, 40), st.just(40)), min_size=2, max_size=5))
-def test_the_order_of_trials_is_of_no_account(counts: list[tuple[int, int]]) -> None:
+@given(st.lists(st.tuples(st.integers(0, 40), st.just(40), st.just(ALIKE)), min_size=2, max_size=5))
+def test_the_order_of_trials_is_of_no_account(counts: list[tuple[int, int, float]]) -> None:
     for side in SIDES:
         assert log_e(counts, 0.05, side) == pytest.approx(log_e(counts[::-1], 0.05, side))
 
 
-def test_one_long_trial_shows_more_than_a_short_one_but_less_than_two() -> None:
-    short, twice, two = [(0, 200)], [(0, 400)], [(0, 200), (0, 200)]
-    assert log_e(short, 0.05, "held") < log_e(twice, 0.05, "held") < log_e(two, 0.05, "held")
-    endless = log_e([(0, 10**9)], 0.05, "held"), log_e([(0, 10**6)] * 4, 0.05, "held")
+def alone(beyond: int, of: int, window: float) -> tuple[int, int, float]:
+    """The count of a single trial with several workers."""
+    return beyond, of, alike_within(window, ALIKE_SPLIT)
+
+
+def test_more_uploads_in_a_minute_show_more_but_never_as_much_as_two_minutes() -> None:
+    few, many, two = [alone(0, 200, 60)], [alone(0, 400, 60)], [alone(0, 200, 60)] * 2
+    assert log_e(few, 0.05, "held") < log_e(many, 0.05, "held") < log_e(two, 0.05, "held")
+    endless = (
+        log_e([alone(0, 10**9, 60)], 0.05, "held"),
+        log_e([alone(0, 10**6, 60)] * 4, 0.05, "held"),
+    )
     assert endless[0] < endless[1]
+
+
+@pytest.mark.parametrize(("side", "beyond"), [("held", 20), ("broke", 240)])
+def test_the_same_count_shows_more_where_it_took_longer(side: Side, beyond: int) -> None:
+    shown = [log_e([alone(beyond, 2000, window)], 0.05, side) for window in (60, 300, 600)]
+    assert shown == sorted(shown)
+    assert shown[-1] > 2 * shown[0]
+
+
+def test_what_is_more_alike_shows_less() -> None:
+    shown = [log_e([(2, 400, alike)], 0.05, "held") for alike in (0.001, ALIKE, ALIKE_SPLIT)]
+    assert shown == sorted(shown, reverse=True)
+    assert shown[0] > shown[-1] > 0
+
+
+@given(st.integers(1, 4), st.integers(30, 120), st.integers(0, 10**6))
+@settings(max_examples=10, deadline=None)
+def test_where_minutes_are_as_alike_as_is_reckoned_with_hardly_any_claim_is_wrong(
+    minutes: int, each: int, seed: int
+) -> None:
+    rng, trials, wrong = random.Random(seed), 200, dict.fromkeys(SIDES, 0)
+    size = 1 / ALIKE_SPLIT - 1
+    for _ in range(trials):
+        shares = [rng.betavariate(0.05 * size, 0.95 * size) for _ in range(minutes)]
+        beyond = sum(rng.random() < share for share in shares for _ in range(each))
+        for side in SIDES:
+            count = alone(beyond, minutes * each, 60 * minutes)
+            wrong[side] += log_e([count], 0.05, side) >= log(40)
+    assert max(wrong.values()) <= 0.08 * trials  # 2.5 % are allowed: 5 in the mean, 16 never
 
 
 def tried(

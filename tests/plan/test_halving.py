@@ -141,6 +141,30 @@ def test_where_trials_are_invalid_the_search_ends_below() -> None:
     assert answer.reason.endswith("users tell nothing: see their verdicts")
 
 
+def test_when_its_time_is_spent_it_is_undecided_and_more_time_goes_on() -> None:
+    brief = search(steep(34), replace(METHOD, most_load=300.0))
+    assert brief.outcome == "undecided"
+    assert brief.reason == "the 300 s of load that it may take are spent"
+    assert sum(t.spent for t in brief.trials) < 300 + METHOD.longest
+    longer = search(steep(34), replace(METHOD, most_load=1e6), brief.trials)
+    assert longer.outcome == "found"
+    assert longer.trials[0] in brief.trials
+
+
+def test_a_single_number_whose_trials_are_invalid_is_passed_over() -> None:
+    def disturbed(ask: Ask) -> Trial:
+        if ask.users == 20:
+            return trial(20, {P95: 1.0}, outcome=Outcome.INVALID)
+        return steep(34)(ask)
+
+    answer = search(disturbed)
+    assert (answer.outcome, answer.confidence) == ("found", 0.95)
+    assert answer.holds_at is not None
+    assert answer.breaks_at is not None
+    assert answer.holds_at <= 34 < answer.breaks_at
+    assert sum(t.users == 20 for t in answer.trials) == METHOD.most_invalid
+
+
 def test_where_nothing_is_sent_a_longer_window_is_asked_for_and_in_the_end_it_is_given_up() -> None:
     silent = [trial(10, {P95: 0}, samples=0), trial(10, {P95: 0}, 2, samples=0, window=400)]
     first, second = METHOD.next("cell", silent[:1]), METHOD.next("cell", silent)
@@ -162,9 +186,11 @@ def flat(share: float) -> Callable[[Ask], Trial]:
     return measured
 
 
-def test_a_share_at_the_bound_itself_stays_undecided_and_no_time_would_do() -> None:
+def test_a_share_at_the_bound_itself_stays_undecided_and_would_take_hours() -> None:
     answer = search(flat(0.05))
-    assert (answer.outcome, answer.more) == ("undecided", None)
+    assert answer.outcome == "undecided"
+    assert answer.more is not None
+    assert answer.more > 3600
     assert answer.holds_at in range(10, 20)
     assert answer.breaks_at in range(61, 81)
     assert answer.reason.endswith("users it is too near the threshold to tell")
@@ -248,7 +274,7 @@ def test_of_systems_with_a_known_threshold_hardly_any_is_stated_wrongly() -> Non
     for number in range(SYSTEMS):
         rng = random.Random(number)
         system = SimulatedSystem.draw(rng)
-        answer = search_in(system, Halving(rate=1 / system.service, slots=system.slots), rng)
+        answer = search_in(system, system.halving(), rng)
         truth = system.threshold(METHOD.most_users)
         holds, breaks = answer.holds_at or 0, answer.breaks_at or METHOD.most_users + 1
         missed += not holds <= truth < breaks

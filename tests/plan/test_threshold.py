@@ -7,6 +7,7 @@ import pytest
 from lab.errors import UsageError
 from lab.model.threshold import Ask, Threshold, Thresholds, Trial
 from lab.model.verdict import Finding, Outcome, Verdict
+from lab.plan.evidence import ALIKE, ALIKE_SPLIT
 from lab.plan.threshold import longest, search_for, trial_cell, trial_of
 from lab.testing import make_cell
 
@@ -43,12 +44,21 @@ def test_without_criteria_there_is_no_threshold() -> None:
 
 
 @pytest.mark.parametrize(
-    ("workers", "window", "shortest"), [(1, "60 s", 60), (2, "60 s", 180), (4, "700 s", 700)]
+    ("workers", "window", "shortest", "longest_window"),
+    [(1, "60 s", 60, 600), (2, "60 s", 120, 1200), (4, "1500 s", 1500, 1500)],
 )
-def test_several_workers_need_longer_windows(workers: int, window: str, shortest: float) -> None:
+def test_several_workers_are_more_alike_and_need_longer_windows(
+    workers: int, window: str, shortest: float, longest_window: float
+) -> None:
     search = search_for(make_cell({"workers": workers}, load={**LOAD, "window": window}))
-    assert search.shortest == shortest
-    assert search.longest == max(600, shortest)
+    assert (search.shortest, search.longest) == (shortest, longest_window)
+    assert search.alike == (ALIKE if workers == 1 else ALIKE_SPLIT)
+
+
+def test_a_trial_with_several_workers_is_worth_less() -> None:
+    split = make_cell({"gcs_call": "to_thread", "workers": 2}, load=LOAD)
+    one, two = (trial_of(each, verdict(Outcome.HELD, attempts=310)) for each in (CELL, split))
+    assert one.criteria[0].confidence > two.criteria[0].confidence > 0
 
 
 def test_no_trial_is_longer_than_the_longest() -> None:

@@ -134,6 +134,22 @@ def test_each_form_of_load_is_told_by_its_key(tmp_path: Path, load: str, kind: t
             {"load": "{stages: [{users: 5}]}"},
             ":2:16: the stages take no time at all - give a stage",
         ),
+        (
+            {"load": "{stages: [{users: 5, hold: 5 s}, {users: 9}]}"},
+            ":2:40: stage 2 of 2 takes no time - give it `over` or `hold`",
+        ),
+        (
+            {"load": "{stages: [{users: 5, over: -5 s}]}"},
+            "'over': '-5 s' is not a duration - write it like '10 s'",
+        ),
+        (
+            {"load": "{stages: [{users: -5, over: 5 s}]}"},
+            "'users': -5 is out of bounds - it must be >= 0",
+        ),
+        (
+            {"load": "{stages: [{users: 5, hold: 5 s, at: 3 s}]}"},
+            "'at' is not a key of a stage",
+        ),
         ({"load": "{stages: [{users: 0, hold: 5 s}]}"}, ":2:16: no stage has any users - give a"),
         (
             {"load": "{stages: [{users: 5, hol: 5 s}]}"},

@@ -1,0 +1,95 @@
+"""What can be said of a cell's load before anything is started: too fast, or too few uploads.
+
+Whether a load is fast enough and long enough in fact, the verdict says from the evidence.
+Here stands only what no trial could refute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil, log
+
+from lab.errors import UsageError
+from lab.model.cell import Cell
+from lab.model.criterion import Criterion
+from lab.model.load import BurstLoad, OpenLoad
+from lab.model.units import format_rate, format_size
+from lab.plan.estimate import DB_ROUND_TRIPS, slots
+
+UPLOAD_S, BYTE_S = 150e-6, 0.3e-9
+"""CPU-seconds of the generator for an upload, and for a byte of it, at the least.
+
+Chosen below what `benchmarks.generator` measures, by about a third, so that hardly a load is
+refused that a faster machine could send. On a slower one the generator's own CPU, which is read
+in every trial, makes the cell invalid.
+"""
+
+BUSY = 0.90
+"""Of its one core, the generator's use from which it sends late."""
+
+DOUBT = 0.05
+"""The chance that a one-sided bound is wrong, as the verdict has it."""
+
+TAILS = {"p50": 0.5, "p95": 0.05, "p95_all": 0.05, "p99": 0.01}
+
+
+def check_pace(cells: Sequence[Cell]) -> None:
+    """Refuse an open load faster than one core can send it.
+
+    Raises:
+        UsageError: with the fastest that could be sent.
+    """
+    for cell in cells:
+        load, speed = cell.load, cell.knobs.speed
+        if not isinstance(load, OpenLoad):
+            continue
+        size = (load.audio.low + load.audio.high) / 2
+        most = BUSY / (UPLOAD_S + BYTE_S * size)
+        if load.rate * speed > most:
+            raise UsageError(
+                f"{cell.id}: {format_rate(load.rate)} at speed {speed:g} are"
+                f" {load.rate * speed:.0f} uploads a second, and the load generator, on its one"
+                f" core, sends at most {most:.0f} of {format_size(round(size))}",
+                "lower the rate, the audio or --speed",
+            )
+
+
+def too_few(cell: Cell) -> list[str]:
+    """For each criterion that no outcome of this load can show to be met: a sentence."""
+    most = most_uploads(cell)
+    return [
+        f"{cell.id}: {criterion} cannot be shown to hold: about {most} uploads count at most,"
+        f" and it takes {enough} with none beyond the bound"
+        for criterion in cell.criteria
+        if (enough := needed(criterion)) is not None and most < enough
+    ]
+
+
+def needed(criterion: Criterion) -> int | None:
+    """Uploads that it takes at the least to show that a criterion is met; None: not a share.
+
+    Of n without one beyond the bound the upper 95 % bound of the share is 1 - 0.05^(1/n)
+    (Clopper and Pearson, 1934): 59 for a p95, 299 for a p99.
+    """
+    tail = criterion.bound if criterion.metric == "error_rate" else TAILS.get(criterion.metric)
+    if criterion.op not in ("<", "<=") or tail is None or not 0 < tail < 1:
+        return None
+    return ceil(log(DOUBT) / log(1 - tail))
+
+
+def most_uploads(cell: Cell) -> int:
+    """How many uploads can count: half as many again as the load, or the slots, give in the mean.
+
+    A closed user waits for its answer, so no more are sent than the storage slots carry, and
+    no more than the users ask for.
+    """
+    load = cell.load
+    if isinstance(load, BurstLoad):
+        return load.burst
+    start, end = load.measured
+    if isinstance(load, OpenLoad):
+        return ceil(1.5 * load.rate * (end - start))
+    service = cell.knobs.gcs_latency.mean + DB_ROUND_TRIPS * cell.knobs.db_rtt.mean
+    busy = min(load.peak_users, slots(cell)) if service else load.peak_users
+    each = ceil((end - start) / max(service, 1e-3) * 1.5)
+    return load.peak_users + busy * each
