@@ -45,7 +45,7 @@ def _number(head: str, short: str, name: str) -> Column:
 
     def bare(cell: CellResult) -> str:
         value = cell.metrics.get(name)
-        return figures.NONE if value is None else figures.significant(value)
+        return figures.NONE if value is None else figures.cell(value)
 
     return Column(head, short, _metric(head, short, name).text, bare)
 

@@ -28,6 +28,11 @@ def significant(value: float) -> str:
     return f"{rounded:f}"
 
 
+def cell(value: float) -> str:
+    """A number in a table, of seconds or a second: what is below a thousandth takes no room."""
+    return "<0.001" if 0 < value < 0.001 else significant(value)
+
+
 def percent(share: float) -> str:
     """A share as a percentage: one decimal below 10 % and just below 100 %, none between.
 

@@ -30,6 +30,13 @@ def test_three_significant_digits(value: float, text: str) -> None:
     assert figures.significant(value) == text
 
 
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0"), (6e-6, "<0.001"), (0.001, "0.00100"), (11.94, "11.9")]
+)
+def test_in_a_table_what_is_tiny_takes_no_room(value: float, text: str) -> None:
+    assert figures.cell(value) == text
+
+
 @given(st.floats(min_value=1e-9, max_value=1e12))
 def test_rounding_never_moves_a_figure_by_more_than_half_a_percent(value: float) -> None:
     text = figures.significant(value)
