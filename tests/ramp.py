@@ -112,12 +112,15 @@ def system_of(cell: Cell, observation: Observation) -> System:
 
 
 def _loop_time(cell: Cell, observation: Observation, staged: float) -> float:
-    """Real-world seconds for which an upload holds the loop outside of its stages, 0 at least."""
+    """Real-world seconds for which an upload holds the loop outside of its stages, 0 at least.
+
+    Each upload is a storage attempt, and so is the client's question for the bucket, once a worker.
+    """
     last = {line.pid: line for line in observation.evidence if isinstance(line, WorkerReading)}
-    attempts = sum(line.gcs_attempts for line in last.values())
+    uploads = sum(line.gcs_attempts - 1 for line in last.values())
     busy = sum(line.loop_busy_s or 0.0 for line in last.values()) * cell.knobs.speed
     return (
-        max(0.0, busy / attempts - staged) if attempts and busy else System.cpu * cell.knobs.speed
+        max(0.0, busy / uploads - staged) if uploads > 0 and busy else System.cpu * cell.knobs.speed
     )
 
 

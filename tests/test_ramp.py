@@ -15,6 +15,7 @@ from lab.model.cell import Cell
 from lab.model.course import Course, Crossing
 from lab.model.observation import Audit, Evidence, Observation, WorkerReading
 from lab.model.observation import Sample as Stored
+from lab.model.outcome import Outcome
 from lab.model.verdict import Verdict
 from lab.store import RunFolder
 from lab.testing.cells import make_cell
@@ -69,7 +70,7 @@ def reading(loop_busy_s: float, gcs_attempts: int) -> WorkerReading:
     )  # fmt: skip
 
 
-def make_run(results: Path, more_users: int = 0, outcome: str = "broke") -> RunFolder:
+def make_run(results: Path, more_users: int = 0, outcome: Outcome = Outcome.BROKE) -> RunFolder:
     """Three cells that a service like the oracle's gave, each crossed so many users later."""
     cells = [cell(call) for call in CALLS]
     run = sample_run.create(results, cells)
@@ -92,14 +93,22 @@ def finish(
     samples: Sequence[Stored],
     evidence: Sequence[Evidence],
     found: tuple[Crossing, ...],
-    outcome: str,
+    outcome: Outcome,
 ) -> None:
     folder = run.begin(one)
     folder.samples.write_text("".join(each.model_dump_json() + "\n" for each in samples))
     folder.write_evidence(evidence)
-    verdict = {"cell": one.id, "outcome": outcome, "reasons": (), "metrics": {}}
-    verdict |= {"findings": (), "injected": (), "course": Course(crossings=found)}
-    folder.finish(Verdict.model_validate(verdict))
+    folder.finish(
+        Verdict(
+            cell=one.id,
+            outcome=outcome,
+            reasons=(),
+            metrics={},
+            findings=(),
+            injected=(),
+            course=Course(crossings=found),
+        )
+    )
 
 
 def test_the_oracle_uses_nothing_of_the_lab() -> None:
@@ -176,7 +185,7 @@ def test_a_cells_own_stage_times_are_what_the_oracle_gets() -> None:
         update={"knobs": cell("to_thread").knobs.with_settings({"speed": 5, "workers": 2})}
     )
     samples = stored([Sample(sent, 4.0, succeeded=sent < 10) for sent in range(20)])
-    found = system_of(one, Observation(samples=samples, evidence=(reading(5.0, 100),)))
+    found = system_of(one, Observation(samples=samples, evidence=(reading(5.0, 101),)))
     assert found.storage == pytest.approx((2.0, 5.0), abs=0.001)
     assert (found.auth, found.release, found.write) == pytest.approx((0.05, 0.025, 0.1))
     assert found.cpu == pytest.approx(5.0 * 5 / 100 - 0.175)
@@ -189,7 +198,7 @@ def test_a_run_that_agrees_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main([str(run.path)]) == 0
     out = capsys.readouterr().out
     assert [line.split()[-1] for line in out.splitlines()[1:]] == ["yes"] * 4
-    assert out.splitlines()[1].startswith("gcs_call=blocking                    10 (10)")
+    assert " ".join(out.splitlines()[1].split()[1:6]) == "10 (10) 10 (10), 10-10"
 
 
 def test_a_run_that_is_off_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -200,7 +209,7 @@ def test_a_run_that_is_off_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_an_invalid_cell_shows_nothing(tmp_path: Path) -> None:
-    rows = compare(make_run(tmp_path, outcome="invalid"), seeds=1)
+    rows = compare(make_run(tmp_path, outcome=Outcome.INVALID), seeds=1)
     assert not any(row.within for row in rows)
     assert table(rows).count("no: the cell is invalid") == 3
 
@@ -222,6 +231,6 @@ def test_what_is_no_ramp_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
     steady = make_cell(cell_id="steady", criteria=["p95 < 10 s"])
     run = sample_run.create(tmp_path / "results", [steady])
     samples = stored([Sample(0.0, 3.0, succeeded=True)])
-    finish(run, steady, samples, sample_run.evidence(), (), "held")
+    finish(run, steady, samples, sample_run.evidence(), (), Outcome.HELD)
     assert main([str(run.path)]) == 2
     assert "steady: its load has no stages" in capsys.readouterr().err
