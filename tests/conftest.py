@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,15 +22,28 @@ for _shared in ("tests.replica", "tests.stack.cloudrun"):
 
 from tests.replica import Live  # noqa: E402
 
+ENGINE = {name: os.environ[name] for name in ("DOCKER_HOST",) if name in os.environ}
+"""Where the engine is, if it is not in the usual place."""
 
-def pytest_configure() -> None:
-    """Let Ctrl-C reach what the tests start.
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let Ctrl-C reach what the tests start, and give processes side by side a folder each.
 
     A shell makes what it runs in the background ignore SIGINT, and children inherit that; a
     lab that was started so ignores it too, as it should.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(config, "workerinput"):
+        _temporary_folder(config)
+
+
+def _temporary_folder(config: pytest.Config) -> None:
+    """Replicas are found in the temporary folder; a test's own labs shall find its own."""
+    folder = Path(tempfile.mkdtemp(prefix="lab-tests-"))
+    folder.chmod(0o755)  # one test is somebody else
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -48,6 +63,20 @@ def _turn(item: pytest.Item) -> int:
     if item.get_closest_marker("compose"):
         return 0
     return 1 if item.get_closest_marker("long") else 2
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let only tests that need containers see the engine.
+
+    Each lab that starts ends what killed labs left, there too: also what a test of that has
+    just left on purpose in another process.
+    """
+    if item.get_closest_marker("compose"):
+        os.environ.pop("DOCKER_HOST", None)
+        os.environ.update(ENGINE)
+    else:
+        os.environ["DOCKER_HOST"] = "unix:///nonexistent"
 
 
 @pytest.fixture(scope="session")

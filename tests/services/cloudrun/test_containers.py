@@ -31,7 +31,7 @@ def refusal() -> str:
 
 
 _REFUSAL = refusal()
-pytestmark = pytest.mark.skipif(bool(_REFUSAL), reason=_REFUSAL)
+pytestmark = [pytest.mark.compose, pytest.mark.skipif(bool(_REFUSAL), reason=_REFUSAL)]
 
 
 def spec(tmp_path: Path, **more: Any) -> dict[str, Any]:
