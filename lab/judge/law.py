@@ -30,8 +30,8 @@ def capacity(cell: Cell, observation: Observation, stages: Mapping[str, float]) 
     Args:
         cell: with its knobs.
         observation: says how many instances were ready, and for how long a place was held.
-        stages: means in seconds: ``auth``, ``write``, ``gcs_latency``, and ``release`` and
-            ``gcs_queue`` where there are such.
+        stages: means in seconds, of the uploads whose rate is held against this: ``auth``,
+            ``write``, ``gcs_latency``, and ``release`` and ``gcs_queue`` where there are such.
     """
     if any(stage not in stages for stage in ("auth", "write", "gcs_latency")):
         return None

@@ -6,7 +6,7 @@ from lab.judge.instances import instance_metrics
 from lab.judge.law import capacity
 from lab.judge.leaks import leaks
 from lab.judge.readings import reading_metrics
-from lab.judge.samples import sample_metrics
+from lab.judge.samples import sample_metrics, stages_of_throughput
 from lab.model.cell import Cell
 from lab.model.metrics import TABLE
 from lab.model.observation import Observation
@@ -22,7 +22,7 @@ def measure(cell: Cell, observation: Observation) -> dict[str, float]:
     """
     found = sample_metrics(cell, observation) | reading_metrics(cell, observation)
     found |= instance_metrics(cell, observation)
-    limit = capacity(cell, observation, found)
+    limit = capacity(cell, observation, stages_of_throughput(cell, observation))
     if limit and "throughput" in found:
         found["capacity"] = limit
         found["utilisation"] = found["throughput"] / limit

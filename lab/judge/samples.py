@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import fsum
 
 from lab.judge.statistics import quantile
@@ -85,10 +85,34 @@ def throughput(cell: Cell, observation: Observation, window: Window | None = Non
     steady flow is measured without an edge, however long an upload takes.
     """
     start, end = window or window_of(cell, observation)
-    good = successes(observation.samples)
     if isinstance(cell.load, BurstLoad):
-        return len(good) / end if end > 0 else 0.0
-    return fsum(_share_inside(sample, start, end) for sample in good) / (end - start)
+        return len(successes(observation.samples)) / end if end > 0 else 0.0
+    return fsum(weight for _, weight in _weighed(cell, observation, (start, end))) / (end - start)
+
+
+def stages_of_throughput(cell: Cell, observation: Observation) -> dict[str, float]:
+    """The mean stages of the uploads that the throughput counts, each by its share in it.
+
+    A rate and the times that set it are then of the same uploads. Those that were sent in the
+    window are others, where most of an upload's life is spent waiting: each is served a whole
+    queue later than it was sent.
+    """
+    weighed = list(_weighed(cell, observation, window_of(cell, observation)))
+    found: dict[str, float] = {}
+    for metric, stage in {**STAGE_OF, "gcs_queue": "gcs_queue"}.items():
+        of = [(s.stages[stage], weight) for s, weight in weighed if stage in s.stages]
+        if total := fsum(weight for _, weight in of):
+            found[metric] = fsum(value * weight for value, weight in of) / total
+    return found
+
+
+def _weighed(
+    cell: Cell, observation: Observation, window: Window
+) -> Iterator[tuple[Sample, float]]:
+    """Each success with the share of its life that lies in the window; of a burst, all of it."""
+    for sample in successes(observation.samples):
+        whole = isinstance(cell.load, BurstLoad)
+        yield sample, 1.0 if whole else _share_inside(sample, *window)
 
 
 def _share_inside(sample: Sample, start: float, end: float) -> float:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import random
+from collections import deque
 from typing import Any
 
 import pytest
@@ -154,6 +156,21 @@ def test_capacity_is_the_scarcest_slots_divided_by_the_time_one_is_held(
     found = measure(cell(**settings), observation([sample(stages=STAGES)], []))
     assert found["capacity"] == pytest.approx(law, abs=1e-5)
     assert found["utilisation"] == pytest.approx(found["throughput"] / law, abs=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_server_that_is_always_busy_is_used_whole_however_long_its_queue(seed: int) -> None:
+    """Who is sent in the window is served a queue later, so the times are of who was served."""
+    rng, users, now = random.Random(seed), 12, 0.0
+    waiting, served = deque([0.0] * users), []
+    while now < 500:
+        gcs, sent_at = rng.uniform(2, 5), waiting.popleft()
+        now += gcs + STAGES["auth"] + STAGES["release"] + STAGES["write"]
+        served.append(sample(sent_at, now - sent_at, stages=STAGES | {"gcs": gcs}))
+        waiting.append(now)
+    load = {"users": users, "ramp": "0 s", "warmup": "100 s", "window": "300 s"}
+    found = measure(cell(gcs_call="blocking", load=load), observation(served, []))
+    assert found["utilisation"] == pytest.approx(1.0, abs=0.015)
 
 
 def test_a_peak_is_summed_over_workers_that_write_at_moments_of_their_own() -> None:
