@@ -61,8 +61,11 @@ CASES: dict[str, tuple[Kind, list[CellResult], list[str]]] = {
     ),
     "general-many": (
         "general",
-        [result(f"c{number}", BROKE) for number in range(6)],
-        ["These broke: c0, c1, c2, c3, c4 and c5."],
+        [result(f"c{n}", BROKE, limit=LOOP if n < 4 else None) for n in range(6)],
+        [
+            "4 broke at the limit event_loop: c0, c1, c2 and c3.",
+            "2 broke with no limit in sight: c4 and c5.",
+        ],
     ),
     "pool-held-by-construction": (
         "pool_validation",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lab.model.answer import Claim
+from lab.model.answer import Claim, Figure
 from lab.model.run import CellResult
 from lab.model.verdict import Outcome
 from lab.report import words
 from lab.report.answers.say import backed, failed, limits, listed, measured, name, say, verdict
 
 MOST = 4
-"""So many cells that broke are told one by one; of more, the table tells."""
+"""So many cells that broke are told one by one; more, by what limits them."""
 
 
 def general(cells: Sequence[CellResult]) -> list[Claim]:
@@ -22,11 +22,25 @@ def general(cells: Sequence[CellResult]) -> list[Claim]:
     if held:
         said.append(say("Every criterion is met by {}.", listed([_held(cell) for cell in held])))
     if len(broke) > MOST:
-        names = listed([backed(name(cell), verdict(cell)) for cell in broke])
-        said.append(say("These broke: {}.", names))
+        said += _by_limit(broke)
     else:
         said += [say("{} {}: {}.", name(c), verdict(c), _why(c)) for c in broke]
     return said + limits(broke if len(broke) <= MOST else [])
+
+
+def _by_limit(broke: Sequence[CellResult]) -> list[Claim]:
+    """A sentence a limit: the cells that it broke."""
+    by_limit: dict[str, list[Claim]] = {}
+    for cell in broke:
+        limit = str(cell.limit.resource) if cell.limit else "none"
+        figure = Figure(cell=cell.id, name=f"limit {limit}")
+        told = backed(name(cell), verdict(cell), Claim(text="", figures=(figure,)))
+        by_limit.setdefault(limit, []).append(told)
+    nameless = {"none": "with no limit in sight", "unclear": "with a limit that is unclear"}
+    return [
+        say(f"{len(of)} broke {nameless.get(limit, f'at the limit {limit}')}: {{}}.", listed(of))
+        for limit, of in by_limit.items()
+    ]
 
 
 def _held(cell: CellResult) -> Claim:
