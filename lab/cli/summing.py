@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -64,9 +65,9 @@ def _entry(results: Path, experiment: Experiment, runs: Sequence[StoredRun], aft
         return entry
     try:
         run = find(results, of[-1].name)
-        return Entry(experiment.experiment, experiment.about, (told(run).document, run.info))
+        return replace(entry, found=(told(run).document, run.info))
     except LabError as error:
-        return Entry(experiment.experiment, experiment.about, problem=str(error))
+        return replace(entry, problem=str(error))
 
 
 def _is_of(run: StoredRun, experiment: str) -> bool:

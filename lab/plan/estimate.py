@@ -25,9 +25,13 @@ def drain(cell: Cell) -> float:
     The users there are, each in turn on one of the workers' upload slots, for one upload's
     service time (Little's law at saturation); no longer than the client waits.
     """
-    service = cell.knobs.gcs_latency.mean + DB_ROUND_TRIPS * cell.knobs.db_rtt.mean
     turns = max(1.0, cell.load.peak_users / slots(cell))
-    return min(cell.load.timeout, service * turns)
+    return min(cell.load.timeout, service_s(cell) * turns)
+
+
+def service_s(cell: Cell) -> float:
+    """Real-world seconds of an upload that waits for nobody: storage, and the database's trips."""
+    return cell.knobs.gcs_latency.mean + DB_ROUND_TRIPS * cell.knobs.db_rtt.mean
 
 
 def slots(cell: Cell) -> int:

@@ -14,7 +14,7 @@ from lab.model.cell import Cell
 from lab.model.criterion import Criterion
 from lab.model.load import BurstLoad, OpenLoad
 from lab.model.units import format_rate, format_size
-from lab.plan.estimate import DB_ROUND_TRIPS, slots
+from lab.plan.estimate import service_s, slots
 
 UPLOAD_S, BYTE_S = 150e-6, 0.3e-9
 """CPU-seconds of the generator for an upload, and for a byte of it, at the least.
@@ -71,10 +71,17 @@ def needed(criterion: Criterion) -> int | None:
     Of n without one beyond the bound the upper 95 % bound of the share is 1 - 0.05^(1/n)
     (Clopper and Pearson, 1934): 59 for a p95, 299 for a p99.
     """
-    tail = criterion.bound if criterion.metric == "error_rate" else TAILS.get(criterion.metric)
-    if criterion.op not in ("<", "<=") or tail is None or not 0 < tail < 1:
+    tail = tail_of(criterion)
+    if criterion.op not in ("<", "<=") or tail is None:
         return None
     return ceil(log(DOUBT) / log(1 - tail))
+
+
+def tail_of(criterion: Criterion) -> float | None:
+    """The share that a criterion lets be beyond its bound; None: it is no matter of shares."""
+    is_rate = criterion.metric == "error_rate"
+    tail = criterion.bound if is_rate else TAILS.get(criterion.metric, 0.0)
+    return tail if 0 < tail < 1 else None
 
 
 def most_uploads(cell: Cell) -> int:
@@ -89,7 +96,7 @@ def most_uploads(cell: Cell) -> int:
     start, end = load.measured
     if isinstance(load, OpenLoad):
         return ceil(1.5 * load.rate * (end - start))
-    service = cell.knobs.gcs_latency.mean + DB_ROUND_TRIPS * cell.knobs.db_rtt.mean
+    service = service_s(cell)
     busy = min(load.peak_users, slots(cell)) if service else load.peak_users
     each = ceil((end - start) / max(service, 1e-3) * 1.5)
     return load.peak_users + busy * each

@@ -15,11 +15,11 @@ from lab.model.cell import Cell
 from lab.model.load import ClosedLoad
 from lab.model.threshold import Ask, Threshold, Trial, Tried
 from lab.model.verdict import Finding, Outcome, Verdict
-from lab.plan.estimate import DB_ROUND_TRIPS, drain, slots
+from lab.plan.estimate import drain, service_s, slots
 from lab.plan.evidence import ALIKE, ALIKE_SPLIT, alike_within, confidence
 from lab.plan.expand import seed_of
 from lab.plan.halving import FEW_BEYOND, Halving
-from lab.plan.preflight import TAILS
+from lab.plan.preflight import tail_of
 
 OUTCOMES = {
     "met": Outcome.HELD,
@@ -63,12 +63,11 @@ def search_for(cell: Cell, most_users: int = MOST_USERS, most_load: float | None
             f"{cell.id}: without criteria there is nothing that more users could break",
             "write them as 'criteria: [p95 < 10 s, error_rate < 5 %]'",
         )
-    service = cell.knobs.gcs_latency.mean + DB_ROUND_TRIPS * cell.knobs.db_rtt.mean
-    strictest = min(_tail(each.metric, each.bound) for each in cell.criteria)
+    strictest = min(tail_of(each) or 1.0 for each in cell.criteria)
     split = alike(cell) == ALIKE_SPLIT
     longest = LONGEST_SPLIT_S if split else Halving.longest
     return Halving(
-        rate=1 / (service + load.think),
+        rate=1 / (service_s(cell) + load.think),
         slots=slots(cell),
         most_users=most_users,
         shortest=max(load.window, SHORTEST_SPLIT_S) if split else load.window,
@@ -145,9 +144,3 @@ def _closed(cell: Cell) -> ClosedLoad:
         f" {cell.load.kind} has none to vary",
         "write the load as 'load: {users: 10, warmup: 30 s, window: 60 s}'",
     )
-
-
-def _tail(metric: str, bound: float) -> float:
-    """The share that a criterion lets be beyond its bound; 1 where it is no matter of shares."""
-    tail = bound if metric == "error_rate" else TAILS.get(metric, 1.0)
-    return tail if 0 < tail < 1 else 1.0

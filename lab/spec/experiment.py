@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -34,9 +34,11 @@ def read_experiment(file: Path, faults: Mapping[str, Fault] | None = None) -> Ex
     check_knobs(document)
     experiment = validated(Experiment, document)
     _check_faults(document, experiment, faults)
+    loads = []
     for path, load in _loads(document, experiment):
         _check_load(document, path, load)
-    _check_strikes(document, experiment, faults or {})
+        loads.append(load)
+    _check_strikes(document, experiment, loads, faults or {})
     return experiment
 
 
@@ -91,11 +93,14 @@ def _check_load(document: Document, path: Loc, load: Load) -> None:
             raise document.error((*path, "stages"), "no stage has any users", remedy)
 
 
-def _check_strikes(document: Document, experiment: Experiment, faults: Mapping[str, Fault]) -> None:
+def _check_strikes(
+    document: Document,
+    experiment: Experiment,
+    loads: Sequence[Load],
+    faults: Mapping[str, Fault],
+) -> None:
     """Each strike has to come while uploads count, and none on a part that another has struck."""
-    start, end = min(
-        (load.measured for _, load in _loads(document, experiment)), key=lambda m: m[1] - m[0]
-    )
+    start, end = min((load.measured for load in loads), key=lambda m: m[1] - m[0])
     named = {("faults", index): faults.get(name) for index, name in enumerate(experiment.faults)}
     strikes = [(path, fault.planned) for path, fault in named.items() if fault and fault.planned]
     for path, strike in strikes:

@@ -22,10 +22,9 @@ def general(cells: Sequence[CellResult]) -> list[Claim]:
     if held:
         said.append(say("Every criterion is met by {}.", listed([_held(cell) for cell in held])))
     if len(broke) > MOST:
-        said += _by_limit(broke)
-    else:
-        said += [say("{} {}: {}.", name(c), verdict(c), _why(c)) for c in broke]
-    return said + limits(broke if len(broke) <= MOST else [])
+        return said + _by_limit(broke)
+    told = [say("{} {}: {}.", name(cell), verdict(cell), _why(cell)) for cell in broke]
+    return [*said, *told, *limits(broke)]
 
 
 def _by_limit(broke: Sequence[CellResult]) -> list[Claim]:

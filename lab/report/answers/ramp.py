@@ -8,7 +8,16 @@ from lab.model.answer import Claim, Figure
 from lab.model.course import Crossing
 from lab.model.criterion import Criterion
 from lab.model.run import CellResult
-from lab.report.answers.say import backed, finding, held_against, limits, listed, name, say
+from lab.report.answers.say import (
+    backed,
+    finding,
+    held_against,
+    limits,
+    listed,
+    most_users,
+    name,
+    say,
+)
 from lab.report.answers.window import too_short
 
 
@@ -27,7 +36,7 @@ def _crossed(cell: CellResult) -> Claim:
     if not found:
         return Claim(text=f"{name(cell)}: nothing was measured to hold against a bound.")
     form = "{}: no bound was crossed for certain up to {} users ({})."
-    return say(form, name(cell), _top(cell), listed(found))
+    return say(form, name(cell), most_users(cell), listed(found))
 
 
 def _where(cell: CellResult, one: Crossing) -> Claim:
@@ -40,10 +49,6 @@ def _where(cell: CellResult, one: Crossing) -> Claim:
         text=f"{one.criterion} is crossed at {users} users{below} ({one.t:.0f} s)",
         figures=(figure,),
     )
-
-
-def _top(cell: CellResult) -> int:
-    return max((int(stage["users"]) for stage in cell.load.get("stages", ())), default=0)
 
 
 def _order(cells: Sequence[CellResult]) -> list[Claim]:

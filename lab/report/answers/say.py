@@ -43,6 +43,11 @@ def name(cell: CellResult) -> str:
     return " / ".join(labels) or cell.id
 
 
+def most_users(cell: CellResult) -> int:
+    """The most users of a load in stages; 0 for another."""
+    return max((int(stage["users"]) for stage in cell.load.get("stages", ())), default=0)
+
+
 def measured(cell: CellResult, metric: str) -> Claim:
     """A metric with its unit; that it is not there, where it is not."""
     value = cell.metrics.get(metric)

@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lab.model.answer import Claim, Figure
+from lab.model.course import Crossing, Failure
 from lab.model.run import CellResult
-from lab.report.answers.say import finding, held_against, knob, limits, listed, measured, name, say
+from lab.report.answers.say import (
+    finding,
+    held_against,
+    knob,
+    limits,
+    listed,
+    measured,
+    most_users,
+    name,
+    say,
+)
 from lab.report.answers.window import too_short
 
 
@@ -18,37 +29,34 @@ def stress(cells: Sequence[CellResult]) -> list[Claim]:
 
 
 def _order(cell: CellResult) -> Claim:
-    course = cell.course
-    events = (
-        [
-            *(
-                (one.t, _event(cell, one.criterion, one.since_users, one.t))
-                for one in course.crossings
-            ),
-            *(
-                (one.t, _event(cell, one.cause, one.users, one.t, one.count))
-                for one in course.failures
-            ),
-        ]
-        if course
-        else []
-    )
-    top = max((int(stage["users"]) for stage in cell.load.get("stages", ())), default=0)
-    if not events:
+    told, top = _events(cell), most_users(cell)
+    if not told:
         sent = measured(cell, "attempts")
         return say(f"{{}}: nothing failed up to {top} users, in {{}} uploads.", name(cell), sent)
-    told = [event for _, event in sorted(events, key=lambda pair: pair[0])]
     if len(told) == 1:
         return say("{}: {}, and nothing else up to {} users.", name(cell), told[0], top)
     return say("{}: first {}; then {}.", name(cell), told[0], listed(told[1:], ", then "))
 
 
-def _event(cell: CellResult, what: str, users: int, t: float, count: int | None = None) -> Claim:
-    if count is None:
-        figure = Figure(cell=cell.id, name=f"crossing {what}", value=float(users))
-        return Claim(text=f"{what} is crossed at {users} users ({t:.0f} s)", figures=(figure,))
-    figure = Figure(cell=cell.id, name=f"failure {what}", value=float(count))
-    text = f"{what} from {users} users on ({count} in all, {t:.0f} s)"
+def _events(cell: CellResult) -> list[Claim]:
+    """What was crossed and what failed, in the order of time."""
+    if not cell.course:
+        return []
+    events = [(one.t, _crossed(cell, one)) for one in cell.course.crossings]
+    events += [(one.t, _failed(cell, one)) for one in cell.course.failures]
+    return [claim for _, claim in sorted(events, key=lambda pair: pair[0])]
+
+
+def _crossed(cell: CellResult, one: Crossing) -> Claim:
+    users = one.since_users
+    figure = Figure(cell=cell.id, name=f"crossing {one.criterion}", value=float(users))
+    text = f"{one.criterion} is crossed at {users} users ({one.t:.0f} s)"
+    return Claim(text=text, figures=(figure,))
+
+
+def _failed(cell: CellResult, one: Failure) -> Claim:
+    figure = Figure(cell=cell.id, name=f"failure {one.cause}", value=float(one.count))
+    text = f"{one.cause} from {one.users} users on ({one.count} in all, {one.t:.0f} s)"
     return Claim(text=text, figures=(figure,))
 
 
