@@ -57,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (cgroup.NotPermittedError, DriverError) as error:
         return _say(str(error), 3)
     except OSError as error:
-        return _say(f"{error.filename or 'HOST:PORT'}: {os.strerror(error.errno or 0)}", 3)
+        why = os.strerror(error.errno) if error.errno else str(error)
+        return _say(f"{error.filename or 'HOST:PORT'}: {why}", 3)
 
 
 def try_limits(settings: Settings) -> dict[str, float | bool]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -235,15 +236,27 @@ def address_of(container: Any) -> Address:
 def sweep() -> list[str]:
     """Remove the containers of fronts that are no more; their names.
 
+    Several may do so at once: another front that starts, a lab that reaps.
+
     Raises:
-        DriverError: no engine answers.
+        DriverError: no engine answers, or it refuses.
     """
     swept = []
-    for container in client().containers.list(all=True, filters={"label": LABEL}):
+    wanted = {"label": LABEL}
+    for container in client().containers.list(all=True, filters=wanted, ignore_removed=True):
         if not runs(int(container.labels[LABEL])):
-            container.remove(force=True, v=True)
+            _discard(container)
             swept.append(container.name)
     return swept
+
+
+def _discard(container: Any) -> None:
+    """Remove a container that is nobody's; it may be gone, or being removed, already."""
+    try:
+        container.remove(force=True, v=True)
+    except APIError as error:
+        if error.status_code not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
+            raise DriverError(str(error.explanation or error)) from error
 
 
 def _signal(code: int) -> int:

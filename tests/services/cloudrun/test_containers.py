@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,18 @@ def test_containers_of_fronts_that_are_no_more_are_swept(tmp_path: Path) -> None
         assert left_over() == [kept.name]
     finally:
         kept.remove(force=True)
+
+
+def test_several_may_sweep_at_once() -> None:
+    engine = containers.client()
+    gone = {
+        engine.containers.create(IMAGE, labels={containers.LABEL: "99999999"}).name
+        for _ in range(4)
+    }
+    with ThreadPoolExecutor() as pool:
+        swept = [each.result() for each in [pool.submit(containers.sweep) for _ in range(3)]]
+    assert set().union(*swept) == gone
+    assert containers.sweep() == []
 
 
 @pytest.mark.parametrize(
