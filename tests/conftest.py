@@ -59,6 +59,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_turn)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse to run side by side what was to stay together: an xdist that groups says so."""
+    alone = [item.nodeid for item in session.items if "@" not in item.nodeid]
+    if alone and hasattr(session.config, "workerinput"):
+        raise pytest.UsageError(f"pytest-xdist did not group {alone[0]}")
+
+
 def _turn(item: pytest.Item) -> int:
     if item.get_closest_marker("compose"):
         return 0
