@@ -14,6 +14,9 @@ from tests.replica import Live, causes, timing, upload, uploads, wait_until
 
 pytestmark = pytest.mark.replica
 
+BURSTS = 10
+"""Uploads sent at once arrive together only where the machine has time for all of them."""
+
 
 @pytest.mark.knob("workers")
 @pytest.mark.parametrize("workers", [1, 3])
@@ -42,10 +45,13 @@ def test_so_many_storage_calls_run_at_once(
     live: Live, settings: dict[str, Any], at_once: int
 ) -> None:
     replica = live(settings)
-    with live.slow("gcs", "6 s"):
-        answers = uploads(replica.url, at_once + 2)
-    assert causes(answers) == {"ok": at_once + 2}
-    assert max(line["threads_busy"] for line in live.readings()) == at_once
+    for _ in range(BURSTS):
+        with live.slow("gcs", "6 s"):
+            answers = uploads(replica.url, at_once + 2)
+        assert causes(answers) == {"ok": at_once + 2}
+        if (busiest := max(line["threads_busy"] for line in live.readings())) >= at_once:
+            break
+    assert busiest == at_once
     assert live.knobs.storage_slots == at_once
 
 
