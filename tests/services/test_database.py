@@ -23,7 +23,7 @@ def test_a_session_is_held_or_released_while_storage_is_busy(
     live: Live, session: str, held: int
 ) -> None:
     replica = live({"db_session": session, "gcs_call": "executor"})
-    with live.slow("gcs", "10 s"):
+    with live.slow("gcs", "20 s"):
         answers = uploads(replica.url, 4)
     assert causes(answers) == {"ok": 4}
     in_storage = [line for line in live.readings() if line["threads_busy"] == 4]
