@@ -299,6 +299,16 @@ def test_time_outs_are_made_by_what_the_uploads_queued_for() -> None:
     assert limit(of, seen).resource == "event_loop"
 
 
+@pytest.mark.parametrize(("refused", "resource"), [(18, "database_slots"), (0, "own_threads")])
+def test_too_many_connections_are_the_limit_where_more_were_refused(
+    refused: int, resource: str
+) -> None:
+    evidence = lived(threads_busy=8, threads_queued=12, pg=25)
+    seen = observation(uploads(100 - refused, db_refused=refused), evidence)
+    of = cell("pg_connections <= 20", gcs_threads=8, **HOLD)
+    assert limit(of, seen).resource == resource
+
+
 def test_one_full_worker_of_two_is_enough() -> None:
     idle = lived(pid=2, threads_busy=1)
     seen = observation(uploads(100, SLOW), [*lived(threads_busy=4, threads_queued=3), *idle])

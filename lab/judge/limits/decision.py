@@ -12,7 +12,7 @@ made by what uploads queue for. Two answers of like weight are no answer.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
 from lab.judge.limits import (
     backpressure,
@@ -107,8 +107,9 @@ def limiting_factor(case: Case, findings: Sequence[Finding]) -> Limit:
     queues = _fullest(one for one in full if one.resource in QUEUES)
     missed = {Criterion.parse(f.criterion).metric for f in findings if f.outcome == "missed"}
     slow = bool(missed & {*PERCENTILES, "throughput"})
-    answers = _makers(case, full, queues) if _failing(missed) else []
-    if slow or not missed or not _failing(missed):
+    failing = _failing(missed, full)
+    answers = _makers(case, full, queues) if failing else []
+    if slow or not failing:
         answers += [one for one in queues if one not in answers]
     if slow and queues:
         # It let in more than what is inside could answer in time, so it did not limit.
@@ -116,8 +117,13 @@ def limiting_factor(case: Case, findings: Sequence[Finding]) -> Limit:
     return _answer(case, answers, seen)
 
 
-def _failing(missed: Iterable[str]) -> bool:
-    return any(name == "error_rate" or name.startswith("errors.") for name in missed)
+def _failing(missed: Set[str], full: Iterable[Candidate]) -> bool:
+    """Whether what the cell missed is made by failures: too many connections are, where Postgres
+    refused the rest of them."""
+    refused = any(one.resource is Resource.DATABASE_SLOTS for one in full)
+    return (refused and "pg_connections" in missed) or any(
+        name == "error_rate" or name.startswith("errors.") for name in missed
+    )
 
 
 def _unexplained(full: list[Candidate]) -> list[Candidate]:
