@@ -121,8 +121,8 @@ def parse_rate(text: object) -> float:
 
 
 def format_rate(rate: float) -> str:
-    """The text form of a rate in events a second."""
-    return f"{_number(rate)}/s"
+    """The text form of a rate in events a second: ``5/s``, ``6/h``; the shortest that there is."""
+    return min((f"{_number(rate * per)}/{unit}" for unit, per in PER.items()), key=len)
 
 
 def _typed(

@@ -43,6 +43,11 @@ def test_a_share_and_a_rate_read_back_as_they_were_written(millionths: int) -> N
     assert parse_rate(format_rate(millionths / 1e3)) == pytest.approx(millionths / 1e3, abs=1e-9)
 
 
+@pytest.mark.parametrize("text", ["5/s", "0.5/s", "500/min", "6/h", "0/s"])
+def test_a_rate_is_told_in_the_unit_in_which_it_is_shortest(text: str) -> None:
+    assert format_rate(parse_rate(text)) == text
+
+
 @given(NANOSECONDS, NANOSECONDS)
 def test_a_span_reads_back_as_it_was_written(one: float, other: float) -> None:
     span = Span(low=min(one, other), high=max(one, other))
