@@ -9,7 +9,8 @@ What it models
     proxy     a connection of its own for every request, all in one accept queue, as nginx
               makes them with HTTP/1.0 upstream
     workers   processes that share the accept queue. One that polls takes *all* that wait in
-              it, as asyncio does. Of several that are idle any may be first
+              it, as asyncio does. Of several that are idle all are woken, in the kernel's
+              order, and ``lead`` says how often the first of them is the first to accept
     loop      asyncio's event loop, turn by turn: what is ready when a turn begins is run one
               after the other, and nothing is answered, accepted or handed on before its end.
               Synchronous database calls, CPU and, for ``blocking``, the storage call hold it
@@ -53,6 +54,10 @@ class System:
         auth: the query, two round trips of 25 ms; release: one; write: four.
         cpu: of an upload in the worker, before its query.
         storage: the shortest and the longest answer of storage, uniform.
+        lead: how often the idle worker that is woken first takes an upload, one that finds
+            all of them idle; else the next does, as often, and so on. Linux wakes those that
+            poll one socket with epoll in a fixed order, the last to register first; the others
+            run on other cores, so that they sometimes win. To be measured with one user.
     """
 
     call: Literal["blocking", "to_thread", "executor"]
@@ -65,6 +70,7 @@ class System:
     write: float = 0.100
     cpu: float = 0.007
     storage: tuple[float, float] = (2.0, 5.0)
+    lead: float = 0.5
 
     @property
     def slots(self) -> int:
@@ -79,7 +85,8 @@ class Result:
     """What came of a simulated trial: uploads *sent* in the window, each followed to its end.
 
     ``in_flight`` is the mean number of uploads under way in the window, from their lives;
-    ``throughput`` counts answers in the window, a second.
+    ``throughput`` counts answers in the window, a second; ``busiest`` are the most storage
+    calls in threads at once, by worker.
     """
 
     window: float
@@ -87,6 +94,7 @@ class Result:
     answered: int = 0
     in_flight: float = 0.0
     connections: int = 0
+    busiest: tuple[int, ...] = ()
 
     @property
     def throughput(self) -> float:
@@ -116,16 +124,18 @@ class Upload:
 class AcceptQueue:
     """Connections that no worker has taken yet, and the workers that wait for one."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, lead: float) -> None:
         self.pending: list[Upload] = []
-        self.idle: list[simpy.Event] = []
-        self._rng = rng
+        self.idle: dict[int, simpy.Event] = {}
+        self._rng, self._lead = rng, lead
 
     def arrive(self, upload: Upload) -> None:
-        """A connection is made; one of the idle workers wakes."""
+        """A connection is made; one of the idle workers, by their numbers, is first."""
         self.pending.append(upload)
         if self.idle:
-            self.idle.pop(self._rng.randrange(len(self.idle))).succeed()
+            *others, last = sorted(self.idle)
+            first = next((one for one in others if self._rng.random() < self._lead), last)
+            self.idle.pop(first).succeed()
 
     def take_all(self) -> list[Upload]:
         """What a worker gets that polls now."""
@@ -137,15 +147,21 @@ class Worker:
     """A process: an event loop, a pool of connections and, unless ``blocking``, threads."""
 
     def __init__(
-        self, env: simpy.Environment, system: System, queue: AcceptQueue, rng: random.Random
+        self,
+        env: simpy.Environment,
+        system: System,
+        queue: AcceptQueue,
+        rng: random.Random,
+        number: int,
     ) -> None:
         self._env, self._system, self._queue, self._rng = env, system, queue, rng
+        self._number = number
         self._pool = simpy.Resource(env, system.pool)
         self._threads = simpy.Resource(env, system.slots) if system.slots else None
         self._ready: list[Callable[[], Step]] = []
         self._answers: list[Upload] = []
         self._wake: simpy.Event | None = None
-        self.most_connections = 0
+        self.most_connections = self.most_threads = 0
         env.process(self._loop())
 
     def _loop(self) -> Step:
@@ -153,10 +169,9 @@ class Worker:
         while True:
             if not self._ready and not self._queue.pending:
                 self._wake = self._env.event()
-                self._queue.idle.append(self._wake)
+                self._queue.idle[self._number] = self._wake
                 yield self._wake
-                if self._wake in self._queue.idle:
-                    self._queue.idle.remove(self._wake)
+                self._queue.idle.pop(self._number, None)
                 self._wake = None
             turn, self._ready = self._ready, []
             turn += [self._parsing(upload) for upload in self._queue.take_all()]
@@ -191,6 +206,7 @@ class Worker:
         """The storage call in a thread; its end is told to the loop."""
         with threads.request() as slot:
             yield slot
+            self.most_threads = max(self.most_threads, threads.count)
             yield self._env.timeout(self._rng.uniform(*self._system.storage))
         self._call_soon(lambda: self._writing(upload))
 
@@ -216,8 +232,8 @@ def simulate(
 ) -> Result:
     """One trial of so many users; the same seed gives the same trial."""
     env, rng = simpy.Environment(), random.Random(f"{seed}/{users}")
-    queue = AcceptQueue(rng)
-    workers = [Worker(env, system, queue, rng) for _ in range(system.workers)]
+    queue = AcceptQueue(rng, system.lead)
+    workers = [Worker(env, system, queue, rng, number) for number in range(system.workers)]
     start, end = ramp + warmup, ramp + warmup + window
     result = Result(window)
 
@@ -237,6 +253,7 @@ def simulate(
     everybody = [env.process(user(number)) for number in range(users)]
     env.run(env.all_of(everybody))
     result.connections = max(worker.most_connections for worker in workers)
+    result.busiest = tuple(worker.most_threads for worker in workers)
     return result
 
 

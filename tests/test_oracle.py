@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -50,8 +51,9 @@ def test_a_single_user_waits_for_nobody(system: System) -> None:
 def test_at_saturation_it_carries_slots_by_the_time_one_is_held(
     system: System, per_second: float
 ) -> None:
-    # Many more users than slots, so that none is idle for long, however they are split.
-    result = simulate(system, users=100, warmup=300, window=3000)
+    # Many more users than slots, so that none is idle for long, however they are split. One
+    # blocking worker answers all of them in turn, and then at once: in many such rounds.
+    result = simulate(system, users=100, warmup=300, window=9000)
     assert result.throughput == pytest.approx(per_second, rel=0.03)
 
 
@@ -94,6 +96,22 @@ def test_the_threshold_is_the_most_users_below_the_bound(
     system: System, bound: float, holds: int
 ) -> None:
     assert threshold(system, bound, trials=4) == holds
+
+
+@pytest.mark.parametrize(("lead", "threads_of_the_first"), [(1.0, 3), (0.0, 0)])
+def test_of_idle_workers_the_one_that_leads_takes_an_upload(
+    lead: float, threads_of_the_first: int
+) -> None:
+    # 3 users whom one worker serves without a queue: another is not needed, but may be first.
+    system = System("executor", workers=2, threads=3, cpu=0.0, auth=0.0, release=0.0, write=0.0)
+    result = simulate(dataclasses.replace(system, lead=lead), users=3)
+    assert result.busiest[0] == threads_of_the_first
+
+
+def test_users_that_workers_share_unevenly_are_fewer() -> None:
+    even = System("to_thread", workers=2)
+    shares = [share_slow(dataclasses.replace(even, lead=lead), 19) for lead in (0.5, 0.7, 0.9)]
+    assert shares == sorted(set(shares))
 
 
 def test_more_slots_carry_more_users() -> None:

@@ -92,8 +92,8 @@ def finish(
     one: Cell,
     samples: Sequence[Stored],
     evidence: Sequence[Evidence],
-    found: tuple[Crossing, ...],
-    outcome: Outcome,
+    found: tuple[Crossing, ...] = (),
+    outcome: Outcome = Outcome.BROKE,
 ) -> None:
     folder = run.begin(one)
     folder.samples.write_text("".join(each.model_dump_json() + "\n" for each in samples))
