@@ -13,12 +13,15 @@ import click
 from lab.cli.options import check_writable, faults, results_option, say
 from lab.cli.stored import exit_code, threshold_code, told
 from lab.errors import LabError, UsageError
+from lab.model.cell import Cell
 from lab.model.experiment import Experiment
 from lab.model.run import StoredRun, Summary
+from lab.plan import expand
 from lab.report import Entry, overview
 from lab.spec import read_experiment
-from lab.store import find
+from lab.store import digest, find
 from lab.store import runs as stored_runs
+from lab.store.digests import differences
 from lab.store.files import write_atomic
 
 PAGE = "summary.md"
@@ -38,9 +41,12 @@ _STAMP = "%Y%m%dT%H%M%SZ"  # a run's name begins with it
 def summary(specs: tuple[Path, ...], since: datetime | None, results: Path) -> int:
     """Write one page of all answers.
 
-    Each SPEC's is that of its latest stored run. The page is summary.md among the results, and
-    is printed too; nothing is started. Exit code: 0 every question
-    was measured; 4 one was not, or a cell of it is undecided or invalid.
+    Each SPEC's is that of its latest stored run; where that was made at other settings than the
+    spec's (--set, --preset, a spec that has changed), the page says so. The page is summary.md
+    among the results, and is printed too; nothing is started.
+
+    Exit code: 0 every question was measured; 4 one was not, or a cell of it is undecided or
+    invalid.
     """
     if not specs:
         raise UsageError("no spec is given", "write one, as `lab summary experiments/phase-*.yaml`")
@@ -48,7 +54,7 @@ def summary(specs: tuple[Path, ...], since: datetime | None, results: Path) -> i
     experiments = [read_experiment(file, known) for file in specs]
     runs = stored_runs(results)
     after = since.strftime(_STAMP) if since else ""
-    entries = [_entry(results, one, runs, after) for one in experiments]
+    entries = [_entry(results, one, expand(one, known), runs, after) for one in experiments]
     page = overview(entries)
     check_writable(results)
     write_atomic(results / PAGE, [page.encode()])
@@ -57,7 +63,13 @@ def summary(specs: tuple[Path, ...], since: datetime | None, results: Path) -> i
     return max(map(_code, entries))
 
 
-def _entry(results: Path, experiment: Experiment, runs: Sequence[StoredRun], after: str) -> Entry:
+def _entry(
+    results: Path,
+    experiment: Experiment,
+    cells: Sequence[Cell],
+    runs: Sequence[StoredRun],
+    after: str,
+) -> Entry:
     """A spec's latest run; one that cannot be read is not passed over for an older one."""
     entry = Entry(experiment.experiment, experiment.about)
     of = [run for run in runs if run.name >= after and _is_of(run, experiment.experiment)]
@@ -65,9 +77,19 @@ def _entry(results: Path, experiment: Experiment, runs: Sequence[StoredRun], aft
         return entry
     try:
         run = find(results, of[-1].name)
-        return replace(entry, found=(told(run).document, run.info))
+        otherwise = _otherwise(run.cells(), cells)
+        return replace(entry, found=(told(run).document, run.info), otherwise=otherwise)
     except LabError as error:
         return replace(entry, problem=str(error))
+
+
+def _otherwise(measured: Sequence[Cell], asked: Sequence[Cell]) -> str:
+    """In what a run's cells are not those of the spec as it is now; at what speed is no matter."""
+    before, after = (
+        [cell.model_copy(update={"knobs": cell.knobs.with_settings({"speed": 1})}) for cell in each]
+        for each in (measured, asked)
+    )
+    return differences(before, after) if digest(before) != digest(after) else ""
 
 
 def _is_of(run: StoredRun, experiment: str) -> bool:

@@ -22,12 +22,14 @@ class Entry:
         about: the question, as the spec asks it.
         found: what its latest run stored, and of which run; None: there is none.
         problem: why there is none that can be read.
+        otherwise: in what the run is not what the spec asks; empty where it is.
     """
 
     experiment: str
     about: str
     found: tuple[Summary | Thresholds, RunInfo] | None = None
     problem: str = "no run of it is stored"
+    otherwise: str = ""
 
 
 def overview(entries: Sequence[Entry]) -> str:
@@ -49,7 +51,8 @@ def _outcome(one: Entry) -> str:
     if one.found is None:
         return "not measured"
     found, _ = one.found
-    return words.tally(found) if isinstance(found, Summary) else thresholds.tally(found)
+    tally = words.tally(found) if isinstance(found, Summary) else thresholds.tally(found)
+    return f"{tally}; not as the spec asks" if one.otherwise else tally
 
 
 def _run(one: Entry) -> str:
@@ -61,6 +64,8 @@ def _section(one: Entry) -> list[str]:
     if one.found is None:
         return [head, f"Not measured: {escaped(one.problem)}."]
     found, info = one.found
+    if one.otherwise:
+        head += f"\n\n**Not as the spec asks: {escaped(one.otherwise)}.**"
     facts = [_outcome(one), words.stack_words(info), f"run {info.name}, started {info.started}"]
     if isinstance(found, Summary):
         facts.insert(1, words.offered(found))

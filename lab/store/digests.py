@@ -17,8 +17,17 @@ def digest(cells: Sequence[Cell]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def differences(old: Sequence[Cell], new: Sequence[Cell]) -> list[str]:
-    """What differs between two sets of cells, a phrase each; never empty where they differ."""
+MOST_TOLD = 3
+
+
+def differences(old: Sequence[Cell], new: Sequence[Cell]) -> str:
+    """In what two sets of cells differ: the first phrases, and how many more there are."""
+    found = _phrases(old, new) or ["the order of the cells"]
+    more = f" and {len(found) - MOST_TOLD} more" if len(found) > MOST_TOLD else ""
+    return "; ".join(found[:MOST_TOLD]) + more
+
+
+def _phrases(old: Sequence[Cell], new: Sequence[Cell]) -> list[str]:
     before = {cell.id: cell for cell in old}
     after = {cell.id: cell for cell in new}
     found = [f"cell {name} is new" for name in after if name not in before]
@@ -31,7 +40,7 @@ def differences(old: Sequence[Cell], new: Sequence[Cell]) -> list[str]:
                 for key in sorted(left | right)
                 if left.get(key) != right.get(key)
             ]
-    return found or ["the order of the cells"]
+    return found
 
 
 def _flat(data: Any, prefix: str = "") -> dict[str, Any]:

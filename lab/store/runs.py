@@ -151,10 +151,8 @@ class RunFolder:
         """
         if digest(cells) == self.info.digest:
             return
-        changes = differences(self.cells(), cells)
-        more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
         raise UsageError(
-            f"{self.info.name} was made of other cells: {'; '.join(changes[:3])}{more}",
+            f"{self.info.name} was made of other cells: {differences(self.cells(), cells)}",
             "resume it with the spec and options it began with, or start a new run",
         )
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from lab.cli.options import faults
 from lab.model.run import Summary
+from lab.plan import expand
+from lab.spec import read_experiment
 from lab.store import RunFolder
 from tests import sample_run
 from tests.cli.conftest import Command
@@ -40,7 +44,7 @@ def test_the_page_is_printed_and_stored(
     assert ended.code == 0
     assert ended.out == (tmp_path / "r" / "summary.md").read_text()
     assert run.info.name in ended.out
-    assert "| 2 cells: 2 broke | workers-x-pool |" in ended.out
+    assert "| 2 cells: 2 broke; not as the spec asks | workers-x-pool |" in ended.out
     assert not list((tmp_path / "r").glob(".*"))
 
 
@@ -77,6 +81,33 @@ def test_the_latest_run_counts(lab: Command, tmp_path: Path, specs: tuple[Path, 
     ended = lab("summary", specs[0], "--results", tmp_path / "r")
     assert f"run {second.path.name}," in ended.out
     assert f"run {first.path.name}," not in ended.out
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, None),
+        ({"speed": 3}, None),
+        (
+            {"leak": "memory"},
+            "**Not as the spec asks: workers-x-pool: knobs.leak was memory, is off.**",
+        ),
+    ],
+    ids=["the-spec", "its-speed", "other-settings"],
+)
+def test_a_run_at_other_settings_than_the_specs_says_so(
+    lab: Command,
+    tmp_path: Path,
+    specs: tuple[Path, Path],
+    settings: dict[str, Any],
+    told: str | None,
+) -> None:
+    [cell] = expand(read_experiment(specs[0], faults()), faults(), settings)
+    sample_run.measure(sample_run.create(tmp_path / "r", [cell]), cell)
+    out = lab("summary", specs[0], "--results", tmp_path / "r").out
+    assert ("| 1 cell: 1 broke; not as the spec asks |" in out) == (told is not None)
+    assert ("not as the spec asks" in out.lower()) == (told is not None)
+    assert (told or "") in out.replace("\\", "")  # as escaped for Markdown
 
 
 def test_a_run_that_cannot_be_read_is_not_passed_over(
