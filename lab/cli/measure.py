@@ -11,6 +11,7 @@ import click
 from lab.cli import session
 from lab.cli.options import (
     json_option,
+    most_speed_option,
     print_json,
     results_option,
     say,
@@ -30,6 +31,7 @@ from lab.store import RunFolder, find
 @click.command()
 @click.argument("specs", nargs=-1, type=click.Path(path_type=Path), metavar="[SPEC]...")
 @settings_options
+@most_speed_option
 @stack_options
 @target_option(None, "In place of the spec's: where the backend runs.")
 @click.option("--users", type=click.IntRange(1), help="In place of the spec's users or burst.")
@@ -43,6 +45,7 @@ def run(
     settings: tuple[str, ...],
     preset: str | None,
     speed: float | None,
+    most_speed: float | None,
     users: int | None,
     stack: str,
     toxiproxy: str,
@@ -59,7 +62,7 @@ def run(
     given; 4 one is undecided or invalid.
     """
     stored = find(results, resume) if resume is not None else None
-    given = session.Settings(settings, preset, speed, users, target)
+    given = session.Settings(settings, preset, speed, users, target, most_speed)
     planned = session.plan("run", specs, given, stored)
     if dry_run:
         return print_plan(planned, as_json)

@@ -84,6 +84,15 @@ def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def most_speed_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--most-speed``."""
+    return click.option(
+        "--most-speed",
+        type=click.FloatRange(1, 50),
+        help="Run no cell at a higher speed than this, whatever its spec says.",
+    )(command)
+
+
 def faults() -> dict[str, Fault]:
     """Every fault under ``faults/``, by name."""
     return read_faults(FAULTS)

@@ -21,7 +21,7 @@ from lab.model.experiment import Experiment
 from lab.model.knobs import Preset
 from lab.model.strike import PlannedStrike
 from lab.model.target import Target
-from lab.plan import check_pace, expand
+from lab.plan import check_pace, expand, no_faster
 from lab.report import LiveLine
 from lab.runner import Lab
 from lab.spec import parse_settings, read_experiment
@@ -39,10 +39,11 @@ class Settings:
     speed: float | None = None
     users: int | None = None
     target: Target | None = None
+    most_speed: float | None = None
 
     def __bool__(self) -> bool:
         """Whether it says anything."""
-        return any((self.settings, self.preset, self.speed, self.users, self.target))
+        return self != Settings()
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ def plan(
         experiment = read_experiment(file, known)
         settings = parse_settings(given.settings)
         cells = expand(experiment, known, settings, preset, given.speed, given.users, given.target)
+        if given.most_speed is not None:
+            cells = no_faster(cells, given.most_speed)
         check_pace(cells)
         planned.append(Planned(str(file), experiment, cells, stored))
     return _resumed(command, planned, stored)

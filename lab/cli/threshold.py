@@ -12,6 +12,7 @@ import click
 from lab.cli import session
 from lab.cli.options import (
     json_option,
+    most_speed_option,
     print_json,
     results_option,
     settings_options,
@@ -34,6 +35,7 @@ from lab.threshold import News, answers, find_thresholds, next_trial, stored_tri
 @click.command()
 @click.argument("spec", required=False, type=click.Path(path_type=Path), metavar="[SPEC]")
 @settings_options
+@most_speed_option
 @stack_options
 @click.option(
     "--most-users",
@@ -57,6 +59,7 @@ def threshold(
     settings: tuple[str, ...],
     preset: str | None,
     speed: float | None,
+    most_speed: float | None,
     stack: str,
     toxiproxy: str,
     most_users: int | None,
@@ -74,7 +77,7 @@ def threshold(
     Exit code: 0 every threshold was found, an open end included; 4 one is undecided or invalid.
     """
     stored = find(results, resume) if resume is not None else None
-    given = session.Settings(settings, preset, speed)
+    given = session.Settings(settings, preset, speed, most_speed=most_speed)
     [planned] = session.plan("threshold", [spec] if spec else [], given, stored)
     _refuse_swept_users(planned)
     most = _most_users(most_users, stored)

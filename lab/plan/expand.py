@@ -10,7 +10,7 @@ the machine then falls on all cells alike.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from itertools import product
 from typing import Any
@@ -94,6 +94,22 @@ def expand(
         for name, labels, (where, knobs, load, seed) in zip(
             cell_ids(axes, experiment.experiment), axes, trials, strict=True
         )
+    )
+
+
+def no_faster(cells: Sequence[Cell], most: float) -> tuple[Cell, ...]:
+    """The cells at their speed or at ``most``, whichever is lower.
+
+    Raises:
+        UsageError: the cells are to differ in their speed.
+    """
+    speeds = {cell.knobs.speed for cell in cells}
+    if len(speeds) > 1:
+        told = " and ".join(f"{speed:g}" for speed in sorted(speeds))
+        raise UsageError(f"--most-speed {most:g} with cells at speeds {told}", "leave it out")
+    slower = {"speed": min([most, *speeds])}
+    return tuple(
+        cell.model_copy(update={"knobs": cell.knobs.with_settings(slower)}) for cell in cells
     )
 
 

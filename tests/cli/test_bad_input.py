@@ -205,7 +205,9 @@ def test_a_resume_with_a_changed_spec(lab: Command, tmp_path: Path) -> None:
     assert the_line(ended.err).startswith(f"{run.info.name} was made of other cells: ")
 
 
-@pytest.mark.parametrize("option", [["--set", "db_cap=3"], ["--speed", "2"], ["--users", "3"]])
+@pytest.mark.parametrize(
+    "option", [["--set", "db_cap=3"], ["--speed", "2"], ["--users", "3"], ["--most-speed", "2"]]
+)
 def test_a_resume_without_the_spec_that_its_settings_are_for(
     lab: Command, tmp_path: Path, option: list[str]
 ) -> None:

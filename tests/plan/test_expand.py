@@ -13,7 +13,7 @@ from lab.model.fault import Fault
 from lab.model.knobs import Knobs, Preset
 from lab.model.load import BurstLoad, ClosedLoad
 from lab.model.units import Span
-from lab.plan import expand
+from lab.plan import expand, no_faster
 
 FAULTS = {
     name: Fault.model_validate({"fault": name, "about": "x", "proxy": proxy, "down": True})
@@ -118,6 +118,21 @@ def test_precedence_runs_from_preset_over_spec_and_matrix_to_the_command_line() 
     knobs = cell.knobs
     assert (knobs.workers, knobs.pool_size, knobs.max_overflow) == (4, 7, 8)
     assert (knobs.gcs_threads, knobs.speed) == (9, 5.0)
+
+
+@pytest.mark.parametrize(("own", "most", "run_at"), [(5, 3, 3), (2, 3, 2), (1, 1, 1)])
+def test_no_cell_is_faster_than_asked(own: float, most: float, run_at: float) -> None:
+    cells = expand(experiment(knobs={"speed": own}, matrix={"workers": [1, 2]}), FAULTS)
+    slower = no_faster(cells, most)
+    assert [cell.knobs.speed for cell in slower] == [run_at, run_at]
+    assert [cell.knobs.workers for cell in slower] == [1, 2]
+    assert [cell.id for cell in slower] == [cell.id for cell in cells]
+
+
+def test_speeds_that_are_compared_are_not_made_alike() -> None:
+    cells = expand(experiment(matrix={"speed": [1, 5]}), FAULTS)
+    with pytest.raises(UsageError, match=r"^--most-speed 3 with cells at speeds 1 and 5"):
+        no_faster(cells, 3)
 
 
 def test_users_replace_those_of_a_load_that_has_them() -> None:
