@@ -30,6 +30,9 @@ BUSY = 0.90
 DOUBT = 0.05
 """The chance that a one-sided bound is wrong, as the verdict has it."""
 
+INSTANT_S = 1e-3
+"""An upload takes this long at the least, where no delay is injected."""
+
 TAILS = {"p50": 0.5, "p95": 0.05, "p95_all": 0.05, "p99": 0.01}
 
 
@@ -79,9 +82,15 @@ def needed(criterion: Criterion) -> int | None:
 
 def tail_of(criterion: Criterion) -> float | None:
     """The share that a criterion lets be beyond its bound; None: it is no matter of shares."""
-    is_rate = criterion.metric == "error_rate"
-    tail = criterion.bound if is_rate else TAILS.get(criterion.metric, 0.0)
+    if not is_share(criterion):
+        return None
+    tail = TAILS.get(criterion.metric, criterion.bound)
     return tail if 0 < tail < 1 else None
+
+
+def is_share(criterion: Criterion) -> bool:
+    """Whether a criterion is a claim about a share of uploads: that fail, or that are slow."""
+    return criterion.metric == "error_rate" or criterion.metric in TAILS
 
 
 def most_uploads(cell: Cell) -> int:
@@ -98,5 +107,5 @@ def most_uploads(cell: Cell) -> int:
         return ceil(1.5 * load.rate * (end - start))
     service = service_s(cell)
     busy = min(load.peak_users, slots(cell)) if service else load.peak_users
-    each = ceil((end - start) / max(service, 1e-3) * 1.5)
+    each = ceil((end - start) / max(service, INSTANT_S) * 1.5)
     return load.peak_users + busy * each

@@ -19,7 +19,7 @@ from lab.plan.estimate import drain, service_s, slots
 from lab.plan.evidence import ALIKE, ALIKE_SPLIT, alike_within, confidence
 from lab.plan.expand import seed_of
 from lab.plan.halving import FEW_BEYOND, Halving
-from lab.plan.preflight import tail_of
+from lab.plan.preflight import INSTANT_S, is_share, tail_of
 
 OUTCOMES = {
     "met": Outcome.HELD,
@@ -55,7 +55,8 @@ def search_for(cell: Cell, most_users: int = MOST_USERS, most_load: float | None
     """The search for a cell: windows no shorter than the load's, the first rate from the knobs.
 
     Raises:
-        UsageError: the cell's load has no users to vary, or nothing says when it breaks.
+        UsageError: the cell's load has no users to vary, or nothing says when it breaks, or
+            nothing could show it.
     """
     load = _closed(cell)
     if not cell.criteria:
@@ -63,11 +64,17 @@ def search_for(cell: Cell, most_users: int = MOST_USERS, most_load: float | None
             f"{cell.id}: without criteria there is nothing that more users could break",
             "write them as 'criteria: [p95 < 10 s, error_rate < 5 %]'",
         )
+    for each in cell.criteria:
+        if is_share(each) and (each.op == "==" or tail_of(each) is None):
+            raise UsageError(
+                f"{cell.id}: no number of uploads shows on which side of '{each}' it is",
+                "give it a bound that can be passed, such as 'error_rate < 1 %'",
+            )
     strictest = min(tail_of(each) or 1.0 for each in cell.criteria)
     split = alike(cell) == ALIKE_SPLIT
     longest = LONGEST_SPLIT_S if split else Halving.longest
     return Halving(
-        rate=1 / (service_s(cell) + load.think),
+        rate=1 / max(service_s(cell) + load.think, INSTANT_S),
         slots=slots(cell),
         most_users=most_users,
         shortest=max(load.window, SHORTEST_SPLIT_S) if split else load.window,

@@ -106,6 +106,32 @@ def test_where_the_most_users_still_hold_the_upper_end_is_open() -> None:
     assert "the most that were to be tried" in answer.reason
 
 
+def test_below_the_most_users_an_upper_end_is_open_only_when_they_hold_too() -> None:
+    """200 users seem to break but are too near to tell: that it holds at 187 is no answer."""
+
+    def nearly(ask: Ask) -> Trial:
+        return trial(ask.users, {P95: 0.055 if ask.users == 200 else 0.0})
+
+    answer = search(nearly)
+    assert (answer.outcome, answer.breaks_at) == ("undecided", None)
+    assert "at 200 users it is too near the threshold to tell" in answer.reason
+
+
+def test_where_the_last_rung_is_invalid_the_search_does_not_end_as_if_it_held() -> None:
+    def limited(ask: Ask) -> Trial:
+        valid = ask.users <= 190
+        return trial(ask.users, {P95: 0.0}, outcome=Outcome.HELD if valid else Outcome.INVALID)
+
+    answer = search(limited)
+    assert (answer.outcome, answer.breaks_at) == ("invalid", None)
+    assert answer.reason == "trials with 200 users tell nothing: see their verdicts"
+
+
+def test_the_most_users_are_tried_although_a_rung_is_near() -> None:
+    answer = search(steep(1000), replace(METHOD, most_users=105))
+    assert (answer.outcome, answer.holds_at) == ("found", 105)
+
+
 def test_the_criterion_that_is_crossed_first_is_named() -> None:
     def both(ask: Ask) -> Trial:
         late, failed = (0.5 if ask.users > 30 else 0.0), (0.5 if ask.users > 80 else 0.0)
