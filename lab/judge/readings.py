@@ -106,11 +106,10 @@ def _worker_metrics(workers: Sequence[WorkerReading], speed: float) -> dict[str,
 
 def loop_busy(life: Sequence[WorkerReading], speed: float) -> float | None:
     """Share of its time that one worker's event loop was busy; None where it was not read."""
-    first, last = life[0], life[-1]
-    if last.t <= first.t or first.loop_busy_s is None or last.loop_busy_s is None:
+    seconds = life[-1].t - life[0].t
+    if seconds <= 0 or any(reading.loop_busy_s is None for reading in life):
         return None
-    share = (last.loop_busy_s - first.loop_busy_s) * speed / (last.t - first.t)
-    return min(1.0, max(0.0, share))
+    return min(1.0, _growth(life, lambda r: r.loop_busy_s or 0.0) * speed / seconds)
 
 
 def _growth(life: Sequence[R], of: Callable[[R], float]) -> float:

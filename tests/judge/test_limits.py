@@ -255,6 +255,30 @@ def test_a_limit_made_by_construction_is_found(
     assert found.resource == resource
 
 
+def test_kills_are_made_by_memory_though_no_upload_failed_of_them() -> None:
+    lines = [*lived(busy=0.99), OomKill(t=40, pid=1, rss=270_000_000)]
+    of = cell("oom_kills == 0", vm_memory="256 MiB", gcs_call="blocking")
+    assert limit(of, observation(uploads(), lines)).resource == "memory"
+
+
+def test_a_peak_is_of_all_workers_not_of_the_one_that_is_fullest_in_the_mean() -> None:
+    brief = [worker(t, 2, loop_busy_s=0.1 * t, checked_out=19 * (t == 40)) for t in TIMES]
+    lines = [*lived(busy=0.99, checked_out=5), *brief]
+    found = limit(cell(workers=2, gcs_call="blocking"), observation(uploads(60, SLOW), lines))
+    assert "pool never above 19 of 20" in found.evidence
+
+
+def test_a_loop_that_was_full_is_full_though_its_worker_was_started_anew() -> None:
+    lines = [
+        worker(t, loop_busy_s=0.99 * (t if t < 45 else t - 45), cpu_s=0.01 * t, inflight=5)
+        for t in TIMES
+    ]
+    found = limit(
+        cell(gcs_call="blocking"), observation(uploads(60, SLOW), [*lines, *lived()[13:]])
+    )
+    assert found.resource == "event_loop"
+
+
 def test_every_candidate_has_a_cell_of_its_own() -> None:
     named = {Resource(case[4]) for case in BY_CONSTRUCTION}
     assert named == set(Resource)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import fsum
 
 from lab.judge.measure import measure
@@ -119,7 +119,7 @@ class Fullness:
 
     Args:
         level: mean share of the slots in use.
-        peak: the most in use at once.
+        peak: the most in use at once in any worker, be it another one.
         waiting: share of the readings in which somebody waited for one.
     """
 
@@ -143,7 +143,10 @@ def fullness(case: Case, used: Of, waiting: Of, slots: int) -> Fullness | None:
         )
         for life in case.lives
     ]
-    return max(found, key=lambda one: (one.at_limit, one.level), default=None)
+    if not found:
+        return None
+    fullest = max(found, key=lambda one: (one.at_limit, one.level))
+    return replace(fullest, peak=max(one.peak for one in found))
 
 
 def percent(share: float) -> str:

@@ -109,7 +109,10 @@ def limiting_factor(case: Case, findings: Sequence[Finding]) -> Limit:
     slow = bool(missed & {*PERCENTILES, "throughput"})
     failing = _failing(missed, full)
     answers = _makers(case, full, queues) if failing else []
-    if slow or not failing:
+    # A kill needs no failed upload to be one: an instance may die while it starts.
+    killed = [one for one in full if one.resource is Resource.MEMORY and "oom_kills" in missed]
+    answers += [one for one in killed if one not in answers]
+    if slow or not (failing or killed):
         answers += [one for one in queues if one not in answers]
     if slow and queues:
         # It let in more than what is inside could answer in time, so it did not limit.
