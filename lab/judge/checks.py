@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from math import fsum, inf, sqrt
 
-from lab.judge.distance import DB_TRIPS, only_delay
+from lab.judge.distance import db_trips, only_delay
 from lab.judge.quotas import quota_checks
 from lab.judge.samples import successes
 from lab.judge.strikes import strike_checks
@@ -85,16 +85,11 @@ def _gcs_latency(cell: Cell, observation: Observation, span: Span) -> Check:
 def _database(
     cell: Cell, observation: Observation, metrics: Mapping[str, float], span: Span
 ) -> list[Check]:
-    """Stages that are so many round trips: auth 2, release 1, write 4 (3 in an open session).
-
-    A session that was held is in its transaction already and sends no BEGIN.
-    """
-    held = cell.knobs.db_session == "hold"
-    trips = DB_TRIPS | ({"write": DB_TRIPS["write"] - 1} if held else {})
+    """Stages that are so many round trips: auth 2, release 1, write 4 (3 in an open session)."""
     good = successes(sent_in_window(cell, observation))
     return [
         _stage(cell, stage, count, span, measured, sum(stage in s.stages for s in good))
-        for stage, count in trips.items()
+        for stage, count in db_trips(cell).items()
         if (measured := metrics.get(stage)) is not None
     ]
 

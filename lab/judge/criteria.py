@@ -103,7 +103,11 @@ def _decide_percentile(
         # One that timed out took at least the timeout: from there on nothing is known.
         high = high if high < cell.load.timeout else None
     above = sum(latency >= criterion.bound for latency in ordered) / len(ordered)
-    return _statistical(criterion, value, low, high, above, complement(p), ordered)
+    found = _statistical(criterion, value, low, high, above, complement(p), ordered)
+    if criterion.metric == "p95_all" and criterion.bound > cell.load.timeout and _timed_out(sent):
+        # Nor is it known on which side of a later bound they are, so there is no count.
+        return found.model_copy(update={"samples": None, "beyond": None, "allowed": None})
+    return found
 
 
 def _decide_slope(criterion: Criterion, leak: Leak) -> Finding:

@@ -10,6 +10,15 @@ DB_TRIPS = {"auth": 2, "release": 1, "write": 4}
 """Round trips by stage: BEGIN, SELECT; ROLLBACK; BEGIN, INSERT, UPDATE, COMMIT."""
 
 
+def db_trips(cell: Cell) -> dict[str, int]:
+    """Round trips by stage, as this cell makes them.
+
+    A session that was held is in its transaction already and sends no BEGIN to write.
+    """
+    held = cell.knobs.db_session == "hold"
+    return DB_TRIPS | ({"write": DB_TRIPS["write"] - 1} if held else {})
+
+
 def only_delay(cell: Cell, proxy: ProxyName) -> Span | None:
     """The delay of a proxy's answers, where that is all that the cell's faults do to them.
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from lab.judge.lives import instance_reasons
 from lab.judge.scaling import scaling
 from lab.judge.strikes import prolonged
+from lab.judge.window import window_of
 from lab.model.causes import Cause
 from lab.model.cell import Cell
 from lab.model.observation import (
@@ -44,7 +45,7 @@ def guard(
         *instance_reasons(cell, observation),
         *_generator(observation.evidence, metrics),
         *_machine(metrics),
-        *scaling(cell, metrics),
+        *scaling(cell, metrics, window_of(cell, observation)),
         *prolonged(cell, observation),
         *(f"injected and measured differ: {check.reason}" for check in checks if check.ok is False),
         *_defects(observation, metrics),

@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from lab.judge.distance import DB_TRIPS, only_delay
+from lab.judge.distance import db_trips, only_delay
+from lab.judge.window import Window
 from lab.model.cell import Cell
 from lab.model.fault import Latency
 
@@ -48,34 +49,46 @@ class Overstated:
     excess: float
 
 
-def overstated(cell: Cell, metrics: Mapping[str, float]) -> Overstated | None:
+def overstated(cell: Cell, metrics: Mapping[str, float], window: Window) -> Overstated | None:
     """What this cell's speed adds to its busiest worker; None without a rate to go by.
 
     The busiest worker's share of the uploads is taken to be its share of the CPU.
+
+    Args:
+        cell: its knobs and faults.
+        metrics: its metrics.
+        window: what they are of, as `lab.judge.window.window_of` has it.
     """
-    start, end = cell.load.measured
+    start, end = window
+    if end <= start:
+        return None
     cores = metrics.get("cpu_worker_max", 0.0)
     even = metrics.get("cpu_backend", 0.0) / cell.knobs.workers
     each = (cores / even if even else 1.0) / cell.knobs.workers / (end - start)
     rate, carried = (metrics.get(name, 0.0) * each for name in ("attempts", "succeeded"))
     if not rate:
         return None
-    calls = sum(metrics.get(stage, 0.0) for stage in DB_TRIPS)
+    trips = db_trips(cell)
+    calls = sum(metrics.get(stage, 0.0) for stage in trips)
     in_loop = calls if cell.knobs.db_call == "blocking" else 0.0
     span = only_delay(cell, "db")
-    expected = sum(
-        trips * span.mean for stage, trips in DB_TRIPS.items() if span and stage in metrics
-    )
+    expected = sum(n * span.mean for stage, n in trips.items() if span and stage in metrics)
     added = max(0.0, calls - expected) if span else 0.0
     # An upload that failed made few of the calls, or none; its CPU is among the cores.
     excess = (cores + carried * added) * (1 - 1 / cell.knobs.speed)
     return Overstated(rate, cores + carried * in_loop, excess)
 
 
-def scaling(cell: Cell, metrics: Mapping[str, float]) -> Iterable[str]:
-    """Sentences, one for each reason why this speed makes the cell untrue."""
+def scaling(cell: Cell, metrics: Mapping[str, float], window: Window) -> Iterable[str]:
+    """Sentences, one for each reason why this speed makes the cell untrue.
+
+    Args:
+        cell: its knobs and faults.
+        metrics: its metrics.
+        window: what they are of, as `lab.judge.window.window_of` has it.
+    """
     speed = cell.knobs.speed
-    found = overstated(cell, metrics)
+    found = overstated(cell, metrics, window)
     if speed > 1 and found:
         if found.busy >= SATURATED and found.excess / found.busy > ALLOWED:
             yield (

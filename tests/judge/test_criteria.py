@@ -114,6 +114,8 @@ def test_a_timeout_leaves_the_slow_side_of_p95_all_open() -> None:
     assert found("p95_all < 130 s", fast).outcome == "met"
     assert found("p95_all < 130 s", fast + slow).outcome == "undecided"
     assert found("p95_all < 110 s", fast + slow).outcome == "missed"
+    assert found("p95_all < 110 s", fast + slow).beyond is not None
+    assert found("p95_all < 130 s", fast + slow).beyond is None
 
 
 @given(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from lab.judge.scaling import overstated, scaling
-from tests.judge.observations import cell
+from tests.judge.observations import WINDOW, cell
 
 EVEN = {
     "attempts": 120.0,
@@ -35,7 +35,7 @@ def busy(cores: float, **metrics: float) -> dict[str, float]:
 def test_work_that_speed_makes_dense_is_a_reason_where_it_matters(
     speed: float, metrics: dict[str, float], says: str | None
 ) -> None:
-    found = list(scaling(cell(speed=speed), metrics))
+    found = list(scaling(cell(speed=speed), metrics, WINDOW))
     assert bool(found) == (says is not None)
     assert all(reason.endswith("- lower --speed") for reason in found)
     assert says is None or any(says in reason for reason in found)
@@ -43,7 +43,7 @@ def test_work_that_speed_makes_dense_is_a_reason_where_it_matters(
 
 def test_overhead_beyond_the_injected_distance_counts_as_work() -> None:
     slow = busy(0.1, auth=0.07, write=0.13)  # 50 ms more than 7 round trips of 25 ms
-    found = overstated(cell(speed=5, faults=["db-distance"]), slow)
+    found = overstated(cell(speed=5, faults=["db-distance"]), slow, WINDOW)
     assert found is not None
     assert found.rate == pytest.approx(2.0)
     assert found.busy == pytest.approx(0.1 + 2 * 0.225)
@@ -51,25 +51,45 @@ def test_overhead_beyond_the_injected_distance_counts_as_work() -> None:
 
 
 def test_calls_in_other_threads_keep_no_loop_busy() -> None:
-    found = overstated(cell(speed=5, db_call="threadpool"), busy(0.1))
+    found = overstated(cell(speed=5, db_call="threadpool"), busy(0.1), WINDOW)
     assert found is not None
     assert found.busy == pytest.approx(0.1)
 
 
 def test_the_busiest_worker_has_its_share_of_the_uploads() -> None:
     metrics = busy(0.3) | {"cpu_backend": 0.4}
-    found = overstated(cell(speed=5, workers=2), metrics)
+    found = overstated(cell(speed=5, workers=2), metrics, WINDOW)
     assert found is not None
     assert found.rate == pytest.approx(2.0 / 2 * 0.3 / 0.2)
 
 
 def test_an_upload_that_failed_made_no_calls() -> None:
-    found = overstated(cell(speed=5), busy(0.1, succeeded=60.0))
+    found = overstated(cell(speed=5), busy(0.1, succeeded=60.0), WINDOW)
     assert found is not None
     assert found.rate == pytest.approx(2.0)
     assert found.busy == pytest.approx(0.1 + 1 * 0.175)
 
 
 def test_nothing_is_said_without_a_rate() -> None:
-    assert overstated(cell(speed=5), {}) is None
-    assert list(scaling(cell(speed=5), {})) == []
+    assert overstated(cell(speed=5), {}, WINDOW) is None
+    assert list(scaling(cell(speed=5), {}, WINDOW)) == []
+
+
+def test_a_burst_is_as_dense_as_the_time_until_its_last_answer() -> None:
+    """50 uploads answered within 14 s are 3.6 a second, however long a client would wait."""
+    metrics = busy(0.043 * 14, attempts=50.0, succeeded=50.0)
+    found = overstated(cell(speed=5, load={"burst": 50}), metrics, (0.0, 14.0))
+    assert found is not None
+    assert found.rate == pytest.approx(50 / 14)
+    assert overstated(cell(speed=5, load={"burst": 50}), metrics, (0.0, 0.0)) is None
+
+
+def test_a_session_that_was_held_makes_a_round_trip_less() -> None:
+    metrics = busy(0.1, auth=0.05, release=0.025, write=0.1)
+    excess = []
+    for session in ("release", "hold"):
+        of = cell(speed=5, faults=["db-distance"], db_session=session)
+        found = overstated(of, metrics, WINDOW)
+        assert found is not None
+        excess.append(found.excess)
+    assert excess[1] - excess[0] == pytest.approx(2 * 0.025 * 0.8)
