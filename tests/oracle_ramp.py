@@ -91,7 +91,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class Crossing:
-    """``users`` and ``t`` when the evidence sufficed, ``since_users`` at its first slow upload."""
+    """``t`` when the evidence sufficed; ``users`` when the last upload of it was sent, and
+    ``since_users`` when its first slow one was."""
 
     users: int
     t: float
@@ -135,8 +136,8 @@ def crossing(samples: Sequence[Sample], ramp: Ramp, bound: float = 10.0) -> Cros
         first = min(last - FEWEST + 1, bisect_left(sent, sent[last] - stretch))
         slow = [each.sent for each in good[first : last + 1] if each.latency >= bound]
         if slow and _chance(len(slow), last - first + 1) <= doubt:
-            t = sent[last]
-            return Crossing(ramp.users_at(t), t, ramp.users_at(slow[0]))
+            seen = max(sent[last], slow[-1] + bound)  # who waits that long is slow, answered or not
+            return Crossing(ramp.users_at(sent[last]), seen, ramp.users_at(slow[0]))
     return None
 
 

@@ -12,17 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
-from math import ceil
+from math import ceil, inf
 
 from lab.judge.readings import PEAKS, running_sum
 from lab.judge.samples import PERCENTILES, latencies
 from lab.judge.statistics import DOUBT, complement, quantile
 from lab.judge.users import users_when
-from lab.judge.window import readings, sent_in_window
+from lab.judge.window import kills, readings, sent_in_window, window_of
 from lab.model.cell import Cell
 from lab.model.course import Crossing
 from lab.model.criterion import Criterion
-from lab.model.observation import DatabaseReading, Observation, OomKill, Sample, WorkerReading
+from lab.model.observation import DatabaseReading, Observation, Sample, WorkerReading
 
 FEWEST = 20
 """Uploads that a window holds at least."""
@@ -50,7 +50,7 @@ def _crossing(criterion: Criterion, cell: Cell, observation: Observation) -> Cro
         return _by_share(criterion, cell, observation)
     for t, value in _seen(criterion.metric, cell, observation):
         if value > criterion.bound or (value == criterion.bound and criterion.op == "<"):
-            return _at(criterion, cell, observation, t, t, value)
+            return _at(criterion, cell, observation, (t, t), t, value)
     return None
 
 
@@ -58,15 +58,16 @@ def _at(
     criterion: Criterion,
     cell: Cell,
     observation: Observation,
-    since: float,
+    stretch: tuple[float, float],
     t: float,
     value: float,
     samples: int | None = None,
 ) -> Crossing:
+    since, until = stretch
     return Crossing(
         criterion=str(criterion),
         t=round(t, 3),
-        users=users_when(cell, observation, t),
+        users=users_when(cell, observation, until),
         since=round(since, 3),
         since_users=users_when(cell, observation, since),
         value=round(value, 6),
@@ -75,16 +76,16 @@ def _at(
 
 
 def _seen(metric: str, cell: Cell, observation: Observation) -> Iterator[tuple[float, float]]:
-    """A metric over time, where it is one that is read or counted."""
+    """A metric over time, where it is one that is read or counted, of what the verdict is of."""
+    window = window_of(cell, observation)
     if metric in PEAKS:
-        workers = readings(WorkerReading, observation.evidence)
+        workers = readings(WorkerReading, observation.evidence, window)
         yield from running_sum(workers, PEAKS[metric], cell.knobs.speed)
     elif metric == "pg_connections":
-        for reading in readings(DatabaseReading, observation.evidence):
+        for reading in readings(DatabaseReading, observation.evidence, window):
             yield reading.t, reading.connections
     elif metric == "oom_kills":
-        kills = sorted(line.t for line in observation.evidence if isinstance(line, OomKill))
-        yield from ((t, number) for number, t in enumerate(kills, start=1))
+        yield from ((t, number) for number, t in enumerate(kills(observation.evidence), start=1))
     elif metric.startswith("errors."):
         cause = metric.removeprefix("errors.")
         failed = [s.sent_at for s in sent_in_window(cell, observation) if s.error == cause]
@@ -103,9 +104,17 @@ def _by_share(criterion: Criterion, cell: Cell, observation: Observation) -> Cro
         if _certainly_above(number, of, allowed, DOUBT / looks):
             window = uploads[first:last]
             value = _value(criterion, cell, window)
-            since, t = next(s.sent_at for s in window if bad(s)), window[-1].sent_at
-            return _at(criterion, cell, observation, since, t, value, len(window))
+            bad_ones = [sample for sample in window if bad(sample)]
+            stretch = (bad_ones[0].sent_at, window[-1].sent_at)
+            t = max(stretch[1], *(_known(criterion, sample) for sample in bad_ones))
+            return _at(criterion, cell, observation, stretch, t, value, len(window))
     return None
+
+
+def _known(criterion: Criterion, sample: Sample) -> float:
+    """When an upload was known to be bad: a failure when it came, a slow one at the bound."""
+    late = criterion.bound if criterion.metric in PERCENTILES else inf
+    return sample.sent_at + min(sample.latency_s, late)
 
 
 def _claim(

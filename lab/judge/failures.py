@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 
 from lab.judge.users import users_when
+from lab.judge.window import kills
 from lab.model.cell import Cell
 from lab.model.course import Failure
-from lab.model.observation import Observation, OomKill, PartDown, Sample
+from lab.model.observation import Observation, PartDown, Sample
 
 
 def failures(cell: Cell, observation: Observation) -> tuple[Failure, ...]:
@@ -21,9 +22,8 @@ def failures(cell: Cell, observation: Observation) -> tuple[Failure, ...]:
         if sample.error is not None:
             by_cause[str(sample.error)].append(sample)
     found = [_uploads(cell, observation, cause, failed) for cause, failed in by_cause.items()]
-    kills = [line.t for line in observation.evidence if isinstance(line, OomKill)]
-    if kills:
-        found.append(_event(cell, observation, "oom_kill", min(kills), len(kills)))
+    if killed := kills(observation.evidence):
+        found.append(_event(cell, observation, "oom_kill", killed[0], len(killed)))
     for line in observation.evidence:
         if isinstance(line, PartDown):
             found.append(_event(cell, observation, line.part, line.t, 1))

@@ -21,11 +21,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import fsum, sqrt
 
-from lab.judge.window import Window, readings
+from lab.judge.window import Window, kills, readings
 from lab.model.cell import Cell
 from lab.model.leak import Leak
 from lab.model.load import ClosedLoad, OpenLoad
-from lab.model.observation import DatabaseReading, Observation, OomKill, WorkerReading
+from lab.model.observation import DatabaseReading, Observation, WorkerReading
 
 LEAST_S = 300.0
 """The shortest window, in real-world seconds, of which anything is said: a service that began
@@ -68,12 +68,13 @@ class Slope:
 def leaks(cell: Cell, observation: Observation) -> tuple[Leak, ...]:
     """A statement for each figure that was read; none of a load that is short, or not steady.
 
-    After a worker was killed for its memory nothing is said: what replaced it began anew.
+    After a worker, or an instance, was killed for its memory nothing is said: what replaced it
+    began anew.
     """
     load = cell.load
     if not isinstance(load, ClosedLoad | OpenLoad) or load.window < LEAST_S:
         return ()
-    if any(isinstance(line, OomKill) for line in observation.evidence):
+    if kills(observation.evidence):
         return ()
     start, end = load.measured
     window = (start + SETTLING * (end - start), end)

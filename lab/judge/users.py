@@ -15,12 +15,15 @@ PEAK = 0.9
 def users_at(load: AnyLoad, t: float, inflight: int = 0) -> int:
     """Active users ``t`` real-world seconds after the load started.
 
-    Burst and open loads have no users of their own: theirs are the uploads in flight.
+    Burst and open loads have no users of their own: theirs are the uploads in flight. Before
+    its start a load has none: parts are read from the moment on in which faults are armed.
     """
+    if t < 0:
+        return 0
     if isinstance(load, ClosedLoad):
         if t > load.measured[1]:
             return 0
-        return load.users if t >= load.ramp else round(load.users * max(0.0, t) / load.ramp)
+        return load.users if t >= load.ramp else round(load.users * t / load.ramp)
     if isinstance(load, StagesLoad):
         return round(_in_stages(load, t))
     return inflight
@@ -36,7 +39,7 @@ def _in_stages(load: StagesLoad, t: float) -> float:
     begin, before = 0.0, 0
     for stage in load.stages:
         if t < begin + stage.over:
-            return before + (stage.users - before) * max(0.0, t - begin) / stage.over
+            return before + (stage.users - before) * (t - begin) / stage.over
         begin, before = begin + stage.over + stage.hold, stage.users
         if t < begin:
             return before

@@ -15,6 +15,7 @@ from lab.model.observation import (
     InstanceEvent,
     MachineReading,
     Observation,
+    OomKill,
     Sample,
     WorkerReading,
 )
@@ -55,7 +56,7 @@ def restricted(observation: Observation, window: Window) -> Observation:
     """
     start, end = window
     timed = (
-        *(WorkerReading, DatabaseReading, MachineReading),
+        *(WorkerReading, DatabaseReading, MachineReading, OomKill),
         *(FrontReading, FrontRequest, InstanceEvent),
     )
     stood = [line for line in readings(FrontReading, observation.evidence) if line.t < start][-1:]
@@ -76,3 +77,12 @@ def readings(
     start, end = window or (float("-inf"), float("inf"))
     found = [line for line in evidence if isinstance(line, kind) and start <= line.t <= end]
     return sorted(found, key=lambda reading: reading.t)
+
+
+def kills(evidence: Iterable[Evidence]) -> list[float]:
+    """When workers, or instances of Cloud Run, were killed for their memory, in order."""
+    return sorted(
+        line.t
+        for line in evidence
+        if isinstance(line, OomKill) or (isinstance(line, InstanceEvent) and line.event == "oom")
+    )

@@ -61,10 +61,11 @@ class Crossing(_Part):
 
     Args:
         criterion: as the spec writes it.
-        t: when the evidence sufficed to say so.
-        users: how many there were then.
-        since: when the first bad upload of the stretch that shows it was sent; equal to ``t``
-            where one reading does.
+        t: when the evidence sufficed to say so: the last upload of the stretch that shows it
+            was sent, and the bad ones were known to be; or one reading shows it.
+        users: how many there were when the last upload of the stretch was sent, or then.
+        since: when the first bad upload of the stretch was sent; equal to ``t`` where one
+            reading shows it.
         since_users: how many users there were then.
         value: the metric of that stretch, in its own unit.
         samples: how many uploads the stretch holds; None where a reading shows it.

@@ -18,7 +18,14 @@ from lab.judge.users import at_peak, users_at
 from lab.model.causes import Cause
 from lab.model.course import POINTS, Course
 from lab.model.load import StagesLoad
-from lab.model.observation import DatabaseReading, Evidence, OomKill, PartDown, Sample
+from lab.model.observation import (
+    DatabaseReading,
+    Evidence,
+    InstanceEvent,
+    OomKill,
+    PartDown,
+    Sample,
+)
 from tests.judge.observations import at_rest, audit, cell, observation, sample, worker
 
 RAMP = {"stages": [{"users": 100, "over": "300 s"}]}
@@ -61,6 +68,9 @@ def test_the_users_of_stages_move_linearly_and_hold(t: float, users: int) -> Non
     [
         ({"users": 20, "ramp": "10 s"}, 5.0, 10),
         ({"users": 20, "ramp": "0 s"}, 0.0, 20),
+        ({"users": 20, "ramp": "0 s"}, -0.1, 0),
+        ({"stages": [{"users": 20, "hold": "9 s"}]}, 0.0, 20),
+        ({"stages": [{"users": 20, "hold": "9 s"}]}, -0.1, 0),
         ({"users": 20, "ramp": "10 s"}, 80.0, 20),
         ({"users": 20, "ramp": "10 s"}, 80.1, 0),
         ({"burst": 50}, 3.0, 7),
@@ -171,7 +181,7 @@ def test_a_crossing_is_read_off_in_users_the_nearer_the_more_uploads(
     [found] = crossings(cell("p95 < 10 s", load=RAMP), observation(uploads))
     assert found.criterion == "p95 < 10 s"
     assert found.since_users <= 34 <= found.users <= 34 + off
-    assert found.t == pytest.approx(found.users * 3, abs=2)
+    assert found.t == pytest.approx(found.users * 3 + 10, abs=2)  # known to be slow after 10 s
     assert found.value == 14.0
     assert found.samples
     assert found.samples >= 20
@@ -211,6 +221,43 @@ def test_what_is_counted_is_crossed_by_the_first_above(
     failed = [sample(50.0 * i, 1.0, Cause.POOL_TIMEOUT) for i in range(1, 6)]
     [found] = crossings(cell(criterion, load=RAMP), observation(failed, lines))
     assert (found.t, found.since) == (t, t)
+
+
+def test_memory_kills_of_instances_are_told_over_time_too() -> None:
+    killed: list[Evidence] = [
+        InstanceEvent(t=t, instance="one", event=event)
+        for t, event in ((20, "ready"), (90, "oom"), (60, "oom"))
+    ]
+    of, seen = cell("oom_kills == 0", target="cloudrun", load=RAMP), observation([], killed)
+    [crossing], [failure] = crossings(of, seen), failures(of, seen)
+    assert (crossing.t, crossing.users) == (60.0, 20)
+    assert (failure.cause, failure.t, failure.count) == ("oom_kill", 60.0, 2)
+
+
+def test_what_was_read_before_the_load_or_after_it_crosses_nothing() -> None:
+    lines = [worker(t, rss=9e8 if t in (-3, 400) else 1e6) for t in (-3, 10, 100, 290, 400)]
+    of, seen = cell("rss_backend < 100 MB", load=RAMP), observation([], lines)
+    assert crossings(of, seen) == ()
+    [crossing] = crossings(of, observation([], [*lines, worker(150, rss=9e8)]))
+    assert (crossing.t, crossing.users) == (150.0, 50)
+
+
+def test_a_kill_belongs_to_its_stage() -> None:
+    lines: list[Evidence] = [*(worker(t) for t in range(0, 150, 5)), OomKill(t=100, pid=1, rss=1)]
+    first, second, _ = stages(cell("oom_kills == 0", load=STEPS), observation([], lines))
+    assert (first.metrics["oom_kills"], second.metrics["oom_kills"]) == (0, 1)
+
+
+def test_a_bound_is_crossed_when_it_is_known_and_at_the_users_of_sending() -> None:
+    """Uploads that a proxy gives up after a minute fail a minute after they were sent."""
+    late = [sample(30 + t / 2, 60.0, Cause.GATEWAY_TIMEOUT) for t in range(40)]
+    [failed] = crossings(cell("error_rate < 5 %", load=RAMP), observation(late))
+    assert (failed.since, failed.since_users, failed.users) == (30.0, 10, 13)
+    assert failed.t == pytest.approx(39.5 + 60.0)
+    [slow] = crossings(cell("p95_all < 10 s", load=RAMP), observation(late))
+    assert slow.t == pytest.approx(39.5 + 10.0)
+    [first] = failures(cell(load=RAMP), observation(late))
+    assert first.t < failed.t
 
 
 @pytest.mark.parametrize(

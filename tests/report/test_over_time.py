@@ -115,9 +115,10 @@ def test_every_resource_that_was_looked_at_is_shown(
 
 
 def test_what_went_first_is_told_in_order_with_the_users() -> None:
-    first, *_, last = story(COURSE)
+    first, *_, cause, last = story(COURSE)
     assert re.match(r"p95 < 10 s was crossed at 3\d-3\d users, \d+ s: 20.0 s of \d+ uploads", first)
-    assert last == "gateway_timeout from 90 users on, 200 s: 60 in all"
+    assert cause == "gateway_timeout from 90 users on, 200 s: 60 in all"
+    assert last == "error_rate < 5 % was crossed at 90-94 users, 204 s: 25 % of 20 uploads"
 
 
 def test_the_column_of_limits_is_there_only_where_there_are_any(
