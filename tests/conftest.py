@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import docker
+import hypothesis
 import pytest
 
 from lab.errors import LabError
@@ -30,8 +31,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Let Ctrl-C reach what the tests start, and give processes side by side a folder each.
 
     A shell makes what it runs in the background ignore SIGINT, and children inherit that; a
-    lab that was started so ignores it too, as it should.
+    lab that was started so ignores it too, as it should. No example of a property is timed:
+    how long one takes says more of the machine.
     """
+    hypothesis.settings.register_profile("untimed", deadline=None)
+    hypothesis.settings.load_profile("untimed")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config, "workerinput"):

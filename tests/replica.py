@@ -24,7 +24,7 @@ from lab.stack.protocol import Replica
 from lab.testing import make_cell
 
 SPEED = 20
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class Live:

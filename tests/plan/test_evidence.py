@@ -34,13 +34,11 @@ def stake(side: Side, of: int, share: float, allowed: float) -> float:
 
 @pytest.mark.parametrize("side", SIDES)
 @given(st.integers(1, 60), SHARES)
-@settings(deadline=None)
 def test_at_the_allowed_share_a_bet_is_fair(side: Side, of: int, allowed: float) -> None:
     assert stake(side, of, allowed, allowed) == pytest.approx(1)
 
 
 @given(st.integers(1, 60), SHARES, st.floats(1.05, 4))
-@settings(deadline=None)
 def test_where_the_claim_is_untrue_a_bet_on_it_loses(of: int, allowed: float, far: float) -> None:
     assert stake("held", of, allowed * far, allowed) < 1
     assert stake("broke", of, allowed / far, allowed) < 1
@@ -81,7 +79,7 @@ def test_what_is_more_alike_shows_less() -> None:
 
 
 @given(st.integers(1, 4), st.integers(30, 120), st.integers(0, 10**6))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_where_minutes_are_as_alike_as_is_reckoned_with_hardly_any_claim_is_wrong(
     minutes: int, each: int, seed: int
 ) -> None:

@@ -245,7 +245,7 @@ def test_ends_that_contradict_each_other_are_not_stated() -> None:
 
 
 @given(st.integers(0, 10**6), st.randoms(use_true_random=False), st.integers(0, 20))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_stored_trials_in_any_order_go_on_as_if_nothing_had_happened(
     seed: int, shuffle: random.Random, done: int
 ) -> None:
@@ -258,7 +258,7 @@ def test_stored_trials_in_any_order_go_on_as_if_nothing_had_happened(
 
 
 @given(st.integers(0, 10**6))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_no_number_of_users_is_tried_beyond_the_rule_and_an_answer_is_sound(seed: int) -> None:
     rng = random.Random(seed)
     answer = search_in(SimulatedSystem.draw(rng), METHOD, rng)
@@ -285,7 +285,7 @@ CHAOS: list[dict[str, Any]] = [{"outcome": Outcome.INVALID}, {"samples": 0}, {}]
 
 
 @given(st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_it_ends_whatever_the_trials_say(chaos: random.Random) -> None:
     def anything(ask: Ask) -> Trial:
         shares = {P95: chaos.choice((0, 0.03, 0.05, 0.08, 1)), ERRORS: chaos.choice((0, 0, 0.06))}

@@ -78,9 +78,9 @@ def test_what_each_part_uses_is_read(contained: ComposeStack) -> None:
 def test_a_backend_without_cpu_is_throttled(contained: ComposeStack) -> None:
     replica = applied(contained, {"vm_cpus": 1})
     wait_until(lambda: "backend" in replica.usage())
-    busy = ["timeout", "30", "sh", "-c", "while :; do :; done & while :; do :; done"]
+    busy = ["timeout", "60", "sh", "-c", "while :; do :; done & while :; do :; done"]
     contained.project.containers()["backend"].exec_run(busy, detach=True)
-    wait_until(lambda: (replica.usage()["backend"].throttled_s or 0.0) > 0.0, within=30)
+    wait_until(lambda: (replica.usage()["backend"].throttled_s or 0.0) > 0.0, within=60)
 
 
 @pytest.mark.knob("db_cap")
