@@ -179,10 +179,11 @@ lint: $(STAMP) ## Style, types, YAML, Compose, shell and Dockerfiles
 	$(BIN)/shellcheck .ci/run compose/*/*.sh compose/images/*/*.sh
 	$(BIN)/hadolint compose/backend/Dockerfile compose/images/*/Dockerfile
 
-# Most tests wait for real parts more than they compute: four processes fill two cores.
+# Most tests wait for real parts as much as they compute: three processes fill two cores, and
+# more would keep those parts from their share.
 .PHONY: test
 test: lint ## Lint, types and all tests
-	$(BIN)/pytest --numprocesses 4 $(ARGS)
+	$(BIN)/pytest --numprocesses 3 $(ARGS)
 
 .PHONY: bench
 bench: $(STAMP) ## Speed and memory, as ratios side by side in one run

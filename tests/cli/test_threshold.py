@@ -188,12 +188,20 @@ def again_json(faked: Faked) -> str:
 
 
 def test_a_search_that_cannot_decide_ends_with_4(lab: Command, faked: Faked) -> None:
-    # That no upload at all fails is more than any number of uploads can show.
-    faked.spec.write_text(SPEC.replace("error_rate < 5 %", "error_rate < 0 %"))
+    # Nothing on the VM starts cold, so there is no evidence of it, however long it takes.
+    faked.spec.write_text(SPEC.replace("error_rate < 5 %", "cold_starts == 0"))
     ended = lab("threshold", faked.spec, "--most-users", "1", "--json")
     assert ended.code == 4, ended.err
     assert ended.out == again_json(faked)
     assert {cell.outcome for cell in faked.document().cells} & {"undecided", "invalid"}
+
+
+def test_a_criterion_that_nothing_can_show_is_refused(lab: Command, faked: Faked) -> None:
+    faked.spec.write_text(SPEC.replace("error_rate < 5 %", "error_rate < 0 %"))
+    ended = lab("threshold", faked.spec)
+    assert (ended.code, ended.out) == (2, "")
+    assert "no number of uploads shows on which side of 'error_rate < 0 %' it is" in ended.err
+    assert faked.stack.applied == []
 
 
 def test_a_search_whose_time_is_spent_says_so_and_a_resume_gives_it_more(
