@@ -13,6 +13,7 @@ from math import fsum, inf, sqrt
 from lab.judge.distance import db_trips, only_delay
 from lab.judge.quotas import quota_checks
 from lab.judge.samples import successes
+from lab.judge.scaling import true_speed
 from lab.judge.strikes import strike_checks
 from lab.judge.window import readings, sent_in_window
 from lab.model.cell import Cell
@@ -104,6 +105,11 @@ def _stage(cell: Cell, stage: str, trips: int, span: Span, measured: float, coun
         return _too_few(stage, text, count)
     reason = f"{stage} took {measured * 1000:.1f} ms in the mean of {count}, expected {text}"
     near = -less <= measured - expected <= _more(cell, more)
+    if not near and measured > expected and speed > 1:
+        added = (measured - expected) / speed  # by each upload, in wall-clock seconds
+        share, trip = DB_SHARE * expected, DB_TRIP_WALL_S * trips
+        fitting = true_speed(speed, lambda s: added * s <= max(share, trip * s))
+        reason += f" - lower --speed, to about {fitting:g}"
     return _check(stage, text, measured, near, reason)
 
 

@@ -11,8 +11,9 @@ follow, and both are held below `ALLOWED`:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from math import ceil, inf
 
 from lab.judge.distance import db_trips, only_delay
 from lab.judge.window import Window
@@ -41,12 +42,41 @@ class Overstated:
     Args:
         rate: uploads a second of that worker, failed ones too.
         busy: of its event loop: CPU, and blocking calls to the database.
-        excess: the part of that which speed 1 would not have.
+        work: the part of its time that is work, as speed 1 would have it.
+        speed: at which all this was measured.
     """
 
     rate: float
     busy: float
-    excess: float
+    work: float
+    speed: float
+
+    @property
+    def excess(self) -> float:
+        """The part of its time that is work which speed 1 would not have."""
+        return self.excess_at(self.speed)
+
+    def excess_at(self, speed: float) -> float:
+        """The same at another speed: work is that many times as dense there."""
+        return self.work * (speed - 1)
+
+    def busy_at(self, speed: float) -> float:
+        """How busy the event loop would be at another speed."""
+        return max(0.0, self.busy - self.work * (self.speed - speed))
+
+    def carries(self, speed: float) -> bool:
+        """Whether at a speed the event loop carries what it would in real time, or is no limit."""
+        busy = self.busy_at(speed)
+        return busy < SATURATED or self.excess_at(speed) <= ALLOWED * busy
+
+    def answers(self, speed: float, p50: float) -> bool:
+        """Whether at a speed an upload, of this median in seconds, takes as long as it would."""
+        return self.excess_at(speed) <= ALLOWED * p50 * self.rate
+
+
+def true_speed(speed: float, fits: Callable[[float], bool]) -> float:
+    """The highest speed below this one, in halves, at which something fits; 1 where none does."""
+    return next((half / 2 for half in range(ceil(2 * speed) - 1, 2, -1) if fits(half / 2)), 1.0)
 
 
 def overstated(cell: Cell, metrics: Mapping[str, float], window: Window) -> Overstated | None:
@@ -75,8 +105,9 @@ def overstated(cell: Cell, metrics: Mapping[str, float], window: Window) -> Over
     expected = sum(n * span.mean for stage, n in trips.items() if span and stage in metrics)
     added = max(0.0, calls - expected) if span else 0.0
     # An upload that failed made few of the calls, or none; its CPU is among the cores.
-    excess = (cores + carried * added) * (1 - 1 / cell.knobs.speed)
-    return Overstated(rate, cores + carried * in_loop, excess)
+    speed = cell.knobs.speed
+    work = (cores + carried * added) / speed
+    return Overstated(rate, cores + carried * in_loop, work, speed)
 
 
 def scaling(cell: Cell, metrics: Mapping[str, float], window: Window) -> Iterable[str]:
@@ -90,17 +121,18 @@ def scaling(cell: Cell, metrics: Mapping[str, float], window: Window) -> Iterabl
     speed = cell.knobs.speed
     found = overstated(cell, metrics, window)
     if speed > 1 and found:
-        if found.busy >= SATURATED and found.excess / found.busy > ALLOWED:
+        p50 = metrics.get("p50", inf)
+        fitting = true_speed(speed, lambda s: found.carries(s) and found.answers(s, p50))
+        mend = f"({ALLOWED:.0%} is allowed) - lower --speed, to about {fitting:g}"
+        if not found.carries(speed):
             yield (
                 f"at speed {speed:g} {found.excess / found.busy:.0%} of what keeps the busiest"
-                f" event loop busy is work that speed does not divide ({ALLOWED:.0%} is allowed)"
-                " - lower --speed"
+                f" event loop busy is work that speed does not divide {mend}"
             )
-        slower = found.excess / found.rate
-        if "p50" in metrics and slower > ALLOWED * metrics["p50"]:
+        if not found.answers(speed, p50):
             yield (
-                f"at speed {speed:g} an upload takes {slower:.2f} s longer than it would, against"
-                f" a median of {metrics['p50']:.2f} s ({ALLOWED:.0%} is allowed) - lower --speed"
+                f"at speed {speed:g} an upload takes {found.excess / found.rate:.2f} s longer than"
+                f" it would, against a median of {p50:.2f} s {mend}"
             )
     yield from _timers(cell)
 

@@ -68,6 +68,15 @@ def test_a_held_session_writes_in_three_round_trips() -> None:
     assert not found(cell(faults=BOTH), observation(uploads(write=0.069)))["write"].ok
 
 
+def test_a_stage_that_only_speed_makes_too_long_says_to_which_to_lower_it() -> None:
+    """Of 50 ms more at speed 10 are 5 a unit of it; at 3 they are the 30 % that are allowed."""
+    seen = observation(uploads(200, auth=0.1))
+    assert found(cell(faults=BOTH, speed=10), seen)["auth"].reason.endswith(
+        "expected 50 ms, up to 40 ms more - lower --speed, to about 3"
+    )
+    assert "speed" not in found(cell(faults=BOTH), seen)["auth"].reason
+
+
 def test_two_milliseconds_of_wall_time_a_round_trip_are_allowed_at_any_speed() -> None:
     of = cell(faults=BOTH, speed=10)
     assert found(of, observation(uploads(auth=0.089)))["auth"].ok

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab.judge.scaling import overstated, scaling
+from lab.judge.scaling import overstated, scaling, true_speed
 from tests.judge.observations import WINDOW, cell
 
 EVEN = {
@@ -37,8 +37,19 @@ def test_work_that_speed_makes_dense_is_a_reason_where_it_matters(
 ) -> None:
     found = list(scaling(cell(speed=speed), metrics, WINDOW))
     assert bool(found) == (says is not None)
-    assert all(reason.endswith("- lower --speed") for reason in found)
+    assert all(" - lower --speed, to about " in reason for reason in found)
     assert says is None or any(says in reason for reason in found)
+
+
+def test_the_speed_that_is_advised_is_the_highest_that_is_true() -> None:
+    """Loop 95 % busy at 5, of it 12 % a unit of speed: at 4.5 it is 89 % busy, and no limit."""
+    [reason] = scaling(cell(speed=5), busy(0.60, p50=5.0), WINDOW)
+    assert reason.endswith("(5% is allowed) - lower --speed, to about 4.5")
+    dense = busy(1.0, p50=2.0)  # 0.2 a unit of speed, 0.1 s of each upload: of 2 s 5 % at 2
+    assert all(reason.endswith("to about 2") for reason in scaling(cell(speed=5), dense, WINDOW))
+    assert true_speed(5, lambda speed: False) == 1
+    assert true_speed(3.3, lambda speed: True) == 3
+    assert true_speed(3, lambda speed: True) == 2.5
 
 
 def test_overhead_beyond_the_injected_distance_counts_as_work() -> None:
