@@ -168,7 +168,7 @@ def test_a_worker_killed_for_its_memory_is_the_limit(live: Live) -> None:
         Resource.MEMORY,
     )
     assert found.resource == "memory", found.model_dump_json(indent=2)
-    assert "kills" in found.evidence
+    assert "kill" in found.evidence
     wait_until(lambda: answers(live))  # what was killed last is back before the replica goes
 
 

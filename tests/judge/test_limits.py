@@ -181,7 +181,7 @@ BY_CONSTRUCTION: list[tuple[str, dict[str, Any], list[Any], list[Evidence], str,
         uploads(60, connection=30, bad_gateway=10),
         [*lived(rss=260_000_000), OomKill(t=40, pid=1, rss=270_000_000)],
         "memory",
-        "memory 260 MB at most of 256 MiB, 1 kills, 40 of 100 uploads lost with them",
+        "memory 260 MB at most of 256 MiB, 1 kill, 40 of 100 uploads lost with them",
     ),
     (
         "a core that is used up",

@@ -42,7 +42,7 @@ def killed(peak: float) -> Evidence:
             uploads(20, instance_died=80),
             [*lived(), killed(256 * 1024**2)],
             "memory",
-            "memory 268 MB at most of 256 MiB, 1 kills, 80 of 100 uploads lost with them",
+            "memory 268 MB at most of 256 MiB, 1 kill, 80 of 100 uploads lost with them",
         ),
         (
             {"gcs_call": "blocking", **MANY},

@@ -150,7 +150,7 @@ CASES: dict[str, tuple[Kind, list[CellResult], list[str]]] = {
         [result("run", UNDECIDED, CLOUD, {P95: "undecided"}, target="cloudrun")],
         [
             "run leaves open whether it carries the spike",
-            "1 cold starts; 3 of 100 uploads were served.",
+            "1 cold start; 3 of 100 uploads were served.",
         ],
     ),
     "endurance-each-outcome": (
@@ -259,7 +259,7 @@ CASES: dict[str, tuple[Kind, list[CellResult], list[str]]] = {
         [result(verdict=BROKE, metrics=CLOUD | {"queue_wait_refused": 10.0}, target="cloudrun")],
         [
             "as-found: 3 of 100 uploads were served, after 4.20 s of waiting for an instance on "
-            "average; 1 cold starts.",
+            "average; 1 cold start.",
             "47 were refused for want of an instance, after 10.0 s on average.",
         ],
     ),

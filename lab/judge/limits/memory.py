@@ -24,8 +24,8 @@ def rule(case: Case) -> Candidate | None:
     if limit:
         evidence += f" of {format_size(limit)}"
     if kills or died:
-        lost = case.failed(*CAUSES)
-        evidence += f", {kills:.0f} kills, {case.of_attempts(lost)} lost with them"
+        lost, noun = case.failed(*CAUSES), "kill" if kills == 1 else "kills"
+        evidence += f", {kills:.0f} {noun}, {case.of_attempts(lost)} lost with them"
     level = 1.0 if kills or died else (held or 0.0) / limit if limit else 0.0
     return Candidate(
         resource=RESOURCE, level=level, at_limit=bool(kills or died), evidence=evidence

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lab.model.answer import Claim
 from lab.model.run import CellResult
-from lab.report.answers.say import limits, measured, name, say
+from lab.report.answers.say import counted, limits, measured, name, say
 
 
 def cold_start(cells: Sequence[CellResult]) -> list[Claim]:
@@ -23,12 +23,11 @@ def _told(cell: CellResult) -> Claim:
             measured(cell, "queue_wait_refused"),
         )
     return say(
-        "{}: {} of {} uploads were served, after {} of waiting for an instance on average; "
-        "{} cold starts.{}",
+        "{}: {} of {} uploads were served, after {} of waiting for an instance on average; {}.{}",
         name(cell),
         measured(cell, "succeeded"),
         measured(cell, "attempts"),
         measured(cell, "queue_wait"),
-        measured(cell, "cold_starts"),
+        counted(cell, "cold_starts", "cold start"),
         refused,
     )

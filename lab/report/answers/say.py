@@ -57,6 +57,12 @@ def measured(cell: CellResult, metric: str) -> Claim:
     return Claim(text=figures.metric(metric, value), figures=(figure,))
 
 
+def counted(cell: CellResult, metric: str, noun: str) -> Claim:
+    """A metric that counts, with what it counts: ``1 cold start``, ``3 cold starts``."""
+    one = cell.metrics.get(metric) == 1
+    return say(f"{{}} {noun}{'' if one else 's'}", measured(cell, metric))
+
+
 def knob(cell: CellResult, of: str) -> Claim:
     """A knob's value, as a spec writes it."""
     value = cell.knobs[of]

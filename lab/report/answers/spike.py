@@ -9,6 +9,7 @@ from lab.model.run import CellResult
 from lab.model.verdict import Outcome
 from lab.report.answers.say import (
     backed,
+    counted,
     failed,
     held_against,
     limits,
@@ -35,7 +36,7 @@ def spike(cells: Sequence[CellResult]) -> list[Claim]:
 def _told(cell: CellResult) -> Claim:
     told = [held_against(cell, one) for one in cell.findings]
     starts = (
-        say(" {} cold starts; {} of {} uploads were served.", *_served(cell))
+        say(" {}; {} of {} uploads were served.", *_served(cell))
         if "cold_starts" in cell.metrics
         else Claim(text="")
     )
@@ -44,4 +45,5 @@ def _told(cell: CellResult) -> Claim:
 
 
 def _served(cell: CellResult) -> list[Claim]:
-    return [measured(cell, metric) for metric in ("cold_starts", "succeeded", "attempts")]
+    starts = counted(cell, "cold_starts", "cold start")
+    return [starts, *(measured(cell, metric) for metric in ("succeeded", "attempts"))]
