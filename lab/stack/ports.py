@@ -2,23 +2,63 @@
 
 from __future__ import annotations
 
+import random
 import socket
+from collections.abc import Sequence
+from pathlib import Path
 
 from lab.errors import MachineError
 
 HOST = "127.0.0.1"
 
 
+OUTGOING = Path("/proc/sys/net/ipv4/ip_local_port_range")
+"""Where Linux tells from which ports it gives those of outgoing connections."""
+
+SPAN = range(20_000, 32_768)
+"""Ports that neither Linux nor macOS gives to outgoing connections unless it is told to."""
+
+
 def free(count: int) -> list[int]:
-    """That many different ports that nothing listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
+    """That many different ports that nothing listens on now, drawn at random.
+
+    A part begins to listen seconds after its port was chosen. A port that the system gave for
+    the asking (``bind`` to 0) may by then be that of somebody's outgoing connection, so it is
+    chosen from those that are never given.
+
+    Raises:
+        MachineError: so many are not free.
+    """
+    candidates = list(_never_given())
+    random.SystemRandom().shuffle(candidates)
+    found: list[int] = []
+    while candidates and len(found) < count:
+        port = candidates.pop()
+        if _is_free(port):
+            found.append(port)
+    if len(found) < count:
+        raise MachineError(
+            f"{count} free ports on {HOST} were not found", "end programs that listen on many"
+        )
+    return found
+
+
+def _never_given() -> Sequence[int]:
+    """`SPAN` without the ports of outgoing connections; all of it where those fill it."""
     try:
-        for each in sockets:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+        low, high = map(int, OUTGOING.read_text().split())
+    except (OSError, ValueError):
+        return SPAN
+    return [port for port in SPAN if not low <= port <= high] or SPAN
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
 
 
 def check(port: int) -> int:

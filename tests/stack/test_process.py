@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import signal
+import socket
 import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
-from lab.errors import MissingComponent, PartFailed
+from lab.errors import MachineError, MissingComponent, PartFailed
 from lab.stack import ports
 from lab.stack.process import Process, last_line
 from tests.replica import wait_until
@@ -93,6 +94,38 @@ def test_free_ports_are_different_and_free() -> None:
     assert len(set(found)) == 20
     assert not any(ports.accepts(port) for port in found)
     assert ports.check(found[0]) == found[0]
+
+
+def test_a_free_port_is_none_that_an_outgoing_connection_may_take_meanwhile() -> None:
+    low, high = map(int, ports.OUTGOING.read_text().split())
+    assert not [port for port in ports.free(50) if low <= port <= high]
+
+
+@pytest.mark.parametrize(
+    ("told", "allowed"),
+    [
+        ("20000 30000", set(range(30001, 32768))),
+        ("1024 65535", set(ports.SPAN)),
+        ("not a range", set(ports.SPAN)),
+    ],
+)
+def test_free_ports_are_found_whatever_the_system_keeps(
+    told: str, allowed: set[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tmp_path / "range"
+    kept.write_text(told)
+    monkeypatch.setattr(ports, "OUTGOING", kept)
+    assert set(ports.free(1)) <= allowed
+
+
+def test_a_port_that_is_taken_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    [taken, other] = ports.free(2)
+    monkeypatch.setattr(ports, "SPAN", range(min(taken, other), max(taken, other) + 1))
+    with socket.create_server((ports.HOST, taken)):
+        assert all(ports.free(1) != [taken] for _ in range(20))
+        monkeypatch.setattr(ports, "SPAN", range(taken, taken + 1))
+        with pytest.raises(MachineError, match=r"1 free ports on 127.0.0.1 were not found"):
+            ports.free(1)
 
 
 def test_the_last_line_of_a_log_is_the_last_with_text(tmp_path: Path) -> None:
