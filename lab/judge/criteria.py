@@ -99,12 +99,13 @@ def _decide_percentile(
 ) -> Finding:
     p, ordered = PERCENTILES[criterion.metric], latencies(cell, sent, criterion.metric)
     low, high = quantile_bounds(ordered, p)
-    if criterion.metric == "p95_all" and high is not None and _timed_out(sent):
+    open_ended = criterion.metric == "p95_all" and _timed_out(sent)
+    if open_ended and high is not None:
         # One that timed out took at least the timeout: from there on nothing is known.
         high = high if high < cell.load.timeout else None
     above = sum(latency >= criterion.bound for latency in ordered) / len(ordered)
     found = _statistical(criterion, value, low, high, above, complement(p), ordered)
-    if criterion.metric == "p95_all" and criterion.bound > cell.load.timeout and _timed_out(sent):
+    if open_ended and criterion.bound > cell.load.timeout:
         # Nor is it known on which side of a later bound they are, so there is no count.
         return found.model_copy(update={"samples": None, "beyond": None, "allowed": None})
     return found

@@ -12,7 +12,7 @@ from itertools import pairwise
 from math import fsum
 
 from lab.judge.statistics import quantile
-from lab.judge.window import Window, readings, sent_in_window, window_of
+from lab.judge.window import Window, kills, readings, sent_in_window, window_of
 from lab.model.causes import Cause
 from lab.model.cell import Cell
 from lab.model.observation import FrontReading, FrontRequest, InstanceEvent, Observation, Sample
@@ -89,7 +89,7 @@ def _lives(events: Sequence[InstanceEvent]) -> dict[str, float]:
     peaks = [line.peak_bytes for line in events if line.peak_bytes is not None]
     found: dict[str, float] = {
         "cold_starts": len(cold),
-        "oom_kills": sum(line.event == "oom" for line in events),
+        "oom_kills": len(kills(events)),
     }
     if took:
         found |= {"cold_start_s": fsum(took) / len(took), "cold_start_max": max(took)}

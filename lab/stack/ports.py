@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import socket
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from lab.errors import MachineError
@@ -29,13 +30,9 @@ def free(count: int) -> list[int]:
     Raises:
         MachineError: so many are not free.
     """
-    candidates = list(_never_given())
-    random.SystemRandom().shuffle(candidates)
-    found: list[int] = []
-    while candidates and len(found) < count:
-        port = candidates.pop()
-        if _is_free(port):
-            found.append(port)
+    candidates = _never_given()
+    drawn = random.Random().sample(candidates, len(candidates))  # noqa: S311 - not a secret
+    found = list(islice(filter(_is_free, drawn), count))
     if len(found) < count:
         raise MachineError(
             f"{count} free ports on {HOST} were not found", "end programs that listen on many"

@@ -274,7 +274,7 @@ def test_a_loop_that_was_full_is_full_though_its_worker_was_started_anew() -> No
         for t in TIMES
     ]
     found = limit(
-        cell(gcs_call="blocking"), observation(uploads(60, SLOW), [*lines, *lived()[13:]])
+        cell(gcs_call="blocking"), observation(uploads(60, SLOW), [*lines, *lived()[len(lines) :]])
     )
     assert found.resource == "event_loop"
 

@@ -68,6 +68,16 @@ def steep(threshold: int, name: str = P95) -> Callable[[Ask], Trial]:
     return lambda ask: trial(ask.users, {name: 0.0 if ask.users <= threshold else 0.6})
 
 
+def valid_up_to(users: int) -> Callable[[Ask], Trial]:
+    """A system that holds; with more users than these the lab itself is the limit."""
+
+    def made(ask: Ask) -> Trial:
+        outcome = Outcome.HELD if ask.users <= users else Outcome.INVALID
+        return trial(ask.users, {P95: 0.0}, outcome=outcome)
+
+    return made
+
+
 def test_the_first_trial_is_the_reports_and_long_enough() -> None:
     ask = Halving(rate=0.27, slots=1, samples=80, shortest=60, longest=600).next("cell", [])
     assert ask == Ask(users=10, window=297, why="climbing")
@@ -118,11 +128,7 @@ def test_below_the_most_users_an_upper_end_is_open_only_when_they_hold_too() -> 
 
 
 def test_where_the_last_rung_is_invalid_the_search_does_not_end_as_if_it_held() -> None:
-    def limited(ask: Ask) -> Trial:
-        valid = ask.users <= 190
-        return trial(ask.users, {P95: 0.0}, outcome=Outcome.HELD if valid else Outcome.INVALID)
-
-    answer = search(limited)
+    answer = search(valid_up_to(190))
     assert (answer.outcome, answer.breaks_at) == ("invalid", None)
     assert answer.reason == "trials with 200 users tell nothing: see their verdicts"
 
@@ -157,11 +163,7 @@ def test_an_invalid_trial_is_made_again_and_counts_for_nothing() -> None:
 
 
 def test_where_trials_are_invalid_the_search_ends_below() -> None:
-    def limited(ask: Ask) -> Trial:
-        valid = ask.users <= 50
-        return trial(ask.users, {P95: 0.0}, outcome=Outcome.HELD if valid else Outcome.INVALID)
-
-    answer = search(limited)
+    answer = search(valid_up_to(50))
     assert (answer.outcome, answer.breaks_at) == ("invalid", None)
     assert answer.holds_at in range(45, 51)
     assert answer.reason.endswith("users tell nothing: see their verdicts")
