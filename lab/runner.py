@@ -35,7 +35,7 @@ from lab.strikes import Striker
 class Injector(Protocol):
     """Whoever arms faults; the adapter of `lab.faults` is one."""
 
-    def armed(self, api_url: str, cell: Cell) -> AbstractContextManager[list[Injected]]:
+    def armed(self, replica: Replica, cell: Cell) -> AbstractContextManager[list[Injected]]:
         """Exactly this cell's faults armed inside, and nothing after; what was read back."""
         ...
 
@@ -142,7 +142,7 @@ def load_under_faults(lab: Lab, trial: Trial) -> tuple[list[Injected], LoadResul
     injected: list[Injected] = []
     result: LoadResult | None = None
     observer = trial.observer
-    armed = lab.injector.armed(trial.replica.toxiproxy, trial.cell)
+    armed = lab.injector.armed(trial.replica, trial.cell)
     try:
         with armed as read_back, observer.watch, observer.trim, trial.striker:
             injected = list(read_back)

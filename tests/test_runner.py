@@ -101,8 +101,8 @@ class Injector(RecordingInjector):
         self.sticks: InjectionError | None = None
 
     @contextmanager
-    def armed(self, api_url: str, cell: Cell) -> Iterator[list[Injected]]:
-        with super().armed(api_url, cell) as read_back:
+    def armed(self, replica: Replica, cell: Cell) -> Iterator[list[Injected]]:
+        with super().armed(replica, cell) as read_back:
             yield read_back
         if self.sticks:
             raise self.sticks

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from lab.faults.adapter import Toxiproxy
+from lab.cli.wiring import ToxiproxyInjector
 from lab.load.driver import LocustLoad
 from lab.model.cell import Cell
 from lab.model.experiment import Experiment
-from lab.model.observation import Injected, Observation
+from lab.model.observation import Observation
 from lab.runner import Lab, run_experiment
 from lab.spec import read_faults
 from lab.store import RunFolder
@@ -22,14 +21,6 @@ from tests.test_architecture import ROOT
 
 _NUMBERS = itertools.count(1)
 CRITERIA = ("p95 < 10 s", "error_rate < 5 %")
-
-
-class _Injector:
-    @contextmanager
-    def armed(self, api_url: str, cell: Cell) -> Iterator[list[Injected]]:
-        toxiproxy = Toxiproxy(api_url)
-        with toxiproxy.armed(cell.faults, cell.knobs):
-            yield toxiproxy.injected(0.0)
 
 
 def trial(
@@ -65,5 +56,5 @@ def trial(
         git="",
         arguments=(),
     )
-    run_experiment(Lab(live.stack, _Injector(), LocustLoad()), run, (cell,))
+    run_experiment(Lab(live.stack, ToxiproxyInjector(), LocustLoad()), run, (cell,))
     return cell, run.cell(cell.id).read_observation()

@@ -40,13 +40,13 @@ def measure(
     """Hold storage, database, connections and body limits against what they should be."""
     replica = stack.apply(make_cell({}))
     say(f"storage: {draws} uploads through the proxy")
-    with injector.armed(replica.toxiproxy, make_cell({}, faults["gcs-latency"])):
+    with injector.armed(replica, make_cell({}, faults["gcs-latency"])):
         _storage(found, replica, draws)
     say("database: stages of the backend's uploads")
-    with injector.armed(replica.toxiproxy, make_cell({}, faults["db-distance"])):
+    with injector.armed(replica, make_cell({}, faults["db-distance"])):
         _database(found, replica)
     say("connections and body limits")
-    with injector.armed(replica.toxiproxy, make_cell({})):
+    with injector.armed(replica, make_cell({})):
         _connections(found, replica)
     _body_limits(found, stack, injector)
 
@@ -155,7 +155,7 @@ def _body_limits(found: Calibration, stack: Stack, injector: Injector) -> None:
     for nginx, wanted in (("as-found", 413), ("recommended", 200)):
         cell = make_cell({"nginx": nginx})
         replica = stack.apply(cell)
-        with injector.armed(replica.toxiproxy, cell):
+        with injector.armed(replica, cell):
             status = _upload(replica.url, MIB + 1).status_code
             found.add(f"1 MiB + 1, nginx {nginx} (status)", status, f"{wanted}", status == wanted)
             status = _upload(replica.url, MIB // 2).status_code

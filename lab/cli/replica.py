@@ -24,10 +24,12 @@ from lab.cli.options import (
 from lab.cli.wiring import AnyStack, choose, make_stack
 from lab.errors import MachineError, UsageError
 from lab.faults.adapter import Toxiproxy
+from lab.faults.base import base_rtt
 from lab.load.upload import PATH
 from lab.load.web import run_web
 from lab.model.cell import Cell
 from lab.model.experiment import DEFAULT_FAULTS
+from lab.model.fault import beyond
 from lab.model.knobs import Knobs, Preset
 from lab.model.load import BurstLoad
 from lab.model.students import token
@@ -133,8 +135,9 @@ def up(
         say(f"stack: {kept_up.name} ({why})")
         replica = kept_up.apply(cell)
         armed = Toxiproxy(replica.toxiproxy)
+        added = beyond(knobs, base_rtt(armed, cell.faults, knobs, replica.round_trip))
         for fault in cell.faults:
-            armed.arm(fault, knobs)
+            armed.arm(fault, added)
         kept_up.let_go()
     except BaseException:
         kept_up.close()

@@ -8,26 +8,34 @@ from pathlib import Path
 
 from lab.errors import LabError, MissingComponent, UsageError
 from lab.faults.adapter import Toxiproxy
+from lab.faults.base import base_rtt
 from lab.model.cell import Cell
+from lab.model.fault import beyond
 from lab.model.observation import Injected
 from lab.model.run import RunInfo
 from lab.model.strike import PlannedStrike
 from lab.stack.compose import presence
 from lab.stack.compose.stack import ComposeStack
 from lab.stack.embedded import EmbeddedStack
+from lab.stack.protocol import Replica
 
 AnyStack = EmbeddedStack | ComposeStack
 
 
 class ToxiproxyInjector:
-    """Arms a cell's faults over Toxiproxy's API and reads back what is armed."""
+    """Arms a cell's faults over Toxiproxy's API and reads back what is armed.
+
+    The distance to the database is a round trip as a client sees it there: what its path
+    takes by itself is measured first, in every cell.
+    """
 
     @contextmanager
-    def armed(self, api_url: str, cell: Cell) -> Iterator[list[Injected]]:
+    def armed(self, replica: Replica, cell: Cell) -> Iterator[list[Injected]]:
         """Exactly this cell's faults inside; what was read back, as evidence at t = 0."""
-        toxiproxy = Toxiproxy(api_url)
-        with toxiproxy.armed(cell.faults, cell.knobs):
-            yield toxiproxy.injected(0.0)
+        toxiproxy = Toxiproxy(replica.toxiproxy)
+        base_s = base_rtt(toxiproxy, cell.faults, cell.knobs, replica.round_trip)
+        with toxiproxy.armed(cell.faults, beyond(cell.knobs, base_s)):
+            yield toxiproxy.injected(0.0, base_s)
 
 
 def choose(

@@ -90,14 +90,24 @@ class Toxiproxy:
         except ValidationError as error:
             raise self._client.no_sense("/proxies", answer) from error
 
-    def injected(self, t: float) -> list[Injected]:
+    def injected(self, t: float, base_s: float = 0.0) -> list[Injected]:
         """What is armed now, as evidence at ``t`` real-world seconds of the load.
+
+        Args:
+            t: when, in real-world seconds of the load.
+            base_s: of a round trip to the database, as `lab.faults.base` has it.
 
         Raises:
             InjectionError: as `read_back`.
         """
         return [
-            Injected(t=t, proxy=state.name, enabled=state.enabled, toxics=list(state.toxics))
+            Injected(
+                t=t,
+                proxy=state.name,
+                enabled=state.enabled,
+                toxics=list(state.toxics),
+                base_s=base_s if state.name == "db" else 0.0,
+            )
             for state in self.read_back().values()
         ]
 

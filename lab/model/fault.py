@@ -33,6 +33,21 @@ Stream = Literal["upstream", "downstream"]
 MS = 1000.0
 
 
+def beyond(knobs: Knobs, base_s: float) -> Knobs:
+    """These settings, with a ``db_rtt`` that is what a delay has to add to a base round trip.
+
+    ``db_rtt`` is how long a round trip takes in all. Proxy, loopback and Postgres take part of
+    it, the same wall-clock time at every speed; a delay makes up the rest.
+
+    Args:
+        knobs: with the round trip that is wanted.
+        base_s: wall-clock seconds of a round trip with no delay.
+    """
+    base = base_s * knobs.speed
+    low, high = (max(0.0, end - base) for end in (knobs.db_rtt.low, knobs.db_rtt.high))
+    return knobs.model_copy(update={"db_rtt": Span(low=low, high=high)})
+
+
 class Armed(BaseModel):
     """A toxic in the words of Toxiproxy's API; attributes are whole numbers in its units."""
 
@@ -80,6 +95,11 @@ class Latency(_Toxic):
 
     type: Literal["latency"]
     delay: KnobRef | Span  # this order: the other writes a KnobRef as if it were a Span
+
+    @property
+    def is_distance(self) -> bool:
+        """Whether with it a round trip to the database is to take ``db_rtt``."""
+        return isinstance(self.delay, KnobRef) and self.delay.knob == "db_rtt"
 
     def span(self, knobs: Knobs) -> Span:
         """The delay in real-world seconds, a knob looked up."""

@@ -149,13 +149,18 @@ class LoadDone(_Line):
 
 
 class Injected(_Line):
-    """What Toxiproxy read back as armed when the load began."""
+    """What Toxiproxy read back as armed when the load began.
+
+    ``base_s`` is how long a round trip took with no delay, in wall-clock seconds, where a
+    delay was made that much shorter for it.
+    """
 
     kind: Literal["injected"] = "injected"
     t: float
     proxy: str
     enabled: bool
     toxics: list[dict[str, object]]
+    base_s: Annotated[float, Field(ge=0)] = 0.0
 
 
 class Strike(_Line):

@@ -31,6 +31,7 @@ from lab.stack.nginx import Nginx
 from lab.stack.part import Part
 from lab.stack.postgres import Postgres
 from lab.stack.protocol import Burdened, Replica
+from lab.stack.round_trip import RoundTrip
 from lab.stack.storage import Storage
 from lab.stack.toxiproxy import Toxiproxy
 from lab.stack.usage import ProcessUsage
@@ -183,13 +184,12 @@ class EmbeddedStack:
         log_start = _size(self.postgres.log)
         parts = {part.name: part.pids for part in self.parts}
         on_vm = self.target == "vm"
+        proxy_port = int(self.toxiproxy.listens["db"].split(":")[1])
         return Replica(
             url=self.nginx.url if on_vm else self.front.url,
             backend=self.backend.url if on_vm else self.front.url,
             monitor_dsn=self.postgres.dsn(SUPERUSER),
-            app_dsn=self.postgres.dsn(
-                APP_ROLE, port=int(self.toxiproxy.listens["db"].split(":")[1])
-            ),
+            app_dsn=self.postgres.dsn(APP_ROLE, proxy_port),
             storage=self.storage.url,
             toxiproxy=self.toxiproxy.url,
             proxies=self.toxiproxy.listens,
@@ -201,6 +201,7 @@ class EmbeddedStack:
             inflight=self.backend.inflight if on_vm else self.front.instances.inflight,
             usage=ProcessUsage(parts) if on_vm else self.front.usage(ProcessUsage(parts)),
             refused=lambda: self.postgres.refused(log_start),
+            round_trip=RoundTrip(self.postgres.dsn(SUPERUSER, proxy_port), self.postgres.query),
         )
 
     def burden(self, cell: Cell) -> Burdened:

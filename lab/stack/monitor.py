@@ -30,10 +30,12 @@ class Monitor:
 
     Args:
         dsn: libpq URL of the superuser, not through a proxy.
+        name: by which the database knows its connections.
     """
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, name: str = "replica-lab") -> None:
         self.dsn = dsn
+        self._name = name
         self._lock = threading.Lock()
         self._held: connection | None = None
 
@@ -44,7 +46,7 @@ class Monitor:
             psycopg2.OperationalError: it does not answer.
         """
         dsn = f"{self.dsn.rsplit('/', 1)[0]}/{database}"
-        opened = psycopg2.connect(dsn, connect_timeout=5, application_name="replica-lab")
+        opened = psycopg2.connect(dsn, connect_timeout=5, application_name=self._name)
         opened.autocommit = True
         return opened
 
@@ -71,7 +73,7 @@ class Monitor:
 
     def _ask(self, sql: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
         if self._held is None or self._held.closed:
-            self._held = psycopg2.connect(self.dsn, application_name="replica-lab", async_=True)
+            self._held = psycopg2.connect(self.dsn, application_name=self._name, async_=True)
             _wait(self._held)
         cursor = self._held.cursor()
         cursor.execute(sql, values or None)

@@ -48,6 +48,8 @@ class Replica:
         usage: CPU and memory of every part, running totals; ``backend`` is all instances
             together where they come and go.
         refused: connections that Postgres refused with SQLSTATE 53300 since `apply`.
+        round_trip: wall-clock seconds of a round trip to the database through its proxy, as
+            that is now; takes none of the application's slots. 0 where there is no proxy.
     """
 
     url: str
@@ -65,6 +67,7 @@ class Replica:
     inflight: Callable[[], int] = field(default=int)
     usage: Callable[[], Mapping[str, Usage]] = field(default=dict)
     refused: Callable[[], int] = field(default=int)
+    round_trip: Callable[[], float] = field(default=float)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from lab.errors import InjectionError
 from lab.model.cell import Cell
 from lab.model.observation import Injected
+from lab.stack.protocol import Replica
 
 
 class RecordingInjector:
@@ -23,7 +24,7 @@ class RecordingInjector:
         self.refuses: InjectionError | None = None
 
     @contextmanager
-    def armed(self, api_url: str, cell: Cell) -> Iterator[list[Injected]]:
+    def armed(self, replica: Replica, cell: Cell) -> Iterator[list[Injected]]:
         """Exactly this cell's faults, as if armed."""
         if self.refuses:
             refused, self.refuses = self.refuses, None

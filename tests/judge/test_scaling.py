@@ -61,6 +61,17 @@ def test_overhead_beyond_the_injected_distance_counts_as_work() -> None:
     assert found.excess == pytest.approx((0.1 + 2 * 0.05) * 0.8)
 
 
+def test_the_loops_own_meter_tells_how_busy_it_is_where_the_sum_tells_more() -> None:
+    """CPU within a call is counted twice in the sum; a wait for storage is no call of its own."""
+    metered = overstated(cell(speed=5), busy(0.6, loop_busy=0.85), WINDOW)
+    assert metered is not None
+    assert metered.busy == pytest.approx(0.85)
+    assert list(scaling(cell(speed=5), busy(0.6, p50=5.0, loop_busy=0.85), WINDOW)) == []
+    waiting = overstated(cell(speed=5, gcs_call="blocking"), busy(0.1, loop_busy=1.0), WINDOW)
+    assert waiting is not None
+    assert waiting.busy == pytest.approx(0.1 + 2 * 0.175)
+
+
 def test_calls_in_other_threads_keep_no_loop_busy() -> None:
     found = overstated(cell(speed=5, db_call="threadpool"), busy(0.1), WINDOW)
     assert found is not None

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from lab.model.fault import Fault
+from lab.model.fault import Fault, beyond
 from lab.model.knobs import Knobs
 from lab.model.strike import PlannedStrike
 
@@ -50,6 +50,27 @@ def test_a_toxic_is_armed_in_toxiproxys_units_scaled_by_speed(
     assert armed.attributes == attributes
     assert (armed.proxy, armed.name, armed.type) == ("gcs", "a-fault-1", toxic["type"])
     assert (armed.stream, armed.toxicity) == ("downstream", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("speed", "base_s", "span", "attributes"),
+    [
+        (1, 0.0, "25 ms", {"latency": 25, "jitter": 0}),
+        (1, 0.0013, "25 ms", {"latency": 24, "jitter": 1}),  # 23.7 ms, so {23, 24}
+        (5, 0.0013, "25 ms", {"latency": 4, "jitter": 1}),  # 5 - 1.3 = 3.7 ms
+        (5, 0.001, "25 ms", {"latency": 4, "jitter": 0}),
+        (5, 0.006, "25 ms", {"latency": 0, "jitter": 0}),  # no delay is below none
+        (1, 0.002, "17-25 ms", {"latency": 19, "jitter": 4}),
+    ],
+)
+def test_a_delay_adds_to_a_base_round_trip_what_lacks_of_the_distance(
+    speed: float, base_s: float, span: str, attributes: dict[str, int]
+) -> None:
+    distance = fault({"type": "latency", "delay": {"knob": "db_rtt"}})
+    knobs = Knobs().with_settings({"speed": speed, "db_rtt": span})
+    (armed,) = distance.armed(beyond(knobs, base_s))
+    assert armed.attributes == attributes
+    assert beyond(knobs, base_s).gcs_latency == knobs.gcs_latency
 
 
 @given(st.integers(0, 9000), st.integers(0, 9000), st.integers(1, 50))

@@ -13,6 +13,7 @@ from lab.cli.wiring import ToxiproxyInjector
 from lab.errors import InjectionError, MissingComponent, PartFailed
 from lab.load.driver import LoadGenerator, LoadStart, LocustLoad
 from lab.model.causes import Cause
+from lab.model.fault import beyond
 from lab.model.observation import Audit, LoadDone, Sample, WorkerReading
 from lab.model.progress import LoadTick
 from lab.model.strike import DONE
@@ -21,7 +22,7 @@ from lab.observe.trim import Trim
 from lab.runner import Injector
 from lab.spec import read_faults
 from lab.stack.compose.status import services
-from lab.stack.protocol import Stack
+from lab.stack.protocol import Replica, Stack
 from lab.testing import FakeStack, InstantLoad, RecordingInjector, make_cell
 from tests.replica import causes, left_behind, upload, uploads, wait_until
 from tests.test_architecture import ROOT
@@ -143,40 +144,58 @@ def test_a_stack_keeps_the_logs_of_one_cell(either: Stack, tmp_path: Path) -> No
 
 
 @pytest.fixture(params=["recording", *STACKS[1:]])
-def injector(request: pytest.FixtureRequest) -> tuple[Injector, str]:
-    """The fake injector, then the real one with the address of each stack's Toxiproxy."""
-    if request.param == "recording":
-        return RecordingInjector(), "nowhere"
-    stack: Stack = request.getfixturevalue(request.param)
-    return ToxiproxyInjector(), stack.apply(make_cell(SETTINGS)).toxiproxy
+def injector(request: pytest.FixtureRequest) -> tuple[Injector, Replica]:
+    """The fake injector with the fake stack, then the real one with each real stack."""
+    fakes = request.param == "recording"
+    stack: Stack = request.getfixturevalue("fake" if fakes else request.param)
+    return RecordingInjector() if fakes else ToxiproxyInjector(), stack.apply(make_cell(SETTINGS))
 
 
 @pytest.mark.parametrize(
     "names", [(), ("gcs-latency", "db-distance"), ("gcs-down",)], ids=lambda names: "+".join(names)
 )
 def test_an_injector_reads_back_what_the_cell_asks_for(
-    injector: tuple[Injector, str], names: tuple[str, ...]
+    injector: tuple[Injector, Replica], names: tuple[str, ...]
 ) -> None:
-    arms, url = injector
+    arms, replica = injector
     cell = make_cell(SETTINGS, faults=[FAULTS[name] for name in names])
-    with arms.armed(url, cell) as injected:
+    with arms.armed(replica, cell) as injected:
         by_proxy = {line.proxy: line for line in injected}
     assert set(by_proxy) == {"gcs", "db"}
     for proxy, line in by_proxy.items():
         faults = [fault for fault in cell.faults if fault.proxy == proxy]
-        expected = [one for fault in faults for one in fault.armed(cell.knobs)]
+        knobs = beyond(cell.knobs, line.base_s)
+        expected = [one for fault in faults for one in fault.armed(knobs)]
         assert line.enabled == (not any(fault.down for fault in faults))
         assert line.toxics == [armed.model_dump(exclude={"proxy"}) for armed in expected]
 
 
-def test_an_injector_disarms_when_the_load_fails(injector: tuple[Injector, str]) -> None:
-    arms, url = injector
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param("stack", marks=REAL), pytest.param("contained", marks=IN_CONTAINERS)],
+)
+def test_the_distance_is_a_whole_round_trip(request: pytest.FixtureRequest, kind: str) -> None:
+    stack: Stack = request.getfixturevalue(kind)
+    cell = make_cell({"speed": 1}, faults=[FAULTS["db-distance"]])
+    replica = stack.apply(cell)
+    with ToxiproxyInjector().armed(replica, cell) as injected:
+        (line,) = [line for line in injected if line.proxy == "db"]
+        took = replica.round_trip()
+    (armed,) = cell.faults[0].armed(beyond(cell.knobs, line.base_s))
+    delay = (armed.attributes["latency"] - armed.attributes["jitter"] / 2) / 1000
+    assert line.base_s > 0
+    assert took > delay
+    assert abs(delay + line.base_s - cell.knobs.db_rtt.mean) <= 0.0005
+
+
+def test_an_injector_disarms_when_the_load_fails(injector: tuple[Injector, Replica]) -> None:
+    arms, replica = injector
     with (
         pytest.raises(PartFailed, match="the load failed"),
-        arms.armed(url, make_cell(SETTINGS, faults=[FAULTS["gcs-down"]])),
+        arms.armed(replica, make_cell(SETTINGS, faults=[FAULTS["gcs-down"]])),
     ):
         raise PartFailed("the load failed")
-    with arms.armed(url, make_cell(SETTINGS)) as injected:
+    with arms.armed(replica, make_cell(SETTINGS)) as injected:
         assert all(line.enabled and not line.toxics for line in injected)
 
 
@@ -242,20 +261,20 @@ def test_fakes_can_be_told_to_fail_once(fake: FakeStack, tmp_path: Path) -> None
     fake.refuses = PartFailed("nginx did not come up")
     with pytest.raises(PartFailed, match="nginx did not come up"):
         fake.apply(cell)
-    url = fake.apply(cell).url
+    replica = fake.apply(cell)
     fake.down["nginx"] = "killed by SIGKILL"
     assert fake.down_parts() == {"nginx": "killed by SIGKILL"}
     injector = RecordingInjector()
     injector.refuses = InjectionError("toxic was not set")
     with pytest.raises(InjectionError, match="toxic was not set"):
-        injector.armed(url, cell).__enter__()
-    with injector.armed(url, cell):
+        injector.armed(replica, cell).__enter__()
+    with injector.armed(replica, cell):
         assert injector.events == ["armed cell"]
     assert injector.events == ["armed cell", "disarmed cell"]
     dying = InstantLoad(uploads=5, dies_after=2)
     samples = tmp_path / "samples"
     with pytest.raises(PartFailed, match="the load generator died"):
-        dying.run(cell, url, samples, tmp_path / "log", lambda tick: None)
+        dying.run(cell, replica.url, samples, tmp_path / "log", lambda tick: None)
     assert len(samples.read_text().splitlines()) == 2
 
 

@@ -37,6 +37,7 @@ from lab.stack.compose.status import services
 from lab.stack.front import Front
 from lab.stack.monitor import APP_ROLE, SUPERUSER, Monitor, count_refused
 from lab.stack.protocol import Burdened, Replica
+from lab.stack.round_trip import RoundTrip
 from lab.stack.usage import ProcessUsage
 from lab.stack.workers import Workers, wrote_lately
 
@@ -221,6 +222,9 @@ class ComposeStack:
             inflight=self.workers.inflight if on_vm else self.front.instances.inflight,
             usage=self._statistics if on_vm else self._usage(ProcessUsage(parts)),
             refused=lambda: count_refused(self.project.log("postgres", since).splitlines()),
+            round_trip=RoundTrip(
+                self.project.dsn(SUPERUSER, self.project.place.db_proxy_port), self.monitor.query
+            ),
         )
 
     def _usage(self, front: ProcessUsage) -> Callable[[], dict[str, Usage]]:
