@@ -29,7 +29,6 @@ from lab.load.upload import PATH
 from lab.load.web import run_web
 from lab.model.cell import Cell
 from lab.model.experiment import DEFAULT_FAULTS
-from lab.model.fault import beyond
 from lab.model.knobs import Knobs, Preset
 from lab.model.load import BurstLoad
 from lab.model.students import token
@@ -135,9 +134,9 @@ def up(
         say(f"stack: {kept_up.name} ({why})")
         replica = kept_up.apply(cell)
         armed = Toxiproxy(replica.toxiproxy)
-        added = beyond(knobs, base_rtt(armed, cell.faults, knobs, replica.round_trip))
+        base_s = base_rtt(armed, cell.faults, knobs, replica.round_trip)
         for fault in cell.faults:
-            armed.arm(fault, added)
+            armed.arm(fault, knobs, base_s)
         kept_up.let_go()
     except BaseException:
         kept_up.close()

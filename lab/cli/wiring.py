@@ -10,7 +10,6 @@ from lab.errors import LabError, MissingComponent, UsageError
 from lab.faults.adapter import Toxiproxy
 from lab.faults.base import base_rtt
 from lab.model.cell import Cell
-from lab.model.fault import beyond
 from lab.model.observation import Injected
 from lab.model.run import RunInfo
 from lab.model.strike import PlannedStrike
@@ -34,7 +33,7 @@ class ToxiproxyInjector:
         """Exactly this cell's faults inside; what was read back, as evidence at t = 0."""
         toxiproxy = Toxiproxy(replica.toxiproxy)
         base_s = base_rtt(toxiproxy, cell.faults, cell.knobs, replica.round_trip)
-        with toxiproxy.armed(cell.faults, beyond(cell.knobs, base_s)):
+        with toxiproxy.armed(cell.faults, cell.knobs, base_s):
             yield toxiproxy.injected(0.0, base_s)
 
 

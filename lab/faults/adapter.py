@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from lab.errors import InjectionError
 from lab.faults.client import Client
-from lab.model.fault import Armed, Fault
+from lab.model.fault import Armed, Fault, beyond
 from lab.model.knobs import Knobs
 from lab.model.observation import Injected
 
@@ -95,7 +95,7 @@ class Toxiproxy:
 
         Args:
             t: when, in real-world seconds of the load.
-            base_s: of a round trip to the database, as `lab.faults.base` has it.
+            base_s: what was taken off the distance to the database.
 
         Raises:
             InjectionError: as `read_back`.
@@ -111,8 +111,13 @@ class Toxiproxy:
             for state in self.read_back().values()
         ]
 
-    def arm(self, fault: Fault, knobs: Knobs) -> ProxyState:
+    def arm(self, fault: Fault, knobs: Knobs, base_s: float = 0.0) -> ProxyState:
         """Set a fault's toxics, or take its proxy down, and read back that it is so.
+
+        Args:
+            fault: of a proxy.
+            knobs: whose values its delays may be.
+            base_s: to take off the distance to the database, as `lab.faults.base` has it.
 
         Raises:
             InjectionError: the server cannot be reached, refuses, or did not do it; or the
@@ -122,7 +127,7 @@ class Toxiproxy:
             what = f"{fault.fault} strikes a part, and Toxiproxy only what passes it"
             raise InjectionError(what, "`lab run` strikes it while the load runs")
         self._state(fault.proxy)
-        toxics = fault.armed(knobs)
+        toxics = fault.armed(beyond(knobs, base_s if fault.proxy == "db" else 0.0))
         for toxic in toxics:
             self._client.call(
                 "post",
@@ -156,7 +161,9 @@ class Toxiproxy:
                 raise self._differs(f"proxy '{state.name}' is still down after reset")
 
     @contextmanager
-    def armed(self, faults: Sequence[Fault], knobs: Knobs) -> Iterator[dict[str, ProxyState]]:
+    def armed(
+        self, faults: Sequence[Fault], knobs: Knobs, base_s: float = 0.0
+    ) -> Iterator[dict[str, ProxyState]]:
         """Exactly these faults armed, from a clean state to a clean state.
 
         A strike is no matter of Toxiproxy's and is passed over. An error of disarming never
@@ -169,7 +176,7 @@ class Toxiproxy:
         try:
             for fault in faults:
                 if fault.proxy:
-                    self.arm(fault, knobs)
+                    self.arm(fault, knobs, base_s)
             yield self.read_back()
         except BaseException as first:
             try:

@@ -15,12 +15,16 @@ from lab.model.fault import Fault, Latency
 from lab.model.knobs import Knobs
 from lab.model.units import Span
 
-MOST = 0.5
-"""Of a round trip, the share that may be taken off its delay.
+MOST_S, LEFT_S = 0.003, 0.001
+"""So much wall-clock time is taken off a delay at most, and so much of it left at least.
 
-Where the base is more than that, the machine is too slow for this speed, and what is left
-over shows in the stages that the judge looks at.
+On two idle cores the base is 1 to 2 ms; where it seems to be more, something else was at
+work. Proxies keep whole milliseconds. What is not taken off shows in the stages that the
+judge looks at.
 """
+
+NEGLIGIBLE_S = 0.100
+"""Of a delay of this wall-clock length the base is a hundredth or two: it is not measured."""
 
 
 def base_rtt(
@@ -28,11 +32,12 @@ def base_rtt(
 ) -> float:
     """Wall-clock seconds to take off the delay that stands for the distance to the database.
 
-    Measured behind a delay of the same length, because a timer that is late is part of it.
+    Measured behind a delay of about the same length, because a timer that is late is part of
+    it: in whole milliseconds, which are the same for each answer.
 
     Args:
         toxiproxy: nothing is armed there afterwards.
-        faults: 0 is given where none of them stands for that distance.
+        faults: 0 is given where not exactly one delay of theirs stands for that distance.
         knobs: what is to be armed later.
         round_trip: how many wall-clock seconds one takes as the proxy is now.
 
@@ -40,16 +45,21 @@ def base_rtt(
         InjectionError: as `Toxiproxy.armed`.
         PartFailed: as ``round_trip``.
     """
-    toxics = [toxic for fault in faults if fault.proxy == "db" for toxic in fault.toxics]
-    distant = any(isinstance(toxic, Latency) and toxic.is_distance for toxic in toxics)
-    if not distant or any(fault.proxy == "db" and fault.down for fault in faults):
+    wall_s = knobs.db_rtt.mean / knobs.speed
+    if not _one_distance(faults) or not LEFT_S < wall_s < NEGLIGIBLE_S:
         return 0.0
-    mean = knobs.db_rtt.mean
-    alone = Latency(type="latency", delay=Span(low=mean, high=mean))
+    delay_s = max(1, round(wall_s * 1000)) / 1000
+    real_s = delay_s * knobs.speed
+    alone = Latency(type="latency", delay=Span(low=real_s, high=real_s))
     probe = Fault(fault="base-rtt", about="a delay to measure behind", proxy="db", toxics=(alone,))
     with toxiproxy.armed([probe], knobs):
-        took = round_trip()
-    (armed,) = probe.armed(knobs)
-    # With a jitter of 1 it is {latency - 1, latency} with equal chance; see `Latency`.
-    delay = (armed.attributes["latency"] - armed.attributes["jitter"] / 2) / 1000
-    return round(min(max(0.0, took - delay), MOST * mean / knobs.speed), 6)
+        took_s = round_trip()
+    return round(max(0.0, min(took_s - delay_s, MOST_S, wall_s - LEFT_S)), 6)
+
+
+def _one_distance(faults: Sequence[Fault]) -> bool:
+    """Whether one delay is all that a way to the database gets of ``db_rtt``."""
+    there = [fault for fault in faults if fault.proxy == "db"]
+    latencies = [one for fault in there for one in fault.toxics if isinstance(one, Latency)]
+    distances = [one for one in latencies if one.is_distance and one.stream == "downstream"]
+    return len(distances) == 1 and not any(fault.down for fault in there)

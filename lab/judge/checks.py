@@ -139,7 +139,7 @@ def _readbacks(cell: Cell, observation: Observation) -> Iterable[Check]:
         wanted = "; ".join(_form(armed) for armed in expected) or ("down" if down else "nothing")
         reason = f"proxy {line.proxy} is armed with {wanted}"
         if line.base_s:
-            reason += f", and a round trip takes {line.base_s * 1000:.1f} ms by itself"
+            reason += f", {line.base_s * 1000:.1f} ms less for what a round trip takes by itself"
         if not same:
             reason = f"proxy {line.proxy} should be armed with {wanted}, but read back otherwise"
         yield _check(f"armed {line.proxy}", wanted, None, same, reason)

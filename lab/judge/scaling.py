@@ -107,8 +107,9 @@ def overstated(cell: Cell, metrics: Mapping[str, float], window: Window) -> Over
     # An upload that failed made few of the calls, or none; its CPU is among the cores.
     speed = cell.knobs.speed
     work = (cores + carried * added) / speed
-    # The sum counts CPU within a call twice; the loop's own meter counts waits for storage too.
-    busy = min(cores + carried * in_loop, metrics.get("loop_busy", inf))
+    # The sum counts CPU within a call twice; the loop's own meter counts waits for storage, and
+    # not those for threads that compute: they take its time all the same.
+    busy = max(cores, min(cores + carried * in_loop, metrics.get("loop_busy", inf)))
     return Overstated(rate, busy, work, speed)
 
 

@@ -41,7 +41,7 @@ def beyond(knobs: Knobs, base_s: float) -> Knobs:
 
     Args:
         knobs: with the round trip that is wanted.
-        base_s: wall-clock seconds of a round trip with no delay.
+        base_s: wall-clock seconds that a round trip takes by itself.
     """
     base = base_s * knobs.speed
     low, high = (max(0.0, end - base) for end in (knobs.db_rtt.low, knobs.db_rtt.high))

@@ -151,8 +151,8 @@ class LoadDone(_Line):
 class Injected(_Line):
     """What Toxiproxy read back as armed when the load began.
 
-    ``base_s`` is how long a round trip took with no delay, in wall-clock seconds, where a
-    delay was made that much shorter for it.
+    ``base_s`` is what was taken off the delay that stands for the distance to the database,
+    in wall-clock seconds, because a round trip takes so long by itself.
     """
 
     kind: Literal["injected"] = "injected"

@@ -49,7 +49,7 @@ class Replica:
             together where they come and go.
         refused: connections that Postgres refused with SQLSTATE 53300 since `apply`.
         round_trip: wall-clock seconds of a round trip to the database through its proxy, as
-            that is now; takes none of the application's slots. 0 where there is no proxy.
+            that is now, from where the backend is. Holds a connection while it measures.
     """
 
     url: str

@@ -151,7 +151,7 @@ def test_a_delay_to_the_database_is_shorter_by_the_base_round_trip_and_no_more()
     )
     check = found(of, observation(evidence=[line]))["armed db"]
     assert check.ok
-    assert check.reason.endswith("and a round trip takes 1.4 ms by itself")
+    assert check.reason.endswith(", 1.4 ms less for what a round trip takes by itself")
     for base_s in (0.0, 0.003):
         other = line.model_copy(update={"base_s": base_s})
         assert found(of, observation(evidence=[other]))["armed db"].ok is False

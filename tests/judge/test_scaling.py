@@ -67,6 +67,9 @@ def test_the_loops_own_meter_tells_how_busy_it_is_where_the_sum_tells_more() -> 
     assert metered is not None
     assert metered.busy == pytest.approx(0.85)
     assert list(scaling(cell(speed=5), busy(0.6, p50=5.0, loop_busy=0.85), WINDOW)) == []
+    computing = overstated(cell(speed=5), busy(0.95, loop_busy=0.80), WINDOW)
+    assert computing is not None
+    assert computing.busy == pytest.approx(0.95)
     waiting = overstated(cell(speed=5, gcs_call="blocking"), busy(0.1, loop_busy=1.0), WINDOW)
     assert waiting is not None
     assert waiting.busy == pytest.approx(0.1 + 2 * 0.175)

@@ -223,7 +223,9 @@ class ComposeStack:
             usage=self._statistics if on_vm else self._usage(ProcessUsage(parts)),
             refused=lambda: count_refused(self.project.log("postgres", since).splitlines()),
             round_trip=RoundTrip(
-                self.project.dsn(SUPERUSER, self.project.place.db_proxy_port), self.monitor.query
+                self.project.dsn(SUPERUSER, self.project.place.db_proxy_port),
+                self.monitor.query,
+                from_outside=True,
             ),
         )
 
