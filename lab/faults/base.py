@@ -48,7 +48,7 @@ def base_rtt(
     wall_s = knobs.db_rtt.mean / knobs.speed
     if not _one_distance(faults) or not LEFT_S < wall_s < NEGLIGIBLE_S:
         return 0.0
-    delay_s = max(1, round(wall_s * 1000)) / 1000
+    delay_s = round(wall_s * 1000) / 1000
     real_s = delay_s * knobs.speed
     alone = Latency(type="latency", delay=Span(low=real_s, high=real_s))
     probe = Fault(fault="base-rtt", about="a delay to measure behind", proxy="db", toxics=(alone,))

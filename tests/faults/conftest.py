@@ -184,6 +184,24 @@ def server(
         yield Server(url, request.param)
 
 
+@pytest.fixture(
+    scope="module",
+    params=["embedded", pytest.param("real", marks=pytest.mark.toxiproxy)],
+)
+def api_url(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The API of a server that has a replica's two proxies, before nothing."""
+    folder = tmp_path_factory.mktemp(f"replica-{request.param}")
+    entries = [
+        {"name": name, "listen": "127.0.0.1:0", "upstream": "127.0.0.1:9", "enabled": True}
+        for name in ("gcs", "db")
+    ]
+    (folder / "proxies.json").write_text(json.dumps(entries))
+    with running(request.param, folder / "proxies.json", folder / "log") as url:
+        yield url
+
+
 @pytest.fixture
 def tunnel(server: Server) -> Iterator[Tunnel]:
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:

@@ -34,23 +34,6 @@ LATENCY = Fault.model_validate(
 DOWN = Fault(fault="db-gone", about="no database", proxy="db", down=True)
 
 
-@pytest.fixture(
-    scope="module",
-    params=["embedded", pytest.param("real", marks=pytest.mark.toxiproxy)],
-)
-def api_url(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp(f"replica-{request.param}")
-    entries = [
-        {"name": name, "listen": "127.0.0.1:0", "upstream": "127.0.0.1:9", "enabled": True}
-        for name in ("gcs", "db")
-    ]
-    (folder / "proxies.json").write_text(json.dumps(entries))
-    with running(request.param, folder / "proxies.json", folder / "log") as url:
-        yield url
-
-
 def test_fault_is_armed_as_the_model_says_and_disarmed(api_url: str) -> None:
     toxiproxy = Toxiproxy(api_url)
     knobs = KNOBS.model_copy(update={"speed": 5.0})

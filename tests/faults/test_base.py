@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from lab.faults.base import base_rtt
 from lab.model.fault import Fault
 from lab.model.knobs import Knobs
 from lab.spec import read_faults
-from tests.faults.conftest import running
 from tests.test_architecture import ROOT
 
 FILES = read_faults(ROOT / "faults")
@@ -29,20 +27,9 @@ DELAYED = Fault.model_validate(
 )
 
 
-@pytest.fixture(
-    scope="module", params=["embedded", pytest.param("real", marks=pytest.mark.toxiproxy)]
-)
-def toxiproxy(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Toxiproxy]:
-    folder = tmp_path_factory.mktemp(f"base-{request.param}")
-    entries = [
-        {"name": name, "listen": "127.0.0.1:0", "upstream": "127.0.0.1:9", "enabled": True}
-        for name in ("gcs", "db")
-    ]
-    (folder / "proxies.json").write_text(json.dumps(entries))
-    with running(request.param, folder / "proxies.json", folder / "log") as url:
-        yield Toxiproxy(url)
+@pytest.fixture
+def toxiproxy(api_url: str) -> Toxiproxy:
+    return Toxiproxy(api_url)
 
 
 class Way:
