@@ -36,7 +36,8 @@ class Settings:
         doubt: the chance that a stated interval is wrong.
         alike: the correlation between uploads of one minute; see `lab.plan.evidence`.
         most_trials: at one number of users, invalid ones not counted.
-        most_invalid: invalid ones at one number of users, before it is given up.
+        most_invalid: invalid ones at one number of users before it is given up, where they are
+            more than the valid ones: one bad trial among many says little of the machine.
         most_load: real-world seconds of load, of all trials, after which no more are made.
     """
 
@@ -66,9 +67,14 @@ class Settings:
         return len(self.ladder) + SPARE
 
     @property
+    def most_at_one(self) -> int:
+        """How many trials one number of users may take, the invalid ones too."""
+        return self.most_trials + max(self.most_trials, self.most_invalid)
+
+    @property
     def most_trials_in_all(self) -> int:
         """How many trials a search may take: what makes sure that every search ends."""
-        return self.most_levels * (self.most_trials + self.most_invalid)
+        return self.most_levels * self.most_at_one
 
     @property
     def certain(self) -> float:
@@ -101,8 +107,8 @@ class Bracket:
     def blocked(self) -> frozenset[int]:
         """The numbers of users at which trials tell nothing: invalid, or without an upload."""
         invalid = Counter(t.users for t in self.trials if t.outcome == Outcome.INVALID)
-        mute = [n for n, each in self.levels.items() if not each.side and self.left(n) <= 0]
-        return frozenset(mute) | {n for n, c in invalid.items() if c >= self.settings.most_invalid}
+        mute = {n for n, each in self.levels.items() if not each.side and self.left(n) <= 0}
+        return frozenset(mute | {n for n, count in invalid.items() if self._is_invalid(n, count)})
 
     @cached_property
     def holds(self) -> int:
@@ -142,8 +148,7 @@ class Bracket:
 
     def left(self, users: int) -> int:
         """How many more trials there may be at a number of users."""
-        made = len(self.levels[users].trials) if users in self.levels else 0
-        return self.settings.most_trials - made
+        return self.settings.most_trials - self._valid(users)
 
     def is_narrow(self, low: int, high: int) -> bool:
         """Whether two ends are near enough to one another for an answer.
@@ -152,6 +157,12 @@ class Bracket:
         the rest would do.
         """
         return low + 1 == high if high == self.top else high - low <= allowed_width(low)
+
+    def _valid(self, users: int) -> int:
+        return len(self.levels[users].trials) if users in self.levels else 0
+
+    def _is_invalid(self, users: int, count: int) -> bool:
+        return count >= self.settings.most_invalid and count > self._valid(users)
 
     def _is_certain(self, users: int, side: Side) -> bool:
         return self.levels[users].log_e(side) >= self.settings.certain

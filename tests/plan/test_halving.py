@@ -193,6 +193,27 @@ def test_a_single_number_whose_trials_are_invalid_is_passed_over() -> None:
     assert sum(t.users == 20 for t in answer.trials) == METHOD.most_invalid
 
 
+def test_a_number_is_given_up_only_where_more_of_its_trials_are_invalid_than_valid() -> None:
+    def tries_at_32(*disturbed: int) -> tuple[int, int | None]:
+        made = Counter[int]()
+
+        def measured(ask: Ask) -> Trial:
+            made[ask.users] += 1
+            if ask.users == 32 and made[32] in disturbed:
+                return trial(32, {P95: 1.0}, outcome=Outcome.INVALID)
+            return trial(ask.users, {P95: 0.02 if ask.users <= 33 else 0.09})
+
+        holds_at = search(measured).holds_at
+        return made[32], holds_at
+
+    undisturbed, _ = tries_at_32()
+    assert undisturbed > 3
+    assert tries_at_32(2, 4, 6) == (undisturbed + 3, 32)
+    given_up, holds_at = tries_at_32(1, 2, 3)
+    assert given_up == METHOD.most_invalid
+    assert holds_at != 32
+
+
 def test_where_nothing_is_sent_a_longer_window_is_asked_for_and_in_the_end_it_is_given_up() -> None:
     silent = [trial(10, {P95: 0}, samples=0), trial(10, {P95: 0}, 2, samples=0, window=400)]
     first, second = METHOD.next("cell", silent[:1]), METHOD.next("cell", silent)
@@ -274,7 +295,7 @@ def check(answer: Threshold) -> None:
     tried = Counter(t.users for t in answer.trials)
     assert len(tried) <= METHOD.most_levels
     assert all(1 <= users <= METHOD.most_users for users in tried)
-    assert max(tried.values()) <= METHOD.most_trials + METHOD.most_invalid
+    assert max(tried.values()) <= METHOD.most_at_one
     assert all(METHOD.shortest <= t.window <= METHOD.longest for t in answer.trials)
     assert answer.holds_at is None or answer.holds_at in tried
     assert answer.breaks_at is None or answer.breaks_at in tried
