@@ -35,6 +35,8 @@ class Settings:
         samples: uploads that a trial to steer by should have.
         doubt: the chance that a stated interval is wrong.
         alike: the correlation between uploads of one minute; see `lab.plan.evidence`.
+        least_trials: that an end rests on. What disturbs a whole trial, as the load of another
+            program does, the evidence of that trial alone does not tell.
         most_trials: at one number of users, invalid ones not counted.
         most_invalid: invalid ones at one number of users before it is given up, where they are
             more than the valid ones: one bad trial among many says little of the machine.
@@ -49,6 +51,7 @@ class Settings:
     samples: int = 40
     doubt: float = 0.05
     alike: float = ALIKE
+    least_trials: int = 2
     most_trials: int = 16
     most_invalid: int = 3
     most_load: float = inf
@@ -150,6 +153,10 @@ class Bracket:
         """How many more trials there may be at a number of users."""
         return self.settings.most_trials - self._valid(users)
 
+    def lacking(self, users: int) -> int:
+        """How many trials a number of users that was tried needs still, whatever they show."""
+        return max(0, self.settings.least_trials - self._valid(users))
+
     def is_narrow(self, low: int, high: int) -> bool:
         """Whether two ends are near enough to one another for an answer.
 
@@ -165,4 +172,5 @@ class Bracket:
         return count >= self.settings.most_invalid and count > self._valid(users)
 
     def _is_certain(self, users: int, side: Side) -> bool:
-        return self.levels[users].log_e(side) >= self.settings.certain
+        evidence = self.levels[users].log_e(side)
+        return evidence >= self.settings.certain and self.lacking(users) == 0

@@ -148,11 +148,14 @@ class Ends:
     def _price(self, users: int, side: Side, left: float) -> Price:
         """The soonest of what at most ``left`` trials do, of windows from shortest to longest."""
         settings, level = self.bracket.settings, self.bracket.levels[users]
-        lacking = settings.certain - level.log_e(side)
+        least, lacking = self.bracket.lacking(users), settings.certain - level.log_e(side)
+        if lacking <= 0:  # what one trial showed, another of its length has to show again
+            window = max(trial.window for trial in level.trials)
+            return Price(least * (window + level.cost), window, least)
         best, window = NEVER, settings.shortest
         while True:
             gain = level.gain(side, window, self.hope)
-            trials = ceil(lacking / gain) if gain > LEAST_GAIN else inf
+            trials = max(least, ceil(lacking / gain)) if gain > LEAST_GAIN else inf
             if trials <= left:
                 price = Price(trials * (window + level.cost), window, trials)
                 best = min(best, price, key=lambda each: each.seconds)

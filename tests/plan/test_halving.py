@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from lab.model.threshold import Ask, Threshold, Trial, Tried
 from lab.model.verdict import Outcome
 from lab.plan.bracket import allowed_width
+from lab.plan.evidence import ALIKE_SPLIT
 from lab.plan.halving import Halving
 from tests.simulated import SimulatedSystem, search_in
 
@@ -191,6 +192,53 @@ def test_a_single_number_whose_trials_are_invalid_is_passed_over() -> None:
     assert answer.breaks_at is not None
     assert answer.holds_at <= 34 < answer.breaks_at
     assert sum(t.users == 20 for t in answer.trials) == METHOD.most_invalid
+
+
+LUCKY = {
+    37: [(5, 722, 120)],
+    38: [(7, 734, 120)],
+    39: [(0, 755, 120)],
+    40: [(7, 753, 120), (145, 3649, 600), (604, 7081, 1200)],
+    42: [(104, 709, 120), (159, 1628, 270), (413, 2410, 405)],
+}
+"""Late uploads, uploads and the window of trials on the replica: two workers with an executor of
+11 threads each, while other programs kept the machine busy. Later trials with 39 users had 8 %
+late."""
+
+
+def test_no_end_rests_on_a_single_trial_however_much_it_shows() -> None:
+    made = [
+        trial(users, {P95: late / of}, number, window=window, samples=of)
+        for users, trials in LUCKY.items()
+        for number, (late, of, window) in enumerate(trials)
+    ]
+    split = replace(METHOD, alike=ALIKE_SPLIT, shortest=120, longest=1200)
+    hasty = replace(split, least_trials=1).next("cell", made)
+    assert isinstance(hasty, Threshold)
+    assert (hasty.holds_at, hasty.breaks_at) == (39, 42)
+    again = Ask(users=39, window=120, why="making sure that it holds")
+    assert split.next("cell", made) == again
+    made.append(trial(39, {P95: 0.08}, 1, window=120, samples=720))
+    assert isinstance(split.next("cell", made), Ask)
+
+
+def test_what_is_counted_outright_is_seen_twice_at_an_end_too() -> None:
+    def killed(ask: Ask) -> Trial:
+        outcome = Outcome.BROKE if ask.users > 34 else Outcome.HELD
+        shares = {P95: 0.0, "oom_kills == 0": 0.0}
+        p95, kills = trial(ask.users, shares, window=ask.window).criteria
+        kills = kills.model_copy(
+            update={"outcome": outcome, "samples": None, "beyond": None, "allowed": None}
+        )
+        return trial(ask.users, shares).model_copy(update={"criteria": (p95, kills)})
+
+    answer = search(killed)
+    assert (answer.outcome, answer.crossed_first) == ("found", "oom_kills == 0")
+    ends = {answer.holds_at, answer.breaks_at}
+    assert answer.holds_at is not None
+    assert answer.holds_at <= 34
+    tried = Counter(t.users for t in answer.trials)
+    assert all(tried[end] >= METHOD.least_trials for end in ends if end is not None)
 
 
 def test_a_number_is_given_up_only_where_more_of_its_trials_are_invalid_than_valid() -> None:
