@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import oracle
-from tests.oracle import NETWORK_S, System, share_slow, simulate, threshold
+from tests.oracle import NETWORK_S, System, is_slow, share_slow, simulate, threshold
 
 LOOP_S = 0.007 + 0.050 + 0.025 + 0.100
 """What the event loop of a worker is held for by an upload that leaves it for storage."""
@@ -96,6 +96,25 @@ def test_the_threshold_is_the_most_users_below_the_bound(
     system: System, bound: float, holds: int
 ) -> None:
     assert threshold(system, bound, trials=4) == holds
+
+
+def test_a_share_that_may_lie_on_either_side_of_the_bound_takes_more_trials(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+
+    def slow(system: System, users: int, seed: int, bound: float) -> tuple[int, int]:
+        asked.append(seed)
+        if users == 1:
+            return 2 if seed % 2 else 3, 1000
+        return (70 if seed % 2 else 34, 1000) if seed <= 4 else (45 + seed % 2, 1000)
+
+    monkeypatch.setattr("tests.oracle._slow", slow)
+    assert not is_slow(System("blocking"), 1, bound=10.0, tail=0.05, trials=4)
+    assert asked == [1, 2, 3, 4]
+    asked.clear()
+    assert not is_slow(System("blocking"), 2, bound=10.0, tail=0.05, trials=4)
+    assert 4 < len(asked) <= 48
 
 
 @pytest.mark.parametrize(("lead", "threads_of_the_first"), [(1.0, 3), (0.0, 0)])
