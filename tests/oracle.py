@@ -40,7 +40,7 @@ Step = Generator[simpy.Event, Any, None]
 NETWORK_S = 0.005
 """A request is sent, buffered by the proxy and passed on within this long, evenly spread."""
 SURE, MOST = 3.0, 12
-"""Standard errors from the bound at which a share is beyond doubt; else so many times the trials."""
+"""So many standard errors from the bound a share is beyond doubt; else so many times the trials."""
 
 
 @dataclass(frozen=True)
@@ -268,8 +268,8 @@ def is_slow(system: System, users: int, bound: float, tail: float, trials: int) 
     """Whether a share of ``tail`` or more take ``bound`` seconds or longer.
 
     It takes ``trials``, and up to `MOST` times as many where the share is so near that its
-    standard error leaves it open: twenty trials of 38 users of two executors put it at 5 %
-    give or take 0.3, three hundred at 4.73 % give or take 0.07.
+    standard error leaves it open: twenty trials of 38 users of two executors put it at 5 % or
+    more, give or take 0.3, three hundred at 4.73 % give or take 0.07.
     """
     counts: list[tuple[int, int]] = []
     while True:
