@@ -94,7 +94,7 @@ scenario-1: $(STAMP) ## Session held and released: does the pool run dry? (6 cel
 	$(call ASK,$(SCENARIO_1))
 
 .PHONY: scenario-2
-scenario-2: $(STAMP) ## 50 and 100 at once: how long does each wait? (4 cells, about 2 minutes)
+scenario-2: $(STAMP) ## 50 and 100 at once: how long does each wait? (4 cells, about 4 minutes)
 	$(call ASK,$(SCENARIO_2))
 
 .PHONY: all
