@@ -169,36 +169,37 @@ def sending(sock: socket.socket, data: bytes) -> Iterator[None]:
     assert not thread.is_alive()
 
 
-@pytest.fixture(
-    scope="session",
-    params=["embedded", pytest.param("real", marks=pytest.mark.toxiproxy)],
-)
+KINDS = ["embedded", pytest.param("real", marks=pytest.mark.toxiproxy)]
+
+
+@contextmanager
+def serving(kind: str, folder: Path, *names: str) -> Iterator[str]:
+    """The API of a server that has proxies of these names, before nothing."""
+    entries = [
+        {"name": name, "listen": "127.0.0.1:0", "upstream": "127.0.0.1:9", "enabled": True}
+        for name in names
+    ]
+    (folder / "proxies.json").write_text(json.dumps(entries))
+    with running(kind, folder / "proxies.json", folder / "log") as url:
+        yield url
+
+
+@pytest.fixture(scope="session", params=KINDS)
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp(f"toxiproxy-{request.param}")
-    config = folder / "proxies.json"
-    entry = {"name": "configured", "listen": "127.0.0.1:0", "upstream": "127.0.0.1:9"}
-    config.write_text(json.dumps([{**entry, "enabled": True}]))
-    with running(request.param, config, folder / "log") as url:
+    with serving(request.param, folder, "configured") as url:
         yield Server(url, request.param)
 
 
-@pytest.fixture(
-    scope="module",
-    params=["embedded", pytest.param("real", marks=pytest.mark.toxiproxy)],
-)
+@pytest.fixture(scope="module", params=KINDS)
 def api_url(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """The API of a server that has a replica's two proxies, before nothing."""
+    """The API of a server that has a replica's two proxies."""
     folder = tmp_path_factory.mktemp(f"replica-{request.param}")
-    entries = [
-        {"name": name, "listen": "127.0.0.1:0", "upstream": "127.0.0.1:9", "enabled": True}
-        for name in ("gcs", "db")
-    ]
-    (folder / "proxies.json").write_text(json.dumps(entries))
-    with running(request.param, folder / "proxies.json", folder / "log") as url:
+    with serving(request.param, folder, "gcs", "db") as url:
         yield url
 
 
