@@ -16,7 +16,7 @@ STACK ?= auto
 ARGS ?=
 # Between containers a round trip costs CPU of its own, which no speed divides: on two cores
 # what is asked is true at 3 there, and at the specs' own 4 to 6 it is refused.
-PREFERRED = from lab.stack.compose.presence import preferred; print(preferred()[0])
+PREFERRED = from lab.stack.compose.images import preferred; print(preferred()[0])
 STACK_NOW = $(if $(filter auto,$(STACK)),$(shell $(BIN)/python -c '$(PREFERRED)'),$(STACK))
 PACE = $(if $(SPEED),--speed $(SPEED),$(if $(filter compose,$(STACK_NOW)),--most-speed 3))
 
@@ -191,7 +191,7 @@ bench: $(STAMP) ## Speed and memory, as ratios side by side in one run
 
 .PHONY: schema
 schema: $(STAMP) ## Write experiments/schema.json and compose/*.env anew from the models
-	$(BIN)/python -m lab.spec.schema
+	$(BIN)/python -m lab.config.schema
 	$(BIN)/python -m lab.stack.compose.environment
 
 .PHONY: lock

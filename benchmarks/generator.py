@@ -29,11 +29,11 @@ from pydantic import TypeAdapter
 from lab.load.audio import recordings
 from lab.load.driver import LoadStart, LocustLoad, generator_environment
 from lab.load.upload import PATH
-from lab.model.cell import Cell
+from lab.model.evidence import Sample
+from lab.model.experiment import Cell
 from lab.model.knobs import Knobs
 from lab.model.load import Load
-from lab.model.observation import Sample
-from lab.model.progress import LoadTick
+from lab.model.run import LoadTick
 from lab.model.units import SizeRange
 
 USERS = 10

@@ -25,7 +25,7 @@ from statistics import median
 
 import psutil
 
-from lab.faults.adapter import Toxiproxy
+from lab.faults.network import Toxiproxy
 from lab.model.fault import Fault
 from lab.model.knobs import Knobs
 
@@ -56,7 +56,7 @@ def main() -> int:
     if real is None:
         print("proxy: no toxiproxy-server to compare with; go install builds it", file=sys.stderr)
         return 3
-    commands = {"embedded": [sys.executable, "-m", "lab.faults.server"], "real": [real]}
+    commands = {"embedded": [sys.executable, "-m", "lab.services.toxiproxy"], "real": [real]}
     runs = measure(commands, flags.pairs)
     figures = {kind: combine(of) for kind, of in runs.items()}
     ratios = {name: figures["embedded"][name] / figures["real"][name] for name in figures["real"]}

@@ -16,10 +16,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from lab.model.threshold import Ask, Threshold, Trial
-from lab.plan.bracket import allowed_width
-from lab.plan.halving import Halving
-from lab.plan.threshold import Search
+from lab.capacity.search import CapacitySearch, Search
+from lab.capacity.state import allowed_width
+from lab.model.capacity import CapacityTrial, Threshold, TrialRequest
 from tests.simulated import SimulatedSystem, search_in
 
 SYSTEMS = 2000
@@ -29,19 +28,19 @@ SYSTEMS = 2000
 class Staircase:
     """One trial at each number of users, and what it seems to show is taken for the truth."""
 
-    method: Halving
+    method: CapacitySearch
     window: float = 60.0
 
-    def next(self, cell: str, trials: Sequence[Trial]) -> Ask | Threshold:
+    def next(self, cell: str, trials: Sequence[CapacityTrial]) -> TrialRequest | Threshold:
         broke = [t.users for t in trials if any(_missed(t, n) for n in range(len(t.criteria)))]
         top = self.method.most_users + 1
         high = min(broke, default=top)
         low = max((t.users for t in trials if t.users < high), default=0)
         if high == top and low < self.method.most_users:
             rung = next(users for users in self.method.ladder if users > low)
-            return Ask(users=rung, window=self.window, why="climbing")
+            return TrialRequest(users=rung, window=self.window, why="climbing")
         if high - low > allowed_width(low) and low < self.method.most_users:
-            return Ask(users=(low + high) // 2, window=self.window, why="halving")
+            return TrialRequest(users=(low + high) // 2, window=self.window, why="halving")
         return Threshold(
             id=cell,
             holds_at=low or None,
@@ -54,7 +53,7 @@ class Staircase:
         )
 
 
-def _missed(trial: Trial, number: int) -> bool:
+def _missed(trial: CapacityTrial, number: int) -> bool:
     tried = trial.criteria[number]
     return bool(tried.samples) and (tried.beyond or 0) / (tried.samples or 1) >= 0.05
 

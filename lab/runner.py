@@ -17,19 +17,18 @@ from pathlib import Path
 from typing import Protocol
 
 from lab.errors import InjectionError, PartFailed
+from lab.faults.process import Striker
 from lab.judge import judge
 from lab.load.driver import LoadGenerator, LoadResult, LoadStart
-from lab.model.cell import Cell
+from lab.model.evidence import Injected, LoadDone, ProcessFaultRecord
+from lab.model.experiment import Cell
 from lab.model.load import end_of
-from lab.model.observation import Injected, LoadDone, Strike
-from lab.model.progress import LoadTick, Phase, Progress
-from lab.model.run import Summary
+from lab.model.run import LoadTick, Phase, Progress, Summary
 from lab.model.verdict import Verdict
 from lab.observe.observer import Observer
 from lab.plan import estimate
-from lab.stack.protocol import Replica, Stack
+from lab.stack.base import Replica, Stack
 from lab.store import CellFolder, RunFolder
-from lab.strikes import Striker
 
 
 class Injector(Protocol):
@@ -40,7 +39,7 @@ class Injector(Protocol):
         ...
 
 
-class PartDown(PartFailed):
+class PartDownError(PartFailed):
     """Ends a load early: a part died, so the cell is invalid whatever else comes."""
 
 
@@ -106,7 +105,7 @@ def run_cell(lab: Lab, cell: Cell, folder: CellFolder, steps: Steps) -> None:
         striker = Striker(lab.stack, cell)
         observer = Observer(replica, striker.down_parts, cell.knobs.speed)
         steps.phase("arming")
-        trial = Trial(cell, folder, replica, observer, striker, steps)
+        trial = RunningTrial(cell, folder, replica, observer, striker, steps)
         injected, result = load_under_faults(lab, trial)
         steps.phase("auditing")
         done = LoadDone(
@@ -114,12 +113,12 @@ def run_cell(lab: Lab, cell: Cell, folder: CellFolder, steps: Steps) -> None:
             window=result.window,
             generator_exit=result.exit_code,
         )
-        done_to_it: list[Injected | Strike] = [*injected, *striker.evidence]
+        done_to_it: list[Injected | ProcessFaultRecord] = [*injected, *striker.evidence]
         folder.write_evidence(observer.evidence(result.t0, folder.samples, done_to_it, done))
 
 
 @dataclass(frozen=True)
-class Trial:
+class RunningTrial:
     """One cell's trial under way: what is offered, to whom, and who watches and strikes."""
 
     cell: Cell
@@ -130,7 +129,7 @@ class Trial:
     steps: Steps
 
 
-def load_under_faults(lab: Lab, trial: Trial) -> tuple[list[Injected], LoadResult]:
+def load_under_faults(lab: Lab, trial: RunningTrial) -> tuple[list[Injected], LoadResult]:
     """Arm, watch, offer the load, strike, and disarm; what was armed, and how the load went.
 
     Faults that can't be disarmed because a part is dead are no error: the cell is invalid
@@ -155,7 +154,7 @@ def load_under_faults(lab: Lab, trial: Trial) -> tuple[list[Injected], LoadResul
     return injected, result
 
 
-def offer(generator: LoadGenerator, trial: Trial) -> LoadResult:
+def offer(generator: LoadGenerator, trial: RunningTrial) -> LoadResult:
     """Offer the load; end it early when a part is seen down, because the cell is invalid then.
 
     A generator that dies under way makes the cell invalid too; the next one may do better.
@@ -176,7 +175,7 @@ def offer(generator: LoadGenerator, trial: Trial) -> LoadResult:
         trial.steps.load(cell, tick)
         down = observer.down()
         if down:
-            raise PartDown("; ".join(f"{part}: {why}" for part, why in down.items()))
+            raise PartDownError("; ".join(f"{part}: {why}" for part, why in down.items()))
 
     samples, log = trial.folder.samples, trial.folder.logs / "generator.log"
     try:
@@ -184,7 +183,7 @@ def offer(generator: LoadGenerator, trial: Trial) -> LoadResult:
     except PartFailed as error:
         if not started:
             raise
-        ours = isinstance(error, PartDown)  # it was we who ended the generator
+        ours = isinstance(error, PartDownError)  # it was we who ended the generator
         if not ours:
             observer.watch.note_down("generator", str(error))
         start, window = started[0], cell.load.measured

@@ -14,7 +14,7 @@ import hypothesis
 import pytest
 
 from lab.errors import LabError
-from lab.stack.compose import engine, presence
+from lab.stack.compose import engine, images
 from lab.stack.compose.stack import ComposeStack
 from lab.stack.embedded import EmbeddedStack
 
@@ -111,7 +111,7 @@ def client() -> Iterator[docker.DockerClient]:
     LAB_REQUIRE_COMPOSE=1 lets it fail instead.
     """
     try:
-        presence.require()
+        images.require_stack()
     except LabError as error:
         if os.environ.get("LAB_REQUIRE_COMPOSE") == "1":
             pytest.fail(str(error))

@@ -21,11 +21,11 @@ from pathlib import Path
 from statistics import fmean, pstdev
 
 from lab.errors import LabError
-from lab.model.cell import Cell
-from lab.model.course import Crossing
 from lab.model.criterion import Criterion
+from lab.model.evidence import Observation, WorkerReading
+from lab.model.experiment import Cell
 from lab.model.load import StagesLoad
-from lab.model.observation import Observation, WorkerReading
+from lab.model.verdict import Crossing
 from lab.store import RunFolder
 from tests.oracle import System
 from tests.oracle_ramp import Expected, Ramp, Stage, expected

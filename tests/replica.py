@@ -14,14 +14,14 @@ from urllib.parse import urlsplit
 
 import requests
 
-from lab.faults.adapter import Toxiproxy
+from lab.faults.network import Toxiproxy
 from lab.load.upload import PATH, headers, multipart, stages
 from lab.model.fault import Fault
 from lab.model.knobs import Knobs
 from lab.observe.audit import object_ids
+from lab.stack.base import Replica
 from lab.stack.embedded import EmbeddedStack
-from lab.stack.protocol import Replica
-from lab.testing import make_cell
+from tests.fakes import make_cell
 
 SPEED = 20
 PATIENCE_S = 60.0

@@ -7,14 +7,12 @@ from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 
-from lab.model.causes import Cause
-from lab.model.cell import Cell
 from lab.model.criterion import Criterion
-from lab.model.experiment import DEFAULT_FAULTS, Experiment
+from lab.model.evidence import Audit, Cause, DatabaseReading, Evidence, LoadDone, Sample
+from lab.model.experiment import DEFAULT_FAULTS, Cell, Experiment
 from lab.model.fault import Fault, KnobRef, Latency
 from lab.model.knobs import Knobs
 from lab.model.load import ClosedLoad
-from lab.model.observation import Audit, DatabaseReading, Evidence, LoadDone, Sample
 from lab.model.verdict import Check, Finding, Outcome, Verdict
 from lab.store import RunFolder
 

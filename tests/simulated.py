@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil, exp, floor, log, log1p, sqrt
 
-from lab.model.threshold import Ask, Threshold, Trial, Tried
+from lab.capacity.level import ALIKE_SPLIT, BATCH_S
+from lab.capacity.search import LONGEST_SPLIT_S, SHORTEST_SPLIT_S, CapacitySearch, Search
+from lab.model.capacity import CapacityTrial, CriterionCount, Threshold, TrialRequest
 from lab.model.verdict import Outcome
-from lab.plan.evidence import ALIKE_SPLIT, BATCH_S
-from lab.plan.halving import Halving
-from lab.plan.threshold import LONGEST_SPLIT_S, SHORTEST_SPLIT_S, Search
 
 LATE_S, ALLOWED = 10.0, 0.05
 MOST_TRIALS = 200
@@ -92,7 +91,7 @@ class SimulatedSystem:
         fits = (n for n in range(1, most + 1) if max(self.late(n), self.failing(n)) >= ALLOWED)
         return next(fits, most + 1) - 1
 
-    def trial(self, ask: Ask, number: int, rng: random.Random) -> Trial:
+    def trial(self, ask: TrialRequest, number: int, rng: random.Random) -> CapacityTrial:
         """A measurement, as the lab would give it."""
         mean = self.service * exp(self.spread**2 / 2)
         sent = ceil(ask.window * min(ask.users, self.slots) / mean)
@@ -103,7 +102,7 @@ class SimulatedSystem:
             _tried("error_rate < 5 %", failed, sent),
         )
         outcomes = [each.outcome for each in criteria]
-        return Trial(
+        return CapacityTrial(
             id=f"u{ask.users}-{number}",
             users=ask.users,
             window=ask.window,
@@ -113,7 +112,7 @@ class SimulatedSystem:
             criteria=criteria,
         )
 
-    def _late(self, ask: Ask, answered: int, rng: random.Random) -> int:
+    def _late(self, ask: TrialRequest, answered: int, rng: random.Random) -> int:
         """How many of so many uploads are late, minute by minute."""
         late, common, left, time = 0, rng.gauss(0, 1), answered, ask.window
         while left:
@@ -123,20 +122,23 @@ class SimulatedSystem:
             common = LASTING * common + sqrt(1 - LASTING**2) * rng.gauss(0, 1)
         return late
 
-    def halving(self) -> Halving:
+    def halving(self) -> CapacitySearch:
         """The lab's search in such a system."""
-        usual = Halving(rate=1 / self.service, slots=self.slots)
+        usual = CapacitySearch(rate=1 / self.service, slots=self.slots)
         if self.workers == 1:
             return usual
         return replace(usual, alike=ALIKE_SPLIT, shortest=SHORTEST_SPLIT_S, longest=LONGEST_SPLIT_S)
 
 
 def search_in(
-    system: SimulatedSystem, search: Search, rng: random.Random, trials: Sequence[Trial] = ()
+    system: SimulatedSystem,
+    search: Search,
+    rng: random.Random,
+    trials: Sequence[CapacityTrial] = (),
 ) -> Threshold:
     """A whole search, or what is left of one."""
     made = list(trials)
-    while isinstance(step := search.next("simulated", made), Ask):
+    while isinstance(step := search.next("simulated", made), TrialRequest):
         if len(made) >= MOST_TRIALS:
             raise AssertionError(f"{len(made)} trials and no answer: {system}")
         made.append(system.trial(step, len(made), rng))
@@ -155,9 +157,9 @@ def _binomial(rng: random.Random, count: int, share: float) -> int:
     return successes
 
 
-def _tried(criterion: str, beyond: int, samples: int) -> Tried:
+def _tried(criterion: str, beyond: int, samples: int) -> CriterionCount:
     broke = samples > 0 and beyond / samples >= ALLOWED
-    return Tried(
+    return CriterionCount(
         criterion=criterion,
         outcome=Outcome.BROKE if broke else Outcome.HELD,
         samples=samples,

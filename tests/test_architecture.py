@@ -43,7 +43,7 @@ THIRD_PARTY = {"model": {"pydantic", "pydantic_core"}, "errors": set[str](), "pl
 
 ONE_IMPORTER = {
     "locust": "lab.load.locustfile",  # it patches the process that imports it
-    "toxiproxy": "lab.faults.client",  # its class attributes and silent 5xx are kept in one place
+    "toxiproxy": "lab.faults.network",  # its class attributes and silent 5xx are kept in one place
 }
 
 LONGEST = 300
@@ -119,8 +119,8 @@ def test_a_module_says_what_it_is_for_and_is_not_too_long(module: str) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("lab.plan.expand", "from lab.spec import read_experiment"),
-        ("lab.plan.expand", "import lab.spec.document"),
+        ("lab.plan.expand", "from lab.config import read_experiment"),
+        ("lab.plan.expand", "import lab.config.document"),
         ("lab.plan.expand", "def f():\n    from lab.stack import protocol"),
         ("lab.plan.expand", "from ..spec import knobs"),
         ("lab.plan.expand", "from lab import store"),
@@ -133,8 +133,8 @@ def test_a_module_says_what_it_is_for_and_is_not_too_long(module: str) -> None:
         ("lab.runner", "from lab.stack.embedded import EmbeddedStack"),
         ("lab.cli", "from lab.services.backend import main"),
         ("lab.load.driver", "import locust"),
-        ("lab.faults.adapter", "from toxiproxy import Toxiproxy"),
-        ("lab.judge.samples", "from lab.report import text"),
+        ("lab.faults.network", "from toxiproxy import Toxiproxy"),
+        ("lab.judge.metrics", "from lab.report import text"),
         ("lab", "from lab.model import knobs"),
         ("lab.unheard", "from lab.model import knobs"),
     ],

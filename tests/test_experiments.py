@@ -7,10 +7,10 @@ from typing import get_args
 
 import pytest
 
-from lab.model.answer import Kind
-from lab.model.cell import Cell
+from lab.config import read_experiment, read_faults
+from lab.model.experiment import Cell
+from lab.model.run import Kind
 from lab.plan import expand
-from lab.spec import read_experiment, read_faults
 from tests.test_architecture import ROOT
 
 FILES = sorted((ROOT / "experiments").glob("*.yaml"))

@@ -15,8 +15,7 @@ import requests
 
 from lab.judge import judge
 from lab.judge.limits import limiting_factor, look_at
-from lab.model.limit import Limit, Resource
-from lab.model.verdict import Outcome
+from lab.model.verdict import Bottleneck, Outcome, Resource
 from tests.replica import Live, upload, wait_until
 from tests.trial import trial
 
@@ -37,7 +36,9 @@ def load(users: int, window: str = "60 s", **more: Any) -> dict[str, Any]:
     return {"users": users, "ramp": "1 s", "warmup": "10 s", "window": window, **more}
 
 
-def limit(live: Live, settings: dict[str, Any], of: dict[str, Any], expected: Resource) -> Limit:
+def limit(
+    live: Live, settings: dict[str, Any], of: dict[str, Any], expected: Resource
+) -> Bottleneck:
     """The limit of a trial.
 
     A trial that the lab calls invalid shows nothing, and on a machine that is too busy for it

@@ -13,9 +13,9 @@ from typing import NoReturn
 
 import pytest
 
-from lab import machine
+from lab import doctor
+from lab.doctor import Component, examine
 from lab.errors import MissingComponent
-from lab.machine import Component, doctor
 from lab.stack import nginx, postgres, storage, toxiproxy
 
 NAMES = [
@@ -45,11 +45,11 @@ CONTAINERS = NAMES[NAMES.index("docker engine") :]
 
 
 def found(name: str, results: Path) -> Component:
-    return next(each for each in doctor(results) if each.name == name)
+    return next(each for each in examine(results) if each.name == name)
 
 
 def test_the_doctor_looks_for_everything_and_finds_what_these_tests_run_on(tmp_path: Path) -> None:
-    components = doctor(tmp_path)
+    components = examine(tmp_path)
     assert [each.name for each in components] == NAMES
     parts = {each.name: each for each in components}
     for name in ("python", "nginx", "postgres", "fake-gcs-server", "uvicorn", "locust"):
@@ -121,14 +121,14 @@ def test_without_a_real_toxiproxy_the_own_one_is_used(
     assert not component.ok
     assert not component.required
     assert component.remedy == "`make toxiproxy` builds it"
-    assert machine.toxiproxies("all") == ["embedded"]
+    assert doctor.toxiproxies("all") == ["embedded"]
 
 
 def test_which_toxiproxies_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toxiproxy, "find_real", lambda: "/usr/bin/toxiproxy-server")
-    assert machine.toxiproxies("all") == ["embedded", "real"]
-    assert machine.toxiproxies("real") == ["real"]
-    assert machine.toxiproxies("embedded") == ["embedded"]
+    assert doctor.toxiproxies("all") == ["embedded", "real"]
+    assert doctor.toxiproxies("real") == ["real"]
+    assert doctor.toxiproxies("embedded") == ["embedded"]
 
 
 def test_a_results_folder_yet_to_be_made_is_well(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_engine")
 def test_without_an_engine_nothing_of_its_is_required_and_auto_is_embedded(tmp_path: Path) -> None:
-    parts = {each.name: each for each in doctor(tmp_path)}
+    parts = {each.name: each for each in examine(tmp_path)}
     assert not any(parts[name].required for name in CONTAINERS)
     engine = parts["docker engine"]
     assert not engine.ok
@@ -196,7 +196,7 @@ def test_without_a_client_compose_is_missing(
 @pytest.mark.compose
 @pytest.mark.usefixtures("client")
 def test_with_an_engine_each_image_has_its_tag_and_where_it_came_from(tmp_path: Path) -> None:
-    parts = {each.name: each for each in doctor(tmp_path)}
+    parts = {each.name: each for each in examine(tmp_path)}
     assert all(parts[name].ok for name in CONTAINERS)
     assert re.fullmatch(r"[\w.+~-]+ \(API \d+\.\d+\) at .+", parts["docker engine"].found)
     assert re.fullmatch(r"\d+\.\d+\..+", parts["docker compose"].found)
@@ -212,7 +212,7 @@ def test_an_image_that_is_missing_makes_auto_embedded(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("LAB_NGINX_IMAGE", "replica-lab/nosuch:1")
-    parts = {each.name: each for each in doctor(tmp_path)}
+    parts = {each.name: each for each in examine(tmp_path)}
     assert (parts["nginx image"].ok, parts["postgres image"].ok) == (False, True)
     assert parts["nginx image"].found == "replica-lab/nosuch:1 (not on the engine)"
     assert parts["--stack auto"].found == "embedded: the engine has no image replica-lab/nosuch:1"
@@ -220,9 +220,9 @@ def test_an_image_that_is_missing_makes_auto_embedded(
 
 def test_whatever_is_not_well_has_a_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(toxiproxy, "find_real", lambda: None)
-    monkeypatch.setattr(machine, "version", missing_version)
+    monkeypatch.setattr(doctor, "version", missing_version)
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent")
-    for component in doctor(tmp_path):
+    for component in examine(tmp_path):
         assert component.ok or component.remedy
         assert "\n" not in "".join(map(str, asdict(component).values()))
 
@@ -232,12 +232,12 @@ def missing_version(name: str) -> str:
 
 
 def test_a_package_that_is_missing_is_stamped_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = machine.versions({"toxiproxy": "embedded"})
+    known = doctor.versions({"toxiproxy": "embedded"})
     assert known["toxiproxy"] == "embedded"
-    assert set(known) == {"lab", "python", "toxiproxy", *machine.PACKAGES}
+    assert set(known) == {"lab", "python", "toxiproxy", *doctor.PACKAGES}
     assert "missing" not in known.values()
-    monkeypatch.setattr(machine, "version", missing_version)
-    assert machine.versions({"toxiproxy": "embedded"})["uvicorn"] == "missing"
+    monkeypatch.setattr(doctor, "version", missing_version)
+    assert doctor.versions({"toxiproxy": "embedded"})["uvicorn"] == "missing"
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -254,19 +254,19 @@ def git(folder: Path, *arguments: str) -> str:
 def test_the_revision_says_whether_the_checkout_has_changes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(machine, "ROOT", tmp_path)
+    monkeypatch.setattr(doctor, "ROOT", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert machine.git_revision() == ""
+    assert doctor.git_revision() == ""
     git(tmp_path, "init", "-q")
     (tmp_path / "file").write_text("one")
     git(tmp_path, "add", "file")
     git(tmp_path, "commit", "-qm", "one")
     revision = git(tmp_path, "rev-parse", "--short=12", "HEAD")
-    assert machine.git_revision() == revision
+    assert doctor.git_revision() == revision
     (tmp_path / "file").write_text("two")
-    assert machine.git_revision() == f"{revision}+"
+    assert doctor.git_revision() == f"{revision}+"
 
 
 def test_without_git_there_is_no_revision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert machine.git_revision() == ""
+    assert doctor.git_revision() == ""

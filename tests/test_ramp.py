@@ -9,17 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from lab.judge.crossings import crossings
-from lab.model.causes import Cause
-from lab.model.cell import Cell
-from lab.model.course import Course, Crossing
-from lab.model.observation import Audit, Evidence, Observation, WorkerReading
-from lab.model.observation import Sample as Stored
-from lab.model.outcome import Outcome
-from lab.model.verdict import Verdict
+from lab.judge.timeline import crossings
+from lab.model.evidence import Audit, Cause, Evidence, Observation, WorkerReading
+from lab.model.evidence import Sample as Stored
+from lab.model.experiment import Cell
+from lab.model.verdict import Crossing, Outcome, Timeline, Verdict
 from lab.store import RunFolder
-from lab.testing.cells import make_cell
 from tests import oracle_ramp, sample_run
+from tests.fakes.cells import make_cell
 from tests.oracle import System
 from tests.oracle_ramp import PHASE_2, Ramp, Sample, Stage, crossing, expected, simulate
 from tests.ramp import carried, compare, in_order, main, ramp_of, system_of, table
@@ -106,7 +103,7 @@ def finish(
             metrics={},
             findings=(),
             injected=(),
-            course=Course(crossings=found),
+            course=Timeline(crossings=found),
         )
     )
 

@@ -16,18 +16,16 @@ from lab.cli.stored import exit_code
 from lab.errors import InjectionError, PartFailed, StoreError
 from lab.judge import judge
 from lab.load.driver import LoadResult, LoadStart
-from lab.model.causes import Cause
-from lab.model.cell import Cell
-from lab.model.experiment import Experiment
+from lab.model.evidence import Cause, Injected, Observation, PartDown, ProcessFaultRecord
+from lab.model.experiment import Cell, Experiment
 from lab.model.fault import Fault
-from lab.model.observation import Injected, Observation, PartDown, Strike
-from lab.model.progress import LoadTick, Progress
+from lab.model.run import LoadTick, Progress
 from lab.model.verdict import Outcome, Verdict
 from lab.plan import estimate
 from lab.runner import Lab, run_experiment
-from lab.stack.protocol import Replica
+from lab.stack.base import Replica
 from lab.store import RunFolder
-from lab.testing import LOAD, FakeStack, InstantLoad, RecordingInjector, make_cell
+from tests.fakes import LOAD, FakeStack, InstantLoad, RecordingInjector, make_cell
 from tests.replica import wait_until
 
 CELLS = tuple(make_cell(cell_id=name) for name in ("one", "two", "three"))
@@ -462,7 +460,7 @@ def test_a_part_that_is_struck_does_not_end_the_load_and_is_back_before_disarmin
     ]
     seen = wired.run.cell("one").read_observation()
     assert len(seen.samples) == wired.load.uploads
-    [strike] = [line for line in seen.evidence if isinstance(line, Strike)]
+    [strike] = [line for line in seen.evidence if isinstance(line, ProcessFaultRecord)]
     assert (strike.fault, strike.part, strike.action) == ("backend-kill", "backend", "kill")
     assert not any(isinstance(line, PartDown) for line in seen.evidence)
     [check] = [one for one in wired.verdict("one").injected if one.name == "backend-kill"]

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from lab.errors import MissingComponent, PartFailed
-from lab.model.cell import Cell
+from lab.faults.process import Striker, require
+from lab.model.experiment import Cell
 from lab.model.fault import Fault
-from lab.strikes import Striker, require
-from lab.testing import FakeStack, make_cell
+from tests.fakes import FakeStack, make_cell
 from tests.replica import wait_until
 
 AT_ONCE = {"users": 1, "ramp": "0 s", "warmup": "0 s", "window": "60 s"}

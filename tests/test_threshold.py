@@ -10,19 +10,18 @@ from typing import Any
 
 import pytest
 
+from lab.capacity import search_for
+from lab.capacity.runner import find_threshold, stored_trials
 from lab.errors import PartFailed
 from lab.load.driver import LoadResult
-from lab.model.causes import Cause
-from lab.model.cell import Cell
-from lab.model.experiment import Experiment
-from lab.model.threshold import Threshold
+from lab.model.capacity import Threshold
+from lab.model.evidence import Cause
+from lab.model.experiment import Cell, Experiment
 from lab.model.verdict import Outcome
-from lab.plan import search_for
 from lab.runner import Lab
-from lab.stack.protocol import Replica
+from lab.stack.base import Replica
 from lab.store import RunFolder
-from lab.testing import LOAD, FakeStack, InstantLoad, RecordingInjector, make_cell
-from lab.threshold import find_threshold, stored_trials
+from tests.fakes import LOAD, FakeStack, InstantLoad, RecordingInjector, make_cell
 
 CELL = make_cell(cell_id="one")
 OTHER = make_cell(cell_id="one-u3")

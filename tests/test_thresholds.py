@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from lab.model.threshold import Threshold, Thresholds, Trial
+from lab.model.capacity import CapacityTrial, Threshold, Thresholds
 from lab.store import RunFolder
-from lab.testing import make_cell
 from tests import sample_run
+from tests.fakes import make_cell
 from tests.oracle import System, simulate
 from tests.oracle_ramp import Sample
 from tests.test_ramp import finish, reading, stored
@@ -41,7 +41,7 @@ def make_search(
         outcome="found",
         reason="",
         trials=tuple(
-            Trial(
+            CapacityTrial(
                 id=one.id, users=users, window=300, spent=400, sent=80, outcome=one_outcome,
                 criteria=(),
             )

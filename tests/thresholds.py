@@ -21,8 +21,8 @@ from pathlib import Path
 from statistics import fmean
 
 from lab.errors import LabError
-from lab.model.observation import Observation, WorkerReading
-from lab.model.threshold import Threshold
+from lab.model.capacity import Threshold
+from lab.model.evidence import Observation, WorkerReading
 from lab.store import RunFolder
 from tests.oracle import System, threshold
 from tests.ramp import system_of

@@ -8,14 +8,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lab.cli.wiring import ToxiproxyInjector
+from lab.config import read_faults
 from lab.load.driver import LocustLoad
-from lab.model.cell import Cell
-from lab.model.experiment import Experiment
-from lab.model.observation import Observation
+from lab.model.evidence import Observation
+from lab.model.experiment import Cell, Experiment
 from lab.runner import Lab, run_experiment
-from lab.spec import read_faults
 from lab.store import RunFolder
-from lab.testing import make_cell
+from tests.fakes import make_cell
 from tests.replica import SPEED, Live
 from tests.test_architecture import ROOT
 

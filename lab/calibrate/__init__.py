@@ -19,7 +19,7 @@ from lab.calibrate import confined, injected, instances
 from lab.calibrate.found import Calibration, Measured
 from lab.model.fault import Fault
 from lab.runner import Injector
-from lab.stack.protocol import Stack
+from lab.stack.base import Stack
 
 __all__ = ["Calibration", "Measured", "calibrate_instances", "calibrate_replica"]
 

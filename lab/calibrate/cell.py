@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lab.model.cell import Cell
+from lab.model.experiment import Cell
 from lab.model.fault import Fault
 from lab.model.knobs import Knobs
 from lab.model.load import BurstLoad
-from lab.model.target import Target
+from lab.model.replica import Target
 
 
 def make_cell(settings: Mapping[str, object], *faults: Fault, target: Target = "vm") -> Cell:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from lab.calibrate.cell import make_cell
 from lab.calibrate.found import Calibration
-from lab.stack.protocol import Confinement, Stack
+from lab.stack.base import Confinement, Stack
 
 VM_CPUS = 1.0
 VM_MEMORY = "256 MiB"

@@ -16,9 +16,9 @@ from lab.calibrate.cell import make_cell
 from lab.calibrate.found import Calibration
 from lab.model.fault import Fault
 from lab.model.knobs import Knobs
-from lab.model.students import token
+from lab.model.replica import token
 from lab.runner import Injector
-from lab.stack.protocol import Replica, Stack
+from lab.stack.base import Replica, Stack
 
 CONCURRENCY = 200
 DB_UPLOADS = 40

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from lab.calibrate.cell import make_cell
 from lab.calibrate.found import Calibration
-from lab.stack.protocol import Stack
+from lab.stack.base import Stack
 
 NEAR = 0.03
 """Cores. Another program's load can only take away from what a busy loop gets."""

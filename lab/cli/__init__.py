@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import click
 
 from lab import __version__
-from lab.cli import calibration, measure, replica, stored, summing, tables, threshold
+from lab.cli import calibrate, replica, run, stored, summary, tables, threshold
 from lab.errors import Interrupted, LabError, MachineError
 
 
@@ -46,7 +46,7 @@ def lab(debug: bool) -> None:
     """
 
 
-for room in (measure, threshold, calibration, stored, summing, replica, tables):
+for room in (run, threshold, calibrate, stored, summary, replica, tables):
     for command in room.COMMANDS:
         lab.add_command(command)
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import click
 
+from lab.config import read_faults
 from lab.errors import StoreError
 from lab.model.fault import Fault
-from lab.model.target import TARGETS, Target
+from lab.model.replica import TARGETS, Target
 from lab.report import Style
-from lab.spec import read_faults
 
 ROOT = Path(__file__).parents[2]
 FAULTS = ROOT / "faults"

@@ -22,21 +22,18 @@ from lab.cli.options import (
     target_option,
 )
 from lab.cli.wiring import AnyStack, choose, make_stack
+from lab.config import parse_settings
 from lab.errors import MachineError, UsageError
-from lab.faults.adapter import Toxiproxy
-from lab.faults.base import base_rtt
+from lab.faults.network import Toxiproxy, base_rtt
 from lab.load.upload import PATH
 from lab.load.web import run_web
-from lab.model.cell import Cell
-from lab.model.experiment import DEFAULT_FAULTS
+from lab.model.experiment import DEFAULT_FAULTS, Cell
 from lab.model.knobs import Knobs, Preset
 from lab.model.load import BurstLoad
-from lab.model.students import token
-from lab.model.target import Target, contradiction
-from lab.spec import parse_settings
-from lab.stack import owner, ports, reap
-from lab.stack.compose.status import down_services
-from lab.stack.protocol import Replica
+from lab.model.replica import Target, contradiction, token
+from lab.stack import cleanup, ownership, ports
+from lab.stack.base import Replica
+from lab.stack.compose.resources import down_services
 
 RECORD = "replica.json"
 
@@ -46,7 +43,7 @@ class Kept:
     """A replica that stays up: its folder, its owner, and what `up` wrote down of it."""
 
     folder: Path
-    owner: owner.Owner
+    ownership: ownership.Ownership
     record: dict[str, Any]
 
 
@@ -55,7 +52,7 @@ def kept(results: Path) -> list[Kept]:
     here = str(results.resolve())
     return [
         Kept(folder, mine, _recorded(folder))
-        for folder, mine in reap.replicas()
+        for folder, mine in cleanup.replicas()
         if mine.pid is None and mine.results == here
     ]
 
@@ -120,7 +117,7 @@ def up(
     if names and no_faults:
         raise UsageError("--fault and --no-faults exclude each other", "leave one out")
     check_writable(results)
-    reap.reap()
+    cleanup.reap()
     chosen = parse_settings(settings)
     if speed and "speed" in chosen:
         raise UsageError("speed is given both as --speed and as --set speed", "keep one of them")
@@ -220,7 +217,7 @@ def status(results: Path, as_json: bool) -> int:
 def _down(each: Kept) -> list[str]:
     compose = each.owner.stack == "compose"
     down = down_services(each.owner.id, each.record["target"]) if compose else []
-    alive = {process.pid for process in owner.processes(each.owner.id)}
+    alive = {process.pid for process in ownership.processes(each.owner.id)}
     return down + [
         part
         for part, pid in each.record["parts"].items()
@@ -235,9 +232,9 @@ def down(results: Path) -> None:
 
     Ends whatever a lab that was killed left running, too; a run that is going on is left alone.
     """
-    ended = [reap.end(each.folder, each.owner) for each in kept(results)]
-    left = reap.reap()
-    busy = [mine for _, mine in owner.replicas() if mine.pid and not mine.gone]
+    ended = [cleanup.end(each.folder, each.owner) for each in kept(results)]
+    left = cleanup.reap()
+    busy = [mine for _, mine in ownership.replicas() if mine.pid and not mine.gone]
     say(f"ended {len(ended)} replica(s) of {results} and {left} left by a lab that was killed")
     if busy:
         pids = ", ".join(str(mine.pid) for mine in busy)

@@ -11,27 +11,27 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lab import machine, strikes
+from lab import doctor
 from lab.cli.options import check_writable, faults, say
 from lab.cli.wiring import ToxiproxyInjector, again, choose, open_stack
+from lab.config import parse_settings, read_experiment
 from lab.errors import Interrupted, MachineError, UsageError
+from lab.faults import process
 from lab.load.driver import LocustLoad
-from lab.model.cell import Cell
-from lab.model.experiment import Experiment
+from lab.model.experiment import Cell, Experiment
+from lab.model.fault import ProcessFault
 from lab.model.knobs import Preset
-from lab.model.strike import PlannedStrike
-from lab.model.target import Target
+from lab.model.replica import Target
 from lab.plan import check_pace, expand, no_faster
 from lab.report import LiveLine
 from lab.runner import Lab
-from lab.spec import parse_settings, read_experiment
-from lab.stack import reap
-from lab.stack.protocol import Stack
+from lab.stack import cleanup
+from lab.stack.base import Stack
 from lab.store import RunFolder
 
 
 @dataclass(frozen=True)
-class Settings:
+class Overrides:
     """What the command line says in place of the spec."""
 
     settings: tuple[str, ...] = ()
@@ -43,7 +43,7 @@ class Settings:
 
     def __bool__(self) -> bool:
         """Whether it says anything."""
-        return self != Settings()
+        return self != Overrides()
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,13 @@ class Planned:
         return tuple(c for c in self.cells if run is None or not run.cell(c.id).finished())
 
     @property
-    def strikes(self) -> tuple[PlannedStrike, ...]:
+    def strikes(self) -> tuple[ProcessFault, ...]:
         """What is to befall parts in the cells that are still to be run."""
         return tuple(strike for cell in self.missing for strike in cell.strikes)
 
 
 def plan(
-    command: str, files: Sequence[Path], given: Settings, stored: RunFolder | None
+    command: str, files: Sequence[Path], given: Overrides, stored: RunFolder | None
 ) -> list[Planned]:
     """Read and expand the specs, and hold them against the run that is to be continued.
 
@@ -146,11 +146,11 @@ def replica(
         results: the results folder.
     """
     check_writable(results)
-    if reap.reap():
+    if cleanup.reap():
         say("ended what an earlier lab that was killed had left running")
     with open_stack(chosen, results, toxiproxy) as (stack, reason):
         missing = [cell for each in planned for cell in each.missing]
-        strikes.require(stack, missing)
+        process.require(stack, missing)
         for cell in missing:
             stack.require(cell)
         say(f"stack: {stack.name} ({reason})")
@@ -176,9 +176,9 @@ def new_run(
         stack=stack.name,
         stack_reason=reason,
         speed=each.cells[0].knobs.speed,
-        versions=machine.versions(stack.about()),
-        machine=machine.facts(),
-        git=machine.git_revision(),
+        versions=doctor.versions(stack.about()),
+        machine=doctor.facts(),
+        git=doctor.git_revision(),
         arguments=tuple(sys.argv[1:]),
         most_users=most_users,
         most_load=most_load,

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import click
 
+from lab.capacity.runner import answers, trial_folders, write_answers
 from lab.cli.options import json_option, print_json, results_option, style
 from lab.errors import UsageError
+from lab.model.capacity import Threshold, Thresholds
 from lab.model.run import CellResult, Summary, as_json
-from lab.model.threshold import Threshold, Thresholds
 from lab.model.verdict import Outcome
 from lab.report import (
     Style,
@@ -31,7 +32,6 @@ from lab.runner import judge_cell
 from lab.store import RunFolder, find
 from lab.store import runs as stored_runs
 from lab.store.runs import SUMMARY, THRESHOLDS
-from lab.threshold import answers, trial_folders, write_answers
 
 
 def exit_code(summaries: list[Summary], gate: bool) -> int:

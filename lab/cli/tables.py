@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from lab import machine
 from lab.cli.options import faults, json_option, print_json, results_option, style
+from lab.doctor import examine
 from lab.report import tables
 
 
@@ -20,7 +20,7 @@ def doctor(results: Path, as_json: bool) -> int:
 
     Each thing that is missing comes with its remedy. Exit code 3 if it is required.
     """
-    found = machine.doctor(results)
+    found = examine(results)
     if as_json:
         print_json([asdict(component) for component in found])
     else:

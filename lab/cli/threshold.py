@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from lab.capacity import MOST_USERS, USUAL_TRIALS, longest, search_for
+from lab.capacity.runner import News, answers, find_thresholds, next_trial, stored_trials
 from lab.cli import session
 from lab.cli.options import (
     json_option,
@@ -21,15 +23,14 @@ from lab.cli.options import (
 from lab.cli.session import Planned
 from lab.cli.stored import threshold_code, told
 from lab.errors import UsageError
-from lab.model.cell import Cell
-from lab.model.threshold import Ask, Thresholds, Trial
+from lab.model.capacity import CapacityTrial, Thresholds, TrialRequest
+from lab.model.experiment import Cell
 from lab.model.units import format_duration
-from lab.plan import MOST_USERS, USUAL_TRIALS, estimate, longest, search_for
+from lab.plan import estimate
 from lab.report import news, sentence
 from lab.report.figures import clock
 from lab.report.thresholds import people
 from lab.store import RunFolder, find
-from lab.threshold import News, answers, find_thresholds, next_trial, stored_trials
 
 
 @click.command()
@@ -77,7 +78,7 @@ def threshold(
     Exit code: 0 every threshold was found, an open end included; 4 one is undecided or invalid.
     """
     stored = find(results, resume) if resume is not None else None
-    given = session.Settings(settings, preset, speed, most_speed=most_speed)
+    given = session.Overrides(settings, preset, speed, most_speed=most_speed)
     [planned] = session.plan("threshold", [spec] if spec else [], given, stored)
     _refuse_swept_users(planned)
     most = _most_users(most_users, stored)
@@ -135,7 +136,7 @@ def _teller(say: Callable[[str], None]) -> Callable[[News], None]:
     """Says each trial, and each answer, on a line that stays."""
 
     def tell(what: News) -> None:
-        say(news(what) if isinstance(what, Trial) else f"{what.id}: {sentence(what)}")
+        say(news(what) if isinstance(what, CapacityTrial) else f"{what.id}: {sentence(what)}")
 
     return tell
 
@@ -171,7 +172,7 @@ def _plan(run: RunFolder | None, cell: Cell, most: int) -> dict[str, Any]:
     """Trials so far, the next one and the longest that the search may take; wall-clock seconds."""
     search, trials = search_for(cell, most), stored_trials(run, cell) if run else ()
     step = search.next(cell.id, trials)
-    if not isinstance(step, Ask):
+    if not isinstance(step, TrialRequest):
         return {"id": cell.id, "trials": len(trials), "next": None, "longest": None}
     each = round(estimate([next_trial(cell, step, trials)]))
     most_trials = search.most_trials_in_all

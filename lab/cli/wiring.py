@@ -7,16 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lab.errors import LabError, MissingComponent, UsageError
-from lab.faults.adapter import Toxiproxy
-from lab.faults.base import base_rtt
-from lab.model.cell import Cell
-from lab.model.observation import Injected
+from lab.faults.network import Toxiproxy, base_rtt
+from lab.model.evidence import Injected
+from lab.model.experiment import Cell
+from lab.model.fault import ProcessFault
 from lab.model.run import RunInfo
-from lab.model.strike import PlannedStrike
-from lab.stack.compose import presence
+from lab.stack.base import Replica
+from lab.stack.compose import images
 from lab.stack.compose.stack import ComposeStack
 from lab.stack.embedded import EmbeddedStack
-from lab.stack.protocol import Replica
 
 AnyStack = EmbeddedStack | ComposeStack
 
@@ -38,7 +37,7 @@ class ToxiproxyInjector:
 
 
 def choose(
-    asked: str, toxiproxy: str = "auto", strikes: Sequence[PlannedStrike] = ()
+    asked: str, toxiproxy: str = "auto", strikes: Sequence[ProcessFault] = ()
 ) -> tuple[str, str]:
     """Which stack it is to be, and why in a few words.
 
@@ -58,7 +57,7 @@ def choose(
         return "embedded", f"{asked}: the lab's own Toxiproxy is asked for"
     if asked != "auto":
         return asked, "asked for"
-    name, why = presence.preferred()
+    name, why = images.preferred()
     if name == "embedded" and strikes:
         raise MissingComponent(
             f"{strikes[0].fault} {strikes[0].action}s a container, and there can be none: {why}",

@@ -1,14 +1,13 @@
 """Metrics, checks and verdicts from what is on disk; pure, and the same byte for byte."""
 
-from lab.judge.checks import checks
 from lab.judge.criteria import decide
-from lab.judge.crossings import crossings
-from lab.judge.failures import failures
-from lab.judge.guard import guard
+from lab.judge.injection import checks
 from lab.judge.leaks import leaks
 from lab.judge.limits import limiting_factor, look_at
-from lab.judge.measure import measure
+from lab.judge.metrics import measure
 from lab.judge.text import show
+from lab.judge.timeline import crossings, failures
+from lab.judge.validity import guard
 from lab.judge.verdict import judge
 
 __all__ = [

@@ -14,17 +14,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from lab.judge.leaks import leaks
-from lab.judge.samples import PERCENTILES, causes, latencies
+from lab.judge.metrics import PERCENTILES, causes, latencies
 from lab.judge.statistics import complement, needed, quantile_bounds, share_bounds
 from lab.judge.text import show
-from lab.judge.window import sent_in_window
-from lab.model.causes import Cause
-from lab.model.cell import Cell
+from lab.judge.trial import sent_in_window
 from lab.model.criterion import Criterion
-from lab.model.leak import Leak
-from lab.model.observation import Observation, Sample
-from lab.model.outcome import Outcome
-from lab.model.verdict import Finding
+from lab.model.evidence import Cause, Observation, Sample
+from lab.model.experiment import Cell
+from lab.model.verdict import Finding, Leak, Outcome
 
 Decision = Literal["met", "missed", "undecided"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab.model.cell import Cell
+from lab.model.experiment import Cell
 from lab.model.fault import Latency, ProxyName
 from lab.model.units import Span
 

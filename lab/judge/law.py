@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lab.judge.instances import ready_instances, time_held
-from lab.judge.window import window_of
-from lab.model.cell import Cell
+from lab.judge.metrics import ready_instances, time_held
+from lab.judge.trial import window_of
+from lab.model.evidence import Observation
+from lab.model.experiment import Cell
 from lab.model.knobs import Knobs
-from lab.model.observation import Observation
 
 Slot = tuple[float, float]
 """How many there are, and for how many seconds an upload holds one."""

@@ -21,11 +21,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import fsum, sqrt
 
-from lab.judge.window import Window, kills, readings
-from lab.model.cell import Cell
-from lab.model.leak import Leak
+from lab.judge.trial import Window, kills, readings
+from lab.model.evidence import DatabaseReading, Observation, WorkerReading
+from lab.model.experiment import Cell
 from lab.model.load import ClosedLoad, OpenLoad
-from lab.model.observation import DatabaseReading, Observation, WorkerReading
+from lab.model.verdict import Leak
 
 LEAST_S = 300.0
 """The shortest window, in real-world seconds, of which anything is said: a service that began

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lab.model.cell import Cell
+from lab.model.evidence import Observation
+from lab.model.experiment import Cell
 from lab.model.load import BurstLoad, ClosedLoad, OpenLoad, StagesLoad
-from lab.model.observation import Observation
 
 AnyLoad = ClosedLoad | StagesLoad | BurstLoad | OpenLoad
 

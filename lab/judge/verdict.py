@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lab.judge.checks import checks
-from lab.judge.course import course
 from lab.judge.criteria import decide, leading_causes, outcome_of
-from lab.judge.guard import guard
+from lab.judge.injection import checks
 from lab.judge.leaks import leaks
 from lab.judge.limits import limiting_factor, look_at
-from lab.judge.measure import measure
-from lab.judge.window import sent_in_window
-from lab.model.cell import Cell
-from lab.model.observation import Observation
+from lab.judge.metrics import measure
+from lab.judge.timeline import course
+from lab.judge.trial import sent_in_window
+from lab.judge.validity import guard
+from lab.model.evidence import Observation
+from lab.model.experiment import Cell
 from lab.model.verdict import Finding, Outcome, Verdict
 
 

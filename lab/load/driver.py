@@ -4,15 +4,19 @@
 
 The generator is a process of its own (Locust patches its process) and a process group of its
 own (Ctrl-C reaches the lab, which then ends it).
+
+Running totals of a samples file that still grows.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +26,9 @@ import lab
 from lab.errors import PartFailed
 from lab.load import schedule
 from lab.load.plan import PLAN_VARIABLE, LoadPlan, Status, check
-from lab.load.tail import SampleTail
-from lab.model.cell import Cell
+from lab.model.experiment import Cell
 from lab.model.load import ClosedLoad, StagesLoad, end_of
-from lab.model.progress import LoadTick
+from lab.model.run import LoadTick
 
 TICK = 0.25
 """Wall seconds between two ticks."""
@@ -197,7 +200,7 @@ def _follow(
     """
     end = (end_of(plan.load) + plan.load.timeout) / plan.speed
     deadline = start.monotonic + end + GRACE
-    tail, running = SampleTail(plan.samples), True
+    tail, running = SampleReader(plan.samples), True
     while running:
         try:
             process.wait(TICK)
@@ -211,7 +214,7 @@ def _follow(
         raise _failed(f"died (exit code {process.returncode})", log)
 
 
-def _progress(plan: LoadPlan, status: Status, tail: SampleTail) -> LoadTick:
+def _progress(plan: LoadPlan, status: Status, tail: SampleReader) -> LoadTick:
     t = max(0.0, (time.monotonic() - status.monotonic) * plan.speed)
     tail.read()
     sent = max(status.sent, tail.answered)
@@ -239,3 +242,41 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.wait(TERM_LIMIT)
         except subprocess.TimeoutExpired:
             continue
+
+
+RECENT = 5.0
+"""Real-world seconds over which the rate is taken."""
+
+
+class SampleReader:
+    """Reads what was added since the last time; a line not yet whole is left for the next."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+        self._successes: deque[float] = deque()
+        self.answered = 0
+        self.failed = 0
+
+    def read(self) -> None:
+        """Take in the lines that are whole by now."""
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            added = file.read()
+        whole = added[: added.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        for line in whole.splitlines():
+            self._take(json.loads(line))
+
+    def _take(self, sample: dict[str, float]) -> None:
+        self.answered += 1
+        if sample["error"] is None:
+            self._successes.append(sample["sent_at"] + sample["latency_s"])
+        else:
+            self.failed += 1
+
+    def rate(self, t: float) -> float:
+        """Successes a real-world second over the last few before ``t``."""
+        while self._successes and self._successes[0] < t - RECENT:
+            self._successes.popleft()
+        return len(self._successes) / min(RECENT, t) if t > 0 else 0.0

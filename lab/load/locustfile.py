@@ -33,11 +33,11 @@ from locust.runners import Runner
 
 from lab.load import schedule
 from lab.load.audio import recordings
-from lab.load.offering import Answer, Offering
 from lab.load.plan import LoadPlan, read_plan
+from lab.load.session import LoadSession, UploadAnswer
 from lab.load.upload import PATH, headers, multipart, outcome
-from lab.model.causes import Cause
-from lab.model.students import STUDENTS
+from lab.model.evidence import Cause
+from lab.model.replica import STUDENTS
 from lab.model.units import SizeRange
 
 REPORT = 0.2
@@ -61,7 +61,7 @@ class Uploader(FastHttpUser):
 
     abstract = True
     concurrency = 1
-    offering: ClassVar[Offering]
+    offering: ClassVar[LoadSession]
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
@@ -92,7 +92,7 @@ class Uploader(FastHttpUser):
         offering.leave()
         raise StopUser
 
-    def upload(self, body: bytes) -> Answer:
+    def upload(self, body: bytes) -> UploadAnswer:
         """Send one upload and follow it to its last byte, or to the client's timeout."""
         self.offering.sent += 1
         begun = time.monotonic()
@@ -103,23 +103,25 @@ class Uploader(FastHttpUser):
                 answer = self._exchange(body)
         except (gevent.Timeout, TimeoutError):
             self.pool.close()
-            answer = Answer(Cause.CLIENT_TIMEOUT)
+            answer = UploadAnswer(Cause.CLIENT_TIMEOUT)
         except (OSError, HTTPParseError):
             self.pool.close()
-            answer = Answer(Cause.CONNECTION)
+            answer = UploadAnswer(Cause.CONNECTION)
         self.used = time.monotonic()
         self._tell_locust(answer, (self.used - begun) * 1000)
         return answer
 
-    def _exchange(self, body: bytes) -> Answer:
+    def _exchange(self, body: bytes) -> UploadAnswer:
         client = self.pool.get_client(self.offering.plan.url)
         response = client.request("POST", PATH, body=body, headers=self.headers)
         content = response.read()
         status = response.status_code
         error, recording = outcome(status, _header(response, "content-type"), content)
-        return Answer(error, status, recording, _header(response, "server-timing"), len(content))
+        return UploadAnswer(
+            error, status, recording, _header(response, "server-timing"), len(content)
+        )
 
-    def _tell_locust(self, answer: Answer, milliseconds: float) -> None:
+    def _tell_locust(self, answer: UploadAnswer, milliseconds: float) -> None:
         """Count it in Locust's own statistics, whose summary ends the log."""
         self.environment.events.request.fire(
             request_type="POST",
@@ -137,7 +139,7 @@ def _header(response: Any, name: str) -> str:
     return found if isinstance(found, str) else ", ".join(found)
 
 
-class Student(FastHttpUser):
+class StudentUser(FastHttpUser):
     """A student for Locust's web page: uploads, waits for the answer, thinks, uploads again.
 
     ``LAB_LOCUST_AUDIO`` is the size of the file (``200 KB`` or a range),
@@ -176,7 +178,7 @@ def _web_bodies() -> list[bytes]:
     return [multipart(file, f"recording-{n:02d}.wav") for n, file in enumerate(files)]
 
 
-def _conduct(offering: Offering, environment: Environment, runner: Runner) -> None:
+def _conduct(offering: LoadSession, environment: Environment, runner: Runner) -> None:
     """Start the load once every user waits, follow it to its end, and end the process."""
     environment.process_exit_code = STOPPED_EARLY
     while not offering.all_waiting.wait(REPORT):
@@ -204,7 +206,7 @@ def _die(error: BaseException) -> None:
 
 def _offer(plan: LoadPlan) -> None:
     """Make this locustfile the generator of a planned load."""
-    offering = Offering(plan)
+    offering = LoadSession(plan)
     Uploader.abstract, Uploader.offering = False, offering
     Uploader.connection_timeout = Uploader.network_timeout = offering.timeout
 
@@ -222,4 +224,4 @@ def _offer(plan: LoadPlan) -> None:
 if _plan := read_plan():
     _offer(_plan)
 else:
-    Student.abstract = False
+    StudentUser.abstract = False

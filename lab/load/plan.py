@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from lab.errors import SpecError
 from lab.load.audio import SMALLEST
 from lab.model.load import BurstLoad, Load, OpenLoad, StagesLoad, end_of
-from lab.model.students import STUDENTS
+from lab.model.replica import STUDENTS
 from lab.model.units import format_duration, format_rate, format_size
 
 PLAN_VARIABLE = "LAB_LOAD_PLAN"

@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import re
 
-from lab.model.causes import FROM_STATUS, Cause
-from lab.model.students import ADDRESS_HEADER, address, token
+from lab.model.evidence import FROM_STATUS, Cause
+from lab.model.replica import ADDRESS_HEADER, address, token
 
 PATH = "/api/students/upload-recording"
 PROBLEM = "application/problem+json"

@@ -1,4 +1,7 @@
-"""An experiment: what a spec says, typed, before it is expanded into cells."""
+"""A cell: one combination of an experiment's matrix, ready to be measured.
+
+An experiment: what a spec says, typed, before it is expanded into cells.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,43 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lab.model.answer import Kind
 from lab.model.criterion import Criterion
-from lab.model.knobs import Preset
+from lab.model.fault import Fault, ProcessFault
+from lab.model.knobs import Knobs, Preset
 from lab.model.load import Load
-from lab.model.target import Target
+from lab.model.replica import Target
+from lab.model.run import Kind
+
+
+class Cell(BaseModel):
+    """One trial: settings, load, faults and what it is judged by.
+
+    ``id`` names its folder: ``workers=2,pool=5+5`` and, in a repeat, ``…,repeat=2``;
+    ``axes`` is the same as a mapping, for tables.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    axes: dict[str, str]
+    target: Target = "vm"
+    knobs: Knobs
+    load: Load
+    faults: tuple[Fault, ...]
+    criteria: tuple[Criterion, ...]
+    seed: int
+
+    @property
+    def storage_slots(self) -> int:
+        """How many storage calls can run at once, all workers or all instances together."""
+        on_vm = self.target == "vm"
+        return self.knobs.storage_slots if on_vm else self.knobs.instance_slots
+
+    @property
+    def strikes(self) -> tuple[ProcessFault, ...]:
+        """What is to befall the parts themselves."""
+        return tuple(planned for fault in self.faults if (planned := fault.planned))
+
 
 SCHEMA = 1
 """The version of the spec's form that this lab reads."""

@@ -6,11 +6,21 @@ A fault is one file under ``faults/``, and of one of two forms. That of a proxy 
 as the load: its toxics are Toxiproxy's own; durations and sizes carry their unit, and a
 delay may be a knob's value. `Fault.armed` turns it, pure, into what Toxiproxy's API is
 told; the same value is what the judge later holds measured latencies against. That of a
-part happens at its time (`lab.model.strike`).
+part happens at its time (`lab.model.fault`).
+
+A strike: what befalls a part itself while the load runs, when, and for how long.
+
+window begins ──at──> strike ──for──> brought back ──> it serves again
+
+kill      at once (SIGKILL), whatever it was doing
+pause     frozen: connections stay open and nobody answers
+restart   ended in good order and started again, as for a release
+stop      ended in good order and gone meanwhile
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -24,8 +34,7 @@ from pydantic import (
 )
 
 from lab.model.knobs import Knobs
-from lab.model.strike import Action, PartName, PlannedStrike
-from lab.model.units import Duration, Share, Size, Span
+from lab.model.units import Duration, Share, Size, Span, format_duration
 
 ProxyName = Literal["gcs", "db"]
 Stream = Literal["upstream", "downstream"]
@@ -222,11 +231,11 @@ class Fault(BaseModel):
     ] = None
 
     @property
-    def planned(self) -> PlannedStrike | None:
+    def planned(self) -> ProcessFault | None:
         """The strike on a part; None for a fault of a proxy."""
         if self.part is None or self.strike is None or self.at is None or self.lasts is None:
             return None
-        return PlannedStrike(self.fault, self.part, self.strike, self.at, self.lasts)
+        return ProcessFault(self.fault, self.part, self.strike, self.at, self.lasts)
 
     def armed(self, knobs: Knobs) -> tuple[Armed, ...]:
         """The toxics in the words of Toxiproxy's API, scaled by ``speed``, named by the fault.
@@ -254,3 +263,45 @@ class Fault(BaseModel):
         written = {"for" if key == "lasts" else key: value for key, value in handler(self).items()}
         foreign = of_proxy if self.part else of_part
         return {key: value for key, value in written.items() if key not in foreign}
+
+
+PartName = Literal["backend", "postgres", "fake-gcs-server", "nginx"]
+"""The parts that a strike may hit; Toxiproxy has ``down`` and its toxics for that."""
+
+Action = Literal["kill", "pause", "restart", "stop"]
+
+DONE: dict[Action, str] = {
+    "kill": "killed",
+    "pause": "paused",
+    "restart": "restarted",
+    "stop": "stopped",
+}
+"""What has been done to a part, in words."""
+
+
+@dataclass(frozen=True)
+class ProcessFault:
+    """A strike as its fault plans it.
+
+    Args:
+        fault: name of the fault.
+        part: what is struck.
+        action: how.
+        at: when, in real-world seconds after the measured window begins.
+        lasts: how long until it is brought back, in real-world seconds.
+    """
+
+    fault: str
+    part: PartName
+    action: Action
+    at: float
+    lasts: float
+
+    def overlaps(self, other: ProcessFault) -> bool:
+        """Whether another strike hits the same part before this one is over, or the reverse."""
+        first, second = sorted((self, other), key=lambda strike: strike.at)
+        return self.part == other.part and second.at <= first.at + first.lasts
+
+    def __str__(self) -> str:
+        when = f"{self.action} at {format_duration(self.at)}"
+        return f"{when}, for {format_duration(self.lasts)}" if self.lasts else when

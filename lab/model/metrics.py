@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lab.model.causes import Cause
+from lab.model.evidence import Cause
 
 Unit = Literal["count", "seconds", "share", "per second", "cores", "bytes", "bytes per second"]
 

@@ -1,19 +1,103 @@
-"""A run as it is stored: what was asked, on which machine, and what came of each cell."""
+"""The answer of a run: a paragraph in which every claim stands on figures that are stored.
+
+How far a run is: what the runner tells whoever shows it.
+
+A run as it is stored: what was asked, on which machine, and what came of each cell.
+"""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from lab.model.answer import Answer
-from lab.model.course import Course
 from lab.model.experiment import Experiment
-from lab.model.leak import Leak
-from lab.model.limit import Limit
-from lab.model.target import Target
-from lab.model.verdict import Check, Finding, Outcome
+from lab.model.replica import Target
+from lab.model.verdict import Bottleneck, Check, Finding, Leak, Outcome, Timeline
+
+Kind = Literal[
+    "general",
+    "pool_validation",
+    "gcs_threshold",
+    "spike",
+    "endurance",
+    "stress",
+    "pool_exhaustion",
+    "gcs_backlog",
+    "cold_start",
+    "memory",
+]
+"""The questions that there is an answer to; ``general`` says which cells held and which broke."""
+
+
+class _AnswerPart(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Figure(_AnswerPart):
+    """What a claim stands on: a figure of a cell, in the unit of its metric.
+
+    ``name`` is a metric's, or says what else is stored of the cell: ``verdict``,
+    ``finding p95 < 10 s``, ``crossing p95 < 10 s``, ``failure pool_timeout``, ``leak rss_slope``,
+    ``limit event_loop``, ``stage 2 p95``. ``value`` is None where that has no number.
+    """
+
+    cell: str
+    name: str
+    value: float | None = None
+
+
+class Claim(_AnswerPart):
+    """A sentence or two, and the figures that they stand on; none where nothing is claimed."""
+
+    text: str
+    figures: tuple[Figure, ...] = ()
+
+
+class Answer(_AnswerPart):
+    """What a run answers: its claims, in the order in which they are read."""
+
+    kind: Kind
+    claims: tuple[Claim, ...]
+
+    @property
+    def text(self) -> str:
+        """The paragraph."""
+        return " ".join(claim.text for claim in self.claims)
+
+
+Phase = Literal["applying", "arming", "ramp", "warm-up", "window", "drain", "auditing", "judging"]
+
+
+@dataclass(frozen=True)
+class LoadTick:
+    """The load, seen from its driver while it runs; times in real-world seconds.
+
+    ``users`` are those active now; ``sent``, ``answered`` and ``failed`` are running totals;
+    ``rate`` is successes a second over the last few seconds.
+    """
+
+    t: float
+    users: int
+    sent: int
+    answered: int
+    failed: int
+    rate: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One moment of a run; ``left_s`` is an estimate of the wall-clock seconds still to go."""
+
+    cell: str
+    index: int
+    cells: int
+    phase: Phase
+    left_s: float
+    tick: LoadTick | None = None
+
 
 SCHEMA_VERSION = 1
 """The version of the files in a run folder."""
@@ -85,8 +169,8 @@ class CellResult(_Stored):
     metrics: dict[str, float]
     findings: tuple[Finding, ...]
     injected: tuple[Check, ...]
-    limit: Limit | None = None
-    course: Course | None = None
+    limit: Bottleneck | None = None
+    course: Timeline | None = None
     leaks: tuple[Leak, ...] = ()
 
 

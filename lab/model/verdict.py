@@ -1,15 +1,198 @@
-"""A verdict: what the evidence says of a cell, and why."""
+"""The four outcomes of a trial.
+
+The limiting factor of a cell: which resource was at its limit, and by what evidence.
+
+What a long trial says of leaks: a slope with its confidence interval, and a bound.
+
+A trial over time: by stage, by second, where each limit was crossed, and what failed when.
+
+Times are real-world seconds after the load started. An upload belongs to the moment at
+which it was *sent*, and to the number of users there were then; it is followed to its end.
+
+A verdict: what the evidence says of a cell, and why.
+"""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from lab.model.course import Course
-from lab.model.leak import Leak
-from lab.model.limit import Limit
-from lab.model.outcome import Outcome
+
+class Outcome(StrEnum):
+    """``held`` and ``broke`` are results; the other two say that there is none."""
+
+    HELD = "held"
+    BROKE = "broke"
+    UNDECIDED = "undecided"  #: too little evidence
+    INVALID = "invalid"  #: the lab itself was the limit, or a part died
+
+
+class Resource(StrEnum):
+    """What can be at its limit, and the two answers that name no resource."""
+
+    EVENT_LOOP = "event_loop"
+    DEFAULT_EXECUTOR = "default_executor"
+    OWN_THREADS = "own_threads"
+    POOL = "pool"
+    DATABASE_SLOTS = "database_slots"
+    BODY_LIMIT = "body_limit"
+    PROXY_TIMEOUT = "proxy_timeout"
+    RATE_LIMIT = "rate_limit"
+    BACKPRESSURE = "backpressure"
+    INSTANCE_QUEUE = "instance_queue"
+    MEMORY = "memory"
+    CPU = "cpu"
+    NONE = "none"  #: nothing was at its limit
+    UNCLEAR = "unclear"  #: two or more were, and the evidence does not say which decided
+
+
+class Candidate(BaseModel):
+    """One resource, held against the evidence.
+
+    ``level`` says how near it was to its limit, 1 being there; ``evidence`` is a phrase.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    resource: Resource
+    level: float
+    at_limit: bool
+    evidence: str
+
+
+class Bottleneck(BaseModel):
+    """The answer, its evidence in words, and every resource that was looked at, fullest first."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    resource: Resource
+    evidence: str
+    candidates: tuple[Candidate, ...] = ()
+
+
+class Leak(BaseModel):
+    """The growth of one figure in the steady part of a trial.
+
+    Args:
+        metric: the slope's name in the metric table, as ``rss_slope``.
+        outcome: ``leak``: even the lower end is above the bound; ``none``: even the upper end is
+            below it; ``undecided`` between.
+        slope: growth in the metric's unit (a second).
+        low: lower end of its 95 % confidence interval.
+        high: upper end.
+        bound: growth that matters in practice.
+        over_s: how many real-world seconds it was looked at.
+        reason: the same as a sentence.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    metric: str
+    outcome: Literal["leak", "none", "undecided"]
+    slope: float
+    low: float
+    high: float
+    bound: float
+    over_s: float
+    reason: str
+
+
+POINTS = 300
+"""The most points that a series has."""
+
+
+class _TimelinePart(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StageResult(_TimelinePart):
+    """One stage of a load in stages, judged as a cell is: its metrics, and what it missed.
+
+    ``users`` is what the stage goes to, ``start`` and ``end`` are its ramp's begin and its
+    hold's end.
+    """
+
+    index: int
+    users: int
+    start: float
+    end: float
+    outcome: Outcome
+    reasons: tuple[str, ...]
+    metrics: dict[str, float]
+
+
+class Series(_TimelinePart):
+    """Figures over time, each a list with a value a bin; None where nothing was measured.
+
+    Bin i runs from ``start + i * bin_s`` for ``bin_s`` seconds. By bin: ``users`` at its end,
+    ``sent``, ``answered`` (successes, when their answer came) and ``errors`` (failures, when
+    they came) a second, ``p95`` of the successes sent in the ``window_s`` seconds up to the
+    bin's end, and the peaks of ``pg_connections``, ``pool_checked_out`` and ``uploads_inflight``.
+    """
+
+    start: float
+    bin_s: float
+    window_s: float
+    users: list[int]
+    sent: list[float]
+    answered: list[float]
+    errors: list[float]
+    p95: list[float | None]
+    pg_connections: list[int | None]
+    pool_checked_out: list[int | None]
+    uploads_inflight: list[int | None]
+
+
+class Crossing(_TimelinePart):
+    """Where a criterion's bound was crossed first.
+
+    Args:
+        criterion: as the spec writes it.
+        t: when the evidence sufficed to say so: the last upload of the stretch that shows it
+            was sent, and the bad ones were known to be; or one reading shows it.
+        users: how many there were when the last upload of the stretch was sent, or then.
+        since: when the first bad upload of the stretch was sent; equal to ``t`` where one
+            reading shows it.
+        since_users: how many users there were then.
+        value: the metric of that stretch, in its own unit.
+        samples: how many uploads the stretch holds; None where a reading shows it.
+    """
+
+    criterion: str
+    t: float
+    users: int
+    since: float
+    since_users: int
+    value: float
+    samples: int | None = None
+
+
+class Failure(_TimelinePart):
+    """A way to fail, and when it first showed.
+
+    Args:
+        cause: the uploads' cause, ``oom_kill``, or the part that went down.
+        t: when the first such failure came.
+        users: how many users there were when that upload was sent.
+        count: how many there were in all.
+    """
+
+    cause: str
+    t: float
+    users: int
+    count: int
+
+
+class Timeline(_TimelinePart):
+    """All that is said of a trial over time; ``failures`` are in the order in which they came."""
+
+    stages: tuple[StageResult, ...] = ()
+    series: Series | None = None
+    crossings: tuple[Crossing, ...] = ()
+    failures: tuple[Failure, ...] = ()
+
 
 __all__ = ["Check", "Finding", "Outcome", "Verdict"]
 
@@ -63,6 +246,6 @@ class Verdict(BaseModel):
     metrics: dict[str, float]
     findings: tuple[Finding, ...]
     injected: tuple[Check, ...]
-    limit: Limit | None = None
-    course: Course | None = None
+    limit: Bottleneck | None = None
+    course: Timeline | None = None
     leaks: tuple[Leak, ...] = ()

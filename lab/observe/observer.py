@@ -12,11 +12,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lab.errors import PartFailed
-from lab.model.observation import Audit, Evidence, Injected, LoadDone, PartDown, Strike, Usage
+from lab.model.evidence import (
+    Audit,
+    Evidence,
+    Injected,
+    LoadDone,
+    PartDown,
+    ProcessFaultRecord,
+    Usage,
+)
 from lab.observe.audit import audit
-from lab.observe.collect import Clock, from_watch, from_workers
-from lab.observe.front import from_front
-from lab.observe.trim import Trim
+from lab.observe.readings import Clock, from_front, from_watch, from_workers
+from lab.observe.retention import Retention
 from lab.observe.watch import Watch
 
 APP_ROLE = "app"
@@ -57,14 +64,18 @@ class Observer:
         self._speed = speed
         self._since = time.time()
         self.watch = Watch(replica.query, APP_ROLE, replica.usage, down_parts)
-        self.trim = Trim(replica.query, replica.storage, replica.bucket)
+        self.trim = Retention(replica.query, replica.storage, replica.bucket)
 
     def down(self) -> dict[str, str]:
         """The parts that were seen down since the watch began."""
         return {part: why for part, (_, why) in self.watch.seen.down.items()}
 
     def evidence(
-        self, t0: float, samples: Path, injected: Iterable[Injected | Strike], load: LoadDone
+        self,
+        t0: float,
+        samples: Path,
+        injected: Iterable[Injected | ProcessFaultRecord],
+        load: LoadDone,
     ) -> Iterator[Evidence]:
         """All evidence, the audit last; `t0` is the load's start, in seconds since 1970.
 

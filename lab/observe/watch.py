@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import psycopg2
 
-from lab.model.observation import Usage
+from lab.model.evidence import Usage
 
 DATABASE_S = 0.1
 PARTS_S = 0.25

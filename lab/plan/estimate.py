@@ -1,11 +1,21 @@
-"""How long a run will take: for ``--dry-run`` and for the time left."""
+"""How long a run will take: for ``--dry-run`` and for the time left.
+
+What can be said of a cell's load before anything is started: too fast, or too few uploads.
+
+Whether a load is fast enough and long enough in fact, the verdict says from the evidence.
+Here stands only what no trial could refute.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil, log
 
-from lab.model.cell import Cell
-from lab.model.load import end_of
+from lab.errors import UsageError
+from lab.model.criterion import Criterion
+from lab.model.experiment import Cell
+from lab.model.load import BurstLoad, OpenLoad, end_of
+from lab.model.units import format_rate, format_size
 
 OVERHEAD_S = 5.0
 """Wall-clock seconds between two loads: parts restarted, faults armed, generator started, audit."""
@@ -41,3 +51,98 @@ def slots(cell: Cell) -> int:
         return cell.storage_slots
     processes = knobs.workers if cell.target == "vm" else knobs.cloudrun_max_instances
     return min(cell.storage_slots, processes * (knobs.pool_size + knobs.max_overflow))
+
+
+UPLOAD_S, BYTE_S = 150e-6, 0.3e-9
+"""CPU-seconds of the generator for an upload, and for a byte of it, at the least.
+
+Chosen below what `benchmarks.generator` measures, by about a third, so that hardly a load is
+refused that a faster machine could send. On a slower one the generator's own CPU, which is read
+in every trial, makes the cell invalid.
+"""
+
+BUSY = 0.90
+"""Of its one core, the generator's use from which it sends late."""
+
+DOUBT = 0.05
+"""The chance that a one-sided bound is wrong, as the verdict has it."""
+
+INSTANT_S = 1e-3
+"""An upload takes this long at the least, where no delay is injected."""
+
+TAILS = {"p50": 0.5, "p95": 0.05, "p95_all": 0.05, "p99": 0.01}
+
+
+def check_pace(cells: Sequence[Cell]) -> None:
+    """Refuse an open load faster than one core can send it.
+
+    Raises:
+        UsageError: with the fastest that could be sent.
+    """
+    for cell in cells:
+        load, speed = cell.load, cell.knobs.speed
+        if not isinstance(load, OpenLoad):
+            continue
+        size = (load.audio.low + load.audio.high) / 2
+        most = BUSY / (UPLOAD_S + BYTE_S * size)
+        if load.rate * speed > most:
+            raise UsageError(
+                f"{cell.id}: {format_rate(load.rate)} at speed {speed:g} are"
+                f" {load.rate * speed:.0f} uploads a second, and the load generator, on its one"
+                f" core, sends at most {most:.0f} of {format_size(round(size))}",
+                "lower the rate, the audio or --speed",
+            )
+
+
+def too_few(cell: Cell) -> list[str]:
+    """For each criterion that no outcome of this load can show to be met: a sentence."""
+    most = most_uploads(cell)
+    return [
+        f"{cell.id}: {criterion} cannot be shown to hold: about {most} uploads count at most,"
+        f" and it takes {enough} with none beyond the bound"
+        for criterion in cell.criteria
+        if (enough := needed(criterion)) is not None and most < enough
+    ]
+
+
+def needed(criterion: Criterion) -> int | None:
+    """Uploads that it takes at the least to show that a criterion is met; None: not a share.
+
+    Of n without one beyond the bound the upper 95 % bound of the share is 1 - 0.05^(1/n)
+    (Clopper and Pearson, 1934): 59 for a p95, 299 for a p99.
+    """
+    tail = tail_of(criterion)
+    if criterion.op not in ("<", "<=") or tail is None:
+        return None
+    return ceil(log(DOUBT) / log(1 - tail))
+
+
+def tail_of(criterion: Criterion) -> float | None:
+    """The share that a criterion lets be beyond its bound; None: it is no matter of shares."""
+    if not is_share(criterion):
+        return None
+    tail = TAILS.get(criterion.metric, criterion.bound)
+    return tail if 0 < tail < 1 else None
+
+
+def is_share(criterion: Criterion) -> bool:
+    """Whether a criterion is a claim about a share of uploads: that fail, or that are slow."""
+    return criterion.metric == "error_rate" or criterion.metric in TAILS
+
+
+def most_uploads(cell: Cell) -> int:
+    """How many uploads can count: half as many again as the load, or the slots, give in the mean.
+
+    A closed user waits for its answer, so no more are sent than the storage slots carry, and
+    no more than the users ask for.
+    """
+    load = cell.load
+    if isinstance(load, BurstLoad):
+        return load.burst
+    start, end = load.measured
+    if isinstance(load, OpenLoad):
+        return ceil(1.5 * load.rate * (end - start))
+    service = service_s(cell)
+    busy = min(load.peak_users, slots(cell)) if service else load.peak_users
+    each = ceil((end - start) / max(service, INSTANT_S) * 1.5)
+    return load.peak_users + busy * each

@@ -5,11 +5,14 @@
 The cells of one repeat share a seed, so that they meet the same users, sizes and arrivals
 and differ only in what the axes say. A repeat is a whole pass over the matrix: a drift of
 the machine then falls on all cells alike.
+
+The ids of cells: what a reader recognises, and what any file system takes.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from itertools import product
@@ -18,13 +21,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from lab.errors import SpecError, UsageError
-from lab.model.cell import Cell
-from lab.model.experiment import Experiment
+from lab.model.experiment import Cell, Experiment
 from lab.model.fault import Fault
 from lab.model.knobs import Knobs, Preset
 from lab.model.load import BurstLoad, ClosedLoad, Load, varied
-from lab.model.target import PARTS, TARGETS, Target, contradiction
-from lab.plan.names import cell_ids
+from lab.model.replica import PARTS, TARGETS, Target, contradiction
 
 TARGET = "target"
 """The axis that sets no knob: where a cell runs."""
@@ -240,3 +241,50 @@ def _with_users(load: Load, users: int) -> Load:
     except ValidationError as error:
         what = error.errors(include_url=False)[0]["msg"]
         raise UsageError(f"--users {users}: {what}", "give a number within it") from None
+
+
+MAX_LENGTH = 120
+"""Below the 255 bytes that file systems allow, with room for a suffix."""
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9=,.+_-]")
+
+
+def cell_ids(axes: Sequence[Mapping[str, str]], alone: str) -> list[str]:
+    """An id for each cell: ``workers=2,pool=5+5``; unique, also where case is ignored.
+
+    Args:
+        axes: label by axis, of each cell; no two alike.
+        alone: the id where there are no axes.
+    """
+    ids: list[str] = []
+    taken: set[str] = set()
+    for labels in axes:
+        name = _fit(",".join(f"{_safe(axis)}={_safe(text)}" for axis, text in labels.items()))
+        name = _untaken(name or _safe(alone), taken)
+        taken.add(name.casefold())
+        ids.append(name)
+    return ids
+
+
+def _safe(text: str) -> str:
+    """A text with spaces left out and all else that a file system may refuse made ``_``.
+
+    Commas and equals signs join an id's parts, so within a part they are made ``_`` too.
+    """
+    part = _UNSAFE.sub("_", "".join(text.split()))
+    return part.replace(",", "_").replace("=", "_") or "_"
+
+
+def _fit(name: str) -> str:
+    if len(name) <= MAX_LENGTH:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name[: MAX_LENGTH - 9]}-{digest}"
+
+
+def _untaken(name: str, taken: set[str]) -> str:
+    number, candidate = 1, name
+    while candidate.casefold() in taken:
+        number += 1
+        candidate = f"{name}-{number}"
+    return candidate

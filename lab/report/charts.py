@@ -11,7 +11,7 @@ from math import ceil
 
 from sparklines import sparklines
 
-from lab.model.course import Series
+from lab.model.verdict import Series
 from lab.report import figures
 
 ROWS: tuple[tuple[str, str, Callable[[float], str]], ...] = (

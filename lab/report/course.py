@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lab.model.course import Course, Crossing, Failure, StageResult
 from lab.model.criterion import Criterion
-from lab.model.limit import Limit
 from lab.model.run import CellResult
+from lab.model.verdict import Bottleneck, Crossing, Failure, StageResult, Timeline
 from lab.report import figures, words
 
 STAGE_HEADS = ("users", "time", "verdict", "up/s", "p50", "p95", "failed", "led by", "pg")
@@ -28,7 +27,7 @@ def stage_row(stage: StageResult) -> tuple[str, ...]:
     )
 
 
-def story(course: Course) -> list[str]:
+def story(course: Timeline) -> list[str]:
     """What was crossed and what failed, a line each, in the order in which it showed."""
     told = [(one.t, _crossing(one)) for one in course.crossings]
     told += [(one.t, _failure(one)) for one in course.failures]
@@ -51,7 +50,7 @@ def _failure(one: Failure) -> str:
     return f"{one.cause} from {one.users} users on, {one.t:.0f} s: {one.count} in all"
 
 
-def limit_words(limit: Limit) -> str:
+def limit_words(limit: Bottleneck) -> str:
     """The limiting factor with its evidence, as a sentence's part."""
     return f"{limit.resource}: {limit.evidence}"
 

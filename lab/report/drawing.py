@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lab.model.course import Course, Series
 from lab.model.criterion import Criterion
 from lab.model.run import CellResult
+from lab.model.verdict import Series, Timeline
 from lab.report import figures
 
 WIDTH = 860
@@ -29,7 +29,7 @@ Values = Sequence[float | int | None]
 
 
 @dataclass(frozen=True)
-class Line:
+class ChartLine:
     """One figure: pieces of a path, broken where nothing was measured."""
 
     style: str
@@ -43,7 +43,7 @@ class Panel:
     title: str
     top: float
     most: str
-    lines: tuple[Line, ...]
+    lines: tuple[ChartLine, ...]
     bound: float | None
 
 
@@ -131,7 +131,7 @@ def _panels(
             return round(top + HEIGHT * (1 - value / most), 1)
 
         lines = tuple(
-            Line(style, _path(lists[name], series, across, down, closed=style == "area"))
+            ChartLine(style, _path(lists[name], series, across, down, closed=style == "area"))
             for name, style in parts
         )
         at = None if bound is None else down(bound)
@@ -177,5 +177,5 @@ def _ticks(length: float) -> list[float]:
     return [float(t) for t in range(0, int(length) + 1, step)]
 
 
-def _stages(course: Course, across: Callable[[float], float]) -> tuple[Mark, ...]:
+def _stages(course: Timeline, across: Callable[[float], float]) -> tuple[Mark, ...]:
     return tuple(Mark(across(one.start), f"to {one.users}") for one in course.stages)

@@ -7,9 +7,9 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from lab.model.capacity import Threshold, Thresholds
 from lab.model.criterion import Criterion
 from lab.model.run import CellResult, RunInfo, Summary
-from lab.model.threshold import Threshold, Thresholds
 from lab.report import course, figures, thresholds, words
 from lab.report.columns import front_columns
 from lab.report.details import changed_knobs, finding_value, interval
@@ -54,7 +54,7 @@ def html_report(summary: Summary, info: RunInfo) -> str:
 
 
 @dataclass(frozen=True)
-class Span:
+class ThresholdSpan:
     """A threshold drawn to the page's one scale of users: it holds up to, and breaks from."""
 
     holds: float
@@ -76,9 +76,9 @@ def thresholds_html(found: Thresholds, info: RunInfo) -> str:
     )
 
 
-def _span(cell: Threshold, scale: float) -> Span:
+def _span(cell: Threshold, scale: float) -> ThresholdSpan:
     breaks = STRIP if cell.breaks_at is None else cell.breaks_at * scale
-    return Span(holds=round((cell.holds_at or 0) * scale, 1), breaks=round(breaks, 1))
+    return ThresholdSpan(holds=round((cell.holds_at or 0) * scale, 1), breaks=round(breaks, 1))
 
 
 @cache

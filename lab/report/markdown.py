@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from lab.model.capacity import Threshold, Thresholds
 from lab.model.run import CellResult, RunInfo, Summary
-from lab.model.threshold import Threshold, Thresholds
 from lab.report import course, figures, thresholds, words
 from lab.report.charts import charts
 from lab.report.columns import RIGHT, columns

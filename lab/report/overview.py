@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lab.model.capacity import Thresholds
 from lab.model.run import RunInfo, Summary
-from lab.model.threshold import Thresholds
 from lab.report import thresholds, words
 from lab.report.markdown import escaped, table
 

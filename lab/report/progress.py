@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from lab.model.progress import LoadTick, Progress
+from lab.model.run import LoadTick, Progress
 from lab.report import figures
 
 _SHORTEST = 8

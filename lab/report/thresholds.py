@@ -9,9 +9,9 @@ from pathlib import Path
 
 from rich.text import Text
 
+from lab.model.capacity import CapacityTrial, CriterionCount, Threshold, Thresholds
 from lab.model.load import ClosedLoad
 from lab.model.run import RunInfo
-from lab.model.threshold import Threshold, Thresholds, Trial, Tried
 from lab.model.units import format_duration
 from lab.model.verdict import Outcome
 from lab.report import figures, words
@@ -65,20 +65,20 @@ def effort(found: Threshold) -> str:
     return f"{count} trial{'' if count == 1 else 's'}, {spent} of load"
 
 
-def news(trial: Trial) -> str:
+def news(trial: CapacityTrial) -> str:
     """A trial on one line, as it ends: ``workers=1-u20-1: 20 users, broke; …``."""
     counts = "; ".join(f"{each.criterion}: {beyond(each)}" for each in trial.criteria)
     return f"{trial.id}: {people(trial.users)}, {trial.outcome}" + (f"; {counts}" if counts else "")
 
 
-def beyond(tried: Tried) -> str:
+def beyond(tried: CriterionCount) -> str:
     """How many uploads were on the wrong side of a bound; an outcome where none are counted."""
     if tried.beyond is None or not tried.samples:
         return str(tried.outcome)
     return f"{tried.beyond} of {tried.samples} ({figures.percent(tried.beyond / tried.samples)})"
 
 
-def trial_row(trial: Trial) -> tuple[str, ...]:
+def trial_row(trial: CapacityTrial) -> tuple[str, ...]:
     """A trial under `TRIAL_HEADS`."""
     return (
         trial.id,

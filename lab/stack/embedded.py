@@ -19,22 +19,19 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from lab.errors import MissingComponent, PartFailed
-from lab.model.cell import Cell
+from lab.model.experiment import Cell
 from lab.model.knobs import Knobs
-from lab.model.target import PARTS, Target
-from lab.stack import owner, ports
+from lab.model.replica import PARTS, Target
+from lab.stack import ownership, ports
 from lab.stack.backend import Backend
-from lab.stack.bucket import BUCKET
-from lab.stack.front import Front, check
-from lab.stack.monitor import APP_ROLE, SUPERUSER
+from lab.stack.base import Burdened, Replica
+from lab.stack.gateway import Gateway, check
+from lab.stack.monitor import APP_ROLE, SUPERUSER, RoundTrip
 from lab.stack.nginx import Nginx
-from lab.stack.part import Part
 from lab.stack.postgres import Postgres
-from lab.stack.protocol import Burdened, Replica
-from lab.stack.round_trip import RoundTrip
-from lab.stack.storage import Storage
-from lab.stack.toxiproxy import Toxiproxy
-from lab.stack.usage import ProcessUsage
+from lab.stack.process import Part, ProcessUsage
+from lab.stack.storage import BUCKET, Storage
+from lab.stack.toxiproxy import ToxiproxyPart
 
 NEEDS = {name: {"postgres", "toxiproxy"} for name in ("backend", "front")}
 """Which part must start anew because another one did."""
@@ -66,14 +63,14 @@ class EmbeddedStack:
         stays: bool = False,
     ) -> None:
         door = ports.check(port) if port else None
-        self.folder, self.owner = owner.claim(results, stays)
-        os.environ[owner.MARKER] = self.owner.id  # all children carry it, the generator too
+        self.folder, self.owner = ownership.claim(results, stays)
+        os.environ[ownership.MARKER] = self.owner.id  # all children carry it, the generator too
         with ExitStack() as closing:
             closing.callback(self._remove)
             if stays:
-                closing.callback(owner.end, self.folder, self.owner)
+                closing.callback(ownership.end, self.folder, self.owner)
             else:
-                closing.callback(owner.Guardian(self.folder).close)
+                closing.callback(ownership.Guardian(self.folder).close)
             self._make_parts(toxiproxy, door, monitored=not stays)
             self._closing = closing.pop_all()
         self.toxiproxy_variant = self.toxiproxy.variant
@@ -88,7 +85,7 @@ class EmbeddedStack:
         door = door or found[6]
         self.postgres = Postgres(self.folder, found[0], monitored=monitored)
         self.storage = Storage(self.folder, found[1], f"http://{ports.HOST}:{found[3]}")
-        self.toxiproxy = Toxiproxy(
+        self.toxiproxy = ToxiproxyPart(
             self.folder,
             found[2],
             {"gcs": (found[3], found[1]), "db": (found[4], found[0])},
@@ -102,7 +99,7 @@ class EmbeddedStack:
             BUCKET,
         )
         self.nginx = Nginx(self.folder, door, found[5])
-        self.front = Front(
+        self.front = Gateway(
             self.folder, door, self.backend.evidence, lambda knobs: self.backend.addresses
         )
         self._all: list[Part] = [
@@ -257,8 +254,8 @@ class EmbeddedStack:
         self._closing.close()
 
     def _remove(self) -> None:
-        os.environ.pop(owner.MARKER, None)
-        owner.remove(self.folder)
+        os.environ.pop(ownership.MARKER, None)
+        ownership.remove(self.folder)
 
 
 def _size(path: Path) -> int:

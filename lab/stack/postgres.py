@@ -32,12 +32,11 @@ from lab.stack.monitor import (
     Monitor,
     count_refused,
 )
-from lab.stack.part import Part
 from lab.stack.ports import HOST
-from lab.stack.process import Process
+from lab.stack.process import Part, Process
 
 SCHEMA = Path(__file__).parents[2] / "compose" / "database" / "schema.sql"
-"""One file for every stack; it also holds the test students of `lab.model.students`."""
+"""One file for every stack; it also holds the test students of `lab.model.replica`."""
 
 
 def installed() -> Path:

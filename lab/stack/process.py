@@ -1,4 +1,9 @@
-"""A part's process: started, waited for, diagnosed in one line, ended."""
+"""A part's process: started, waited for, diagnosed in one line, ended.
+
+A part of the embedded replica: what every one of them can do.
+
+CPU and memory of a part's processes, also of those that ended.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +11,17 @@ import os
 import signal
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 
 from lab.errors import MissingComponent, PartFailed
+from lab.model.evidence import Usage
+from lab.model.knobs import Knobs
 
 READY_WITHIN_S = 30.0
 TAIL_BYTES = 8192
@@ -142,3 +151,84 @@ class Process:
     def kill(self) -> None:
         """End the process and its descendants at once."""
         self.stop(signal.SIGKILL, grace=5.0)
+
+
+class Part(ABC):
+    """One real server of the replica.
+
+    A part remembers the settings it was started with; `settings` tells what it would need
+    for other knobs, so that a stack can see whether it has to start again.
+
+    Args:
+        folder: the replica's folder; the part keeps its files and its log there.
+    """
+
+    name: ClassVar[str]
+    ask: ClassVar[signal.Signals] = signal.SIGTERM  #: what ends it in good order
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.log = folder / "logs" / f"{self.name}.log"
+        self.log.parent.mkdir(exist_ok=True)
+        self._process: Process | None = None
+
+    @abstractmethod
+    def settings(self, knobs: Knobs) -> object:
+        """All that a start with these knobs depends on; compared with ``==``."""
+
+    @abstractmethod
+    def start(self, knobs: Knobs) -> None:
+        """Start and wait until ready.
+
+        Raises:
+            PartFailed: it did not come up.
+            MissingComponent: its program is not here.
+        """
+
+    def ask_to_stop(self) -> None:
+        """Send the signal that ends it, and do not wait."""
+        if self._process:
+            self._process.send(self.ask)
+
+    def stop(self) -> None:
+        """Stop, if it runs, and wait for the end."""
+        if self._process:
+            self._process.stop(self.ask)
+            self._process = None
+
+    def pids(self) -> list[int]:
+        """Its processes that are alive."""
+        return self._process.pids() if self._process else []
+
+    def down(self) -> str | None:
+        """One line that says how it is dead or stopped; None while it runs."""
+        return self._process.down() if self._process else "not started"
+
+
+class ProcessUsage:
+    """Running totals since this was made.
+
+    Args:
+        parts: name of each part to a function that gives its process ids now.
+    """
+
+    def __init__(self, parts: Mapping[str, Callable[[], list[int]]]) -> None:
+        self._parts = parts
+        self._cpu: dict[tuple[str, int], float] = {}
+
+    def __call__(self) -> dict[str, Usage]:
+        """The totals now; what a process used stays counted when it has ended."""
+        return {name: self._read(name, pids()) for name, pids in self._parts.items()}
+
+    def _read(self, name: str, pids: list[int]) -> Usage:
+        memory = 0
+        for pid in pids:
+            try:
+                process = psutil.Process(pid)
+                times = process.cpu_times()
+                memory += process.memory_info().rss
+            except psutil.Error:
+                continue
+            self._cpu[name, pid] = times.user + times.system
+        spent = sum(seconds for (part, _), seconds in self._cpu.items() if part == name)
+        return Usage(cpu_s=spent, memory=memory)

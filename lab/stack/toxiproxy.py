@@ -18,9 +18,8 @@ from pathlib import Path
 
 from lab.errors import MissingComponent
 from lab.model.knobs import Knobs
-from lab.stack.part import Part
 from lab.stack.ports import HOST, accepts
-from lab.stack.process import Process
+from lab.stack.process import Part, Process
 
 TOOLS = Path(__file__).parents[2] / ".tools" / "bin"
 REAL = "toxiproxy-server"
@@ -31,7 +30,7 @@ def find_real() -> str | None:
     return shutil.which(REAL, path=f"{os.environ.get('PATH', '')}{os.pathsep}{TOOLS}")
 
 
-class Toxiproxy(Part):
+class ToxiproxyPart(Part):
     """The proxies.
 
     Args:
@@ -55,7 +54,7 @@ class Toxiproxy(Part):
                 f"{REAL} is not on PATH nor in .tools/bin",
                 "run `make toxiproxy`, or use the embedded one",
             )
-        self._program = [real] if real else [sys.executable, "-m", "lab.faults.server"]
+        self._program = [real] if real else [sys.executable, "-m", "lab.services.toxiproxy"]
         self.variant = "real" if real else "embedded"
 
     def settings(self, knobs: Knobs) -> object:

@@ -23,8 +23,8 @@ from urllib.parse import quote
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from lab.errors import StoreError
-from lab.model.cell import Cell
-from lab.model.observation import EVIDENCE, Audit, Evidence, Observation, Sample
+from lab.model.evidence import EVIDENCE, Audit, Evidence, Observation, Sample
+from lab.model.experiment import Cell
 from lab.model.run import as_json
 from lab.model.verdict import Verdict
 from lab.store.files import (

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from lab.calibrate import Calibration, confined
-from lab.model.cell import Cell
-from lab.stack.protocol import Confinement, Reached, Replica
-from lab.testing import FakeStack
+from lab.model.experiment import Cell
+from lab.stack.base import Confinement, Reached, Replica
+from tests.fakes import FakeStack
 
 WALLED = Reached(control=True, by_part={"nginx": False, "backend": False})
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from lab.calibrate import Calibration, calibrate_instances
-from lab.model.cell import Cell
+from lab.model.experiment import Cell
+from lab.stack.base import Burdened, Replica
 from lab.stack.embedded import EmbeddedStack
-from lab.stack.protocol import Burdened, Replica
-from lab.testing import FakeStack
+from tests.fakes import FakeStack
 from tests.services.cloudrun.permitted import needs_cgroups
 
 SOUND = Burdened(0.5, 200.0, 100.0, lived=True, killed=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from lab.stack import owner, ports
+from lab.stack import ownership, ports
 from tests.test_architecture import ROOT
 
 LIMIT_S = 240
@@ -44,7 +44,7 @@ def environment(changes: Mapping[str, str | None] | None = None) -> dict[str, st
         "REPLICA_LAB_STACK": "embedded",
         **(changes or {}),
     }
-    changed.pop(owner.MARKER, None)  # of a replica that this process itself keeps
+    changed.pop(ownership.MARKER, None)  # of a replica that this process itself keeps
     return {name: value for name, value in changed.items() if value is not None}
 
 
@@ -105,13 +105,13 @@ class Leftovers:
 
     def __init__(self, results: Path) -> None:
         here = str(results.resolve())
-        [found] = [each for each in owner.replicas() if each[1].results == here]
+        [found] = [each for each in ownership.replicas() if each[1].results == here]
         self.folder, self.owner = found
         self.ports = set(self._listening())
 
     def processes(self) -> list[psutil.Process]:
         """Its processes that are there now."""
-        return owner.processes(self.owner.id)
+        return ownership.processes(self.owner.id)
 
     def gone(self) -> bool:
         """Whether its processes and its folder are gone, as they are a moment after a SIGKILL."""

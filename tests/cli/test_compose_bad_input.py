@@ -16,8 +16,8 @@ from docker.types import IPAMConfig, IPAMPool
 
 from lab.errors import LabError
 from lab.stack import ports
-from lab.stack.compose import addresses, images
-from lab.stack.compose.explain import explain
+from lab.stack.compose import images, project
+from lab.stack.compose.engine import explain
 from tests.cli import command
 from tests.cli.conftest import Command
 from tests.cli.test_bad_input import the_line
@@ -377,11 +377,11 @@ def test_more_cores_than_the_engine_has(refused: Refused, client: docker.DockerC
 def test_no_network_left(
     refused: Refused, client: docker.DockerClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prefix = addresses.free_prefix(addresses.taken(client))
+    prefix = project.free_prefix(project.taken_subnets(client))
     pool = IPAMConfig(pool_configs=[IPAMPool(subnet=f"{prefix}.0/24")])
     network = client.networks.create(f"replica-lab-taken-{prefix}", ipam=pool)
     try:
-        monkeypatch.setattr(addresses, "free_prefix", lambda subnets: prefix)
+        monkeypatch.setattr(project, "free_prefix", lambda subnets: prefix)
         said = refused("up")
         network.reload()  # raises where it is not there
     finally:

@@ -8,13 +8,13 @@ import pytest
 
 from lab.cli import wiring
 from lab.errors import LabError, MachineError, MissingComponent, PartFailed, UsageError
-from lab.model.strike import PlannedStrike
+from lab.model.fault import ProcessFault
 from tests import sample_run as sample
 from tests.cli import command
 from tests.cli.conftest import Command
 from tests.cli.test_bad_input import the_line
 
-KILL = PlannedStrike(fault="backend-kill", part="backend", action="kill", at=10, lasts=5)
+KILL = ProcessFault(fault="backend-kill", part="backend", action="kill", at=10, lasts=5)
 AWAY = "the Docker engine at unix:///nonexistent does not answer"
 
 
@@ -50,7 +50,7 @@ def test_which_stack_it_is_without_an_engine(
 @pytest.mark.compose
 @pytest.mark.usefixtures("client")
 @pytest.mark.parametrize("strikes", [(), (KILL,)], ids=["none", "a-strike"])
-def test_with_an_engine_auto_is_compose(strikes: tuple[PlannedStrike, ...]) -> None:
+def test_with_an_engine_auto_is_compose(strikes: tuple[ProcessFault, ...]) -> None:
     chosen = ("compose", "auto: an engine, Compose and every image are here")
     assert wiring.choose("auto", "auto", strikes) == chosen
 

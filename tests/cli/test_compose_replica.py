@@ -16,7 +16,7 @@ import psycopg2
 import pytest
 import requests
 
-from lab.stack import ports, reap
+from lab.stack import cleanup, ports
 from lab.store import find
 from tests.cli import command
 from tests.cli.test_bad_input import the_line
@@ -52,7 +52,7 @@ class Up:
     @property
     def id(self) -> str:
         here = str(self.results.resolve())
-        [mine] = [mine for _, mine in reap.replicas() if mine.results == here]
+        [mine] = [mine for _, mine in cleanup.replicas() if mine.results == here]
         return mine.id
 
 

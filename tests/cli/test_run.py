@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.stack import owner
+from lab.stack import ownership
 from tests.cli import command
 from tests.cli.conftest import Command
 
@@ -173,7 +173,7 @@ def test_two_labs_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
         for cell in json.loads(summary)["cells"]:
             assert cell["metrics"]["succeeded"] > 0
             assert not any("was down" in reason for reason in cell["reasons"])
-        assert [o for _, o in owner.replicas() if o.results == str(folder.resolve())] == []
+        assert [o for _, o in ownership.replicas() if o.results == str(folder.resolve())] == []
 
 
 def test_a_dry_run_tells_the_cells_and_starts_nothing(
@@ -181,7 +181,7 @@ def test_a_dry_run_tells_the_cells_and_starts_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     file = command.spec(tmp_path)
-    before = {folder for folder, _ in owner.replicas()}
+    before = {folder for folder, _ in ownership.replicas()}
     ended = lab("run", file, "--dry-run")
     assert (ended.code, ended.err) == (0, "")
     head, *cells = ended.out.splitlines()
@@ -192,7 +192,7 @@ def test_a_dry_run_tells_the_cells_and_starts_nothing(
     assert plan["estimate_s"] > 0
     assert plan["undecidable"] == []
     assert [entry.name for entry in tmp_path.iterdir()] == ["spec.yaml"]
-    assert {folder for folder, _ in owner.replicas()} <= before
+    assert {folder for folder, _ in ownership.replicas()} <= before
 
 
 def test_a_dry_run_tells_which_criterion_the_load_cannot_decide(
@@ -216,7 +216,7 @@ def test_a_part_that_is_killed_makes_its_cell_invalid_and_the_next_is_measured(
     with command.started("run", command.spec(tmp_path), *options, cwd=tmp_path) as process:
         command.wait_for_line(process, "[1/2]", "window")
         for each in command.Leftovers(tmp_path / "results").processes():
-            if "lab.faults.server" in each.cmdline():
+            if "lab.services.toxiproxy" in each.cmdline():
                 each.kill()
         out, err = process.communicate(timeout=command.LIMIT_S)
     assert process.returncode == 4, err

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from lab.cli.options import faults
+from lab.config import read_experiment
 from lab.model.run import Summary
 from lab.plan import expand
-from lab.spec import read_experiment
 from lab.store import RunFolder
 from tests import sample_run
 from tests.cli.conftest import Command

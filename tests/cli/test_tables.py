@@ -8,11 +8,11 @@ import re
 import click
 import pytest
 
-from lab import cli, machine
-from lab.machine import Component
+from lab import cli, doctor
+from lab.config import read_faults
+from lab.doctor import Component
 from lab.model import metrics
 from lab.model.knobs import TABLE
-from lab.spec import read_faults
 from tests.cli.conftest import Command
 from tests.test_architecture import ROOT
 
@@ -29,7 +29,7 @@ MISSING = Component("nginx", False, "not installed", "run `make setup`")
 def test_the_doctor_ends_with_3_where_something_required_is_missing(
     lab: Command, monkeypatch: pytest.MonkeyPatch, components: list[Component], code: int
 ) -> None:
-    monkeypatch.setattr(machine, "doctor", lambda results: components)
+    monkeypatch.setattr(doctor, "doctor", lambda results: components)
     ended = lab("doctor")
     assert (ended.code, ended.err) == (code, "")
     assert len(ended.out.splitlines()) == len(components)
@@ -50,7 +50,7 @@ def test_the_doctor_ends_with_3_where_something_required_is_missing(
 def test_the_doctor_shows_the_remedy_of_what_is_missing_alone(
     lab: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "doctor", lambda results: [WELL, MISSING, OPTIONAL])
+    monkeypatch.setattr(doctor, "doctor", lambda results: [WELL, MISSING, OPTIONAL])
     well, missing, optional = lab("doctor").out.splitlines()
     assert well.split() == ["ok", "python", "3.11.7"]
     assert missing.startswith("MISS  nginx ")

@@ -15,17 +15,17 @@ import pytest
 
 from lab.cli import session
 from lab.load.driver import LoadResult
-from lab.model.causes import Cause
-from lab.model.cell import Cell
-from lab.model.threshold import Thresholds
-from lab.stack import owner
-from lab.stack.protocol import Replica
+from lab.model.capacity import Thresholds
+from lab.model.evidence import Cause
+from lab.model.experiment import Cell
+from lab.stack import ownership
+from lab.stack.base import Replica
 from lab.store import find
-from lab.testing import FakeStack, InstantLoad, RecordingInjector
 from tests import sample_run as sample
 from tests.cli import command
 from tests.cli.conftest import Command
 from tests.cli.test_bad_input import the_line
+from tests.fakes import FakeStack, InstantLoad, RecordingInjector
 from tests.oracle import System, threshold
 
 pytestmark = pytest.mark.long
@@ -224,7 +224,7 @@ def test_a_dry_run_tells_the_first_trials_and_starts_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     file = command.spec(tmp_path, SPEC)
-    before = {folder for folder, _ in owner.replicas()}
+    before = {folder for folder, _ in ownership.replicas()}
     ended = lab("threshold", file, "--dry-run")
     assert (ended.code, ended.err) == (0, "")
     head, *cells = ended.out.splitlines()
@@ -239,7 +239,7 @@ def test_a_dry_run_tells_the_first_trials_and_starts_nothing(
         assert cell["next"]["users"] == 8
         assert cell["longest"]["estimate_s"] > cell["next"]["estimate_s"] > 0
     assert [entry.name for entry in tmp_path.iterdir()] == ["spec.yaml"]
-    assert {folder for folder, _ in owner.replicas()} <= before
+    assert {folder for folder, _ in ownership.replicas()} <= before
 
 
 def test_a_dry_run_of_a_search_that_is_answered_says_so(lab: Command, faked: Faked) -> None:

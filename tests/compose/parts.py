@@ -13,9 +13,9 @@ from testcontainers.core.network import Network
 
 from lab.model.knobs import Knobs
 from lab.stack import ports
-from lab.stack.compose import addresses, images
+from lab.stack.compose import images, project
+from lab.stack.compose.confinement import CONFINED
 from lab.stack.compose.environment import variables
-from lab.stack.compose.probe import CONFINED
 from lab.stack.monitor import DATABASE, SUPERUSER
 from tests.compose.test_compose_file import PASSWORDS, REFERENCE, SERVICES
 from tests.test_architecture import ROOT
@@ -25,7 +25,7 @@ PASSWORD = "only-in-this-test"
 
 def network(client: docker.DockerClient, labels: Mapping[str, str]) -> Network:
     """A network of its own, out of the lab's range, that leads nowhere."""
-    prefix = addresses.free_prefix(addresses.taken(client))
+    prefix = project.free_prefix(project.taken_subnets(client))
     return Network(
         docker_network_kw={
             "driver": "bridge",

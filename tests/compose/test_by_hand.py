@@ -17,9 +17,10 @@ from lab.model.fault import KnobRef, Latency
 from lab.model.knobs import Knobs
 from lab.observe.audit import object_ids
 from lab.stack import ports
-from lab.stack.bucket import BUCKET
-from lab.stack.compose import addresses, engine, probe
+from lab.stack.compose import confinement, engine
 from lab.stack.compose.environment import Place
+from lab.stack.compose.project import free_prefix, taken_subnets
+from lab.stack.storage import BUCKET
 from tests.replica import upload, wait_until
 from tests.test_architecture import ROOT
 
@@ -97,7 +98,7 @@ def by_hand(
     folder = tmp_path_factory.mktemp("by-hand")
     found = ports.free(6)
     place = Place(
-        net_prefix=addresses.free_prefix(addresses.taken(client)),
+        net_prefix=free_prefix(taken_subnets(client)),
         nginx_port=found[0],
         postgres_port=found[1],
         storage_port=found[2],
@@ -200,7 +201,7 @@ def test_ports_are_published_on_loopback_alone(by_hand: ByHand) -> None:
 
 
 def test_no_container_reaches_outside(by_hand: ByHand) -> None:
-    with probe.outside(by_hand.client, {}) as there:
+    with confinement.outside(by_hand.client, {}) as there:
         assert there, "the engine must run on this machine"
         host, port = there.host, there.port
         assert connects(by_hand.client, there.network, host, port), "it must be reachable"
@@ -210,7 +211,7 @@ def test_no_container_reaches_outside(by_hand: ByHand) -> None:
 
 
 def connects(client: docker.DockerClient, network: str, host: str, port: int) -> bool:
-    return probe.connects(client, network, host, port, labels={})
+    return confinement.connects(client, network, host, port, labels={})
 
 
 def test_the_backend_reaches_the_database_through_toxiproxy_alone(by_hand: ByHand) -> None:

@@ -24,20 +24,20 @@ from google.api_core.exceptions import GoogleAPIError
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 
-from lab.faults.adapter import Toxiproxy
+from lab.faults.network import Toxiproxy
 from lab.model.fault import Fault
 from lab.model.knobs import Knobs
 from lab.services.backend.core.gauges import Gauges
 from lab.services.backend.core.thread_pool import ThreadPools
 from lab.services.backend.core.timing import Timing
 from lab.services.backend.services.audio_upload import AudioUploader
-from lab.services.backend.settings import Settings
+from lab.services.backend.settings import BackendSettings
 from lab.stack import ports
 from lab.stack.backend import Backend
-from lab.stack.bucket import BUCKET, Bucket
 from lab.stack.compose import resources
 from lab.stack.monitor import APP_ROLE, DATABASE, count_refused
-from lab.stack.owner import Owner
+from lab.stack.ownership import Ownership
+from lab.stack.storage import BUCKET, Bucket
 from tests.compose import parts
 from tests.replica import causes, make_fault, uploads, wait_until
 
@@ -51,7 +51,7 @@ HOLD = {"speed": SPEED, "db_session": "hold", "gcs_call": "executor"}
 
 
 @pytest.fixture(scope="module")
-def labels(owned: Owner) -> dict[str, str]:
+def labels(owned: Ownership) -> dict[str, str]:
     return {resources.ID_LABEL: owned.id, resources.OWNER_LABEL: json.dumps(asdict(owned))}
 
 
@@ -128,7 +128,7 @@ def service(
 
 
 def test_ports_are_published_on_loopback_alone(
-    client: docker.DockerClient, owned: Owner, database: Database, storage: Storage
+    client: docker.DockerClient, owned: Ownership, database: Database, storage: Storage
 ) -> None:
     hosts = {
         binding["HostIp"]
@@ -184,7 +184,7 @@ class Client:
         knobs = Knobs(speed=speed)
         self.gauges = Gauges()
         self._pools = ThreadPools(knobs)
-        settings = Settings(knobs, "", storage.through, BUCKET, None)
+        settings = BackendSettings(knobs, "", storage.through, BUCKET, None)
         self._uploader = AudioUploader(settings, self._pools, self.gauges)
 
     def attempts(self, size: int = SIZE) -> int:

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import requests
 
-from lab.faults.adapter import Toxiproxy
+from lab.faults.network import Toxiproxy
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 10.0
@@ -43,7 +43,7 @@ def real_server() -> str | None:
 
 def command(kind: str) -> list[str]:
     if kind == "embedded":
-        return [sys.executable, "-m", "lab.faults.server"]
+        return [sys.executable, "-m", "lab.services.toxiproxy"]
     if found := real_server():
         return [found]
     why = "no toxiproxy-server on PATH, in $TOXIPROXY_SERVER or in .tools/bin"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from lab.errors import InjectionError
-from lab.faults.adapter import Toxiproxy
+from lab.faults.network import Toxiproxy
 from lab.model.fault import Fault
 from lab.model.knobs import Knobs
 from tests.faults.conftest import free_port, running

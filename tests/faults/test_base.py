@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from lab.faults.adapter import ProxyState, Toxiproxy
-from lab.faults.base import base_rtt
+from lab.config import read_faults
+from lab.faults.network import ProxyState, Toxiproxy, base_rtt
 from lab.model.fault import Fault
 from lab.model.knobs import Knobs
-from lab.spec import read_faults
 from tests.test_architecture import ROOT
 
 FILES = read_faults(ROOT / "faults")

@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from lab.faults.adapter import Toxiproxy
-from lab.faults.server.loop import precise_loop
+from lab.faults.network import Toxiproxy
+from lab.services.toxiproxy.__main__ import precise_loop
 from tests.faults.conftest import PATIENCE, ROOT, free_port
 
 
 def run(*flags: str) -> subprocess.CompletedProcess[str]:
     """The server run to its end."""
-    command = [sys.executable, "-m", "lab.faults.server", *flags]
+    command = [sys.executable, "-m", "lab.services.toxiproxy", *flags]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
 
 
@@ -96,7 +96,7 @@ def test_signal_ends_it_with_connections_open(tmp_path: Path, number: signal.Sig
         }
         flags = ["-port", str(port), "-config", config_of(tmp_path, [entry])]
         process = subprocess.Popen(
-            [sys.executable, "-m", "lab.faults.server", *flags],
+            [sys.executable, "-m", "lab.services.toxiproxy", *flags],
             cwd=ROOT,
             stderr=subprocess.PIPE,
             text=True,

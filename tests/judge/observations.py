@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from lab.model.causes import Cause
-from lab.model.cell import Cell
-from lab.model.fault import Fault
-from lab.model.observation import (
+from lab.model.evidence import (
     Audit,
+    Cause,
     DatabaseReading,
     Evidence,
     FrontReading,
@@ -20,10 +18,12 @@ from lab.model.observation import (
     LoadDone,
     MachineReading,
     Observation,
+    ProcessFaultRecord,
     Sample,
-    Strike,
     WorkerReading,
 )
+from lab.model.experiment import Cell
+from lab.model.fault import Fault
 
 WINDOW = (15.0, 75.0)
 STAGES = {"pool_wait": 0.001, "auth": 0.05, "release": 0.025, "gcs_queue": 0.2, "gcs": 3.5}
@@ -125,10 +125,10 @@ def armed(of: Cell) -> list[Injected]:
     ]
 
 
-def strike(t: float = 25.0, until: float | None = 31.5, **more: Any) -> Strike:
+def strike(t: float = 25.0, until: float | None = 31.5, **more: Any) -> ProcessFaultRecord:
     """The backend killed as ``backend-kill`` plans it, 10 s into the window."""
     fields = {"fault": "backend-kill", "part": "backend", "action": "kill", "t": t, "until": until}
-    return Strike.model_validate(fields | more)
+    return ProcessFaultRecord.model_validate(fields | more)
 
 
 def at_rest() -> list[Evidence]:

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from lab.judge import checks, measure
-from lab.model.cell import Cell
-from lab.model.observation import DatabaseReading, Injected, Observation, Sample
+from lab.model.evidence import DatabaseReading, Injected, Observation, Sample
+from lab.model.experiment import Cell
 from lab.model.verdict import Check
 from tests.judge.observations import STAGES, armed, at_rest, cell, observation, sample, strike
 

@@ -9,16 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.judge import judge
-from lab.judge.course import course
-from lab.judge.crossings import crossings
-from lab.judge.failures import failures
-from lab.judge.series import series
-from lab.judge.stages import stages
+from lab.judge.timeline import course, crossings, failures, series, stages
 from lab.judge.users import at_peak, users_at
-from lab.model.causes import Cause
-from lab.model.course import POINTS, Course
-from lab.model.load import StagesLoad
-from lab.model.observation import (
+from lab.model.evidence import (
+    Cause,
     DatabaseReading,
     Evidence,
     InstanceEvent,
@@ -26,6 +20,8 @@ from lab.model.observation import (
     PartDown,
     Sample,
 )
+from lab.model.load import StagesLoad
+from lab.model.verdict import POINTS, Timeline
 from tests.judge.observations import at_rest, audit, cell, observation, sample, worker
 
 RAMP = {"stages": [{"users": 100, "over": "300 s"}]}
@@ -321,5 +317,5 @@ def test_a_course_is_part_of_the_verdict_and_reads_back() -> None:
     seen = observation(ramp(300, lambda users: users / 4), [*at_rest(), audit()])
     verdict = judge(cell(load=RAMP), seen)
     assert verdict.course
-    assert Course.model_validate_json(verdict.course.model_dump_json()) == verdict.course
+    assert Timeline.model_validate_json(verdict.course.model_dump_json()) == verdict.course
     assert judge(cell(load=RAMP), observation([])).course is None

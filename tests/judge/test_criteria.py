@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from lab.judge import decide, measure
 from lab.judge.criteria import compare
-from lab.model.causes import Cause
 from lab.model.criterion import Criterion
-from lab.model.observation import DatabaseReading, Sample
+from lab.model.evidence import Cause, DatabaseReading, Sample
 from lab.model.verdict import Finding
 from tests.judge.observations import cell, observation, sample, samples
 

@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 
 from lab.judge import guard, measure
-from lab.judge.checks import checks
-from lab.model.causes import Cause
-from lab.model.cell import Cell
-from lab.model.observation import Evidence, Injected, LoadDone, Observation, PartDown
+from lab.judge.injection import checks
+from lab.model.evidence import Cause, Evidence, Injected, LoadDone, Observation, PartDown
+from lab.model.experiment import Cell
 from tests.judge.observations import (
     WINDOW,
     at_rest,

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from lab.judge import measure
-from lab.judge.window import restricted
-from lab.model.cell import Cell
-from lab.model.observation import Evidence, Sample
+from lab.judge.trial import restricted
+from lab.model.evidence import Evidence, Sample
+from lab.model.experiment import Cell
 from tests.judge.observations import (
     MIB,
     STAGES,

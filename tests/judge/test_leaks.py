@@ -11,10 +11,10 @@ import pytest
 
 from lab.judge import judge
 from lab.judge.leaks import BOUNDS, SETTLING, fit, leaks
-from lab.judge.measure import measure
-from lab.model.cell import Cell
-from lab.model.leak import Leak
-from lab.model.observation import DatabaseReading, Evidence, Observation, OomKill
+from lab.judge.metrics import measure
+from lab.model.evidence import DatabaseReading, Evidence, Observation, OomKill
+from lab.model.experiment import Cell
+from lab.model.verdict import Leak
 from tests.judge.observations import cell, observation, samples, worker
 
 WINDOW = (0.0, 1800.0)

@@ -10,10 +10,9 @@ import pytest
 from lab.judge import judge
 from lab.judge.limits import limiting_factor, look_at
 from lab.judge.limits.decision import EXPLAINS, MADE_BY, QUEUES, RULES
-from lab.model.causes import Cause
-from lab.model.cell import Cell
-from lab.model.limit import Limit, Resource
-from lab.model.observation import DatabaseReading, Evidence, Observation, OomKill
+from lab.model.evidence import Cause, DatabaseReading, Evidence, Observation, OomKill
+from lab.model.experiment import Cell
+from lab.model.verdict import Bottleneck, Resource
 from tests.judge.observations import (
     STAGES,
     WINDOW,
@@ -55,7 +54,7 @@ def uploads(count: int = 100, latency: float = 4.0, **failed: int) -> list[Any]:
     return found
 
 
-def limit(of: Cell, seen: Observation) -> Limit:
+def limit(of: Cell, seen: Observation) -> Bottleneck:
     verdict = judge(of, seen)
     assert verdict.limit, verdict.reasons
     return verdict.limit

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from lab.model.limit import Limit, Resource
-from lab.model.observation import Evidence
+from lab.model.evidence import Evidence
+from lab.model.verdict import Bottleneck, Resource
 from tests.judge.observations import cell, front, instance, observation
 from tests.judge.test_limits import SLOW, limit, lived, uploads
 
@@ -17,7 +17,7 @@ MANY = {"cloudrun_concurrency": 80, "cloudrun_enforce": "none"}
 
 def found(
     settings: dict[str, Any], samples: list[Any], evidence: list[Evidence], ready: int = 1
-) -> Limit:
+) -> Bottleneck:
     of = cell(target="cloudrun", load=LOAD, **settings)
     return limit(of, observation(samples, [*evidence, front(0.0, ready=ready)]))
 

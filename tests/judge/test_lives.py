@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from lab.judge import judge
-from lab.model.observation import Evidence
+from lab.model.evidence import Evidence
 from lab.model.verdict import Outcome
 from tests.judge.observations import (
     at_rest,

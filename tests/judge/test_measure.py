@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.judge import measure
-from lab.model.causes import Cause
+from lab.model.evidence import Cause, DatabaseReading, Evidence, OomKill
 from lab.model.metrics import BY_NAME, TABLE
-from lab.model.observation import DatabaseReading, Evidence, OomKill
 from tests.judge.observations import (
     STAGES,
     at_rest,

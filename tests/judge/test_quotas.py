@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lab.judge import checks, measure
-from lab.model.observation import Evidence, FrontServing
+from lab.model.evidence import Evidence, FrontServing
 from lab.model.verdict import Check
 from tests.judge.observations import (
     MIB,

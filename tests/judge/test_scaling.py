@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab.judge.scaling import overstated, scaling, true_speed
+from lab.judge.validity import overstated, scaling, true_speed
 from tests.judge.observations import WINDOW, cell
 
 EVEN = {

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from lab.judge.strikes import prolonged, strike_checks
-from lab.model.observation import Strike
+from lab.judge.injection import prolonged, strike_checks
+from lab.model.evidence import ProcessFaultRecord
 from tests.judge.observations import at_rest, cell, observation, strike
 
 RESTART = strike(35.0, 35.8, fault="db-restart", part="postgres", action="restart")
@@ -26,7 +26,7 @@ RESTART = strike(35.0, 35.8, fault="db-restart", part="postgres", action="restar
     ],
 )
 def test_a_planned_strike_is_held_against_what_happened(
-    line: Strike | None, ok: bool, measured: float | None, reason: str
+    line: ProcessFaultRecord | None, ok: bool, measured: float | None, reason: str
 ) -> None:
     seen = observation(evidence=[*at_rest(), *([line] if line else [])])
     [check] = strike_checks(cell(faults=["backend-kill"]), seen)

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.judge import judge
-from lab.model.causes import Cause
-from lab.model.observation import Observation, PartDown
+from lab.model.evidence import Cause, Observation, PartDown
 from lab.model.verdict import Outcome, Verdict
 from tests.judge.observations import at_rest, cell, observation, sample, samples
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lab.judge.samples import sample_metrics
-from lab.model.causes import Cause
+from lab.judge.metrics import sample_metrics
+from lab.model.evidence import Cause
 from tests.judge.observations import cell, observation, sample
 
 

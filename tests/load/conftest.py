@@ -22,11 +22,11 @@ from starlette.routing import Route
 
 from lab.load.driver import LoadResult, LoadStart, LocustLoad
 from lab.load.upload import PATH
-from lab.model.cell import Cell
+from lab.model.evidence import Sample
+from lab.model.experiment import Cell
 from lab.model.knobs import Knobs
 from lab.model.load import Load
-from lab.model.observation import Sample
-from lab.model.progress import LoadTick
+from lab.model.run import LoadTick
 
 Answer = Callable[[int], Response]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lab.load.upload import PATH
-from lab.model.causes import Cause
+from lab.model.evidence import Cause
 from tests.load.conftest import Service, load_of, offer
 
 BODY = b'{"recording": "r"}'

@@ -19,10 +19,10 @@ import lab
 from lab.errors import PartFailed, SpecError
 from lab.load import driver
 from lab.load.driver import LoadStart, LocustLoad
-from lab.load.offering import LEAD
 from lab.load.plan import PLAN_VARIABLE
+from lab.load.session import LEAD
 from lab.model.load import ClosedLoad, Load
-from lab.model.progress import LoadTick
+from lab.model.run import LoadTick
 from tests.load.conftest import Service, cell_of, load_of, read_samples, wait_for
 
 LONG = {"users": 5, "ramp": 0, "warmup": 0, "window": 60, "think": 0.01}

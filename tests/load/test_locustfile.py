@@ -9,9 +9,9 @@ import pytest
 from starlette.responses import JSONResponse, Response
 
 from lab.load import schedule
-from lab.model.causes import Cause
+from lab.model.evidence import Cause
 from lab.model.load import OpenLoad
-from lab.model.students import ADDRESS_HEADER, address, token
+from lab.model.replica import ADDRESS_HEADER, address, token
 from tests.load.conftest import Service, load_of, offer, success
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.load.tail import SampleTail
+from lab.load.driver import SampleReader
 
 
 def line(ended: float, error: str | None = None) -> str:
@@ -16,7 +16,7 @@ def test_totals_run_and_a_torn_line_waits_for_its_end(tmp_path: Path) -> None:
     path = tmp_path / "samples.jsonl"
     torn = line(2.0)
     path.write_text(line(1.0) + line(1.5, "connection") + torn[:10])
-    tail = SampleTail(path)
+    tail = SampleReader(path)
     tail.read()
     assert (tail.answered, tail.failed) == (2, 1)
     with path.open("a") as file:
@@ -29,7 +29,7 @@ def test_totals_run_and_a_torn_line_waits_for_its_end(tmp_path: Path) -> None:
 def test_the_rate_is_that_of_the_last_five_seconds_or_of_all_if_fewer(tmp_path: Path) -> None:
     path = tmp_path / "samples.jsonl"
     path.write_text("".join(line(t) for t in (1, 2, 6, 7, 8, 9)) + line(9, "gcs_error"))
-    tail = SampleTail(path)
+    tail = SampleReader(path)
     tail.read()
     assert tail.rate(0) == 0
     assert tail.rate(2) == pytest.approx(6 / 2)

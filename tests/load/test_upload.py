@@ -7,8 +7,8 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from lab.load import upload
-from lab.model.causes import Cause
-from lab.model.students import ADDRESS_HEADER
+from lab.model.evidence import Cause
+from lab.model.replica import ADDRESS_HEADER
 
 PROBLEM = "application/problem+json"
 JSON = "application/json"

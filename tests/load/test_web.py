@@ -14,7 +14,7 @@ import requests
 from starlette.responses import Response
 
 from lab.load.web import web_command, web_environment
-from lab.model.students import token
+from lab.model.replica import token
 from lab.model.units import SizeRange
 from tests.load.conftest import Service, success, wait_for
 

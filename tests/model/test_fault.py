@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from lab.model.fault import Fault, beyond
+from lab.model.fault import Fault, ProcessFault, beyond
 from lab.model.knobs import Knobs
-from lab.model.strike import PlannedStrike
 
 
 def fault(*toxics: dict[str, Any]) -> Fault:
@@ -130,7 +129,7 @@ def strike(at: str = "10 s", lasts: str = "5 s", part: str = "backend") -> Fault
 
 
 def test_a_strike_is_planned_and_arms_nothing() -> None:
-    planned = PlannedStrike("a-strike", "backend", "kill", at=10.0, lasts=5.0)
+    planned = ProcessFault("a-strike", "backend", "kill", at=10.0, lasts=5.0)
     assert strike().planned == planned
     assert strike().armed(Knobs()) == ()
     assert fault({"type": "reset_peer"}).planned is None

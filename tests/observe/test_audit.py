@@ -12,12 +12,12 @@ import psycopg2
 import pytest
 import requests
 
-from lab.model.observation import Audit, Evidence, LoadDone, PartDown
+from lab.model.evidence import Audit, Evidence, LoadDone, PartDown
 from lab.observe.audit import audit, object_ids
 from lab.observe.observer import Observer, answered
-from lab.observe.trim import Trim
+from lab.observe.retention import Retention
+from lab.stack.base import Replica
 from lab.stack.monitor import count_refused
-from lab.stack.protocol import Replica
 from tests.replica import Live, left_behind, upload, wait_until
 
 DONE = LoadDone(t=1.0, window=(0.0, 1.0), generator_exit=0)
@@ -168,7 +168,7 @@ def test_trimming_removes_the_oldest_that_are_whole_and_the_audit_still_knows_th
     replica = live({})
     ids = recordings(replica, 5)
     observer = Observer(replica, live.stack.down_parts, live.knobs.speed)
-    observer.trim = Trim(replica.query, replica.storage, replica.bucket, keep=2)
+    observer.trim = Retention(replica.query, replica.storage, replica.bucket, keep=2)
     assert observer.trim.once() == 3
     assert observer.trim.once() == 0
     assert observer.trim.verified == set(ids[:3])
@@ -184,7 +184,7 @@ def test_trimming_leaves_a_row_without_its_object_for_the_audit(live: Live) -> N
     replica = live({})
     lost, *others = recordings(replica, 4)
     delete_object(replica, object_name(replica, lost))
-    trim = Trim(replica.query, replica.storage, replica.bucket, keep=1)
+    trim = Retention(replica.query, replica.storage, replica.bucket, keep=1)
     assert trim.once() == 2
     assert trim.verified == set(others[:2])
     assert {row[0] for row in replica.query("SELECT id FROM recordings")} == {lost, others[2]}
@@ -194,6 +194,6 @@ def test_trimming_leaves_a_row_without_its_object_for_the_audit(live: Live) -> N
 def test_a_short_cell_is_not_trimmed(live: Live) -> None:
     replica = live({})
     recordings(replica, 2)
-    trim = Trim(replica.query, replica.storage, replica.bucket)
+    trim = Retention(replica.query, replica.storage, replica.bucket)
     assert trim.once() == 0
     assert left_behind(replica) == (2, 2)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from lab.model.observation import OomKill, Usage, WorkerReading
-from lab.observe.collect import Clock, from_watch, from_workers
+from lab.model.evidence import OomKill, Usage, WorkerReading
+from lab.observe.readings import Clock, from_watch, from_workers
 from lab.observe.watch import Seen
 
 T0 = 1_000_000.0

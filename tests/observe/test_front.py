@@ -9,15 +9,8 @@ from typing import Any, get_args
 
 import pytest
 
-from lab.model.observation import (
-    EVIDENCE,
-    FrontReading,
-    FrontRequest,
-    FrontServing,
-    InstanceEvent,
-)
-from lab.observe.collect import Clock
-from lab.observe.front import from_front
+from lab.model.evidence import EVIDENCE, FrontReading, FrontRequest, FrontServing, InstanceEvent
+from lab.observe.readings import Clock, from_front
 from lab.services.cloudrun.events import EventFile, keep_usage
 from tests.services.cloudrun.virtual import run
 

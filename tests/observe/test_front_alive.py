@@ -9,13 +9,12 @@ from pathlib import Path
 import requests
 
 from lab.judge import measure
-from lab.judge.lives import instance_reasons
-from lab.judge.quotas import quota_checks
+from lab.judge.injection import quota_checks
+from lab.judge.validity import instance_reasons
 from lab.load.upload import outcome, stages
-from lab.model.cell import Cell
-from lab.model.observation import Observation, Sample
-from lab.observe.collect import Clock
-from lab.observe.front import FILE, from_front
+from lab.model.evidence import Observation, Sample
+from lab.model.experiment import Cell
+from lab.observe.readings import FILE, Clock, from_front
 from tests.judge.observations import on_cloudrun
 from tests.replica import wait_until
 from tests.services.cloudrun.permitted import needs_cgroups

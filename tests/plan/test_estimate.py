@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from lab.model.cell import Cell
+from lab.model.experiment import Cell
 from lab.model.knobs import Knobs
 from lab.plan.estimate import OVERHEAD_S, drain, estimate
 

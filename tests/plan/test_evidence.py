@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab.model.threshold import Trial, Tried
+from lab.capacity.level import ALIKE, ALIKE_SPLIT, LoadLevel, Side, alike_within, confidence, log_e
+from lab.model.capacity import CapacityTrial, CriterionCount
 from lab.model.verdict import Outcome
-from lab.plan.evidence import ALIKE, ALIKE_SPLIT, Level, Side, alike_within, confidence, log_e
 
 SIDES: list[Side] = ["held", "broke"]
 SHARES = st.sampled_from([0.01, 0.05, 0.2])
@@ -96,14 +96,16 @@ def test_where_minutes_are_as_alike_as_is_reckoned_with_hardly_any_claim_is_wron
 
 def tried(
     beyond: int | None, of: int | None = 100, allowed: float | None = 0.05, **more: object
-) -> Tried:
+) -> CriterionCount:
     fields = {"criterion": "p95 < 10 s", "outcome": "undecided"} | more
-    return Tried.model_validate(fields | {"beyond": beyond, "samples": of, "allowed": allowed})
+    return CriterionCount.model_validate(
+        fields | {"beyond": beyond, "samples": of, "allowed": allowed}
+    )
 
 
-def level(*trials: tuple[Tried, ...]) -> Level:
+def level(*trials: tuple[CriterionCount, ...]) -> LoadLevel:
     made = [
-        Trial(
+        CapacityTrial(
             id=f"t{number}",
             users=10,
             window=60,
@@ -114,7 +116,7 @@ def level(*trials: tuple[Tried, ...]) -> Level:
         )
         for number, criteria in enumerate(trials)
     ]
-    return Level(10, tuple(made))
+    return LoadLevel(10, tuple(made))
 
 
 PEAK = {"criterion": "pg_connections <= 20", "of": None, "allowed": None}
@@ -137,7 +139,7 @@ BROKE = tried(None, outcome="broke", **PEAK)  # type: ignore[arg-type]
     ],
 )
 def test_a_number_of_users_seems_to_break_where_any_criterion_does(
-    trials: list[tuple[Tried, ...]], side: Side | None
+    trials: list[tuple[CriterionCount, ...]], side: Side | None
 ) -> None:
     assert level(*trials).side == side
 

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab.model.threshold import Ask, Threshold, Trial, Tried
+from lab.capacity.level import ALIKE_SPLIT
+from lab.capacity.search import CapacitySearch
+from lab.capacity.state import allowed_width
+from lab.model.capacity import CapacityTrial, CriterionCount, Threshold, TrialRequest
 from lab.model.verdict import Outcome
-from lab.plan.bracket import allowed_width
-from lab.plan.evidence import ALIKE_SPLIT
-from lab.plan.halving import Halving
 from tests.simulated import SimulatedSystem, search_in
 
 P95, ERRORS = "p95 < 10 s", "error_rate < 5 %"
-METHOD = Halving(rate=1.0, slots=1000)
+METHOD = CapacitySearch(rate=1.0, slots=1000)
 SYSTEMS = 300
 
 
@@ -30,10 +30,10 @@ def trial(
     window: float = 60.0,
     samples: int = 200,
     outcome: Outcome = Outcome.UNDECIDED,
-) -> Trial:
+) -> CapacityTrial:
     """A trial without noise: of each criterion exactly this share is beyond the bound."""
     criteria = [
-        Tried(
+        CriterionCount(
             criterion=name,
             outcome=outcome,
             samples=samples or None,
@@ -42,7 +42,7 @@ def trial(
         )
         for name, share in shares.items()
     ]
-    return Trial(
+    return CapacityTrial(
         id=f"u{users}-{number}",
         users=users,
         window=window,
@@ -54,25 +54,27 @@ def trial(
 
 
 def search(
-    made_of: Callable[[Ask], Trial], method: Halving = METHOD, trials: Sequence[Trial] = ()
+    made_of: Callable[[TrialRequest], CapacityTrial],
+    method: CapacitySearch = METHOD,
+    trials: Sequence[CapacityTrial] = (),
 ) -> Threshold:
     """A whole search; what is asked for is measured by ``made_of``."""
     made = list(trials)
-    while isinstance(step := method.next("cell", made), Ask):
+    while isinstance(step := method.next("cell", made), TrialRequest):
         assert len(made) < 1000
         made.append(made_of(step).model_copy(update={"id": f"t{len(made)}"}))
     return step
 
 
-def steep(threshold: int, name: str = P95) -> Callable[[Ask], Trial]:
+def steep(threshold: int, name: str = P95) -> Callable[[TrialRequest], CapacityTrial]:
     """A system that holds up to a number of users, without doubt, and breaks beyond it."""
     return lambda ask: trial(ask.users, {name: 0.0 if ask.users <= threshold else 0.6})
 
 
-def valid_up_to(users: int) -> Callable[[Ask], Trial]:
+def valid_up_to(users: int) -> Callable[[TrialRequest], CapacityTrial]:
     """A system that holds; with more users than these the lab itself is the limit."""
 
-    def made(ask: Ask) -> Trial:
+    def made(ask: TrialRequest) -> CapacityTrial:
         outcome = Outcome.HELD if ask.users <= users else Outcome.INVALID
         return trial(ask.users, {P95: 0.0}, outcome=outcome)
 
@@ -80,15 +82,15 @@ def valid_up_to(users: int) -> Callable[[Ask], Trial]:
 
 
 def test_the_first_trial_is_the_reports_and_long_enough() -> None:
-    ask = Halving(rate=0.27, slots=1, samples=80, shortest=60, longest=600).next("cell", [])
-    assert ask == Ask(users=10, window=297, why="climbing")
-    assert METHOD.next("cell", []) == Ask(users=10, window=60, why="climbing")
+    ask = CapacitySearch(rate=0.27, slots=1, samples=80, shortest=60, longest=600).next("cell", [])
+    assert ask == TrialRequest(users=10, window=297, why="climbing")
+    assert METHOD.next("cell", []) == TrialRequest(users=10, window=60, why="climbing")
 
 
 def test_it_climbs_by_the_reports_steps_and_then_by_half_as_many_again() -> None:
-    assert Halving(most_users=300).ladder == (10, 20, 40, 60, 80, 100, 150, 225, 300)
-    assert Halving(most_users=100).ladder == (10, 20, 40, 60, 80, 100)
-    assert Halving(most_users=7).ladder == (7,)
+    assert CapacitySearch(most_users=300).ladder == (10, 20, 40, 60, 80, 100, 150, 225, 300)
+    assert CapacitySearch(most_users=100).ladder == (10, 20, 40, 60, 80, 100)
+    assert CapacitySearch(most_users=7).ladder == (7,)
     answer = search(steep(1000))
     assert sorted({t.users for t in answer.trials}) == [10, 20, 40, 60, 80, 100, 150, 200]
 
@@ -120,7 +122,7 @@ def test_where_the_most_users_still_hold_the_upper_end_is_open() -> None:
 def test_below_the_most_users_an_upper_end_is_open_only_when_they_hold_too() -> None:
     """200 users seem to break but are too near to tell: that it holds at 187 is no answer."""
 
-    def nearly(ask: Ask) -> Trial:
+    def nearly(ask: TrialRequest) -> CapacityTrial:
         return trial(ask.users, {P95: 0.055 if ask.users == 200 else 0.0})
 
     answer = search(nearly)
@@ -140,7 +142,7 @@ def test_the_most_users_are_tried_although_a_rung_is_near() -> None:
 
 
 def test_the_criterion_that_is_crossed_first_is_named() -> None:
-    def both(ask: Ask) -> Trial:
+    def both(ask: TrialRequest) -> CapacityTrial:
         late, failed = (0.5 if ask.users > 30 else 0.0), (0.5 if ask.users > 80 else 0.0)
         return trial(ask.users, {P95: late, ERRORS: failed})
 
@@ -181,7 +183,7 @@ def test_when_its_time_is_spent_it_is_undecided_and_more_time_goes_on() -> None:
 
 
 def test_a_single_number_whose_trials_are_invalid_is_passed_over() -> None:
-    def disturbed(ask: Ask) -> Trial:
+    def disturbed(ask: TrialRequest) -> CapacityTrial:
         if ask.users == 20:
             return trial(20, {P95: 1.0}, outcome=Outcome.INVALID)
         return steep(34)(ask)
@@ -216,14 +218,14 @@ def test_no_end_rests_on_a_single_trial_however_much_it_shows() -> None:
     hasty = replace(split, least_trials=1).next("cell", made)
     assert isinstance(hasty, Threshold)
     assert (hasty.holds_at, hasty.breaks_at) == (39, 42)
-    again = Ask(users=39, window=120, why="making sure that it holds")
+    again = TrialRequest(users=39, window=120, why="making sure that it holds")
     assert split.next("cell", made) == again
     made.append(trial(39, {P95: 0.08}, 1, window=120, samples=720))
-    assert isinstance(split.next("cell", made), Ask)
+    assert isinstance(split.next("cell", made), TrialRequest)
 
 
 def test_what_is_counted_outright_is_seen_twice_at_an_end_too() -> None:
-    def killed(ask: Ask) -> Trial:
+    def killed(ask: TrialRequest) -> CapacityTrial:
         outcome = Outcome.BROKE if ask.users > 34 else Outcome.HELD
         shares = {P95: 0.0, "oom_kills == 0": 0.0}
         p95, kills = trial(ask.users, shares, window=ask.window).criteria
@@ -245,7 +247,7 @@ def test_a_number_is_given_up_only_where_more_of_its_trials_are_invalid_than_val
     def tries_at_32(*disturbed: int) -> tuple[int, int | None]:
         made = Counter[int]()
 
-        def measured(ask: Ask) -> Trial:
+        def measured(ask: TrialRequest) -> CapacityTrial:
             made[ask.users] += 1
             if ask.users == 32 and made[32] in disturbed:
                 return trial(32, {P95: 1.0}, outcome=Outcome.INVALID)
@@ -265,18 +267,18 @@ def test_a_number_is_given_up_only_where_more_of_its_trials_are_invalid_than_val
 def test_where_nothing_is_sent_a_longer_window_is_asked_for_and_in_the_end_it_is_given_up() -> None:
     silent = [trial(10, {P95: 0}, samples=0), trial(10, {P95: 0}, 2, samples=0, window=400)]
     first, second = METHOD.next("cell", silent[:1]), METHOD.next("cell", silent)
-    assert isinstance(first, Ask)
-    assert isinstance(second, Ask)
+    assert isinstance(first, TrialRequest)
+    assert isinstance(second, TrialRequest)
     assert (first.users, first.window) == (10, 120)
     assert (second.users, second.window) == (10, METHOD.longest)
     answer = search(lambda ask: trial(ask.users, {P95: 0}, samples=0, window=ask.window))
     assert (answer.outcome, answer.holds_at, answer.breaks_at) == ("invalid", None, None)
 
 
-def flat(share: float) -> Callable[[Ask], Trial]:
+def flat(share: float) -> Callable[[TrialRequest], CapacityTrial]:
     """A system that is at the same share from 20 to 60 users."""
 
-    def measured(ask: Ask) -> Trial:
+    def measured(ask: TrialRequest) -> CapacityTrial:
         beyond = 0.0 if ask.users < 20 else share if ask.users <= 60 else 0.9
         return trial(ask.users, {P95: beyond}, samples=round(4 * ask.window), window=ask.window)
 
@@ -294,7 +296,7 @@ def test_a_share_at_the_bound_itself_stays_undecided_and_would_take_hours() -> N
 
 
 def test_where_more_time_would_do_it_says_how_much() -> None:
-    def shallow(ask: Ask) -> Trial:
+    def shallow(ask: TrialRequest) -> CapacityTrial:
         return trial(ask.users, {P95: 0.02 if ask.users <= 30 else 0.085})
 
     answer = search(shallow, replace(METHOD, most_trials=2, longest=60.0))
@@ -358,7 +360,7 @@ CHAOS: list[dict[str, Any]] = [{"outcome": Outcome.INVALID}, {"samples": 0}, {}]
 @given(st.randoms(use_true_random=False))
 @settings(max_examples=60)
 def test_it_ends_whatever_the_trials_say(chaos: random.Random) -> None:
-    def anything(ask: Ask) -> Trial:
+    def anything(ask: TrialRequest) -> CapacityTrial:
         shares = {P95: chaos.choice((0, 0.03, 0.05, 0.08, 1)), ERRORS: chaos.choice((0, 0, 0.06))}
         how = chaos.choices(CHAOS, (1, 1, 8))[0]
         return trial(ask.users, shares, window=ask.window, **how)

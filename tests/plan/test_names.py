@@ -5,7 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.plan.names import cell_ids
+from lab.plan.expand import cell_ids
 
 LABELS = st.dictionaries(st.text(min_size=1), st.text(), max_size=4)
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from lab.errors import UsageError
-from lab.plan.preflight import check_pace, needed, too_few
-from lab.testing import make_cell
+from lab.plan.estimate import check_pace, needed, too_few
+from tests.fakes import make_cell
 
 CRITERIA = {"p50": 5, "p95": 59, "p99": 299}
 

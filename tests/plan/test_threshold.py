@@ -4,19 +4,19 @@ from typing import Any
 
 import pytest
 
+from lab.capacity.level import ALIKE, ALIKE_SPLIT
+from lab.capacity.search import longest, search_for, trial_cell, trial_of
 from lab.errors import UsageError
-from lab.model.threshold import Ask, Threshold, Thresholds, Trial
+from lab.model.capacity import CapacityTrial, Threshold, Thresholds, TrialRequest
 from lab.model.verdict import Finding, Outcome, Verdict
-from lab.plan.evidence import ALIKE, ALIKE_SPLIT
-from lab.plan.threshold import longest, search_for, trial_cell, trial_of
-from lab.testing import make_cell
+from tests.fakes import make_cell
 
 LOAD = {"users": 50, "ramp": "5 s", "warmup": "20 s", "window": "90 s"}
 CELL = make_cell({"gcs_call": "to_thread"}, cell_id="to_thread", load=LOAD)
 
 
 def test_a_trial_is_the_cell_with_the_users_and_the_window_that_are_asked_for() -> None:
-    cell = trial_cell(CELL, Ask(users=34, window=120, why="halving"), 2)
+    cell = trial_cell(CELL, TrialRequest(users=34, window=120, why="halving"), 2)
     assert cell.id == "to_thread-u34-2"
     assert (cell.load.peak_users, cell.load.measured) == (34, (25, 145))
     assert cell.model_copy(update={"id": CELL.id, "load": CELL.load, "seed": CELL.seed}) == CELL
@@ -24,7 +24,11 @@ def test_a_trial_is_the_cell_with_the_users_and_the_window_that_are_asked_for() 
 
 
 def test_every_trial_has_an_id_and_a_seed_of_its_own() -> None:
-    asks = [(Ask(users=users, window=60, why=""), number) for users in (1, 2) for number in (1, 2)]
+    asks = [
+        (TrialRequest(users=users, window=60, why=""), number)
+        for users in (1, 2)
+        for number in (1, 2)
+    ]
     cells = [trial_cell(CELL, *each) for each in asks]
     assert len({cell.id for cell in cells}) == len({cell.seed for cell in cells}) == 4
     assert cells == [trial_cell(CELL, *each) for each in asks]
@@ -33,7 +37,7 @@ def test_every_trial_has_an_id_and_a_seed_of_its_own() -> None:
 @pytest.mark.parametrize("load", [{"burst": 10}, {"rate": "5/s"}, {"stages": [{"users": 5}]}])
 def test_a_load_without_users_has_no_threshold(load: dict[str, Any]) -> None:
     cell = make_cell(load=load)
-    for call in (search_for, lambda c: trial_cell(c, Ask(users=1, window=60, why=""), 1)):
+    for call in (search_for, lambda c: trial_cell(c, TrialRequest(users=1, window=60, why=""), 1)):
         with pytest.raises(UsageError, match=r"has none to vary - write the load as"):
             call(cell)
 
@@ -53,7 +57,7 @@ def test_what_no_number_of_uploads_shows_is_refused_before_hours_of_trials(crite
 
 def test_a_replica_without_any_delay_is_searched_too() -> None:
     search = search_for(make_cell({"gcs_latency": "0 s", "db_rtt": "0 ms"}, load=LOAD))
-    assert search.next("cell", []) == Ask(users=10, window=90, why="climbing")
+    assert search.next("cell", []) == TrialRequest(users=10, window=90, why="climbing")
 
 
 @pytest.mark.parametrize(
@@ -159,4 +163,4 @@ def test_the_document_has_the_answers_of_all_cells() -> None:
     keys = {"id", "holds_at", "breaks_at", "crossed_first", "confidence", "trials"}
     assert keys <= cell.keys()
     assert cell["holds_at"] is None
-    assert Trial.model_validate(cell["trials"][0]) == trial
+    assert CapacityTrial.model_validate(cell["trials"][0]) == trial

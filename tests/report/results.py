@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from lab.model.course import Course, Crossing, Failure
 from lab.model.criterion import Criterion
 from lab.model.knobs import Knobs
-from lab.model.leak import Leak
-from lab.model.limit import Candidate, Limit, Resource
 from lab.model.run import CellResult, Summary
-from lab.model.verdict import Finding, Outcome
+from lab.model.verdict import (
+    Bottleneck,
+    Candidate,
+    Crossing,
+    Failure,
+    Finding,
+    Leak,
+    Outcome,
+    Resource,
+    Timeline,
+)
 
 Decision = Literal["met", "missed", "undecided"]
 
@@ -25,8 +32,8 @@ def result(
     metrics: Mapping[str, float] | None = None,
     findings: Mapping[str, Decision] | None = None,
     load: Mapping[str, Any] | None = None,
-    limit: Limit | None = None,
-    course: Course | None = None,
+    limit: Bottleneck | None = None,
+    course: Timeline | None = None,
     leaks: Sequence[Leak] = (),
     axes: Mapping[str, str] | None = None,
     target: Literal["vm", "cloudrun"] = "vm",
@@ -72,9 +79,9 @@ def summary(*cells: CellResult, missing: Sequence[str] = ()) -> Summary:
     )
 
 
-def limited(resource: Resource, evidence: str) -> Limit:
+def limited(resource: Resource, evidence: str) -> Bottleneck:
     one = Candidate(resource=resource, level=0.99, at_limit=True, evidence=evidence)
-    return Limit(resource=resource, evidence=evidence, candidates=(one,))
+    return Bottleneck(resource=resource, evidence=evidence, candidates=(one,))
 
 
 def crossing(criterion: str, since_users: int, users: int, t: float) -> Crossing:
@@ -89,8 +96,8 @@ def crossing(criterion: str, since_users: int, users: int, t: float) -> Crossing
     )
 
 
-def course(*crossings: Crossing, failures: Sequence[Failure] = ()) -> Course:
-    return Course(crossings=crossings, failures=tuple(failures))
+def course(*crossings: Crossing, failures: Sequence[Failure] = ()) -> Timeline:
+    return Timeline(crossings=crossings, failures=tuple(failures))
 
 
 def leak(metric: str, outcome: Literal["leak", "none", "undecided"], slope: float) -> Leak:

@@ -6,22 +6,11 @@ from typing import get_args
 
 import pytest
 
-from lab.model.answer import Answer, Kind
-from lab.model.course import Failure
-from lab.model.limit import Resource
 from lab.model.metrics import BY_NAME
-from lab.model.run import CellResult, Summary
-from lab.model.verdict import Outcome
+from lab.model.run import Answer, CellResult, Kind, Summary
+from lab.model.verdict import Failure, Outcome, Resource
 from lab.report.answers import NOTHING, RULES, answer, answered
-from tests.report.results import (
-    STAGES,
-    course,
-    crossing,
-    leak,
-    limited,
-    result,
-    summary,
-)
+from tests.report.results import STAGES, course, crossing, leak, limited, result, summary
 
 BROKE, UNDECIDED, INVALID = Outcome.BROKE, Outcome.UNDECIDED, Outcome.INVALID
 POOL = "pg_connections <= 20"

@@ -9,15 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from lab.judge.course import course
 from lab.judge.leaks import LEAST_S
-from lab.model.causes import Cause
-from lab.model.course import Course, Series
-from lab.model.leak import Leak
-from lab.model.limit import Candidate, Limit, Resource
-from lab.model.observation import DatabaseReading
+from lab.judge.timeline import course
+from lab.model.evidence import Cause, DatabaseReading
 from lab.model.run import CellResult, RunInfo, Summary, as_json
-from lab.model.verdict import Outcome, Verdict
+from lab.model.verdict import (
+    Bottleneck,
+    Candidate,
+    Leak,
+    Outcome,
+    Resource,
+    Series,
+    Timeline,
+    Verdict,
+)
 from lab.report import Style, cell_details, end_table, html_report, markdown_report
 from lab.report.charts import ASCII, BLOCKS, charts
 from lab.report.course import story
@@ -28,7 +33,7 @@ from tests.judge.observations import cell, observation, sample
 from tests.report.test_documents import Page
 
 LOAD = {"stages": [{"users": 50, "over": "100 s"}, {"users": 100, "over": "50 s", "hold": "50 s"}]}
-LIMIT = Limit(
+LIMIT = Bottleneck(
     resource=Resource.EVENT_LOOP,
     evidence="event loop busy 99 %; pool never above 1 of 20",
     candidates=(
@@ -52,7 +57,7 @@ LEAK = Leak(
 )
 
 
-def measured() -> Course:
+def measured() -> Timeline:
     """A ramp in which p95 passes 10 s at 30 users and the proxy cuts off from 70 users on."""
     late = [sample(t / 2, 4.0 if t < 120 else 20.0) for t in range(280)]
     cut = [sample(t, 60.0, Cause.GATEWAY_TIMEOUT) for t in range(140, 200)]

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
+from lab.model.capacity import Thresholds
 from lab.model.run import RunInfo
-from lab.model.threshold import Thresholds
 from lab.report import Entry, answered, overview
 from tests import sample_run
 from tests.report.results import result, summary

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from lab.model.progress import LoadTick, Progress
+from lab.model.run import LoadTick, Progress
 from lab.report import LiveLine
 from lab.report.progress import line
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from lab.model.capacity import CapacityTrial, CriterionCount, Threshold, Thresholds
 from lab.model.run import RunInfo
-from lab.model.threshold import Threshold, Thresholds, Trial, Tried
 from lab.model.verdict import Outcome
 from lab.report import (
     Style,
@@ -23,13 +23,13 @@ from tests import sample_run as sample
 from tests.report.test_documents import HOSTILE, Page
 
 
-def trial(users: int, outcome: Outcome, beyond: int | None = 0) -> Trial:
+def trial(users: int, outcome: Outcome, beyond: int | None = 0) -> CapacityTrial:
     samples = None if beyond is None else 66
-    p95 = Tried(
+    p95 = CriterionCount(
         criterion="p95 < 10 s", outcome=outcome, samples=samples, beyond=beyond, allowed=0.05
     )
-    oom = Tried(criterion="oom_kills == 0", outcome=Outcome.HELD)
-    return Trial(
+    oom = CriterionCount(criterion="oom_kills == 0", outcome=Outcome.HELD)
+    return CapacityTrial(
         id=f"workers=1-u{users}-1",
         users=users,
         window=60.0,
@@ -109,7 +109,7 @@ def test_the_sentence_of_a_cell(changes: dict[str, Any], says: str) -> None:
         ),
     ],
 )
-def test_a_trial_is_told_on_one_line(one: Trial, says: str) -> None:
+def test_a_trial_is_told_on_one_line(one: CapacityTrial, says: str) -> None:
     assert news(one) == says
 
 

@@ -9,8 +9,8 @@ import pytest
 import requests
 
 from lab.load.upload import PATH, headers, multipart, outcome
-from lab.model.causes import Cause
-from lab.model.students import STUDENTS, token
+from lab.model.evidence import Cause
+from lab.model.replica import STUDENTS, token
 from tests.replica import PATIENCE_S, Live, left_behind, raw, wait_until
 
 pytestmark = pytest.mark.replica

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg2
 import pytest
 
-from lab.spec import read_faults
+from lab.config import read_faults
 from tests.replica import Live, causes, timing, upload, uploads, wait_until
 from tests.test_architecture import ROOT
 

@@ -11,7 +11,7 @@ import uvicorn
 from lab.model.knobs import Knobs
 from lab.services.backend import __main__
 from lab.services.backend.main import create_app
-from lab.services.backend.settings import Settings
+from lab.services.backend.settings import BackendSettings
 from tests.replica import Live, upload, wait_until
 
 ADDRESSES = {
@@ -21,8 +21,8 @@ ADDRESSES = {
 }
 
 
-def make_settings(**knobs: Any) -> Settings:
-    return Settings.from_env({**Knobs().with_settings(knobs).as_env(), **ADDRESSES})
+def make_settings(**knobs: Any) -> BackendSettings:
+    return BackendSettings.from_env({**Knobs().with_settings(knobs).as_env(), **ADDRESSES})
 
 
 @pytest.mark.knob("speed", "pool_size", "max_overflow", "pool_timeout", "pool_recycle")
@@ -92,4 +92,4 @@ def test_the_window_of_a_rate_limit_is_divided(live: Live) -> None:
 def test_the_service_does_not_start_without_its_addresses(missing: str) -> None:
     env = {name: value for name, value in ADDRESSES.items() if name != missing}
     with pytest.raises(KeyError, match=missing):
-        Settings.from_env(env)
+        BackendSettings.from_env(env)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab.config.document import one_line, read_document, scalar
 from lab.errors import SpecError
-from lab.spec.document import one_line, read_document, scalar
 
 
 def document(tmp_path: Path, text: str | bytes) -> Path:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from lab.config import read_experiment
 from lab.errors import SpecError
 from lab.model.experiment import DEFAULT_FAULTS
 from lab.model.fault import Fault
 from lab.model.knobs import Preset
 from lab.model.load import BurstLoad, ClosedLoad, OpenLoad, StagesLoad
-from lab.spec import read_experiment
 
 
 def strike(name: str, at: str, part: str = "backend") -> Fault:

@@ -4,12 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from lab.config import read_fault, read_faults
 from lab.errors import SpecError
 from lab.model.experiment import DEFAULT_FAULTS
-from lab.model.fault import Bandwidth, KnobRef, Latency
-from lab.model.strike import PlannedStrike
+from lab.model.fault import Bandwidth, KnobRef, Latency, ProcessFault
 from lab.model.units import Span
-from lab.spec import read_fault, read_faults
 
 FAULTS = Path(__file__).parents[2] / "faults"
 
@@ -112,24 +111,24 @@ STRIKE |= {"at": "10 s", "for": "5 s"}
 @pytest.mark.parametrize(
     ("lines", "planned"),
     [
-        ({}, PlannedStrike("a", "backend", "kill", 10.0, 5.0)),
-        ({"at": "0 s"}, PlannedStrike("a", "backend", "kill", 0.0, 5.0)),
+        ({}, ProcessFault("a", "backend", "kill", 10.0, 5.0)),
+        ({"at": "0 s"}, ProcessFault("a", "backend", "kill", 0.0, 5.0)),
         (
             {"part": "postgres", "strike": "restart", "for": "0 s"},
-            PlannedStrike("a", "postgres", "restart", 10.0, 0.0),
+            ProcessFault("a", "postgres", "restart", 10.0, 0.0),
         ),
         (
             {"part": "nginx", "strike": "stop", "for": "1 min"},
-            PlannedStrike("a", "nginx", "stop", 10.0, 60.0),
+            ProcessFault("a", "nginx", "stop", 10.0, 60.0),
         ),
         (
             {"part": "fake-gcs-server", "strike": "pause"},
-            PlannedStrike("a", "fake-gcs-server", "pause", 10.0, 5.0),
+            ProcessFault("a", "fake-gcs-server", "pause", 10.0, 5.0),
         ),
     ],
 )
 def test_a_strike_is_read_as_written(
-    tmp_path: Path, lines: dict[str, str], planned: PlannedStrike
+    tmp_path: Path, lines: dict[str, str], planned: ProcessFault
 ) -> None:
     found = read_fault(written(tmp_path, STRIKE | lines))
     assert found.planned == planned

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from lab.config import parse_settings, read_experiment
 from lab.errors import SpecError
 from lab.model.knobs import TABLE, Knobs, Preset
-from lab.spec import parse_settings, read_experiment
 
 
 @pytest.mark.parametrize(

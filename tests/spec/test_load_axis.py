@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from lab.config import read_experiment
 from lab.errors import SpecError
-from lab.spec import read_experiment
 from tests.spec.test_experiment import FAULTS, spec, with_lines
 
 BAD: list[tuple[str, str]] = [

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from lab.model.causes import Cause
+from lab.config.document import read_document
+from lab.config.schema import FILE, experiment_schema, text_of
+from lab.model.evidence import Cause
 from lab.model.knobs import TABLE
 from lab.model.metrics import BY_NAME
-from lab.spec.document import read_document
-from lab.spec.schema import FILE, experiment_schema, text_of
 from tests.spec.test_experiment import WHOLE, spec, with_lines
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +25,7 @@ def test_the_schema_is_a_schema_and_its_file_is_fresh() -> None:
     schema = experiment_schema()
     Draft202012Validator.check_schema(schema)
     fresh = text_of(schema) == (ROOT / FILE).read_text(encoding="utf-8")
-    assert fresh, "run `python -m lab.spec.schema`"
+    assert fresh, "run `python -m lab.config.schema`"
 
 
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: str(file.stem))

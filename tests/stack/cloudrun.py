@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any
 
-from lab.faults.adapter import Toxiproxy
+from lab.faults.network import Toxiproxy
+from lab.stack.base import Replica
 from lab.stack.compose.stack import ComposeStack
 from lab.stack.embedded import EmbeddedStack
-from lab.stack.protocol import Replica
-from lab.testing import make_cell
+from tests.fakes import make_cell
 from tests.replica import causes, left_behind, make_fault, upload, uploads, wait_until
 
 AnyStack = EmbeddedStack | ComposeStack

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lab.stack.compose.stack import ComposeStack
 from lab.stack.embedded import EmbeddedStack
-from lab.testing import make_cell
+from tests.fakes import make_cell
 
 CELLS = {
     "vm": make_cell({"speed": 20}),

@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from lab.errors import MissingComponent, PartFailed
-from lab.stack import front
+from lab.stack import gateway
 from lab.stack.embedded import EmbeddedStack
-from lab.testing import make_cell
+from tests.fakes import make_cell
 from tests.replica import upload, wait_until
 from tests.services.cloudrun.permitted import needs_cgroups
 from tests.stack.cloudrun import STORIES, Service
@@ -85,9 +85,9 @@ def test_where_nothing_can_be_limited_a_cell_is_refused_with_the_remedy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     said = "front: an instance cannot be limited here: no cgroups - run as root"
-    monkeypatch.setattr(front, "PROGRAM", ["/bin/sh", "-c", f"echo '{said}' >&2; exit 3"])
+    monkeypatch.setattr(gateway, "PROGRAM", ["/bin/sh", "-c", f"echo '{said}' >&2; exit 3"])
     with pytest.raises(MissingComponent) as caught:
-        front.check(make_cell().knobs)
+        gateway.check(make_cell().knobs)
     assert (caught.value.what, caught.value.remedy) == (
         "an instance cannot be limited here: no cgroups",
         "run as root",

@@ -15,7 +15,7 @@ import requests
 
 from lab.errors import MachineError, MissingComponent, PartFailed
 from lab.load.upload import PATH, headers, multipart
-from lab.model.students import STUDENTS, address, token
+from lab.model.replica import STUDENTS, address, token
 from lab.stack import toxiproxy
 from lab.stack.embedded import EmbeddedStack
 from lab.stack.ports import HOST
@@ -221,5 +221,5 @@ def test_a_real_toxiproxy_that_is_not_here_is_told(
 ) -> None:
     monkeypatch.setattr(toxiproxy, "find_real", lambda: None)
     with pytest.raises(MissingComponent, match="run `make toxiproxy`"):
-        toxiproxy.Toxiproxy(tmp_path, 1, {}, "real")
-    assert toxiproxy.Toxiproxy(tmp_path, 1, {}, "auto").variant == "embedded"
+        toxiproxy.ToxiproxyPart(tmp_path, 1, {}, "real")
+    assert toxiproxy.ToxiproxyPart(tmp_path, 1, {}, "auto").variant == "embedded"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from lab.model.observation import Usage
-from lab.stack.instances import Instances
+from lab.model.evidence import Usage
+from lab.stack.gateway import Instances
 
 
 def test_the_log_is_read_as_it_grows(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from lab.stack import monitor
 from lab.stack.monitor import Monitor
-from lab.testing import make_cell
+from tests.fakes import make_cell
 from tests.replica import wait_until
 
 

@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from lab.load.upload import PATH, headers, multipart, outcome
-from lab.model.causes import Cause
+from lab.model.evidence import Cause
 from lab.stack.nginx import render
 from tests.replica import PATIENCE_S, Live, upload, wait_until
 

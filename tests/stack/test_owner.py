@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 import pytest
 
-from lab.stack import owner, reap
+from lab.stack import cleanup, ownership
 from tests.replica import upload, wait_until
 from tests.test_architecture import ROOT
 
@@ -38,7 +38,7 @@ class OneLab:
 
     @property
     def left(self) -> list[psutil.Process]:
-        return owner.processes(self.about["id"])
+        return ownership.processes(self.about["id"])
 
     @property
     def folder(self) -> Path:
@@ -79,9 +79,9 @@ def one_lab(
         finally:
             process.kill()
             process.wait()
-            for path, of in owner.replicas():  # of this test's folder alone, where it failed
+            for path, of in ownership.replicas():  # of this test's folder alone, where it failed
                 if of.pid == process.pid:
-                    reap.end(path, of)
+                    cleanup.end(path, of)
 
 
 def usable_by_nobody(python: str) -> bool:
@@ -142,23 +142,23 @@ def test_a_lab_that_is_killed_leaves_nothing_either(folder: Path) -> None:
 
 @pytest.mark.replica
 def test_a_replica_whose_lab_and_guardian_are_dead_is_reaped_and_no_other(folder: Path) -> None:
-    mine, _ = owner.claim(folder)
-    stays, _ = owner.claim(folder, stays=True)
+    mine, _ = ownership.claim(folder)
+    stays, _ = ownership.claim(folder, stays=True)
     with one_lab(folder) as lab:
         [guardian] = [
             child
             for child in psutil.Process(lab.process.pid).children()
-            if "lab.stack.guardian" in child.cmdline()
+            if "lab.stack.cleanup" in child.cmdline()
         ]
-        assert reap.reap() == 0
+        assert cleanup.reap() == 0
         guardian.kill()
         lab.process.send_signal(signal.SIGKILL)
         lab.process.wait()
         assert len(lab.left) >= 5
-        assert reap.reap() == 1
+        assert cleanup.reap() == 1
         assert lab.left == []
         assert not lab.folder.exists()
-    assert {path for path, _ in owner.replicas()} == {mine, stays}
+    assert {path for path, _ in ownership.replicas()} == {mine, stays}
 
 
 @pytest.mark.replica
@@ -178,7 +178,7 @@ def test_it_needs_no_root(folder: Path) -> None:
 
 def test_an_owner_is_gone_when_its_process_is_or_its_number_is_another_ones() -> None:
     me = psutil.Process()
-    mine = owner.Owner("id", me.pid, me.create_time(), "results")
+    mine = ownership.Ownership("id", me.pid, me.create_time(), "results")
     assert not mine.gone
     assert replace(mine, created=me.create_time() - 100).gone
     ended = subprocess.Popen([sys.executable, "-c", ""])
@@ -192,8 +192,8 @@ def test_an_owner_is_gone_when_its_process_is_or_its_number_is_another_ones() ->
 
 
 def test_a_record_that_cannot_be_read_is_nobodys_replica(folder: Path) -> None:
-    claimed, of = owner.claim(folder / "results")
-    assert list(owner.replicas()) == [(claimed, of)]
+    claimed, of = ownership.claim(folder / "results")
+    assert list(ownership.replicas()) == [(claimed, of)]
     for text in ("", "{", "[]", '{"id": "x"}'):
-        (claimed / owner.RECORD).write_text(text)
-        assert list(owner.replicas()) == []
+        (claimed / ownership.RECORD).write_text(text)
+        assert list(ownership.replicas()) == []

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from lab.model.observation import Usage
-from lab.stack.usage import ProcessUsage
+from lab.model.evidence import Usage
+from lab.stack.process import ProcessUsage
 from tests.replica import Live
 
 BURN = "import sys, time\nwhile time.process_time() < 0.1: pass\nprint('burnt', flush=True)\n"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lab.errors import StoreError
-from lab.model.cell import Cell
+from lab.model.experiment import Cell
 from lab.store import CellFolder
 from lab.store.cells import folder_name
 from tests import sample_run as sample

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from lab.errors import StoreError, UsageError
-from lab.model.cell import Cell
+from lab.model.capacity import Threshold, Thresholds
+from lab.model.experiment import Cell
 from lab.model.load import ClosedLoad
 from lab.model.run import Summary
-from lab.model.threshold import Threshold, Thresholds
 from lab.model.verdict import Outcome
 from lab.store import RunFolder, digest, find, runs
 from tests import sample_run as sample

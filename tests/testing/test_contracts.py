@@ -10,20 +10,18 @@ import pytest
 import requests
 
 from lab.cli.wiring import ToxiproxyInjector
+from lab.config import read_faults
 from lab.errors import InjectionError, MissingComponent, PartFailed
 from lab.load.driver import LoadGenerator, LoadStart, LocustLoad
-from lab.model.causes import Cause
-from lab.model.fault import beyond
-from lab.model.observation import Audit, LoadDone, Sample, WorkerReading
-from lab.model.progress import LoadTick
-from lab.model.strike import DONE
+from lab.model.evidence import Audit, Cause, LoadDone, Sample, WorkerReading
+from lab.model.fault import DONE, beyond
+from lab.model.run import LoadTick
 from lab.observe.observer import Observer
-from lab.observe.trim import Trim
+from lab.observe.retention import Retention
 from lab.runner import Injector
-from lab.spec import read_faults
-from lab.stack.compose.status import services
-from lab.stack.protocol import Replica, Stack
-from lab.testing import FakeStack, InstantLoad, RecordingInjector, make_cell
+from lab.stack.base import Replica, Stack
+from lab.stack.compose.resources import services
+from tests.fakes import FakeStack, InstantLoad, RecordingInjector, make_cell
 from tests.replica import causes, left_behind, upload, uploads, wait_until
 from tests.test_architecture import ROOT
 
@@ -128,7 +126,7 @@ def test_a_cell_starts_empty_also_after_a_strike(either: Stack, part: str) -> No
 def test_a_stack_can_be_trimmed(either: Stack) -> None:
     replica = either.apply(make_cell(SETTINGS))
     uploads(replica.url, 3)
-    trim = Trim(replica.query, replica.storage, replica.bucket, keep=1)
+    trim = Retention(replica.query, replica.storage, replica.bucket, keep=1)
     assert trim.once() == 2
     assert left_behind(replica) == (1, 1)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lab.judge.limits.case import Case, refusals
-from lab.model.causes import Cause
-from lab.model.limit import Candidate, Resource
+from lab.model.evidence import Cause
+from lab.model.verdict import Candidate, Resource
 
 RESOURCE = Resource.BODY_LIMIT
 CAUSES = (Cause.BODY_TOO_LARGE, Cause.TOO_LARGE)

@@ -7,16 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import fsum
 
-from lab.judge.measure import measure
-from lab.judge.scaling import SATURATED
+from lab.judge.metrics import measure
+from lab.judge.trial import readings, restricted, window_of
 from lab.judge.users import at_peak
-from lab.judge.window import readings, restricted, window_of
-from lab.model.causes import Cause
-from lab.model.cell import Cell
+from lab.judge.validity import SATURATED
+from lab.model.evidence import Cause, Observation, WorkerReading
+from lab.model.experiment import Cell
 from lab.model.knobs import Knobs
-from lab.model.limit import Candidate, Resource
 from lab.model.load import StagesLoad
-from lab.model.observation import Observation, WorkerReading
+from lab.model.verdict import Candidate, Resource
 
 QUEUED = 0.5
 """Share of the time for which somebody must be seen waiting before a full resource is a limit.

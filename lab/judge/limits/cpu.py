@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from lab.judge.limits.case import Case
-from lab.judge.scaling import SATURATED
-from lab.model.causes import Cause
-from lab.model.limit import Candidate, Resource
+from lab.judge.validity import SATURATED
+from lab.model.evidence import Cause
+from lab.model.verdict import Candidate, Resource
 
 RESOURCE = Resource.CPU
 CAUSES: tuple[Cause, ...] = ()

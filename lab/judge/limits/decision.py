@@ -29,11 +29,10 @@ from lab.judge.limits import (
     rate_limit,
 )
 from lab.judge.limits.case import Case
-from lab.judge.samples import PERCENTILES
-from lab.model.causes import Cause
+from lab.judge.metrics import PERCENTILES
 from lab.model.criterion import Criterion
-from lab.model.limit import Candidate, Limit, Resource
-from lab.model.verdict import Finding
+from lab.model.evidence import Cause
+from lab.model.verdict import Bottleneck, Candidate, Finding, Resource
 
 RULES: Mapping[Resource, Callable[[Case], Candidate | None]] = {
     module.RESOURCE: module.rule
@@ -94,7 +93,7 @@ RIVAL = 0.5
 """A resource that made at least this share of what the first made is its rival."""
 
 
-def limiting_factor(case: Case, findings: Sequence[Finding]) -> Limit:
+def limiting_factor(case: Case, findings: Sequence[Finding]) -> Bottleneck:
     """Which resource was at its limit in this cell, and by what evidence.
 
     Args:
@@ -162,17 +161,17 @@ def _maker(cause: Cause, full: Mapping[Resource, Candidate]) -> Resource:
     return Resource.DATABASE_SLOTS if explained else maker
 
 
-def _answer(case: Case, answers: Sequence[Candidate], seen: Sequence[Candidate]) -> Limit:
+def _answer(case: Case, answers: Sequence[Candidate], seen: Sequence[Candidate]) -> Bottleneck:
     ordered = tuple(sorted(seen, key=lambda one: (not one.at_limit, -one.level)))
     if len(answers) == 1:
         [one] = answers
         idle = [c.evidence for c in seen if c.resource in QUEUES and not c.at_limit]
         words = "; ".join([one.evidence, *idle])
-        return Limit(resource=one.resource, evidence=words, candidates=ordered)
+        return Bottleneck(resource=one.resource, evidence=words, candidates=ordered)
     if answers:
         words = f"{len(answers)} compete: " + "; ".join(one.evidence for one in answers)
-        return Limit(resource=Resource.UNCLEAR, evidence=words, candidates=ordered)
-    return Limit(resource=Resource.NONE, evidence=_nothing(case, ordered), candidates=ordered)
+        return Bottleneck(resource=Resource.UNCLEAR, evidence=words, candidates=ordered)
+    return Bottleneck(resource=Resource.NONE, evidence=_nothing(case, ordered), candidates=ordered)
 
 
 def _nothing(case: Case, ordered: Sequence[Candidate]) -> str:

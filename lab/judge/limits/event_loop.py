@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lab.judge.limits.case import Case, mean, percent
-from lab.judge.readings import loop_busy
-from lab.judge.scaling import SATURATED
-from lab.model.causes import Cause
-from lab.model.limit import Candidate, Resource
-from lab.model.observation import WorkerReading
+from lab.judge.metrics import loop_busy
+from lab.judge.validity import SATURATED
+from lab.model.evidence import Cause, WorkerReading
+from lab.model.verdict import Candidate, Resource
 
 RESOURCE = Resource.EVENT_LOOP
 CAUSES: tuple[Cause, ...] = ()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from lab.judge.limits.case import Case
-from lab.model.causes import Cause
-from lab.model.limit import Candidate, Resource
+from lab.model.evidence import Cause
 from lab.model.units import format_size
+from lab.model.verdict import Candidate, Resource
 
 RESOURCE = Resource.MEMORY
 CAUSES = (Cause.INSTANCE_DIED, Cause.CONNECTION, Cause.BAD_GATEWAY)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from lab.judge.limits.case import Case
 from lab.judge.limits.default_executor import in_threads
-from lab.model.causes import Cause
-from lab.model.limit import Candidate, Resource
+from lab.model.evidence import Cause
+from lab.model.verdict import Candidate, Resource
 
 RESOURCE = Resource.OWN_THREADS
 CAUSES: tuple[Cause, ...] = ()

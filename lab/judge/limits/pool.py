@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lab.judge.limits.case import Case, fullness, percent
-from lab.model.causes import Cause
-from lab.model.limit import Candidate, Resource
+from lab.model.evidence import Cause
+from lab.model.verdict import Candidate, Resource
 
 RESOURCE = Resource.POOL
 CAUSES = (Cause.POOL_TIMEOUT,)

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from lab.model.answer import Answer, Claim, Kind
-from lab.model.run import CellResult, Summary
+from lab.model.run import Answer, CellResult, Claim, Kind, Summary
 from lab.model.verdict import Outcome
 from lab.report.answers.backlog import gcs_backlog
 from lab.report.answers.cold_start import cold_start

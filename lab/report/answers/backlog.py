@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lab.model.answer import Claim
-from lab.model.run import CellResult
+from lab.model.run import CellResult, Claim
 from lab.report.answers.say import failed, limits, measured, name, say
 
 REPORT_S = 4.5

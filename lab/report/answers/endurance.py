@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lab.judge.leaks import LEAST_S, WHAT
-from lab.model.answer import Claim, Figure
-from lab.model.leak import Leak
-from lab.model.run import CellResult
+from lab.model.run import CellResult, Claim, Figure
+from lab.model.verdict import Leak
 from lab.report.answers.say import failed, limits, listed, name, say
 
 

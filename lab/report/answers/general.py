@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lab.model.answer import Claim, Figure
-from lab.model.run import CellResult
+from lab.model.run import CellResult, Claim, Figure
 from lab.model.verdict import Outcome
 from lab.report import words
 from lab.report.answers.say import backed, failed, limits, listed, measured, name, say, verdict

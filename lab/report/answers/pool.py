@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lab.model.answer import Claim
 from lab.model.criterion import Criterion
-from lab.model.run import CellResult
+from lab.model.run import CellResult, Claim
 from lab.model.verdict import Finding
 from lab.report import figures
 from lab.report.answers.say import (

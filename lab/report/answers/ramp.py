@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lab.model.answer import Claim, Figure
-from lab.model.course import Crossing
 from lab.model.criterion import Criterion
-from lab.model.run import CellResult
+from lab.model.run import CellResult, Claim, Figure
+from lab.model.verdict import Crossing
 from lab.report.answers.say import (
     backed,
     finding,

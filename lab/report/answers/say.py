@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lab.model.answer import Claim, Figure
 from lab.model.criterion import Criterion
-from lab.model.run import CellResult
+from lab.model.run import CellResult, Claim, Figure
 from lab.model.verdict import Finding, Outcome
 from lab.report import figures, words
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lab.model.answer import Claim, Figure
-from lab.model.course import Crossing, Failure
-from lab.model.run import CellResult
+from lab.model.run import CellResult, Claim, Figure
+from lab.model.verdict import Crossing, Failure
 from lab.report.answers.say import (
     finding,
     held_against,

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from math import ceil
 
 from lab.judge.limits.proxy_timeout import SECONDS
-from lab.model.answer import Claim
 from lab.model.load import window_of_spec
-from lab.model.run import CellResult
+from lab.model.run import CellResult, Claim
 from lab.report.answers.say import knob, measured, name, say
 
 ENOUGH = 3

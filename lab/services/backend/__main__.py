@@ -14,7 +14,7 @@ import os
 
 import uvicorn
 
-from lab.services.backend.settings import Settings
+from lab.services.backend.settings import BackendSettings
 
 KEEP_ALIVE_S = 5
 """uvicorn's default, in real-world seconds; ``speed`` divides it."""
@@ -22,7 +22,7 @@ KEEP_ALIVE_S = 5
 
 def main() -> None:
     """Run uvicorn as the knobs say."""
-    settings = Settings.from_env()
+    settings = BackendSettings.from_env()
     uvicorn.run(
         "lab.services.backend.main:create_app",
         factory=True,

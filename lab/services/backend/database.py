@@ -16,13 +16,13 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from lab.services.backend.core.gauges import Gauges
 from lab.services.backend.core.timing import Timing
-from lab.services.backend.settings import Settings
+from lab.services.backend.settings import BackendSettings
 
 
 class Database:
     """The engine of one worker, its sessions, and how its pool stands."""
 
-    def __init__(self, settings: Settings, gauges: Gauges) -> None:
+    def __init__(self, settings: BackendSettings, gauges: Gauges) -> None:
         knobs = settings.knobs
         self.engine: Engine = create_engine(
             settings.database_url,

@@ -29,7 +29,7 @@ from lab.services.backend.core.evidence import (
     threads,
 )
 from lab.services.backend.core.gauges import Gauges
-from lab.services.backend.core.leak import Leak
+from lab.services.backend.core.leak import DeliberateLeak
 from lab.services.backend.core.loop import MeteredLoop
 from lab.services.backend.core.problems import Problem, problem
 from lab.services.backend.core.rate_limit import RateLimiter, by_address, by_user
@@ -37,16 +37,16 @@ from lab.services.backend.core.thread_pool import ThreadPools
 from lab.services.backend.core.timing import ServerTimingMiddleware
 from lab.services.backend.database import Database
 from lab.services.backend.services.audio_upload import AudioUploader
-from lab.services.backend.settings import Settings
+from lab.services.backend.settings import BackendSettings
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: BackendSettings | None = None) -> FastAPI:
     """The application, from the environment or from settings given (in tests)."""
-    settings = settings or Settings.from_env()
+    settings = settings or BackendSettings.from_env()
     gauges = Gauges()
     pools = ThreadPools(settings.knobs)
     database = Database(settings, gauges)
-    leak = Leak(settings)
+    leak = DeliberateLeak(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -85,7 +85,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
-def add_global_rate_limit(app: FastAPI, settings: Settings) -> None:
+def add_global_rate_limit(app: FastAPI, settings: BackendSettings) -> None:
     """The report's middleware: so many requests a minute from one address."""
     limit = settings.knobs.global_rate_limit
     if limit is None:
@@ -109,7 +109,7 @@ def add_global_rate_limit(app: FastAPI, settings: Settings) -> None:
         return await call_next(request)
 
 
-def upload_limit(settings: Settings) -> Callable[[Request], Awaitable[None]]:
+def upload_limit(settings: BackendSettings) -> Callable[[Request], Awaitable[None]]:
     """The report's ``@limiter.limit("10/minute")`` on uploads, by user; or no limit."""
     limit = settings.knobs.upload_rate_limit
     limiter = RateLimiter(by_user)
@@ -162,7 +162,7 @@ def when_serving(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> N
 
 
 def evidence_of(
-    settings: Settings,
+    settings: BackendSettings,
     database: Database,
     gauges: Gauges,
     heartbeat: Heartbeat,

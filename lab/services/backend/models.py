@@ -34,7 +34,7 @@ class Recording(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
-class Progress(Base):
+class StudentProgress(Base):
     """How many recordings a student has handed in."""
 
     __tablename__ = "progress"

@@ -12,7 +12,7 @@ from lab.model.knobs import Knobs
 
 
 @dataclass(frozen=True)
-class Settings:
+class BackendSettings:
     """The service's settings, from its environment.
 
     Args:

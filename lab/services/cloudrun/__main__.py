@@ -23,8 +23,8 @@ from dataclasses import replace
 from lab.services.cloudrun import calibrate, cgroup, process
 from lab.services.cloudrun.events import EventFile
 from lab.services.cloudrun.instance import Driver, DriverError
-from lab.services.cloudrun.server import BACKLOG, Front
-from lab.services.cloudrun.settings import Settings, in_place_of_the_vm, knobs_of
+from lab.services.cloudrun.server import BACKLOG, GatewayServer
+from lab.services.cloudrun.settings import GatewaySettings, in_place_of_the_vm, knobs_of
 
 NAME = "front"
 
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for name in process.sweep():
                 print(name)  # noqa: T201
             return 0
-        settings = Settings.from_env(os.environ)
+        settings = GatewaySettings.from_env(os.environ)
         if flags.calibrate:
             print(json.dumps(try_limits(settings)))  # noqa: T201
             return 0
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say(f"{error.filename or 'HOST:PORT'}: {why}", 3)
 
 
-def try_limits(settings: Settings) -> dict[str, float | bool]:
+def try_limits(settings: GatewaySettings) -> dict[str, float | bool]:
     """Calibrate with the driver that the settings name; see `calibrate.calibrate`."""
     arguments = ["-m", calibrate.MODULE]
     burdened = replace(
@@ -72,7 +72,7 @@ def try_limits(settings: Settings) -> dict[str, float | bool]:
     return asyncio.run(calibrate.calibrate(make_driver(burdened), settings.knobs))
 
 
-def serve(settings: Settings) -> int:
+def serve(settings: GatewaySettings) -> int:
     """Serve to the end; the exit code says whether anything is left over."""
     driver = make_driver(settings)
     with (
@@ -83,7 +83,7 @@ def serve(settings: Settings) -> int:
     return _say(f"left over: {', '.join(left)}", 3) if left else 0
 
 
-def make_driver(settings: Settings) -> Driver:
+def make_driver(settings: GatewaySettings) -> Driver:
     """The driver that the settings name, once it is sure that it can work.
 
     Raises:
@@ -107,9 +107,9 @@ def make_driver(settings: Settings) -> Driver:
 
 
 async def _serve(
-    settings: Settings, driver: Driver, log: EventFile, listener: socket.socket
+    settings: GatewaySettings, driver: Driver, log: EventFile, listener: socket.socket
 ) -> list[str]:
-    front = Front(settings.knobs, driver, log)
+    front = GatewayServer(settings.knobs, driver, log)
     front.stop_on_signals()
     port = listener.getsockname()[1]
     files = settings.driver == "docker" or process.files_count_as_memory()

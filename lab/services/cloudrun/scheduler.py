@@ -24,7 +24,7 @@ from lab.services.cloudrun.rules import (
     backoff,
     longest_wait,
 )
-from lab.services.cloudrun.unit import State, Unit
+from lab.services.cloudrun.unit import InstanceHandle, State
 
 
 class Refused(Exception):
@@ -42,10 +42,10 @@ class Lease:
     the instance was starting.
     """
 
-    def __init__(self, unit: Unit, waited: float, cold: float) -> None:
+    def __init__(self, unit: InstanceHandle, waited: float, cold: float) -> None:
         self.instance = unit.name
         self.waited, self.cold = waited, cold
-        self._unit: Unit | None = unit
+        self._unit: InstanceHandle | None = unit
         self.address: Address = unit.address
         self.ended: asyncio.Future[Ended] = unit.ended
         unit.take()
@@ -70,7 +70,7 @@ class Scheduler:
         self._loop = asyncio.get_running_loop()
         self._knobs, self._driver, self._log = knobs, driver, log
         self._queue: deque[_Waiter] = deque()
-        self._units: dict[Unit, asyncio.Task[None]] = {}
+        self._units: dict[InstanceHandle, asyncio.Task[None]] = {}
         self._starts: list[float] = []
         self._failures = 0
         self._made = 0
@@ -151,7 +151,7 @@ class Scheduler:
         ongoing = [now - unit.begun for unit in self._in(State.STARTING)]
         return longest_wait(self._knobs.cloudrun_pending, self._starts, ongoing)
 
-    def _in(self, *states: State) -> list[Unit]:
+    def _in(self, *states: State) -> list[InstanceHandle]:
         return [unit for unit in self._units if unit.state in states]
 
     def changed(self) -> None:
@@ -176,10 +176,10 @@ class Scheduler:
 
     def _start(self) -> None:
         self._made += 1
-        unit = Unit(f"instance-{self._made}", self._knobs, self._driver, self._log, self)
+        unit = InstanceHandle(f"instance-{self._made}", self._knobs, self._driver, self._log, self)
         self._units[unit] = asyncio.create_task(self._live(unit))
 
-    async def _live(self, unit: Unit) -> None:
+    async def _live(self, unit: InstanceHandle) -> None:
         try:
             await unit.live()
         finally:
@@ -187,7 +187,7 @@ class Scheduler:
             if unit.stuck:
                 self.stuck.append(unit.name)
 
-    def started(self, unit: Unit) -> None:
+    def started(self, unit: InstanceHandle) -> None:
         """A start-up is over, well: it counts in the mean."""
         if unit.start_s is not None:
             self._starts.append(unit.start_s)
@@ -195,7 +195,7 @@ class Scheduler:
         self._forget_retry()
         self.changed()
 
-    def failed(self, unit: Unit) -> None:
+    def failed(self, unit: InstanceHandle) -> None:
         """A start-up is over, in vain: the next waits a while."""
         self._failures += 1
         self._forget_retry()
@@ -211,7 +211,7 @@ class Scheduler:
             self._retry.cancel()
             self._retry = None
 
-    def idle(self, unit: Unit) -> None:
+    def idle(self, unit: InstanceHandle) -> None:
         """End an instance that nobody needs; those that are kept warm stay."""
         if len(self._in(State.STARTING, State.READY)) > self._knobs.cloudrun_min_instances:
             self._log.write("idle", instance=unit.name)

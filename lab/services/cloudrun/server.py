@@ -27,7 +27,7 @@ KEEP_ALIVE_S = 75
 BACKLOG = 2048
 
 
-class Front(uvicorn.Server):
+class GatewayServer(uvicorn.Server):
     """The server of one service; `run` serves until `stop`."""
 
     def __init__(self, knobs: Knobs, driver: Driver, log: Log) -> None:

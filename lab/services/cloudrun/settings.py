@@ -30,7 +30,7 @@ BACKEND = [sys.executable, "-m", "lab.services.backend"]
 
 
 @dataclass(frozen=True)
-class Settings:
+class GatewaySettings:
     """The front's settings; see the module."""
 
     host: str

@@ -35,26 +35,28 @@ class State(StrEnum):
     ENDED = "ended"
 
 
-class Owner(Protocol):
+class InstanceOwner(Protocol):
     """Who is told of an instance's life."""
 
-    def started(self, unit: Unit) -> None:
+    def started(self, unit: InstanceHandle) -> None:
         """It listens."""
 
-    def failed(self, unit: Unit) -> None:
+    def failed(self, unit: InstanceHandle) -> None:
         """It will never have listened."""
 
     def changed(self) -> None:
         """It has a place free, or has none any more."""
 
-    def idle(self, unit: Unit) -> None:
+    def idle(self, unit: InstanceHandle) -> None:
         """It has been without requests for ``cloudrun_idle``."""
 
 
-class Unit:
+class InstanceHandle:
     """One instance, and what is known of it; its owner lets it `live` in a task of its own."""
 
-    def __init__(self, name: str, knobs: Knobs, driver: Driver, log: Log, owner: Owner) -> None:
+    def __init__(
+        self, name: str, knobs: Knobs, driver: Driver, log: Log, owner: InstanceOwner
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.name = name
         self.state = State.STARTING

@@ -22,7 +22,7 @@ BLOCK = 256 * 1024
 HEADERS_MOST = 64 * 1024
 
 
-class Answer(Protocol):
+class UpstreamAnswer(Protocol):
     """Where an answer goes, piece by piece."""
 
     async def head(self, response: h11.Response) -> None:
@@ -39,7 +39,7 @@ class Answer(Protocol):
 
 
 async def exchange(
-    address: Address, request: h11.Request, body: AsyncIterator[bytes], answer: Answer
+    address: Address, request: h11.Request, body: AsyncIterator[bytes], answer: UpstreamAnswer
 ) -> None:
     """Send a request and pass its answer on, to the answer's end.
 
@@ -85,7 +85,7 @@ async def _send(
 
 
 async def _receive(
-    connection: h11.Connection, reader: asyncio.StreamReader, answer: Answer
+    connection: h11.Connection, reader: asyncio.StreamReader, answer: UpstreamAnswer
 ) -> None:
     while True:
         event = connection.next_event()

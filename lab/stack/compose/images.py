@@ -1,4 +1,7 @@
-"""Which images the replica runs on, and where each came from."""
+"""Which images the replica runs on, and where each came from.
+
+Is all that the compose stack needs on this machine?
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from pathlib import Path
 import docker
 from docker.errors import ImageNotFound
 
-from lab.errors import MissingComponent
+from lab.errors import LabError, MissingComponent
 from lab.stack.compose import engine
 
 COMPOSE = Path(__file__).parents[3] / "compose"
@@ -141,3 +144,37 @@ def origins(found: Iterable[Image]) -> str:
     """Where images came from, in a few words: ``images: 5 official``."""
     kinds = Counter(image.origin for image in found)
     return "images: " + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+
+
+WHOLE = "an engine, Compose and every image are here"
+
+
+def require_stack() -> None:
+    """Find out whether the compose stack can be used.
+
+    Raises:
+        LabError: the first thing that is missing, with its remedy.
+    """
+    client = engine.connect()
+    try:
+        engine.compose_version()
+        require(client)
+    finally:
+        client.close()
+
+
+def preferred() -> tuple[str, str]:
+    """The stack that ``auto`` means here, and why in a few words."""
+    try:
+        require_stack()
+    except LabError as error:
+        return "embedded", error.what
+    return "compose", WHOLE
+
+
+def _about_engine(client: docker.DockerClient) -> str:
+    """The engine in a few words."""
+    with engine.answering("tell its version"):
+        found = client.version()
+    where = engine.host() or "its default socket"
+    return f"{found['Version']} (API {found['ApiVersion']}) at {where}"

@@ -1,7 +1,13 @@
-"""One Compose project: a replica's containers, its place on the machine, its passwords."""
+"""One Compose project: a replica's containers, its place on the machine, its passwords.
+
+What the front makes an instance from: the service of the Compose file that nobody starts.
+
+A network of its own for each replica, out of the range reserved for benchmarks.
+"""
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import secrets
 from collections.abc import Collection, Iterable, Mapping
@@ -19,12 +25,12 @@ from docker.errors import DockerException, NotFound
 from lab.errors import MachineError, PartFailed
 from lab.model.knobs import Knobs
 from lab.stack import ports
-from lab.stack.compose import addresses, engine, images, instance, resources, succession
+from lab.stack.compose import engine, images, recreate, resources
+from lab.stack.compose.engine import explain, overlaps
 from lab.stack.compose.environment import Place, variables
-from lab.stack.compose.events import SERVICE_LABEL
-from lab.stack.compose.explain import explain, overlaps
+from lab.stack.compose.watch import SERVICE_LABEL
 from lab.stack.monitor import APP_ROLE, DATABASE, SUPERUSER
-from lab.stack.owner import MARKER, Owner
+from lab.stack.ownership import MARKER, Ownership
 
 FILE = images.COMPOSE / "compose.yaml"
 PROBE_INTERVAL = "1h"
@@ -48,7 +54,7 @@ class Project:
     def __init__(
         self,
         client: docker.DockerClient,
-        owner: Owner,
+        owner: Ownership,
         evidence: Path,
         nginx_port: int | None,
         monitored: bool,
@@ -78,7 +84,7 @@ class Project:
         )
 
     def _free_prefix(self) -> str:
-        return addresses.free_prefix(addresses.taken(self._client))
+        return free_prefix(taken_subnets(self._client))
 
     @property
     def labels(self) -> dict[str, str]:
@@ -112,7 +118,7 @@ class Project:
         values = self._variables(knobs)
         with ThreadPoolExecutor() as pool:
             making = {
-                part: pool.submit(succession.replace, self._client, old, values)
+                part: pool.submit(recreate.replace, self._client, old, values)
                 for part, old in before.items()
             }
         made = {part: _result(each) for part, each in making.items()}
@@ -195,7 +201,7 @@ class Project:
             LabError: Compose failed; what it said, with the remedy.
         """
         done = self._compose(
-            knobs, "config", "--format", "json", before=("--profile", instance.PROFILE)
+            knobs, "config", "--format", "json", before=("--profile", INSTANCE_PROFILE)
         )
         if done.returncode:
             raise explain(done.stderr)
@@ -203,14 +209,14 @@ class Project:
             resources.ID_LABEL: self.place.id,
             resources.OWNER_LABEL: self.place.owner,
         }
-        return instance.arguments(json.loads(done.stdout), labels)
+        return instance_arguments(json.loads(done.stdout), labels)
 
     def instances(self) -> dict[str, Any]:
         """The container of each instance that the front has made, by its name there."""
         return {
-            instance.name_of(each): each
+            instance_name(each): each
             for each in resources.containers(self._client, self.id)
-            if instance.FRONT_LABEL in each.labels
+            if FRONT_LABEL in each.labels
         }
 
     def remove(self, parts: Iterable[str]) -> None:
@@ -263,3 +269,85 @@ def _result(done: Future[Any]) -> Any:
         return done.result()
     except (DockerException, requests.RequestException) as error:
         raise explain(str(error)) from error
+
+
+INSTANCE_SERVICE = "instance"
+INSTANCE_PROFILE = "cloudrun"
+INSTANCE_NETWORK = "near"
+FRONT_LABEL = "replica-lab.front"
+"""The front's own label of each instance."""
+
+_AS_THEY_ARE = (
+    "image",
+    "user",
+    "environment",
+    "init",
+    "read_only",
+    "cap_drop",
+    "security_opt",
+    "pids_limit",
+)
+
+
+def instance_arguments(config: Mapping[str, Any], labels: Mapping[str, str]) -> dict[str, Any]:
+    """Arguments of the SDK's `containers.create`, but for those that are the front's.
+
+    Its size, its temporary files, its port and its name the front sets.
+
+    Args:
+        config: the project as ``docker compose config --format json`` gives it.
+        labels: of the replica, by which the lab finds all that it has.
+    """
+    service = config["services"][INSTANCE_SERVICE]
+    logging = service["logging"]
+    return {
+        **{name: service[name] for name in _AS_THEY_ARE},
+        "labels": dict(labels),
+        "network": config["networks"][INSTANCE_NETWORK]["name"],
+        "volumes": {
+            each["source"]: {"bind": each["target"], "mode": "rw"} for each in service["volumes"]
+        },
+        "log_config": {"type": logging["driver"], "config": logging["options"]},
+    }
+
+
+def instance_name(container: Any) -> str:
+    """An instance's name as the front's log has it: ``instance-3``."""
+    return str(container.name).removeprefix(f"{FRONT_LABEL.replace('.', '-')}-").partition("-")[2]
+
+
+ADDRESS_RANGE = ipaddress.ip_network("198.18.0.0/15")
+"""RFC 2544: for benchmarks of network devices, and routed by nobody."""
+
+
+def taken_subnets(client: docker.DockerClient) -> list[str]:
+    """The subnets of all networks that the engine has."""
+    found = []
+    for network in client.networks.list():
+        for config in (network.attrs.get("IPAM") or {}).get("Config") or ():
+            if subnet := config.get("Subnet"):
+                found.append(str(subnet))
+    return found
+
+
+def free_prefix(subnets: Iterable[str]) -> str:
+    """The first three numbers of a /24 that overlaps none of these, chosen at random.
+
+    At random, so that two labs that start together rarely choose the same; where they do,
+    the engine refuses the second, which then chooses again.
+
+    Raises:
+        MachineError: none is left.
+    """
+    used = [ipaddress.ip_network(subnet, strict=False) for subnet in subnets]
+    free = [
+        network
+        for network in ADDRESS_RANGE.subnets(new_prefix=24)
+        if not any(network.overlaps(other) for other in used if other.version == network.version)
+    ]
+    if not free:
+        raise MachineError(
+            f"every network of {ADDRESS_RANGE} is taken on this engine",
+            "`lab down` removes what killed labs left, `docker network prune` the unused",
+        )
+    return str(secrets.choice(free).network_address).rpartition(".")[0]

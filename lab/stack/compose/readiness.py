@@ -10,10 +10,10 @@ import requests
 
 from lab.errors import PartFailed
 from lab.stack import ports
-from lab.stack.bucket import Bucket
+from lab.stack.backend import Workers
 from lab.stack.compose.environment import Place
 from lab.stack.monitor import Monitor
-from lab.stack.workers import Workers
+from lab.stack.storage import Bucket
 
 WITHIN_S = 60.0
 POLL_S = 0.02

@@ -1,23 +1,32 @@
 """What the lab made on an engine: found by its labels, removed by them, nothing else touched.
 
 Every container, network and volume of a replica carries two labels: the replica's id, and
-its owner as JSON (`lab.stack.owner.Owner`). A name is never a reason to touch anything.
+its owner as JSON (`lab.stack.ownership.Owner`). A name is never a reason to touch anything.
+
+What a replica's containers have said, into the folder of a cell.
+
+Is a replica of containers whole?
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import docker
 from docker.errors import APIError, NotFound
 
 from lab.errors import MachineError
+from lab.model.replica import PARTS, Target
 from lab.stack.compose import engine
-from lab.stack.owner import Owner
+from lab.stack.compose.project import Project
+from lab.stack.compose.watch import SERVICE_LABEL
+from lab.stack.ownership import Ownership
 
 ID_LABEL = "replica-lab.id"
 OWNER_LABEL = "replica-lab.owner"
@@ -35,7 +44,7 @@ def _mine(collection: Any, replica: str, **options: Any) -> list[Any]:
     return list(collection.list(filters={"label": f"{ID_LABEL}={replica}"}, **options))
 
 
-def owners(client: docker.DockerClient) -> Iterator[Owner]:
+def owners(client: docker.DockerClient) -> Iterator[Ownership]:
     """The owner of each replica that has anything on the engine, once.
 
     Raises:
@@ -45,7 +54,7 @@ def owners(client: docker.DockerClient) -> Iterator[Owner]:
         labels = set(_labels(client))
     for text in sorted(labels):
         try:
-            yield Owner(**json.loads(text))
+            yield Ownership(**json.loads(text))
         except (ValueError, TypeError):
             continue  # brought up by hand, or not of the lab
 
@@ -114,3 +123,44 @@ def _remove(left: tuple[Any, dict[str, Any]]) -> APIError | None:
     except APIError as error:
         return error
     return None
+
+
+def collect_logs(project: Project, parts: Iterable[str], since: datetime, into: Path) -> None:
+    """A file for each part, made with its folder; nginx has one more, of its requests."""
+    into.mkdir(parents=True, exist_ok=True)
+    for part in parts:
+        out = project.log(part, since, stderr=False)
+        err = project.log(part, since, stdout=False)
+        if part == "nginx":
+            (into / "nginx-access.log").write_bytes(out)
+            out = b""
+        (into / f"{part}.log").write_bytes(out + err)
+
+
+def collect_instances(project: Project, into: Path) -> None:
+    """A file for each instance on Cloud Run, by its name there."""
+    for name, container in project.instances().items():
+        (into / f"{name}.log").write_bytes(container.logs())
+
+
+def services(target: Target) -> tuple[str, ...]:
+    """The parts of a target that are containers: the front runs on the host."""
+    return tuple(part for part in PARTS[target] if part != "front")
+
+
+def down_services(replica: str, target: Target = "vm") -> list[str]:
+    """The parts of a replica that have no running container, and should have one.
+
+    Raises:
+        MissingComponent: the engine does not answer.
+    """
+    client = engine.connect()
+    try:
+        running = {
+            each.labels.get(SERVICE_LABEL)
+            for each in containers(client, replica)
+            if each.status == "running"
+        }
+    finally:
+        client.close()
+    return [part for part in services(target) if part not in running]

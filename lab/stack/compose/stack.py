@@ -19,27 +19,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lab.errors import LabError, PartFailed
-from lab.model.cell import Cell
+from lab.model.evidence import Usage
+from lab.model.experiment import Cell
 from lab.model.knobs import Knobs
-from lab.model.observation import Usage
-from lab.model.target import Target
-from lab.stack import owner, ports
-from lab.stack.bucket import BUCKET, Bucket
-from lab.stack.compose import engine, images, logs, resources
-from lab.stack.compose.confinement import Confinement
+from lab.model.replica import Target
+from lab.stack import ownership, ports
+from lab.stack.backend import Workers, wrote_lately
+from lab.stack.base import Burdened, Replica
+from lab.stack.compose import engine, images, resources
+from lab.stack.compose.confinement import ContainerConfinement
+from lab.stack.compose.engine import last_lines
 from lab.stack.compose.environment import settings
-from lab.stack.compose.events import Events
-from lab.stack.compose.explain import last_lines
 from lab.stack.compose.project import Project
 from lab.stack.compose.readiness import Readiness, url
-from lab.stack.compose.statistics import Statistics
-from lab.stack.compose.status import services
-from lab.stack.front import Front
-from lab.stack.monitor import APP_ROLE, SUPERUSER, Monitor, count_refused
-from lab.stack.protocol import Burdened, Replica
-from lab.stack.round_trip import RoundTrip
-from lab.stack.usage import ProcessUsage
-from lab.stack.workers import Workers, wrote_lately
+from lab.stack.compose.resources import services
+from lab.stack.compose.watch import Events, Statistics
+from lab.stack.gateway import Gateway
+from lab.stack.monitor import APP_ROLE, SUPERUSER, Monitor, RoundTrip, count_refused
+from lab.stack.process import ProcessUsage
+from lab.stack.storage import BUCKET, Bucket
 
 NEEDS = {"backend": {"postgres", "toxiproxy"}}
 """Which part must start anew because another one did: it holds connections to it."""
@@ -72,13 +70,13 @@ class ComposeStack:
             closing.callback(self._client.close)
             self.compose = engine.compose_version()
             self.images = images.require(self._client)
-            self.folder, self.owner = owner.claim(results, stays, self.name)
-            closing.callback(owner.remove, self.folder)
+            self.folder, self.owner = ownership.claim(results, stays, self.name)
+            closing.callback(ownership.remove, self.folder)
             evidence = self.folder / "evidence"
             evidence.mkdir()
             evidence.chmod(0o1777)  # the workers run as another user
             if not stays:
-                closing.callback(owner.Guardian(self.folder).close)
+                closing.callback(ownership.Guardian(self.folder).close)
             closing.callback(resources.remove, self._client, self.owner.id)
             self.project = Project(
                 self._client, self.owner, evidence, door, not stays, self.images.values()
@@ -90,13 +88,13 @@ class ComposeStack:
             place = self.project.place
             self.monitor = Monitor(self.project.dsn(SUPERUSER, place.postgres_port))
             closing.callback(self.monitor.release)
-            self.front = Front(self.folder, place.nginx_port, evidence, self._front_env)
+            self.front = Gateway(self.folder, place.nginx_port, evidence, self._front_env)
             closing.callback(self.front.stop)
             self._closing = closing.pop_all()
         self.target: Target = "vm"
         self.url = url(place.nginx_port)
         self.bucket = Bucket(url(place.storage_port))
-        self.confinement = Confinement(self._client, self.project)
+        self.confinement = ContainerConfinement(self._client, self.project)
         self._statistics = Statistics(self._client)
         self.workers = Workers(evidence, wrote_lately)
         self._ready = Readiness(
@@ -114,7 +112,7 @@ class ComposeStack:
     def _front_env(self, knobs: Knobs) -> dict[str, str]:
         where = engine.host()
         return {
-            owner.MARKER: self.owner.id,
+            ownership.MARKER: self.owner.id,
             "FRONT_DRIVER": "docker",
             "FRONT_CONTAINER": json.dumps(self.project.instance(knobs)),
             **({"DOCKER_HOST": where} if where else {}),
@@ -266,10 +264,10 @@ class ComposeStack:
         self._events.arrived([part])
 
     def collect_logs(self, into: Path) -> None:
-        logs.collect(self.project, self.parts, self._since, into)
+        resources.collect_logs(self.project, self.parts, self._since, into)
         if self.target == "cloudrun":
             self.front.keep(into)
-            logs.collect_instances(self.project, into)
+            resources.collect_instances(self.project, into)
 
     @property
     def logs_at(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from lab.model.knobs import Knobs
 from lab.services.cloudrun.instance import Address, Ended
-from lab.services.cloudrun.server import Front
+from lab.services.cloudrun.server import GatewayServer
 from tests.services.cloudrun.service import ListLog
 
 HOST = "127.0.0.1"
@@ -149,7 +149,7 @@ class LiveFront:
     def __init__(self, settings: dict[str, Any]) -> None:
         self.driver = ServedDriver()
         self.log = ListLog()
-        self.front = Front(Knobs().with_settings(settings), self.driver, self.log)
+        self.front = GatewayServer(Knobs().with_settings(settings), self.driver, self.log)
         self.listener = socket.create_server((HOST, 0), backlog=2048)
         self.port: int = self.listener.getsockname()[1]
 

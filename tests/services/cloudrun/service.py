@@ -9,12 +9,7 @@ from typing import Any
 
 from lab.model.knobs import Knobs
 from lab.services.cloudrun.instance import Address
-from lab.services.cloudrun.request import (
-    BrokenError,
-    ClientLeftError,
-    Requests,
-    TooLargeError,
-)
+from lab.services.cloudrun.request import BrokenError, ClientLeftError, Requests, TooLargeError
 from lab.services.cloudrun.rules import Refusal
 from lab.services.cloudrun.scheduler import Scheduler
 from tests.services.cloudrun.double import Doubles, Plan

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from lab.model.knobs import Knobs
 from lab.services.cloudrun.instance import Driver, Instance
-from lab.services.cloudrun.server import Front
+from lab.services.cloudrun.server import GatewayServer
 from tests.services.cloudrun.live import HOST, parse
 from tests.services.cloudrun.service import ListLog
 
@@ -78,7 +78,7 @@ class Aftermath:
 async def storm(driver: Driver, count: int, left_over: Callable[[], list[str]]) -> Aftermath:
     """Send ``count`` requests while instances are killed, and close the front after them."""
     recorded, log, outcomes = Recorded(driver), ListLog(), Counter[str]()
-    front = Front(Knobs().with_settings(KNOBS), recorded, log)
+    front = GatewayServer(Knobs().with_settings(KNOBS), recorded, log)
     listener = socket.create_server((HOST, 0), backlog=2048)
     port = listener.getsockname()[1]
     serving = asyncio.create_task(front.run_on(listener))

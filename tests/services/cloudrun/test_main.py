@@ -19,7 +19,7 @@ import requests
 
 from lab.model.knobs import Knobs
 from lab.services.cloudrun import cgroup, process
-from lab.services.cloudrun.settings import BACKEND, Settings, instance_env
+from lab.services.cloudrun.settings import BACKEND, GatewaySettings, instance_env
 from tests.replica import wait_until
 from tests.services.cloudrun.permitted import needs_cgroups
 from tests.services.cloudrun.test_process import APP
@@ -207,6 +207,6 @@ def test_an_instance_gets_the_environment_without_the_fronts_own_and_is_no_vm(
 
 
 def test_without_a_command_the_instance_is_the_backend() -> None:
-    settings = Settings.from_env(PATHS)
+    settings = GatewaySettings.from_env(PATHS)
     assert settings.command == BACKEND
     assert (settings.driver, settings.host, settings.port) == ("process", "127.0.0.1", 8080)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from lab.load.upload import PROBLEM, outcome
-from lab.model.causes import Cause
+from lab.model.evidence import Cause
 from lab.services.cloudrun import rules
 from lab.services.cloudrun.instance import Ended
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import docker
 
-from lab.stack import reap
+from lab.stack import cleanup
 from lab.stack.compose import engine
 from lab.stack.compose.resources import ID_LABEL
 from tests.cli import command
@@ -29,7 +29,7 @@ EARLIEST_S, LATEST_S = 0.5, 15.0
 def left(client: docker.DockerClient, results: Path) -> list[str]:
     """What the engine, or a folder, still has of the labs of this results folder."""
     here = str(results.resolve())
-    found = [mine for _, mine in reap.replicas() if mine.results == here]
+    found = [mine for _, mine in cleanup.replicas() if mine.results == here]
     return [name for mine in found for name in (mine.id, *names(client, mine.id))]
 
 

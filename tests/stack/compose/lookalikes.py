@@ -10,7 +10,7 @@ from typing import Any
 import docker
 from docker.types import IPAMConfig, IPAMPool
 
-from lab.stack.compose import addresses, images
+from lab.stack.compose import images, project
 from lab.stack.compose.resources import ID_LABEL, OWNER_LABEL
 
 STAYS = ["python", "-ISc", "import time; time.sleep(3600)"]
@@ -48,7 +48,7 @@ def lookalikes(client: docker.DockerClient, name: str) -> Iterator[LookAlikes]:
     try:
         for number, labels in enumerate(LABELS):
             named = f"replica-lab-{name}-{number}"
-            prefix = addresses.free_prefix(addresses.taken(client))
+            prefix = project.free_prefix(project.taken_subnets(client))
             pool = IPAMConfig(pool_configs=[IPAMPool(subnet=f"{prefix}.0/28")])
             network = client.networks.create(f"{named}_near", ipam=pool, labels=labels)
             made.networks.append(network)

@@ -14,7 +14,7 @@ import pytest
 from lab.errors import MissingComponent
 from lab.stack.compose import engine, resources
 from lab.stack.compose.stack import ComposeStack
-from lab.testing import make_cell
+from tests.fakes import make_cell
 from tests.replica import upload, wait_until
 from tests.stack.cloudrun import STORIES, Service
 from tests.stack.test_owner import folder, one_lab

@@ -13,7 +13,7 @@ import docker
 import psutil
 import pytest
 
-from lab.stack import reap
+from lab.stack import cleanup
 from tests.cli import command
 from tests.replica import wait_until
 from tests.stack.compose.kill_ten import begin, kill_at, left, names
@@ -56,13 +56,13 @@ def test_a_lab_that_is_killed_with_its_guardian_leaves_nothing_after_the_next_ru
     with command.started(*run(tmp_path), cwd=tmp_path) as process:
         command.wait_for_line(process, "stack: compose")
         [(folder, mine)] = [
-            each for each in reap.replicas() if each[1].results == str(results.resolve())
+            each for each in cleanup.replicas() if each[1].results == str(results.resolve())
         ]
         wait_until(lambda: len(names(client, mine.id)) > 3)  # Compose is at it
         [guardian] = [
             child
             for child in psutil.Process(process.pid).children()
-            if child.cmdline()[-2:] == ["lab.stack.guardian", str(folder)]
+            if child.cmdline()[-2:] == ["lab.stack.cleanup", str(folder)]
         ]
         guardian.kill()
         process.kill()

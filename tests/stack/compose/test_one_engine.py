@@ -17,13 +17,13 @@ import pytest
 from docker.types import IPAMConfig, IPAMPool
 
 from lab.errors import MachineError
-from lab.model.cell import Cell
-from lab.stack import owner, reap
-from lab.stack.compose import addresses, images, project, resources
+from lab.model.experiment import Cell
+from lab.stack import cleanup, ownership
+from lab.stack.compose import images, project, resources
 from lab.stack.compose.resources import ID_LABEL, OWNER_LABEL
 from lab.stack.compose.stack import ComposeStack
-from lab.stack.owner import Owner
-from lab.testing import make_cell
+from lab.stack.ownership import Ownership
+from tests.fakes import make_cell
 from tests.replica import causes, left_behind, upload, uploads
 from tests.stack.compose.lookalikes import LookAlikes, lookalikes
 
@@ -74,20 +74,20 @@ def test_two_labs_do_not_disturb_each_other_and_each_ends_its_own(
     others.assert_untouched()
 
 
-def ended_owner(results: Path) -> Owner:
+def ended_owner(results: Path) -> Ownership:
     """A lab that was killed; its folder is gone too, as after a reboot."""
     process = subprocess.Popen([sys.executable, "-c", ""])
     created = psutil.Process(process.pid).create_time()
     process.wait()
-    folder, mine = owner.claim(results, stack="compose")
-    owner.remove(folder)
+    folder, mine = ownership.claim(results, stack="compose")
+    ownership.remove(folder)
     return replace(mine, pid=process.pid, created=created)
 
 
-def made(client: docker.DockerClient, mine: Owner) -> None:
+def made(client: docker.DockerClient, mine: Ownership) -> None:
     """A container that runs, a network and a volume of a replica."""
     labels = {ID_LABEL: mine.id, OWNER_LABEL: json.dumps(asdict(mine))}
-    prefix = addresses.free_prefix(addresses.taken(client))
+    prefix = project.free_prefix(project.taken_subnets(client))
     pool = IPAMConfig(pool_configs=[IPAMPool(subnet=f"{prefix}.0/28")])
     network = client.networks.create(f"{mine.id}_near", ipam=pool, labels=labels)
     client.volumes.create(f"{mine.id}_spool", labels=labels)
@@ -111,7 +111,7 @@ def test_what_a_killed_lab_left_is_reaped_by_its_label_and_nothing_else(
     made(client, alive)
     try:
         assert len(left(client, gone.id)) == 3
-        assert reap.reap() >= 1
+        assert cleanup.reap() >= 1
         assert left(client, gone.id) == []
         assert len(left(client, alive.id)) == 3
     finally:
@@ -140,7 +140,7 @@ def test_networks_that_others_took_meanwhile_are_chosen_anew(
     contained.apply(CELL)
     same = contained.project.place.net_prefix
     part = str(others.networks[0].attrs["IPAM"]["Config"][0]["Subnet"]).rpartition(".")[0]
-    free = addresses.free_prefix(addresses.taken(client))
+    free = project.free_prefix(project.taken_subnets(client))
     prefixes = iter([same, part, free])
     monkeypatch.setattr(project.Project, "_free_prefix", lambda self: next(prefixes))
     other = ComposeStack(tmp_path)

@@ -10,13 +10,13 @@ from typing import Any
 import psutil
 import pytest
 
-from lab.model.observation import LoadDone, OomKill
+from lab.model.evidence import LoadDone, OomKill
 from lab.observe.observer import Observer
+from lab.stack.base import Replica
+from lab.stack.compose.resources import services
 from lab.stack.compose.stack import ComposeStack
-from lab.stack.compose.status import services
 from lab.stack.ports import HOST
-from lab.stack.protocol import Replica
-from lab.testing import make_cell
+from tests.fakes import make_cell
 from tests.replica import causes, left_behind, upload, uploads, wait_until
 
 pytestmark = pytest.mark.compose

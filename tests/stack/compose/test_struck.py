@@ -12,16 +12,15 @@ import pytest
 
 from lab.cli.wiring import ToxiproxyInjector
 from lab.load.driver import LoadResult, LoadStart
-from lab.model.cell import Cell
-from lab.model.experiment import Experiment
-from lab.model.observation import PartDown
-from lab.model.progress import LoadTick
+from lab.model.evidence import PartDown
+from lab.model.experiment import Cell, Experiment
+from lab.model.run import LoadTick
 from lab.model.verdict import Outcome
 from lab.runner import Lab, run_experiment
+from lab.stack.compose.resources import services
 from lab.stack.compose.stack import ComposeStack
-from lab.stack.compose.status import services
 from lab.store import RunFolder
-from lab.testing import LOAD, InstantLoad, make_cell
+from tests.fakes import LOAD, InstantLoad, make_cell
 
 pytestmark = pytest.mark.compose
 

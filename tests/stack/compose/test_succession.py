@@ -11,13 +11,13 @@ from docker.errors import NotFound
 
 from lab.errors import MachineError, PartFailed
 from lab.model.knobs import TABLE, Knobs, Preset
-from lab.stack import owner
+from lab.stack import ownership
 from lab.stack.compose import images, resources
 from lab.stack.compose.environment import variables
-from lab.stack.compose.events import SERVICE_LABEL
 from lab.stack.compose.project import Project
-from lab.stack.compose.status import services
-from lab.stack.compose.succession import HASH, NOT_BY_COMPOSE, REPLACED, successor
+from lab.stack.compose.recreate import HASH, NOT_BY_COMPOSE, REPLACED, successor
+from lab.stack.compose.resources import services
+from lab.stack.compose.watch import SERVICE_LABEL
 from lab.stack.monitor import SUPERUSER, Monitor
 from tests.replica import wait_until
 
@@ -138,7 +138,7 @@ def project(
     client: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Project]:
     """A replica as found, made and started by Compose, without a lab around it."""
-    folder, mine = owner.claim(tmp_path_factory.mktemp("results"), stack="compose")
+    folder, mine = ownership.claim(tmp_path_factory.mktemp("results"), stack="compose")
     try:
         (folder / "evidence").mkdir(mode=0o1777)
         found = Project(
@@ -149,7 +149,7 @@ def project(
         yield found
     finally:
         resources.remove(client, mine.id)
-        owner.remove(folder)
+        ownership.remove(folder)
 
 
 @pytest.mark.compose

@@ -16,16 +16,16 @@ import threading
 
 from sqlalchemy import Engine, NullPool, create_engine
 
-from lab.services.backend.settings import Settings
+from lab.services.backend.settings import BackendSettings
 
 MEMORY = 100_000
 """Bytes that an upload leaks under ``leak: memory``."""
 
 
-class Leak:
+class DeliberateLeak:
     """What one worker has leaked."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: BackendSettings) -> None:
         self._kind = settings.knobs.leak
         self._every = settings.knobs.leak_every
         self._uploads = itertools.count(1)

@@ -27,7 +27,7 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 from lab.services.backend.core.gauges import Gauges
 from lab.services.backend.core.thread_pool import ThreadPools
 from lab.services.backend.core.timing import Timing
-from lab.services.backend.settings import Settings
+from lab.services.backend.settings import BackendSettings
 
 
 class CountingSession(AuthorizedSession):
@@ -46,7 +46,7 @@ class CountingSession(AuthorizedSession):
 class AudioUploader:
     """Uploads recordings to the bucket, where ``gcs_call`` says."""
 
-    def __init__(self, settings: Settings, pools: ThreadPools, gauges: Gauges) -> None:
+    def __init__(self, settings: BackendSettings, pools: ThreadPools, gauges: Gauges) -> None:
         self._call = settings.knobs.gcs_call
         self._pools = pools
         self._gauges = gauges

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from lab.services.backend.models import Progress, Recording
+from lab.services.backend.models import Recording, StudentProgress
 
 
 def record(session: Session, recording: Recording) -> None:
@@ -13,9 +13,9 @@ def record(session: Session, recording: Recording) -> None:
     session.add(recording)
     session.flush()
     session.execute(
-        update(Progress)
-        .where(Progress.student_id == recording.student_id)
-        .values(recordings=Progress.recordings + 1)
+        update(StudentProgress)
+        .where(StudentProgress.student_id == recording.student_id)
+        .values(recordings=StudentProgress.recordings + 1)
         .execution_options(synchronize_session=False)
     )
     session.commit()

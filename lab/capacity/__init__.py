@@ -1,0 +1,23 @@
+"""The search for a capacity: at how many users a cell begins to fail; pure, but for its runner."""
+
+from lab.capacity.search import (
+    MOST_USERS,
+    USUAL_TRIALS,
+    CapacitySearch,
+    Search,
+    longest,
+    search_for,
+    trial_cell,
+    trial_of,
+)
+
+__all__ = [
+    "MOST_USERS",
+    "USUAL_TRIALS",
+    "CapacitySearch",
+    "Search",
+    "longest",
+    "search_for",
+    "trial_cell",
+    "trial_of",
+]

@@ -1,0 +1,109 @@
+"""``lab summary``: the answers of many stored runs on one page; nothing is started."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from lab.cli.options import check_writable, faults, results_option, say
+from lab.cli.stored import exit_code, threshold_code, told
+from lab.config import read_experiment
+from lab.errors import LabError, UsageError
+from lab.model.experiment import Cell, Experiment
+from lab.model.run import StoredRun, Summary
+from lab.plan import expand
+from lab.report import Entry, overview
+from lab.store import digest, find
+from lab.store import runs as stored_runs
+from lab.store.files import write_atomic
+from lab.store.runs import differences
+
+PAGE = "summary.md"
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
+_STAMP = "%Y%m%dT%H%M%SZ"  # a run's name begins with it
+
+
+@click.command()
+@click.argument("specs", nargs=-1, type=click.Path(path_type=Path), metavar="SPEC...")
+@click.option(
+    "--since",
+    type=click.DateTime([_TIME]),
+    metavar="TIME",
+    help="Leave out runs that started before; UTC, as 2026-11-24T08:15:00Z.",
+)
+@results_option
+def summary(specs: tuple[Path, ...], since: datetime | None, results: Path) -> int:
+    """Write one page of all answers.
+
+    Each SPEC's is that of its latest stored run; where that was made at other settings than the
+    spec's (--set, --preset, a spec that has changed), the page says so. The page is summary.md
+    among the results, and is printed too; nothing is started.
+
+    Exit code: 0 every question was measured; 4 one was not, or a cell of it is undecided or
+    invalid.
+    """
+    if not specs:
+        raise UsageError("no spec is given", "write one, as `lab summary experiments/phase-*.yaml`")
+    known = faults()
+    experiments = [read_experiment(file, known) for file in specs]
+    runs = stored_runs(results)
+    after = since.strftime(_STAMP) if since else ""
+    entries = [_entry(results, one, expand(one, known), runs, after) for one in experiments]
+    page = overview(entries)
+    check_writable(results)
+    write_atomic(results / PAGE, [page.encode()])
+    click.echo(page, nl=False)
+    say(f"stored in {results / PAGE}")
+    return max(map(_code, entries))
+
+
+def _entry(
+    results: Path,
+    experiment: Experiment,
+    cells: Sequence[Cell],
+    runs: Sequence[StoredRun],
+    after: str,
+) -> Entry:
+    """A spec's latest run; one that cannot be read is not passed over for an older one."""
+    entry = Entry(experiment.experiment, experiment.about)
+    of = [run for run in runs if run.name >= after and _is_of(run, experiment.experiment)]
+    if not of:
+        return entry
+    try:
+        run = find(results, of[-1].name)
+        otherwise = _otherwise(run.cells(), cells)
+        return replace(entry, found=(told(run).document, run.info), otherwise=otherwise)
+    except LabError as error:
+        return replace(entry, problem=str(error))
+
+
+def _otherwise(measured: Sequence[Cell], asked: Sequence[Cell]) -> str:
+    """In what a run's cells are not those of the spec as it is now; at what speed is no matter."""
+    before, after = (
+        [cell.model_copy(update={"knobs": cell.knobs.with_settings({"speed": 1})}) for cell in each]
+        for each in (measured, asked)
+    )
+    return differences(before, after) if digest(before) != digest(after) else ""
+
+
+def _is_of(run: StoredRun, experiment: str) -> bool:
+    """Whether it is a run of this spec; of one that cannot be read, its name alone says so."""
+    name = rf"\w+-{re.escape(experiment)}-[0-9a-f]{{8}}(-\d+)?"
+    return run.experiment == experiment or bool(run.problem and re.fullmatch(name, run.name))
+
+
+def _code(entry: Entry) -> int:
+    if entry.found is None:
+        return 4
+    document, _ = entry.found
+    if isinstance(document, Summary):
+        return exit_code([document], gate=False)
+    return threshold_code(document)
+
+
+COMMANDS = (summary,)

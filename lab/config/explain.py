@@ -1,0 +1,238 @@
+"""What pydantic found wrong, as one line for people: where, what, and how to mend it.
+
+A spec is checked in JSON's strict mode, where ``true`` is not the number 1 and ``"5"`` is
+not the number 5. Of several errors the first in the file is told, and a misspelt key
+before the missing one that it stands for.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from lab.config.document import Document, Loc, one_line
+from lab.errors import SpecError
+from lab.model import fault, load, units
+from lab.model.experiment import Experiment
+
+M = TypeVar("M", bound=BaseModel)
+
+LOADS: dict[str, type[BaseModel]] = {
+    "closed": load.ClosedLoad,
+    "stages": load.StagesLoad,
+    "burst": load.BurstLoad,
+    "open": load.OpenLoad,
+}
+TOXICS: dict[str, type[BaseModel]] = {
+    "latency": fault.Latency,
+    "bandwidth": fault.Bandwidth,
+    "timeout": fault.Timeout,
+    "reset_peer": fault.ResetPeer,
+    "slow_close": fault.SlowClose,
+    "slicer": fault.Slicer,
+    "limit_data": fault.LimitData,
+}
+LOAD_KEYS = ("users", "stages", "burst", "rate")
+_BUILT = ({"low", "high"}, {"count", "per"}, {"metric", "op", "bound"})
+_SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+_KINDS = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+}
+_CHOICE = re.compile(r"'([^']*)'")
+
+
+def validated(model: type[M], document: Document) -> M:
+    """The document as a model.
+
+    Raises:
+        SpecError: what is wrong first in the file, at its line and column.
+    """
+    _refuse_built(document)
+    try:
+        return model.model_validate_json(json.dumps(document.value), strict=True)
+    except ValidationError as error:
+        raise first_error(model, document, error) from None
+
+
+def first_error(model: type[BaseModel], document: Document, error: ValidationError) -> SpecError:
+    """The error that a reader should mend first."""
+    details = [d for d in error.errors(include_url=False) if _meant(document, d)]
+    detail = min(details, key=lambda d: _rank(document, d))
+    path = _path(document, detail["loc"])
+    what, remedy = _told(model, document, detail, path)
+    at_key = detail["type"] == "extra_forbidden"
+    return document.error(path, what, remedy, at_key=at_key)
+
+
+def nearest(name: str, known: Iterable[str], otherwise: str | None = None) -> str:
+    """The remedy for a name nobody knows: the nearest that is known, or all of them."""
+    known = list(known)
+    near = get_close_matches(name, known, n=1)
+    if near:
+        return f"did you mean '{near[0]}'?"
+    return otherwise or f"known are: {', '.join(known)}"
+
+
+def value_problem(detail: ErrorDetails, name: str) -> tuple[str, str | None]:
+    """What is wrong with one value, and the remedy, without its place."""
+    given, context = one_line(_shown(detail["input"]), 60), detail.get("ctx", {})
+    kind = detail["type"]
+    if kind == "value_error":
+        what, _, remedy = str(context["error"]).partition("; ")
+        return f"{name}: {what}", remedy or None
+    if kind in ("literal_error", "enum"):
+        choices = _CHOICE.findall(context["expected"])
+        return f"{name}: '{given}' is not one of {', '.join(choices)}", nearest(given, choices)
+    if kind in _KINDS:
+        return f"{name}: {given} is not {_KINDS[kind]}", f"write {_KINDS[kind]}"
+    if kind == "too_short":
+        return f"{name} is empty", "write at least one entry, or leave it out"
+    if kind == "string_pattern_mismatch":
+        return f"{name}: '{given}' is not kebab-case", "use a-z, 0-9 and single dashes"
+    limits = [f"{sign} {_bound(context[k], given)}" for k, sign in _SIGNS.items() if k in context]
+    if limits:
+        return f"{name}: {given} is out of bounds", f"it must be {limits[0]}"
+    return f"{name}: {detail['msg']}", None
+
+
+def _bound(limit: Any, given: str) -> str:
+    """A bound in the unit of the value that passed it: seconds, bytes and shares are text."""
+    for read, form in (
+        (units.parse_duration, units.format_duration),
+        (units.parse_size, lambda size: units.format_size(int(size))),
+        (units.parse_share, units.format_share),
+        (units.parse_rate, units.format_rate),
+    ):
+        with suppress(ValueError):
+            read(given)
+            return form(limit)
+    return f"{limit:g}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _refuse_built(document: Document) -> None:
+    """Refuse ``{low: 1, high: 2}``: so a model is built, but a spec writes ``1-2 s``."""
+    for path in document.values:
+        value = document.at(path)
+        if path and path[0] != "matrix" and isinstance(value, dict) and set(value) in _BUILT:
+            raise document.error(path, f"'{path[-1]}' is a mapping", "write it as one text")
+
+
+def _path(document: Document, loc: Loc) -> Loc:
+    """The part of an error's location that stands in the file: without the tags of unions."""
+    path: Loc = ()
+    for index, part in enumerate(loc):
+        if _is_tag(loc, index):
+            continue
+        try:
+            document.at((*path, part))
+        except (LookupError, TypeError):
+            break
+        path = (*path, part)
+    return path
+
+
+def _is_tag(loc: Loc, index: int) -> bool:
+    """Whether a part of a location is pydantic's word for a union's branch, not the file's.
+
+    It puts the form of load after ``load``, the type after a toxic's number, and a branch of
+    `Span | KnobRef` after the delay.
+    """
+    form = {"load": 1, "toxics": 2}.get(str(loc[0]))
+    return index == form or _branch(loc[index]) is not None
+
+
+def _branch(part: int | str) -> type | None:
+    if part == "KnobRef":
+        return dict
+    return str if str(part).startswith("function-wrap") else None
+
+
+def _meant(document: Document, detail: ErrorDetails) -> bool:
+    """Whether an error is of the union's branch that the writer meant: a mapping, or text."""
+    for index, part in enumerate(detail["loc"]):
+        if branch := _branch(part):
+            given = document.at(_path(document, detail["loc"][:index]))
+            return isinstance(given, dict) == (branch is dict)
+    return True
+
+
+def _rank(document: Document, detail: ErrorDetails) -> tuple[bool, bool, tuple[int, int]]:
+    """Order of telling; 'too short' comes last because it also follows from a bad entry."""
+    place = document.position(_path(document, detail["loc"]))
+    return detail["type"] == "too_short", detail["type"] == "missing", place
+
+
+def _told(
+    model: type[BaseModel], document: Document, detail: ErrorDetails, path: Loc
+) -> tuple[str, str | None]:
+    loc, kind = detail["loc"], detail["type"]
+    name = _called(path)
+    if kind == "extra_forbidden":
+        owner, keys = _owner(model, loc[:-1])
+        return f"{name} is not a key of {owner}", nearest(str(path[-1]), keys)
+    if kind == "missing":
+        owner, _ = _owner(model, loc[:-1])
+        return f"{owner} has no '{loc[-1]}'", "add it"
+    if kind == "load_kind":
+        return _load_kind(detail["input"])
+    if kind.startswith("union_tag"):
+        given = detail["input"].get("type") if isinstance(detail["input"], dict) else None
+        if given is None:
+            return f"{name} has no 'type'", f"write one of {', '.join(TOXICS)}"
+        return f"{name}: '{one_line(given, 60)}' is not a type of toxic", nearest(given, TOXICS)
+    return value_problem(detail, name)
+
+
+def _load_kind(value: Any) -> tuple[str, str]:
+    if not isinstance(value, dict):
+        return "'load' is not a mapping", "write it like {users: 50, window: 60 s}"
+    found = [key for key in LOAD_KEYS if key in value]
+    if found:
+        return f"'load' has both {' and '.join(found)}", "a load is of one kind; keep one"
+    near = [word for key in value for word in get_close_matches(key, LOAD_KEYS, n=1)]
+    remedy = f"did you mean '{near[0]}'?" if near else "add one of them"
+    return "'load' has none of users, stages, burst, rate", remedy
+
+
+def _called(path: Loc) -> str:
+    if not path:
+        return "the file"
+    last = path[-1]
+    if isinstance(last, int):
+        return f"entry {last + 1} of '{path[-2]}'"
+    return f"'{last}'"
+
+
+def _owner(model: type[BaseModel], loc: Loc) -> tuple[str, list[str]]:
+    """Who has the keys at ``loc``: a name for people, and the keys."""
+    names = [part for part in loc if isinstance(part, str)]
+    if not names:
+        kind = "an experiment" if model is Experiment else "a fault"
+        return kind, [field.alias or key for key, field in model.model_fields.items()]
+    if "KnobRef" in names:
+        return "a delay", list(fault.KnobRef.model_fields)
+    if names[0] == "toxics":
+        return f"a {names[1]} toxic", list(TOXICS[names[1]].model_fields)
+    if isinstance(loc[-1], int):
+        return "a stage", list(load.Stage.model_fields)
+    return f"a load of kind {names[1]}", list(LOADS[names[1]].model_fields)

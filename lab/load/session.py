@@ -1,0 +1,133 @@
+"""A load while it is offered: the plan, the clock and the files that all users share.
+
+Lives in the generator's process. A user enters the gate, and when all have, `start` sets
+t = 0; from then on `now` is real-world seconds, ``speed`` to a second of wall time.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import gevent
+from gevent.event import Event
+
+from lab.load import schedule
+from lab.load.audio import recordings
+from lab.load.plan import LoadPlan, Status
+from lab.load.upload import multipart, stages
+from lab.model.evidence import Cause
+from lab.model.load import BurstLoad, OpenLoad, end_of
+
+LEAD = 0.1
+"""Wall seconds from writing t = 0 down to it, for those who read it to be ready."""
+
+
+@dataclass(frozen=True)
+class UploadAnswer:
+    """One upload's answer; ``status`` is 0 where there was none, ``timing`` Server-Timing."""
+
+    error: Cause | None
+    status: int = 0
+    recording: str | None = None
+    timing: str = ""
+    length: int = 0
+
+
+class LoadSession:
+    """What all users share.
+
+    Bodies are made here, before the load: a bounded set that users cycle through. ``sent``
+    counts uploads, those in flight included.
+    """
+
+    def __init__(self, plan: LoadPlan) -> None:
+        load = plan.load
+        self.plan, self.load, self.speed = plan, load, plan.speed
+        self.timeout = load.timeout / plan.speed
+        self.planned: Iterator[float] = iter(
+            schedule.arrivals(load, plan.seed) if isinstance(load, OpenLoad) else ()
+        )
+        self.bodies = [
+            (len(audio), multipart(audio, f"recording-{n:02d}.wav"))
+            for n, audio in enumerate(recordings(load.audio, plan.seed))
+        ]
+        self.all_waiting, self.all_finished = Event(), Event()
+        self.sent = 0
+        self._samples = os.open(plan.samples, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._gate = Event()
+        self._origin = self._epoch = 0.0
+        self._waiting = self._finished = 0
+
+    def now(self) -> float:
+        """Real-world seconds after the load started."""
+        return (time.monotonic() - self._origin) * self.speed
+
+    def sleep_until(self, t: float) -> None:
+        """Sleep to ``t``; a timer may be early by its resolution, so until it is past."""
+        while (left := t - self.now()) > 0:
+            gevent.sleep(left / self.speed)
+
+    def over(self, t: float) -> bool:
+        """Whether at ``t`` nothing new is sent.
+
+        Never so for a burst, nor for an open load: what arrived is sent however late it is
+        taken, and the lateness shows.
+        """
+        return not isinstance(self.load, BurstLoad | OpenLoad) and t >= end_of(self.load)
+
+    def enter(self) -> None:
+        """A user waits at the gate until the load starts."""
+        self._waiting += 1
+        if self._waiting == self.load.peak_users:
+            self.all_waiting.set()
+        self._gate.wait()
+
+    def leave(self) -> None:
+        """A user has followed its last upload to its end."""
+        self._finished += 1
+        if self._finished == self.load.peak_users:
+            self.all_finished.set()
+
+    def start(self) -> None:
+        """Set t = 0, tell it, and open the gate."""
+        gc.collect()
+        gc.freeze()  # what is loaded by now stays; collections look at what comes after
+        self._origin, self._epoch = time.monotonic() + LEAD, time.time() + LEAD
+        self.report(done=False)
+        self._gate.set()
+
+    def report(self, done: bool) -> None:
+        """Write the status file."""
+        Status(self._epoch, self._origin, self.sent, done).write(self.plan.status)
+
+    def record(
+        self, user: int, planned: float, sent: float, size: int, answer: UploadAnswer
+    ) -> float:
+        """Append an attempt that ends now, a whole line in one write; returns when that is.
+
+        Raises:
+            OSError: the disk is full, or the file cannot be written.
+        """
+        ended = self.now()
+        sample = {
+            "planned_at": round(planned, 6),
+            "sent_at": round(sent, 6),
+            "latency_s": round(ended - sent, 6),
+            "status": answer.status,
+            "error": answer.error,
+            "bytes": size,
+            "user": user,
+            "stage": schedule.stage_at(self.load, sent),
+            "stages": stages(answer.timing, self.speed),
+            "recording": answer.recording,
+        }
+        line = json.dumps(sample, separators=(",", ":")).encode() + b"\n"
+        if os.write(self._samples, line) < len(line):
+            raise OSError(errno.ENOSPC, "a sample did not fit on the disk", str(self.plan.samples))
+        return ended

@@ -1,0 +1,105 @@
+"""The search for a capacity: its trials, and the interval that comes out of them.
+
+The answer is an interval, never a lone number: the users at whom a cell certainly holds and
+those at whom it certainly breaks. An end that was not found is None.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lab.model.verdict import Outcome
+
+SCHEMA_VERSION = 1
+"""The version of the document that holds the answers of a search."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CriterionCount(_Frozen):
+    """One criterion in one trial, with the evidence of that trial alone.
+
+    Args:
+        criterion: as a spec writes it.
+        outcome: what the trial's verdict says of it.
+        samples: uploads that it was held against; None where the metric is counted outright.
+        beyond: how many of them were on the wrong side of its bound.
+        allowed: the share of them that may be: 0.05 for a p95 or an error rate below 5 %.
+        confidence: with which this trial alone tells the side that it is on, from 0 to 1.
+    """
+
+    criterion: str
+    outcome: Outcome
+    samples: Annotated[int, Field(ge=0)] | None = None
+    beyond: Annotated[int, Field(ge=0)] | None = None
+    allowed: float | None = None
+    confidence: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class CapacityTrial(_Frozen):
+    """A fresh measurement at one number of users.
+
+    ``window`` and ``spent`` are real-world seconds: of what counted, and of the whole load
+    with its ramp, warm-up and drain. ``sent`` counts the uploads sent in the window.
+    """
+
+    id: str
+    users: Annotated[int, Field(ge=1)]
+    window: Annotated[float, Field(gt=0)]
+    spent: Annotated[float, Field(gt=0)]
+    sent: Annotated[int, Field(ge=0)]
+    outcome: Outcome
+    criteria: tuple[CriterionCount, ...]
+
+
+class TrialRequest(_Frozen):
+    """The trial that a search wants next: so many users, for at least so many seconds."""
+
+    users: Annotated[int, Field(ge=1)]
+    window: Annotated[float, Field(gt=0)]
+    why: str
+
+
+class Threshold(_Frozen):
+    """What a search says of one cell.
+
+    Args:
+        id: of the cell.
+        holds_at: the most users at whom it certainly holds; None: at none that was tried.
+        breaks_at: the fewest at whom it certainly breaks; None: at none that was tried.
+        crossed_first: the criterion that is crossed at ``breaks_at``.
+        confidence: that the truth lies between the two ends, from 0 to 1.
+        outcome: ``found``; or ``undecided``, where the interval is true but wider than asked;
+            or ``invalid``, where the lab itself was the limit.
+        reason: a sentence for people.
+        more: real-world seconds of load that it would take to decide it, as far as can be
+            foreseen; None where it is decided, or where no further time would.
+        trials: all of them, by users.
+    """
+
+    id: str
+    holds_at: int | None
+    breaks_at: int | None
+    crossed_first: str | None
+    confidence: Annotated[float, Field(ge=0, le=1)]
+    outcome: Literal["found", "undecided", "invalid"]
+    reason: str
+    more: float | None = None
+    trials: tuple[CapacityTrial, ...]
+
+
+class Thresholds(_Frozen):
+    """``threshold.json``: the answer for every cell; ``missing`` names those without one yet."""
+
+    schema_version: int = SCHEMA_VERSION
+    run: str
+    experiment: str
+    about: str
+    stack: str
+    speed: float
+    cells: tuple[Threshold, ...]
+    missing: tuple[str, ...]

@@ -1,0 +1,334 @@
+"""Why an upload failed: a closed set, so that two failures are never merged into one.
+
+What was seen of a cell: samples from the load, readings from the replica.
+
+All of it is on disk, a line each, before anyone judges it. Times are real-world seconds
+after the load started (``t`` and the like), so that a run at speed 5 and one at speed 1
+read alike; CPU is CPU-seconds per wall-clock second, which no speed changes.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from lab.model.fault import Action
+
+
+class Cause(StrEnum):
+    """The cause of a failed upload, and who says so.
+
+    The backend and the front that stands for Cloud Run name their own in the ``cause`` member
+    of an RFC 9457 problem body; nginx's are told by the status of an answer without one; the
+    client's are its own.
+    """
+
+    POOL_TIMEOUT = "pool_timeout"  #: backend: QueuePool gave up after pool_timeout
+    DB_REFUSED = "db_refused"  #: backend: Postgres had no slot left (SQLSTATE 53300)
+    DB_ERROR = "db_error"  #: backend: any other failure of the database
+    GCS_ERROR = "gcs_error"  #: backend: storage failed, its retries included
+    RATE_LIMITED = "rate_limited"  #: backend: the global or the per-user limit
+    OVERLOADED = "overloaded"  #: backend: max_inflight_uploads (backpressure)
+    UNAUTHORIZED = "unauthorized"  #: backend: no token, or one nobody has
+    BAD_UPLOAD = "bad_upload"  #: backend: no file, an empty one, or not audio
+    INTERNAL_ERROR = "internal_error"  #: backend: a 500 without a cause, a defect of the replica
+    BODY_TOO_LARGE = "body_too_large"  #: nginx: 413, client_max_body_size
+    BAD_GATEWAY = "bad_gateway"  #: nginx 502, Cloud Run 503: the backend closed without an answer
+    GATEWAY_TIMEOUT = "gateway_timeout"  #: nginx: 504, proxy_read_timeout
+    NO_INSTANCE = "no_instance"  #: Cloud Run: 429, no instance took it in time
+    INSTANCE_DIED = "instance_died"  #: Cloud Run: 503, its instance died, or none would start
+    REQUEST_TIMEOUT = "request_timeout"  #: Cloud Run: 504, cloudrun_timeout
+    TOO_LARGE = "too_large"  #: Cloud Run: 413, a body above 32 MiB
+    CLIENT_TIMEOUT = "client_timeout"  #: client: no answer within the load's timeout
+    CONNECTION = "connection"  #: client: refused, reset or cut
+
+
+FROM_STATUS = {
+    413: Cause.BODY_TOO_LARGE,
+    502: Cause.BAD_GATEWAY,
+    504: Cause.GATEWAY_TIMEOUT,
+}
+"""What a status means when the answer carries no problem body, so nginx made it."""
+
+NGINX = frozenset({Cause.BODY_TOO_LARGE, Cause.GATEWAY_TIMEOUT})
+"""Causes that only nginx names, which stands before the VM alone."""
+
+CLOUDRUN = frozenset(
+    {Cause.NO_INSTANCE, Cause.INSTANCE_DIED, Cause.REQUEST_TIMEOUT, Cause.TOO_LARGE}
+)
+"""Causes that only Cloud Run names."""
+
+
+STAGES = ("pool_wait", "auth", "release", "gcs_queue", "gcs", "pool_wait2", "write")
+"""The stages of an upload that ``Server-Timing`` carries, in their order."""
+
+FRONT_STAGES = ("queue", "cold")
+"""What Cloud Run's front adds to it: the wait for a place at an instance, and the part of
+that wait in which the instance was starting; a warm instance's answer has no ``cold``."""
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Sample(_Line):
+    """One upload attempt, as the user saw it.
+
+    Args:
+        planned_at: when it should have been sent, in seconds after the load started.
+        sent_at: when it was.
+        latency_s: from sending to the last byte of the answer, or to giving up.
+        status: the HTTP status; 0 where there was no answer.
+        error: the cause; None for a success.
+        bytes: size of the audio.
+        user: number of the user, from 0.
+        stage: index of the load's stage at sending; 0 where the load has none.
+        stages: seconds by stage, from ``Server-Timing``; empty where none came.
+        recording: what the answer called the recording; None for a failure.
+    """
+
+    planned_at: float
+    sent_at: float
+    latency_s: float
+    status: int
+    error: Cause | None
+    bytes: int
+    user: int
+    stage: int = 0
+    stages: dict[str, float] = {}
+    recording: str | None = None
+
+
+class WorkerReading(_Line):
+    """Ten times a second, from each worker: its pool, threads, loop and memory.
+
+    ``cpu_s``, ``loop_busy_s`` (wall-clock seconds in which the event loop did not wait),
+    ``gcs_attempts`` and ``gcs_bytes`` are running totals since the worker began. ``threads``
+    and ``fds`` count all of the process. What a lab of before did not read is None.
+    """
+
+    kind: Literal["worker"] = "worker"
+    t: float
+    pid: int
+    pool_size: int
+    checked_out: int
+    overflow: int
+    waiting: int
+    threads_busy: int
+    threads_queued: int
+    inflight: int
+    loop_lag: float
+    rss: int
+    cpu_s: float
+    gcs_attempts: int
+    gcs_bytes: int
+    loop_busy_s: float | None = None
+    threads: int | None = None
+    fds: int | None = None
+
+
+class DatabaseReading(_Line):
+    """The application's backends in ``pg_stat_activity``, of the plain role only."""
+
+    kind: Literal["database"] = "database"
+    t: float
+    connections: int
+
+
+class Usage(_Line):
+    """What a part has used so far.
+
+    Args:
+        cpu_s: running total of CPU-seconds.
+        memory: bytes that it holds now; in a container, its page cache included.
+        throttled_s: running total of seconds for which its CPU quota kept it waiting; None
+            where there is no quota.
+    """
+
+    cpu_s: float
+    memory: int
+    throttled_s: float | None = None
+
+
+class MachineReading(_Line):
+    """CPU of the whole machine (share in use since the last reading) and of the parts.
+
+    ``cpu_s`` holds running totals of CPU-seconds by part, ``generator`` among them;
+    ``memory`` bytes now and ``throttled_s`` running totals, of the parts that have them.
+    """
+
+    kind: Literal["machine"] = "machine"
+    t: float
+    wall_s: float
+    cpu_share: float
+    cpu_s: dict[str, float]
+    memory: dict[str, int] = {}
+    throttled_s: dict[str, float] = {}
+
+
+class PartDown(_Line):
+    """A part that died, or was stopped, while it was needed; ``why`` is one line."""
+
+    kind: Literal["part_down"] = "part_down"
+    t: float
+    part: str
+    why: str
+
+
+class OomKill(_Line):
+    """A worker killed for passing ``vm_memory``; ``rss`` is what it had."""
+
+    kind: Literal["oom_kill"] = "oom_kill"
+    t: float
+    pid: int
+    rss: int
+
+
+class LoadDone(_Line):
+    """How the load went: the window it had, in seconds after its start."""
+
+    kind: Literal["load"] = "load"
+    t: float
+    window: tuple[float, float]
+    generator_exit: int
+
+
+class Injected(_Line):
+    """What Toxiproxy read back as armed when the load began.
+
+    ``base_s`` is what was taken off the delay that stands for the distance to the database,
+    in wall-clock seconds, because a round trip takes so long by itself.
+    """
+
+    kind: Literal["injected"] = "injected"
+    t: float
+    proxy: str
+    enabled: bool
+    toxics: list[dict[str, object]]
+    base_s: Annotated[float, Field(ge=0)] = 0.0
+
+
+class ProcessFaultRecord(_Line):
+    """What befell a part on purpose: ``action`` at ``t``, by the fault of this name.
+
+    It is over at ``until``, when the part served again; None where it did not.
+    """
+
+    kind: Literal["strike"] = "strike"
+    t: float
+    fault: str
+    part: str
+    action: Action
+    until: float | None
+
+
+class Audit(_Line):
+    """The bucket and the table against the samples.
+
+    ``lost`` names recordings answered 200 whose row or object is missing; ``orphans``
+    names objects without a row, ``inflight`` the uploads that were still inside a worker
+    then and may yet write one. ``refused`` counts SQLSTATE 53300 in Postgres' log.
+    """
+
+    kind: Literal["audit"] = "audit"
+    t: float
+    rows: int
+    objects: int
+    lost: list[str]
+    orphans: list[str]
+    inflight: int = 0
+    refused: int
+
+
+class FrontServing(_Line):
+    """Cloud Run's front is up: what makes its instances, and whether their files are memory."""
+
+    kind: Literal["serving"] = "serving"
+    t: float
+    driver: str
+    files_are_memory: bool
+
+
+class FrontReading(_Line):
+    """How things stood at the front, noted when they changed: requests, instances by state."""
+
+    kind: Literal["front"] = "front"
+    t: float
+    queue: int
+    in_flight: int
+    starting: int
+    ready: int
+    stopping: int
+
+
+class InstanceEvent(_Line):
+    """A moment in an instance's life.
+
+    ``start_s`` comes with ``ready``, and ``made_s``, the part of it that went by before the
+    instance's program ran; ``why`` says what failed or how it ended, ``during`` in
+    which state. ``usage``, twice a second, and its end carry running totals: ``cpu_s`` and
+    ``throttled_s`` in seconds, and the peak of its memory in bytes, its files included.
+    """
+
+    kind: Literal["instance"] = "instance"
+    t: float
+    event: Literal[
+        "starting", "ready", "start_failed", "paused", "resumed", "idle", "sigterm", "sigkill",
+        "stopped", "died", "oom", "stuck", "removed", "usage",
+    ]  # fmt: skip
+    instance: str
+    start_s: float | None = None
+    made_s: float | None = None
+    why: str = ""
+    during: str = ""
+    cpu_s: float | None = None
+    throttled_s: float | None = None
+    peak_bytes: float | None = None
+
+
+class FrontRequest(_Line):
+    """A moment of a request at the front; durations in seconds.
+
+    ``waited`` and ``cold`` are its `FRONT_STAGES`; ``took`` is how long it held its place
+    (``request_end``), or how long it had been there when it was ``refused``; ``instance`` is
+    empty where it never had one.
+    """
+
+    kind: Literal["request"] = "request"
+    t: float
+    event: Literal["request_start", "request_end", "refused", "left"]
+    instance: str = ""
+    waited: float | None = None
+    cold: float | None = None
+    took: float | None = None
+    how: str = ""
+    cause: str = ""
+    status: int | None = None
+
+
+Evidence = Annotated[
+    WorkerReading
+    | DatabaseReading
+    | MachineReading
+    | PartDown
+    | OomKill
+    | LoadDone
+    | Injected
+    | ProcessFaultRecord
+    | FrontServing
+    | FrontReading
+    | InstanceEvent
+    | FrontRequest
+    | Audit,
+    Field(discriminator="kind"),
+]
+EVIDENCE: TypeAdapter[Evidence] = TypeAdapter(Evidence)
+
+
+class Observation(_Line):
+    """All that is known of one cell's trial, read back from its folder."""
+
+    samples: tuple[Sample, ...]
+    evidence: tuple[Evidence, ...]

@@ -1,0 +1,226 @@
+"""The HTTP API, endpoint for endpoint Toxiproxy's.
+
+What travels over the API: bodies read strictly, errors with the original's status.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from lab.errors import LabError
+from lab.services.toxiproxy.collection import Collection
+
+VERSION = "2.12.0+lab"
+"""The version of Toxiproxy whose behaviour this server has, marked as the lab's own."""
+
+Answer = tuple[int, Any]
+Action = Callable[[dict[str, str], bytes], Answer]
+"""From the path's parameters and the body to a status and what becomes the JSON answer."""
+
+NO_CONTENT: Answer = (204, None)
+
+
+class Api:
+    """The endpoints over one collection of proxies."""
+
+    def __init__(self, proxies: Collection) -> None:
+        self._all = proxies
+
+    def application(self) -> Starlette:
+        """The API as an ASGI application."""
+        toxics = "/proxies/{proxy}/toxics"
+        app = Starlette(
+            routes=[
+                _route("/version", GET=self._version),
+                _route("/reset", POST=self._reset),
+                _route("/populate", POST=self._populate),
+                _route("/proxies", GET=self._proxies, POST=self._create),
+                _route(
+                    "/proxies/{proxy}",
+                    GET=self._proxy,
+                    POST=self._update,
+                    PATCH=self._update,
+                    DELETE=self._delete,
+                ),
+                _route(toxics, GET=self._toxics, POST=self._add_toxic),
+                _route(
+                    toxics + "/{toxic}",
+                    GET=self._toxic,
+                    POST=self._update_toxic,
+                    PATCH=self._update_toxic,
+                    DELETE=self._remove_toxic,
+                ),
+            ],
+            exception_handlers={404: _not_found, 405: _not_allowed},
+        )
+        app.router.redirect_slashes = False
+        return app
+
+    def _version(self, _path: dict[str, str], _body: bytes) -> Answer:
+        return 200, {"version": VERSION}
+
+    def _reset(self, _path: dict[str, str], _body: bytes) -> Answer:
+        self._all.reset()
+        return NO_CONTENT
+
+    def _populate(self, _path: dict[str, str], body: bytes) -> Answer:
+        done, error = self._all.populate(body)
+        proxies = {"proxies": [proxy.as_json() for proxy in done] or None}
+        return (201, proxies) if error is None else (error.status, {**_refusal(error), **proxies})
+
+    def _proxies(self, _path: dict[str, str], _body: bytes) -> Answer:
+        return 200, {name: proxy.as_json() for name, proxy in sorted(self._all.proxies.items())}
+
+    def _create(self, _path: dict[str, str], body: bytes) -> Answer:
+        return 201, self._all.create(body).as_json()
+
+    def _proxy(self, path: dict[str, str], _body: bytes) -> Answer:
+        return 200, self._all.get(path["proxy"]).as_json()
+
+    def _update(self, path: dict[str, str], body: bytes) -> Answer:
+        return 200, self._all.update(path["proxy"], body).as_json()
+
+    def _delete(self, path: dict[str, str], _body: bytes) -> Answer:
+        self._all.delete(path["proxy"])
+        return NO_CONTENT
+
+    def _toxics(self, path: dict[str, str], _body: bytes) -> Answer:
+        return 200, self._all.get(path["proxy"]).toxics_json()
+
+    def _add_toxic(self, path: dict[str, str], body: bytes) -> Answer:
+        return 200, self._all.add_toxic(path["proxy"], body).as_json()
+
+    def _toxic(self, path: dict[str, str], _body: bytes) -> Answer:
+        return 200, self._all.get(path["proxy"]).find(path["toxic"]).as_json()
+
+    def _update_toxic(self, path: dict[str, str], body: bytes) -> Answer:
+        return 200, self._all.update_toxic(path["proxy"], path["toxic"], body).as_json()
+
+    def _remove_toxic(self, path: dict[str, str], _body: bytes) -> Answer:
+        self._all.remove_toxic(path["proxy"], path["toxic"])
+        return NO_CONTENT
+
+
+def _route(path: str, **actions: Action) -> Route:
+    async def answer(request: Request) -> Response:
+        action = actions.get(request.method)
+        if action is None:  # HEAD, which comes with GET here and not in the original
+            return Response(status_code=405)
+        if request.headers.get("user-agent", "").startswith("Mozilla/"):
+            return PlainTextResponse("User agent not allowed\n", 403)
+        body = await request.body()
+        try:
+            status, content = action(request.path_params, body)
+        except ApiError as error:
+            return PlainTextResponse(json.dumps(_refusal(error)) + "\n", error.status)
+        if content is None:
+            return Response(status_code=status)
+        return Response(json.dumps(content), status, media_type="application/json")
+
+    return Route(path, answer, methods=list(actions))
+
+
+def _refusal(error: ApiError) -> dict[str, Any]:
+    return {"error": error.what, "status": error.status}
+
+
+async def _not_found(_request: Request, _error: Exception) -> Response:
+    return PlainTextResponse("404 page not found\n", 404)
+
+
+async def _not_allowed(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=405)
+
+
+UPSTREAM, DOWNSTREAM = STREAMS = ("upstream", "downstream")
+
+
+class ApiError(LabError):
+    """A request that the API refuses; ``status`` is the HTTP status of the answer."""
+
+    def __init__(self, what: str, status: int) -> None:
+        super().__init__(what)
+        self.status = status
+
+
+def bad_body(why: str) -> ApiError:
+    """A body that cannot be read: 400."""
+    return ApiError(f"bad request body: {why}", 400)
+
+
+@dataclass
+class Toxic:
+    """A toxic as the API shows it; the stages of all its links read it live.
+
+    ``attributes`` are whole numbers in the units of their type (ms, KB/s, us, bytes).
+    """
+
+    name: str
+    type: str
+    stream: str
+    toxicity: float
+    attributes: dict[str, int]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "attributes": self.attributes,
+            "name": self.name,
+            "type": self.type,
+            "stream": self.stream,
+            "toxicity": self.toxicity,
+        }
+
+
+def read_json(body: bytes, kind: type[dict[str, Any]] | type[list[Any]]) -> Any:
+    """The JSON object or array at the head of a body; what follows it is ignored.
+
+    Raises:
+        ApiError: 400, not JSON or of another kind.
+    """
+    text = body.decode("utf-8", errors="replace").lstrip()
+    if not text:
+        raise bad_body("EOF")
+    try:
+        value, _ = json.JSONDecoder().raw_decode(text)
+    except ValueError as error:
+        raise bad_body(str(error)) from error
+    if not isinstance(value, kind):
+        raise bad_body(f"{_json_name(value)} where {_KINDS[kind]} should be")
+    return value
+
+
+_KINDS: dict[type, str] = {
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    str: "a string",
+    list: "an array",
+    dict: "an object",
+}
+
+
+def _json_name(value: object) -> str:
+    return _KINDS.get(type(value), "null")
+
+
+def take(given: Mapping[str, Any], key: str, kind: type[Any], default: Any) -> Any:
+    """A member of an object, or ``default`` where it is absent or null.
+
+    Raises:
+        ApiError: 400, of another kind than ``kind`` (a float takes whole numbers too).
+    """
+    value = given.get(key)
+    if value is None:
+        return default
+    if type(value) is kind or (kind is float and type(value) is int):
+        return kind(value)
+    wanted = "a whole number" if kind is int else _KINDS[kind]
+    raise bad_body(f"'{key}' is {_json_name(value)}, not {wanted}")

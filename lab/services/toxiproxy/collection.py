@@ -1,0 +1,176 @@
+"""All proxies of a server, and what the API's bodies ask of them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from lab.services.toxiproxy.api import STREAMS, ApiError, Toxic, bad_body, read_json, take
+from lab.services.toxiproxy.proxy import Proxy
+from lab.services.toxiproxy.toxics import TYPES
+
+
+class Collection:
+    """Proxies by name. Every method is synchronous, so requests never interleave."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.proxies: dict[str, Proxy] = {}
+
+    def get(self, name: str) -> Proxy:
+        """The proxy of that name.
+
+        Raises:
+            ApiError: 404.
+        """
+        if name not in self.proxies:
+            raise ApiError("proxy not found", 404)
+        return self.proxies[name]
+
+    def create(self, body: bytes) -> Proxy:
+        """A new proxy from ``{name, listen, upstream, enabled}``.
+
+        Raises:
+            ApiError: 400 a bad body, 409 the name is taken, 500 the address is.
+        """
+        proxy, enabled = self._read(read_json(body, dict), place="")
+        if proxy.name in self.proxies:
+            raise ApiError("proxy already exists", 409)
+        return self._keep(proxy, enabled)
+
+    def populate(self, body: bytes) -> tuple[list[Proxy], ApiError | None]:
+        """Proxies from a list; one that is there already with these addresses is kept.
+
+        What was done before an error stays done, and is given beside the error.
+        """
+        done: list[Proxy] = []
+        try:
+            entries = read_json(body, list)
+            read = [
+                self._read(entry, place=f" at proxy {number}")
+                for number, entry in enumerate(entries, start=1)
+            ]
+            for proxy, enabled in read:
+                done.append(self._add_or_replace(proxy, enabled))
+        except ApiError as error:
+            return done, error
+        return done, None
+
+    def update(self, name: str, body: bytes) -> Proxy:
+        """Change a proxy's listen, upstream or enabled.
+
+        Raises:
+            ApiError: 404 no such proxy, 400 a bad body, 500 a bad or taken address.
+        """
+        proxy = self.get(name)
+        given = read_json(body, dict)
+        proxy.update(
+            listen=take(given, "listen", str, proxy.listen),
+            upstream=take(given, "upstream", str, proxy.upstream),
+            enabled=take(given, "enabled", bool, proxy.enabled),
+        )
+        return proxy
+
+    def delete(self, name: str) -> None:
+        """Stop a proxy and forget it.
+
+        Raises:
+            ApiError: 404.
+        """
+        self.get(name).stop()
+        del self.proxies[name]
+
+    def add_toxic(self, name: str, body: bytes) -> Toxic:
+        """A new toxic from ``{name, type, stream, toxicity, attributes}``.
+
+        Raises:
+            ApiError: 404 no such proxy, 400 a bad body, 409 the name is taken.
+        """
+        proxy = self.get(name)
+        given = read_json(body, dict)
+        toxic = _read_toxic(given)
+        if any(toxic.name == other["name"] for other in proxy.toxics_json()):
+            raise ApiError("toxic already exists", 409)
+        toxic.attributes = _read_attributes(toxic, given)
+        proxy.add_toxic(toxic)
+        return toxic
+
+    def update_toxic(self, name: str, toxic_name: str, body: bytes) -> Toxic:
+        """Change a toxic's toxicity or attributes; those not given stay.
+
+        Raises:
+            ApiError: 404 no such proxy or toxic, 400 a bad body.
+        """
+        proxy = self.get(name)
+        toxic = proxy.find(toxic_name)
+        given = read_json(body, dict)
+        toxicity = take(given, "toxicity", float, toxic.toxicity)
+        toxic.attributes = _read_attributes(toxic, given)
+        toxic.toxicity = toxicity
+        proxy.toxic_updated(toxic)
+        return toxic
+
+    def remove_toxic(self, name: str, toxic_name: str) -> None:
+        """Take a toxic out.
+
+        Raises:
+            ApiError: 404 no such proxy or toxic.
+        """
+        proxy = self.get(name)
+        proxy.remove_toxic(proxy.find(toxic_name))
+
+    def reset(self) -> None:
+        """Enable every proxy and remove every toxic.
+
+        Raises:
+            ApiError: 500, a proxy's address has been taken meanwhile.
+        """
+        for proxy in self.proxies.values():
+            proxy.reset()
+
+    def close(self) -> None:
+        """Stop every proxy."""
+        for proxy in self.proxies.values():
+            proxy.stop()
+
+    def _read(self, entry: Any, place: str) -> tuple[Proxy, bool]:
+        if not isinstance(entry, dict):
+            raise bad_body(f"not an object{place}")
+        name = take(entry, "name", str, "")
+        upstream = take(entry, "upstream", str, "")
+        for key, value in (("name", name), ("upstream", upstream)):
+            if not value:
+                raise ApiError(f"missing required field: {key}{place}", 400)
+        listen = take(entry, "listen", str, "")
+        return Proxy(name, listen, upstream, self._loop), take(entry, "enabled", bool, True)
+
+    def _add_or_replace(self, proxy: Proxy, enabled: bool) -> Proxy:
+        existing = self.proxies.get(proxy.name)
+        if existing is not None:
+            if not existing.differs(proxy.listen, proxy.upstream):
+                return existing
+            existing.stop()
+        return self._keep(proxy, enabled)
+
+    def _keep(self, proxy: Proxy, enabled: bool) -> Proxy:
+        if enabled:
+            proxy.start()
+        self.proxies[proxy.name] = proxy
+        return proxy
+
+
+def _read_toxic(given: dict[str, Any]) -> Toxic:
+    kind = take(given, "type", str, "")
+    stream = take(given, "stream", str, "downstream")
+    toxicity = take(given, "toxicity", float, 1.0)
+    name = take(given, "name", str, "") or f"{kind}_{stream}"
+    if stream.lower() not in STREAMS:
+        raise ApiError("stream was invalid, can be either upstream or downstream", 400)
+    if kind not in TYPES:
+        raise ApiError("invalid toxic type", 400)
+    return Toxic(name, kind, stream, toxicity, dict.fromkeys(TYPES[kind].attributes, 0))
+
+
+def _read_attributes(toxic: Toxic, given: dict[str, Any]) -> dict[str, int]:
+    attributes = take(given, "attributes", dict, {})
+    return {key: take(attributes, key, int, now) for key, now in toxic.attributes.items()}

@@ -1,0 +1,219 @@
+"""A proxy: a listening socket, the connections through it, and its toxics."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from typing import Any
+
+from lab.services.toxiproxy.api import DOWNSTREAM, STREAMS, UPSTREAM, ApiError, Toxic
+from lab.services.toxiproxy.link import Connection, End
+
+LOG = logging.getLogger("toxiproxy")
+BACKLOG = 1024
+ACCEPT_RETRY = 0.1
+"""Seconds without accepting after the system refused a connection (no descriptors left)."""
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of ``host:port`` or ``[host]:port``.
+
+    Raises:
+        ApiError: 500, as the original has it: no port, or not a port.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon:
+        raise ApiError(f"listen tcp: address {address}: missing port in address", 500)
+    if not (port.isascii() and port.isdigit() and int(port) < 65536):
+        raise ApiError(f"listen tcp: address {port}: invalid port", 500)
+    return host.strip("[]"), int(port)
+
+
+def resolve(address: str) -> tuple[socket.AddressFamily, tuple[str, int]]:
+    """The socket address to listen on; IPv4 is preferred.
+
+    Raises:
+        ApiError: 500, the host has no address.
+    """
+    host, port = split_address(address)
+    try:
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except OSError as error:
+        raise ApiError(f"lookup {host}: {error.strerror}", 500) from error
+    family, *_, address_ = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+    return family, (str(address_[0]), port)
+
+
+def written(ip: str, port: int) -> str:
+    """An address as the API shows it."""
+    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+
+
+class Proxy:
+    """Client <-> proxy <-> upstream; toxics apply to live connections and to new ones."""
+
+    def __init__(
+        self, name: str, listen: str, upstream: str, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.name, self.listen, self.upstream = name, listen, upstream
+        self.toxics: dict[str, list[Toxic]] = {stream: [] for stream in STREAMS}
+        self._loop = loop
+        self._listener: socket.socket | None = None
+        self._opening: set[asyncio.Task[None]] = set()
+        self._connections: set[Connection] = set()
+
+    @property
+    def enabled(self) -> bool:
+        return self._listener is not None
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "listen": self.listen,
+            "upstream": self.upstream,
+            "enabled": self.enabled,
+            "toxics": self.toxics_json(),
+        }
+
+    def toxics_json(self) -> list[dict[str, Any]]:
+        """Its toxics, those of the upstream direction first."""
+        return [toxic.as_json() for stream in STREAMS for toxic in self.toxics[stream]]
+
+    def start(self) -> None:
+        """Listen; a proxy that listens already is left as it is.
+
+        Raises:
+            ApiError: 500, the address cannot be listened on.
+        """
+        if self._listener is not None:
+            return
+        family, address = resolve(self.listen or ":0")
+        try:
+            listener = socket.create_server(address, family=family, backlog=BACKLOG)
+        except OSError as error:
+            why = os.strerror(error.errno or 0).lower()
+            raise ApiError(f"listen tcp {self.listen}: bind: {why}", 500) from error
+        listener.setblocking(False)
+        self.listen = written(*listener.getsockname()[:2])
+        self._listener = listener
+        self._loop.add_reader(listener, self._accept, listener)
+        LOG.info("proxy %s: listens on %s for %s", self.name, self.listen, self.upstream)
+
+    def stop(self) -> None:
+        """Stop listening and drop every connection, with what is on its way."""
+        if self._listener is None:
+            return
+        self._loop.remove_reader(self._listener)
+        self._listener.close()
+        self._listener = None
+        for task in self._opening:
+            task.cancel()
+        for connection in self._connections:
+            connection.abort()
+        LOG.info("proxy %s: stopped; %d connections", self.name, len(self._connections))
+
+    def update(self, listen: str, upstream: str, enabled: bool) -> None:
+        """Move, enable or disable; a move drops every connection.
+
+        Raises:
+            ApiError: 500, the address cannot be listened on; the proxy is then disabled.
+        """
+        if self.differs(listen, upstream):
+            self.stop()
+            self.listen, self.upstream = listen, upstream
+        if enabled:
+            self.start()
+        else:
+            self.stop()
+
+    def differs(self, listen: str, upstream: str) -> bool:
+        """Whether these addresses are others than its own; a host name is looked up."""
+        return (self.listen, self.upstream) != (written(*resolve(listen)[1]), upstream)
+
+    def find(self, name: str) -> Toxic:
+        """The toxic of that name, of either direction.
+
+        Raises:
+            ApiError: 404.
+        """
+        for stream in STREAMS:
+            for toxic in self.toxics[stream]:
+                if toxic.name == name:
+                    return toxic
+        raise ApiError("toxic not found", 404)
+
+    def add_toxic(self, toxic: Toxic) -> None:
+        """Put a toxic at the end of its direction, of live connections too."""
+        self.toxics[_direction(toxic)].append(toxic)
+        for connection in self._connections:
+            connection.links[_direction(toxic)].add(toxic)
+        LOG.info("proxy %s: toxic %s: %s", self.name, toxic.name, toxic.as_json())
+
+    def toxic_updated(self, toxic: Toxic) -> None:
+        """Let live connections know of a toxic's new attributes."""
+        index = self.toxics[_direction(toxic)].index(toxic)
+        for connection in self._connections:
+            connection.links[_direction(toxic)].update(index)
+        LOG.info("proxy %s: toxic %s: %s", self.name, toxic.name, toxic.as_json())
+
+    def remove_toxic(self, toxic: Toxic) -> None:
+        """Take a toxic out, of live connections too; what it held passes at once."""
+        chain = self.toxics[_direction(toxic)]
+        index = chain.index(toxic)
+        del chain[index]
+        for connection in self._connections:
+            connection.links[_direction(toxic)].remove(index)
+        LOG.info("proxy %s: toxic %s: removed", self.name, toxic.name)
+
+    def reset(self) -> None:
+        """Enable it and remove its toxics."""
+        self.start()
+        for stream in STREAMS:
+            for toxic in list(self.toxics[stream]):
+                self.remove_toxic(toxic)
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            client, _ = listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            LOG.warning("proxy %s: cannot accept: %s", self.name, error)
+            self._loop.remove_reader(listener)
+            self._loop.call_later(ACCEPT_RETRY, self._accept_again, listener)
+            return
+        client.setblocking(False)
+        task = self._loop.create_task(self._open(client))
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+
+    def _accept_again(self, listener: socket.socket) -> None:
+        if self._listener is listener:
+            self._loop.add_reader(listener, self._accept, listener)
+
+    async def _open(self, client: socket.socket) -> None:
+        """Connect upstream, then the two; until then nothing is read from the client."""
+        upstream: asyncio.Transport | None = None
+        try:
+            host, port = split_address(self.upstream)
+            upstream, there = await self._loop.create_connection(End, host, port)
+            _, here = await self._loop.connect_accepted_socket(End, client)
+            self._connections.add(
+                Connection(here, there, self.toxics, forget=self._connections.discard)
+            )
+        except (OSError, ApiError) as error:
+            LOG.warning("proxy %s: cannot connect to %s: %s", self.name, self.upstream, error)
+            client.close()
+        except asyncio.CancelledError:
+            client.close()
+            if upstream is not None:
+                upstream.abort()
+            raise
+
+
+def _direction(toxic: Toxic) -> str:
+    return UPSTREAM if toxic.stream.lower() == UPSTREAM else DOWNSTREAM

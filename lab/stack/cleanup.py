@@ -1,0 +1,119 @@
+"""Ending replicas whose lab is no more, on whichever stack: nothing else is touched.
+
+``python -m lab.stack.cleanup FOLDER``: waits for the lab to end, then cleans up.
+
+Its standard input is a pipe that only the lab holds. The pipe closes when the lab ends,
+however it ends; no signal, no timer and no polling is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from lab.errors import LabError, MachineError, MissingComponent
+from lab.stack import gateway, ownership
+from lab.stack.compose import engine, resources
+from lab.stack.ownership import RECORD, Ownership
+
+GONE_WITHIN_S = 5.0
+
+
+def end(folder: Path, mine: Ownership) -> int:
+    """End what is left of a replica: processes, containers, networks, volumes, its folder.
+
+    Processes come first: a `docker compose` among them, or a front, would make more of what is
+    removed. A front's instances may be frozen, and die only when they are swept up.
+
+    Returns:
+        How many things there were.
+
+    Raises:
+        MissingComponent: it has containers, and the engine does not answer.
+        MachineError: something could not be removed.
+    """
+    killed = ownership.kill(mine)
+    ended = len(killed)
+    if (folder / gateway.LOGS).exists():
+        _sweep(killed)
+    psutil.wait_procs(killed, timeout=GONE_WITHIN_S)
+    if mine.stack == "compose":
+        client = engine.connect()
+        try:
+            ended += resources.remove(client, mine.id)
+        finally:
+            client.close()
+    ownership.remove(folder)
+    return ended
+
+
+def _sweep(killed: list[psutil.Process]) -> None:
+    """Sweep until all that were killed are gone: a front may take a moment to die, too."""
+    deadline = time.monotonic() + GONE_WITHIN_S
+    while True:
+        gateway.sweep()
+        _, killed = psutil.wait_procs(killed, timeout=0.1)
+        if not killed or time.monotonic() > deadline:
+            return
+
+
+def reap() -> int:
+    """End every replica whose lab is gone; how many there were.
+
+    One with containers is left for later where the engine does not answer now.
+    """
+    gone = {mine.id: (folder, mine) for folder, mine in replicas() if mine.gone}
+    ended = 0
+    for folder, mine in gone.values():
+        try:
+            end(folder, mine)
+        except MissingComponent:
+            continue
+        ended += 1
+    return ended
+
+
+def replicas() -> list[tuple[Path, Ownership]]:
+    """Every replica on this machine that this user may end; each by its folder and its owner.
+
+    One whose folder is gone, as after a reboot, is still known by its labels on the engine.
+    """
+    found = {mine.id: (folder, mine) for folder, mine in ownership.replicas()}
+    for mine in _on_engine():
+        found.setdefault(mine.id, (ownership.folder_of(mine), mine))
+    return list(found.values())
+
+
+def _on_engine() -> list[Ownership]:
+    """Those that the engine knows; none where it does not answer."""
+    try:
+        client = engine.connect()
+    except MissingComponent:
+        return []
+    try:
+        return list(resources.owners(client))
+    except MachineError:
+        return []
+    finally:
+        client.close()
+
+
+def main(folder: Path) -> None:
+    """Wait, then end what is left of the replica in ``folder``."""
+    for asked in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(asked, signal.SIG_IGN)
+    owner = Ownership(**json.loads((folder / RECORD).read_text()))
+    sys.stdin.buffer.read()
+    try:
+        end(folder, owner)
+    except LabError as error:
+        sys.exit(f"lab: {error}")  # what is left, the next lab ends
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,223 @@
+"""What happens to a replica's containers, told by the engine as it happens.
+
+One thread reads the engine's event stream. It knows of each part whether it is dead or
+paused, and of a container that passed its memory it writes a line for the observer.
+
+CPU, memory and throttling of a container, as the engine reads them from its cgroup.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import docker
+import requests
+from docker.errors import DockerException
+from requests.exceptions import RequestException
+
+from lab.model.evidence import Usage
+from lab.stack.compose.resources import ID_LABEL
+
+SERVICE_LABEL = "com.docker.compose.service"
+SIGNALLED = 128
+KILLED = 137
+KNOWN = ("die", "oom", "pause", "unpause", "start")
+OOM_WITHIN_S = 2.0
+"""A container that is killed so soon after it passed its memory was killed for that; and what
+the engine tells of so soon after is the same kill, of which it often tells a dozen times."""
+
+
+class Events(threading.Thread):
+    """Follows the events of one replica's containers, of each part the one that counts.
+
+    A part that died stays down until the lab itself starts it, also where the engine does so
+    at once: by then it has lost what it was doing.
+
+    Args:
+        client: a connection of its own: the stream holds it.
+        replica: id of the replica.
+        evidence: folder whose ``oom.jsonl`` gets a line when a container is killed for memory.
+        comes_back: the parts that the engine starts anew when they were killed for memory.
+    """
+
+    def __init__(
+        self, client: docker.DockerClient, replica: str, evidence: Path, comes_back: frozenset[str]
+    ) -> None:
+        super().__init__(name="engine-events", daemon=True)
+        self._client = client
+        self._evidence = evidence
+        self._comes_back = comes_back
+        self._down: dict[str, str] = {}
+        self._containers: dict[str, str] = {}
+        self._coming: set[str] = set()
+        self._oom: dict[str, float] = {}
+        self._noted: dict[str, float] = {}
+        self._ended = False
+        self._stream = client.events(
+            decode=True, filters={"label": f"{ID_LABEL}={replica}", "type": "container"}
+        )
+        self.start()
+
+    def run(self) -> None:
+        """Read until the stream ends; that it ends before `close` means a dead engine."""
+        try:
+            for event in self._stream:
+                self._see(event)
+        except (DockerException, RequestException, OSError, ValueError) as error:
+            self._lost(str(error))
+        else:
+            self._lost("its event stream ended")
+
+    def _lost(self, why: str) -> None:
+        if not self._ended:
+            self._down["engine"] = f"the Docker engine does not answer: {why}"
+
+    def _see(self, event: dict[str, Any]) -> None:
+        actor = event.get("Actor", {})
+        attributes = actor.get("Attributes", {})
+        part, action = str(attributes.get(SERVICE_LABEL)), str(event.get("Action"))
+        if action not in KNOWN or self._containers.get(part) != actor.get("ID"):
+            return
+        if action in ("start", "unpause"):
+            self._coming.discard(part)
+        if action == "unpause":
+            self._down.pop(part, None)
+        elif action == "oom":
+            self._see_oom(part, _at(event))
+        elif action in ("pause", "die") and part not in self._coming:
+            self._see_down(part, event)
+
+    def _see_down(self, part: str, event: dict[str, Any]) -> None:
+        if event["Action"] == "pause":
+            self._down[part] = "is paused"
+            return
+        code = int(event["Actor"]["Attributes"].get("exitCode", 0))
+        for_memory = code == KILLED and _at(event) - self._oom.get(part, 0.0) < OOM_WITHIN_S
+        if for_memory and part in self._comes_back:
+            return  # a result: the engine starts it again
+        why = f"was killed by signal {code - SIGNALLED}" if code > SIGNALLED else f"exited ({code})"
+        self._down[part] = "was killed for its memory" if for_memory else why
+
+    def _see_oom(self, part: str, at: float) -> None:
+        if at - self._noted.get(part, 0.0) >= OOM_WITHIN_S:
+            self._noted[part] = at
+            with (self._evidence / "oom.jsonl").open("a") as file:
+                file.write(json.dumps({"at": at, "pid": 0, "rss": 0}) + "\n")
+        self._oom[part] = at
+
+    def down(self) -> dict[str, str]:
+        """The parts that are dead or paused now, each with one line."""
+        return dict(self._down)
+
+    def expect(self, containers: Mapping[str, str]) -> None:
+        """These, by part, are about to be started, or to go on: only they count from now on.
+
+        What is still to be told of how they ended before is of no interest.
+        """
+        self._containers |= containers
+        self._coming |= set(containers)
+        for part in containers:
+            self._down.pop(part, None)
+            self._oom.pop(part, None)
+
+    def arrived(self, parts: Iterable[str]) -> None:
+        """These serve: one that ran all the time has nothing told of its start."""
+        self._coming -= set(parts)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._ended = True
+        self._stream.close()
+        self.join(timeout=10)
+        self._client.close()
+
+
+def _at(event: dict[str, Any]) -> float:
+    """When it happened, in seconds since 1970."""
+    return float(event.get("timeNano", time.time_ns())) / 1e9
+
+
+NS = 1e9
+
+
+def usage(stats: dict[str, Any]) -> Usage:
+    """One reading of ``GET /containers/{id}/stats?one-shot=1``.
+
+    Memory is what the container is charged with, less the file pages that the kernel may
+    drop at once: the figure of ``docker stats``.
+    """
+    cpu = stats.get("cpu_stats", {})
+    memory = stats.get("memory_stats", {})
+    details = memory.get("stats", {})
+    # cgroup v1 and v2 name it differently.
+    droppable = details.get("total_inactive_file", details.get("inactive_file", 0))
+    return Usage(
+        cpu_s=cpu.get("cpu_usage", {}).get("total_usage", 0) / NS,
+        memory=max(0, memory.get("usage", 0) - droppable),
+        throttled_s=cpu.get("throttling_data", {}).get("throttled_time", 0) / NS,
+    )
+
+
+class Statistics:
+    """Follows the statistics of containers, a reading a second from each.
+
+    The engine takes about a second for a single reading, and none for one of a stream. A
+    stream ends when its container is removed.
+
+    Args:
+        client: the engine; each stream takes a connection of its own from it.
+    """
+
+    def __init__(self, client: docker.DockerClient) -> None:
+        self._client = client
+        self._followed: dict[str, str] = {}
+        self._latest: dict[str, Usage] = {}
+
+    def follow(self, containers: Mapping[str, Any]) -> None:
+        """Follow these, by part, and none but these."""
+        for part in set(self._followed) - set(containers):
+            del self._followed[part]
+            self._latest.pop(part, None)
+        for part, container in containers.items():
+            if self._followed.get(part) != container.id:
+                self._followed[part] = container.id
+                self._latest.pop(part, None)
+                Thread(
+                    target=self._read, args=(part, container.id), name=f"stats-{part}", daemon=True
+                ).start()
+
+    def _read(self, part: str, container: str) -> None:
+        before = Usage(cpu_s=0, memory=0, throttled_s=0)  # its earlier lives
+        last = before
+        try:
+            for stats in self._client.api.stats(container, stream=True, decode=True):
+                if not stats.get("memory_stats"):  # it does not run now
+                    continue
+                if self._followed.get(part) != container:
+                    return
+                now = usage(stats)
+                if now.cpu_s < last.cpu_s:
+                    before = plus(before, last)
+                last = now
+                self._latest[part] = plus(before, now)
+        except (DockerException, requests.RequestException, OSError):
+            return  # dead or gone: the events say which
+
+    def __call__(self) -> dict[str, Usage]:
+        """What each has used so far, as of at most a second ago."""
+        return dict(self._latest)
+
+
+def plus(before: Usage, now: Usage) -> Usage:
+    """Totals of a container's earlier lives and of this one: a restart begins them anew."""
+    return Usage(
+        cpu_s=before.cpu_s + now.cpu_s,
+        memory=now.memory,
+        throttled_s=(before.throttled_s or 0) + (now.throttled_s or 0),
+    )

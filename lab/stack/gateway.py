@@ -1,0 +1,244 @@
+"""The front of Cloud Run before its instances, which it makes and ends itself.
+
+    users ──> front ──> instance ──> Toxiproxy …
+
+It begins anew with each cell, so that each begins with no instance, or with those that are
+kept warm. An instance belongs to the front: it is no part, and its death is a result.
+
+What the front of Cloud Run says of its instances, read as it is written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lab.errors import MissingComponent, PartFailed
+from lab.model.evidence import Usage
+from lab.model.knobs import Knobs
+from lab.stack.base import Burdened
+from lab.stack.ports import HOST, accepts
+from lab.stack.process import Part, Process
+
+PROGRAM = [sys.executable, "-m", "lab.services.cloudrun"]
+EVENTS = "front.jsonl"
+LOGS = "instances"
+"""Folder of the replica in which the front keeps its instances' output."""
+WARM_WITHIN_S = 250.0
+"""An instance may take 240 s to listen."""
+ENDS_WITHIN_S = 15.0
+"""An instance that is killed is given up after 10 s."""
+
+
+class Gateway(Part):
+    """The front, as a process of the lab's.
+
+    Args:
+        port: where users upload.
+        evidence: folder for its events and for its instances' readings.
+        env: what it is told beside the knobs: which driver, and what instances are made from.
+    """
+
+    name = "front"
+
+    def __init__(
+        self, folder: Path, port: int, evidence: Path, env: Callable[[Knobs], Mapping[str, str]]
+    ) -> None:
+        super().__init__(folder)
+        self.port = port
+        self.url = f"http://{HOST}:{port}"
+        self.events = evidence / EVENTS
+        self.logs = folder / LOGS
+        self.instances = Instances(self.events)
+        self._env = env
+
+    def settings(self, knobs: Knobs) -> object:
+        return object()  # equal to no other: it never goes on into the next cell
+
+    def start(self, knobs: Knobs) -> None:
+        shutil.rmtree(self.logs, ignore_errors=True)
+        self.logs.mkdir()
+        self.log.write_bytes(b"")
+        for old in self.events.parent.glob("*.jsonl"):
+            old.unlink()
+        self.instances = Instances(self.events)
+        self._process = Process(self.name, PROGRAM, self.log, self._told(knobs))
+        self._process.wait_ready(lambda: accepts(self.port))
+        self._wait_until_warm(knobs.cloudrun_min_instances)
+
+    def _told(self, knobs: Knobs) -> dict[str, str]:
+        return {
+            **knobs.as_env(),
+            **self._env(knobs),
+            "HOST": HOST,
+            "PORT": str(self.port),
+            "FRONT_EVENTS": str(self.events),
+            "FRONT_LOGS": str(self.logs),
+        }
+
+    def burden(self, knobs: Knobs) -> Burdened:
+        """Have another front burden an instance, and no more.
+
+        Raises:
+            PartFailed: it could not.
+        """
+        done = _run("--calibrate", self._told(knobs))
+        if done.returncode:
+            why = done.stderr.strip().removeprefix("front: ")
+            raise PartFailed(f"no instance could be burdened: {why}", "see `lab doctor`")
+        return Burdened(**json.loads(done.stdout))
+
+    def _wait_until_warm(self, count: int) -> None:
+        deadline = time.monotonic() + WARM_WITHIN_S
+        while self.instances.ready() < count:
+            down, failed = self.down(), self.instances.failed()
+            if down or failed or time.monotonic() > deadline:
+                why = down or failed or f"no instance was warm within {WARM_WITHIN_S:.0f} s"
+                raise PartFailed(f"front did not come up: {why}", f"its log is {self.log}")
+            time.sleep(0.02)
+
+    def ask_to_stop(self) -> None:
+        """Have it end every instance at once: nobody waits for what is in them."""
+        for number in (signal.SIGTERM, signal.SIGINT):  # the second is what hurries it
+            if self._process:
+                self._process.send(number)
+
+    def stop(self) -> None:
+        if self._process is None:
+            return
+        self.ask_to_stop()
+        self._process.reap(ENDS_WITHIN_S)
+        if self._process.code != 0:
+            sweep()
+        self._process = None
+
+    def pids(self) -> list[int]:
+        """Its own alone: its children are instances."""
+        return super().pids()[:1]
+
+    def usage(self, others: Callable[[], Mapping[str, Usage]]) -> Callable[[], dict[str, Usage]]:
+        """What the other parts use, and as ``backend`` what all instances together do."""
+        instances = self.instances
+        return lambda: {**others(), "backend": instances.usage()}
+
+    def keep(self, into: Path) -> None:
+        """Copy its events, and what each instance has said."""
+        for file in (self.log, self.events, *self.logs.glob("*.log")):
+            if file.exists():
+                shutil.copy(file, into)
+
+
+def check(knobs: Knobs) -> None:
+    """Whether instances that are processes can be limited so on this machine.
+
+    Raises:
+        MissingComponent: not so, with the remedy.
+    """
+    done = _run("--check", knobs.as_env())
+    if done.returncode:
+        what, _, remedy = done.stderr.strip().removeprefix("front: ").partition(" - ")
+        raise MissingComponent(what or "the front does not start", remedy or "see `lab doctor`")
+
+
+def sweep() -> None:
+    """Remove what fronts left that were killed: processes, frozen or not, and their cgroups."""
+    _run("--sweep", {})
+
+
+def _run(flag: str, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 - the replica's own part
+        [*PROGRAM, flag],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+OVER = {"stopped", "died", "oom", "removed", "start_failed"}
+"""Events after which an instance takes no memory any more."""
+
+
+class Instances:
+    """Follows the front's log of events, on demand and from any thread.
+
+    Args:
+        file: the log; it need not be there yet.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+        self._at = 0
+        self._inflight = 0
+        self._live: dict[str, bool] = {}
+        self._used: dict[str, dict[str, Any]] = {}
+        self._failed = ""
+
+    def ready(self) -> int:
+        """How many instances serve now."""
+        with self._lock:
+            self._read()
+            return sum(self._live.values())
+
+    def inflight(self) -> int:
+        """How many requests are inside instances now, those of clients that left too."""
+        with self._lock:
+            self._read()
+            return self._inflight
+
+    def failed(self) -> str:
+        """Why an instance last failed to start; empty where none has."""
+        with self._lock:
+            self._read()
+            return self._failed
+
+    def usage(self) -> Usage:
+        """What all instances have used so far, those that ended too.
+
+        Its memory is the sum of what each that lives has had at most, its files included.
+        """
+        with self._lock:
+            self._read()
+            return Usage(
+                cpu_s=sum(used.get("cpu_s", 0.0) for used in self._used.values()),
+                throttled_s=sum(used.get("throttled_s", 0.0) for used in self._used.values()),
+                memory=round(
+                    sum(self._used.get(name, {}).get("peak_bytes", 0.0) for name in self._live)
+                ),
+            )
+
+    def _read(self) -> None:
+        """Take in the whole lines that are new."""
+        if not self._file.exists():
+            return
+        with self._file.open("rb") as file:
+            file.seek(self._at)
+            whole, newline, _ = file.read().rpartition(b"\n")
+        self._at += len(whole) + len(newline)
+        for line in whole.splitlines():
+            self._see(json.loads(line))
+
+    def _see(self, said: dict[str, Any]) -> None:
+        event, name = said["event"], said.get("instance", "")
+        if "cpu_s" in said:
+            self._used[name] = said
+        if event == "request_start":
+            self._inflight += 1
+        elif event == "request_end":
+            self._inflight -= 1
+        elif event in ("starting", "ready"):
+            self._live[name] = event == "ready"
+        elif event in OVER:
+            self._live.pop(name, None)
+        if event == "start_failed":
+            self._failed = str(said["why"])

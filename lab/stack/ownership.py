@@ -1,0 +1,172 @@
+"""Who owns a process: how the lab finds all that it started, and nothing else.
+
+Every process of a replica carries one environment variable with the replica's id, and so
+do its children, whatever they do with process groups. nginx writes its title over its
+environment, so it carries the same in its arguments; its workers are found as its children.
+The replica's folder holds ``owner.json``: the lab's process, or none where the replica was
+asked to stay (`lab up`).
+
+    lab ──starts──> guardian (own session) ──waits for the lab's end of a pipe to close
+     └──starts──> parts                      └──then ends what is left, removes the folder
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+MARKER = "REPLICA_LAB_ID"
+PREFIX = "replica-lab-"
+RECORD = "owner.json"
+REMOVE_WITHIN_S = 5.0
+CLOSE_WITHIN_S = 60.0
+"""Far more than a guardian takes, also where an engine is slow to remove containers."""
+
+
+@dataclass(frozen=True)
+class Ownership:
+    """What ``owner.json`` holds.
+
+    ``pid`` and ``created`` name the lab's process (a reused pid has another start time);
+    both are None for a replica that stays up. ``results`` is the folder it belongs to.
+    A replica of containers carries the same as a label on all that it has.
+    """
+
+    id: str
+    pid: int | None
+    created: float | None
+    results: str
+    stack: str = "embedded"
+
+    @property
+    def gone(self) -> bool:
+        """Whether the lab that owned this replica is no more; one that is dead but not yet
+        waited for by its parent is no more either."""
+        if self.pid is None:
+            return False
+        try:
+            process = psutil.Process(self.pid)
+            another = abs(process.create_time() - (self.created or 0.0)) > 1.0
+            return another or process.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+
+def claim(results: Path, stays: bool = False, stack: str = "embedded") -> tuple[Path, Ownership]:
+    """A new folder for a replica, with its owner written down."""
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    folder.chmod(0o755)  # Postgres and nginx may run as another user
+    me = None if stays else psutil.Process()
+    owner = Ownership(
+        id=f"{folder.name}-{uuid.uuid4().hex[:8]}",
+        pid=me.pid if me else None,
+        created=me.create_time() if me else None,
+        results=str(results.resolve()),
+        stack=stack,
+    )
+    (folder / RECORD).write_text(json.dumps(asdict(owner)))
+    return folder, owner
+
+
+def folder_of(owner: Ownership) -> Path:
+    """Where a replica's folder is, or was."""
+    return Path(tempfile.gettempdir()) / owner.id.rpartition("-")[0]
+
+
+def replicas() -> Iterator[tuple[Path, Ownership]]:
+    """Every replica on this machine that this user may end."""
+    for record in sorted(Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{RECORD}")):
+        try:
+            if record.stat().st_uid == os.getuid():
+                yield record.parent, Ownership(**json.loads(record.read_text()))
+        except (OSError, ValueError, TypeError):
+            continue  # being written, or not ours to read
+
+
+def mark() -> str | None:
+    """``VARIABLE=id`` of the replica that this process starts parts of, as they carry it."""
+    return f"{MARKER}={os.environ[MARKER]}" if MARKER in os.environ else None
+
+
+def processes(owner_id: str) -> list[psutil.Process]:
+    """All processes that carry this replica's id and their descendants, not the caller."""
+    found: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter():
+        try:
+            if _carries(process, owner_id):
+                family = (process, *process.children(recursive=True))
+                found.update((one.pid, one) for one in family)
+        except (psutil.Error, OSError):
+            continue  # ended meanwhile, or another user's
+    found.pop(os.getpid(), None)
+    return list(found.values())
+
+
+def _carries(process: psutil.Process, owner_id: str) -> bool:
+    in_arguments = any(f"{MARKER}={owner_id}" in part for part in process.cmdline())
+    return in_arguments or process.environ().get(MARKER) == owner_id
+
+
+def end(folder: Path, owner: Ownership) -> int:
+    """Kill the processes that are left of a replica and remove its folder.
+
+    Returns:
+        How many processes were killed.
+    """
+    left = kill(owner)
+    psutil.wait_procs(left, timeout=5)
+    remove(folder)
+    return len(left)
+
+
+def kill(owner: Ownership) -> list[psutil.Process]:
+    """Send SIGKILL to the processes that are left of a replica; one that is frozen lives on."""
+    left = processes(owner.id)
+    for process in left:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    return left
+
+
+def remove(folder: Path) -> None:
+    """Remove a replica's folder, again while something still writes into it.
+
+    Postgres' children end by themselves after their killed parent, and may leave a file
+    in a folder that is being removed.
+    """
+    deadline = time.monotonic() + REMOVE_WITHIN_S
+    shutil.rmtree(folder, ignore_errors=True)
+    while folder.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Guardian:
+    """A small process that ends the replica when the lab cannot: after a SIGKILL."""
+
+    def __init__(self, folder: Path) -> None:
+        self._process = subprocess.Popen(  # noqa: S603 - this interpreter, our own module
+            [sys.executable, "-m", "lab.stack.cleanup", str(folder)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+            env={k: v for k, v in os.environ.items() if k != MARKER},
+        )
+
+    def close(self) -> None:
+        """Let the guardian end; whatever is left of the replica ends with it."""
+        if self._process.stdin:
+            self._process.stdin.close()
+        self._process.wait(timeout=CLOSE_WITHIN_S)

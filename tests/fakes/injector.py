@@ -1,0 +1,46 @@
+"""The fake injector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lab.errors import InjectionError
+from lab.model.evidence import Injected
+from lab.model.experiment import Cell
+from lab.stack.base import Replica
+
+
+class RecordingInjector:
+    """Arms nothing; reads back what the cell asks for.
+
+    Attributes:
+        events: ``armed <cell id>`` and ``disarmed <cell id>``, in order.
+        refuses: what the next arming raises, once.
+    """
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.refuses: InjectionError | None = None
+
+    @contextmanager
+    def armed(self, replica: Replica, cell: Cell) -> Iterator[list[Injected]]:
+        """Exactly this cell's faults, as if armed."""
+        if self.refuses:
+            refused, self.refuses = self.refuses, None
+            raise refused
+        self.events.append(f"armed {cell.id}")
+        try:
+            yield [self._read_back(proxy, cell) for proxy in ("gcs", "db")]
+        finally:
+            self.events.append(f"disarmed {cell.id}")
+
+    def _read_back(self, proxy: str, cell: Cell) -> Injected:
+        faults = [fault for fault in cell.faults if fault.proxy == proxy]
+        toxics = [one for fault in faults for one in fault.armed(cell.knobs)]
+        return Injected(
+            t=0.0,
+            proxy=proxy,
+            enabled=not any(fault.down for fault in faults),
+            toxics=[toxic.model_dump(exclude={"proxy"}) for toxic in toxics],
+        )

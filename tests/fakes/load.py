@@ -1,0 +1,82 @@
+"""The fake generator."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import requests
+
+from lab.errors import PartFailed
+from lab.load.driver import LoadResult, LoadStart
+from lab.load.upload import PATH, headers, multipart, outcome, stages
+from lab.model.evidence import Sample
+from lab.model.experiment import Cell
+from lab.model.load import BurstLoad
+from lab.model.run import LoadTick
+
+
+class InstantLoad:
+    """Uploads one after the other, without the load's waiting; planned evenly over its window.
+
+    Args:
+        uploads: how many.
+        dies_after: the generator dies after so many; None: it does not.
+        size: bytes of each file.
+    """
+
+    def __init__(self, uploads: int = 100, dies_after: int | None = None, size: int = 64) -> None:
+        self.uploads = uploads
+        self.dies_after = dies_after
+        self._audio = multipart(b"\0" * size, "instant.wav")
+        self._size = size
+
+    def run(
+        self,
+        cell: Cell,
+        url: str,
+        samples: Path,
+        log: Path,
+        tick: Callable[[LoadTick], None],
+        on_start: Callable[[LoadStart], None] | None = None,
+    ) -> LoadResult:
+        for file in (samples, log):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(b"")
+        t0 = time.time()
+        if on_start:
+            on_start(LoadStart(os.getpid(), t0))
+        with requests.Session() as http, samples.open("a", buffering=1) as lines:
+            http.trust_env = False
+            failed = 0
+            for number in range(self.uploads):
+                if number == self.dies_after:
+                    raise PartFailed("the load generator died (exit code 1)", f"see {log}")
+                sample = self._upload(http, url, cell, number)
+                lines.write(sample.model_dump_json() + "\n")
+                failed += sample.error is not None
+                tick(LoadTick(sample.sent_at, 1, number + 1, number + 1, failed, 0.0))
+        return LoadResult(t0, cell.load.measured, 0, os.getpid())
+
+    def _upload(self, http: requests.Session, url: str, cell: Cell, number: int) -> Sample:
+        start, end = cell.load.measured
+        at = 0.0 if isinstance(cell.load, BurstLoad) else (end - start) * number / self.uploads
+        user = number % cell.load.peak_users
+        began = time.perf_counter()
+        answer = http.post(url + PATH, data=self._audio, headers=headers(user), timeout=30)
+        took = time.perf_counter() - began
+        kind = answer.headers.get("Content-Type", "")
+        error, recording = outcome(answer.status_code, kind, answer.content)
+        return Sample(
+            planned_at=start + at,
+            sent_at=start + at,
+            latency_s=took * cell.knobs.speed,
+            status=answer.status_code,
+            error=error,
+            bytes=self._size,
+            user=user,
+            stages=stages(answer.headers.get("Server-Timing", ""), cell.knobs.speed),
+            recording=recording,
+        )
