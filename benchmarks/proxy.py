@@ -20,7 +20,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from statistics import median
 
 import psutil
@@ -28,8 +27,8 @@ import psutil
 from lab.faults.network import Toxiproxy
 from lab.model.fault import Fault
 from lab.model.knobs import Knobs
+from lab.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 STREAM_BYTES = 256_000_000
 CONNECTIONS = 16
 TRIPS = 300

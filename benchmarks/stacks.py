@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+from lab.paths import ROOT
+
 SPEC = ROOT / "experiments" / "both-stacks.yaml"
 STACKS = ("embedded", "compose")
 FINE = (0, 4)

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from lab.capacity.search import CapacitySearch, Search
 from lab.capacity.state import allowed_width
 from lab.model.capacity import CapacityTrial, Threshold, TrialRequest
-from tests.simulated import SimulatedSystem, search_in
+from validation.simulated import SimulatedSystem, search_in
 
 SYSTEMS = 2000
 

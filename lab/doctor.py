@@ -19,10 +19,10 @@ import psutil
 from lab import __version__
 from lab.errors import LabError
 from lab.model.knobs import Knobs
+from lab.paths import ROOT
 from lab.stack import gateway, nginx, postgres, storage, toxiproxy
 from lab.stack.compose import engine, images
 
-ROOT = Path(__file__).parents[1]
 PACKAGES = (
     "uvicorn",
     "fastapi",

@@ -1,4 +1,4 @@
-"""One real replica of each stack for all tests that need one; each brings it to its settings."""
+"""What holds for every layer: signals, folders, what stays together; no part is started here."""
 
 from __future__ import annotations
 
@@ -6,22 +6,14 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
-import docker
 import hypothesis
 import pytest
 
-from lab.errors import LabError
-from lab.stack.compose import engine, images
-from lab.stack.compose.stack import ComposeStack
-from lab.stack.embedded import EmbeddedStack
-
-for _shared in ("tests.replica", "tests.stack.cloudrun"):
+for _shared in ("tests.live", "tests.live_cloudrun"):
     pytest.register_assert_rewrite(_shared)  # before they are imported
 
-from tests.replica import Live  # noqa: E402
 
 ENGINE = {name: os.environ[name] for name in ("DOCKER_HOST",) if name in os.environ}
 """Where the engine is, if it is not in the usual place."""
@@ -88,44 +80,3 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         os.environ.update(ENGINE)
     else:
         os.environ["DOCKER_HOST"] = "unix:///nonexistent"
-
-
-@pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStack]:
-    """A real replica; a test calls ``stack.apply`` with a cell of its own."""
-    opened = EmbeddedStack(tmp_path_factory.mktemp("results"))
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def live(stack: EmbeddedStack, tmp_path: Path) -> Live:
-    """The real replica, brought to settings by calling it; nothing is armed at first."""
-    return Live(stack, tmp_path)
-
-
-@pytest.fixture(scope="session")
-def client() -> Iterator[docker.DockerClient]:
-    """The engine, with Compose and every image there; else the test is skipped.
-
-    LAB_REQUIRE_COMPOSE=1 lets it fail instead.
-    """
-    try:
-        images.require_stack()
-    except LabError as error:
-        if os.environ.get("LAB_REQUIRE_COMPOSE") == "1":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
-    connected = engine.connect()
-    yield connected
-    connected.close()
-
-
-@pytest.fixture(scope="session")
-def contained(
-    client: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ComposeStack]:
-    """A real replica in containers; a test applies a cell of its own."""
-    opened = ComposeStack(tmp_path_factory.mktemp("results"))
-    yield opened
-    opened.close()

@@ -12,14 +12,12 @@ from typing import Any
 
 import click
 
+from lab import paths
 from lab.config import read_faults
 from lab.errors import StoreError
 from lab.model.fault import Fault
 from lab.model.replica import TARGETS, Target
 from lab.report import Style
-
-ROOT = Path(__file__).parents[2]
-FAULTS = ROOT / "faults"
 
 
 def results_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -95,7 +93,7 @@ def most_speed_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def faults() -> dict[str, Fault]:
     """Every fault under ``faults/``, by name."""
-    return read_faults(FAULTS)
+    return read_faults(paths.data("faults"))
 
 
 def style() -> Style:

@@ -43,7 +43,7 @@ class Kept:
     """A replica that stays up: its folder, its owner, and what `up` wrote down of it."""
 
     folder: Path
-    ownership: ownership.Ownership
+    owner: ownership.Ownership
     record: dict[str, Any]
 
 

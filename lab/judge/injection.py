@@ -21,8 +21,8 @@ from math import fsum, inf, sqrt
 
 from lab.judge.distance import db_trips, only_delay
 from lab.judge.metrics import successes, usage_by_instance
-from lab.judge.trial import readings, sent_in_window
-from lab.judge.validity import ALLOWED, true_speed
+from lab.judge.trial import readings, sent_in_window, struck
+from lab.judge.validity import true_speed
 from lab.model.evidence import (
     Cause,
     DatabaseReading,
@@ -324,10 +324,10 @@ def strike_checks(cell: Cell, observation: Observation) -> Iterable[Check]:
     It is ok when the part was struck within the window, whether or not the load ended
     before its time was over, and served again.
     """
-    struck = _struck(observation)
+    done_to_it = struck(observation)
     start, end = cell.load.measured
     for planned in cell.strikes:
-        done = struck.get(planned.fault)
+        done = done_to_it.get(planned.fault)
         took = None if done is None or done.until is None else round(done.until - done.t, 6)
         yield Check(
             name=planned.fault,
@@ -336,30 +336,6 @@ def strike_checks(cell: Cell, observation: Observation) -> Iterable[Check]:
             ok=took is not None and done is not None and start <= done.t < end,
             reason=_reason(planned, done, end),
         )
-
-
-def prolonged(cell: Cell, observation: Observation) -> Iterable[str]:
-    """Sentences, one for each part that this speed kept away for longer than is true."""
-    struck, speed = _struck(observation), cell.knobs.speed
-    start, end = cell.load.measured
-    for planned in cell.strikes:
-        done = struck.get(planned.fault)
-        if done is None or done.until is None:
-            continue
-        longer = (done.until - done.t - planned.lasts) * (1 - 1 / speed)
-        if longer > ALLOWED * (end - start):
-            yield (
-                f"at speed {speed:g} {planned.part} was away {longer:.1f} s longer than it would"
-                f" be, in a window of {end - start:.0f} s ({ALLOWED:.0%} is allowed)"
-                " - lower --speed"
-            )
-
-
-def _struck(observation: Observation) -> dict[str, ProcessFaultRecord]:
-    """The strikes that happened, by fault."""
-    return {
-        line.fault: line for line in observation.evidence if isinstance(line, ProcessFaultRecord)
-    }
 
 
 def _expected(planned: ProcessFault, at: float) -> str:

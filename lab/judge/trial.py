@@ -14,6 +14,7 @@ from lab.model.evidence import (
     MachineReading,
     Observation,
     OomKill,
+    ProcessFaultRecord,
     Sample,
     WorkerReading,
 )
@@ -86,3 +87,10 @@ def kills(evidence: Iterable[Evidence]) -> list[float]:
         for line in evidence
         if isinstance(line, OomKill) or (isinstance(line, InstanceEvent) and line.event == "oom")
     )
+
+
+def struck(observation: Observation) -> dict[str, ProcessFaultRecord]:
+    """The strikes that happened, by fault."""
+    return {
+        line.fault: line for line in observation.evidence if isinstance(line, ProcessFaultRecord)
+    }

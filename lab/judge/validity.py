@@ -25,8 +25,7 @@ from dataclasses import dataclass
 from math import ceil, inf
 
 from lab.judge.distance import db_trips, only_delay
-from lab.judge.injection import prolonged
-from lab.judge.trial import Window, readings, window_of
+from lab.judge.trial import Window, readings, struck, window_of
 from lab.model.evidence import (
     Audit,
     Cause,
@@ -284,3 +283,20 @@ def _is_result(line: InstanceEvent, events: Sequence[InstanceEvent], struck: boo
     # A death in the start-up is told twice: as such, and as a start that failed.
     twice = line.event == "died" and line.during == "starting"
     return killed or struck or twice
+
+
+def prolonged(cell: Cell, observation: Observation) -> Iterable[str]:
+    """Sentences, one for each part that this speed kept away for longer than is true."""
+    done_to_it, speed = struck(observation), cell.knobs.speed
+    start, end = cell.load.measured
+    for planned in cell.strikes:
+        done = done_to_it.get(planned.fault)
+        if done is None or done.until is None:
+            continue
+        longer = (done.until - done.t - planned.lasts) * (1 - 1 / speed)
+        if longer > ALLOWED * (end - start):
+            yield (
+                f"at speed {speed:g} {planned.part} was away {longer:.1f} s longer than it would"
+                f" be, in a window of {end - start:.0f} s ({ALLOWED:.0%} is allowed)"
+                " - lower --speed"
+            )

@@ -22,13 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import lab
 from lab.errors import PartFailed
 from lab.load import schedule
 from lab.load.plan import PLAN_VARIABLE, LoadPlan, Status, check
 from lab.model.experiment import Cell
 from lab.model.load import ClosedLoad, StagesLoad, end_of
 from lab.model.run import LoadTick
+from lab.paths import ROOT
 
 TICK = 0.25
 """Wall seconds between two ticks."""
@@ -145,7 +145,7 @@ def generator_environment() -> dict[str, str]:
     """This environment, able to import the lab, and without settings meant for Locust."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}
     kept.pop(PLAN_VARIABLE, None)
-    root = str(Path(lab.__file__).resolve().parents[1])
+    root = str(ROOT)
     kept["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     return kept
 

@@ -5,7 +5,7 @@ An experiment: what a spec says, typed, before it is expanded into cells.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,7 +14,20 @@ from lab.model.fault import Fault, ProcessFault
 from lab.model.knobs import Knobs, Preset
 from lab.model.load import Load
 from lab.model.replica import Target
-from lab.model.run import Kind
+
+Question = Literal[
+    "general",
+    "pool_validation",
+    "gcs_threshold",
+    "spike",
+    "endurance",
+    "stress",
+    "pool_exhaustion",
+    "gcs_backlog",
+    "cold_start",
+    "memory",
+]
+"""The questions that there is an answer to; ``general`` says which cells held and which broke."""
 
 
 class Cell(BaseModel):
@@ -82,7 +95,7 @@ class Experiment(BaseModel):
         Target, Field(description="where the backend runs; to compare both, an axis of `matrix`")
     ] = "vm"
     answers: Annotated[
-        Kind, Field(description="the question that its answer is about; any spec has `general`")
+        Question, Field(description="the question that its answer is about; any spec has `general`")
     ] = "general"
     preset: Preset = Preset.AS_FOUND
     knobs: Annotated[dict[str, Any], Field(description="knobs that every cell shares")] = {}

@@ -13,23 +13,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from lab.model.experiment import Experiment
+from lab.model.experiment import Experiment, Question
 from lab.model.replica import Target
 from lab.model.verdict import Bottleneck, Check, Finding, Leak, Outcome, Timeline
-
-Kind = Literal[
-    "general",
-    "pool_validation",
-    "gcs_threshold",
-    "spike",
-    "endurance",
-    "stress",
-    "pool_exhaustion",
-    "gcs_backlog",
-    "cold_start",
-    "memory",
-]
-"""The questions that there is an answer to; ``general`` says which cells held and which broke."""
 
 
 class _AnswerPart(BaseModel):
@@ -59,7 +45,7 @@ class Claim(_AnswerPart):
 class Answer(_AnswerPart):
     """What a run answers: its claims, in the order in which they are read."""
 
-    kind: Kind
+    kind: Question
     claims: tuple[Claim, ...]
 
     @property

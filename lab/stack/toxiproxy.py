@@ -18,10 +18,11 @@ from pathlib import Path
 
 from lab.errors import MissingComponent
 from lab.model.knobs import Knobs
+from lab.paths import ROOT
 from lab.stack.ports import HOST, accepts
 from lab.stack.process import Part, Process
 
-TOOLS = Path(__file__).parents[2] / ".tools" / "bin"
+TOOLS = ROOT / ".tools" / "bin"
 REAL = "toxiproxy-server"
 
 

@@ -2,14 +2,44 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import docker
 import pytest
 from testcontainers.core.config import testcontainers_config
 
+from lab.errors import LabError
 from lab.stack import ownership
-from lab.stack.compose import engine, resources
+from lab.stack.compose import engine, images, resources
+from lab.stack.compose.stack import ComposeStack
+
+
+@pytest.fixture(scope="session")
+def client() -> Iterator[docker.DockerClient]:
+    """The engine, with Compose and every image there; else the test is skipped.
+
+    LAB_REQUIRE_COMPOSE=1 lets it fail instead.
+    """
+    try:
+        images.require_stack()
+    except LabError as error:
+        if os.environ.get("LAB_REQUIRE_COMPOSE") == "1":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    connected = engine.connect()
+    yield connected
+    connected.close()
+
+
+@pytest.fixture(scope="session")
+def contained(
+    client: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ComposeStack]:
+    """A real replica in containers; a test applies a cell of its own."""
+    opened = ComposeStack(tmp_path_factory.mktemp("results"))
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="module")

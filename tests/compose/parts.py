@@ -12,13 +12,13 @@ from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 
 from lab.model.knobs import Knobs
+from lab.paths import ROOT
 from lab.stack import ports
 from lab.stack.compose import images, project
 from lab.stack.compose.confinement import CONFINED
 from lab.stack.compose.environment import variables
 from lab.stack.monitor import DATABASE, SUPERUSER
-from tests.compose.test_compose_file import PASSWORDS, REFERENCE, SERVICES
-from tests.test_architecture import ROOT
+from tests.unit.stack.test_compose_file import PASSWORDS, REFERENCE, SERVICES
 
 PASSWORD = "only-in-this-test"
 

@@ -39,7 +39,7 @@ from lab.stack.monitor import APP_ROLE, DATABASE, count_refused
 from lab.stack.ownership import Ownership
 from lab.stack.storage import BUCKET, Bucket
 from tests.compose import parts
-from tests.replica import causes, make_fault, uploads, wait_until
+from tests.live import causes, make_fault, uploads, wait_until
 
 pytestmark = pytest.mark.compose
 

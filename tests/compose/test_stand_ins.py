@@ -14,7 +14,7 @@ from compose.images import build
 from compose.images.catalogue import OFFICIAL
 from compose.images.engine import ORIGIN, RECIPE, STANDS_FOR, VENDOR_LABEL, architecture
 from lab.stack.compose import images
-from tests.replica import wait_until
+from tests.live import wait_until
 
 pytestmark = pytest.mark.compose
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from lab.model.run import Answer, CellResult, Claim, Kind, Summary
+from lab.model.experiment import Question
+from lab.model.run import Answer, CellResult, Claim, Summary
 from lab.model.verdict import Outcome
 from lab.report.answers.backlog import gcs_backlog
 from lab.report.answers.cold_start import cold_start
@@ -25,7 +26,7 @@ from lab.report.answers.stress import stress
 
 Rule = Callable[[Sequence[CellResult]], list[Claim]]
 
-RULES: Mapping[Kind, Rule] = {
+RULES: Mapping[Question, Rule] = {
     "general": general,
     "pool_validation": pool_validation,
     "gcs_threshold": gcs_threshold,
@@ -41,7 +42,7 @@ RULES: Mapping[Kind, Rule] = {
 NOTHING = Claim(text="No cell was measured so that the lab can vouch for it: nothing is claimed.")
 
 
-def answer(summary: Summary, kind: Kind) -> Answer:
+def answer(summary: Summary, kind: Question) -> Answer:
     """What the finished cells of a run say to a kind of question."""
     sound = [cell for cell in summary.cells if cell.verdict is not Outcome.INVALID]
     sound = [cell for cell in sound if cell.metrics.get("attempts")]
@@ -49,6 +50,6 @@ def answer(summary: Summary, kind: Kind) -> Answer:
     return Answer(kind=kind, claims=(*claims, *not_said(summary.cells, summary.missing)))
 
 
-def answered(summary: Summary, kind: Kind) -> Summary:
+def answered(summary: Summary, kind: Question) -> Summary:
     """A run with its answer."""
     return summary.model_copy(update={"answer": answer(summary, kind)})

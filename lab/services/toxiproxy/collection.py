@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from lab.services.toxiproxy.api import STREAMS, ApiError, Toxic, bad_body, read_json, take
 from lab.services.toxiproxy.proxy import Proxy
 from lab.services.toxiproxy.toxics import TYPES
+from lab.services.toxiproxy.wire import STREAMS, ApiError, Toxic, bad_body, read_json, take
 
 
 class Collection:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import cast
 
-from lab.services.toxiproxy.api import STREAMS, UPSTREAM, Toxic
 from lab.services.toxiproxy.stage import CHUNK, END, Receiver, ToxicStage
 from lab.services.toxiproxy.toxics import TYPES
+from lab.services.toxiproxy.wire import STREAMS, UPSTREAM, Toxic
 
 BUFFER = 256 * 1024
 """Bytes that may wait for a slow receiver before its sender is slowed too."""

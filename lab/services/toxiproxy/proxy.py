@@ -8,8 +8,8 @@ import os
 import socket
 from typing import Any
 
-from lab.services.toxiproxy.api import DOWNSTREAM, STREAMS, UPSTREAM, ApiError, Toxic
 from lab.services.toxiproxy.link import Connection, End
+from lab.services.toxiproxy.wire import DOWNSTREAM, STREAMS, UPSTREAM, ApiError, Toxic
 
 LOG = logging.getLogger("toxiproxy")
 BACKLOG = 1024

@@ -12,7 +12,7 @@ import random
 from collections import deque
 from typing import ClassVar, Protocol
 
-from lab.services.toxiproxy.api import Toxic
+from lab.services.toxiproxy.wire import Toxic
 
 CHUNK = 32 * 1024
 """A toxic is given no more than this at once, as the original reads no more at once."""

@@ -7,8 +7,8 @@ import math
 import random
 from typing import ClassVar
 
-from lab.services.toxiproxy.api import Toxic
 from lab.services.toxiproxy.stage import END, Chunk, Paced, StageLine, ToxicStage
+from lab.services.toxiproxy.wire import Toxic
 
 MS = 1e-3
 US = 1e-6

@@ -16,9 +16,10 @@ import docker
 from docker.errors import ImageNotFound
 
 from lab.errors import LabError, MissingComponent
+from lab.paths import ROOT
 from lab.stack.compose import engine
 
-COMPOSE = Path(__file__).parents[3] / "compose"
+COMPOSE = ROOT / "compose"
 CHOSEN = COMPOSE / ".env"
 """What `make images` wrote: the tag of each image on this machine, and passwords."""
 
@@ -35,7 +36,6 @@ ORIGIN_LABEL = "replica-lab.origin"
 CODE_LABEL = "replica-lab.code"
 """On the backend's image: a digest of the code that it holds."""
 
-ROOT = Path(__file__).parents[3]
 HELD = ("lab/__init__.py", "lab/model", "lab/services")
 """What the backend's Dockerfile copies."""
 

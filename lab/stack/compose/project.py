@@ -28,7 +28,7 @@ from lab.stack import ports
 from lab.stack.compose import engine, images, recreate, resources
 from lab.stack.compose.engine import explain, overlaps
 from lab.stack.compose.environment import Place, variables
-from lab.stack.compose.watch import SERVICE_LABEL
+from lab.stack.compose.resources import SERVICE_LABEL
 from lab.stack.monitor import APP_ROLE, DATABASE, SUPERUSER
 from lab.stack.ownership import MARKER, Ownership
 
@@ -351,3 +351,21 @@ def free_prefix(subnets: Iterable[str]) -> str:
             "`lab down` removes what killed labs left, `docker network prune` the unused",
         )
     return str(secrets.choice(free).network_address).rpartition(".")[0]
+
+
+def collect_logs(project: Project, parts: Iterable[str], since: datetime, into: Path) -> None:
+    """A file for each part, made with its folder; nginx has one more, of its requests."""
+    into.mkdir(parents=True, exist_ok=True)
+    for part in parts:
+        out = project.log(part, since, stderr=False)
+        err = project.log(part, since, stdout=False)
+        if part == "nginx":
+            (into / "nginx-access.log").write_bytes(out)
+            out = b""
+        (into / f"{part}.log").write_bytes(out + err)
+
+
+def collect_instances(project: Project, into: Path) -> None:
+    """A file for each instance on Cloud Run, by its name there."""
+    for name, container in project.instances().items():
+        (into / f"{name}.log").write_bytes(container.logs())

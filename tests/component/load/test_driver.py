@@ -1,0 +1,194 @@
+"""The driver holds its promise whatever becomes of the generator."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+import lab
+from lab.errors import PartFailed, SpecError
+from lab.load import driver
+from lab.load.driver import LoadStart, LocustLoad
+from lab.load.plan import PLAN_VARIABLE
+from lab.load.session import LEAD
+from lab.model.load import ClosedLoad, Load
+from lab.model.run import LoadTick
+from tests.component.load.conftest import Service, cell_of, load_of, read_samples, wait_for
+
+LONG = {"users": 5, "ramp": 0, "warmup": 0, "window": 60, "think": 0.01}
+
+
+def run(
+    folder: Path,
+    url: str,
+    load: Load,
+    tick: Callable[[LoadTick], None] = lambda tick: None,
+    on_start: Callable[[LoadStart], None] | None = None,
+) -> None:
+    samples, log = folder / "samples.jsonl", folder / "generator.log"
+    LocustLoad().run(cell_of(load), url, samples, log, tick, on_start)
+
+
+def test_what_a_tick_raises_ends_the_generator_and_leaves_whole_lines(
+    tmp_path: Path, service: Service
+) -> None:
+    pids: list[int] = []
+
+    def stop(tick: LoadTick) -> None:
+        if tick.answered > 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, service.url, load_of(**LONG), stop, lambda start: pids.append(start.pid))
+    assert not psutil.pid_exists(pids[0])
+    assert len(read_samples(tmp_path / "samples.jsonl")) > 20
+
+
+def test_the_process_id_is_known_from_the_start_and_gone_at_the_end(
+    tmp_path: Path, service: Service
+) -> None:
+    load = LocustLoad()
+    seen: list[int | None] = []
+    samples, log = tmp_path / "samples.jsonl", tmp_path / "generator.log"
+    cell = cell_of(load_of(burst=1))
+    result = load.run(
+        cell,
+        service.url,
+        samples,
+        log,
+        lambda tick: seen.append(load.pid),
+        lambda start: seen.append(load.pid),
+    )
+    assert set(seen) == {result.pid}
+    assert load.pid is None
+    assert not psutil.pid_exists(result.pid)
+
+
+def test_t_zero_is_told_before_the_first_upload(tmp_path: Path, service: Service) -> None:
+    told: list[tuple[float, float]] = []
+    load = load_of(burst=1)
+    run(tmp_path, service.url, load, on_start=lambda start: told.append((start.t0, time.time())))
+    ((t0, then),) = told
+    assert then - t0 < read_samples(tmp_path / "samples.jsonl")[0].latency_s + 5
+    assert t0 - then <= LEAD
+
+
+def test_a_generator_that_is_terminated_is_a_part_that_failed(
+    tmp_path: Path, service: Service
+) -> None:
+    pids: list[int] = []
+
+    def kill(tick: LoadTick) -> None:
+        if tick.answered > 20 and pids:
+            os.kill(pids.pop(), signal.SIGTERM)
+
+    with pytest.raises(PartFailed, match=r"the load generator died \(exit code 143\): .+ - see "):
+        run(tmp_path, service.url, load_of(**LONG), kill, lambda start: pids.append(start.pid))
+    assert len(read_samples(tmp_path / "samples.jsonl")) > 20
+
+
+def test_a_generator_that_cannot_start_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = "import sys; sys.exit('no such spoon\\n')"
+    monkeypatch.setattr(driver, "locust_command", lambda *_: [sys.executable, "-c", script])
+    with pytest.raises(PartFailed) as failed:
+        run(tmp_path, "http://127.0.0.1:9", load_of(burst=1))
+    assert str(failed.value) == (
+        "the load generator did not start (exit code 1): no such spoon "
+        f"- see {tmp_path / 'generator.log'}"
+    )
+
+
+def test_a_generator_that_never_gets_ready_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = "import time; time.sleep(60)"
+    monkeypatch.setattr(driver, "locust_command", lambda *_: [sys.executable, "-c", script])
+    monkeypatch.setattr(driver, "START_LIMIT", 0.3)
+    with pytest.raises(PartFailed, match=r"was not ready within 0.3 s: it printed nothing"):
+        run(tmp_path, "http://127.0.0.1:9", load_of(burst=1))
+
+
+def test_a_generator_that_hangs_is_killed_at_its_deadline(
+    tmp_path: Path, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stopped process does not even take SIGTERM."""
+    monkeypatch.setattr(driver, "GRACE", 0.2)
+    monkeypatch.setattr(driver, "TERM_LIMIT", 0.3)
+    pids: list[int] = []
+
+    def freeze(start: LoadStart) -> None:
+        pids.append(start.pid)
+        os.kill(start.pid, signal.SIGSTOP)
+
+    with pytest.raises(PartFailed, match="the load generator did not end"):
+        run(tmp_path, service.url, load_of(burst=1, timeout=0.1), on_start=freeze)
+    assert not psutil.pid_exists(pids[0])
+
+
+def test_a_full_disk_ends_the_load_with_its_reason(tmp_path: Path, service: Service) -> None:
+    """A limit on the size of the generator's files stands for the disk."""
+
+    def fill(start: LoadStart) -> None:
+        resource.prlimit(start.pid, resource.RLIMIT_FSIZE, (2000, 2000))
+
+    with pytest.raises(PartFailed, match=r"died \(exit code 1\): OSError: .*(disk|large)"):
+        run(tmp_path, service.url, load_of(**LONG), on_start=fill)
+
+
+def test_a_load_that_cannot_be_offered_starts_nothing(tmp_path: Path) -> None:
+    load = ClosedLoad.model_construct(users=5001)
+    with pytest.raises(SpecError, match="5001 users"):
+        run(tmp_path, "http://127.0.0.1:9", load)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_generator_does_not_outlive_a_driver_that_is_killed(
+    tmp_path: Path, service: Service
+) -> None:
+    code = f"""
+        from pathlib import Path
+        from tests.component.load.conftest import load_of
+        from tests.component.load.test_driver import LONG, run
+        folder = Path({str(tmp_path)!r})
+        told = lambda start: (folder / "pid").write_text(str(start.pid))
+        run(folder, {service.url!r}, load_of(**LONG), on_start=told)
+    """
+    root = Path(lab.__file__).parents[1]
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], cwd=root)
+    try:
+        wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+    finally:
+        process.kill()
+        process.wait()
+    pid = int((tmp_path / "pid").read_text())
+    wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie")
+
+
+def test_settings_meant_for_locust_do_not_reach_the_generator(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LOCUST_RUN_TIME", "1s")
+    monkeypatch.setenv(PLAN_VARIABLE, "/elsewhere")
+    made = driver.generator_environment()
+    assert not [name for name in made if name.startswith("LOCUST_") or name == PLAN_VARIABLE]
+
+
+def test_importing_the_driver_patches_nothing() -> None:
+    code = (
+        "import sys, lab.load.driver, lab.load.web; "
+        "print([m for m in ('gevent', 'locust', 'geventhttpclient') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

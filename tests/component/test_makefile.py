@@ -1,0 +1,91 @@
+"""What the targets of the Makefile run, seen with a ``lab`` that only says what it is asked."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lab.paths import ROOT
+
+Make = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Run ``make`` in the project with that ``lab``; it ends with the code that a spec is given."""
+    lab = tmp_path / "lab"
+    lab.write_text(
+        '#!/bin/sh\necho "lab $*"\n'
+        'for word; do case "$word" in *.yaml) spec=$(basename "$word" .yaml);; esac; done\n'
+        'exit "$(cat "$(dirname "$0")/$1-$spec" 2>/dev/null || echo 0)"\n'
+    )
+    lab.chmod(0o755)
+    stamp = tmp_path / "stamp"
+    stamp.touch()
+
+    def run(*words: str, **codes: int) -> subprocess.CompletedProcess[str]:
+        for spec, code in codes.items():
+            (tmp_path / f"run-{spec.replace('_', '-')}").write_text(str(code))
+        command = ["make", f"BIN={tmp_path}", f"STAMP={stamp}", *words]
+        return subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=30)
+
+    return run
+
+
+def asked(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """The commands, without the folder of the specs."""
+    lines = [line for line in done.stdout.splitlines() if line.startswith("lab ")]
+    return [" ".join(line.replace("experiments/", "").split()) for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("words", "pace"),
+    [
+        (["STACK=embedded"], ""),
+        (["STACK=compose"], "--most-speed 3 "),
+        (["STACK=compose", "SPEED=2"], "--speed 2 "),
+        (["STACK=embedded", "SPEED=4", "ARGS=--gate"], "--speed 4 --gate "),
+    ],
+)
+def test_a_speed_reaches_the_vm_alone_and_containers_have_one_of_their_own(
+    make: Make, words: list[str], pace: str
+) -> None:
+    done = make("phase-3", *words)
+    stack = words[0].removeprefix("STACK=")
+    args = "--gate " if "--gate" in pace else ""
+    assert asked(done) == [
+        f"lab run --stack {stack} {pace}phase-3-spike.yaml",
+        f"lab run --stack {stack} {args}phase-3-spike-cloudrun.yaml",
+    ]
+    assert done.returncode == 0
+
+
+def test_a_spec_that_could_not_be_measured_does_not_leave_out_the_next(make: Make) -> None:
+    done = make("phase-3", "STACK=embedded", phase_3_spike=4)
+    assert len(asked(done)) == 2
+    assert "Error 4" in done.stderr
+
+
+def test_ctrl_c_ends_all(make: Make) -> None:
+    done = make("all", "STACK=embedded", phase_2_gcs=130)
+    assert [line.split()[-1] for line in asked(done)] == ["phase-1-pool.yaml", "phase-2-gcs.yaml"]
+    assert "Error 130" in done.stderr
+
+
+def test_all_asks_every_question_and_writes_the_page_of_this_time(make: Make) -> None:
+    *runs, page = asked(make("all", "STACK=embedded", phase_1_pool=3, scenario_2_gcs_backlog=1))
+    specs = [line.split()[-1] for line in runs]
+    there = {path.name for path in (ROOT / "experiments").glob("*.yaml")}
+    questions = {name for name in there if name.startswith(("phase-", "scenario-"))}
+    assert set(specs) == questions | {"workers-x-pool.yaml"}
+    assert page.startswith(f"lab summary {' '.join(specs)} --since 20")
+
+
+@pytest.mark.parametrize("target", ["threshold", "matrix", "as-found", "laws"])
+def test_other_targets_run_their_spec(make: Make, target: str) -> None:
+    [line] = asked(make(target, "STACK=compose", "SPEED=2"))
+    assert "--stack compose --speed 2" in line
+    assert (ROOT / "experiments" / line.split()[-1]).exists()

@@ -1,0 +1,518 @@
+"""The story of a run, told with fakes: order, what is kept, and what a failure leaves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.cli.stored import exit_code
+from lab.errors import InjectionError, PartFailed, StoreError
+from lab.judge import judge
+from lab.load.driver import LoadResult, LoadStart
+from lab.model.evidence import Cause, Injected, Observation, PartDown, ProcessFaultRecord
+from lab.model.experiment import Cell, Experiment
+from lab.model.fault import Fault
+from lab.model.run import LoadTick, Progress
+from lab.model.verdict import Outcome, Verdict
+from lab.plan import estimate
+from lab.runner import Lab, run_experiment
+from lab.stack.base import Replica
+from lab.store import RunFolder
+from tests.fakes import LOAD, FakeStack, InstantLoad, RecordingInjector, make_cell
+from tests.live import wait_until
+
+CELLS = tuple(make_cell(cell_id=name) for name in ("one", "two", "three"))
+
+
+class Stack(FakeStack):
+    """A fake that tells its story, and how often it was asked for its dead parts."""
+
+    def __init__(self, folder: Path, events: list[str]) -> None:
+        super().__init__(folder, self.cause)
+        self.events = events
+        self.asked = 0
+        self.failing: Cause | None = None
+        self.log_error: OSError | None = None
+
+    def cause(self, number: int) -> Cause | None:
+        return self.failing
+
+    def apply(self, cell: Cell) -> Replica:
+        self.down.clear()  # a part that is dead starts anew
+        self.events.append(f"applied {cell.id}")
+        return super().apply(cell)
+
+    def down_parts(self) -> dict[str, str]:
+        self.asked += 1
+        return super().down_parts()
+
+    def collect_logs(self, into: Path) -> None:
+        self.events.append("logs")
+        if self.log_error:
+            raise self.log_error
+        super().collect_logs(into)
+
+    def strike(self, part: str, action: str) -> None:
+        super().strike(part, action)
+        self.events.append(self.acts[-1])
+
+    def recover(self, part: str, action: str) -> None:
+        super().recover(part, action)
+        self.events.append(self.acts[-1])
+
+    def dies(self, part: str, why: str) -> None:
+        """A part dies now, and whoever watches has had the time to see it."""
+        self.down[part] = why
+        self.is_looked_at()
+
+    def is_looked_at(self) -> None:
+        """Wait until whoever watches has seen what is down now."""
+        seen = self.asked
+        wait_until(lambda: self.asked > seen + 1)
+
+
+class Load(InstantLoad):
+    """A fake that tells its story."""
+
+    def __init__(self, events: list[str]) -> None:
+        super().__init__()
+        self.events = events
+
+    def run(self, cell: Cell, *arguments: Any, **more: Any) -> LoadResult:
+        self.events.append(f"load {cell.id}")
+        return super().run(cell, *arguments, **more)
+
+
+class Injector(RecordingInjector):
+    """A fake whose disarming may fail, as with a dead Toxiproxy."""
+
+    def __init__(self, events: list[str]) -> None:
+        super().__init__()
+        self.events = events
+        self.sticks: InjectionError | None = None
+
+    @contextmanager
+    def armed(self, replica: Replica, cell: Cell) -> Iterator[list[Injected]]:
+        with super().armed(replica, cell) as read_back:
+            yield read_back
+        if self.sticks:
+            raise self.sticks
+
+
+@dataclass
+class Wired:
+    """A lab of fakes, with a run to measure."""
+
+    lab: Lab
+    run: RunFolder
+    stack: Stack
+    load: Load
+    injector: Injector
+    events: list[str]
+    shown: list[Progress] = field(default_factory=list)
+
+    def measure(self, cells: Sequence[Cell] = CELLS) -> list[Outcome]:
+        return [cell.verdict for cell in run_experiment(self.lab, self.run, cells).cells]
+
+    def summary(self) -> dict[str, Any]:
+        return dict(json.loads((self.run.path / "summary.json").read_text()))
+
+    def verdict(self, name: str) -> Verdict:
+        return self.run.cell(name).read_verdict()
+
+
+@pytest.fixture
+def wired(tmp_path: Path) -> Iterator[Wired]:
+    events: list[str] = []
+    stack, load, injector = Stack(tmp_path / "fake", events), Load(events), Injector(events)
+    shown: list[Progress] = []
+    lab = Lab(stack, injector, load, shown.append)
+    yield Wired(lab, new_run(tmp_path / "results"), stack, load, injector, events, shown)
+    stack.close()
+
+
+def new_run(results: Path) -> RunFolder:
+    return RunFolder.create(
+        results,
+        CELLS,
+        started=datetime(2026, 11, 24, 8, 15, tzinfo=UTC),
+        spec_file="spec.yaml",
+        experiment=Experiment.model_validate({"experiment": "story", "load": dict(LOAD)}),
+        stack="fake",
+        stack_reason="asked for",
+        speed=1.0,
+        versions={},
+        machine={},
+        git="",
+        arguments=(),
+    )
+
+
+def test_each_cell_is_applied_armed_loaded_disarmed_and_its_logs_are_kept(wired: Wired) -> None:
+    assert wired.measure() == [Outcome.HELD] * 3
+    assert wired.events == [
+        event
+        for cell in CELLS
+        for event in (
+            f"applied {cell.id}",
+            f"armed {cell.id}",
+            f"load {cell.id}",
+            f"disarmed {cell.id}",
+            "logs",
+        )
+    ]
+    for cell in CELLS:
+        log = (wired.run.cell(cell.id).logs / "server.log").read_text()
+        assert log.startswith("upload 1: stored\n")
+        assert log.count("upload") == wired.load.uploads
+
+
+def test_the_observation_is_whole_on_disk_before_anyone_judges_it(
+    wired: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def judging(cell: Cell, observation: Observation) -> Verdict:
+        folder = wired.run.cell(cell.id)
+        assert folder.observed()
+        assert not folder.finished()
+        assert folder.read_observation() == observation
+        return judge(cell, observation)
+
+    monkeypatch.setattr("lab.runner.judge", judging)
+    assert wired.measure() == [Outcome.HELD] * 3
+
+
+def test_a_cell_that_was_observed_is_only_judged(
+    wired: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(cell: Cell, observation: Observation) -> Verdict:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("lab.runner.judge", killed)
+        with pytest.raises(KeyboardInterrupt):
+            wired.measure()
+    samples = wired.run.cell("one").samples.read_bytes()
+    wired.events.clear()
+    assert wired.measure() == [Outcome.HELD] * 3
+    assert [event for event in wired.events if event.startswith("applied")] == [
+        "applied two",
+        "applied three",
+    ]
+    assert wired.run.cell("one").samples.read_bytes() == samples
+
+
+STAGES = {"stages": [{"users": 5 * n, "over": "5 s", "hold": "5 s"} for n in range(1, 6)]}
+
+
+class Cut(Load):
+    """A load that is interrupted in stage 3 of 5, once."""
+
+    cut = False
+
+    def run(
+        self,
+        cell: Cell,
+        url: str,
+        samples: Path,
+        log: Path,
+        tick: Callable[[LoadTick], None],
+        on_start: Callable[[LoadStart], None] | None = None,
+    ) -> LoadResult:
+        def ticks(now: LoadTick) -> None:
+            if not self.cut and now.t >= 25:
+                self.cut = True
+                raise KeyboardInterrupt
+            tick(now)
+
+        return super().run(cell, url, samples, log, ticks, on_start)
+
+
+def test_a_cell_interrupted_in_stage_3_of_5_keeps_its_samples_and_is_measured_again(
+    wired: Wired,
+) -> None:
+    cells = [make_cell(cell_id=name, load=STAGES) for name in ("one", "two")]
+    wired.lab.generator = Cut(wired.events)
+    with pytest.raises(KeyboardInterrupt):
+        wired.measure(cells)
+    folder = wired.run.cell("one")
+    kept = [json.loads(line) for line in folder.samples.read_text().splitlines()]
+    assert kept
+    assert kept[-1]["sent_at"] == pytest.approx(25)
+    assert not folder.finished()
+    assert wired.summary()["missing"] == ["one", "two", "three"]
+    wired.events.clear()
+    run_experiment(wired.lab, wired.run, cells)
+    assert [event for event in wired.events if event.startswith("load")] == ["load one", "load two"]
+    assert len(folder.samples.read_text().splitlines()) == 100
+    assert folder.finished()
+
+
+def test_a_finished_cell_is_left_as_it_is(wired: Wired) -> None:
+    wired.measure(CELLS[:2])
+    before = {file: file.stat() for file in wired.run.path.glob("cells/*/*.json*")}
+    wired.events.clear()
+    wired.measure()
+    assert wired.events[0] == "applied three"
+    kept = {file: file.stat() for file in before if file.parent.name != "three"}
+    assert {file: (s.st_ino, s.st_mtime_ns) for file, s in kept.items()} == {
+        file: (before[file].st_ino, before[file].st_mtime_ns) for file in kept
+    }
+
+
+def test_the_summary_is_written_before_the_first_cell_and_after_each(wired: Wired) -> None:
+    finished = []
+
+    def look(progress: Progress) -> None:
+        if progress.phase == "applying":
+            finished.append([cell["id"] for cell in wired.summary()["cells"]])
+
+    wired.lab.show = look
+    wired.measure()
+    assert finished == [[], ["one"], ["one", "two"]]
+    assert wired.summary()["missing"] == []
+
+
+def test_every_phase_is_shown_in_order(wired: Wired) -> None:
+    class Ticks(Load):
+        """A load that is over; it ticks through all its phases."""
+
+        def run(self, cell: Cell, *arguments: Any, **more: Any) -> LoadResult:
+            tick = arguments[3]
+            arguments = (*arguments[:3], lambda moment: None, *arguments[4:])
+            result = super().run(cell, *arguments, **more)
+            for t in (0.0, 4.9, 5.0, 14.9, 15.0, 74.9, 75.0, 80.0):
+                tick(moment(t))
+            return result
+
+    wired.lab.generator = Ticks([])
+    cell = make_cell(cell_id="one", load={**LOAD, "ramp": "5 s"})
+    run_experiment(wired.lab, wired.run, [cell])
+    assert [each.phase for each in wired.shown] == [
+        *("applying", "arming", "ramp", "ramp", "warm-up", "warm-up", "window", "window"),
+        *("drain", "drain", "auditing", "judging"),
+    ]
+
+
+def moment(t: float) -> LoadTick:
+    return LoadTick(t, 1, 1, 1, 0, 0.0)
+
+
+def test_the_time_left_counts_only_what_is_still_to_be_measured(wired: Wired) -> None:
+    wired.measure((CELLS[1],))
+    wired.shown.clear()
+    wired.measure()
+    whole = estimate(CELLS[:1])
+    assert (wired.shown[0].index, wired.shown[0].cells) == (1, 3)
+    assert whole < wired.shown[0].left_s <= 2 * whole
+    assert wired.shown[-1].left_s <= whole
+    left = [each.left_s for each in wired.shown if each.cell == "one"]
+    assert left == sorted(left, reverse=True)
+
+
+@pytest.mark.parametrize("part", ["postgres", "toxiproxy"])
+def test_a_part_that_dies_in_the_load_makes_its_cell_invalid_and_no_other(
+    wired: Wired, part: str
+) -> None:
+    def show(progress: Progress) -> None:
+        if progress.cell == "two" and progress.tick and progress.tick.sent == 10:
+            wired.stack.dies(part, "killed by SIGKILL")
+            if part == "toxiproxy":
+                wired.injector.sticks = InjectionError("Toxiproxy does not answer")
+        if progress.cell == "three":
+            wired.injector.sticks = None
+
+    wired.lab.show = show
+    assert wired.measure() == [Outcome.HELD, Outcome.INVALID, Outcome.HELD]
+    first, *_ = wired.verdict("two").reasons
+    assert first.startswith(f"{part} was down at ")
+    assert first.endswith(": killed by SIGKILL")
+    assert len(wired.run.cell("two").samples.read_text().splitlines()) == 10
+    assert (wired.run.cell("two").logs / "server.log").exists()
+
+
+def test_a_dead_toxiproxy_that_shows_only_when_it_is_disarmed(wired: Wired) -> None:
+    class Last(Load):
+        """The part dies when the load is over."""
+
+        def run(self, cell: Cell, *arguments: Any, **more: Any) -> LoadResult:
+            result = super().run(cell, *arguments, **more)
+            if cell.id == "one":
+                wired.stack.down["toxiproxy"] = "gone"
+                wired.injector.sticks = InjectionError("Toxiproxy does not answer")
+            else:
+                wired.injector.sticks = None
+            return result
+
+    wired.lab.generator = Last([])
+    assert wired.measure() == [Outcome.INVALID, Outcome.HELD, Outcome.HELD]
+    assert wired.verdict("one").reasons[0].startswith("toxiproxy was down at ")
+
+
+def test_a_generator_that_dies_makes_its_cell_invalid_and_no_other(wired: Wired) -> None:
+    def show(progress: Progress) -> None:
+        wired.load.dies_after = 10 if progress.cell == "two" else None
+
+    wired.lab.show = show
+    assert wired.measure() == [Outcome.HELD, Outcome.INVALID, Outcome.HELD]
+    reasons = wired.verdict("two").reasons
+    assert any(reason.startswith("generator was down at ") for reason in reasons)
+    assert any("ended with exit code 1" in reason for reason in reasons)
+
+
+def test_faults_that_stay_armed_in_a_whole_replica_end_the_run(wired: Wired) -> None:
+    wired.injector.sticks = InjectionError("toxic 'a' is still there", "restart Toxiproxy")
+    with pytest.raises(InjectionError, match="'a' is still there"):
+        wired.measure()
+    assert not wired.run.cell("one").observed()
+
+
+class Failing(Load):
+    """A load that fails with an error of its own, half-way."""
+
+    error: BaseException = StoreError("samples.jsonl: No space left on device")
+
+    def run(self, cell: Cell, *arguments: Any, **more: Any) -> LoadResult:
+        super().run(cell, *arguments, **more)
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [Failing.error, KeyboardInterrupt(), RuntimeError("a defect")])
+def test_a_load_that_fails_is_disarmed_its_logs_are_kept_and_the_error_is_its_own(
+    wired: Wired, error: BaseException
+) -> None:
+    wired.lab.generator = Failing(wired.events)
+    wired.lab.generator.error = error
+    with pytest.raises(type(error)) as raised:
+        wired.measure()
+    assert raised.value is error
+    assert wired.events == ["applied one", "armed one", "load one", "disarmed one", "logs"]
+    folder = wired.run.cell("one")
+    assert f"every part's log is in {folder.logs}" in error.__notes__
+    assert "upload 1: stored" in (folder.logs / "server.log").read_text()
+    assert not folder.observed()
+
+
+def test_logs_that_cannot_be_kept_do_not_hide_the_first_error(wired: Wired) -> None:
+    wired.lab.generator = Failing(wired.events)
+    wired.lab.generator.error = StoreError("the first")
+    wired.stack.log_error = OSError(28, "No space left on device")
+    with pytest.raises(StoreError, match="the first") as raised:
+        wired.measure()
+    [note] = raised.value.__notes__
+    assert note.startswith("and then the logs could not be kept: ")
+
+
+def test_a_part_that_does_not_come_up_ends_the_run_and_leaves_its_log(wired: Wired) -> None:
+    wired.measure(CELLS[:1])
+    wired.stack.refuses = PartFailed("nginx did not come up: address in use")
+    wired.events.clear()
+    with pytest.raises(PartFailed, match="nginx did not come up"):
+        wired.measure()
+    assert wired.events == ["applied two", "logs"]
+    assert (wired.run.cell("two").logs / "server.log").exists()
+    assert [cell["id"] for cell in wired.summary()["cells"]] == ["one"]
+    assert wired.measure() == [Outcome.HELD] * 3
+
+
+def test_a_fault_that_cannot_be_armed_ends_the_run_before_any_load(wired: Wired) -> None:
+    wired.injector.refuses = InjectionError("no proxy 'gcs'")
+    with pytest.raises(InjectionError, match="no proxy"):
+        wired.measure()
+    assert wired.events == ["applied one", "logs"]
+
+
+def struck(cell_id: str = "one", warmup: str = "0 s") -> Cell:
+    """A cell whose backend is killed as its window begins, until the load ends."""
+    fault = {"fault": "backend-kill", "about": "x", "part": "backend", "strike": "kill"}
+    return make_cell(
+        cell_id=cell_id,
+        load=LOAD | {"warmup": warmup},
+        faults=[Fault.model_validate(fault | {"at": "0 s", "for": "1 h"})],
+    )
+
+
+def struck_in(wired: Wired, cell_id: str = "one") -> Callable[[Progress], None]:
+    """Shows progress; at a cell's tenth upload waits for the strike, and until it was looked at."""
+
+    def show(progress: Progress) -> None:
+        if progress.cell == cell_id and progress.tick and progress.tick.sent == 10:
+            wait_until(lambda: wired.stack.acts)
+            wired.stack.is_looked_at()
+
+    return show
+
+
+def test_a_part_that_is_struck_does_not_end_the_load_and_is_back_before_disarming(
+    wired: Wired,
+) -> None:
+    wired.lab.show = struck_in(wired)
+    wired.measure([struck()])
+    assert wired.events == [
+        *("applied one", "armed one", "load one"),
+        *("kill backend", "recover backend", "disarmed one", "logs"),
+    ]
+    seen = wired.run.cell("one").read_observation()
+    assert len(seen.samples) == wired.load.uploads
+    [strike] = [line for line in seen.evidence if isinstance(line, ProcessFaultRecord)]
+    assert (strike.fault, strike.part, strike.action) == ("backend-kill", "backend", "kill")
+    assert not any(isinstance(line, PartDown) for line in seen.evidence)
+    [check] = [one for one in wired.verdict("one").injected if one.name == "backend-kill"]
+    assert check.ok
+
+
+def test_a_cell_whose_strike_did_not_happen_is_invalid_and_no_other(wired: Wired) -> None:
+    cells = [struck("one", warmup="10 s"), *CELLS[1:]]
+    assert wired.measure(cells) == [Outcome.INVALID, Outcome.HELD, Outcome.HELD]
+    assert wired.verdict("one").reasons[0] == (
+        "injected and measured differ: the strike backend-kill did not happen"
+    )
+    assert wired.stack.acts == []
+
+
+def test_a_part_that_does_not_come_back_makes_its_cell_invalid_and_no_other(
+    wired: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(part: str, action: str) -> None:
+        wired.stack.down[part] = "exited (1)"
+        raise PartFailed("backend did not come back: no module")
+
+    monkeypatch.setattr(wired.stack, "recover", fails)
+    wired.lab.show = struck_in(wired)
+    cells = [struck(), *CELLS[1:]]
+    assert wired.measure(cells) == [Outcome.INVALID, Outcome.HELD, Outcome.HELD]
+    first, *_ = wired.verdict("one").reasons
+    assert first.startswith("backend was down at ")
+    assert first.endswith(": backend-kill: backend did not come back: no module")
+
+
+def test_a_part_is_brought_back_when_the_load_fails(wired: Wired) -> None:
+    wired.lab.show = struck_in(wired)
+    wired.lab.generator = Failing(wired.events)
+    with pytest.raises(StoreError):
+        wired.measure([struck()])
+    assert wired.events[-4:] == ["kill backend", "recover backend", "disarmed one", "logs"]
+
+
+@pytest.mark.parametrize(
+    ("failing", "uploads", "plain", "gated"),
+    [(None, 100, 0, 0), (Cause.DB_REFUSED, 100, 0, 1), (None, 3, 4, 4)],
+    ids=["held", "broke", "undecided"],
+)
+def test_the_exit_code_says_whether_all_was_measured_and_with_gate_whether_it_held(
+    wired: Wired, failing: Cause | None, uploads: int, plain: int, gated: int
+) -> None:
+    wired.stack.failing, wired.load.uploads = failing, uploads
+    summary = run_experiment(wired.lab, wired.run, CELLS)
+    assert exit_code([summary], gate=False) == plain
+    assert exit_code([summary], gate=True) == gated
+
+
+def test_a_run_with_a_cell_missing_was_not_all_measured(wired: Wired) -> None:
+    assert exit_code([run_experiment(wired.lab, wired.run, CELLS[:2])], gate=False) == 4

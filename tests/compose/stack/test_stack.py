@@ -1,0 +1,182 @@
+"""The compose stack from cell to cell: what starts anew, what is read, what is diagnosed."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from lab.model.evidence import LoadDone, OomKill
+from lab.observe.observer import Observer
+from lab.stack.base import Replica
+from lab.stack.compose.resources import services
+from lab.stack.compose.stack import ComposeStack
+from lab.stack.ports import HOST
+from tests.fakes import make_cell
+from tests.live import causes, left_behind, upload, uploads, wait_until
+
+pytestmark = pytest.mark.compose
+
+BASE = {"speed": 20, "global_rate_limit": "off"}
+
+
+def applied(stack: ComposeStack, settings: dict[str, Any]) -> Replica:
+    return stack.apply(make_cell({**BASE, **settings}))
+
+
+def containers(stack: ComposeStack) -> dict[str, str]:
+    return {part: container.id for part, container in stack.project.containers().items()}
+
+
+@pytest.mark.knob("pool_size", "nginx", "db_cap", "vm_cpus")
+def test_only_what_changed_starts_anew(contained: ComposeStack) -> None:
+    steps: list[tuple[dict[str, Any], list[str]]] = [
+        ({}, []),
+        ({"gcs_latency": "1 s", "db_rtt": "1 ms"}, []),
+        ({"pool_size": 3}, ["backend"]),
+        ({"pool_size": 3, "nginx": "recommended"}, ["nginx"]),
+        ({"pool_size": 3, "nginx": "recommended", "db_cap": 7}, ["postgres", "backend"]),
+        ({"vm_cpus": 1, "nginx": "recommended", "db_cap": 7}, ["backend"]),
+        ({}, ["postgres", "backend", "nginx"]),
+    ]
+    applied(contained, {})
+    before = containers(contained)
+    for settings, expected in steps:
+        replica = applied(contained, settings)
+        after = containers(contained)
+        changed = [part for part in services("vm") if after[part] != before[part]]
+        assert (contained.restarted, changed) == (expected, expected), settings
+        before = after
+    assert causes([upload(replica.url)]) == {"ok": 1}
+
+
+def test_the_next_cell_starts_without_rows_objects_or_progress(contained: ComposeStack) -> None:
+    replica = applied(contained, {})
+    uploads(replica.url, 3)
+    assert left_behind(replica) == (3, 3)
+    handed_in = "SELECT sum(recordings) FROM progress"
+    assert replica.query(handed_in) == [(3,)]
+    replica = applied(contained, {})
+    assert contained.restarted == []
+    assert left_behind(replica) == (0, 0)
+    assert replica.query(handed_in) == [(0,)]
+
+
+def test_what_each_part_uses_is_read(contained: ComposeStack) -> None:
+    replica = applied(contained, {})
+    wait_until(lambda: set(replica.usage()) == set(services("vm")))
+    before = replica.usage()["backend"]
+    uploads(replica.url, 20)
+    wait_until(lambda: replica.usage()["backend"].cpu_s > before.cpu_s)
+    assert all(used.memory > 0 for used in replica.usage().values())
+
+
+@pytest.mark.knob("vm_cpus")
+def test_a_backend_without_cpu_is_throttled(contained: ComposeStack) -> None:
+    """A tenth of a core is granted by a busy machine too, and more is asked for."""
+    replica = applied(contained, {"vm_cpus": 1})
+    backend = contained.project.containers()["backend"]
+    backend.reload()
+    assert backend.attrs["HostConfig"]["NanoCpus"] == 1e9
+    wait_until(lambda: "backend" in replica.usage())
+    subprocess.run(["docker", "update", "--cpus", "0.1", backend.id], check=True)
+    backend.exec_run(["timeout", "60", "sh", "-c", "while :; do :; done"], detach=True)
+    wait_until(lambda: (replica.usage()["backend"].throttled_s or 0.0) > 0.0, within=60)
+
+
+@pytest.mark.knob("db_cap")
+def test_connections_that_the_database_refuses_are_counted(contained: ComposeStack) -> None:
+    replica = applied(contained, {"db_cap": 1, "db_call": "threadpool", "pool_size": 5})
+    found = causes(uploads(replica.url, 8))
+    assert found.get("db_refused", 0) > 0
+    wait_until(lambda: replica.refused() > 0)
+    assert applied(contained, {"db_cap": 1}).refused() == 0
+
+
+def test_logs_are_kept_of_this_cell_only(contained: ComposeStack, tmp_path: Path) -> None:
+    def lines() -> int:
+        contained.collect_logs(tmp_path)
+        return len((tmp_path / "nginx-access.log").read_text().splitlines())
+
+    uploads(applied(contained, {}).url, 5)
+    wait_until(lambda: lines() >= 5)
+    replica = applied(contained, {})
+    assert lines() == 0
+    upload(replica.url)
+    wait_until(lambda: lines() == 1)
+    assert {file.stem for file in tmp_path.iterdir()} == {*services("vm"), "nginx-access"}
+
+
+@pytest.mark.knob("vm_memory")
+def test_a_backend_that_passes_its_memory_is_killed_comes_back_and_is_not_down(
+    contained: ComposeStack, tmp_path: Path
+) -> None:
+    replica = applied(contained, {"vm_memory": "128 MiB"})
+    observer = Observer(replica, contained.down_parts, speed=20)
+    samples = tmp_path / "samples.jsonl"
+    samples.touch()
+    with observer.watch:
+        begun = time.time()
+        # Shared memory cannot be dropped, so the largest process has to go: the worker.
+        fill = ["dd", "if=/dev/zero", "of=/dev/shm/filler", "bs=1M", "count=64"]
+        contained.project.containers()["backend"].exec_run(fill)
+        wait_until(lambda: contained.workers.alive(begun + 1))  # it was let start again
+        wait_until(lambda: upload(replica.url).status_code == 200)
+    assert observer.down() == {}
+    done = LoadDone(t=0.0, window=(0.0, 1.0), generator_exit=0)
+    evidence = list(observer.evidence(begun, samples, [], done))
+    assert len([line for line in evidence if isinstance(line, OomKill)]) == 1
+
+
+def test_a_backend_that_dies_by_itself_is_down_although_the_engine_starts_it_again(
+    contained: ComposeStack,
+) -> None:
+    applied(contained, {})
+    die = "import os; [os.kill(int(p), 9) for p in os.listdir('/proc') if p.isdigit() and p != '1']"
+    backend = contained.project.containers()["backend"]
+    started = backend.attrs["State"]["StartedAt"]
+    backend.exec_run(["python", "-ISc", die])
+    wait_until(contained.down_parts)
+
+    def restarted() -> bool:
+        backend.reload()
+        state = backend.attrs["State"]
+        return bool(state["Running"] and state["StartedAt"] != started)
+
+    wait_until(restarted)
+    assert contained.down_parts() == {"backend": "was killed by signal 9"}
+    replica = applied(contained, {})
+    assert contained.restarted == ["backend"]
+    assert contained.down_parts() == {}
+    assert causes([upload(replica.url)]) == {"ok": 1}
+
+
+def test_it_listens_on_loopback_alone(contained: ComposeStack) -> None:
+    applied(contained, {})
+    place = contained.project.place
+    published = {
+        place.nginx_port,
+        place.postgres_port,
+        place.storage_port,
+        place.toxiproxy_port,
+        place.gcs_proxy_port,
+        place.db_proxy_port,
+    }
+    bindings = [
+        binding
+        for container in contained.project.containers().values()
+        for bound in container.attrs["NetworkSettings"]["Ports"].values()
+        for binding in bound or ()
+    ]
+    assert {int(binding["HostPort"]) for binding in bindings} == published
+    assert {binding["HostIp"] for binding in bindings} == {HOST}
+    listening = [
+        each.laddr.ip
+        for each in psutil.net_connections("inet")
+        if each.laddr and each.status == psutil.CONN_LISTEN and each.laddr.port in published
+    ]
+    assert set(listening) <= {HOST}  # none where the kernel forwards

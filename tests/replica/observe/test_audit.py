@@ -1,0 +1,199 @@
+"""The audit finds what is missing and what is left over, made on purpose on a real replica."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg2
+import pytest
+import requests
+
+from lab.model.evidence import Audit, Evidence, LoadDone, PartDown
+from lab.observe.audit import audit, object_ids
+from lab.observe.observer import Observer, answered
+from lab.observe.retention import Retention
+from lab.stack.base import Replica
+from lab.stack.monitor import count_refused
+from tests.live import Live, left_behind, upload, wait_until
+
+DONE = LoadDone(t=1.0, window=(0.0, 1.0), generator_exit=0)
+
+
+def recordings(replica: Replica, count: int) -> list[str]:
+    """Upload that many; their ids, oldest first."""
+    return [upload(replica.url, student).json()["recording"] for student in range(count)]
+
+
+def object_name(replica: Replica, recording: str) -> str:
+    rows = replica.query("SELECT object_name FROM recordings WHERE id = %s", recording)
+    return str(rows[0][0])
+
+
+def delete_object(replica: Replica, name: str) -> None:
+    where = f"{replica.storage}/storage/v1/b/{replica.bucket}/o/{quote(name, safe='')}"
+    requests.delete(where, timeout=5).raise_for_status()
+
+
+def insert_object(replica: Replica, name: str) -> None:
+    where = f"{replica.storage}/upload/storage/v1/b/{replica.bucket}/o"
+    params = {"uploadType": "media", "name": name}
+    requests.post(where, params=params, data=b"x", timeout=5).raise_for_status()
+
+
+def samples_of(recordings: list[str], file: Path) -> Path:
+    file.write_text("".join(json.dumps({"recording": each}) + "\n" for each in recordings))
+    return file
+
+
+def observe(live: Live, replica: Replica, samples: Path) -> list[Evidence]:
+    observer = Observer(replica, live.stack.down_parts, live.knobs.speed)
+    return list(observer.evidence(time.time(), samples, [], DONE))
+
+
+@pytest.mark.replica
+def test_what_is_whole_is_neither_lost_nor_an_orphan(live: Live, tmp_path: Path) -> None:
+    replica = live({})
+    samples = samples_of(recordings(replica, 3), tmp_path / "samples")
+    last = observe(live, replica, samples)[-1]
+    assert isinstance(last, Audit)
+    assert last.model_dump(exclude={"t", "kind"}) == {
+        "rows": 3,
+        "objects": 3,
+        "lost": [],
+        "orphans": [],
+        "inflight": 0,
+        "refused": 0,
+    }
+
+
+@pytest.mark.replica
+def test_an_object_that_is_gone_a_row_that_is_gone_and_an_object_too_many_are_found(
+    live: Live, tmp_path: Path
+) -> None:
+    replica = live({})
+    whole, without_object, without_row = recordings(replica, 3)
+    never = str(uuid.uuid4())
+    left_over = str(uuid.uuid4())
+    delete_object(replica, object_name(replica, without_object))
+    replica.query("DELETE FROM recordings WHERE id = %s", without_row)
+    insert_object(replica, f"recordings/0/{left_over}.wav")
+    insert_object(replica, "a name of another kind")
+    samples = samples_of([whole, without_object, without_row, never], tmp_path / "samples")
+    last = observe(live, replica, samples)[-1]
+    assert isinstance(last, Audit)
+    assert last.lost == sorted([without_object, without_row, never])
+    assert last.orphans == sorted([without_row, left_over, "a name of another kind"])
+    assert (last.rows, last.objects) == (2, 4)
+
+
+@pytest.mark.replica
+def test_the_bucket_is_read_to_its_last_page(live: Live) -> None:
+    replica = live({})
+    names = {f"recordings/0/{number:04d}" for number in range(1001)}
+    for name in names:
+        insert_object(replica, name)
+    assert object_ids(replica.storage, replica.bucket) == names
+    live({})
+    assert object_ids(replica.storage, replica.bucket) == set()
+
+
+@pytest.mark.replica
+def test_connections_refused_are_counted_from_postgres_log(live: Live) -> None:
+    replica = live({"db_cap": 2})
+    opened = [psycopg2.connect(replica.app_dsn) for _ in range(2)]
+    for _ in range(3):
+        with pytest.raises(psycopg2.OperationalError):
+            psycopg2.connect(replica.app_dsn)
+    for connection in opened:
+        connection.close()
+    wait_until(lambda: replica.refused() == 3)
+    assert live({"db_cap": 2}).refused() == 0
+
+
+def test_a_refusal_is_counted_by_its_code_alone() -> None:
+    lines = [
+        b"2026-01-01 00:00:00 UTC [53300] 00000 LOG:  connection received",
+        b"2026-01-01 00:00:00 UTC [5] 53300 FATAL:  sorry, too many clients already",
+        b"2026-01-01 00:00:00 UTC [5] 57P01 FATAL:  terminating connection",
+        b"2026-01-01 00:00:00 UTC [5] 53300 FATAL:  remaining connection slots are reserved",
+    ]
+    assert count_refused([]) == 0
+    assert count_refused(lines) == 2
+
+
+def test_the_audit_waits_for_uploads_that_are_about_to_end(live: Live) -> None:
+    replica = live({})
+    left = iter([2, 1, 0, 0])
+    found = audit((), replica.query, replica.storage, replica.bucket, lambda: next(left), int)
+    assert found.inflight == 0
+    assert next(left, None) is None
+
+
+def test_only_whole_lines_of_samples_are_answered(tmp_path: Path) -> None:
+    file = tmp_path / "samples.jsonl"
+    lines = [{"recording": "a"}, {"recording": None}, {"recording": "b"}]
+    file.write_text("\n".join(map(json.dumps, lines)) + '\n{"recording": "c"')
+    assert answered(file) == {"a", "b"}
+
+
+@pytest.mark.replica
+@pytest.mark.parametrize("dead", ["postgres", "fake-gcs-server"])
+def test_an_audit_that_cannot_be_made_says_which_part_is_down(
+    live: Live, tmp_path: Path, dead: str
+) -> None:
+    replica = live({})
+    samples = samples_of(recordings(replica, 1), tmp_path / "samples")
+    part = next(part for part in live.stack.parts if part.name == dead)
+    observer = Observer(replica, live.stack.down_parts, live.knobs.speed)
+    part._process.kill()  # type: ignore[union-attr]
+    with observer.watch:
+        wait_until(observer.down)
+    *_, done, down, last = observer.evidence(time.time(), samples, [], DONE)
+    assert done == DONE
+    assert isinstance(down, PartDown)
+    assert down.part == "audit"
+    assert isinstance(last, Audit)
+    assert (last.rows, last.objects) == (0, 0)
+    assert dead in observer.down()
+
+
+@pytest.mark.replica
+def test_trimming_removes_the_oldest_that_are_whole_and_the_audit_still_knows_them(
+    live: Live, tmp_path: Path
+) -> None:
+    replica = live({})
+    ids = recordings(replica, 5)
+    observer = Observer(replica, live.stack.down_parts, live.knobs.speed)
+    observer.trim = Retention(replica.query, replica.storage, replica.bucket, keep=2)
+    assert observer.trim.once() == 3
+    assert observer.trim.once() == 0
+    assert observer.trim.verified == set(ids[:3])
+    assert left_behind(replica) == (2, 2)
+    samples = samples_of(ids, tmp_path / "samples")
+    *_, last = observer.evidence(time.time(), samples, [], DONE)
+    assert isinstance(last, Audit)
+    assert (last.rows, last.objects, last.lost, last.orphans) == (5, 5, [], [])
+
+
+@pytest.mark.replica
+def test_trimming_leaves_a_row_without_its_object_for_the_audit(live: Live) -> None:
+    replica = live({})
+    lost, *others = recordings(replica, 4)
+    delete_object(replica, object_name(replica, lost))
+    trim = Retention(replica.query, replica.storage, replica.bucket, keep=1)
+    assert trim.once() == 2
+    assert trim.verified == set(others[:2])
+    assert {row[0] for row in replica.query("SELECT id FROM recordings")} == {lost, others[2]}
+
+
+@pytest.mark.replica
+def test_a_short_cell_is_not_trimmed(live: Live) -> None:
+    replica = live({})
+    recordings(replica, 2)
+    trim = Retention(replica.query, replica.storage, replica.bucket)
+    assert trim.once() == 0
+    assert left_behind(replica) == (2, 2)

@@ -1,0 +1,142 @@
+"""The knobs of sessions, pool and connections, seen on a running replica."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing
+from typing import Any
+
+import psycopg2
+import pytest
+
+from lab.config import read_faults
+from lab.paths import ROOT
+from tests.live import Live, causes, timing, upload, uploads, wait_until
+
+pytestmark = pytest.mark.replica
+
+HOLD = {"db_session": "hold", "gcs_call": "executor"}
+
+
+@pytest.mark.knob("db_session")
+@pytest.mark.parametrize(("session", "held"), [("hold", 4), ("release", 0)])
+def test_a_session_is_held_or_released_while_storage_is_busy(
+    live: Live, session: str, held: int
+) -> None:
+    replica = live({"db_session": session, "gcs_call": "executor"})
+    with live.slow("gcs", "20 s"):
+        answers = uploads(replica.url, 4)
+    assert causes(answers) == {"ok": 4}
+    in_storage = [line for line in live.readings() if line["threads_busy"] == 4]
+    assert in_storage
+    assert {line["checked_out"] for line in in_storage} == {held}
+    # Only what was given back had to be taken again.
+    assert all(("pool_wait2" in timing(answer)) == (session == "release") for answer in answers)
+
+
+@pytest.mark.knob("pool_size", "max_overflow")
+@pytest.mark.parametrize(("size", "overflow"), [(2, 1), (2, 0), (1, 3)])
+def test_uploads_past_the_pool_fail_with_pool_timeout(live: Live, size: int, overflow: int) -> None:
+    replica = live({**HOLD, "pool_size": size, "max_overflow": overflow, "pool_timeout": "4 s"})
+    with live.slow("gcs", "20 s"):
+        answers = uploads(replica.url, size + overflow + 2)
+    assert causes(answers) == {"ok": size + overflow, "pool_timeout": 2}
+    readings = live.readings()
+    assert max(line["checked_out"] for line in readings) == size + overflow
+    assert max(line["overflow"] for line in readings) == overflow
+    assert max(line["waiting"] for line in readings) == 1  # the loop stands still, so only one
+    assert live.health()["database"]["pool_size"] == size
+    monitor = live.stack.postgres.monitor
+    wait_until(lambda: monitor.app_connections() == size)  # overflow is not kept
+
+
+@pytest.mark.knob("pool_timeout")
+@pytest.mark.parametrize("seconds", [4, 12])
+def test_a_checkout_waits_for_pool_timeout(live: Live, seconds: int) -> None:
+    pool = {"pool_size": 1, "max_overflow": 0, "pool_timeout": f"{seconds} s"}
+    replica = live({**HOLD, **pool})
+    with live.slow("gcs", "20 s"):
+        answers = uploads(replica.url, 2)
+    assert causes(answers) == {"ok": 1, "pool_timeout": 1}
+    [failed] = [answer for answer in answers if answer.status_code != 200]
+    assert failed.status_code == 503
+    assert set(timing(failed)) == {"pool_wait"}
+    waited = timing(failed)["pool_wait"]
+    assert waited >= seconds / live.knobs.speed
+    assert f"timed out, timeout {seconds / live.knobs.speed:.2f}" in failed.json()["detail"]
+
+
+@pytest.mark.knob("pool_recycle")
+@pytest.mark.parametrize(("age", "replaced"), [("1 s", True), ("3600 s", False)])
+def test_a_connection_past_its_age_is_replaced(live: Live, age: str, replaced: bool) -> None:
+    replica = live({"pool_recycle": age})
+
+    def backends() -> list[tuple[Any, ...]]:
+        return replica.query("SELECT pid FROM pg_stat_activity WHERE usename = 'app'")
+
+    assert upload(replica.url).status_code == 200
+    before = backends()
+    assert len(before) == 1
+    old = "SELECT now() - backend_start > '0.1 s' FROM pg_stat_activity WHERE pid = %s"
+    wait_until(lambda: replica.query(old, before[0][0])[0][0])
+    assert upload(replica.url).status_code == 200
+    assert (backends() != before) == replaced
+
+
+@pytest.mark.knob("db_cap")
+@pytest.mark.parametrize("cap", [3, 5])
+def test_the_application_gets_exactly_db_cap_connections(live: Live, cap: int) -> None:
+    replica = live({"db_cap": cap})
+    replica.query("SELECT 1")  # the monitor is there, and takes none of them
+    with ExitStack() as opened:
+        for _ in range(cap):
+            opened.enter_context(closing(psycopg2.connect(replica.app_dsn, connect_timeout=5)))
+        with pytest.raises(psycopg2.OperationalError, match="remaining connection slots"):
+            psycopg2.connect(replica.app_dsn, connect_timeout=5)
+
+
+@pytest.mark.knob("db_cap")
+def test_uploads_past_the_cap_are_refused_by_the_database_not_by_the_pool(live: Live) -> None:
+    replica = live({**HOLD, "db_cap": 3, "pool_timeout": "60 s"})
+    with live.slow("gcs", "16 s"):
+        answers = uploads(replica.url, 6)
+    assert causes(answers) == {"ok": 3, "db_refused": 3}
+    refused = [answer for answer in answers if answer.status_code != 200]
+    assert {answer.status_code for answer in refused} == {503}
+    assert all("pool_wait" in timing(answer) for answer in refused)
+    assert replica.refused() == 3
+
+
+@pytest.mark.knob("db_rtt")
+@pytest.mark.parametrize("rtt_ms", [100, 400])
+def test_the_database_is_round_trips_away(live: Live, rtt_ms: int) -> None:
+    replica = live({"db_rtt": f"{rtt_ms} ms"})
+    upload(replica.url)  # a new connection makes round trips of its own
+    with live.armed(read_faults(ROOT / "faults")["db-distance"]):
+        took = timing(upload(replica.url))
+    trip = rtt_ms / 1000 / live.knobs.speed
+    trips = {"auth": 2, "release": 1, "write": 4}
+    assert {name for name, count in trips.items() if took[name] < count * trip} == set()
+
+
+@pytest.mark.knob("gcs_latency")
+@pytest.mark.parametrize("seconds", [4, 10])
+def test_storage_is_gcs_latency_away(live: Live, seconds: int) -> None:
+    replica = live({"gcs_latency": f"{seconds} s"})
+    with live.armed(read_faults(ROOT / "faults")["gcs-latency"]):
+        took = timing(upload(replica.url))
+    assert took["gcs"] >= seconds / live.knobs.speed
+
+
+@pytest.mark.knob("workers", "pool_size")
+def test_the_pool_of_each_worker_is_its_own(live: Live) -> None:
+    replica = live({"workers": 2, "pool_size": 1, "max_overflow": 0, "gcs_call": "blocking"})
+
+    def both_have_one() -> bool:
+        """Which worker takes an upload is chance: one that is quick may take all of a few."""
+        assert causes(uploads(replica.url, 6)) == {"ok": 6}
+        connections = live.stack.postgres.monitor.app_connections()
+        assert connections in {1, 2}
+        return connections == 2
+
+    with live.slow("gcs", "4 s"):
+        wait_until(both_have_one)

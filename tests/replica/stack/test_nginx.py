@@ -1,0 +1,120 @@
+"""nginx: the two configurations as they are rendered, and as they run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from lab.load.upload import PATH, headers, multipart, outcome
+from lab.model.evidence import Cause
+from lab.stack.nginx import render
+from tests.live import PATIENCE_S, Live, upload, wait_until
+
+MIB = 1024**2
+
+
+def site(live: Live) -> dict[str, str]:
+    """The directives of the configuration that runs, those inside of blocks left out."""
+    text = (live.stack.folder / "nginx" / "site.conf").read_text()
+    lines = [line.strip(" ;") for line in text.splitlines() if line and line[0] not in "# }"]
+    return dict(line.rsplit(" ", 1) for line in lines if not line.endswith("{"))
+
+
+@pytest.mark.replica
+@pytest.mark.knob("nginx", "speed")
+@pytest.mark.parametrize(
+    ("nginx", "speed", "limit", "read_ms", "others_ms"),
+    [
+        ("as-found", 1, "1m", 60_000, 60_000),
+        ("as-found", 20, "1m", 3_000, 3_000),
+        ("recommended", 1, "3m", 30_000, 60_000),
+        ("recommended", 20, "3m", 1_500, 3_000),
+    ],
+)
+def test_the_configuration_is_rendered_with_its_times_divided_by_speed(
+    live: Live, nginx: str, speed: int, limit: str, read_ms: int, others_ms: int
+) -> None:
+    live({"nginx": nginx, "speed": speed})
+    directives = site(live)
+    assert directives["client_max_body_size"] == limit
+    assert directives["proxy_read_timeout"] == f"{read_ms}ms"
+    for name in ("proxy_connect_timeout", "proxy_send_timeout", "client_body_timeout"):
+        assert directives[name] == f"{others_ms}ms"
+    frame = (live.stack.folder / "nginx" / "nginx.conf").read_text()
+    assert f"keepalive_timeout {75_000 // speed}ms;" in frame
+
+
+@pytest.mark.replica
+@pytest.mark.knob("nginx")
+@pytest.mark.parametrize(
+    ("nginx", "size", "status"),
+    [
+        ("as-found", MIB // 2, 200),
+        ("as-found", MIB + 1, 413),
+        ("recommended", MIB + 1, 200),
+        ("recommended", 3 * MIB + 1, 413),
+    ],
+)
+def test_a_body_passes_up_to_the_limit(live: Live, nginx: str, size: int, status: int) -> None:
+    replica = live({"nginx": nginx})
+    assert upload(replica.url, size=size).status_code == status
+
+
+@pytest.mark.replica
+@pytest.mark.knob("nginx")
+@pytest.mark.parametrize(("nginx", "served"), [("as-found", True), ("recommended", False)])
+def test_an_answer_that_takes_45_s_is_too_late_for_the_recommended(
+    live: Live, nginx: str, served: bool
+) -> None:
+    replica = live({"nginx": nginx, "gcs_call": "executor", "speed": 50})
+    with live.slow("gcs", "45 s"):
+        answer = upload(replica.url)
+    kind = answer.headers["Content-Type"]
+    cause, recording = outcome(answer.status_code, kind, answer.content)
+    assert (recording is not None) == served
+    assert cause == (None if served else Cause.GATEWAY_TIMEOUT)
+
+
+@pytest.mark.replica
+def test_a_backend_that_is_gone_is_a_bad_gateway(live: Live) -> None:
+    replica = live({})
+    live.stack.backend.stop()
+    answer = requests.post(replica.url + PATH, data=b"x", headers=headers(0), timeout=PATIENCE_S)
+    kind = answer.headers["Content-Type"]
+    assert outcome(answer.status_code, kind, answer.content) == (Cause.BAD_GATEWAY, None)
+
+
+def logged(live: Live, into: Path, client: str) -> list[dict[str, Any]]:
+    """What the access log of this cell says of a client.
+
+    nginx writes a line just after it has answered, so one of an earlier cell may be in it.
+    """
+    live.stack.collect_logs(into)
+    lines = (into / "nginx-access.log").read_text().splitlines()
+    return [found for line in lines if (found := json.loads(line))["client"] == client]
+
+
+@pytest.mark.replica
+def test_the_access_log_names_the_user_and_the_backends_time(live: Live, tmp_path: Path) -> None:
+    replica = live({})
+    body = multipart(b"\0" * 100, "a.wav")
+    client = "198.18.7.7"
+    fields = {**headers(0), "X-Lab-Client-Address": client}
+    requests.post(replica.url + PATH, data=body, headers=fields, timeout=PATIENCE_S)
+    wait_until(lambda: logged(live, tmp_path, client))
+    (line,) = logged(live, tmp_path, client)
+    assert (line["status"], line["upstream_status"]) == (200, "200")
+    assert 0 < float(line["upstream_time"]) <= line["request_time"] + 0.001
+
+
+def test_only_the_labs_own_variables_are_filled_in() -> None:
+    template = "listen ${LAB_LISTEN}; set $x $remote_addr; log '${request_time}';"
+    assert render(template, {"LAB_LISTEN": "127.0.0.1:80"}) == (
+        "listen 127.0.0.1:80; set $x $remote_addr; log '${request_time}';"
+    )
+    with pytest.raises(KeyError, match="LAB_LISTEN"):
+        render(template, {})

@@ -1,0 +1,199 @@
+"""However a lab ends, nothing of its replica stays: no process, no port, no folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from lab.paths import ROOT
+from lab.stack import cleanup, ownership
+from tests.live import upload, wait_until
+
+PACKAGES = sysconfig.get_path("purelib")
+PYTHONS = (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}")
+"""This one, and the system's of the same version: this one may be in a home of root's."""
+
+
+@dataclass
+class OneLab:
+    """A lab in a process of its own, and what its replica is."""
+
+    process: subprocess.Popen[str]
+    about: dict[str, Any]
+
+    @property
+    def left(self) -> list[psutil.Process]:
+        return ownership.processes(self.about["id"])
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.about["folder"])
+
+    def ports(self) -> set[int]:
+        """Ports on which anything of the replica listens."""
+        return {port for process in self.left for port in ports_of(process.net_connections("inet"))}
+
+
+def environment(folder: Path) -> dict[str, str]:
+    return {**os.environ, "TMPDIR": str(folder), "HOME": str(folder), "PYTHONPATH": PACKAGES}
+
+
+def where_compose_is() -> dict[str, str]:
+    """The client's plugins may be in this user's home, which the lab is not given."""
+    return {"DOCKER_CONFIG": os.environ.get("DOCKER_CONFIG", str(Path.home() / ".docker"))}
+
+
+@contextmanager
+def one_lab(
+    folder: Path, *kind: str, user: str | None = None, python: str = sys.executable
+) -> Iterator[OneLab]:
+    process = subprocess.Popen(
+        [python, "-m", "tests.one_lab", str(folder), *kind],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**environment(folder), **(where_compose_is() if "compose" in kind else {})},
+        user=user,
+        extra_groups=[] if user else None,
+    )
+    with process:
+        try:
+            assert process.stdout
+            yield OneLab(process, json.loads(process.stdout.readline()))
+        finally:
+            process.kill()
+            process.wait()
+            for path, of in ownership.replicas():  # of this test's folder alone, where it failed
+                if of.pid == process.pid:
+                    cleanup.end(path, of)
+
+
+def usable_by_nobody(python: str) -> bool:
+    try:
+        command = [python, "-c", "import lab.stack.embedded"]
+        env = {**os.environ, "PYTHONPATH": PACKAGES}
+        done = subprocess.run(
+            command, user="nobody", extra_groups=[], cwd=ROOT, env=env, capture_output=True
+        )
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
+def listening() -> set[int]:
+    return ports_of(psutil.net_connections("inet"))
+
+
+def ports_of(connections: Iterable[Any]) -> set[int]:
+    return {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A temporary folder for replicas alone, which other users may enter as they may /tmp."""
+    made = Path(tempfile.mkdtemp(prefix="replicas-"))
+    made.chmod(0o1777)
+    monkeypatch.setattr(tempfile, "tempdir", str(made))
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.mark.replica
+def test_closing_leaves_no_process_no_port_and_no_folder(folder: Path) -> None:
+    with one_lab(folder) as lab:
+        ports = lab.ports()
+        assert len(ports) == 7  # nginx, backend, Postgres, storage, Toxiproxy, its two proxies
+        assert {pid for pids in lab.about["parts"].values() for pid in pids} <= {
+            process.pid for process in lab.left
+        }
+        lab.process.communicate("close\n", timeout=30)
+        assert lab.process.returncode == 0
+        assert lab.left == []
+        assert not lab.folder.exists()
+        assert not ports & listening()
+
+
+@pytest.mark.replica
+def test_a_lab_that_is_killed_leaves_nothing_either(folder: Path) -> None:
+    with one_lab(folder) as lab:
+        ports = lab.ports()
+        lab.process.send_signal(signal.SIGKILL)
+        lab.process.wait()
+        wait_until(lambda: not lab.folder.exists())
+        assert lab.left == []
+        assert not ports & listening()
+
+
+@pytest.mark.replica
+def test_a_replica_whose_lab_and_guardian_are_dead_is_reaped_and_no_other(folder: Path) -> None:
+    mine, _ = ownership.claim(folder)
+    stays, _ = ownership.claim(folder, stays=True)
+    with one_lab(folder) as lab:
+        [guardian] = [
+            child
+            for child in psutil.Process(lab.process.pid).children()
+            if "lab.stack.cleanup" in child.cmdline()
+        ]
+        assert cleanup.reap() == 0
+        guardian.kill()
+        lab.process.send_signal(signal.SIGKILL)
+        lab.process.wait()
+        assert len(lab.left) >= 5
+        assert cleanup.reap() == 1
+        assert lab.left == []
+        assert not lab.folder.exists()
+    assert {path for path, _ in ownership.replicas()} == {mine, stays}
+
+
+@pytest.mark.replica
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else; then all runs are")
+def test_it_needs_no_root(folder: Path) -> None:
+    python = next(filter(usable_by_nobody, PYTHONS), None)
+    if python is None:
+        pytest.skip("another user cannot reach this Python and its packages")
+    me = pwd.getpwnam("nobody")
+    with one_lab(folder, user="nobody", python=python) as lab:
+        assert {process.uids().real for process in lab.left} == {me.pw_uid}
+        assert upload(lab.about["url"]).status_code == 200
+        lab.process.communicate("close\n", timeout=30)
+        assert lab.process.returncode == 0
+        assert not lab.folder.exists()
+
+
+def test_an_owner_is_gone_when_its_process_is_or_its_number_is_another_ones() -> None:
+    me = psutil.Process()
+    mine = ownership.Ownership("id", me.pid, me.create_time(), "results")
+    assert not mine.gone
+    assert replace(mine, created=me.create_time() - 100).gone
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    dead = psutil.Process(ended.pid)
+    by_it = replace(mine, pid=ended.pid, created=dead.create_time())
+    wait_until(lambda: dead.status() == psutil.STATUS_ZOMBIE)
+    assert by_it.gone  # also before anybody has waited for it
+    ended.wait()
+    assert by_it.gone
+    assert not replace(mine, pid=None, created=None).gone  # a replica that stays
+
+
+def test_a_record_that_cannot_be_read_is_nobodys_replica(folder: Path) -> None:
+    claimed, of = ownership.claim(folder / "results")
+    assert list(ownership.replicas()) == [(claimed, of)]
+    for text in ("", "{", "[]", '{"id": "x"}'):
+        (claimed / ownership.RECORD).write_text(text)
+        assert list(ownership.replicas()) == []

@@ -1,0 +1,72 @@
+"""A round trip to the database, measured through the proxy; nothing is left of it."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing
+
+import psycopg2
+import pytest
+
+from lab.errors import PartFailed
+from lab.stack.monitor import TRIPS, WARM_TRIPS, RoundTrip
+from tests.live import Live, make_fault
+
+
+@pytest.mark.replica
+def test_a_round_trip_is_as_the_proxy_delays_it(live: Live) -> None:
+    replica = live({"speed": 1})
+    bare = replica.round_trip()
+    with live.slow("db", "20 ms"):
+        slow = replica.round_trip()
+    assert 0 < bare < slow
+    assert slow >= 0.020
+
+
+@pytest.mark.replica
+def test_it_takes_no_slot_and_leaves_no_connection(live: Live) -> None:
+    """With a cap of 2, and both of the application's connections open."""
+    replica = live({"db_cap": 2})
+    with ExitStack() as opened:
+        for _ in range(2):
+            opened.enter_context(closing(psycopg2.connect(replica.app_dsn)))
+        with pytest.raises(psycopg2.OperationalError):
+            psycopg2.connect(replica.app_dsn)
+        assert replica.round_trip() > 0
+        assert replica.refused() == 1  # the application's third, and no other
+    rows = replica.query(
+        "SELECT application_name FROM pg_stat_activity WHERE backend_type = 'client backend'"
+        " AND usename = 'postgres' AND pid <> pg_backend_pid()"
+    )
+    assert rows == []
+
+
+@pytest.mark.replica
+def test_a_database_that_cannot_be_reached_through_its_proxy_is_an_error(live: Live) -> None:
+    replica = live({})
+    with (
+        live.armed(make_fault("db", down=True)),
+        pytest.raises(PartFailed, match="Postgres does not answer through its proxy: "),
+    ):
+        replica.round_trip()
+
+
+def test_the_lower_quartile_of_the_trips_after_the_first_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    took = iter([9.0] * WARM_TRIPS + [float(n) for n in range(TRIPS)])
+    monkeypatch.setattr("lab.stack.monitor._trip", lambda query: next(took))
+    assert RoundTrip("postgresql://", lambda sql, *values: [])() == 7  # the 8th of 31
+
+
+def test_from_outside_the_way_in_is_taken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    took = iter([0.030] * (WARM_TRIPS + TRIPS) + [0.004] * (WARM_TRIPS + TRIPS))
+    monkeypatch.setattr("lab.stack.monitor._trip", lambda query: next(took))
+    outside = RoundTrip("postgresql://", lambda sql, *values: [], from_outside=True)
+    assert outside() == pytest.approx(0.026)
+
+
+def test_a_connection_that_stays_open_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lab.stack.monitor._trip", lambda query: 0.001)
+    monkeypatch.setattr("lab.stack.monitor.ANSWERS_WITHIN_S", 0.05)
+    with pytest.raises(PartFailed, match=r"a connection that was closed is open after 0\.05 s"):
+        RoundTrip("postgresql://", lambda sql, *values: [(1,)])()

@@ -1,0 +1,59 @@
+"""One short trial on the real replica, from load to verdict, as the lab itself runs it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from lab.cli.wiring import ToxiproxyInjector
+from lab.config import read_faults
+from lab.load.driver import LocustLoad
+from lab.model.evidence import Observation
+from lab.model.experiment import Cell, Experiment
+from lab.paths import ROOT
+from lab.runner import Lab, run_experiment
+from lab.store import RunFolder
+from tests.fakes import make_cell
+from tests.live import SPEED, Live
+
+_NUMBERS = itertools.count(1)
+CRITERIA = ("p95 < 10 s", "error_rate < 5 %")
+
+
+def trial(
+    live: Live,
+    settings: Mapping[str, Any],
+    load: Mapping[str, Any],
+    *,
+    criteria: Sequence[str] = CRITERIA,
+    faults: Sequence[str] = ("gcs-latency", "db-distance"),
+) -> tuple[Cell, Observation]:
+    """A cell at these settings, measured: what was seen of it.
+
+    At `SPEED` and without a global limit, if not said.
+    """
+    known = read_faults(ROOT / "faults")
+    cell = make_cell(
+        {"speed": SPEED, "global_rate_limit": "off", **settings},
+        load=load,
+        criteria=criteria,
+        faults=[known[name] for name in faults],
+    )
+    run = RunFolder.create(
+        live.folder,
+        (cell,),
+        started=datetime(2026, 1, 1, 0, 0, next(_NUMBERS) % 60, tzinfo=UTC),
+        spec_file="trial.yaml",
+        experiment=Experiment.model_validate({"experiment": "trial", "load": load}),
+        stack=live.stack.name,
+        stack_reason="a test",
+        speed=cell.knobs.speed,
+        versions={},
+        machine={},
+        git="",
+        arguments=(),
+    )
+    run_experiment(Lab(live.stack, ToxiproxyInjector(), LocustLoad()), run, (cell,))
+    return cell, run.cell(cell.id).read_observation()

@@ -1,0 +1,75 @@
+"""What the Compose file is told: the knobs, what follows from them, and the place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lab.model.knobs import Knobs, Preset
+from lab.paths import ROOT
+from lab.stack.compose.environment import FOLDER, Place, env_file, variables
+
+
+def given(settings: dict[str, Any], **others: Any) -> dict[str, str]:
+    return variables(Knobs().with_settings(settings), **others)
+
+
+def test_the_knobs_read_back_as_they_were() -> None:
+    knobs = Knobs.preset(Preset.RECOMMENDED).with_settings({"vm_memory": "512 MiB", "speed": 20})
+    assert Knobs.from_env(variables(knobs)) == knobs
+
+
+@pytest.mark.knob("db_cap", "vm_memory", "nginx", "speed", "gcs_latency", "db_rtt")
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"db_cap": 25}, {"LAB_MAX_CONNECTIONS": "28"}),
+        ({"vm_memory": "off"}, {"LAB_VM_MEMORY_BYTES": "0"}),
+        ({"vm_memory": "256 MiB"}, {"LAB_VM_MEMORY_BYTES": "268435456"}),
+        ({"nginx": "as-found"}, {"LAB_READ_TIMEOUT_MS": "60000", "LAB_NGINX": "as-found"}),
+        (
+            {"nginx": "recommended", "speed": 20},
+            {
+                "LAB_READ_TIMEOUT_MS": "1500",
+                "LAB_SEND_TIMEOUT_MS": "3000",
+                "LAB_CLIENT_KEEPALIVE_MS": "3750",
+            },
+        ),
+        ({"gcs_latency": "2-5 s"}, {"LAB_GCS_LATENCY_MS": "3500", "LAB_GCS_JITTER_MS": "1500"}),
+        (
+            {"gcs_latency": "2-5 s", "speed": 10},
+            {"LAB_GCS_LATENCY_MS": "350", "LAB_GCS_JITTER_MS": "150"},
+        ),
+        ({"db_rtt": "25 ms"}, {"LAB_DB_LATENCY_MS": "25", "LAB_DB_JITTER_MS": "0"}),
+        ({"db_rtt": "17-25 ms"}, {"LAB_DB_LATENCY_MS": "21", "LAB_DB_JITTER_MS": "4"}),
+    ],
+)
+def test_what_follows_from_a_knob(settings: dict[str, Any], expected: dict[str, str]) -> None:
+    found = given(settings)
+    assert {name: found[name] for name in expected} == expected
+
+
+def test_a_lab_that_watches_the_database_holds_one_connection_more() -> None:
+    assert given({"db_cap": 25}, monitored=True)["LAB_MAX_CONNECTIONS"] == "29"
+
+
+def test_two_replicas_with_the_same_knobs_differ_in_their_place_alone() -> None:
+    here = given({}, place=Place(id="a", net_prefix="198.19.7", nginx_port=18080))
+    there = given({}, place=Place(id="b", net_prefix="198.19.8", nginx_port=18081))
+    differing = {name for name in here if here[name] != there[name]}
+    assert differing == {"LAB_ID", "LAB_NET_PREFIX", "LAB_NGINX_PORT"}
+
+
+@pytest.mark.parametrize("preset", Preset)
+def test_the_preset_in_git_is_the_tables(preset: Preset) -> None:
+    file = ROOT / FOLDER / f"{preset}.env"
+    assert file.read_text(encoding="utf-8") == env_file(preset), "run `make schema`"
+
+
+@pytest.mark.parametrize("preset", Preset)
+def test_a_preset_gives_every_variable_once(preset: Preset) -> None:
+    lines = [line for line in env_file(preset).splitlines() if line and line[0] != "#"]
+    assert len(lines) == len({line.partition("=")[0] for line in lines})
+    expected = variables(Knobs.preset(preset))
+    assert dict(line.split("=", 1) for line in lines) == expected
