@@ -67,23 +67,29 @@ def with_one_caller(tree: ast.Module) -> int:
     )
 
 
-def main(folders: list[str]) -> None:
-    """Print a row a folder."""
-    click.echo(
-        "folder | files / lines | files per 1,000 lines of code | private, one caller | median / largest"
+HEADS = (
+    "folder | files / lines | files per 1,000 lines of code | private, 1 caller | median / largest"
+)
+
+
+def row(folder: str) -> str:
+    """The figures of a folder; files without a line are left out."""
+    files = sorted(Path(folder).rglob("*.py"))
+    sources = [text for file in files if (text := file.read_text(encoding="utf-8"))]
+    trees = [ast.parse(source) for source in sources]
+    lengths = [len(source.splitlines()) for source in sources]
+    code = sum(map(lines_of_code, sources))
+    private, every = sum(map(with_one_caller, trees)), sum(len(functions(tree)) for tree in trees)
+    return " | ".join(
+        [
+            folder,
+            f"{len(sources)} / {sum(lengths):,}",
+            f"{1000 * len(sources) / code:.1f} ({code:,})",
+            f"{private} of {every} ({private / every:.0%})",
+            f"{statistics.median(lengths):g} / {max(lengths)}",
+        ]
     )
-    for folder in folders:
-        sources = [file.read_text(encoding="utf-8") for file in sorted(Path(folder).rglob("*.py"))]
-        trees = [ast.parse(source) for source in sources]
-        lengths = [len(source.splitlines()) for source in sources]
-        code = sum(map(lines_of_code, sources))
-        private, count = sum(map(with_one_caller, trees)), sum(len(functions(t)) for t in trees)
-        median = statistics.median(length for length in lengths if length)
-        click.echo(
-            f"{folder} | {len(sources)} / {sum(lengths):,} | {1000 * len(sources) / code:.1f} ({code:,}) | {private} of"
-            f" {count} ({private / count:.0%}) | {median:g} / {max(lengths)}"
-        )
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ["lab"])
+    click.echo("\n".join([HEADS, *map(row, sys.argv[1:] or ["lab"])]))

@@ -120,10 +120,11 @@ def judged(copy: Path) -> dict[str, object]:
 
 def works_as_a_knob(copy: Path) -> None:
     spec = "experiments/as-found.yaml"
-    python(copy, "-m", "lab", "run", spec, "--dry-run", "--set", "retry_after=7 s")
-    assert "LAB_RETRY_AFTER=1 s" in (copy / "compose/as-found.env").read_text(encoding="utf-8")
-    options = ("-q", "-n0", "-p", "no:cacheprovider")
-    python(copy, "-m", "pytest", *options, "tests/unit/test_knob_coverage.py")
+    python(copy, "-m", "lab", "run", spec, "--dry-run", "--set", "backlog=7")
+    assert "LAB_BACKLOG=2048" in (copy / "compose/as-found.env").read_text(encoding="utf-8")
+    options = ("-q", "-n0", "-p", "no:cacheprovider", "-k", "backlog or may_wait")
+    effect = "tests/replica/services/test_speed.py::test_uvicorn_is_told_how_many_may_wait"
+    python(copy, "-m", "pytest", *options, "tests/unit/test_knob_coverage.py", effect)
 
 
 def works_as_a_fault(copy: Path) -> None:
