@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from lab.report import Style, details
+from lab.report import Style
+from lab.report.blocks import Heading, Paragraph, Table
+from lab.report.terminal import blocks_text
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,11 @@ class Calibration:
 
     def text(self, width: int) -> str:
         """For the terminal."""
-        table = details.table(("", "what", "measured", "should be"), right=("measured",))
-        for each in self.measured:
-            table.add_row("ok" if each.ok else "OFF", each.name, f"{each.value:g}", each.bound)
-        title = f"\ncalibration, {self.stack} stack, {self.toxiproxy} Toxiproxy"
-        left_out = (f"not measured: {each}" for each in self.not_measured)
-        return Style(width=width).render(title, table, *left_out)
+        rows = [
+            ("ok" if each.ok else "OFF", each.name, f"{each.value:g}", each.bound)
+            for each in self.measured
+        ]
+        table = Table.of(("", "what", "measured", "should be"), rows, right=("measured",))
+        title = Heading(f"calibration, {self.stack} stack, {self.toxiproxy} Toxiproxy")
+        left_out = [Paragraph(f"not measured: {each}") for each in self.not_measured]
+        return blocks_text([title, table, *left_out], Style(width=width))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +23,6 @@ from lab.report import (
     html_report,
     markdown_report,
     tables,
-    threshold_details,
-    thresholds_html,
-    thresholds_markdown,
-    thresholds_text,
 )
 from lab.runner import judge_cell
 from lab.store import RunFolder, find
@@ -54,9 +50,18 @@ class Told:
     run: RunFolder
     document: Summary | Thresholds
     file: str
-    text: Callable[[Style], str]
-    markdown: Callable[[], str]
-    html: Callable[[], str]
+
+    def text(self, style: Style) -> str:
+        """For a terminal."""
+        return end_table(self.document, self.run.info, self.run.path, style)
+
+    def markdown(self) -> str:
+        """As one Markdown document."""
+        return markdown_report(self.document, self.run.info)
+
+    def html(self) -> str:
+        """As one HTML document."""
+        return html_report(self.document, self.run.info)
 
     def show(self, json_form: bool = False) -> None:
         """Print the run: for a terminal, or its document exactly."""
@@ -76,24 +81,8 @@ def told(run: RunFolder) -> Told:
     """A stored run, of cells or of thresholds."""
     info = run.info
     if info.most_users is None:
-        summary = answered(run.summary(), info.experiment.answers)
-        return Told(
-            run,
-            summary,
-            SUMMARY,
-            lambda style: end_table(summary, info, run.path, style),
-            lambda: markdown_report(summary, info),
-            lambda: html_report(summary, info),
-        )
-    found = answers(run)
-    return Told(
-        run,
-        found,
-        THRESHOLDS,
-        lambda style: thresholds_text(found, info, run.path, style),
-        lambda: thresholds_markdown(found, info),
-        lambda: thresholds_html(found, info),
-    )
+        return Told(run, answered(run.summary(), info.experiment.answers), SUMMARY)
+    return Told(run, answers(run), THRESHOLDS)
 
 
 @click.command()
@@ -167,8 +156,6 @@ def _show_cell(folder: RunFolder, asked: str, as_json: bool) -> None:
     one = _one_of(_parts(folder, asked), asked, folder.info.name)
     if as_json:
         print_json(one.model_dump(mode="json"))
-    elif isinstance(one, Threshold):
-        click.echo(threshold_details(one, style()))
     else:
         click.echo(cell_details(one, style()))
 

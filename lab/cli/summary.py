@@ -77,7 +77,7 @@ def _entry(
     try:
         run = find(results, of[-1].name)
         otherwise = _otherwise(run.cells(), cells)
-        return replace(entry, found=(told(run).document, run.info), otherwise=otherwise)
+        return replace(entry, stored=(told(run).document, run.info), otherwise=otherwise)
     except LabError as error:
         return replace(entry, problem=str(error))
 
@@ -98,9 +98,9 @@ def _is_of(run: StoredRun, experiment: str) -> bool:
 
 
 def _code(entry: Entry) -> int:
-    if entry.found is None:
+    if entry.stored is None:
         return 4
-    document, _ = entry.found
+    document, _ = entry.stored
     if isinstance(document, Summary):
         return exit_code([document], gate=False)
     return threshold_code(document)

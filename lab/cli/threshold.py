@@ -28,8 +28,7 @@ from lab.model.experiment import Cell
 from lab.model.units import format_duration
 from lab.plan import estimate
 from lab.report import news, sentence
-from lab.report.figures import clock
-from lab.report.thresholds import people
+from lab.report.format import clock, plural
 from lab.store import RunFolder, find
 
 
@@ -126,7 +125,7 @@ def _measure(
     with session.replica([planned], chosen, toxiproxy, results) as (stack, reason):
         run = planned.run or session.new_run(planned, stack, reason, results, *most)
         with session.measuring("threshold", run, stack, _kept) as (lab, live):
-            found = find_thresholds(lab, run, planned.cells, _teller(live.say))
+            found = find_thresholds(lab, run, planned.cells, _teller(live.print))
             told(run).store()
         told(run).show(as_json)
     return found
@@ -190,7 +189,7 @@ def _plan_words(each: dict[str, Any]) -> str:
     if step is None:
         return f"answered by {each['trials']} trials"
     return (
-        f"{'next' if each['trials'] else 'first'} {people(step['users'])} with a window of"
+        f"{'next' if each['trials'] else 'first'} {plural(step['users'], 'user')} with a window of"
         f" {format_duration(step['window_s'])}, {clock(step['estimate_s'])} in all; never more"
         f" than {limit['trials']} trials, {clock(limit['estimate_s'])}"
     )

@@ -115,7 +115,7 @@ def test_a_strip_is_to_one_scale_and_stays_inside(stored: RunFolder) -> None:
     assert len(found) == 12
     ends = [float(x) + float(width) for x, width in found]
     assert max(ends) == pytest.approx(120, abs=0.2)
-    assert len(set(re.findall(r'class="bound" x="([\d.]+)"', text))) == 1
+    assert len(set(re.findall(r'class="mark" x="([\d.]+)"', text))) == 1
 
 
 def test_the_page_of_a_run_without_cells(stored: RunFolder) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.model.metrics import Unit
-from lab.report import figures
+from lab.report import format
 
 
 @pytest.mark.parametrize(
@@ -27,19 +27,19 @@ from lab.report import figures
     ],
 )
 def test_three_significant_digits(value: float, text: str) -> None:
-    assert figures.significant(value) == text
+    assert format.significant(value) == text
 
 
 @pytest.mark.parametrize(
     ("value", "text"), [(0, "0"), (6e-6, "<0.001"), (0.001, "0.00100"), (11.94, "11.9")]
 )
 def test_in_a_table_what_is_tiny_takes_no_room(value: float, text: str) -> None:
-    assert figures.cell(value) == text
+    assert format.brief(value) == text
 
 
 @given(st.floats(min_value=1e-9, max_value=1e12))
 def test_rounding_never_moves_a_figure_by_more_than_half_a_percent(value: float) -> None:
-    text = figures.significant(value)
+    text = format.significant(value)
     assert "e" not in text.lower()
     assert float(text) == pytest.approx(value, rel=0.00501)
 
@@ -60,7 +60,7 @@ def test_rounding_never_moves_a_figure_by_more_than_half_a_percent(value: float)
     ],
 )
 def test_a_percentage_never_claims_none_or_all_falsely(share: float, text: str) -> None:
-    assert figures.percent(share) == text
+    assert format.percent(share) == text
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_percentage_never_claims_none_or_all_falsely(share: float, text: str) 
     [(-1, "0 s"), (59.4, "59 s"), (245, "4 min 05 s"), (4800, "1 h 20 min")],
 )
 def test_time_left(seconds: float, text: str) -> None:
-    assert figures.clock(seconds) == text
+    assert format.clock(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -87,9 +87,9 @@ def test_time_left(seconds: float, text: str) -> None:
     ],
 )
 def test_a_metric_carries_its_unit(name: str, value: float | None, text: str) -> None:
-    assert figures.metric(name, value) == text
+    assert format.metric(name, value) == text
 
 
 @pytest.mark.parametrize("unit", get_args(Unit))
 def test_every_unit_can_be_written(unit: Unit) -> None:
-    assert figures.quantity(0.0, unit)[0] == "0"
+    assert format.quantity(0.0, unit)[0] == "0"
