@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lab.judge.leaks import LEAST_S, WHAT
+from lab.judge.leaks import MIN_WINDOW_S, QUANTITIES
 from lab.model.run import CellResult, Claim, Figure
 from lab.model.verdict import Leak
 from lab.report.answers.say import failed, limits, listed, name, say
@@ -21,7 +21,7 @@ def endurance(cells: Sequence[CellResult]) -> list[Claim]:
 
 def _leaks(cell: CellResult) -> list[Claim]:
     if not cell.leaks:
-        least = f"it takes a steady window of {LEAST_S / 60:.0f} min, and one without kills"
+        least = f"it takes a steady window of {MIN_WINDOW_S / 60:.0f} min, and one without kills"
         return [Claim(text=f"{name(cell)} says nothing of leaks: {least}.")]
     said = []
     for outcome, form in (
@@ -36,10 +36,10 @@ def _leaks(cell: CellResult) -> list[Claim]:
 
 
 def _slope(cell: CellResult, leak: Leak) -> Claim:
-    what, unit, factor = WHAT[leak.metric]
+    row = QUANTITIES[leak.metric]
     low, value, high, bound = (
-        f"{number * factor:.2f}" for number in (leak.low, leak.slope, leak.high, leak.bound)
+        f"{number * row.per_second:.2f}" for number in (leak.low, leak.slope, leak.high, leak.bound)
     )
     figure = Figure(cell=cell.id, name=f"leak {leak.metric}", value=leak.slope)
-    text = f"{what} {value} {unit} ({low} .. {high} at 95 %, {bound} matters)"
+    text = f"{row.name} {value} {row.unit} ({low} .. {high} at 95 %, {bound} matters)"
     return Claim(text=text, figures=(figure,))
