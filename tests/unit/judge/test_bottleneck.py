@@ -363,6 +363,18 @@ def test_a_loop_that_was_not_read_is_told_by_the_law_of_utilisation() -> None:
     assert "event loop busy 74 %" in few.evidence
 
 
+def test_at_the_peak_of_stages_that_law_takes_the_rate_of_the_peak() -> None:
+    load = {"stages": [{"users": 5, "hold": "60 s"}, {"users": 30, "hold": "15 s"}]}
+    evidence = [
+        line.model_copy(update={"loop_busy_s": None}) if line.kind == "worker" else line
+        for line in lived(inflight=40)
+    ]
+    sent = [sample(60 + 3.7 * i, 3.6, stages=STAGES) for i in range(4)]  # 4 in 15 s
+    seen = limit(cell("p50 < 1 s", gcs_call="blocking", load=load), observation(sent, evidence))
+    assert seen.resource == "event_loop"
+    assert seen.evidence.startswith("event loop busy 98 %")
+
+
 def test_an_invalid_cell_and_an_empty_one_have_no_limit() -> None:
     assert judge(cell(), observation(uploads(), [])).limit is None
     assert judge(cell(), observation([], lived())).limit is None

@@ -21,6 +21,7 @@ from lab.model.evidence import (
     Sample,
 )
 from lab.model.verdict import POINTS, Timeline
+from tests.unit.judge.observations import STAGES as STAGE_TIMES
 from tests.unit.judge.observations import at_rest, audit, cell, observation, sample, worker
 
 RAMP = {"stages": [{"users": 100, "over": "300 s"}]}
@@ -62,6 +63,16 @@ def test_each_stage_is_judged_by_what_was_sent_in_it() -> None:
     assert (first.metrics["pg_connections"], second.metrics["pg_connections"]) == (6, 12)
     assert first.reasons == ()
     assert second.reasons[0].startswith("p95 20.00 s")
+
+
+def test_a_stage_has_the_utilisation_of_its_own_time() -> None:
+    sent = [sample(60 + 4 * i, 4.0, stages=STAGE_TIMES) for i in range(15)]  # one at a time
+    of = cell("utilisation < 90 %", load=STEPS, gcs_call="blocking")
+    first, second, _ = stages(Trial(of, observation(sent)))
+    assert "utilisation" not in first.metrics
+    assert second.metrics["throughput"] == pytest.approx(1 / 4)
+    assert second.metrics["utilisation"] == pytest.approx(3.675 / 4, abs=1e-6)
+    assert second.outcome == "broke"
 
 
 def test_a_load_without_stages_has_none() -> None:
