@@ -34,8 +34,9 @@ from lab.errors import UsageError
 from lab.model.capacity import CapacityTrial, CriterionCount, Threshold, TrialRequest
 from lab.model.experiment import Cell
 from lab.model.load import ClosedLoad
+from lab.model.physics import service_s, upload_slots
 from lab.model.verdict import Finding, Outcome, Verdict
-from lab.plan.estimate import INSTANT_S, drain, is_share, service_s, slots, tail_of
+from lab.plan.estimate import INSTANT_S, drain, is_share, tail_of
 from lab.plan.expand import seed_of
 
 USUAL_TRIALS = 13
@@ -270,7 +271,7 @@ def search_for(
     longest = LONGEST_SPLIT_S if split else CapacitySearch.longest
     return CapacitySearch(
         rate=1 / max(service_s(cell) + load.think, INSTANT_S),
-        slots=slots(cell),
+        slots=upload_slots(cell),
         most_users=most_users,
         shortest=max(load.window, SHORTEST_SPLIT_S) if split else load.window,
         longest=max(longest, load.window),

@@ -23,10 +23,9 @@ from pathlib import Path
 from typing import Protocol
 
 from lab.errors import PartFailed
-from lab.load import schedule
 from lab.load.plan import PLAN_VARIABLE, LoadPlan, Status, check
 from lab.model.experiment import Cell
-from lab.model.load import ClosedLoad, StagesLoad, end_of
+from lab.model.load import end_of, users_at
 from lab.model.run import LoadTick
 from lab.paths import ROOT
 
@@ -218,11 +217,7 @@ def _progress(plan: LoadPlan, status: Status, tail: SampleReader) -> LoadTick:
     t = max(0.0, (time.monotonic() - status.monotonic) * plan.speed)
     tail.read()
     sent = max(status.sent, tail.answered)
-    load = plan.load
-    if isinstance(load, ClosedLoad | StagesLoad):
-        users = schedule.active_users(load, t)
-    else:
-        users = sent - tail.answered
+    users = users_at(plan.load, t, inflight=sent - tail.answered)
     return LoadTick(t, users, sent, tail.answered, tail.failed, tail.rate(t))
 
 

@@ -5,6 +5,8 @@ The test students: who may upload, and from which address each one comes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from lab.model.knobs import Knobs
@@ -38,6 +40,31 @@ def contradiction(target: Target, knobs: Knobs) -> tuple[str, str] | None:
             "leave speed out, or use target vm",
         )
     return knobs.contradiction()
+
+
+@dataclass(frozen=True)
+class NginxLimits:
+    """What one configuration of nginx lets pass, in real-world time, which ``speed`` divides.
+
+    Args:
+        body: bytes of a request's body; a larger one is answered 413.
+        read_s: seconds between two reads of the backend's answer; then 504.
+        send_s: seconds between two writes of the request to the backend; then 504.
+        connect_s: seconds until the backend accepts; then 504.
+    """
+
+    body: int
+    read_s: float
+    send_s: float
+    connect_s: float
+
+
+NGINX: Mapping[str, NginxLimits] = {
+    "as-found": NginxLimits(body=1024**2, read_s=60, send_s=60, connect_s=60),
+    "recommended": NginxLimits(body=3 * 1024**2, read_s=30, send_s=60, connect_s=60),
+}
+"""By value of the knob ``nginx``. All are nginx's defaults, but for the report's recommended
+body limit of 3 MiB and read timeout of 30 s."""
 
 
 STUDENTS = 5000

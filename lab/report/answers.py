@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import ceil
 
-from lab.judge.leaks import LEAST_S, WHAT
-from lab.judge.limits.proxy_timeout import SECONDS
+from lab.judge.leaks import MIN_WINDOW_S, QUANTITIES
 from lab.model.criterion import Criterion
 from lab.model.experiment import Question
 from lab.model.load import window_of_spec
+from lab.model.replica import NGINX
 from lab.model.run import Answer, CellResult, Claim, Summary
 from lab.model.verdict import Crossing, Leak, Outcome, Timeline
 from lab.report import format
@@ -302,7 +302,7 @@ def endurance(cells: Cells) -> list[Claim]:
 
 def _leaks(cell: CellResult) -> list[Claim]:
     if not cell.leaks:
-        least = f"a steady window of {LEAST_S / 60:.0f} min, and one without kills"
+        least = f"a steady window of {MIN_WINDOW_S / 60:.0f} min, and one without kills"
         return [claim(f"{{cell}} says nothing of leaks: it takes {least}.", cell)]
     claims = []
     for outcome, form in (
@@ -316,11 +316,12 @@ def _leaks(cell: CellResult) -> list[Claim]:
 
 
 def _slope(cell: CellResult, leak: Leak) -> Claim:
-    what, unit, factor = WHAT[leak.metric]
+    quantity = QUANTITIES[leak.metric]
     low, value, high, bound = (
-        f"{number * factor:.2f}" for number in (leak.low, leak.slope, leak.high, leak.bound)
+        f"{number * quantity.per_second:.2f}"
+        for number in (leak.low, leak.slope, leak.high, leak.bound)
     )
-    text = f"{what} {value} {unit} ({low} .. {high} at 95 %, {bound} matters)"
+    text = f"{quantity.name} {value} {quantity.unit} ({low} .. {high} at 95 %, {bound} matters)"
     return stated(text, cell, f"leak {leak.metric}", leak.slope)
 
 
@@ -442,13 +443,13 @@ def _too_short(cells: Cells) -> list[Claim]:
     """Of the first cell whose users met nginx's time-out and could send hardly more than once in
     the window: what such a trial is too short to show."""
     for cell in cells:
-        limit = SECONDS[cell.knobs["nginx"]]
+        limit = NGINX[cell.knobs["nginx"]].read_s
         start, end = window_of_spec(cell.load)
         met = cell.target == "vm" and cell.metrics.get("errors.gateway_timeout")
         if met and end - start < ENOUGH * limit:
             form = (
-                f"{{errors.gateway_timeout}} uploads of {{cell}} met nginx's time-out of {limit} s "
-                f"(nginx {{knob nginx}}); in a window of {end - start:.0f} s such a user sends "
+                f"{{errors.gateway_timeout}} uploads of {{cell}} met nginx's time-out of {limit:g}"
+                f" s (nginx {{knob nginx}}); in a window of {end - start:.0f} s such a user sends "
                 f"{ceil((end - start) / limit)} at most: enough to show that uploads fail, too few "
                 "to show how failures go on."
             )

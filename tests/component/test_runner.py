@@ -471,7 +471,7 @@ def test_a_cell_whose_strike_did_not_happen_is_invalid_and_no_other(wired: Wired
     cells = [struck("one", warmup="10 s"), *CELLS[1:]]
     assert wired.measure(cells) == [Outcome.INVALID, Outcome.HELD, Outcome.HELD]
     assert wired.verdict("one").reasons[0] == (
-        "injected and measured differ: the strike backend-kill did not happen"
+        "injected and measured differ: the process fault backend-kill did not happen"
     )
     assert wired.stack.acts == []
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lab.judge.timeline import crossings
+from lab.judge.trial import Trial
 from lab.model.evidence import Audit, Cause, Evidence, Observation, WorkerReading
 from lab.model.evidence import Sample as Stored
 from lab.model.experiment import Cell
@@ -79,7 +80,7 @@ def make_run(results: Path, more_users: int = 0, outcome: Outcome = Outcome.BROK
         )
         found = tuple(
             each.model_copy(update={"users": each.users + more_users})
-            for each in crossings(one, observation)
+            for each in crossings(Trial(one, observation))
         )
         finish(run, one, observation.samples, [audit], found, outcome)
     return run
@@ -172,7 +173,7 @@ def test_who_waits_longer_than_the_proxy_fails_and_comes_again_after_a_pause() -
 def test_the_lab_and_the_oracle_read_the_same_crossing_from_the_same_uploads(call: str) -> None:
     samples = simulate(system(call), PHASE_2, seed=5)
     found = crossing(samples, PHASE_2)
-    [told] = crossings(cell(call), Observation(samples=stored(samples), evidence=()))
+    [told] = crossings(Trial(cell(call), Observation(samples=stored(samples), evidence=())))
     assert found is not None
     assert (told.users, told.since_users) == (found.users, found.since_users)
     assert told.t == pytest.approx(found.t, abs=0.001)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from lab.judge.trial import Trial
 from lab.model.evidence import (
     Audit,
     Cause,
@@ -24,6 +25,7 @@ from lab.model.evidence import (
 )
 from lab.model.experiment import Cell
 from lab.model.fault import Fault
+from lab.model.load import Window
 
 WINDOW = (15.0, 75.0)
 STAGES = {"pool_wait": 0.001, "auth": 0.05, "release": 0.025, "gcs_queue": 0.2, "gcs": 3.5}
@@ -218,3 +220,10 @@ def burst() -> list[Sample]:
 
 def on_cloudrun(*criteria: str, **settings: Any) -> Cell:
     return cell(*criteria, load={"burst": 5}, target="cloudrun", **settings)
+
+
+def measured(of: Cell, metrics: dict[str, float], window: Window = WINDOW) -> Trial:
+    """A trial of which nothing is known but its metrics, and the window that they are of."""
+    trial = Trial(of, observation())
+    vars(trial).update(metrics=metrics, window=window)
+    return trial

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from lab.judge.leaks import LEAST_S
-from lab.judge.timeline import course
+from lab.judge.leaks import MIN_WINDOW_S
+from lab.judge.timeline import timeline
+from lab.judge.trial import Trial
 from lab.model.evidence import Cause, DatabaseReading
 from lab.model.run import CellResult, RunInfo, Summary, as_json
 from lab.model.verdict import (
@@ -52,7 +53,7 @@ LEAK = Leak(
     low=4e4,
     high=6e4,
     bound=1.7e4,
-    over_s=LEAST_S,
+    over_s=MIN_WINDOW_S,
     reason="memory grew by 3.00 MB a minute: a leak",
 )
 
@@ -62,7 +63,7 @@ def measured() -> Timeline:
     late = [sample(t / 2, 4.0 if t < 120 else 20.0) for t in range(280)]
     cut = [sample(t, 60.0, Cause.GATEWAY_TIMEOUT) for t in range(140, 200)]
     connections = [DatabaseReading(t=t, connections=1 + t // 50) for t in range(200)]
-    return course(cell(load=LOAD), observation([*late, *cut], connections))
+    return timeline(Trial(cell(load=LOAD), observation([*late, *cut], connections)))
 
 
 COURSE = measured()

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.judge import judge
-from lab.judge.timeline import course, crossings, failures, series, stages
-from lab.judge.users import at_peak, users_at
+from lab.judge.timeline import crossings, failures, series, stages, timeline
+from lab.judge.trial import Trial
 from lab.model.evidence import (
     Cause,
     DatabaseReading,
@@ -20,8 +20,8 @@ from lab.model.evidence import (
     PartDown,
     Sample,
 )
-from lab.model.load import StagesLoad
 from lab.model.verdict import POINTS, Timeline
+from tests.unit.judge.observations import STAGES as STAGE_TIMES
 from tests.unit.judge.observations import at_rest, audit, cell, observation, sample, worker
 
 RAMP = {"stages": [{"users": 100, "over": "300 s"}]}
@@ -34,10 +34,6 @@ STEPS = {
 }
 
 
-def load(**given: Any) -> Any:
-    return cell(load=given).load
-
-
 def ramp(
     count: int,
     latency: Callable[[float], float],
@@ -48,52 +44,6 @@ def ramp(
     return [sample(t, latency(t / 3), error(t / 3)) for t in sent]
 
 
-@pytest.mark.parametrize(
-    ("t", "users"),
-    [
-        *((-1, 0), (0, 0), (2.5, 5), (5, 10), (59, 10), (65, 20)),
-        *((70, 30), (119, 30), (135, 15), (150, 0), (999, 0)),
-    ],
-)
-def test_the_users_of_stages_move_linearly_and_hold(t: float, users: int) -> None:
-    assert users_at(load(**STEPS), t) == users
-
-
-@pytest.mark.parametrize(
-    ("kind", "t", "users"),
-    [
-        ({"users": 20, "ramp": "10 s"}, 5.0, 10),
-        ({"users": 20, "ramp": "0 s"}, 0.0, 20),
-        ({"users": 20, "ramp": "0 s"}, -0.1, 0),
-        ({"stages": [{"users": 20, "hold": "9 s"}]}, 0.0, 20),
-        ({"stages": [{"users": 20, "hold": "9 s"}]}, -0.1, 0),
-        ({"users": 20, "ramp": "10 s"}, 80.0, 20),
-        ({"users": 20, "ramp": "10 s"}, 80.1, 0),
-        ({"burst": 50}, 3.0, 7),
-        ({"rate": "5/s"}, 3.0, 7),
-    ],
-)
-def test_the_users_of_the_other_loads(kind: dict[str, Any], t: float, users: int) -> None:
-    assert users_at(load(**kind), t, inflight=7) == users
-
-
-@pytest.mark.parametrize(
-    ("steps", "peak"),
-    [
-        (STEPS["stages"], (68.5, 123.0)),
-        (RAMP["stages"], (270.0, 300.0)),
-        ([{"users": 50, "over": "0 s", "hold": "60 s"}], (0.0, 60.0)),
-        ([{"users": 50, "hold": "5 s"}, {"users": 48, "hold": "5 s"}], (0.0, 10.0)),
-        ([{"users": 50, "hold": "5 s"}, {"users": 1, "hold": "9 s"}], (0.0, 5.0)),
-        ([{"users": 0, "hold": "5 s"}], (0.0, 5.0)),
-    ],
-)
-def test_where_a_load_in_stages_is_at_its_peak(
-    steps: list[dict[str, Any]], peak: tuple[float, float]
-) -> None:
-    assert at_peak(StagesLoad.model_validate({"stages": steps})) == pytest.approx(peak)
-
-
 def test_each_stage_is_judged_by_what_was_sent_in_it() -> None:
     fast = [sample(t + 0.5, 2.0, stage=0) for t in range(60)]
     slow = [sample(60 + t / 2, 20.0, stage=1) for t in range(120)]
@@ -101,7 +51,7 @@ def test_each_stage_is_judged_by_what_was_sent_in_it() -> None:
     connections: list[Evidence] = [DatabaseReading(t=t, connections=t // 10) for t in range(150)]
     seen = observation([*fast, *slow, *refused], connections)
     of = cell("p95 < 10 s", "error_rate < 5 %", load=STEPS)
-    first, second, third = stages(of, seen)
+    first, second, third = stages(Trial(of, seen))
     assert [one.users for one in (first, second, third)] == [10, 30, 0]
     assert [(one.start, one.end) for one in (first, second)] == [(0.0, 60.0), (60.0, 120.0)]
     assert (first.outcome, second.outcome, third.outcome) == ("held", "broke", "undecided")
@@ -115,8 +65,18 @@ def test_each_stage_is_judged_by_what_was_sent_in_it() -> None:
     assert second.reasons[0].startswith("p95 20.00 s")
 
 
+def test_a_stage_has_the_utilisation_of_its_own_time() -> None:
+    sent = [sample(60 + 4 * i, 4.0, stages=STAGE_TIMES) for i in range(15)]  # one at a time
+    of = cell("utilisation < 90 %", load=STEPS, gcs_call="blocking")
+    first, second, _ = stages(Trial(of, observation(sent)))
+    assert "utilisation" not in first.metrics
+    assert second.metrics["throughput"] == pytest.approx(1 / 4)
+    assert second.metrics["utilisation"] == pytest.approx(3.675 / 4, abs=1e-6)
+    assert second.outcome == "broke"
+
+
 def test_a_load_without_stages_has_none() -> None:
-    assert stages(cell(), observation([sample()])) == ()
+    assert stages(Trial(cell(), observation([sample()]))) == ()
 
 
 def test_a_series_counts_what_was_sent_answered_and_failed_by_the_second() -> None:
@@ -129,7 +89,7 @@ def test_a_series_counts_what_was_sent_answered_and_failed_by_the_second() -> No
         worker(10.2, 2, checked_out=1, inflight=4),
         worker(11.9, 1, checked_out=0, inflight=1),
     ]
-    found = series(cell(load=STEPS), observation(sent, readings))
+    found = series(Trial(cell(load=STEPS), observation(sent, readings)))
     assert (found.start, found.bin_s) == (0.0, 1.0)
     assert found.sent[10] == 7
     assert found.answered[12] == 6
@@ -158,7 +118,7 @@ def test_a_series_counts_what_was_sent_answered_and_failed_by_the_second() -> No
 def test_a_series_is_bounded_and_loses_no_upload(
     sent: list[Sample], given_load: dict[str, Any]
 ) -> None:
-    found = series(cell(load=given_load), observation(sent, at_rest()))
+    found = series(Trial(cell(load=given_load), observation(sent, at_rest())))
     lists = [getattr(found, name) for name in type(found).model_fields if name not in SCALARS]
     assert {len(one) for one in lists} == {len(found.users)}
     assert len(found.users) <= POINTS
@@ -174,7 +134,7 @@ def test_a_crossing_is_read_off_in_users_the_nearer_the_more_uploads(
     count: int, off: float
 ) -> None:
     uploads = ramp(count, lambda users: 4.0 if users < 34 else 14.0)
-    [found] = crossings(cell("p95 < 10 s", load=RAMP), observation(uploads))
+    [found] = crossings(Trial(cell("p95 < 10 s", load=RAMP), observation(uploads)))
     assert found.criterion == "p95 < 10 s"
     assert found.since_users <= 34 <= found.users <= 34 + off
     assert found.t == pytest.approx(found.users * 3 + 10, abs=2)  # known to be slow after 10 s
@@ -191,7 +151,7 @@ def test_crossings_come_in_the_order_in_which_they_were() -> None:
     )
     readings = [DatabaseReading(t=t, connections=t // 10) for t in range(300)]
     of = cell("p95 < 10 s", "error_rate < 5 %", "pg_connections <= 20", load=RAMP)
-    found = crossings(of, observation(uploads, readings))
+    found = crossings(Trial(of, observation(uploads, readings)))
     assert [one.criterion for one in found] == [
         "error_rate < 5 %",
         "p95 < 10 s",
@@ -215,7 +175,7 @@ def test_what_is_counted_is_crossed_by_the_first_above(
     criterion: str, lines: Sequence[Evidence], t: float
 ) -> None:
     failed = [sample(50.0 * i, 1.0, Cause.POOL_TIMEOUT) for i in range(1, 6)]
-    [found] = crossings(cell(criterion, load=RAMP), observation(failed, lines))
+    [found] = crossings(Trial(cell(criterion, load=RAMP), observation(failed, lines)))
     assert (found.t, found.since) == (t, t)
 
 
@@ -225,7 +185,7 @@ def test_memory_kills_of_instances_are_told_over_time_too() -> None:
         for t, event in ((20, "ready"), (90, "oom"), (60, "oom"))
     ]
     of, seen = cell("oom_kills == 0", target="cloudrun", load=RAMP), observation([], killed)
-    [crossing], [failure] = crossings(of, seen), failures(of, seen)
+    [crossing], [failure] = crossings(Trial(of, seen)), failures(Trial(of, seen))
     assert (crossing.t, crossing.users) == (60.0, 20)
     assert (failure.cause, failure.t, failure.count) == ("oom_kill", 60.0, 2)
 
@@ -233,26 +193,26 @@ def test_memory_kills_of_instances_are_told_over_time_too() -> None:
 def test_what_was_read_before_the_load_or_after_it_crosses_nothing() -> None:
     lines = [worker(t, rss=9e8 if t in (-3, 400) else 1e6) for t in (-3, 10, 100, 290, 400)]
     of, seen = cell("rss_backend < 100 MB", load=RAMP), observation([], lines)
-    assert crossings(of, seen) == ()
-    [crossing] = crossings(of, observation([], [*lines, worker(150, rss=9e8)]))
+    assert crossings(Trial(of, seen)) == ()
+    [crossing] = crossings(Trial(of, observation([], [*lines, worker(150, rss=9e8)])))
     assert (crossing.t, crossing.users) == (150.0, 50)
 
 
 def test_a_kill_belongs_to_its_stage() -> None:
     lines: list[Evidence] = [*(worker(t) for t in range(0, 150, 5)), OomKill(t=100, pid=1, rss=1)]
-    first, second, _ = stages(cell("oom_kills == 0", load=STEPS), observation([], lines))
+    first, second, _ = stages(Trial(cell("oom_kills == 0", load=STEPS), observation([], lines)))
     assert (first.metrics["oom_kills"], second.metrics["oom_kills"]) == (0, 1)
 
 
 def test_a_bound_is_crossed_when_it_is_known_and_at_the_users_of_sending() -> None:
     """Uploads that a proxy gives up after a minute fail a minute after they were sent."""
     late = [sample(30 + t / 2, 60.0, Cause.GATEWAY_TIMEOUT) for t in range(40)]
-    [failed] = crossings(cell("error_rate < 5 %", load=RAMP), observation(late))
+    [failed] = crossings(Trial(cell("error_rate < 5 %", load=RAMP), observation(late)))
     assert (failed.since, failed.since_users, failed.users) == (30.0, 10, 13)
     assert failed.t == pytest.approx(39.5 + 60.0)
-    [slow] = crossings(cell("p95_all < 10 s", load=RAMP), observation(late))
+    [slow] = crossings(Trial(cell("p95_all < 10 s", load=RAMP), observation(late)))
     assert slow.t == pytest.approx(39.5 + 10.0)
-    [first] = failures(cell(load=RAMP), observation(late))
+    [first] = failures(Trial(cell(load=RAMP), observation(late)))
     assert first.t < failed.t
 
 
@@ -261,13 +221,13 @@ def test_a_bound_is_crossed_when_it_is_known_and_at_the_users_of_sending() -> No
 )
 def test_what_was_never_crossed_or_cannot_be_has_no_crossing(criterion: str) -> None:
     uploads = ramp(600, lambda users: 9.9)
-    assert crossings(cell(criterion, load=RAMP), observation(uploads)) == ()
+    assert crossings(Trial(cell(criterion, load=RAMP), observation(uploads))) == ()
 
 
 @pytest.mark.parametrize("count", [15, 19])
 def test_too_few_uploads_show_no_crossing(count: int) -> None:
     uploads = ramp(count, lambda users: 60.0)
-    assert crossings(cell("p95 < 10 s", load=RAMP), observation(uploads)) == ()
+    assert crossings(Trial(cell("p95 < 10 s", load=RAMP), observation(uploads))) == ()
 
 
 @pytest.mark.parametrize("count", [100, 600])
@@ -278,7 +238,7 @@ def test_a_system_at_its_bound_is_rarely_said_to_cross_it(count: int) -> None:
         slow = [generator.random() < 0.05 for _ in range(count)]
         every = iter(slow)
         uploads = ramp(count, lambda users: 14.0 if next(every) else 4.0)  # noqa: B023 - used at once
-        wrong += bool(crossings(of, observation(uploads)))
+        wrong += bool(crossings(Trial(of, observation(uploads))))
     assert wrong / trials <= 0.05
 
 
@@ -294,7 +254,7 @@ def test_failures_come_in_the_order_in_which_they_showed() -> None:
         OomKill(t=170, pid=1, rss=1),
         PartDown(t=200, part="nginx", why="exit 1"),
     ]
-    found = failures(cell(load=RAMP), observation(uploads, lines))
+    found = failures(Trial(cell(load=RAMP), observation(uploads, lines)))
     assert [(one.cause, one.t, one.users, one.count) for one in found] == [
         ("pool_timeout", 130.0, 40, 2),
         ("oom_kill", 140.0, 47, 2),
@@ -305,7 +265,7 @@ def test_failures_come_in_the_order_in_which_they_showed() -> None:
 
 def test_a_burst_is_told_over_time_too() -> None:
     uploads = [sample(0.0, 1.0 + i, None, user=i) for i in range(30)]
-    found = course(cell("p95 < 10 s", load={"burst": 30}), observation(uploads))
+    found = timeline(Trial(cell("p95 < 10 s", load={"burst": 30}), observation(uploads)))
     assert found.stages == ()
     assert found.series
     assert found.series.users[:3] == [30, 29, 28]
@@ -313,7 +273,7 @@ def test_a_burst_is_told_over_time_too() -> None:
     assert crossing.users == 30
 
 
-def test_a_course_is_part_of_the_verdict_and_reads_back() -> None:
+def test_a_timeline_is_part_of_the_verdict_and_reads_back() -> None:
     seen = observation(ramp(300, lambda users: users / 4), [*at_rest(), audit()])
     verdict = judge(cell(load=RAMP), seen)
     assert verdict.course

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from lab.judge import measure
-from lab.judge.trial import restricted
+from lab.judge.metrics import measure
+from lab.judge.trial import Trial
 from lab.model.evidence import Evidence, Sample
 from lab.model.experiment import Cell
 from tests.unit.judge.observations import (
@@ -31,7 +31,7 @@ from tests.unit.judge.observations import (
 def measured(*lines: Evidence, of: Cell | None = None, uploads: list[Sample] | None = None) -> Any:
     rest = [line for line in at_rest() if line.kind != "worker"]
     seen = observation(burst() if uploads is None else uploads, [*rest, *lines])
-    return measure(of or on_cloudrun(), seen)
+    return measure(Trial(of or on_cloudrun(), seen))
 
 
 def test_a_burst_from_zero_is_told_whole() -> None:
@@ -164,6 +164,6 @@ def test_a_part_of_a_trial_has_its_own_kills_and_the_queue_that_stood_when_it_be
         instance(42.0, "oom"),
     ]
     of = cell(target="cloudrun", load={"stages": [{"users": 1, "over": "0 s", "hold": "60 s"}]})
-    part = restricted(observation([sample(30.0)], lines), (30.0, 39.0))
-    found = measure(of, part)
+    part = Trial(of, observation([sample(30.0)], lines)).restricted((30.0, 39.0))
+    found = part.metrics
     assert (found["oom_kills"], found["queue_depth"]) == (0, 7)

@@ -1,3 +1,5 @@
+"""The metrics of a trial: of its samples, of its readings, and the bound of its slots."""
+
 from __future__ import annotations
 
 import random
@@ -8,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.judge import measure
+from lab.judge.metrics import MEASURES, measure
+from lab.judge.trial import Trial
 from lab.model.evidence import Cause, DatabaseReading, Evidence, OomKill
 from lab.model.metrics import BY_NAME, TABLE
 from tests.unit.judge.observations import (
@@ -29,8 +32,8 @@ from tests.unit.judge.observations import (
 
 
 def test_all_evidence_gives_all_metrics_in_the_tables_order() -> None:
-    vm = measure(cell(), observation(samples(100, failed=1)))
-    cloudrun = measure(on_cloudrun(), observation(burst(), [*at_rest(), *one_instance()]))
+    vm = measure(Trial(cell(), observation(samples(100, failed=1))))
+    cloudrun = measure(Trial(on_cloudrun(), observation(burst(), [*at_rest(), *one_instance()])))
     table = [row.name for row in TABLE]
     for found in (vm, cloudrun):
         assert list(found) == [name for name in table if name in found]
@@ -43,8 +46,8 @@ def test_what_is_of_one_target_alone_is_absent_on_the_other() -> None:
     both: list[Evidence] = [DatabaseReading(t=5, connections=1), audit()]
     for t in (1.0, 9.0):
         both += [worker(t), container(t, 100, t / 100)]
-    vm = measure(cell(load={"burst": 1}), observation([upload], both))
-    cloudrun = measure(on_cloudrun(), observation(burst(), [*both, *one_instance()]))
+    vm = measure(Trial(cell(load={"burst": 1}), observation([upload], both)))
+    cloudrun = measure(Trial(on_cloudrun(), observation(burst(), [*both, *one_instance()])))
     assert {*cloudrun} - {*vm} == {
         "errors.no_instance",
         "errors.instance_died",
@@ -64,16 +67,16 @@ def test_what_is_of_one_target_alone_is_absent_on_the_other() -> None:
     }
     assert {*vm} - {*cloudrun} == {"errors.body_too_large", "errors.gateway_timeout"}
     sent = [*samples(6), sample(error=Cause.NO_INSTANCE)]
-    assert measure(cell(), observation(sent, []))["errors.no_instance"] == 1
+    assert measure(Trial(cell(), observation(sent, [])))["errors.no_instance"] == 1
 
 
 def test_no_evidence_gives_no_metrics() -> None:
-    assert measure(cell(), observation(evidence=[])) == {}
+    assert measure(Trial(cell(), observation(evidence=[]))) == {}
 
 
 def test_what_is_sent_before_or_after_the_window_does_not_count() -> None:
     sent = [sample(14.999), sample(15.0), sample(74.999), sample(75.0)]
-    assert measure(cell(), observation(sent, []))["attempts"] == 2
+    assert measure(Trial(cell(), observation(sent, [])))["attempts"] == 2
 
 
 def test_errors_are_counted_by_cause_and_zeros_are_said() -> None:
@@ -82,7 +85,7 @@ def test_errors_are_counted_by_cause_and_zeros_are_said() -> None:
         sample(error=Cause.DB_REFUSED),
         sample(99, error=Cause.CONNECTION),
     ]
-    found = measure(cell(), observation(sent, []))
+    found = measure(Trial(cell(), observation(sent, [])))
     assert (found["attempts"], found["succeeded"]) == (7, 4)
     assert found["error_rate"] == pytest.approx(3 / 7)
     assert (found["errors.pool_timeout"], found["errors.db_refused"]) == (2, 1)
@@ -95,20 +98,20 @@ def test_percentiles_are_of_successes_and_p95_all_of_every_answer() -> None:
     sent += [sample(latency=60, error=Cause.GATEWAY_TIMEOUT)] * 2
     sent += [sample(latency=119, error=Cause.CLIENT_TIMEOUT)] * 2
     sent += [sample(latency=0.001, error=Cause.CONNECTION)] * 50
-    found = measure(cell(), observation(sent, []))
+    found = measure(Trial(cell(), observation(sent, [])))
     assert (found["p50"], found["p95"], found["p99"]) == (10, 19, 19)
     assert found["p95_all"] == 120
 
 
 def test_without_a_success_there_is_no_percentile_but_there_is_a_throughput_of_zero() -> None:
-    found = measure(cell(), observation(samples(5, failed=5), []))
+    found = measure(Trial(cell(), observation(samples(5, failed=5), [])))
     assert "p95" not in found
     assert (found["throughput"], found["error_rate"]) == (0, 1)
 
 
 def test_a_success_counts_towards_throughput_by_its_share_in_the_window() -> None:
     inside, half, before = sample(20, 4), sample(73, 4), sample(10, 4)
-    found = measure(cell(), observation([inside, half, before, sample(11, 8)], []))
+    found = measure(Trial(cell(), observation([inside, half, before, sample(11, 8)], [])))
     assert found["throughput"] == pytest.approx((1 + 0.5 + 0 + 0.5) / 60, abs=1e-6)
 
 
@@ -119,19 +122,19 @@ def test_a_steady_flow_is_measured_without_an_edge(users: int, latency: float) -
         for user in range(users)
         for turn in range(-1, int(80 / latency) + 1)
     ]
-    found = measure(cell(), observation(sent, []))
+    found = measure(Trial(cell(), observation(sent, [])))
     assert found["throughput"] == pytest.approx(users / latency, abs=1e-5)
 
 
 def test_a_burst_counts_whole_and_its_throughput_is_until_the_last_answer() -> None:
     sent = [sample(0, 2.0), sample(0, 8.0), sample(0, 10.0, Cause.RATE_LIMITED)]
-    found = measure(cell(load={"burst": 3}), observation(sent, []))
+    found = measure(Trial(cell(load={"burst": 3}), observation(sent, [])))
     assert (found["attempts"], found["throughput"]) == (3, 0.2)
 
 
 def test_stage_means_are_of_successes_and_waits_of_failures_too() -> None:
     gave_up = sample(error=Cause.POOL_TIMEOUT, stages={"pool_wait": 10.0, "auth": 0.0})
-    found = measure(cell(), observation([sample(stages=STAGES), gave_up], []))
+    found = measure(Trial(cell(), observation([sample(stages=STAGES), gave_up], [])))
     assert (found["auth"], found["write"], found["gcs_latency"]) == (0.05, 0.1, 3.5)
     assert found["pool_wait"] == pytest.approx((0.003 + 10) / 2)
 
@@ -152,7 +155,7 @@ def test_stage_means_are_of_successes_and_waits_of_failures_too() -> None:
 def test_capacity_is_the_scarcest_slots_divided_by_the_time_one_is_held(
     settings: dict[str, Any], law: float
 ) -> None:
-    found = measure(cell(**settings), observation([sample(stages=STAGES)], []))
+    found = measure(Trial(cell(**settings), observation([sample(stages=STAGES)], [])))
     assert found["capacity"] == pytest.approx(law, abs=1e-5)
     assert found["utilisation"] == pytest.approx(found["throughput"] / law, abs=1e-5)
 
@@ -168,7 +171,7 @@ def test_a_server_that_is_always_busy_is_used_whole_however_long_its_queue(seed:
         served.append(sample(sent_at, now - sent_at, stages=STAGES | {"gcs": gcs}))
         waiting.append(now)
     load = {"users": users, "ramp": "0 s", "warmup": "100 s", "window": "300 s"}
-    found = measure(cell(gcs_call="blocking", load=load), observation(served, []))
+    found = measure(Trial(cell(gcs_call="blocking", load=load), observation(served, [])))
     assert found["utilisation"] == pytest.approx(1.0, abs=0.015)
 
 
@@ -180,14 +183,14 @@ def test_a_peak_is_summed_over_workers_that_write_at_moments_of_their_own() -> N
         worker(20.15, 2, checked_out=1, rss=90),
         worker(80.00, 1, checked_out=99, rss=999),
     ]
-    found = measure(cell(), observation(evidence=lines))
+    found = measure(Trial(cell(), observation(evidence=lines)))
     assert (found["pool_checked_out"], found["rss_backend"]) == (13, 300)
 
 
 def test_a_worker_that_is_gone_is_not_summed_for_ever() -> None:
     lines = [worker(20.0, 1, checked_out=5), worker(21.0, 2, checked_out=7)]
-    assert measure(cell(), observation(evidence=lines))["pool_checked_out"] == 7
-    assert measure(cell(speed=5), observation(evidence=lines))["pool_checked_out"] == 12
+    assert measure(Trial(cell(), observation(evidence=lines)))["pool_checked_out"] == 7
+    assert measure(Trial(cell(speed=5), observation(evidence=lines)))["pool_checked_out"] == 12
 
 
 def test_running_totals_are_differenced_and_cpu_is_per_wall_second() -> None:
@@ -200,7 +203,7 @@ def test_running_totals_are_differenced_and_cpu_is_per_wall_second() -> None:
         machine(15, 0.2, generator=10.0),
         machine(75, 0.4, generator=16.0),
     ]
-    found = measure(cell(speed=5), observation(evidence=lines))
+    found = measure(Trial(cell(speed=5), observation(evidence=lines)))
     assert found["cpu_backend"] == pytest.approx(4 / 12)
     assert found["cpu_worker_max"] == pytest.approx(3 / 12)
     assert found["cpu_generator"] == pytest.approx(6 / 12)
@@ -220,7 +223,7 @@ def test_a_running_total_that_begins_anew_has_grown_by_what_it_then_is() -> None
             for t, s in ((15.0, 4.0), (35.0, 6.0), (45.0, 0.0), (75.0, 1.0))
         ),
     ]
-    found = measure(cell(), observation(evidence=lines))
+    found = measure(Trial(cell(), observation(evidence=lines)))
     assert found["cpu_backend"] == found["cpu_worker_max"] == pytest.approx(6 / 60)
     assert found["gcs_attempts"] == 52
     assert found["net_to_gcs"] == pytest.approx(5200 / 60, abs=1e-5)
@@ -228,7 +231,9 @@ def test_a_running_total_that_begins_anew_has_grown_by_what_it_then_is() -> None
 
 
 def test_one_reading_is_no_rate() -> None:
-    found = measure(cell(), observation(evidence=[worker(20, cpu_s=5), machine(20, generator=5)]))
+    found = measure(
+        Trial(cell(), observation(evidence=[worker(20, cpu_s=5), machine(20, generator=5)]))
+    )
     assert not {"cpu_backend", "cpu_worker_max", "cpu_generator", "net_to_gcs"} & set(found)
 
 
@@ -239,10 +244,10 @@ def test_memory_is_a_peak_and_throttling_a_share_of_the_wall_clock() -> None:
         )
         for t, held, s in ((20.0, 5, 1.0), (30.0, 9, 1.5), (40.0, 7, 3.0))
     ]
-    found = measure(cell(), observation(evidence=lines))
+    found = measure(Trial(cell(), observation(evidence=lines)))
     assert found["memory_backend"] == 9
     assert found["throttled_backend"] == pytest.approx(2 / 20)
-    silent = measure(cell(), observation(evidence=[worker(20)]))
+    silent = measure(Trial(cell(), observation(evidence=[worker(20)])))
     assert not {"memory_backend", "throttled_backend"} & set(silent)
 
 
@@ -253,7 +258,7 @@ def test_connections_peak_in_the_window_and_the_audit_is_of_the_trial() -> None:
         OomKill(t=5, pid=1, rss=1),
         audit(lost=["a"], orphans=["b", "c", "d"], inflight=1, refused=7),
     ]
-    found = measure(cell(), observation(evidence=lines))
+    found = measure(Trial(cell(), observation(evidence=lines)))
     assert (found["pg_connections"], found["oom_kills"], found["db_refusals"]) == (20, 1, 7)
     assert (found["lost"], found["orphans"]) == (1, 2)
 
@@ -263,6 +268,25 @@ def test_whatever_is_measured_has_a_row_and_is_a_finite_number(
     sent: list[float], read: list[float]
 ) -> None:
     uploads = [sample(at, at / 7) for at in sent]
-    found = measure(cell(), observation(uploads, [worker(at, cpu_s=at) for at in read]))
+    found = measure(Trial(cell(), observation(uploads, [worker(at, cpu_s=at) for at in read])))
     assert set(found) <= set(BY_NAME)
     assert all(value == value and abs(value) < float("inf") for value in found.values())
+
+
+def test_what_an_upload_waited_is_what_its_stages_do_not_explain() -> None:
+    working = {"auth": 0.05, "release": 0.025, "gcs": 3.5, "write": 0.1}
+    waits = [0.0, 1.0, 5.0]
+    sent = [sample(20 + n, 3.675 + wait, stages=working) for n, wait in enumerate(waits)]
+    failed = sample(30.0, 60.0, Cause.GATEWAY_TIMEOUT, stages={})
+    found = measure(Trial(cell(), observation([*sent, failed])))
+    assert found["wait"] == pytest.approx(2.0)
+    assert found["wait_p95"] == pytest.approx(5.0)
+
+
+def test_without_stages_nothing_is_said_of_waiting() -> None:
+    found = measure(Trial(cell(), observation([sample(stages={})])))
+    assert not {"wait", "wait_p95"} & set(found)
+
+
+def test_every_row_of_the_table_is_measured_and_nothing_else() -> None:
+    assert set(MEASURES) == set(BY_NAME)

@@ -1,4 +1,4 @@
-"""The limiting factor of cells whose limit is known because they are made so."""
+"""The bottleneck of cells whose limit is known because they are made so."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from lab.judge import judge
-from lab.judge.limits import limiting_factor, look_at
-from lab.judge.limits.decision import EXPLAINS, MADE_BY, QUEUES, RULES
+from lab.judge.bottleneck import RULES, Level, rule
+from lab.judge.decision import bottleneck
+from lab.judge.trial import Trial
 from lab.model.evidence import Cause, DatabaseReading, Evidence, Observation, OomKill
 from lab.model.experiment import Cell
 from lab.model.verdict import Bottleneck, Resource
@@ -19,6 +20,8 @@ from tests.unit.judge.observations import (
     at_rest,
     audit,
     cell,
+    front,
+    instance,
     machine,
     observation,
     sample,
@@ -360,22 +363,55 @@ def test_a_loop_that_was_not_read_is_told_by_the_law_of_utilisation() -> None:
     assert "event loop busy 74 %" in few.evidence
 
 
+def test_at_the_peak_of_stages_that_law_takes_the_rate_of_the_peak() -> None:
+    load = {"stages": [{"users": 5, "hold": "60 s"}, {"users": 30, "hold": "15 s"}]}
+    evidence = [
+        line.model_copy(update={"loop_busy_s": None}) if line.kind == "worker" else line
+        for line in lived(inflight=40)
+    ]
+    sent = [sample(60 + 3.7 * i, 3.6, stages=STAGES) for i in range(4)]  # 4 in 15 s
+    seen = limit(cell("p50 < 1 s", gcs_call="blocking", load=load), observation(sent, evidence))
+    assert seen.resource == "event_loop"
+    assert seen.evidence.startswith("event loop busy 98 %")
+
+
 def test_an_invalid_cell_and_an_empty_one_have_no_limit() -> None:
     assert judge(cell(), observation(uploads(), [])).limit is None
     assert judge(cell(), observation([], lived())).limit is None
 
 
 def test_what_explains_another_is_never_explained_by_it() -> None:
-    for cause, effects in EXPLAINS.items():
-        assert not any(cause in EXPLAINS.get(effect, ()) for effect in effects)
-    assert not set(QUEUES) & (set(MADE_BY.values()) - {Resource.POOL})
+    for row in RULES.values():
+        assert not any(row.resource in RULES[effect].explains for effect in row.explains)
+        assert not (row.queue and row.causes) or row.resource is Resource.POOL
+
+
+def test_no_failure_names_two_resources() -> None:
+    named = [cause for row in RULES.values() for cause in row.causes]
+    assert len(named) == len(set(named))
+
+
+def test_a_rule_takes_part_in_the_decision_because_it_is_registered() -> None:
+    trial = Trial(cell(), observation(uploads(60, gcs_error=40), lived()))
+    findings = judge(trial.cell, trial.observation).findings
+    assert bottleneck(trial, findings).resource == "none"
+    rules = dict(RULES)
+
+    @rule(Resource.BODY_LIMIT, causes=(Cause.GCS_ERROR,), explains=(Resource.CPU,), into=rules)
+    def storage_is_down(trial: Trial) -> Level:
+        return Level(0.4, True, f"storage refused {trial.failed(Cause.GCS_ERROR)}")
+
+    answer = bottleneck(trial, findings, rules)
+    assert answer.resource == "body_limit"
+    assert answer.evidence.startswith("storage refused 40; event loop busy 20 %")
+    assert RULES[Resource.BODY_LIMIT].examine is not storage_is_down
 
 
 def test_every_candidate_that_was_looked_at_is_told_those_at_their_limit_first() -> None:
     of = cell(gcs_threads=8)
     seen = observation(uploads(100, SLOW), lived(threads_busy=8, threads_queued=12, pg=12))
     verdict = judge(of, seen)
-    found = limiting_factor(look_at(of, seen, verdict.metrics), verdict.findings)
+    found = bottleneck(Trial(of, seen), verdict.findings)
     assert found == verdict.limit
     assert [one.at_limit for one in found.candidates] == [True] + [False] * 10
     assert {one.resource for one in found.candidates} == set(RULES) - {"default_executor"}
@@ -385,3 +421,80 @@ def test_audits_that_counted_refusals_agree_with_the_uploads() -> None:
     evidence = [*lived(pg=25, checked_out=10), audit(refused=9)]
     seen = observation(uploads(60, db_refused=9), evidence)
     assert limit(cell(**HOLD), seen).resource == "database_slots"
+
+
+LOAD = {"users": 5}
+MANY = {"cloudrun_concurrency": 80, "cloudrun_enforce": "none"}
+
+
+def on_cloudrun(
+    settings: dict[str, Any], samples: list[Any], evidence: list[Evidence], ready: int = 1
+) -> Bottleneck:
+    of = cell(target="cloudrun", load=LOAD, **settings)
+    return limit(of, observation(samples, [*evidence, front(0.0, ready=ready)]))
+
+
+def killed(peak: float) -> Evidence:
+    return instance(30.0, "oom", why="out of memory", during="ready", peak_bytes=peak)
+
+
+@pytest.mark.parametrize(
+    ("settings", "samples", "evidence", "resource", "words"),
+    [
+        (
+            {},
+            uploads(20, no_instance=80),
+            lived(inflight=1),
+            "instance_queue",
+            "80 of 100 uploads were refused: no instance was free in time, of 1 at most, 1 at once"
+            " in each",
+        ),
+        (
+            MANY,
+            uploads(20, instance_died=80),
+            [*lived(), killed(256 * 1024**2)],
+            "memory",
+            "memory 268 MB at most of 256 MiB, 1 kill, 80 of 100 uploads lost with them",
+        ),
+        (
+            {"gcs_call": "blocking", **MANY},
+            uploads(60, SLOW),
+            lived(busy=0.99, inflight=30, threads_busy=1),
+            "event_loop",
+            "event loop busy 99 % (storage 3.50 s an upload, database 0.18 s an upload)",
+        ),
+        (
+            {"gcs_threads": 60, **MANY},
+            uploads(60, SLOW),
+            lived(cores=0.49, inflight=30),
+            "cpu",
+            "busiest worker used 0.49 of its 0.5 of a core",
+        ),
+        (
+            {"gcs_call": "to_thread", **MANY},
+            uploads(60, SLOW),
+            lived(inflight=30, threads_busy=5, threads_queued=3),
+            "default_executor",
+            "default executor 100 % busy, 5 threads, uploads queued 100 % of the time",
+        ),
+    ],
+)
+def test_the_limit_is_what_the_cell_is_made_to_have(
+    settings: dict[str, Any],
+    samples: list[Any],
+    evidence: list[Evidence],
+    resource: str,
+    words: str,
+) -> None:
+    answer = on_cloudrun(settings, samples, evidence)
+    assert answer.resource == resource
+    assert answer.evidence.startswith(words)
+    assert Resource.PROXY_TIMEOUT not in {one.resource for one in answer.candidates}
+
+
+def test_the_cores_of_all_instances_count_together() -> None:
+    evidence = [*lived(cores=0.3, pid=1), *lived(cores=0.3, pid=2)]
+    answer = on_cloudrun({"cloudrun_max_instances": 2}, uploads(60, 4.0), evidence, ready=2)
+    (cpu,) = [one for one in answer.candidates if one.resource is Resource.CPU]
+    assert cpu.level == pytest.approx(0.6)
+    assert not cpu.at_limit
