@@ -89,8 +89,8 @@ def plan(
     planned = []
     for file in files:
         experiment = read_experiment(file, known)
-        settings = parse_settings(given.settings)
-        cells = expand(experiment, known, settings, preset, given.speed, given.users, given.target)
+        settings = parse_settings(given.settings, given.speed)
+        cells = expand(experiment, known, settings, preset, given.users, given.target)
         if given.most_speed is not None:
             cells = no_faster(cells, given.most_speed)
         check_pace(cells)
