@@ -75,7 +75,7 @@ class Told:
 def told(run: RunFolder) -> Told:
     """A stored run, of cells or of thresholds."""
     info = run.info
-    if info.most_users is None:
+    if info.kind == "run":
         summary = answered(run.summary(), info.experiment.answers)
         return Told(
             run,
@@ -108,7 +108,7 @@ def judge(run: str, gate: bool, results: Path, as_json: bool) -> int:
     """
     folder = find(results, run)
     with folder.lock():
-        if folder.info.most_users is None:
+        if folder.info.kind == "run":
             code = _judge_cells(folder, gate)
         elif gate:
             raise UsageError("a search for thresholds has no gate", "leave --gate out")
@@ -175,7 +175,7 @@ def _show_cell(folder: RunFolder, asked: str, as_json: bool) -> None:
 
 def _parts(folder: RunFolder, asked: str) -> Sequence[CellResult | Threshold]:
     """The finished cells; of a search the answers, or the trials where no cell is meant."""
-    if folder.info.most_users is None:
+    if folder.info.kind == "run":
         return folder.summary().cells
     cells = answers(folder).cells
     if any(asked in cell.id for cell in cells):

@@ -39,7 +39,7 @@ from lab.store.files import (
 T = TypeVar("T")
 
 _SAMPLE: TypeAdapter[Sample] = TypeAdapter(Sample)
-_LONGEST = 200
+_MAX_LENGTH = 200
 
 
 def folder_name(cell_id: str) -> str:
@@ -50,9 +50,9 @@ def folder_name(cell_id: str) -> str:
     name = quote(cell_id, safe="=,+ ()")
     if name.startswith("."):
         name = "%2E" + name[1:]
-    if len(name) <= _LONGEST:
+    if len(name) <= _MAX_LENGTH:
         return name
-    return f"{name[:_LONGEST]}~{hashlib.sha256(cell_id.encode()).hexdigest()[:8]}"
+    return f"{name[:_MAX_LENGTH]}~{hashlib.sha256(cell_id.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)
