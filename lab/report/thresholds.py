@@ -73,9 +73,10 @@ def news(trial: CapacityTrial) -> str:
 
 def beyond(tried: CriterionCount) -> str:
     """How many uploads were on the wrong side of a bound; an outcome where none are counted."""
-    if tried.beyond is None or not tried.samples:
+    if tried.violations is None or not tried.samples:
         return str(tried.outcome)
-    return f"{tried.beyond} of {tried.samples} ({figures.percent(tried.beyond / tried.samples)})"
+    share = figures.percent(tried.violations / tried.samples)
+    return f"{tried.violations} of {tried.samples} ({share})"
 
 
 def trial_row(trial: CapacityTrial) -> tuple[str, ...]:
@@ -112,7 +113,7 @@ def searched(info: RunInfo) -> str:
         return words.load_words(load.model_dump(mode="json"))
     tail = f", {format_duration(load.think)} of thought between" if load.think else ""
     return (
-        f"up to {info.most_users} users, closed loop: ramp {format_duration(load.ramp)}, warm-up "
+        f"up to {info.max_users} users, closed loop: ramp {format_duration(load.ramp)}, warm-up "
         f"{format_duration(load.warmup)}, windows of {format_duration(load.window)} and longer; "
         f"{load.audio} each{tail}"
     )
