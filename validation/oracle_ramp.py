@@ -161,6 +161,6 @@ def expected(system: System, ramp: Ramp, bound: float = 10.0, seeds: int = 9) ->
     crossings = [
         crossing(simulate(system, ramp, seed), ramp, bound) for seed in range(1, seeds + 1)
     ]
-    users = [found.users if found else inf for found in crossings]
-    since = [found.since_users if found else inf for found in crossings]
+    users = [at.users if at else inf for at in crossings]
+    since = [at.since_users if at else inf for at in crossings]
     return Expected(median(users), min(users), max(users), median(since))

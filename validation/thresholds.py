@@ -56,7 +56,7 @@ def compare(run: RunFolder, lead: float, trials: int = 20) -> list[Row]:
     if answers is None or not answers.cells:
         remedy = "give a run of `lab threshold`, or let it end with --resume"
         raise UsageError(f"{run.path}: no search has ended there", remedy)
-    return [_row(run, found, lead, trials) for found in answers.cells]
+    return [_row(run, answer, lead, trials) for answer in answers.cells]
 
 
 def lead_of(run: RunFolder) -> float:
@@ -73,18 +73,18 @@ def lead_of(run: RunFolder) -> float:
     return sum(map(max, taken)) / sum(map(sum, taken))
 
 
-def _row(run: RunFolder, found: Threshold, lead: float, trials: int) -> Row:
-    if found.crossed_first != P95_CRITERION:
+def _row(run: RunFolder, answer: Threshold, lead: float, trials: int) -> Row:
+    if answer.crossed_first != P95_CRITERION:
         raise UsageError(
-            f"{run.path}: cell {found.id} crosses {found.crossed_first or 'nothing'} first, and"
+            f"{run.path}: cell {answer.id} crosses {answer.crossed_first or 'nothing'} first, and"
             f" the oracle knows of {P95_CRITERION} alone",
             "give searches that cross it first",
         )
-    ends = {found.holds_at, found.breaks_at}
-    near = [run.cell(trial.id) for trial in found.trials if trial.users in ends]
+    ends = {answer.holds_at, answer.breaks_at}
+    near = [run.cell(trial.id) for trial in answer.trials if trial.users in ends]
     systems = [system_of(folder.read_cell(), folder.read_observation()) for folder in near]
     system = replace(_mean(systems), lead=lead)
-    return Row(found, system, threshold(system, P95_BOUND_S, trials=trials))
+    return Row(answer, system, threshold(system, P95_BOUND_S, trials=trials))
 
 
 def _mean(systems: Sequence[System]) -> System:
@@ -106,8 +106,8 @@ def overlap(rows: Sequence[Row]) -> bool:
     for row in rows:
         searches[row.threshold.id].append(row.threshold)
     return all(
-        max(found.holds_at or 0 for found in same)
-        < min(sys.maxsize if found.breaks_at is None else found.breaks_at for found in same)
+        max(answer.holds_at or 0 for answer in same)
+        < min(sys.maxsize if answer.breaks_at is None else answer.breaks_at for answer in same)
         for same in searches.values()
     )
 
@@ -117,14 +117,14 @@ def table(rows: Sequence[Row]) -> str:
     form = "{:<32}{:>10}{:>10}{:>9}{:>8}  {}"
     lines = [form.format("cell", "interval", "outcome", "oracle", "within", "ms in the loop")]
     for row in rows:
-        found, system = row.threshold, row.system
+        answer, system = row.threshold, row.system
         held = {"auth": system.auth, "release": system.release, "write": system.write}
         held["other"] = system.cpu
         lines.append(
             form.format(
-                found.id,
-                f"{found.holds_at}..{found.breaks_at}",
-                found.outcome,
+                answer.id,
+                f"{answer.holds_at}..{answer.breaks_at}",
+                answer.outcome,
                 row.oracle,
                 "yes" if row.within else "no",
                 ", ".join(f"{name} {seconds * 1e3:.0f}" for name, seconds in held.items()),

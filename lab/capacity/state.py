@@ -1,7 +1,9 @@
 """Where a threshold lies, as far as the trials so far say: for certain, and as it seems.
 
-0 ──── holds ──── low ─── threshold ─── high ──── breaks ──── top
-       certain    seems                 seems     certain
+    0 ──── holds ──── low ─── threshold ─── high ──── breaks ──── top
+           certain    seems                 seems     certain
+
+These are numbers of users; a number with a trial is a level.
 """
 
 from __future__ import annotations

@@ -12,10 +12,9 @@ from lab.config.document import Document, Loc, read_document
 from lab.config.explain import validated
 from lab.config.fault import fault_problem
 from lab.config.knobs import check_knobs
-from lab.model.experiment import SCHEMA, Experiment
+from lab.model.experiment import SCHEMA, Experiment, load_problem
 from lab.model.fault import Fault
-from lab.model.load import Load, StagesLoad, varied
-from lab.model.replica import STUDENTS
+from lab.model.load import Load, varied
 from lab.model.units import format_duration
 
 
@@ -36,7 +35,9 @@ def read_experiment(file: Path, faults: Mapping[str, Fault]) -> Experiment:
     _check_faults(document, experiment, faults)
     loads = dict(_loads(document, experiment))
     for path, load in loads.items():
-        _check_load(document, path, load)
+        if problem := load_problem(load):
+            inner, what, remedy = problem
+            raise document.error((*path, *inner), what, remedy)
     _check_strikes(document, experiment, loads.values(), faults)
     return experiment
 
@@ -71,23 +72,6 @@ def _loads(document: Document, experiment: Experiment) -> Iterator[tuple[Loc, Lo
             what = f"'{key}': {first['msg']}" if key else first["msg"]
             remedy = "give keys of the form of load that `load:` has"
             raise document.error((*path, key) if key else path, what, remedy) from None
-
-
-def _check_load(document: Document, path: Loc, load: Load) -> None:
-    if load.peak_users > STUDENTS:
-        what = f"the load may have {load.peak_users} users at once; there are {STUDENTS} students"
-        raise document.error(path, what, "lower the rate or the timeout")
-    if isinstance(load, StagesLoad):
-        if load.measured[1] <= 0:
-            remedy = "give a stage `over` or `hold`"
-            raise document.error((*path, "stages"), "the stages take no time at all", remedy)
-        for index, stage in enumerate(load.stages):
-            if stage.over + stage.hold <= 0:
-                what = f"stage {index + 1} of {len(load.stages)} takes no time"
-                raise document.error((*path, "stages", index), what, "give it `over` or `hold`")
-        if load.peak_users == 0:
-            remedy = "give a stage `users` of 1 or more"
-            raise document.error((*path, "stages"), "no stage has any users", remedy)
 
 
 def _check_strikes(

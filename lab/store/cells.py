@@ -45,7 +45,7 @@ _MAX_LENGTH = 200
 def folder_name(cell_id: str) -> str:
     """The name of a cell's folder: its id, with what a file name may not hold as ``%2F``.
 
-    A name that the file system would refuse as too long is cut and told apart by a hash.
+    A name that the file system would refuse as too long is cut and set apart by a hash.
     """
     name = quote(cell_id, safe="=,+ ()")
     if name.startswith("."):
