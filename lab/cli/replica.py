@@ -22,7 +22,7 @@ from lab.cli.options import (
     target_option,
 )
 from lab.cli.wiring import AnyStack, choose, make_stack
-from lab.config import parse_settings
+from lab.config import fault_problem, parse_settings
 from lab.errors import MachineError, UsageError
 from lab.faults.network import Toxiproxy, base_rtt
 from lab.load.upload import PATH
@@ -118,10 +118,7 @@ def up(
         raise UsageError("--fault and --no-faults exclude each other", "leave one out")
     check_writable(results)
     cleanup.reap()
-    chosen = parse_settings(settings)
-    if speed and "speed" in chosen:
-        raise UsageError("speed is given both as --speed and as --set speed", "keep one of them")
-    chosen |= {"speed": speed} if speed else {}
+    chosen = parse_settings(settings, speed)
     knobs = Knobs.preset(Preset(preset or "as-found")).with_settings(chosen)
     if problem := contradiction(target, knobs):
         raise UsageError(*problem)
@@ -149,8 +146,8 @@ def up(
 def _cell(target: Target, knobs: Knobs, names: tuple[str, ...]) -> Cell:
     known = faults()
     for name in names:
-        if name not in known:
-            raise UsageError(f"there is no fault '{name}'", f"known: {', '.join(known)}")
+        if problem := fault_problem(name, known):
+            raise UsageError(*problem)
         if planned := known[name].planned:
             raise UsageError(
                 f"{name} strikes {planned.part} while a load runs, and `lab up` runs none",

@@ -22,6 +22,7 @@ from lab.model.experiment import Cell, Experiment
 from lab.model.fault import ProcessFault
 from lab.model.knobs import Preset
 from lab.model.replica import Target
+from lab.model.run import RunKind, RunRequest
 from lab.plan import check_pace, expand, no_faster
 from lab.report import LiveLine
 from lab.runner import Lab
@@ -89,8 +90,8 @@ def plan(
     planned = []
     for file in files:
         experiment = read_experiment(file, known)
-        settings = parse_settings(given.settings)
-        cells = expand(experiment, known, settings, preset, given.speed, given.users, given.target)
+        settings = parse_settings(given.settings, given.speed)
+        cells = expand(experiment, known, settings, preset, given.users, given.target)
         if given.most_speed is not None:
             cells = no_faster(cells, given.most_speed)
         check_pace(cells)
@@ -99,7 +100,7 @@ def plan(
 
 
 def _check_command(command: str, stored: RunFolder) -> None:
-    made_by = "run" if stored.info.most_users is None else "threshold"
+    made_by = stored.info.kind
     if command != made_by:
         raise UsageError(
             f"{stored.info.name} was made by `lab {made_by}`",
@@ -163,13 +164,13 @@ def new_run(
     stack: Stack,
     reason: str,
     results: Path,
-    most_users: int | None = None,
-    most_load: float | None = None,
+    kind: RunKind = "run",
+    max_users: int | None = None,
+    max_load: float | None = None,
 ) -> RunFolder:
     """A run folder with everything that was decided before the first cell."""
-    return RunFolder.create(
-        results,
-        each.cells,
+    request = RunRequest(
+        kind=kind,
         started=datetime.now(UTC),
         spec_file=each.file,
         experiment=each.experiment,
@@ -180,9 +181,10 @@ def new_run(
         machine=doctor.facts(),
         git=doctor.git_revision(),
         arguments=tuple(sys.argv[1:]),
-        most_users=most_users,
-        most_load=most_load,
+        max_users=max_users,
+        max_load=max_load,
     )
+    return RunFolder.create(results, each.cells, request)
 
 
 @contextmanager

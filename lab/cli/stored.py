@@ -80,7 +80,7 @@ class Told:
 def told(run: RunFolder) -> Told:
     """A stored run, of cells or of thresholds."""
     info = run.info
-    if info.most_users is None:
+    if info.kind == "run":
         return Told(run, answered(run.summary(), info.experiment.answers), SUMMARY)
     return Told(run, answers(run), THRESHOLDS)
 
@@ -97,7 +97,7 @@ def judge(run: str, gate: bool, results: Path, as_json: bool) -> int:
     """
     folder = find(results, run)
     with folder.lock():
-        if folder.info.most_users is None:
+        if folder.info.kind == "run":
             code = _judge_cells(folder, gate)
         elif gate:
             raise UsageError("a search for thresholds has no gate", "leave --gate out")
@@ -162,7 +162,7 @@ def _show_cell(folder: RunFolder, asked: str, as_json: bool) -> None:
 
 def _parts(folder: RunFolder, asked: str) -> Sequence[CellResult | Threshold]:
     """The finished cells; of a search the answers, or the trials where no cell is meant."""
-    if folder.info.most_users is None:
+    if folder.info.kind == "run":
         return folder.summary().cells
     cells = answers(folder).cells
     if any(asked in cell.id for cell in cells):

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from lab.capacity import MOST_USERS, USUAL_TRIALS, longest, search_for
+from lab.capacity import MAX_USERS, USUAL_TRIALS, longest, search_for
 from lab.capacity.runner import News, answers, find_thresholds, next_trial, stored_trials
 from lab.cli import session
 from lab.cli.options import (
@@ -40,7 +40,7 @@ from lab.store import RunFolder, find
 @click.option(
     "--most-users",
     type=click.IntRange(1, 5000),
-    help=f"Search no higher. Default: {MOST_USERS}.",
+    help=f"Search no higher. Default: {MAX_USERS}.",
 )
 @click.option(
     "--most-load",
@@ -104,14 +104,14 @@ def _refuse_swept_users(planned: Planned) -> None:
 
 def _most_users(asked: int | None, stored: RunFolder | None) -> int:
     """How high to search: a continued run goes as high as it was to go."""
-    begun = stored.info.most_users if stored else None
+    begun = stored.info.max_users if stored else None
     if stored and begun and asked not in (None, begun):
         raise UsageError(
             f"{stored.info.name} searches up to {begun} users, so --most-users {asked} cannot"
             " continue it",
             "leave it out, or start a new run",
         )
-    return begun or asked or MOST_USERS
+    return begun or asked or MAX_USERS
 
 
 def _measure(
@@ -123,7 +123,7 @@ def _measure(
     as_json: bool,
 ) -> Thresholds:
     with session.replica([planned], chosen, toxiproxy, results) as (stack, reason):
-        run = planned.run or session.new_run(planned, stack, reason, results, *most)
+        run = planned.run or session.new_run(planned, stack, reason, results, "threshold", *most)
         with session.measuring("threshold", run, stack, _kept) as (lab, live):
             found = find_thresholds(lab, run, planned.cells, _teller(live.print))
             told(run).store()
@@ -174,7 +174,7 @@ def _plan(run: RunFolder | None, cell: Cell, most: int) -> dict[str, Any]:
     if not isinstance(step, TrialRequest):
         return {"id": cell.id, "trials": len(trials), "next": None, "longest": None}
     each = round(estimate([next_trial(cell, step, trials)]))
-    most_trials = search.most_trials_in_all
+    most_trials = search.max_trials_in_all
     limit = round(most_trials * estimate([longest(cell, search)]))
     return {
         "id": cell.id,

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict
 
 from lab.errors import SpecError
 from lab.load.audio import SMALLEST
-from lab.model.load import BurstLoad, Load, OpenLoad, StagesLoad, end_of
-from lab.model.replica import STUDENTS
-from lab.model.units import format_duration, format_rate, format_size
+from lab.model.experiment import load_problem
+from lab.model.load import Load
+from lab.model.units import format_size
 
 PLAN_VARIABLE = "LAB_LOAD_PLAN"
 LARGEST = 100 * 1024**2
@@ -91,26 +91,12 @@ def check(load: Load) -> None:
         SpecError: more users than students, none at all, no duration, or audio whose size
             no WAV file can have or that cannot be held in memory.
     """
-    for wrong, what, remedy in (*_wrong_users(load), *_wrong_audio(load)):
+    if problem := load_problem(load):
+        _, what, remedy = problem
+        raise SpecError(what, remedy)
+    for wrong, what, remedy in _wrong_audio(load):
         if wrong:
             raise SpecError(what, remedy)
-
-
-def _wrong_users(load: Load) -> list[tuple[bool, str, str]]:
-    many = load.peak_users > STUDENTS
-    if isinstance(load, OpenLoad):
-        what = (
-            f"load: {format_rate(load.rate)} with a timeout of {format_duration(load.timeout)} "
-            f"can have {load.peak_users} uploads in flight, and there are {STUDENTS} students"
-        )
-        return [(many, what, "lower the rate or the timeout")]
-    what = f"load: {load.peak_users} users, and there are {STUDENTS} students"
-    empty = isinstance(load, StagesLoad) and (load.peak_users == 0 or end_of(load) == 0)
-    key = "burst" if isinstance(load, BurstLoad) else "users"
-    return [
-        (many, what, f"set {key} to {STUDENTS} or fewer"),
-        (empty, "load: its stages offer nothing", "give a stage users, and an `over` or a `hold`"),
-    ]
 
 
 def _wrong_audio(load: Load) -> list[tuple[bool, str, str]]:

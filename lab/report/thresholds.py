@@ -36,7 +36,7 @@ def thresholds_page(thresholds: Thresholds, info: RunInfo) -> Page:
         facts=run_facts(
             info,
             Fact("question", f"a cell holds while {criteria}", prominent=True),
-            Fact("offered load", format.load(load, info.most_users), prominent=True),
+            Fact("offered load", format.load(load, info.max_users), prominent=True),
         ),
         note=CLOSED_NOTE,
         matrix=_matrix(thresholds),
@@ -149,6 +149,7 @@ def _counts(trial: CapacityTrial) -> str:
 
 def _beyond(count: CriterionCount) -> str:
     """How many uploads were on the wrong side of a bound; an outcome where none are counted."""
-    if count.beyond is None or not count.samples:
+    if count.violations is None or not count.samples:
         return str(count.outcome)
-    return f"{count.beyond} of {count.samples} ({format.percent(count.beyond / count.samples)})"
+    share = format.percent(count.violations / count.samples)
+    return f"{count.violations} of {count.samples} ({share})"

@@ -19,7 +19,7 @@ from lab.load.driver import LoadResult, LoadStart
 from lab.model.evidence import Cause, Injected, Observation, PartDown, ProcessFaultRecord
 from lab.model.experiment import Cell, Experiment
 from lab.model.fault import Fault
-from lab.model.run import LoadTick, Progress
+from lab.model.run import LoadTick, Progress, RunRequest
 from lab.model.verdict import Outcome, Verdict
 from lab.plan import estimate
 from lab.runner import Lab, run_experiment
@@ -139,20 +139,15 @@ def wired(tmp_path: Path) -> Iterator[Wired]:
 
 
 def new_run(results: Path) -> RunFolder:
-    return RunFolder.create(
-        results,
-        CELLS,
+    request = RunRequest(
         started=datetime(2026, 11, 24, 8, 15, tzinfo=UTC),
         spec_file="spec.yaml",
         experiment=Experiment.model_validate({"experiment": "story", "load": dict(LOAD)}),
         stack="fake",
         stack_reason="asked for",
         speed=1.0,
-        versions={},
-        machine={},
-        git="",
-        arguments=(),
     )
+    return RunFolder.create(results, CELLS, request)
 
 
 def test_each_cell_is_applied_armed_loaded_disarmed_and_its_logs_are_kept(wired: Wired) -> None:

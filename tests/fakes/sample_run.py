@@ -13,6 +13,7 @@ from lab.model.experiment import DEFAULT_FAULTS, Cell, Experiment
 from lab.model.fault import Fault, KnobRef, Latency
 from lab.model.knobs import Knobs
 from lab.model.load import ClosedLoad
+from lab.model.run import RunRequest, Summary
 from lab.model.verdict import Check, Finding, Outcome, Verdict
 from lab.store import RunFolder
 
@@ -72,11 +73,10 @@ def cells() -> tuple[Cell, ...]:
 
 
 def create(
-    results: Path, of: Sequence[Cell] | None = None, most_users: int | None = None
+    results: Path, of: Sequence[Cell] | None = None, max_users: int | None = None
 ) -> RunFolder:
-    return RunFolder.create(
-        results,
-        cells() if of is None else of,
+    request = RunRequest(
+        kind="run" if max_users is None else "threshold",
         started=STARTED,
         spec_file="experiments/workers-x-pool.yaml",
         experiment=EXPERIMENT,
@@ -87,8 +87,14 @@ def create(
         machine={"cpus": "2", "memory": "7.7 GiB", "python": "3.11.2"},
         git="6b46b3d+",
         arguments=("run", "experiments/workers-x-pool.yaml"),
-        most_users=most_users,
+        max_users=max_users,
     )
+    return RunFolder.create(results, cells() if of is None else of, request)
+
+
+def read_summary(run: RunFolder) -> Summary:
+    """``summary.json`` as it was last written."""
+    return Summary.model_validate_json((run.path / "summary.json").read_text())
 
 
 def samples(count: int = 20) -> list[Sample]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 from lab.model.fault import Fault
 from lab.model.knobs import Knobs
@@ -15,7 +15,7 @@ FILES = sorted((ROOT / "faults").glob("*.yaml"))
 
 
 def read(path: Path) -> Fault:
-    return Fault.model_validate(yaml.safe_load(path.read_text()))
+    return Fault.model_validate(YAML(typ="safe").load(path))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

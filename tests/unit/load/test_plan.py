@@ -16,24 +16,26 @@ from tests.component.load.conftest import load_of
     [
         (
             ClosedLoad.model_construct(users=5001),
-            "load: 5001 users, and there are 5000 students - set users to 5000 or fewer",
+            "the load may have 5001 users at once; there are 5000 students - set users to 5000 or "
+            "fewer",
         ),
         (
             BurstLoad.model_construct(burst=6000),
-            "load: 6000 users, and there are 5000 students - set burst to 5000 or fewer",
+            "the load may have 6000 users at once; there are 5000 students - set burst to 5000 or "
+            "fewer",
         ),
         (
             load_of(rate=50, warmup=10, window=600, timeout=120),
-            "load: 50/s with a timeout of 2 min can have 9010 uploads in flight, "
-            "and there are 5000 students - lower the rate or the timeout",
+            "the load may have 9010 users at once; there are 5000 students - lower the rate or the "
+            "timeout",
         ),
         (
             load_of(stages=[{"users": 0, "hold": 10}]),
-            "load: its stages offer nothing - give a stage users, and an `over` or a `hold`",
+            "no stage has any users - give a stage `users` of 1 or more",
         ),
         (
             load_of(stages=[{"users": 5}]),
-            "load: its stages offer nothing - give a stage users, and an `over` or a `hold`",
+            "the stages take no time at all - give a stage `over` or `hold`",
         ),
         (
             load_of(burst=1, audio="45 B"),

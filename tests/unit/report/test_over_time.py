@@ -28,7 +28,6 @@ from lab.report import Style, cell_details, end_table, html_report, markdown_rep
 from lab.report.blocks import Chart
 from lab.report.cell import cell_section, what_went_first
 from lab.report.charts import ASCII, BLOCKS, WIDTH, chart_lines, drawing
-from lab.store import RunFolder
 from tests.fakes import sample_run
 from tests.unit.judge.observations import cell, observation, sample
 from tests.unit.report.test_documents import Page
@@ -278,7 +277,7 @@ def test_what_is_said_over_time_is_stored_and_read_back(tmp_path: Path) -> None:
     folder.write_evidence(sample_run.evidence())
     folder.finish(sample_run.verdict(run.cells()[1]).model_copy(update=told))
     run.write_summary()
-    before, whole = RunFolder.open(run.path).read_summary().cells
+    before, whole = sample_run.read_summary(run).cells
     assert (before.limit, before.course, before.leaks) == (None, None, ())
     assert (whole.limit, whole.course, whole.leaks) == (LIMIT, COURSE, (LEAK,))
     assert as_json(run.summary()) == (run.path / "summary.json").read_text()

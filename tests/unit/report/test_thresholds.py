@@ -26,7 +26,7 @@ from tests.unit.report.test_documents import HOSTILE, Page
 def trial(users: int, outcome: Outcome, beyond: int | None = 0) -> CapacityTrial:
     samples = None if beyond is None else 66
     p95 = CriterionCount(
-        criterion="p95 < 10 s", outcome=outcome, samples=samples, beyond=beyond, allowed=0.05
+        criterion="p95 < 10 s", outcome=outcome, samples=samples, violations=beyond, allowed=0.05
     )
     oom = CriterionCount(criterion="oom_kills == 0", outcome=Outcome.HELD)
     return CapacityTrial(
@@ -132,7 +132,7 @@ def found() -> Thresholds:
 
 @pytest.fixture
 def info(tmp_path: Path) -> RunInfo:
-    return sample.create(tmp_path).info.model_copy(update={"most_users": 200})
+    return sample.create(tmp_path).info.model_copy(update={"kind": "threshold", "max_users": 200})
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 160])
