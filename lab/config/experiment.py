@@ -102,7 +102,11 @@ def _check_strikes(
     """Each strike has to come while uploads count, and none on a part that another has struck."""
     start, end = min((load.measured for load in loads), key=lambda m: m[1] - m[0])
     named = {("faults", index): faults.get(name) for index, name in enumerate(experiment.faults)}
-    strikes = [(path, fault.planned) for path, fault in named.items() if fault and fault.planned]
+    strikes = [
+        (path, fault.process_fault)
+        for path, fault in named.items()
+        if fault and fault.process_fault
+    ]
     for path, strike in strikes:
         if strike.at >= end - start:
             what = f"{strike.fault} strikes {format_duration(strike.at)} into the window"

@@ -25,7 +25,7 @@ def only_delay(cell: Cell, proxy: ProxyName) -> Span | None:
     A strike is more: a pause lengthens every stage that it falls into, and after a restart
     connections are made anew.
     """
-    if cell.strikes:
+    if cell.process_faults:
         return None
     faults = [fault for fault in cell.faults if fault.proxy == proxy]
     if len(faults) != 1 or faults[0].down or len(faults[0].toxics) != 1:

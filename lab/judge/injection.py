@@ -26,16 +26,16 @@ from lab.judge.validity import true_speed
 from lab.model.evidence import (
     Cause,
     DatabaseReading,
-    FrontReading,
-    FrontRequest,
-    FrontServing,
+    GatewayReading,
+    GatewayRequest,
+    GatewayServing,
     Injected,
     InstanceEvent,
     Observation,
     ProcessFaultRecord,
 )
 from lab.model.experiment import Cell
-from lab.model.fault import DONE, Armed, ProcessFault, beyond
+from lab.model.fault import PAST_TENSE, ProcessFault, WireToxic, without_base
 from lab.model.units import Span, format_duration, format_size
 from lab.model.verdict import Check
 
@@ -150,10 +150,10 @@ def _readbacks(cell: Cell, observation: Observation) -> Iterable[Check]:
             continue
         faults = [fault for fault in cell.faults if fault.proxy == line.proxy]
         down = any(fault.down for fault in faults)
-        knobs = beyond(cell.knobs, line.base_s)
-        expected = [armed for fault in faults for armed in fault.armed(knobs)]
+        knobs = without_base(cell.knobs, line.base_s)
+        expected = [toxic for fault in faults for toxic in fault.to_toxics(knobs)]
         same = line.enabled != down and _same(expected, line.toxics)
-        wanted = "; ".join(_form(armed) for armed in expected) or ("down" if down else "nothing")
+        wanted = "; ".join(_form(toxic) for toxic in expected) or ("down" if down else "nothing")
         reason = f"proxy {line.proxy} is armed with {wanted}"
         if line.base_s:
             reason += f", {line.base_s * 1000:.1f} ms less for what a round trip takes by itself"
@@ -162,7 +162,7 @@ def _readbacks(cell: Cell, observation: Observation) -> Iterable[Check]:
         yield _check(f"armed {line.proxy}", wanted, None, same, reason)
 
 
-def _same(expected: list[Armed], toxics: list[dict[str, object]]) -> bool:
+def _same(expected: list[WireToxic], toxics: list[dict[str, object]]) -> bool:
     """Whether each toxic came back as it was set; the server may add attributes of its own."""
     back = {toxic.get("name"): toxic for toxic in toxics}
     return len(toxics) == len(expected) and all(
@@ -170,7 +170,7 @@ def _same(expected: list[Armed], toxics: list[dict[str, object]]) -> bool:
     )
 
 
-def _as_set(armed: Armed, toxic: Mapping[str, object]) -> bool:
+def _as_set(armed: WireToxic, toxic: Mapping[str, object]) -> bool:
     attributes = toxic.get("attributes")
     return (
         (toxic.get("type"), toxic.get("stream")) == (armed.type, armed.stream)
@@ -180,7 +180,7 @@ def _as_set(armed: Armed, toxic: Mapping[str, object]) -> bool:
     )
 
 
-def _form(armed: Armed) -> str:
+def _form(armed: WireToxic) -> str:
     attributes = ", ".join(f"{key} {value}" for key, value in sorted(armed.attributes.items()))
     return f"{armed.type} ({attributes})"
 
@@ -209,8 +209,8 @@ def quota_checks(cell: Cell, observation: Observation) -> list[Check]:
     if cell.target == "vm":
         return []
     events = readings(InstanceEvent, observation.evidence)
-    requests = readings(FrontRequest, observation.evidence)
-    standing = readings(FrontReading, observation.evidence)
+    requests = readings(GatewayRequest, observation.evidence)
+    standing = readings(GatewayReading, observation.evidence)
     return [
         *_cpus(cell, events),
         *_memory(cell, events),
@@ -265,7 +265,7 @@ def _memory(cell: Cell, events: Sequence[InstanceEvent]) -> Iterable[Check]:
 
 def _files(observation: Observation) -> Iterable[Check]:
     for line in observation.evidence:
-        if isinstance(line, FrontServing):
+        if isinstance(line, GatewayServing):
             kept = line.files_are_memory
             yield Check(
                 name="temporary files",
@@ -278,7 +278,7 @@ def _files(observation: Observation) -> Iterable[Check]:
             )
 
 
-def _instances(cell: Cell, standing: Sequence[FrontReading]) -> Iterable[Check]:
+def _instances(cell: Cell, standing: Sequence[GatewayReading]) -> Iterable[Check]:
     if standing:
         limit = cell.knobs.cloudrun_max_instances
         most = max(reading.starting + reading.ready for reading in standing)
@@ -286,7 +286,7 @@ def _instances(cell: Cell, standing: Sequence[FrontReading]) -> Iterable[Check]:
         yield _limit_check("instances", f"<= {limit}", most, most <= limit, reason)
 
 
-def _concurrency(cell: Cell, requests: Sequence[FrontRequest]) -> Iterable[Check]:
+def _concurrency(cell: Cell, requests: Sequence[GatewayRequest]) -> Iterable[Check]:
     inside: Counter[str] = Counter()
     most = 0
     for line in requests:
@@ -301,7 +301,7 @@ def _concurrency(cell: Cell, requests: Sequence[FrontRequest]) -> Iterable[Check
         yield _limit_check("concurrency", f"<= {limit}", most, most <= limit, reason)
 
 
-def _pending(cell: Cell, requests: Sequence[FrontRequest]) -> Iterable[Check]:
+def _pending(cell: Cell, requests: Sequence[GatewayRequest]) -> Iterable[Check]:
     waits = [
         line.took
         for line in requests
@@ -326,7 +326,7 @@ def strike_checks(cell: Cell, observation: Observation) -> Iterable[Check]:
     """
     done_to_it = struck(observation)
     start, end = cell.load.measured
-    for planned in cell.strikes:
+    for planned in cell.process_faults:
         done = done_to_it.get(planned.fault)
         took = None if done is None or done.until is None else round(done.until - done.t, 6)
         yield Check(
@@ -340,13 +340,13 @@ def strike_checks(cell: Cell, observation: Observation) -> Iterable[Check]:
 
 def _expected(planned: ProcessFault, at: float) -> str:
     lasts = f", for {format_duration(planned.lasts)}" if planned.lasts else ""
-    return f"{planned.part} {DONE[planned.action]} at {format_duration(at)}{lasts}"
+    return f"{planned.part} {PAST_TENSE[planned.action]} at {format_duration(at)}{lasts}"
 
 
 def _reason(planned: ProcessFault, done: ProcessFaultRecord | None, end: float) -> str:
     if done is None:
         return f"the strike {planned.fault} did not happen"
-    what = f"{done.part} was {DONE[done.action]} at {done.t:.1f} s"
+    what = f"{done.part} was {PAST_TENSE[done.action]} at {done.t:.1f} s"
     if done.t >= end:
         return f"{what}, after the window's end ({end:.0f} s)"
     if done.until is None:

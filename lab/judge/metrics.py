@@ -43,8 +43,8 @@ from lab.model.evidence import (
     Cause,
     DatabaseReading,
     Evidence,
-    FrontReading,
-    FrontRequest,
+    GatewayReading,
+    GatewayRequest,
     InstanceEvent,
     MachineReading,
     Observation,
@@ -344,7 +344,7 @@ def instance_metrics(cell: Cell, observation: Observation) -> dict[str, float]:
     """Every metric that the front's log and its timings hold evidence for; none of a VM."""
     window = window_of(cell, observation)
     found = _queue_waits(sent_in_window(cell, observation))
-    standing = readings(FrontReading, observation.evidence)
+    standing = readings(GatewayReading, observation.evidence)
     if standing:
         events = readings(InstanceEvent, observation.evidence)
         found |= _lives(events)
@@ -357,7 +357,7 @@ def instance_metrics(cell: Cell, observation: Observation) -> dict[str, float]:
 
 def ready_instances(observation: Observation, window: Window) -> float | None:
     """Instances that were ready, as a mean over the window's time; None without evidence."""
-    standing = readings(FrontReading, observation.evidence)
+    standing = readings(GatewayReading, observation.evidence)
     start, end = window
     if not standing or end <= start:
         return None
@@ -377,7 +377,7 @@ def time_held(observation: Observation, window: Window) -> float | None:
     start, end = window
     took = [
         line.took
-        for line in readings(FrontRequest, observation.evidence)
+        for line in readings(GatewayRequest, observation.evidence)
         if line.event == "request_end"
         and line.how == "answered"
         and line.took is not None
@@ -422,7 +422,7 @@ def _lives(events: Sequence[InstanceEvent]) -> dict[str, float]:
     return found
 
 
-def _standing_in(standing: Sequence[FrontReading], window: Window) -> list[FrontReading]:
+def _standing_in(standing: Sequence[GatewayReading], window: Window) -> list[GatewayReading]:
     """The readings of the window, and the last one before it: that one still stood."""
     start, end = window
     before = [reading for reading in standing if reading.t < start][-1:]

@@ -8,8 +8,8 @@ from typing import TypeVar
 from lab.model.evidence import (
     DatabaseReading,
     Evidence,
-    FrontReading,
-    FrontRequest,
+    GatewayReading,
+    GatewayRequest,
     InstanceEvent,
     MachineReading,
     Observation,
@@ -29,8 +29,8 @@ Reading = TypeVar(
     WorkerReading,
     DatabaseReading,
     MachineReading,
-    FrontReading,
-    FrontRequest,
+    GatewayReading,
+    GatewayRequest,
     InstanceEvent,
 )
 
@@ -58,9 +58,9 @@ def restricted(observation: Observation, window: Window) -> Observation:
     start, end = window
     timed = (
         *(WorkerReading, DatabaseReading, MachineReading, OomKill),
-        *(FrontReading, FrontRequest, InstanceEvent),
+        *(GatewayReading, GatewayRequest, InstanceEvent),
     )
-    stood = [line for line in readings(FrontReading, observation.evidence) if line.t < start][-1:]
+    stood = [line for line in readings(GatewayReading, observation.evidence) if line.t < start][-1:]
     return Observation(
         samples=tuple(s for s in observation.samples if start <= s.sent_at < end),
         evidence=tuple(

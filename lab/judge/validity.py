@@ -30,7 +30,7 @@ from lab.model.evidence import (
     Audit,
     Cause,
     Evidence,
-    FrontReading,
+    GatewayReading,
     InstanceEvent,
     LoadDone,
     MachineReading,
@@ -90,8 +90,8 @@ def _evidence(cell: Cell, evidence: Sequence[Evidence]) -> Iterable[str]:
         Audit: "there was no audit, so lost uploads cannot be ruled out",
     }
     if cell.target == "cloudrun":
-        needed[FrontReading] = "the front was not read, so its queue and instances are unknown"
-        if not any(isinstance(line, FrontReading) and line.ready for line in evidence):
+        needed[GatewayReading] = "the front was not read, so its queue and instances are unknown"
+        if not any(isinstance(line, GatewayReading) and line.ready for line in evidence):
             del needed[WorkerReading]
     there = {type(line) for line in evidence}
     return (reason for kind, reason in needed.items() if kind not in there)
@@ -265,7 +265,7 @@ _WORDS = {"start_failed": "did not start", "died": "died", "stuck": "could not b
 def instance_reasons(cell: Cell, observation: Observation) -> Iterable[str]:
     """A sentence for each way in which instances failed that is no result, with the first one."""
     events = readings(InstanceEvent, observation.evidence)
-    struck = any(planned.part == "backend" for planned in cell.strikes)
+    struck = any(planned.part == "backend" for planned in cell.process_faults)
     found: dict[str, list[InstanceEvent]] = {}
     for line in events:
         if line.event in _WORDS and not _is_result(line, events, struck):
@@ -289,7 +289,7 @@ def prolonged(cell: Cell, observation: Observation) -> Iterable[str]:
     """Sentences, one for each part that this speed kept away for longer than is true."""
     done_to_it, speed = struck(observation), cell.knobs.speed
     start, end = cell.load.measured
-    for planned in cell.strikes:
+    for planned in cell.process_faults:
         done = done_to_it.get(planned.fault)
         if done is None or done.until is None:
             continue

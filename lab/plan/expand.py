@@ -190,7 +190,7 @@ def _together(base: Knobs, settings: Mapping[str, Any], target: Target) -> Knobs
 
 
 def _refuse_strikes(faults: tuple[Fault, ...], targets: set[Target]) -> None:
-    for planned in filter(None, (fault.planned for fault in faults)):
+    for planned in filter(None, (fault.process_fault for fault in faults)):
         for target in sorted(targets):
             if planned.part not in PARTS[target]:
                 what = f"{planned.fault} strikes {planned.part}, and target {target} has none"

@@ -69,7 +69,7 @@ def faults_text(faults: Mapping[str, Fault], style: Style) -> str:
     made = table(("fault", "strikes", "how", "meaning"))
     for name, fault in sorted(faults.items()):
         toxics = ", ".join(toxic.type for toxic in fault.toxics)
-        how = str(fault.planned or ("down" if fault.down else toxics))
+        how = str(fault.process_fault or ("down" if fault.down else toxics))
         made.add_row(name, fault.part or fault.proxy, how, fault.about)
     return style.render(made)
 
