@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from lab.capacity import MAX_USERS, CapacitySearch, Search, search_for, trial_cell, trial_of
 from lab.model.capacity import CapacityTrial, Threshold, Thresholds, TrialRequest
 from lab.model.experiment import Cell
-from lab.runner import Lab, Steps, judge_cell, run_cell
+from lab.runner import CellProgress, Lab, judge_cell, run_cell
 from lab.store import CellFolder, RunFolder
 
 News = CapacityTrial | Threshold
@@ -76,15 +76,15 @@ def find_threshold(
             return step
         trial = next_trial(cell, step, trials)
         shown = (*cells[:index], trial, *cells[index + 1 :])
-        show(measured(lab, run, trial, Steps(lab.show, shown, index, [trial])))
+        show(measured(lab, run, trial, CellProgress(lab.show, shown, index, [trial])))
 
 
-def measured(lab: Lab, run: RunFolder, trial: Cell, steps: Steps) -> CapacityTrial:
+def measured(lab: Lab, run: RunFolder, trial: Cell, progress: CellProgress) -> CapacityTrial:
     """A trial, measured unless its evidence is stored already, and judged."""
     folder = run.cell(trial.id)
     if not folder.observed():
-        run_cell(lab, trial, run.begin(trial), steps)
-    steps.phase("judging")
+        run_cell(lab, trial, run.begin(trial), progress)
+    progress.phase("judging")
     return trial_of(trial, judge_cell(folder))
 
 

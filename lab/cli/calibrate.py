@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 
 from lab import doctor
-from lab.calibrate import Calibration, calibrate_instances, calibrate_replica
+from lab.calibrate import Calibration
+from lab.calibrate.injection import calibrate_replica
+from lab.calibrate.limits import calibrate_instances
 from lab.cli.options import (
     check_writable,
     faults,
@@ -20,6 +22,8 @@ from lab.cli.options import (
 )
 from lab.cli.wiring import ToxiproxyInjector, choose, open_stack
 from lab.model.replica import Target
+from lab.report.blocks import Heading, Paragraph, Table
+from lab.report.terminal import Style, blocks_text
 from lab.stack import cleanup
 
 
@@ -64,20 +68,33 @@ def calibrate(
     asked = "auto" if toxiproxy == "all" else toxiproxy
     chosen = choose(stack, asked)
     variants = doctor.toxiproxies(toxiproxy) if chosen[0] == "embedded" else [asked]
-    found: list[Calibration] = []
+    calibrations: list[Calibration] = []
+    injector = ToxiproxyInjector()
     for variant in variants:
         with open_stack(chosen, results, variant) as (opened, reason):
             say(f"stack: {opened.name} ({reason})")
             if target == "cloudrun":
-                found.append(calibrate_instances(opened, say))
+                calibrations.append(calibrate_instances(opened, say))
                 break  # an instance's limits are no matter of which Toxiproxy
-            found.append(calibrate_replica(opened, ToxiproxyInjector(), faults(), draws, say))
+            calibrations.append(calibrate_replica(opened, injector.injected, faults(), draws, say))
     if as_json:
-        print_json([each.as_json() for each in found])
+        print_json([calibration.as_json() for calibration in calibrations])
     else:
-        for each in found:
-            click.echo(each.text(style().width))
-    return 0 if all(each.ok for each in found) else 4
+        for calibration in calibrations:
+            click.echo(render_calibration(calibration, style().width))
+    return 0 if all(calibration.ok for calibration in calibrations) else 4
+
+
+def render_calibration(calibration: Calibration, width: int) -> str:
+    """A calibration for the terminal."""
+    rows = [
+        ("ok" if row.ok else "OFF", row.name, f"{row.value:g}", row.bound)
+        for row in calibration.measured
+    ]
+    table = Table.of(("", "what", "measured", "should be"), rows, right=("measured",))
+    title = Heading(f"calibration, {calibration.stack} stack, {calibration.toxiproxy} Toxiproxy")
+    left_out = [Paragraph(f"not measured: {reason}") for reason in calibration.not_measured]
+    return blocks_text([title, table, *left_out], Style(width=width))
 
 
 COMMANDS = (calibrate,)

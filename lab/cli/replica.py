@@ -25,12 +25,11 @@ from lab.cli.wiring import AnyStack, choose, make_stack
 from lab.config import fault_problem, parse_settings
 from lab.errors import MachineError, UsageError
 from lab.faults.network import Toxiproxy, base_rtt
-from lab.load.upload import PATH
 from lab.load.web import run_web
 from lab.model.experiment import DEFAULT_FAULTS, Cell
 from lab.model.knobs import Knobs, Preset
 from lab.model.load import BurstLoad
-from lab.model.replica import Target, contradiction, token
+from lab.model.replica import UPLOAD_PATH, Target, contradiction, token
 from lab.stack import cleanup, ownership, ports
 from lab.stack.base import Replica
 from lab.stack.compose.resources import down_services
@@ -90,9 +89,9 @@ def whole(results: Path) -> list[Kept]:
     "--fault",
     "names",
     multiple=True,
-    help=f"A fault to arm; repeatable. Default: {', '.join(DEFAULT_FAULTS)}.",
+    help=f"A fault to inject; repeatable. Default: {', '.join(DEFAULT_FAULTS)}.",
 )
-@click.option("--no-faults", is_flag=True, help="Arm none.")
+@click.option("--no-faults", is_flag=True, help="Inject none.")
 @results_option
 @json_option
 def up(
@@ -127,10 +126,10 @@ def up(
     try:
         say(f"stack: {kept_up.name} ({why})")
         replica = kept_up.apply(cell)
-        armed = Toxiproxy(replica.toxiproxy)
-        base_s = base_rtt(armed, cell.faults, knobs, replica.round_trip)
+        proxies = Toxiproxy(replica.toxiproxy)
+        base_s = base_rtt(proxies, cell.faults, knobs, replica.round_trip)
         for fault in cell.faults:
-            armed.arm(fault, knobs, base_s)
+            proxies.inject(fault, knobs, base_s)
         kept_up.let_go()
     except BaseException:
         kept_up.close()
@@ -148,7 +147,7 @@ def _cell(target: Target, knobs: Knobs, names: tuple[str, ...]) -> Cell:
     for name in names:
         if problem := fault_problem(name, known):
             raise UsageError(*problem)
-        if planned := known[name].planned:
+        if planned := known[name].process_fault:
             raise UsageError(
                 f"{name} strikes {planned.part} while a load runs, and `lab up` runs none",
                 "name it in a spec's faults and use `lab run`",
@@ -170,7 +169,7 @@ def _record(replica: Replica, cell: Cell, stack: AnyStack) -> dict[str, Any]:
         "stack": stack.name,
         "target": cell.target,
         "url": replica.url,
-        "upload": replica.url + PATH,
+        "upload": replica.url + UPLOAD_PATH,
         "token": token(0),
         "health": replica.backend + "/health",
         "database": replica.monitor_dsn,

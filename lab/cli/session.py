@@ -65,7 +65,7 @@ class Planned:
     @property
     def strikes(self) -> tuple[ProcessFault, ...]:
         """What is to befall parts in the cells that are still to be run."""
-        return tuple(strike for cell in self.missing for strike in cell.strikes)
+        return tuple(strike for cell in self.missing for strike in cell.process_faults)
 
 
 def plan(

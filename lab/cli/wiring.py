@@ -21,19 +21,19 @@ AnyStack = EmbeddedStack | ComposeStack
 
 
 class ToxiproxyInjector:
-    """Arms a cell's faults over Toxiproxy's API and reads back what is armed.
+    """Injects a cell's network faults over Toxiproxy's API and reads back what is set.
 
     The distance to the database is a round trip as a client sees it there: what its path
     takes by itself is measured first, in every cell.
     """
 
     @contextmanager
-    def armed(self, replica: Replica, cell: Cell) -> Iterator[list[Injected]]:
+    def injected(self, replica: Replica, cell: Cell) -> Iterator[list[Injected]]:
         """Exactly this cell's faults inside; what was read back, as evidence at t = 0."""
         toxiproxy = Toxiproxy(replica.toxiproxy)
         base_s = base_rtt(toxiproxy, cell.faults, cell.knobs, replica.round_trip)
-        with toxiproxy.armed(cell.faults, cell.knobs, base_s):
-            yield toxiproxy.injected(0.0, base_s)
+        with toxiproxy.injected(cell.faults, cell.knobs, base_s):
+            yield toxiproxy.evidence(0.0, base_s)
 
 
 def choose(

@@ -85,7 +85,7 @@ def _check_strikes(
     strikes = [
         (("faults", index), strike)
         for index, name in enumerate(experiment.faults)
-        if (strike := faults[name].planned)
+        if (strike := faults[name].process_fault)
     ]
     for path, strike in strikes:
         if strike.at >= end - start:

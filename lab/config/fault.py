@@ -70,10 +70,10 @@ def _check_strike(document: Document, fault: Fault) -> None:
     for key in OF_PART:
         if key not in document.value:
             raise document.error((), f"a fault of a part has no '{key}'", "add it")
-    if fault.lasts == 0 and fault.strike != "restart":
-        what = f"a {fault.strike} that lasts no time leaves no trace"
+    if fault.lasts == 0 and fault.action != "restart":
+        what = f"a {fault.action} that lasts no time leaves no trace"
         raise document.error(("for",), what, "give it some, as 5 s; a restart alone may take none")
-    if (fault.part, fault.strike) == ("postgres", "kill"):
+    if (fault.part, fault.action) == ("postgres", "kill"):
         # Its synchronous_commit is off, because the write takes its time from the distance.
         what = "a killed postgres forgets commits that it has acknowledged"
         raise document.error(("strike",), what, "restart, stop or pause it")

@@ -12,7 +12,7 @@ from math import fsum
 
 from lab.judge.statistics import growth, mean, p95, peak
 from lab.judge.trial import Trial
-from lab.model.evidence import Cause, FrontReading, InstanceEvent
+from lab.model.evidence import Cause, GatewayReading, InstanceEvent
 
 
 def waits(trial: Trial) -> list[float]:
@@ -26,7 +26,7 @@ def refused_waits(trial: Trial) -> list[float]:
     return [sample.stages["queue"] for sample in refused if "queue" in sample.stages]
 
 
-def standing(trial: Trial) -> list[FrontReading]:
+def standing(trial: Trial) -> list[GatewayReading]:
     """The readings of the window, and the last one before it: that one still stood."""
     start, end = trial.window
     readings = trial.gateway_readings

@@ -22,13 +22,13 @@ from lab.judge.trial import Trial
 from lab.model.evidence import (
     Cause,
     DatabaseReading,
-    FrontServing,
+    GatewayServing,
     Injected,
     InstanceEvent,
     ProcessFaultRecord,
 )
 from lab.model.experiment import Cell
-from lab.model.fault import DONE, Armed, Latency, ProcessFault, ProxyName, beyond
+from lab.model.fault import PAST_TENSE, Latency, ProcessFault, ProxyName, WireToxic, without_base
 from lab.model.physics import db_trips
 from lab.model.units import Span, format_duration, format_size
 from lab.model.verdict import Check
@@ -80,7 +80,7 @@ def only_delay(cell: Cell, proxy: ProxyName) -> Span | None:
     A process fault is more: a pause lengthens every stage that it falls into, and after a
     restart connections are made anew.
     """
-    if cell.strikes:
+    if cell.process_faults:
         return None
     faults = [fault for fault in cell.faults if fault.proxy == proxy]
     if len(faults) != 1 or faults[0].down or len(faults[0].toxics) != 1:
@@ -103,8 +103,8 @@ def _read_back(trial: Trial) -> Iterable[Check]:
     for line in trial.evidence(Injected):
         faults = [fault for fault in trial.cell.faults if fault.proxy == line.proxy]
         down = any(fault.down for fault in faults)
-        knobs = beyond(trial.knobs, line.base_s)
-        expected = [toxic for fault in faults for toxic in fault.armed(knobs)]
+        knobs = without_base(trial.knobs, line.base_s)
+        expected = [toxic for fault in faults for toxic in fault.to_toxics(knobs)]
         same = line.enabled != down and _same(expected, line.toxics)
         wanted = "; ".join(_label(toxic) for toxic in expected) or ("down" if down else "nothing")
         reason = f"proxy {line.proxy} is armed with {wanted}"
@@ -115,7 +115,7 @@ def _read_back(trial: Trial) -> Iterable[Check]:
         yield _check(f"armed {line.proxy}", wanted, None, same, reason)
 
 
-def _same(expected: Sequence[Armed], toxics: Sequence[Mapping[str, object]]) -> bool:
+def _same(expected: Sequence[WireToxic], toxics: Sequence[Mapping[str, object]]) -> bool:
     """Whether each toxic came back as it was set; the server may add attributes of its own."""
     back = {toxic.get("name"): toxic for toxic in toxics}
     return len(toxics) == len(expected) and all(
@@ -123,7 +123,7 @@ def _same(expected: Sequence[Armed], toxics: Sequence[Mapping[str, object]]) -> 
     )
 
 
-def _as_set(toxic: Armed, back: Mapping[str, object]) -> bool:
+def _as_set(toxic: WireToxic, back: Mapping[str, object]) -> bool:
     attributes = back.get("attributes")
     return (
         (back.get("type"), back.get("stream")) == (toxic.type, toxic.stream)
@@ -133,7 +133,7 @@ def _as_set(toxic: Armed, back: Mapping[str, object]) -> bool:
     )
 
 
-def _label(toxic: Armed) -> str:
+def _label(toxic: WireToxic) -> str:
     attributes = ", ".join(f"{key} {value}" for key, value in sorted(toxic.attributes.items()))
     return f"{toxic.type} ({attributes})"
 
@@ -148,13 +148,13 @@ def process_fault_checks(trial: Trial) -> Iterable[Check]:
     time was over, and served again.
     """
     start, end = trial.cell.load.measured
-    for planned in trial.cell.strikes:
+    for planned in trial.cell.process_faults:
         happened = trial.process_faults.get(planned.fault)
         lasts = f", for {format_duration(planned.lasts)}" if planned.lasts else ""
         at = format_duration(start + planned.at)
         yield _check(
             planned.fault,
-            f"{planned.part} {DONE[planned.action]} at {at}{lasts}",
+            f"{planned.part} {PAST_TENSE[planned.action]} at {at}{lasts}",
             None if happened is None or happened.until is None else happened.until - happened.t,
             happened is not None and happened.until is not None and start <= happened.t < end,
             _what_happened(planned, happened, end),
@@ -164,7 +164,7 @@ def process_fault_checks(trial: Trial) -> Iterable[Check]:
 def _what_happened(planned: ProcessFault, happened: ProcessFaultRecord | None, end: float) -> str:
     if happened is None:
         return f"the process fault {planned.fault} did not happen"
-    event = f"{happened.part} was {DONE[happened.action]} at {happened.t:.1f} s"
+    event = f"{happened.part} was {PAST_TENSE[happened.action]} at {happened.t:.1f} s"
     if happened.t >= end:
         return f"{event}, after the window's end ({end:.0f} s)"
     if happened.until is None:
@@ -302,7 +302,7 @@ def _memory(trial: Trial) -> Iterable[Check]:
 
 
 def _files(trial: Trial) -> Iterable[Check]:
-    for line in trial.evidence(FrontServing):
+    for line in trial.evidence(GatewayServing):
         reason = "there is no tmpfs here: files that an instance writes do not count as its memory"
         if line.files_are_memory:
             reason = "temporary files lie on a tmpfs, in the instance's memory"

@@ -21,8 +21,8 @@ from lab.model.evidence import (
     Cause,
     DatabaseReading,
     Evidence,
-    FrontReading,
-    FrontRequest,
+    GatewayReading,
+    GatewayRequest,
     InstanceEvent,
     MachineReading,
     Observation,
@@ -38,7 +38,7 @@ from lab.model.verdict import Leak
 
 Line = TypeVar("Line")
 
-TIMED = (WorkerReading, DatabaseReading, MachineReading, OomKill, FrontReading, InstanceEvent)
+TIMED = (WorkerReading, DatabaseReading, MachineReading, OomKill, GatewayReading, InstanceEvent)
 """The evidence that belongs to its moment; the rest holds for the whole trial."""
 
 
@@ -172,14 +172,14 @@ class Trial:
         return [reading for reading in self.evidence(MachineReading) if self._inside(reading.t)]
 
     @property
-    def gateway_readings(self) -> list[FrontReading]:
+    def gateway_readings(self) -> list[GatewayReading]:
         """How things stood at Cloud Run's gateway, from the whole trial."""
-        return self.evidence(FrontReading)
+        return self.evidence(GatewayReading)
 
     @property
-    def gateway_requests(self) -> list[FrontRequest]:
+    def gateway_requests(self) -> list[GatewayRequest]:
         """What became of each request there."""
-        return self.evidence(FrontRequest)
+        return self.evidence(GatewayRequest)
 
     @property
     def instance_events(self) -> list[InstanceEvent]:

@@ -117,7 +117,7 @@ def _is_result(line: InstanceEvent, trial: Trial) -> bool:
     if line.event == "stuck":
         return False
     killed = any(e.event == "oom" and e.instance == line.instance for e in trial.instance_events)
-    planned = any(fault.part == "backend" for fault in trial.cell.strikes)
+    planned = any(fault.part == "backend" for fault in trial.cell.process_faults)
     # A death in the start-up is noted twice: as such, and as a start that failed.
     noted_twice = line.event == "died" and line.during == "starting"
     return killed or planned or noted_twice
@@ -257,7 +257,7 @@ def _timers(trial: Trial) -> Iterable[str]:
 def prolonged(trial: Trial) -> Iterable[str]:
     """Sentences, one for each part that this speed kept away for longer than is true."""
     speed, (start, end) = trial.knobs.speed, trial.cell.load.measured
-    for planned in trial.cell.strikes:
+    for planned in trial.cell.process_faults:
         happened = trial.process_faults.get(planned.fault)
         if happened is None or happened.until is None:
             continue

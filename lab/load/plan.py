@@ -1,4 +1,4 @@
-"""What the driver and the generator tell each other, through two small files.
+"""What the driver and the generator exchange: a plan and a status, through two small files.
 
 driver ──plan.json──> generator ──status.json, samples.jsonl──> driver
 """
@@ -13,13 +13,13 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from lab.errors import SpecError
-from lab.load.audio import SMALLEST
+from lab.load.audio import MIN_SIZE
 from lab.model.experiment import load_problem
 from lab.model.load import Load
 from lab.model.units import format_size
 
 PLAN_VARIABLE = "LAB_LOAD_PLAN"
-LARGEST = 100 * 1024**2
+MAX_SIZE = 100 * 1024**2
 """Bytes of the largest file that is offered: its body is held in memory."""
 
 
@@ -32,7 +32,7 @@ class LoadPlan(BaseModel):
         seed: of the arrivals and the audio.
         url: where users upload, without a path.
         samples: the file to which each attempt is appended.
-        status: the file that tells how far the generator is.
+        status: the file that says how far the generator is.
         parent: process id of the driver; the generator ends when it is gone.
     """
 
@@ -48,7 +48,7 @@ class LoadPlan(BaseModel):
 
 
 @dataclass(frozen=True)
-class Status:
+class GeneratorStatus:
     """How far the generator is.
 
     Args:
@@ -70,7 +70,7 @@ class Status:
         draft.replace(path)
 
     @classmethod
-    def read(cls, path: Path) -> Status | None:
+    def read(cls, path: Path) -> GeneratorStatus | None:
         """The status last written; None before the first."""
         try:
             return cls(**json.loads(path.read_text()))
@@ -101,15 +101,9 @@ def check(load: Load) -> None:
 
 def _wrong_audio(load: Load) -> list[tuple[bool, str, str]]:
     low, high = load.audio.low, load.audio.high
+    too_small = f"load: audio of {format_size(low)} is not a WAV file"
+    too_large = f"load: audio of {format_size(high)} cannot be held ready"
     return [
-        (
-            low < SMALLEST,
-            f"load: audio of {format_size(low)} is not a WAV file",
-            f"ask for {SMALLEST} B or more",
-        ),
-        (
-            high > LARGEST,
-            f"load: audio of {format_size(high)} cannot be held ready",
-            f"ask for {format_size(LARGEST)} or less",
-        ),
+        (low < MIN_SIZE, too_small, f"ask for {MIN_SIZE} B or more"),
+        (high > MAX_SIZE, too_large, f"ask for {format_size(MAX_SIZE)} or less"),
     ]

@@ -116,9 +116,9 @@ class Cell(BaseModel):
         return self.knobs.storage_slots if on_vm else self.knobs.instance_slots
 
     @property
-    def strikes(self) -> tuple[ProcessFault, ...]:
+    def process_faults(self) -> tuple[ProcessFault, ...]:
         """What is to befall the parts themselves."""
-        return tuple(planned for fault in self.faults if (planned := fault.planned))
+        return tuple(planned for fault in self.faults if (planned := fault.process_fault))
 
 
 def load_problem(load: Load) -> tuple[tuple[str | int, ...], str, str] | None:

@@ -26,6 +26,9 @@ PARTS: dict[Target, tuple[str, ...]] = {
 Instances are no parts: they come and go, and that one dies is a result.
 """
 
+APP_ROLE = "app"
+"""The application's role in the database: a plain one, which ``db_cap`` limits."""
+
 UPLOAD_PATH = "/api/students/upload-recording"
 
 

@@ -204,7 +204,7 @@ def _together(base: Knobs, settings: Mapping[str, Any], target: Target) -> Knobs
 
 def _refuse_strikes(cells: Iterable[Cell]) -> None:
     """Refuse a fault that strikes a part which the target of some cell has none of."""
-    targets = {cell.target: cell.strikes for cell in cells}
+    targets = {cell.target: cell.process_faults for cell in cells}
     for target, strikes in sorted(targets.items()):
         for strike in strikes:
             if strike.part not in PARTS[target]:

@@ -68,7 +68,7 @@ def faults_text(faults: Mapping[str, Fault], style: Style) -> str:
     rows = []
     for name, fault in sorted(faults.items()):
         toxics = ", ".join(toxic.type for toxic in fault.toxics)
-        how = str(fault.planned or ("down" if fault.down else toxics))
+        how = str(fault.process_fault or ("down" if fault.down else toxics))
         rows.append((name, str(fault.part or fault.proxy), how, fault.about))
     return blocks_text([Table.of(("fault", "strikes", "how", "meaning"), rows)], style)
 

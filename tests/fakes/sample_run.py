@@ -69,7 +69,7 @@ def cell(workers: int, pool: str, session: str, seed: int = 1) -> Cell:
 
 
 def cells() -> tuple[Cell, ...]:
-    return tuple(cell(*one) for one in product((1, 2, 4), POOLS, ("hold", "release")))
+    return tuple(cell(*values) for values in product((1, 2, 4), POOLS, ("hold", "release")))
 
 
 def create(
@@ -180,7 +180,7 @@ def verdict(of: Cell) -> Verdict:
             reason=f"{errors:.1%} of {metrics['attempts']:.0f} uploads failed",
         ),
     )
-    missed = [one.reason for one in findings if one.outcome == "missed"]
+    missed = [finding.reason for finding in findings if finding.outcome == "missed"]
     outcome = Outcome.BROKE if missed else Outcome.HELD
     reasons = tuple(missed) or ("every criterion is met: p95 < 10 s, error_rate < 5 %",)
     if of.axes == {"workers": "4", "pool": "5+5", "db_session": "release"}:
@@ -228,7 +228,7 @@ def measure(run: RunFolder, of: Cell) -> None:
 def stored(results: Path, finished: int = 12) -> RunFolder:
     """A run with its first cells finished."""
     run = create(results)
-    for one in run.cells()[:finished]:
-        measure(run, one)
+    for cell in run.cells()[:finished]:
+        measure(run, cell)
     run.write_summary()
     return run

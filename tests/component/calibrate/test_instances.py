@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.calibrate import Calibration, calibrate_instances
+from lab.calibrate import Calibration
+from lab.calibrate.limits import calibrate_instances
 from lab.model.experiment import Cell
 from lab.stack.base import Burdened, Replica
 from lab.stack.embedded import EmbeddedStack
@@ -37,10 +38,10 @@ class BurdenedStack(FakeStack):
 
 def calibrated(folder: Path, fares: Burdened) -> Calibration:
     stack = BurdenedStack(folder, fares)
-    found = calibrate_instances(stack, lambda step: None)
+    calibration = calibrate_instances(stack, lambda step: None)
     stack.close()
     assert stack.brought_to == ["cloudrun"]
-    return found
+    return calibration
 
 
 @pytest.mark.parametrize(
@@ -57,16 +58,17 @@ def calibrated(folder: Path, fares: Burdened) -> Calibration:
     ids=str,
 )
 def test_what_does_not_hold_is_off(tmp_path: Path, fares: Burdened, off: list[str]) -> None:
-    found = calibrated(tmp_path, fares)
-    assert [each.name for each in found.measured] == [CORES, LIVES, KILLED]
-    assert [each.name for each in found.measured if not each.ok] == off
-    assert found.ok is not bool(off)
+    calibration = calibrated(tmp_path, fares)
+    assert [measurement.name for measurement in calibration.measured] == [CORES, LIVES, KILLED]
+    assert [m.name for m in calibration.measured if not m.ok] == off
+    assert calibration.ok is not bool(off)
 
 
 @needs_cgroups
 def test_on_a_real_replica_limits_hold(stack: EmbeddedStack) -> None:
     """Another's load can take CPU away from it, so that nothing is said of the least."""
-    found = {each.name: each for each in calibrate_instances(stack, lambda step: None).measured}
-    assert 0 < found[CORES].value <= 0.53
-    assert found[LIVES].ok
-    assert found[KILLED].ok
+    calibration = calibrate_instances(stack, lambda step: None)
+    by_name = {measurement.name: measurement for measurement in calibration.measured}
+    assert 0 < by_name[CORES].value <= 0.53
+    assert by_name[LIVES].ok
+    assert by_name[KILLED].ok

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import requests
@@ -14,7 +15,8 @@ from lab.config import read_faults
 from lab.errors import InjectionError, MissingComponent, PartFailed
 from lab.load.driver import LoadGenerator, LoadStart, LocustLoad
 from lab.model.evidence import Audit, Cause, LoadDone, Sample, WorkerReading
-from lab.model.fault import DONE, beyond
+from lab.model.fault import Action, without_base
+from lab.model.replica import UPLOAD_PATH
 from lab.model.run import LoadTick
 from lab.observe.observer import Observer
 from lab.observe.retention import Retention
@@ -49,8 +51,8 @@ STACKS = [
 @pytest.fixture(params=STACKS)
 def either(request: pytest.FixtureRequest) -> Stack:
     """The fake stack, then each real one."""
-    found: Stack = request.getfixturevalue(request.param)
-    return found
+    stack: Stack = request.getfixturevalue(request.param)
+    return stack
 
 
 def test_a_stack_takes_uploads_and_keeps_them(either: Stack) -> None:
@@ -66,7 +68,7 @@ def test_a_stack_takes_uploads_and_keeps_them(either: Stack) -> None:
 
 def test_a_stack_refuses_an_upload_without_a_token(either: Stack) -> None:
     replica = either.apply(make_cell(SETTINGS))
-    url = f"{replica.url}/api/students/upload-recording"
+    url = replica.url + UPLOAD_PATH
     answer = requests.post(url, files={"file": ("a.wav", b"x", "audio/wav")}, timeout=10)
     assert (answer.status_code, causes([answer])) == (401, {"unauthorized": 1})
     assert answer.headers["Content-Type"] == "application/problem+json"
@@ -83,7 +85,7 @@ def test_a_stack_can_be_observed(either: Stack, tmp_path: Path) -> None:
     replica = either.apply(make_cell(SETTINGS))
     observer = Observer(replica, either.down_parts, speed=20)
     samples = tmp_path / "samples.jsonl"
-    with observer.watch, observer.trim:
+    with observer.watch, observer.retention:
         InstantLoad(uploads=5).run(
             make_cell(SETTINGS), replica.url, samples, tmp_path / "log", lambda tick: None
         )
@@ -91,15 +93,17 @@ def test_a_stack_can_be_observed(either: Stack, tmp_path: Path) -> None:
         now = time.time()
         wait_until(lambda: max(f.stat().st_mtime for f in replica.evidence.iterdir()) > now)
     done = LoadDone(t=0.0, window=(0.0, 1.0), generator_exit=0)
-    found = list(observer.evidence(now, samples, [], done))
-    assert any(isinstance(line, WorkerReading) for line in found)
-    last = found[-1]
+    evidence = list(observer.evidence(now, samples, [], done))
+    assert any(isinstance(line, WorkerReading) for line in evidence)
+    last = evidence[-1]
     assert isinstance(last, Audit)
     assert (last.rows, last.objects, last.lost, last.orphans) == (5, 5, [], [])
 
 
-@pytest.mark.parametrize("action", DONE)
-def test_a_stack_strikes_and_brings_back_or_says_that_it_cannot(either: Stack, action: str) -> None:
+@pytest.mark.parametrize("action", get_args(Action))
+def test_a_stack_carries_out_a_process_fault_or_says_that_it_cannot(
+    either: Stack, action: str
+) -> None:
     replica = either.apply(make_cell(SETTINGS))
     if action not in either.strikes:
         for act in (either.strike, either.recover):
@@ -114,20 +118,20 @@ def test_a_stack_strikes_and_brings_back_or_says_that_it_cannot(either: Stack, a
 
 
 @pytest.mark.parametrize("part", ["postgres", "fake-gcs-server"])
-def test_a_cell_starts_empty_also_after_a_strike(either: Stack, part: str) -> None:
+def test_a_cell_starts_empty_also_after_a_process_fault(either: Stack, part: str) -> None:
     if "restart" not in either.strikes:
-        pytest.skip("it strikes nothing")
+        pytest.skip("it carries out none")
     upload(either.apply(make_cell(SETTINGS)).url)
     either.strike(part, "restart")
     either.recover(part, "restart")
     assert left_behind(either.apply(make_cell(SETTINGS))) == (0, 0)
 
 
-def test_a_stack_can_be_trimmed(either: Stack) -> None:
+def test_a_stack_lets_recordings_be_removed(either: Stack) -> None:
     replica = either.apply(make_cell(SETTINGS))
     uploads(replica.url, 3)
-    trim = Retention(replica.query, replica.storage, replica.bucket, keep=1)
-    assert trim.once() == 2
+    retention = Retention(replica.query, replica.storage, replica.bucket, keep=1)
+    assert retention.remove_batch() == 2
     assert left_behind(replica) == (1, 1)
 
 
@@ -155,17 +159,17 @@ def injector(request: pytest.FixtureRequest) -> tuple[Injector, Replica]:
 def test_an_injector_reads_back_what_the_cell_asks_for(
     injector: tuple[Injector, Replica], names: tuple[str, ...]
 ) -> None:
-    arms, replica = injector
+    real_or_fake, replica = injector
     cell = make_cell(SETTINGS, faults=[FAULTS[name] for name in names])
-    with arms.armed(replica, cell) as injected:
+    with real_or_fake.injected(replica, cell) as injected:
         by_proxy = {line.proxy: line for line in injected}
     assert set(by_proxy) == {"gcs", "db"}
     for proxy, line in by_proxy.items():
         faults = [fault for fault in cell.faults if fault.proxy == proxy]
-        knobs = beyond(cell.knobs, line.base_s)
-        expected = [one for fault in faults for one in fault.armed(knobs)]
+        knobs = without_base(cell.knobs, line.base_s)
+        expected = [toxic for fault in faults for toxic in fault.to_toxics(knobs)]
         assert line.enabled == (not any(fault.down for fault in faults))
-        assert line.toxics == [armed.model_dump(exclude={"proxy"}) for armed in expected]
+        assert line.toxics == [toxic.model_dump(exclude={"proxy"}) for toxic in expected]
 
 
 @pytest.mark.parametrize(
@@ -176,24 +180,26 @@ def test_the_distance_is_a_whole_round_trip(request: pytest.FixtureRequest, kind
     stack: Stack = request.getfixturevalue(kind)
     cell = make_cell({"speed": 1}, faults=[FAULTS["db-distance"]])
     replica = stack.apply(cell)
-    with ToxiproxyInjector().armed(replica, cell) as injected:
+    with ToxiproxyInjector().injected(replica, cell) as injected:
         (line,) = [line for line in injected if line.proxy == "db"]
         took = replica.round_trip()
-    (armed,) = cell.faults[0].armed(beyond(cell.knobs, line.base_s))
-    delay = (armed.attributes["latency"] - armed.attributes["jitter"] / 2) / 1000
+    (toxic,) = cell.faults[0].to_toxics(without_base(cell.knobs, line.base_s))
+    delay = (toxic.attributes["latency"] - toxic.attributes["jitter"] / 2) / 1000
     assert line.base_s > 0
     assert took > delay
     assert abs(delay + line.base_s - cell.knobs.db_rtt.mean) <= 0.0005
 
 
-def test_an_injector_disarms_when_the_load_fails(injector: tuple[Injector, Replica]) -> None:
-    arms, replica = injector
+def test_an_injector_removes_its_faults_when_the_load_fails(
+    injector: tuple[Injector, Replica],
+) -> None:
+    real_or_fake, replica = injector
     with (
         pytest.raises(PartFailed, match="the load failed"),
-        arms.armed(replica, make_cell(SETTINGS, faults=[FAULTS["gcs-down"]])),
+        real_or_fake.injected(replica, make_cell(SETTINGS, faults=[FAULTS["gcs-down"]])),
     ):
         raise PartFailed("the load failed")
-    with arms.armed(replica, make_cell(SETTINGS)) as injected:
+    with real_or_fake.injected(replica, make_cell(SETTINGS)) as injected:
         assert all(line.enabled and not line.toxics for line in injected)
 
 
@@ -207,14 +213,14 @@ LOADS: dict[str, LoadGenerator] = {
 def test_a_load_writes_a_sample_for_each_attempt(
     fake: FakeStack, tmp_path: Path, kind: str
 ) -> None:
-    said: list[LoadStart | LoadTick] = []
+    calls: list[LoadStart | LoadTick] = []
     cell = make_cell(SETTINGS, load=QUICK)
     samples, log = tmp_path / "cell" / "samples.jsonl", tmp_path / "cell" / "logs" / "load.log"
     before = time.time()
     replica = fake.apply(cell)
-    result = LOADS[kind].run(cell, replica.url, samples, log, said.append, said.append)
+    result = LOADS[kind].run(cell, replica.url, samples, log, calls.append, calls.append)
     written = [Sample.model_validate_json(line) for line in samples.read_text().splitlines()]
-    start, *ticks = said
+    start, *ticks = calls
     assert isinstance(start, LoadStart)
     assert start.t0 == result.t0 >= before
     assert (result.window, result.exit_code, result.pid) == (cell.load.measured, 0, start.pid)
@@ -265,10 +271,10 @@ def test_fakes_can_be_told_to_fail_once(fake: FakeStack, tmp_path: Path) -> None
     injector = RecordingInjector()
     injector.refuses = InjectionError("toxic was not set")
     with pytest.raises(InjectionError, match="toxic was not set"):
-        injector.armed(replica, cell).__enter__()
-    with injector.armed(replica, cell):
-        assert injector.events == ["armed cell"]
-    assert injector.events == ["armed cell", "disarmed cell"]
+        injector.injected(replica, cell).__enter__()
+    with injector.injected(replica, cell):
+        assert injector.events == ["injected cell"]
+    assert injector.events == ["injected cell", "removed cell"]
     dying = InstantLoad(uploads=5, dies_after=2)
     samples = tmp_path / "samples"
     with pytest.raises(PartFailed, match="the load generator died"):

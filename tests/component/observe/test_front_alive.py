@@ -15,7 +15,7 @@ from lab.judge.validity import instances
 from lab.load.upload import outcome, stages
 from lab.model.evidence import Observation, Sample
 from lab.model.experiment import Cell
-from lab.observe.readings import FILE, Clock, from_front
+from lab.observe.readings import GATEWAY_LOG, Clock, from_gateway
 from tests.component.cloudrun.permitted import needs_cgroups
 from tests.component.cloudrun.test_main import Running, running
 from tests.component.cloudrun.test_process import APP
@@ -57,8 +57,8 @@ class Trial:
         )
 
     def observation(self) -> Observation:
-        shutil.copy(self.front.folder / "events", self.front.folder / FILE)
-        lines = from_front(self.front.folder, Clock(self.t0, 1), self.t0)
+        shutil.copy(self.front.folder / "events", self.front.folder / GATEWAY_LOG)
+        lines = from_gateway(self.front.folder, Clock(self.t0, 1), self.t0)
         return Observation(samples=tuple(self.samples), evidence=tuple(lines))
 
 

@@ -11,9 +11,9 @@ from lab.model.evidence import (
     Cause,
     DatabaseReading,
     Evidence,
-    FrontReading,
-    FrontRequest,
-    FrontServing,
+    GatewayReading,
+    GatewayRequest,
+    GatewayServing,
     Injected,
     InstanceEvent,
     LoadDone,
@@ -120,7 +120,7 @@ def armed(of: Cell) -> list[Injected]:
             t=0,
             proxy=one.proxy,
             enabled=not one.down,
-            toxics=[toxic.model_dump(exclude={"proxy"}) for toxic in one.armed(of.knobs)],
+            toxics=[toxic.model_dump(exclude={"proxy"}) for toxic in one.to_toxics(of.knobs)],
         )
         for one in of.faults
         if one.proxy
@@ -155,18 +155,18 @@ def observation(
 MIB = 1024**2
 
 
-def front(t: float, **values: int) -> FrontReading:
+def front(t: float, **values: int) -> GatewayReading:
     fields = dict.fromkeys(("queue", "in_flight", "starting", "ready", "stopping"), 0)
-    return FrontReading.model_validate(fields | {"t": t} | values)
+    return GatewayReading.model_validate(fields | {"t": t} | values)
 
 
 def instance(t: float, event: str, **values: Any) -> InstanceEvent:
     return InstanceEvent.model_validate({"t": t, "event": event, "instance": "instance-1"} | values)
 
 
-def request(t: float, event: str, **values: Any) -> FrontRequest:
+def request(t: float, event: str, **values: Any) -> GatewayRequest:
     named = {} if event == "refused" else {"instance": "instance-1"}
-    return FrontRequest.model_validate({"t": t, "event": event} | named | values)
+    return GatewayRequest.model_validate({"t": t, "event": event} | named | values)
 
 
 def usage(t: float, cores: float = 0.2, peak: float = 90, **values: Any) -> InstanceEvent:
@@ -206,7 +206,7 @@ def one_instance() -> list[Evidence]:
         front(14.0, ready=1),
     ]
     late = [request(10.0, "refused", took=10.0, cause="no_instance", status=429)] * 2
-    up = FrontServing(t=-3.0, driver="process", files_are_memory=True)
+    up = GatewayServing(t=-3.0, driver="process", files_are_memory=True)
     return [up, *life, *served, *standing, *late]
 
 

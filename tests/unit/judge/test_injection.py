@@ -12,7 +12,7 @@ from lab.judge.trial import Trial
 from lab.model.evidence import (
     DatabaseReading,
     Evidence,
-    FrontServing,
+    GatewayServing,
     Injected,
     Observation,
     ProcessFaultRecord,
@@ -320,7 +320,7 @@ def test_cpu_is_taken_over_seconds_so_that_a_burst_of_readings_does_not_count() 
 
 
 def test_files_that_are_no_memory_leave_the_check_open() -> None:
-    found = quotas([FrontServing(t=-1, driver="process", files_are_memory=False)])
+    found = quotas([GatewayServing(t=-1, driver="process", files_are_memory=False)])
     assert found["temporary files"].ok is None
 
 

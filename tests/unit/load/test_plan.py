@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from lab.errors import SpecError
-from lab.load.plan import PLAN_VARIABLE, LoadPlan, Status, check, read_plan
+from lab.load.plan import PLAN_VARIABLE, GeneratorStatus, LoadPlan, check, read_plan
 from lab.model.load import BurstLoad, ClosedLoad, Load
 from tests.component.load.conftest import load_of
 
@@ -87,9 +87,9 @@ def test_a_plan_reads_back_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_status_is_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "generator.status.json"
-    assert Status.read(path) is None
+    assert GeneratorStatus.read(path) is None
     for sent in (1, 2):
-        status = Status(epoch=1e9, monotonic=5.0, sent=sent, done=False)
+        status = GeneratorStatus(epoch=1e9, monotonic=5.0, sent=sent, done=False)
         status.write(path)
-        assert Status.read(path) == status
+        assert GeneratorStatus.read(path) == status
     assert [file.name for file in tmp_path.iterdir()] == [path.name]

@@ -1,4 +1,4 @@
-"""From the front's log to evidence: every event it writes, and what stood when a trial began."""
+"""From the gateway's log to evidence: every event it writes, and what stood when a trial began."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ from typing import Any, get_args
 
 import pytest
 
-from lab.model.evidence import EVIDENCE, FrontReading, FrontRequest, FrontServing, InstanceEvent
-from lab.observe.readings import Clock, from_front
+from lab.model.evidence import (
+    EVIDENCE,
+    GatewayReading,
+    GatewayRequest,
+    GatewayServing,
+    InstanceEvent,
+)
+from lab.observe.readings import Clock, from_gateway
 from lab.paths import ROOT
 from lab.services.cloudrun.gateway import EventFile, keep_usage
 from tests.component.cloudrun.virtual import run
@@ -21,20 +27,20 @@ STANDING = {"queue": 1, "in_flight": 0, "starting": 1, "ready": 0, "stopping": 0
 
 
 def log(folder: Path, *lines: tuple[float, str, dict[str, Any]]) -> None:
-    told = ({"at": T0 + at, "event": event, **fields} for at, event, fields in lines)
-    (folder / "front.jsonl").write_text("".join(json.dumps(line) + "\n" for line in told))
+    noted = ({"at": T0 + at, "event": event, **fields} for at, event, fields in lines)
+    (folder / "front.jsonl").write_text("".join(json.dumps(line) + "\n" for line in noted))
 
 
-def found(folder: Path, since: float = -1000.0) -> list[Any]:
-    return list(from_front(folder, Clock(T0, 1), T0 + since))
+def evidence(folder: Path, since: float = -1000.0) -> list[Any]:
+    return list(from_gateway(folder, Clock(T0, 1), T0 + since))
 
 
-def one(instance: str = "instance-1", **fields: Any) -> dict[str, Any]:
+def of(instance: str = "instance-1", **fields: Any) -> dict[str, Any]:
     return {"instance": instance, **fields}
 
 
 def test_on_a_vm_there_is_nothing(tmp_path: Path) -> None:
-    assert found(tmp_path) == []
+    assert evidence(tmp_path) == []
 
 
 def test_each_kind_of_event_becomes_its_kind_of_line(tmp_path: Path) -> None:
@@ -43,35 +49,35 @@ def test_each_kind_of_event_becomes_its_kind_of_line(tmp_path: Path) -> None:
         tmp_path,
         (-1, "serving", SERVING),
         (0, "reading", STANDING),
-        (0, "starting", one()),
-        (2, "ready", one(start_s=2.0)),
-        (2, "request_start", one(waited=2.0, cold=2.0)),
-        (3, "usage", one(**totals)),
-        (4, "request_end", one(how="broken", took=2.0)),
-        (4, "oom", one(why="out of memory", during="ready", **totals)),
+        (0, "starting", of()),
+        (2, "ready", of(start_s=2.0)),
+        (2, "request_start", of(waited=2.0, cold=2.0)),
+        (3, "usage", of(**totals)),
+        (4, "request_end", of(how="broken", took=2.0)),
+        (4, "oom", of(why="out of memory", during="ready", **totals)),
         (9, "refused", {"cause": "no_instance", "status": 429, "took": 10.0}),
         (9, "left", {"waited": 1.0}),
         (9, "closed", {"stuck": []}),
     )
-    assert found(tmp_path) == [
-        FrontServing(t=-1, driver="process", files_are_memory=True),
-        FrontReading(t=0, **STANDING),
+    assert evidence(tmp_path) == [
+        GatewayServing(t=-1, driver="process", files_are_memory=True),
+        GatewayReading(t=0, **STANDING),
         InstanceEvent(t=0, event="starting", instance="instance-1"),
         InstanceEvent(t=2, event="ready", instance="instance-1", start_s=2.0),
-        FrontRequest(t=2, event="request_start", instance="instance-1", waited=2.0, cold=2.0),
+        GatewayRequest(t=2, event="request_start", instance="instance-1", waited=2.0, cold=2.0),
         InstanceEvent(t=3, event="usage", instance="instance-1", **totals),
-        FrontRequest(t=4, event="request_end", instance="instance-1", how="broken", took=2.0),
+        GatewayRequest(t=4, event="request_end", instance="instance-1", how="broken", took=2.0),
         InstanceEvent(
             t=4, event="oom", instance="instance-1", why="out of memory", during="ready", **totals
         ),
-        FrontRequest(t=9, event="refused", cause="no_instance", status=429, took=10.0),
-        FrontRequest(t=9, event="left", waited=1.0),
+        GatewayRequest(t=9, event="refused", cause="no_instance", status=429, took=10.0),
+        GatewayRequest(t=9, event="left", waited=1.0),
     ]
 
 
 def test_a_line_reads_back_from_disk_as_it_was(tmp_path: Path) -> None:
-    log(tmp_path, (-1, "serving", SERVING), (0, "reading", STANDING), (2, "ready", one(start_s=2)))
-    for line in found(tmp_path):
+    log(tmp_path, (-1, "serving", SERVING), (0, "reading", STANDING), (2, "ready", of(start_s=2)))
+    for line in evidence(tmp_path):
         assert EVIDENCE.validate_json(line.model_dump_json()) == line
 
 
@@ -79,19 +85,21 @@ def test_of_what_was_before_the_trial_only_what_still_stands_is_kept(tmp_path: P
     log(
         tmp_path,
         (-90, "serving", SERVING),
-        (-80, "starting", one("old")),
+        (-80, "starting", of("old")),
         (-70, "serving", SERVING),
         (-60, "reading", STANDING),
-        (-60, "starting", one("gone")),
-        (-58, "ready", one("gone", start_s=2.0)),
-        (-50, "removed", one("gone")),
-        (-40, "request_start", one("gone", waited=0.0)),
-        (-30, "starting", one("warm")),
-        (-28, "ready", one("warm", start_s=2.0)),
+        (-60, "starting", of("gone")),
+        (-58, "ready", of("gone", start_s=2.0)),
+        (-50, "removed", of("gone")),
+        (-40, "request_start", of("gone", waited=0.0)),
+        (-30, "starting", of("warm")),
+        (-28, "ready", of("warm", start_s=2.0)),
         (-27, "reading", {**STANDING, "ready": 1}),
-        (1, "paused", one("warm")),
+        (1, "paused", of("warm")),
     )
-    assert [(line.t, line.kind, getattr(line, "event", "")) for line in found(tmp_path, -10)] == [
+    assert [
+        (line.t, line.kind, getattr(line, "event", "")) for line in evidence(tmp_path, -10)
+    ] == [
         (-70, "serving", ""),
         (-30, "instance", "starting"),
         (-28, "instance", "ready"),
@@ -101,14 +109,14 @@ def test_of_what_was_before_the_trial_only_what_still_stands_is_kept(tmp_path: P
 
 
 def test_a_line_that_is_still_being_written_is_left_out(tmp_path: Path) -> None:
-    log(tmp_path, (0, "starting", one()))
+    log(tmp_path, (0, "starting", of()))
     with (tmp_path / "front.jsonl").open("a") as file:
         file.write('{"at": 1000')
-    assert len(found(tmp_path)) == 1
+    assert len(evidence(tmp_path)) == 1
 
 
-@pytest.mark.parametrize("kind", [InstanceEvent, FrontRequest])
-def test_the_front_documents_every_event_that_is_read(kind: type[InstanceEvent]) -> None:
+@pytest.mark.parametrize("kind", [InstanceEvent, GatewayRequest])
+def test_the_gateway_documents_every_event_that_is_read(kind: type[InstanceEvent]) -> None:
     documented = (ROOT / "docs" / "cloudrun.md").read_text()
     events = get_args(kind.model_fields["event"].annotation)
     assert [event for event in events if f"`{event}`" not in documented] == []
@@ -127,7 +135,7 @@ def test_usage_is_noted_where_it_has_changed(tmp_path: Path) -> None:
             noting.cancel()
 
     run(story())
-    assert [(line.t, line.instance, line.cpu_s) for line in found(tmp_path)] == [
+    assert [(line.t, line.instance, line.cpu_s) for line in evidence(tmp_path)] == [
         (0.0, "a", 1.0),
         (0.0, "b", 1.0),
         (1.0, "b", 2.0),

@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from lab.calibrate import Calibration
-from lab.calibrate.injected import _storage, stage_ms, storage_draws
+from lab.calibrate.injection import check_storage, stage_ms, storage_draws
 
 
 @pytest.fixture
@@ -53,18 +53,11 @@ def test_every_draw_is_an_object_of_its_own(storage: tuple[str, list[str]]) -> N
     assert asked[0].startswith("/upload/storage/v1/b/recordings/o?uploadType=media&name=")
 
 
-def storage_calibrated(monkeypatch: pytest.MonkeyPatch, draws: list[float]) -> dict[str, bool]:
-    """What is said of these draws, whatever replica they were made on."""
-    monkeypatch.setattr("lab.calibrate.injected.storage_draws", lambda *arguments: draws)
-    found = Calibration("embedded", "embedded")
-    replica = FakeReplica()
-    _storage(found, replica, len(draws))  # type: ignore[arg-type]
-    return {each.name.partition(",")[2].split()[0]: each.ok for each in found.measured}
-
-
-class FakeReplica:
-    proxies = {"gcs": "127.0.0.1:1"}  # noqa: RUF012
-    bucket = "recordings"
+def storage_checked(latencies: list[float]) -> dict[str, bool]:
+    """What is said of these latencies."""
+    calibration = Calibration("embedded", "embedded")
+    check_storage(calibration, latencies)
+    return {m.name.partition(",")[2].split()[0]: m.ok for m in calibration.measured}
 
 
 def even(low: float, high: float, count: int = 1000) -> list[float]:
@@ -87,12 +80,10 @@ GOOD = {"mean": True, "least": True, "most": True, "uniform": True}
     ],
     ids=["uniform", "a-little-late", "too-late", "too-early", "narrow", "shifted", "constant"],
 )
-def test_draws_are_held_against_uniform_2_to_5_s(
-    monkeypatch: pytest.MonkeyPatch, draws: list[float], off: set[str]
-) -> None:
-    said = storage_calibrated(monkeypatch, draws)
-    assert set(said) == set(GOOD)
-    assert {name for name, ok in said.items() if not ok} == off
+def test_draws_are_held_against_uniform_2_to_5_s(draws: list[float], off: set[str]) -> None:
+    checked = storage_checked(draws)
+    assert set(checked) == set(GOOD)
+    assert {name for name, ok in checked.items() if not ok} == off
 
 
 def test_stages_are_read_from_server_timing() -> None:

@@ -32,7 +32,7 @@ def toxiproxy(api_url: str) -> Toxiproxy:
 
 
 class Way:
-    """A way on which a round trip takes so long, and what was armed when that was asked."""
+    """A way on which a round trip takes so long, and what was injected when that was asked."""
 
     def __init__(self, toxiproxy: Toxiproxy, took_s: float) -> None:
         self._toxiproxy, self._took_s = toxiproxy, took_s
@@ -91,15 +91,15 @@ def test_nothing_is_taken_off_where_not_one_delay_stands_for_the_distance(
 def test_only_the_way_to_the_database_is_shorter_by_it(toxiproxy: Toxiproxy) -> None:
     """A delay of storage that a file gives as long as that distance is as long as it says."""
     of_storage = AGAIN.model_copy(update={"proxy": "gcs"})
-    with toxiproxy.armed([DISTANCE, of_storage], Knobs(), 0.002) as states:
+    with toxiproxy.injected([DISTANCE, of_storage], Knobs(), 0.002) as states:
         attributes = {name: state.toxics[0]["attributes"] for name, state in states.items()}
-        lines = {line.proxy: line.base_s for line in toxiproxy.injected(0.0, 0.002)}
+        lines = {line.proxy: line.base_s for line in toxiproxy.evidence(0.0, 0.002)}
     assert attributes["db"]["latency"] == 23
     assert attributes["gcs"]["latency"] == 25
     assert lines == {"db": 0.002, "gcs": 0.0}
 
 
-def test_nothing_stays_armed_where_the_database_does_not_answer(toxiproxy: Toxiproxy) -> None:
+def test_nothing_stays_injected_where_the_database_does_not_answer(toxiproxy: Toxiproxy) -> None:
     def unanswered() -> float:
         raise KeyError("no answer")
 

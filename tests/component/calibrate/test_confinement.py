@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.calibrate import Calibration, confined
+from lab.calibrate import Calibration
+from lab.calibrate.limits import calibrate_confinement
 from lab.model.experiment import Cell
 from lab.stack.base import Confinement, Reached, Replica
 from tests.fakes import FakeStack
@@ -45,9 +46,9 @@ class FakeConfinement:
 class ConfiningStack(FakeStack):
     """A fake stack that has a confinement, and keeps what it was brought to."""
 
-    def __init__(self, folder: Path, found: Confinement) -> None:
+    def __init__(self, folder: Path, confinement: Confinement) -> None:
         super().__init__(folder)
-        self.confinement = found  # type: ignore[assignment]
+        self.confinement = confinement  # type: ignore[assignment]
         self.cells: list[Cell] = []
 
     def apply(self, cell: Cell) -> Replica:
@@ -57,10 +58,10 @@ class ConfiningStack(FakeStack):
 
 def calibrated(folder: Path, confinement: FakeConfinement) -> tuple[Calibration, ConfiningStack]:
     stack = ConfiningStack(folder, confinement)
-    found = Calibration(stack.name, stack.toxiproxy_variant)
-    confined.measure(found, stack, lambda step: None)
+    calibration = Calibration(stack.name, stack.toxiproxy_variant)
+    calibrate_confinement(calibration, stack, lambda step: None)
     stack.close()
-    return found, stack
+    return calibration, stack
 
 
 @pytest.mark.parametrize(
@@ -102,10 +103,10 @@ def calibrated(folder: Path, confinement: FakeConfinement) -> tuple[Calibration,
 def test_a_confinement_is_held_against_what_it_should_be(
     tmp_path: Path, confinement: FakeConfinement, off: list[str]
 ) -> None:
-    found, _ = calibrated(tmp_path, confinement)
-    assert [each.name for each in found.measured if not each.ok] == off
-    assert len(found.measured) == 7
-    assert found.not_measured == []
+    calibration, _ = calibrated(tmp_path, confinement)
+    assert [measurement.name for measurement in calibration.measured if not measurement.ok] == off
+    assert len(calibration.measured) == 7
+    assert calibration.not_measured == []
 
 
 @pytest.mark.parametrize(
@@ -121,8 +122,8 @@ def test_a_busy_machine_is_tried_again_and_the_greatest_counts(
     tmp_path: Path, busy: list[tuple[float, float]], value: float, ok: bool, asked: int
 ) -> None:
     confinement = FakeConfinement(busy=busy)
-    found, _ = calibrated(tmp_path, confinement)
-    first = found.measured[0]
+    calibration, _ = calibrated(tmp_path, confinement)
+    first = calibration.measured[0]
     assert (first.value, first.ok, confinement.asked) == (value, ok, asked)
 
 
@@ -141,14 +142,14 @@ def test_the_limits_are_the_knobs_of_a_cell_that_was_applied(tmp_path: Path) -> 
 def test_what_cannot_be_measured_is_said(
     tmp_path: Path, confinement: FakeConfinement, said: str
 ) -> None:
-    found, _ = calibrated(tmp_path, confinement)
-    assert found.not_measured == [said]
-    assert found.ok
+    calibration, _ = calibrated(tmp_path, confinement)
+    assert calibration.not_measured == [said]
+    assert calibration.ok
 
 
 def test_a_stack_that_confines_nothing_is_left_as_it_is(tmp_path: Path) -> None:
     stack = FakeStack(tmp_path)
-    found = Calibration(stack.name, stack.toxiproxy_variant)
-    confined.measure(found, stack, lambda step: None)
+    calibration = Calibration(stack.name, stack.toxiproxy_variant)
+    calibrate_confinement(calibration, stack, lambda step: None)
     said = "CPU quota, memory limit and networks: the fake stack confines no part"
-    assert (found.measured, found.not_measured, stack.applied) == ([], [said], [])
+    assert (calibration.measured, calibration.not_measured, stack.applied) == ([], [said], [])

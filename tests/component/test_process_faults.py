@@ -1,4 +1,4 @@
-"""Strikes on a fake stack: when, what counts as down meanwhile, and what a failure leaves."""
+"""Process faults on a fake stack: when, what counts as down then, and what a failure leaves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab.errors import MissingComponent, PartFailed
-from lab.faults.process import Striker, require
+from lab.faults.process import ProcessInjector, require
 from lab.model.experiment import Cell
 from lab.model.fault import Fault
 from tests.fakes import FakeStack, make_cell
@@ -18,10 +18,10 @@ from tests.live import wait_until
 AT_ONCE = {"users": 1, "ramp": "0 s", "warmup": "0 s", "window": "60 s"}
 
 
-def strike(
+def process_fault(
     action: str = "kill", part: str = "backend", at: str = "0 s", lasts: str = "1 h"
 ) -> Fault:
-    """A fault whose strike is over only when the load is, if nothing else is said."""
+    """A process fault that is over only when the load is, if nothing else is said."""
     keys = {"fault": f"{part}-{action}", "about": "x", "part": part, "strike": action}
     return Fault.model_validate(keys | {"at": at, "for": lasts})
 
@@ -49,103 +49,105 @@ class Stack(FakeStack):
             raise error
 
 
-def struck(striker: Striker, stack: FakeStack, error: BaseException | None = None) -> None:
+def load_under(
+    injector: ProcessInjector, stack: FakeStack, error: BaseException | None = None
+) -> None:
     """A load that ends, or fails, when the stack was first asked to act."""
-    with striker:
-        striker.begin(time.time())
+    with injector:
+        injector.begin(time.time())
         wait_until(lambda: stack.acts)
         if error:
             raise error
 
 
-def test_a_part_is_struck_when_it_is_due_and_brought_back_when_its_time_is_over(
+def test_a_fault_begins_when_it_is_due_and_the_part_is_back_when_its_time_is_over(
     tmp_path: Path,
 ) -> None:
     stack = FakeStack(tmp_path)
-    planned = cell(strike(at="20 s", lasts="1 s"), speed=10, warmup="10 s")
-    with Striker(stack, planned) as striker:
-        striker.begin(time.time() - 2.9)  # 29 of the 30 s are over
+    planned = cell(process_fault(at="20 s", lasts="1 s"), speed=10, warmup="10 s")
+    with ProcessInjector(stack, planned) as injector:
+        injector.begin(time.time() - 2.9)  # 29 of the 30 s are over
         wait_until(lambda: len(stack.acts) == 2)
     assert stack.acts == ["kill backend", "recover backend"]
-    [seen] = striker.evidence
+    [seen] = injector.evidence
     assert (seen.fault, seen.part, seen.action) == ("backend-kill", "backend", "kill")
     assert seen.until
     assert 29.9 < seen.t < seen.until  # neither may come early; late they may
 
 
 @pytest.mark.parametrize("begun", [True, False])
-def test_a_strike_that_is_not_due_while_the_load_runs_does_not_happen(
+def test_a_fault_that_is_not_due_while_the_load_runs_does_not_happen(
     tmp_path: Path, begun: bool
 ) -> None:
     stack = FakeStack(tmp_path)
-    with Striker(stack, cell(strike())) as striker:
+    with ProcessInjector(stack, cell(process_fault())) as injector:
         if begun:
-            striker.begin(time.time() + 1000)
-    assert (stack.acts, striker.evidence) == ([], [])
+            injector.begin(time.time() + 1000)
+    assert (stack.acts, injector.evidence) == ([], [])
 
 
-def test_a_strike_ends_with_the_load(tmp_path: Path) -> None:
+def test_a_fault_ends_with_the_load(tmp_path: Path) -> None:
     stack = FakeStack(tmp_path)
-    striker = Striker(stack, cell(strike("pause")))
-    struck(striker, stack)
+    injector = ProcessInjector(stack, cell(process_fault("pause")))
+    load_under(injector, stack)
     assert stack.acts == ["pause backend", "recover backend"]
-    assert striker.evidence[0].until is not None
+    assert injector.evidence[0].until is not None
 
 
-def test_a_strike_ends_also_when_the_load_fails(tmp_path: Path) -> None:
+def test_a_fault_ends_also_when_the_load_fails(tmp_path: Path) -> None:
     stack = FakeStack(tmp_path)
-    striker = Striker(stack, cell(strike()))
+    injector = ProcessInjector(stack, cell(process_fault()))
     with pytest.raises(KeyboardInterrupt):
-        struck(striker, stack, KeyboardInterrupt())
+        load_under(injector, stack, KeyboardInterrupt())
     assert stack.acts == ["kill backend", "recover backend"]
-    assert len(striker.evidence) == 1
+    assert len(injector.evidence) == 1
 
 
-def test_two_parts_may_be_struck_at_once(tmp_path: Path) -> None:
+def test_faults_may_befall_two_parts_at_once(tmp_path: Path) -> None:
     stack = FakeStack(tmp_path)
-    with Striker(stack, cell(strike(), strike("stop", "nginx"))) as striker:
-        striker.begin(time.time())
+    with ProcessInjector(stack, cell(process_fault(), process_fault("stop", "nginx"))) as injector:
+        injector.begin(time.time())
         wait_until(lambda: set(stack.acts) == {"kill backend", "stop nginx"})
         assert set(stack.down) == {"backend", "nginx"}
-        assert striker.down_parts() == {}
+        assert injector.down_parts() == {}
     assert stack.down == {}
-    assert {each.part for each in striker.evidence} == {"backend", "nginx"}
+    assert {record.part for record in injector.evidence} == {"backend", "nginx"}
 
 
-def test_a_part_that_is_struck_is_not_down_and_every_other_is(tmp_path: Path) -> None:
+def test_a_part_under_a_fault_is_not_down_and_every_other_is(tmp_path: Path) -> None:
     stack = FakeStack(tmp_path)
-    with Striker(stack, cell(strike())) as striker:
+    with ProcessInjector(stack, cell(process_fault())) as injector:
         stack.down["backend"] = "died before"
-        assert striker.down_parts() == {"backend": "died before"}
-        striker.begin(time.time())
+        assert injector.down_parts() == {"backend": "died before"}
+        injector.begin(time.time())
         wait_until(lambda: stack.acts)
         stack.down["nginx"] = "killed by SIGKILL"
-        assert striker.down_parts() == {"nginx": "killed by SIGKILL"}
+        assert injector.down_parts() == {"nginx": "killed by SIGKILL"}
     stack.down["backend"] = "died after it had come back"
-    assert set(striker.down_parts()) == {"backend", "nginx"}
+    assert set(injector.down_parts()) == {"backend", "nginx"}
 
 
-def test_a_part_that_comes_back_while_it_is_looked_at_is_not_down(tmp_path: Path) -> None:
+def test_a_part_that_comes_back_while_it_is_asked_for_is_not_down(tmp_path: Path) -> None:
     class Slow(FakeStack):
         """Tells of a part that is down when it no longer is."""
 
-        looked = threading.Event()
+        asked = threading.Event()
 
         def recover(self, part: str, action: str) -> None:
-            self.looked.wait()
+            self.asked.wait()
             super().recover(part, action)
 
         def down_parts(self) -> dict[str, str]:
             seen = super().down_parts()
-            self.looked.set()
-            wait_until(lambda: striker.evidence)
+            self.asked.set()
+            wait_until(lambda: injector.evidence)
             return seen
 
     stack = Slow(tmp_path)
-    with Striker(stack, cell(strike(lasts="1 ms"))) as striker:
-        striker.begin(time.time())
+    with ProcessInjector(stack, cell(process_fault(lasts="1 ms"))) as injector:
+        injector.begin(time.time())
         wait_until(lambda: stack.down)
-        assert striker.down_parts() == {}
+        assert injector.down_parts() == {}
 
 
 @pytest.mark.parametrize(
@@ -169,16 +171,16 @@ def test_a_part_that_comes_back_while_it_is_looked_at_is_not_down(tmp_path: Path
     ],
     ids=["strike", "recover", "both"],
 )
-def test_a_strike_that_fails_makes_its_part_down_and_says_why(
+def test_a_fault_that_fails_makes_its_part_down_and_says_why(
     tmp_path: Path, fails: dict[str, Exception], down: str, evidence: list[float | None]
 ) -> None:
     stack = Stack(tmp_path, **fails)
-    with Striker(stack, cell(strike(lasts="1 ms"))) as striker:
-        striker.begin(time.time())
-        wait_until(striker.down_parts)
+    with ProcessInjector(stack, cell(process_fault(lasts="1 ms"))) as injector:
+        injector.begin(time.time())
+        wait_until(injector.down_parts)
     assert stack.acts[-1] == "recover backend"
-    assert striker.down_parts() == {"backend": down}
-    assert [each.until for each in striker.evidence] == evidence
+    assert injector.down_parts() == {"backend": down}
+    assert [record.until for record in injector.evidence] == evidence
 
 
 def test_a_defect_is_raised_when_the_load_has_ended_and_the_part_is_brought_back(
@@ -186,20 +188,20 @@ def test_a_defect_is_raised_when_the_load_has_ended_and_the_part_is_brought_back
 ) -> None:
     stack = Stack(tmp_path, strike=RuntimeError("a defect"))
     with pytest.raises(RuntimeError, match="a defect"):
-        struck(Striker(stack, cell(strike())), stack)
+        load_under(ProcessInjector(stack, cell(process_fault())), stack)
     assert stack.acts == ["recover backend"]
 
 
 def test_a_defect_does_not_hide_the_first_error(tmp_path: Path) -> None:
     stack = Stack(tmp_path, recover=RuntimeError("a defect"))
     with pytest.raises(KeyError) as raised:
-        struck(Striker(stack, cell(strike())), stack, KeyError("the first"))
+        load_under(ProcessInjector(stack, cell(process_fault())), stack, KeyError("the first"))
     assert raised.value.__notes__ == ["and then: a defect"]
 
 
-def test_a_stack_must_be_able_to_strike_as_the_cells_plan(tmp_path: Path) -> None:
+def test_a_stack_must_be_able_to_do_what_the_cells_plan(tmp_path: Path) -> None:
     stack = FakeStack(tmp_path)
-    cells = [make_cell(), cell(strike("pause"))]
+    cells = [make_cell(), cell(process_fault("pause"))]
     require(stack, cells)
     stack.strikes = frozenset({"kill"})
     require(stack, cells[:1])

@@ -10,7 +10,7 @@ import pytest
 
 from lab.model.evidence import OomKill, Usage, WorkerReading
 from lab.observe.readings import Clock, from_watch, from_workers
-from lab.observe.watch import Seen
+from lab.observe.watch import MachineUsage, Seen
 
 T0 = 1_000_000.0
 READING = {
@@ -41,8 +41,8 @@ def test_lines_of_a_lab_that_read_less_are_readings_still(tmp_path: Path) -> Non
     later = ("loop_busy_s", "threads", "fds")
     old = {name: value for name, value in READING.items() if name not in later}
     (tmp_path / "worker-7.jsonl").write_text(json.dumps({"at": T0 + 1, **old}) + "\n")
-    [found] = from_workers(tmp_path, Clock(T0, 1), since=0.0)
-    assert [getattr(found, name) for name in later] == [None, None, None]
+    [reading] = from_workers(tmp_path, Clock(T0, 1), since=0.0)
+    assert [getattr(reading, name) for name in later] == [None, None, None]
 
 
 @pytest.mark.parametrize(
@@ -58,11 +58,11 @@ def test_the_clock_gives_real_world_seconds_after_the_start(
 def test_workers_lines_become_readings_scaled_where_they_are_durations(tmp_path: Path) -> None:
     (tmp_path / "worker-7.jsonl").write_text(line(T0 + 1) + line(T0 + 2))
     (tmp_path / "worker-8.jsonl").write_text(line(T0 + 1, pid=8))
-    found = list(from_workers(tmp_path, Clock(T0, 10), since=0.0))
-    assert all(isinstance(reading, WorkerReading) for reading in found)
-    first = found[0].model_dump()
+    readings = list(from_workers(tmp_path, Clock(T0, 10), since=0.0))
+    assert all(isinstance(reading, WorkerReading) for reading in readings)
+    first = readings[0].model_dump()
     assert first == {**READING, "kind": "worker", "t": 10.0, "loop_lag": 0.5}
-    assert [(reading.t, getattr(reading, "pid", None)) for reading in found] == [
+    assert [(reading.t, getattr(reading, "pid", None)) for reading in readings] == [
         (10.0, 7),
         (20.0, 7),
         (10.0, 8),
@@ -86,10 +86,14 @@ def test_what_is_of_an_earlier_cell_is_left_out(tmp_path: Path) -> None:
 def test_what_the_watch_saw_becomes_evidence() -> None:
     seen = Seen(
         connections=[(T0 + 1, 12)],
-        machine=[(T0 + 1, 55.0, 0.25, {"backend": Usage(cpu_s=3.0, memory=7, throttled_s=0.5)})],
+        machine=[
+            MachineUsage(
+                T0 + 1, 55.0, 0.25, {"backend": Usage(cpu_s=3.0, memory=7, throttled_s=0.5)}
+            )
+        ],
         down={"nginx": (T0 + 2, "killed by SIGKILL")},
     )
-    assert [each.model_dump() for each in from_watch(seen, Clock(T0, 5))] == [
+    assert [line.model_dump() for line in from_watch(seen, Clock(T0, 5))] == [
         {"kind": "database", "t": 5.0, "connections": 12},
         {
             "kind": "machine",

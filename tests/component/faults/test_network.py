@@ -1,4 +1,4 @@
-"""Arming: what is armed is what the model says, and nothing is believed unread."""
+"""Network faults: what is injected is what the model says, and nothing is believed unread."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ LATENCY = Fault.model_validate(
 DOWN = Fault(fault="db-gone", about="no database", proxy="db", down=True)
 
 
-def test_fault_is_armed_as_the_model_says_and_disarmed(api_url: str) -> None:
+def test_a_fault_is_injected_as_the_model_says_and_removed(api_url: str) -> None:
     toxiproxy = Toxiproxy(api_url)
     knobs = KNOBS.model_copy(update={"speed": 5.0})
-    with toxiproxy.armed([LATENCY, DOWN], knobs) as states:
+    with toxiproxy.injected([LATENCY, DOWN], knobs) as states:
         assert states == toxiproxy.read_back()
         by_name = {toxic["name"]: toxic for toxic in states["gcs"].toxics}
         assert by_name["slow-answers-1"]["attributes"] == {"latency": 700, "jitter": 300}
@@ -48,36 +48,36 @@ def test_fault_is_armed_as_the_model_says_and_disarmed(api_url: str) -> None:
         assert (state.enabled, state.toxics) == (True, ())
 
 
-def test_reading_is_the_evidence_of_what_is_armed(api_url: str) -> None:
+def test_the_evidence_is_what_is_read_back(api_url: str) -> None:
     toxiproxy = Toxiproxy(api_url)
-    with toxiproxy.armed([LATENCY], KNOBS):
-        readings = {reading.proxy: reading for reading in toxiproxy.injected(t=1.5)}
+    with toxiproxy.injected([LATENCY], KNOBS):
+        readings = {reading.proxy: reading for reading in toxiproxy.evidence(t=1.5)}
     assert set(readings) == {"gcs", "db"}
     assert readings["gcs"].t == 1.5
     assert [toxic["type"] for toxic in readings["gcs"].toxics] == ["bandwidth", "latency"]
     assert readings["db"].toxics == []
 
 
-def test_what_was_left_armed_is_disarmed_first(api_url: str) -> None:
+def test_what_was_left_injected_is_removed_first(api_url: str) -> None:
     toxiproxy = Toxiproxy(api_url)
-    toxiproxy.arm(LATENCY, KNOBS)
-    toxiproxy.arm(DOWN, KNOBS)
-    with toxiproxy.armed([], KNOBS) as states:
+    toxiproxy.inject(LATENCY, KNOBS)
+    toxiproxy.inject(DOWN, KNOBS)
+    with toxiproxy.injected([], KNOBS) as states:
         assert all(state.enabled and not state.toxics for state in states.values())
 
 
-def test_fault_is_disarmed_when_the_cell_fails(api_url: str) -> None:
+def test_a_fault_is_removed_when_the_cell_fails(api_url: str) -> None:
     toxiproxy = Toxiproxy(api_url)
-    with pytest.raises(KeyError, match="the cell"), toxiproxy.armed([LATENCY], KNOBS):
+    with pytest.raises(KeyError, match="the cell"), toxiproxy.injected([LATENCY], KNOBS):
         raise KeyError("the cell")
     assert toxiproxy.read_back()["gcs"].toxics == ()
 
 
-def test_arming_twice_is_refused(api_url: str) -> None:
+def test_injecting_twice_is_refused(api_url: str) -> None:
     toxiproxy = Toxiproxy(api_url)
     with (
         pytest.raises(InjectionError, match=r"refused /proxies/gcs/toxics: .*already exists"),
-        toxiproxy.armed([LATENCY, LATENCY], KNOBS),
+        toxiproxy.injected([LATENCY, LATENCY], KNOBS),
     ):
         pass
     assert toxiproxy.read_back()["gcs"].toxics == ()
@@ -88,15 +88,15 @@ KILL = Fault.model_validate(
 )
 
 
-def test_a_strike_is_passed_over_where_a_cells_faults_are_armed(api_url: str) -> None:
-    with Toxiproxy(api_url).armed([KILL, LATENCY], KNOBS) as states:
+def test_a_process_fault_is_passed_over_among_a_cells_faults(api_url: str) -> None:
+    with Toxiproxy(api_url).injected([KILL, LATENCY], KNOBS) as states:
         assert len(states["gcs"].toxics) == 2
         assert (states["db"].enabled, states["db"].toxics) == (True, ())
 
 
-def test_a_strike_by_itself_cannot_be_armed(api_url: str) -> None:
-    with pytest.raises(InjectionError, match="kill strikes a part, and Toxiproxy only what passes"):
-        Toxiproxy(api_url).arm(KILL, KNOBS)
+def test_a_process_fault_by_itself_is_refused(api_url: str) -> None:
+    with pytest.raises(InjectionError, match="kill is a process fault, and Toxiproxy has network"):
+        Toxiproxy(api_url).inject(KILL, KNOBS)
 
 
 def test_two_servers_in_one_process_are_told_apart(api_url: str, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_two_servers_in_one_process_are_told_apart(api_url: str, tmp_path: Path)
         one, other = Toxiproxy(api_url), Toxiproxy(other_url)
         assert (set(one.read_back()), set(other.read_back())) == ({"gcs", "db"}, set())
         with pytest.raises(InjectionError, match=r"has no proxy 'gcs' \(it has: none\)"):
-            other.arm(LATENCY, KNOBS)
+            other.inject(LATENCY, KNOBS)
 
 
 def test_environment_proxies_are_passed_by(api_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,16 +119,16 @@ Lie = Callable[[str, str, Any], tuple[int, Any]]
 
 @contextmanager
 def liar(lie: Lie) -> Iterator[str]:
-    """A server that answers as it likes: (verb, path, what is armed) to status and body."""
-    armed: list[dict[str, Any]] = []
+    """A server that answers as it likes: (verb, path, toxics set) to status and body."""
+    toxics: list[dict[str, Any]] = []
 
     class Handler(BaseHTTPRequestHandler):
         def _answer(self) -> None:
             length = int(self.headers.get("Content-Length", 0))
             body = json.loads(self.rfile.read(length) or "null")
             if self.path.endswith("/toxics"):
-                armed.append(body)
-            status, content = lie(self.command, self.path, armed)
+                toxics.append(body)
+            status, content = lie(self.command, self.path, toxics)
             self.send_response(status)
             self.end_headers()
             if content is not None:
@@ -158,9 +158,9 @@ def gcs(toxics: list[dict[str, Any]], enabled: bool = True) -> dict[str, Any]:
 def altered(**change: Any) -> Lie:
     """Accepts everything and shows the toxics changed."""
 
-    def lie(verb: str, path: str, armed: list[dict[str, Any]]) -> tuple[int, Any]:
+    def lie(verb: str, path: str, toxics: list[dict[str, Any]]) -> tuple[int, Any]:
         if verb == "GET":
-            return 200, gcs([{**toxic, **change} for toxic in armed])
+            return 200, gcs([{**toxic, **change} for toxic in toxics])
         return (204, None) if path == "/reset" else (200, {})
 
     return lie
@@ -169,8 +169,8 @@ def altered(**change: Any) -> Lie:
 def broken(path: str, status: int, content: Any) -> Lie:
     """Honest but for one path."""
 
-    def lie(verb: str, asked: str, armed: list[dict[str, Any]]) -> tuple[int, Any]:
-        return (status, content) if asked == path else altered()(verb, asked, armed)
+    def lie(verb: str, asked: str, toxics: list[dict[str, Any]]) -> tuple[int, Any]:
+        return (status, content) if asked == path else altered()(verb, asked, toxics)
 
     return lie
 
@@ -198,9 +198,9 @@ TOXICS = "/proxies/gcs/toxics"
         (broken("/proxies", 503, ""), "refused /proxies: 503"),
     ],
 )
-def test_lie_about_arming_is_an_injection_error(lie: Lie, says: str) -> None:
+def test_a_lie_about_injecting_is_an_injection_error(lie: Lie, says: str) -> None:
     with liar(lie) as url, pytest.raises(InjectionError) as caught:
-        Toxiproxy(url).arm(LATENCY, KNOBS)
+        Toxiproxy(url).inject(LATENCY, KNOBS)
     assert says in caught.value.what
     assert caught.value.remedy
 
@@ -208,7 +208,7 @@ def test_lie_about_arming_is_an_injection_error(lie: Lie, says: str) -> None:
 def test_proxy_that_stays_up_is_an_injection_error() -> None:
     down = Fault(fault="gcs-gone", about="no storage", proxy="gcs", down=True)
     with liar(altered()) as url, pytest.raises(InjectionError, match="is enabled, not down"):
-        Toxiproxy(url).arm(down, KNOBS)
+        Toxiproxy(url).inject(down, KNOBS)
 
 
 @pytest.mark.parametrize(
@@ -218,37 +218,37 @@ def test_proxy_that_stays_up_is_an_injection_error() -> None:
         (gcs([], enabled=False), "proxy 'gcs' is still down after reset"),
     ],
 )
-def test_lie_about_disarming_is_an_injection_error(state: dict[str, Any], says: str) -> None:
+def test_a_lie_about_removing_is_an_injection_error(state: dict[str, Any], says: str) -> None:
     with liar(broken("/proxies", 200, state)) as url, pytest.raises(InjectionError, match=says):
-        Toxiproxy(url).disarm_all()
+        Toxiproxy(url).remove_all()
 
 
-def test_failing_disarm_does_not_hide_the_first_error() -> None:
+def test_a_removal_that_fails_does_not_hide_the_first_error() -> None:
     resets = iter([204, 500])
 
-    def lie(verb: str, path: str, armed: list[dict[str, Any]]) -> tuple[int, Any]:
-        return (next(resets), None) if path == "/reset" else altered()(verb, path, armed)
+    def lie(verb: str, path: str, toxics: list[dict[str, Any]]) -> tuple[int, Any]:
+        return (next(resets), None) if path == "/reset" else altered()(verb, path, toxics)
 
     with (
         liar(lie) as url,
         pytest.raises(KeyError, match="the cell") as caught,
-        Toxiproxy(url).armed([LATENCY], KNOBS),
+        Toxiproxy(url).injected([LATENCY], KNOBS),
     ):
         raise KeyError("the cell")
     (note,) = caught.value.__notes__
     assert "refused /reset: 500" in note
 
 
-def test_failing_disarm_is_an_error_where_there_was_none() -> None:
+def test_a_removal_that_fails_is_an_error_where_there_was_none() -> None:
     resets = iter([204, 500])
 
-    def lie(verb: str, path: str, armed: list[dict[str, Any]]) -> tuple[int, Any]:
-        return (next(resets), None) if path == "/reset" else altered()(verb, path, armed)
+    def lie(verb: str, path: str, toxics: list[dict[str, Any]]) -> tuple[int, Any]:
+        return (next(resets), None) if path == "/reset" else altered()(verb, path, toxics)
 
     with (
         liar(lie) as url,
         pytest.raises(InjectionError, match="refused /reset: 500"),
-        Toxiproxy(url).armed([LATENCY], KNOBS),
+        Toxiproxy(url).injected([LATENCY], KNOBS),
     ):
         pass
 
