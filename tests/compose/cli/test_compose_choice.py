@@ -133,7 +133,7 @@ def test_an_end_that_fails_too_does_not_hide_what_failed_first(
 ) -> None:
     stack = Closing(MachineError("the engine is gone"))
     monkeypatch.setattr(wiring, "ComposeStack", lambda *arguments: stack)
-    chosen = ("compose", "asked for")
+    chosen = wiring.StackChoice("compose", "asked for")
     with pytest.raises(PartFailed) as caught, wiring.open_stack(chosen, tmp_path):
         raise PartFailed("nginx exited (1)")
     assert caught.value.__notes__ == ["and then: the engine is gone"]

@@ -121,14 +121,14 @@ def test_without_a_real_toxiproxy_the_own_one_is_used(
     assert not component.ok
     assert not component.required
     assert component.remedy == "`make toxiproxy` builds it"
-    assert doctor.toxiproxies("all") == ["embedded"]
+    assert doctor.toxiproxy_variants("all") == ["embedded"]
 
 
 def test_which_toxiproxies_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toxiproxy, "find_real", lambda: "/usr/bin/toxiproxy-server")
-    assert doctor.toxiproxies("all") == ["embedded", "real"]
-    assert doctor.toxiproxies("real") == ["real"]
-    assert doctor.toxiproxies("embedded") == ["embedded"]
+    assert doctor.toxiproxy_variants("all") == ["embedded", "real"]
+    assert doctor.toxiproxy_variants("real") == ["real"]
+    assert doctor.toxiproxy_variants("embedded") == ["embedded"]
 
 
 def test_a_results_folder_yet_to_be_made_is_well(tmp_path: Path) -> None:
