@@ -16,19 +16,11 @@ from lab.errors import StoreError
 from lab.paths import ROOT
 from lab.stack import toxiproxy
 from tests import command
-from tests.cli_fixture import Command
+from tests.cli_fixture import Command, the_line
 from tests.fakes import sample_run as sample
 
 MATRIX = ROOT / "experiments" / "workers-x-pool.yaml"
 WHOLE = "experiment: e\nload: {users: 4}\n"
-
-
-def the_line(err: str) -> str:
-    """The one line that a failure prints, without its beginning."""
-    assert err.startswith("lab: ")
-    assert err.endswith("\n")
-    assert err.count("\n") == 1, err
-    return err.removeprefix("lab: ").rstrip("\n")
 
 
 BAD_SPECS = {

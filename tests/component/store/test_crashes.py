@@ -25,7 +25,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from lab.store import find
-from tests import sample_run as sample
+from tests.fakes import sample_run as sample
 run = find(Path(sys.argv[1]), "latest")
 with run.lock():
     print("writing", flush=True)
