@@ -12,10 +12,10 @@ import json
 import re
 
 from lab.model.evidence import FROM_STATUS, Cause
+from lab.model.problem import MEDIA_TYPE
 from lab.model.replica import ADDRESS_HEADER, address, token
 
 PATH = "/api/students/upload-recording"
-PROBLEM = "application/problem+json"
 _BOUNDARY = "----replica-lab-5f0c3a91d7e24b68"
 
 _CAUSES = frozenset(Cause)
@@ -66,7 +66,7 @@ def outcome(status: int, content_type: str, body: bytes) -> tuple[Cause | None, 
     if status == 200:
         recording = _member(body, "recording")
         return (None, recording) if recording else (Cause.INTERNAL_ERROR, None)
-    if content_type.partition(";")[0].strip().lower() == PROBLEM:
+    if content_type.partition(";")[0].strip().lower() == MEDIA_TYPE:
         named = _member(body, "cause")
         if named in _CAUSES:
             return Cause(named), None

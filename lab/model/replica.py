@@ -24,6 +24,8 @@ PARTS: dict[Target, tuple[str, ...]] = {
 Instances are no parts: they come and go, and that one dies is a result.
 """
 
+UPLOAD_PATH = "/api/students/upload-recording"
+
 
 def contradiction(target: Target, knobs: Knobs) -> tuple[str, str] | None:
     """What these knobs cannot be *together* on this target, and the remedy; None if nothing is."""

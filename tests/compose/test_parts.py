@@ -27,9 +27,9 @@ from testcontainers.core.network import Network
 from lab.faults.network import Toxiproxy
 from lab.model.fault import Fault
 from lab.model.knobs import Knobs
-from lab.services.backend.core.gauges import Gauges
+from lab.services.backend.core.evidence import Gauges
+from lab.services.backend.core.middleware import Timing
 from lab.services.backend.core.thread_pool import ThreadPools
-from lab.services.backend.core.timing import Timing
 from lab.services.backend.services.audio_upload import AudioUploader
 from lab.services.backend.settings import BackendSettings
 from lab.stack import ports

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from lab.load.upload import PATH, PROBLEM
+from lab.load.upload import PATH
 from lab.model.evidence import Cause
+from lab.model.problem import MEDIA_TYPE
 from lab.stack.base import Replica
 
 BUCKET = "student-recordings"
@@ -161,7 +162,7 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
         def _answer(self, status: int, body: Mapping[str, Any]) -> None:
             data = json.dumps(body).encode()
             self.send_response(status)
-            self.send_header("Content-Type", PROBLEM if status >= 400 else "application/json")
+            self.send_header("Content-Type", MEDIA_TYPE if status >= 400 else "application/json")
             self.send_header("Content-Length", str(len(data)))
             self.send_header("Server-Timing", "pool_wait;dur=0.000")
             self.end_headers()

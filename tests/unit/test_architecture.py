@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "capacity": "model errors plan",
     "capacity.runner": "model plan store runner capacity",
     "stack": "model errors paths",
-    "services": "model errors",
+    "services": "model",
     "faults": "model errors stack.base",
     "load": "model errors paths",
     "observe": "model errors",

@@ -15,7 +15,7 @@ from starlette.requests import Request
 
 from lab.load.upload import PATH, headers
 from lab.model.knobs import Knobs
-from lab.services.backend.core.rate_limit import RateLimiter, by_address, by_user
+from lab.services.backend.core.middleware import RateLimiter, by_address, by_user
 from tests.live import Live, causes, upload, wait_until
 
 

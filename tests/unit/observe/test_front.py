@@ -12,7 +12,7 @@ import pytest
 from lab.model.evidence import EVIDENCE, FrontReading, FrontRequest, FrontServing, InstanceEvent
 from lab.observe.readings import Clock, from_front
 from lab.paths import ROOT
-from lab.services.cloudrun.events import EventFile, keep_usage
+from lab.services.cloudrun.gateway import EventFile, keep_usage
 from tests.component.cloudrun.virtual import run
 
 T0 = 1_000_000.0
