@@ -20,11 +20,11 @@ from compose.images.catalogue import (
     OFFICIAL,
     PYTHON,
     PYTHON_VERSION,
-    ROOT,
 )
 from compose.images.engine import architecture
 from compose.images.pull import Registries
 from lab.errors import Interrupted, LabError
+from lab.paths import ROOT
 
 T = TypeVar("T")
 

@@ -13,7 +13,6 @@ from compose.images.catalogue import (
     IMAGES,
     PYTHON,
     PYTHON_VERSION,
-    ROOT,
     Image,
     locked,
     recipe,
@@ -29,6 +28,7 @@ from compose.images.engine import (
     made_from,
 )
 from compose.images.programs import build_go, download_wheels, unpack_wheel
+from lab.paths import ROOT
 from lab.stack.compose.images import CODE_LABEL, code
 
 MADE_OF = ("Dockerfile", "requirements.lock")

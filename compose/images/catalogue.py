@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab import __version__
+from lab.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 IMAGES = Path(__file__).parent
 LOCK = ROOT / "requirements.lock"
 BACKEND = ROOT / "compose" / "backend"

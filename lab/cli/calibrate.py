@@ -12,18 +12,20 @@ from lab.calibrate.injection import calibrate_replica
 from lab.calibrate.limits import calibrate_instances
 from lab.cli.options import (
     check_writable,
-    faults,
     json_option,
+    known_faults,
     print_json,
+    print_message,
     results_option,
-    say,
+    stack_option,
     style,
     target_option,
 )
 from lab.cli.wiring import ToxiproxyInjector, choose, open_stack
 from lab.model.replica import Target
+from lab.report import Style
 from lab.report.blocks import Heading, Paragraph, Table
-from lab.report.terminal import Style, blocks_text
+from lab.report.terminal import blocks_text
 from lab.stack import cleanup
 
 
@@ -42,18 +44,11 @@ from lab.stack import cleanup
     show_default=True,
     help="How many storage latencies to draw.",
 )
-@click.option(
-    "--stack",
-    type=click.Choice(["auto", "compose", "embedded"]),
-    default="auto",
-    show_default=True,
-    envvar="REPLICA_LAB_STACK",
-    help="Which replica to calibrate.",
-)
+@stack_option("Which replica to calibrate.", show_variable=False)
 @target_option("vm", "Calibrate what is injected, or the limits of Cloud Run's instances.")
 @results_option
 @json_option
-def calibrate(
+def command(
     toxiproxy: str, draws: int, stack: str, target: Target, results: Path, as_json: bool
 ) -> int:
     """Measure whether what is injected is what arrives.
@@ -66,17 +61,20 @@ def calibrate(
     check_writable(results)
     cleanup.reap()
     asked = "auto" if toxiproxy == "all" else toxiproxy
-    chosen = choose(stack, asked)
-    variants = doctor.toxiproxies(toxiproxy) if chosen[0] == "embedded" else [asked]
+    choice = choose(stack, asked)
+    variants = doctor.toxiproxy_variants(toxiproxy) if choice.name == "embedded" else [asked]
     calibrations: list[Calibration] = []
-    injector = ToxiproxyInjector()
     for variant in variants:
-        with open_stack(chosen, results, variant) as (opened, reason):
-            say(f"stack: {opened.name} ({reason})")
+        with open_stack(choice, results, variant) as (opened, reason):
+            print_message(f"stack: {opened.name} ({reason})")
             if target == "cloudrun":
-                calibrations.append(calibrate_instances(opened, say))
+                calibrations.append(calibrate_instances(opened, print_message))
                 break  # an instance's limits are no matter of which Toxiproxy
-            calibrations.append(calibrate_replica(opened, injector.injected, faults(), draws, say))
+            calibrations.append(
+                calibrate_replica(
+                    opened, ToxiproxyInjector().injected, known_faults(), draws, print_message
+                )
+            )
     if as_json:
         print_json([calibration.as_json() for calibration in calibrations])
     else:
@@ -95,6 +93,3 @@ def render_calibration(calibration: Calibration, width: int) -> str:
     title = Heading(f"calibration, {calibration.stack} stack, {calibration.toxiproxy} Toxiproxy")
     left_out = [Paragraph(f"not measured: {reason}") for reason in calibration.not_measured]
     return blocks_text([title, table, *left_out], Style(width=width))
-
-
-COMMANDS = (calibrate,)

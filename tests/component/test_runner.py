@@ -507,9 +507,9 @@ def test_the_exit_code_says_whether_all_was_measured_and_with_gate_whether_it_he
 ) -> None:
     wired.stack.failing, wired.load.uploads = failing, uploads
     summary = run_experiment(wired.lab, wired.run, CELLS)
-    assert exit_code([summary], gate=False) == plain
-    assert exit_code([summary], gate=True) == gated
+    assert exit_code(summary, gate=False) == plain
+    assert exit_code(summary, gate=True) == gated
 
 
 def test_a_run_with_a_cell_missing_was_not_all_measured(wired: Wired) -> None:
-    assert exit_code([run_experiment(wired.lab, wired.run, CELLS[:2])], gate=False) == 4
+    assert exit_code(run_experiment(wired.lab, wired.run, CELLS[:2]), gate=False) == 4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -121,14 +120,14 @@ def test_without_a_real_toxiproxy_the_own_one_is_used(
     assert not component.ok
     assert not component.required
     assert component.remedy == "`make toxiproxy` builds it"
-    assert doctor.toxiproxies("all") == ["embedded"]
+    assert doctor.toxiproxy_variants("all") == ["embedded"]
 
 
 def test_which_toxiproxies_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toxiproxy, "find_real", lambda: "/usr/bin/toxiproxy-server")
-    assert doctor.toxiproxies("all") == ["embedded", "real"]
-    assert doctor.toxiproxies("real") == ["real"]
-    assert doctor.toxiproxies("embedded") == ["embedded"]
+    assert doctor.toxiproxy_variants("all") == ["embedded", "real"]
+    assert doctor.toxiproxy_variants("real") == ["real"]
+    assert doctor.toxiproxy_variants("embedded") == ["embedded"]
 
 
 def test_a_results_folder_yet_to_be_made_is_well(tmp_path: Path) -> None:
@@ -191,31 +190,6 @@ def test_without_a_client_compose_is_missing(
     assert (component.ok, component.required) == (False, False)
     assert component.found == "the command `docker` is not on PATH"
     assert component.remedy.startswith("install the Compose plugin")
-
-
-@pytest.mark.compose
-@pytest.mark.usefixtures("client")
-def test_with_an_engine_each_image_has_its_tag_and_where_it_came_from(tmp_path: Path) -> None:
-    parts = {each.name: each for each in examine(tmp_path)}
-    assert all(parts[name].ok for name in CONTAINERS)
-    assert re.fullmatch(r"[\w.+~-]+ \(API \d+\.\d+\) at .+", parts["docker engine"].found)
-    assert re.fullmatch(r"\d+\.\d+\..+", parts["docker compose"].found)
-    for name in (name for name in CONTAINERS if name.endswith(" image")):
-        origin = "built" if name == "backend image" else "(official|stand-in)"
-        assert re.fullmatch(rf"\S+:\S+ \({origin}, [0-9a-f]{{12}}\)", parts[name].found)
-    assert parts["--stack auto"].found.startswith("compose: ")
-
-
-@pytest.mark.compose
-@pytest.mark.usefixtures("client")
-def test_an_image_that_is_missing_makes_auto_embedded(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("LAB_NGINX_IMAGE", "replica-lab/nosuch:1")
-    parts = {each.name: each for each in examine(tmp_path)}
-    assert (parts["nginx image"].ok, parts["postgres image"].ok) == (False, True)
-    assert parts["nginx image"].found == "replica-lab/nosuch:1 (not on the engine)"
-    assert parts["--stack auto"].found == "embedded: the engine has no image replica-lab/nosuch:1"
 
 
 def test_whatever_is_not_well_has_a_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
