@@ -30,7 +30,8 @@ class RunPlan:
     def text(self) -> str:
         """For the terminal."""
         minutes, seconds = divmod(self.estimate_s, 60)
-        lines = [f"{self.experiment}: {_cells(len(self.cells))}, about {minutes}:{seconds:02d} min"]
+        cells = plural(len(self.cells), "cell")
+        lines = [f"{self.experiment}: {cells}, about {minutes}:{seconds:02d} min"]
         for cell, reasons in self.cells.items():
             lines += [f"  {cell}", *(f"    {reason}" for reason in reasons)]
         return "\n".join(lines) + "\n"
@@ -95,12 +96,9 @@ class SearchPlan:
 
     def text(self) -> str:
         """For the terminal."""
+        cells = plural(len(self.cells), "cell")
         head = (
-            f"{self.experiment}: {_cells(len(self.cells))}, up to {self.max_users} users; as a rule"
+            f"{self.experiment}: {cells}, up to {self.max_users} users; as a rule"
             f" {self.usual_trials} trials a cell, {clock(self.usual_s)}"
         )
         return "\n".join([head, *(f"  {cell.id}: {cell.text()}" for cell in self.cells)]) + "\n"
-
-
-def _cells(number: int) -> str:
-    return f"{number} cell{'' if number == 1 else 's'}"
