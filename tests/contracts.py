@@ -139,7 +139,7 @@ class InjectorContract:
             knobs = without_base(cell.knobs, line.base_s)
             expected = [one for fault in faults for one in fault.to_toxics(knobs)]
             assert line.enabled == (not any(fault.down for fault in faults))
-            assert line.toxics == [armed.model_dump(exclude={"proxy"}) for armed in expected]
+            assert line.toxics == [toxic.model_dump(exclude={"proxy"}) for toxic in expected]
 
     def test_an_injector_disarms_when_the_load_fails(
         self, injector: Injector, replica: Replica
@@ -166,8 +166,8 @@ class RealInjectorContract(InjectorContract):
         with ToxiproxyInjector().injected(replica, cell) as injected:
             (line,) = [line for line in injected if line.proxy == "db"]
             took = replica.round_trip()
-        (armed,) = cell.faults[0].to_toxics(without_base(cell.knobs, line.base_s))
-        delay = (armed.attributes["latency"] - armed.attributes["jitter"] / 2) / 1000
+        (toxic,) = cell.faults[0].to_toxics(without_base(cell.knobs, line.base_s))
+        delay = (toxic.attributes["latency"] - toxic.attributes["jitter"] / 2) / 1000
         assert line.base_s > 0
         assert took > delay
         assert abs(delay + line.base_s - cell.knobs.db_rtt.mean) <= 0.0005
