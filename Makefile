@@ -176,7 +176,7 @@ lint: $(STAMP) ## Style, types, YAML, Compose, shell and Dockerfiles
 	$(BIN)/mypy --package compose.images
 	$(BIN)/yamllint --strict .
 	$(BIN)/compose-lint check --quiet --fail-on low --strict-config --skip-suppressed compose/compose.yaml
-	$(BIN)/shellcheck .ci/run compose/*/*.sh compose/images/*/*.sh
+	$(BIN)/shellcheck .ci/run compose/*.sh compose/*/*.sh compose/images/*/*.sh
 	$(BIN)/hadolint compose/backend/Dockerfile compose/images/*/Dockerfile
 
 # Most tests wait for real parts as much as they compute: three processes fill two cores, and

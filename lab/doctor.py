@@ -222,7 +222,7 @@ def _engine_and_images() -> list[Component]:
     try:
         client = engine.connect()
         try:
-            found = Component("docker engine", True, images._about_engine(client), required=False)
+            found = Component("docker engine", True, engine.describe(client), required=False)
             return [found, *_images(client)]
         finally:
             client.close()

@@ -60,7 +60,7 @@ def calibrate(
     and nothing else. Exit code: 0 all is as it should be; 4 not so.
     """
     check_writable(results)
-    cleanup.reap()
+    cleanup.end_abandoned()
     asked = "auto" if toxiproxy == "all" else toxiproxy
     chosen = choose(stack, asked)
     variants = doctor.toxiproxies(toxiproxy) if chosen[0] == "embedded" else [asked]

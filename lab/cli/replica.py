@@ -117,7 +117,7 @@ def up(
     if names and no_faults:
         raise UsageError("--fault and --no-faults exclude each other", "leave one out")
     check_writable(results)
-    cleanup.reap()
+    cleanup.end_abandoned()
     chosen = parse_settings(settings)
     if speed and "speed" in chosen:
         raise UsageError("speed is given both as --speed and as --set speed", "keep one of them")
@@ -134,7 +134,7 @@ def up(
         base_s = base_rtt(armed, cell.faults, knobs, replica.round_trip)
         for fault in cell.faults:
             armed.arm(fault, knobs, base_s)
-        kept_up.let_go()
+        kept_up.detach()
     except BaseException:
         kept_up.close()
         raise
@@ -233,7 +233,7 @@ def down(results: Path) -> None:
     Ends whatever a lab that was killed left running, too; a run that is going on is left alone.
     """
     ended = [cleanup.end(each.folder, each.owner) for each in kept(results)]
-    left = cleanup.reap()
+    left = cleanup.end_abandoned()
     busy = [mine for _, mine in ownership.replicas() if mine.pid and not mine.gone]
     say(f"ended {len(ended)} replica(s) of {results} and {left} left by a lab that was killed")
     if busy:

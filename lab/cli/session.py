@@ -146,7 +146,7 @@ def replica(
         results: the results folder.
     """
     check_writable(results)
-    if cleanup.reap():
+    if cleanup.end_abandoned():
         say("ended what an earlier lab that was killed had left running")
     with open_stack(chosen, results, toxiproxy) as (stack, reason):
         missing = [cell for each in planned for cell in each.missing]

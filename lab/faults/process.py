@@ -29,7 +29,7 @@ def require(stack: Stack, cells: Iterable[Cell]) -> None:
         MissingComponent: one of their strikes is beyond it.
     """
     for planned in (strike for cell in cells for strike in cell.strikes):
-        if planned.action not in stack.strikes:
+        if planned.action not in stack.process_faults:
             raise MissingComponent(
                 f"{planned.fault} {planned.action}s a container, and the {stack.name} stack has"
                 " none",
@@ -104,7 +104,7 @@ class Striker:
         with self._excused(planned.part):
             t, done, back = self._t(), False, False
             try:
-                done = self._did(self._stack.strike, planned)
+                done = self._did(self._stack.inject_fault, planned)
                 if done:
                     self._over.wait(planned.lasts / self._speed)
             finally:

@@ -1,10 +1,13 @@
-"""Where the backend runs: on the VM behind nginx, or on Cloud Run behind its front.
+"""The replica as every room knows it: its targets, parts, names, limits of nginx, and students.
 
-The test students: who may upload, and from which address each one comes.
+Where the backend runs: on the VM behind nginx, or on Cloud Run behind its gateway. What the
+parts call each other by, and what they must agree on, stands here once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from lab.model.knobs import Knobs
@@ -13,16 +16,33 @@ Target = Literal["vm", "cloudrun"]
 
 TARGETS: tuple[Target, ...] = get_args(Target)
 
+GATEWAY = "front"
+"""The name of Cloud Run's gateway as a part, in evidence, messages and files."""
+
 _SHARED = ("postgres", "fake-gcs-server", "toxiproxy")
 
 PARTS: dict[Target, tuple[str, ...]] = {
     "vm": (*_SHARED, "backend", "nginx"),
-    "cloudrun": (*_SHARED, "front"),
+    "cloudrun": (*_SHARED, GATEWAY),
 }
 """The parts of a replica, in the order in which they need each other.
 
 Instances are no parts: they come and go, and that one dies is a result.
 """
+
+DATABASE = "students"
+SUPERUSER = "postgres"
+APP_ROLE = "app"
+"""The application's role in the database: a plain one, which ``db_cap`` limits."""
+
+BUCKET = "student-recordings"
+UPLOAD_PATH = "/api/students/upload-recording"
+HEALTH_PATH = "/health"
+
+
+def services(target: Target) -> tuple[str, ...]:
+    """The parts of a target but the gateway, which is a process of the lab's on every stack."""
+    return tuple(part for part in PARTS[target] if part != GATEWAY)
 
 
 def contradiction(target: Target, knobs: Knobs) -> tuple[str, str] | None:
@@ -36,6 +56,31 @@ def contradiction(target: Target, knobs: Knobs) -> tuple[str, str] | None:
             "leave speed out, or use target vm",
         )
     return knobs.contradiction()
+
+
+@dataclass(frozen=True)
+class NginxLimits:
+    """What one configuration of nginx lets pass, in real-world time, which ``speed`` divides.
+
+    Args:
+        body: bytes of a request's body; a larger one is answered 413.
+        read_s: seconds between two reads of the backend's answer; then 504.
+        send_s: seconds between two writes of the request to the backend; then 504.
+        connect_s: seconds until the backend accepts; then 504.
+    """
+
+    body: int
+    read_s: float
+    send_s: float
+    connect_s: float
+
+
+NGINX: Mapping[str, NginxLimits] = {
+    "as-found": NginxLimits(body=1024**2, read_s=60, send_s=60, connect_s=60),
+    "recommended": NginxLimits(body=3 * 1024**2, read_s=30, send_s=60, connect_s=60),
+}
+"""By value of the knob ``nginx``. All are nginx's defaults, but for the report's recommended
+body limit of 3 MiB and read timeout of 30 s."""
 
 
 STUDENTS = 5000

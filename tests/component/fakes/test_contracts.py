@@ -15,13 +15,13 @@ from lab.errors import InjectionError, MissingComponent, PartFailed
 from lab.load.driver import LoadGenerator, LoadStart, LocustLoad
 from lab.model.evidence import Audit, Cause, LoadDone, Sample, WorkerReading
 from lab.model.fault import DONE, beyond
+from lab.model.replica import services
 from lab.model.run import LoadTick
 from lab.observe.observer import Observer
 from lab.observe.retention import Retention
 from lab.paths import ROOT
 from lab.runner import Injector
 from lab.stack.base import Replica, Stack
-from lab.stack.compose.resources import services
 from tests.fakes import FakeStack, InstantLoad, RecordingInjector, make_cell
 from tests.live import causes, left_behind, upload, uploads, wait_until
 
@@ -101,12 +101,12 @@ def test_a_stack_can_be_observed(either: Stack, tmp_path: Path) -> None:
 @pytest.mark.parametrize("action", DONE)
 def test_a_stack_strikes_and_brings_back_or_says_that_it_cannot(either: Stack, action: str) -> None:
     replica = either.apply(make_cell(SETTINGS))
-    if action not in either.strikes:
-        for act in (either.strike, either.recover):
+    if action not in either.process_faults:
+        for act in (either.inject_fault, either.recover):
             with pytest.raises(MissingComponent, match=r"container, .* - use --stack compose"):
                 act("backend", action)
         return
-    either.strike("backend", action)
+    either.inject_fault("backend", action)
     wait_until(lambda: "backend" in either.down_parts())
     either.recover("backend", action)
     assert either.down_parts() == {}
@@ -115,10 +115,10 @@ def test_a_stack_strikes_and_brings_back_or_says_that_it_cannot(either: Stack, a
 
 @pytest.mark.parametrize("part", ["postgres", "fake-gcs-server"])
 def test_a_cell_starts_empty_also_after_a_strike(either: Stack, part: str) -> None:
-    if "restart" not in either.strikes:
+    if "restart" not in either.process_faults:
         pytest.skip("it strikes nothing")
     upload(either.apply(make_cell(SETTINGS)).url)
-    either.strike(part, "restart")
+    either.inject_fault(part, "restart")
     either.recover(part, "restart")
     assert left_behind(either.apply(make_cell(SETTINGS))) == (0, 0)
 
