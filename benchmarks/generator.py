@@ -28,11 +28,11 @@ from pydantic import TypeAdapter
 
 from lab.load.audio import recordings
 from lab.load.driver import LoadStart, LocustLoad, generator_environment
-from lab.load.upload import PATH
 from lab.model.evidence import Sample
 from lab.model.experiment import Cell
 from lab.model.knobs import Knobs
 from lab.model.load import Load
+from lab.model.replica import UPLOAD_PATH
 from lab.model.run import LoadTick
 from lab.model.units import SizeRange
 
@@ -58,7 +58,7 @@ class Student(HttpUser):
     @task
     def upload(self):
         self.client.post(
-            "{PATH}",
+            "{UPLOAD_PATH}",
             files={{"file": ("recording.wav", next(self.files), "audio/wav")}},
             headers={{"Authorization": "Bearer student-token-00000"}},
         )

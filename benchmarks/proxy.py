@@ -101,7 +101,7 @@ def turn(toxiproxy: Toxiproxy, process: psutil.Process) -> Figures:
     wall, cpu = timed(process, lambda: send_stream(stream))
     trips = CONNECTIONS * TRIPS
     bare_wall, bare_cpu = timed(process, lambda: make_trips(near, TRIPS))
-    with toxiproxy.armed([NEAR], Knobs()):
+    with toxiproxy.injected([NEAR], Knobs()):
         late_wall, late_cpu = timed(process, lambda: make_trips(near, TRIPS))
     return {
         "stream, MB/s": STREAM_BYTES / 1e6 / wall,

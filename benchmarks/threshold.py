@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 
 from lab.capacity.search import CapacitySearch, Search
 from lab.capacity.state import allowed_width
-from lab.model.capacity import CapacityTrial, Threshold, TrialRequest
+from lab.model.capacity import CapacityTrial, CriterionCount, Threshold, TrialRequest
 from validation.simulated import SimulatedSystem, search_in
 
 SYSTEMS = 2000
@@ -32,14 +32,14 @@ class Staircase:
     window: float = 60.0
 
     def next(self, cell: str, trials: Sequence[CapacityTrial]) -> TrialRequest | Threshold:
-        broke = [t.users for t in trials if any(_missed(t, n) for n in range(len(t.criteria)))]
-        top = self.method.most_users + 1
+        broke = [t.users for t in trials if any(map(_missed, t.criteria))]
+        top = self.method.max_users + 1
         high = min(broke, default=top)
         low = max((t.users for t in trials if t.users < high), default=0)
-        if high == top and low < self.method.most_users:
+        if high == top and low < self.method.max_users:
             rung = next(users for users in self.method.ladder if users > low)
             return TrialRequest(users=rung, window=self.window, why="climbing")
-        if high - low > allowed_width(low) and low < self.method.most_users:
+        if high - low > allowed_width(low) and low < self.method.max_users:
             return TrialRequest(users=(low + high) // 2, window=self.window, why="halving")
         return Threshold(
             id=cell,
@@ -53,9 +53,8 @@ class Staircase:
         )
 
 
-def _missed(trial: CapacityTrial, number: int) -> bool:
-    tried = trial.criteria[number]
-    return bool(tried.samples) and (tried.beyond or 0) / (tried.samples or 1) >= 0.05
+def _missed(count: CriterionCount) -> bool:
+    return bool(count.samples) and (count.violations or 0) / (count.samples or 1) >= 0.05
 
 
 @dataclass(frozen=True)
@@ -84,11 +83,11 @@ def measure(method: str, systems: int, seed: int) -> Row:
     for number in range(systems):
         rng = random.Random(f"{seed}/{number}")
         system = SimulatedSystem.draw(rng)
-        halving = system.halving()
+        halving = system.search()
         search: Search = halving if method == "halving" else Staircase(halving)
         answer = search_in(system, search, rng)
-        truth = system.threshold(halving.most_users)
-        holds, breaks = answer.holds_at or 0, answer.breaks_at or halving.most_users + 1
+        truth = system.threshold(halving.max_users)
+        holds, breaks = answer.holds_at or 0, answer.breaks_at or halving.max_users + 1
         answers.append((answer, holds <= truth < breaks, holds > truth, breaks <= truth))
     return Row(
         method=method,
@@ -110,12 +109,8 @@ def main() -> None:
     flags = parser.parse_args()
     rows = [measure(method, flags.systems, flags.seed) for method in ("halving", "staircase")]
     if flags.json:
-        found = {
-            "benchmark": "threshold",
-            "systems": flags.systems,
-            "rows": list(map(asdict, rows)),
-        }
-        print(json.dumps(found))
+        result = {"benchmark": "threshold", "systems": flags.systems}
+        print(json.dumps({**result, "rows": list(map(asdict, rows))}))
     else:
         print(*rows, sep="\n")
 

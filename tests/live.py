@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 import requests
 
 from lab.faults.network import Toxiproxy
-from lab.load.upload import PATH, headers, multipart, stages
+from lab.load.upload import headers, multipart, stages
 from lab.model.fault import Fault
 from lab.model.knobs import Knobs
+from lab.model.replica import UPLOAD_PATH
 from lab.observe.audit import object_ids
 from lab.stack.base import Replica
 from lab.stack.embedded import EmbeddedStack
@@ -44,13 +45,13 @@ class Live:
     @contextmanager
     def slow(self, proxy: str, delay: str) -> Iterator[None]:
         """Every answer of ``gcs`` or ``db`` comes this much real-world time later."""
-        with self.armed(make_fault(proxy, delay=delay)):
+        with self.injected(make_fault(proxy, delay=delay)):
             yield
 
     @contextmanager
-    def armed(self, *faults: Fault) -> Iterator[None]:
-        """These faults armed."""
-        with Toxiproxy(self.stack.toxiproxy.url).armed(faults, self.knobs):
+    def injected(self, *faults: Fault) -> Iterator[None]:
+        """These faults injected."""
+        with Toxiproxy(self.stack.toxiproxy.url).injected(faults, self.knobs):
             yield
 
     def readings(self) -> list[dict[str, Any]]:
@@ -78,7 +79,7 @@ def make_fault(proxy: str, *, down: bool = False, delay: str | None = None) -> F
 def upload(url: str, student: int = 0, size: int = 1000) -> requests.Response:
     """One upload of a student, answered."""
     return requests.post(
-        url + PATH,
+        url + UPLOAD_PATH,
         data=multipart(b"\0" * size, "test.wav"),
         headers=headers(student),
         timeout=PATIENCE_S,

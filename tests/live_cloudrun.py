@@ -1,6 +1,6 @@
 """What a replica on Cloud Run does, told once and played on both stacks.
 
-No fault is armed unless a story arms one, and instances start at the pace of this machine.
+No fault is injected unless a story injects one, and instances start at the pace of this machine.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Service:
     def slow_storage(self, replica: Replica, delay: str) -> AbstractContextManager[object]:
         """Storage answers so much later."""
         fault = make_fault("gcs", delay=delay)
-        return Toxiproxy(replica.toxiproxy).armed([fault], self.cell.knobs)
+        return Toxiproxy(replica.toxiproxy).injected([fault], self.cell.knobs)
 
     def events(self, *kinds: str) -> list[dict[str, Any]]:
         """What the front has noted of these kinds."""

@@ -39,7 +39,7 @@ import simpy
 Step = Generator[simpy.Event, Any, None]
 NETWORK_S = 0.005
 """A request is sent, buffered by the proxy and passed on within this long, evenly spread."""
-SURE, MOST = 3.0, 12
+SURE, MAX_TIMES = 3.0, 12
 """So many standard errors from the bound a share is beyond doubt; else so many times the trials."""
 
 
@@ -132,7 +132,7 @@ class AcceptQueue:
         self.pending.append(upload)
         if self.idle:
             *others, last = sorted(self.idle)
-            first = next((one for one in others if self._rng.random() < self._lead), last)
+            first = next((worker for worker in others if self._rng.random() < self._lead), last)
             self.idle.pop(first).succeed()
 
     def take_all(self) -> list[Upload]:
@@ -159,7 +159,7 @@ class Worker:
         self._ready: list[Callable[[], Step]] = []
         self._answers: list[Upload] = []
         self._wake: simpy.Event | None = None
-        self.most_connections = self.most_threads = 0
+        self.max_connections = self.max_threads = 0
         env.process(self._loop())
 
     def _loop(self) -> Step:
@@ -201,10 +201,10 @@ class Worker:
             self._env.process(self._thread(self._threads, upload))
 
     def _thread(self, threads: simpy.Resource, upload: Upload) -> Step:
-        """The storage call in a thread; its end is told to the loop."""
+        """The storage call in a thread; at its end the loop goes on."""
         with threads.request() as slot:
             yield slot
-            self.most_threads = max(self.most_threads, threads.count)
+            self.max_threads = max(self.max_threads, threads.count)
             yield self._env.timeout(self._rng.uniform(*self._system.storage))
         self._call_soon(lambda: self._writing(upload))
 
@@ -216,7 +216,7 @@ class Worker:
         """A synchronous stage: the loop waits with it."""
         with self._pool.request() as connection:
             yield connection
-            self.most_connections = max(self.most_connections, self._pool.count)
+            self.max_connections = max(self.max_connections, self._pool.count)
             yield self._env.timeout(seconds)
 
 
@@ -250,8 +250,8 @@ def simulate(
 
     everybody = [env.process(user(number)) for number in range(users)]
     env.run(env.all_of(everybody))
-    result.connections = max(worker.most_connections for worker in workers)
-    result.busiest = tuple(worker.most_threads for worker in workers)
+    result.connections = max(worker.max_connections for worker in workers)
+    result.busiest = tuple(worker.max_threads for worker in workers)
     return result
 
 
@@ -267,7 +267,7 @@ def share_slow(system: System, users: int, bound: float = 10.0, trials: int = 20
 def is_slow(system: System, users: int, bound: float, tail: float, trials: int) -> bool:
     """Whether a share of ``tail`` or more take ``bound`` seconds or longer.
 
-    It takes ``trials``, and up to `MOST` times as many where the share is so near that its
+    It takes ``trials``, and up to `MAX_TIMES` times as many where the share is so near that its
     standard error leaves it open: twenty trials of 38 users of two executors put it at 5 % or
     more, give or take 0.3, three hundred at 4.73 % give or take 0.07.
     """
@@ -276,7 +276,7 @@ def is_slow(system: System, users: int, bound: float, tail: float, trials: int) 
         counts.append(_slow(system, users, len(counts) + 1, bound))
         share, error = _share(counts)
         enough = len(counts) >= trials and abs(share - tail) > SURE * error
-        if enough or len(counts) >= MOST * trials:
+        if enough or len(counts) >= MAX_TIMES * trials:
             return share >= tail
 
 
@@ -300,7 +300,7 @@ def threshold(system: System, bound: float = 10.0, tail: float = 0.05, trials: i
 def _slow(system: System, users: int, seed: int, bound: float) -> tuple[int, int]:
     """Of one trial: how many uploads were slow, and how many there were."""
     latencies = simulate(system, users, seed).latencies
-    return sum(each >= bound for each in latencies), len(latencies)
+    return sum(latency >= bound for latency in latencies), len(latencies)
 
 
 def _share(counts: Sequence[tuple[int, int]]) -> tuple[float, float]:

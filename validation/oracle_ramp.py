@@ -24,7 +24,7 @@ import simpy
 
 from validation.oracle import NETWORK_S, AcceptQueue, Step, System, Upload, Worker
 
-FEWEST, PARTS, TAIL, DOUBT = 20, 30, 0.05, 0.05
+MIN_SAMPLES, PARTS, TAIL, ALPHA = 20, 30, 0.05, 0.05
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Ramp:
     def __post_init__(self) -> None:
         users = [stage.users for stage in self.stages]
         if users != sorted(users):
-            raise ValueError("users may only grow")
+            raise ValueError("users may only grow from stage to stage")
 
     @property
     def end(self) -> float:
@@ -126,16 +126,16 @@ def simulate(system: System, ramp: Ramp, seed: int = 1) -> list[Sample]:
 
 def crossing(samples: Sequence[Sample], ramp: Ramp, bound: float = 10.0) -> Crossing | None:
     """Where p95 of the successes passes ``bound`` for certain; None where it never does."""
-    good = sorted((each for each in samples if each.succeeded), key=lambda each: each.sent)
-    if len(good) < FEWEST:
+    good = sorted((s for s in samples if s.succeeded), key=lambda s: s.sent)
+    if len(good) < MIN_SAMPLES:
         return None
-    sent = [each.sent for each in good]
+    sent = [sample.sent for sample in good]
     stretch = (sent[-1] - sent[0]) / PARTS
-    doubt = DOUBT / min(PARTS, ceil(len(good) / FEWEST))
-    for last in range(FEWEST - 1, len(good)):
-        first = min(last - FEWEST + 1, bisect_left(sent, sent[last] - stretch))
-        slow = [each.sent for each in good[first : last + 1] if each.latency >= bound]
-        if slow and _chance(len(slow), last - first + 1) <= doubt:
+    alpha = ALPHA / min(PARTS, ceil(len(good) / MIN_SAMPLES))
+    for last in range(MIN_SAMPLES - 1, len(good)):
+        first = min(last - MIN_SAMPLES + 1, bisect_left(sent, sent[last] - stretch))
+        slow = [sample.sent for sample in good[first : last + 1] if sample.latency >= bound]
+        if slow and _chance(len(slow), last - first + 1) <= alpha:
             seen = max(sent[last], slow[-1] + bound)  # who waits that long is slow, answered or not
             return Crossing(ramp.users_at(sent[last]), seen, ramp.users_at(slow[0]))
     return None
@@ -151,14 +151,16 @@ class Expected:
     """Users at the crossing, over seeds; infinite for those where there is none."""
 
     median: float
-    fewest: float
-    most: float
+    lowest: float
+    highest: float
     since: float
 
 
 def expected(system: System, ramp: Ramp, bound: float = 10.0, seeds: int = 9) -> Expected:
     """What the oracle gives for a configuration; an odd number of seeds has one in the middle."""
-    found = [crossing(simulate(system, ramp, seed), ramp, bound) for seed in range(1, seeds + 1)]
-    users = [one.users if one else inf for one in found]
-    since = [one.since_users if one else inf for one in found]
+    crossings = [
+        crossing(simulate(system, ramp, seed), ramp, bound) for seed in range(1, seeds + 1)
+    ]
+    users = [at.users if at else inf for at in crossings]
+    since = [at.since_users if at else inf for at in crossings]
     return Expected(median(users), min(users), max(users), median(since))

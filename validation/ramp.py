@@ -1,8 +1,9 @@
-"""A stored ramp against the oracle: ``python -m validation.ramp RUN``, the run's folder.
+"""A stored ramp against the oracle.
 
-For each cell, the users at whom the lab said that p95 passes its bound, beside what the
+For each cell of RUN, the users at whom the lab said that p95 passes its bound, beside what the
 oracle (`validation.oracle_ramp`) gives for the stage times measured in that very cell. They
-agree within 2 users or 15 %; and the cells' order must be the one that the laws predict.
+agree within 2 users or 15 %; and the cells' order must be the one that their capacity bounds
+predict.
 
 Of the lab it uses the stored files and what they say, never how a crossing is found. The
 storage call is taken for uniform with the measured mean and deviation; the time that an
@@ -17,16 +18,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, isfinite, sqrt
-from pathlib import Path
 from statistics import fmean, pstdev
 
-from lab.errors import LabError
+from lab.errors import UsageError
 from lab.model.criterion import Criterion
 from lab.model.evidence import Observation, WorkerReading
 from lab.model.experiment import Cell
 from lab.model.load import StagesLoad
 from lab.model.verdict import Crossing
 from lab.store import RunFolder
+from validation.command import exit_code, parser, run_of
 from validation.oracle import System
 from validation.oracle_ramp import Expected, Ramp, Stage, expected
 
@@ -36,7 +37,7 @@ READ_TIMEOUT = {"as-found": 60.0, "recommended": 30.0}
 
 @dataclass(frozen=True)
 class Row:
-    """A cell: what was measured, what the oracle gives, and what the laws say it carries."""
+    """A cell: what was measured, what the oracle gives, and the system that both are of."""
 
     cell: str
     valid: bool
@@ -61,38 +62,66 @@ def compare(run: RunFolder, seeds: int = 9) -> list[Row]:
     """A row for each finished cell.
 
     Raises:
-        LabError: a file cannot be read.
-        ValueError: a cell is not a ramp of one of the three storage calls, or showed no upload.
+        LabError: a file cannot be read; no cell is finished; or one is not a ramp of one of
+            the three storage calls on the VM, or showed no upload.
     """
-    return [_row(run, result.id, seeds) for result in run.summary().cells]
+    cells = [result.id for result in run.summary().cells]
+    if not cells:
+        raise UsageError(
+            f"{run.path}: no cell is finished there",
+            "give a run of `lab run`; searches are for `python -m validation.thresholds`",
+        )
+    return [_row(run, cell_id, seeds) for cell_id in cells]
 
 
 def _row(run: RunFolder, cell_id: str, seeds: int) -> Row:
     folder = run.cell(cell_id)
     cell, verdict = folder.read_cell(), folder.read_verdict()
-    crossings = verdict.course.crossings if verdict.course else ()
-    bound = next((one.bound for one in cell.criteria if one.metric == "p95"), None)
+    bound = next((c.bound for c in cell.criteria if c.metric == "p95"), None)
     if bound is None:
-        raise ValueError(f"{cell_id}: no criterion holds p95 against a bound")
-    found = [one for one in crossings if Criterion.parse(one.criterion).metric == "p95"]
-    system = system_of(cell, folder.read_observation())
-    oracle = expected(system, ramp_of(cell), bound, seeds)
-    return Row(cell_id, verdict.outcome != "invalid", system, next(iter(found), None), oracle)
+        raise UsageError(
+            f"{run.path}: no criterion of cell {cell_id} holds p95 against a bound",
+            "give a run of a spec with one, as 'p95 < 10 s'",
+        )
+    crossings = verdict.course.crossings if verdict.course else ()
+    of_p95 = (c for c in crossings if Criterion.parse(c.criterion).metric == "p95")
+    ramp, system = ramp_of(cell), system_of(cell, folder.read_observation())
+    oracle = expected(system, ramp, bound, seeds)
+    return Row(cell_id, verdict.outcome != "invalid", system, next(of_p95, None), oracle)
 
 
 def ramp_of(cell: Cell) -> Ramp:
-    """The cell's load for the oracle."""
+    """The cell's load for the oracle.
+
+    Raises:
+        UsageError: the load is none of stages whose users grow.
+    """
+    remedy = "give a run of a ramp, as experiments/phase-2-gcs.yaml"
     if not isinstance(cell.load, StagesLoad):
-        raise ValueError(f"{cell.id}: its load has no stages")
-    stages = tuple(Stage(one.users, one.over, one.hold) for one in cell.load.stages)
-    return Ramp(stages, READ_TIMEOUT[cell.knobs.nginx], cell.load.backoff)
+        raise UsageError(f"cell {cell.id}: its load has no stages", remedy)
+    stages = tuple(Stage(stage.users, stage.over, stage.hold) for stage in cell.load.stages)
+    try:
+        return Ramp(stages, READ_TIMEOUT[cell.knobs.nginx], cell.load.backoff)
+    except ValueError as error:
+        raise UsageError(f"cell {cell.id}: {error}", remedy) from None
 
 
 def system_of(cell: Cell, observation: Observation) -> System:
-    """The cell's configuration, with the stage times that its successes measured."""
+    """The cell's configuration, with the stage times that its successes measured.
+
+    Raises:
+        UsageError: the oracle does not know such a cell, or no upload of it succeeded.
+    """
     knobs, good = cell.knobs, [s.stages for s in observation.samples if s.error is None]
-    if knobs.gcs_call == "audio_pool" or not good:
-        raise ValueError(f"{cell.id}: nothing that the oracle could be held against")
+    if cell.target != "vm" or knobs.gcs_call == "audio_pool":
+        what = f"target {cell.target}" if cell.target != "vm" else f"gcs_call {knobs.gcs_call}"
+        remedy = "give a run of target vm with gcs_call blocking, to_thread or executor"
+        raise UsageError(f"cell {cell.id}: the oracle does not know {what}", remedy)
+    if not good:
+        raise UsageError(
+            f"cell {cell.id}: no upload succeeded, so its stages have no times",
+            "give a run in which some do",
+        )
     times = {name: [s.get(name, 0.0) for s in good] for name in ("auth", "release", "write", "gcs")}
     auth, release, write, storage = map(fmean, times.values())
     half = min(storage, sqrt(3) * pstdev(times["gcs"]))
@@ -111,21 +140,27 @@ def system_of(cell: Cell, observation: Observation) -> System:
     )
 
 
-def _loop_time(cell: Cell, observation: Observation, staged: float) -> float:
-    """Real-world seconds for which an upload holds the loop outside of its stages, 0 at least.
+def uploads_by_worker(observation: Observation) -> list[int]:
+    """Uploads of each worker; its first request to storage asks for the bucket."""
+    return [line.gcs_attempts - 1 for line in _last_readings(observation)]
 
-    Each upload is a storage attempt, and so is the client's question for the bucket, once a worker.
-    """
+
+def _last_readings(observation: Observation) -> list[WorkerReading]:
     last = {line.pid: line for line in observation.evidence if isinstance(line, WorkerReading)}
-    uploads = sum(line.gcs_attempts - 1 for line in last.values())
-    busy = sum(line.loop_busy_s or 0.0 for line in last.values()) * cell.knobs.speed
-    return (
-        max(0.0, busy / uploads - staged) if uploads > 0 and busy else System.cpu * cell.knobs.speed
-    )
+    return list(last.values())
 
 
-def carried(system: System) -> float:
-    """Uploads a second, by the laws: slots over the time one is held; the scarcest decides."""
+def _loop_time(cell: Cell, observation: Observation, staged: float) -> float:
+    """Real-world seconds for which an upload holds the loop outside of its stages, 0 at least."""
+    uploads, speed = sum(uploads_by_worker(observation)), cell.knobs.speed
+    busy = sum(line.loop_busy_s or 0.0 for line in _last_readings(observation)) * speed
+    if uploads <= 0 or not busy:
+        return System.cpu * speed
+    return max(0.0, busy / uploads - staged)
+
+
+def capacity_bound(system: System) -> float:
+    """Uploads a second at most: slots over the time one is held; the scarcest decides."""
     loop = system.cpu + system.auth + system.release + system.write
     storage = fmean(system.storage)
     if not system.slots:
@@ -135,32 +170,29 @@ def carried(system: System) -> float:
 
 def in_order(rows: Sequence[Row]) -> bool:
     """Whether who carries more crosses later."""
-    by_law = sorted(rows, key=lambda row: carried(row.system))
-    users = [(row.users, row.measured.t if row.measured else inf) for row in by_law]
+    by_bound = sorted(rows, key=lambda row: capacity_bound(row.system))
+    users = [(row.users, row.measured.t if row.measured else inf) for row in by_bound]
     return users == sorted(users)
 
 
 def table(rows: Sequence[Row]) -> str:
     """The comparison as text; users in brackets are those at the first slow upload."""
     form = "{:<28}{:>15}{:>24}{:>14}{:>10}  {}"
-    lines = [form.format("cell", "measured", "oracle", "difference", "law /s", "within")]
+    lines = [form.format("cell", "measured", "oracle", "difference", "bound /s", "within")]
     for row in rows:
-        one, oracle = row.measured, row.oracle
-        difference = row.users - oracle.median
-        apart = (
-            f"{difference:+.0f} {difference / oracle.median:+.0%}" if isfinite(difference) else "-"
-        )
+        measured, oracle = row.measured, row.oracle
+        off, span = row.users - oracle.median, f"{_n(oracle.lowest)}-{_n(oracle.highest)}"
         lines.append(
             form.format(
                 row.cell,
-                f"{one.users} ({one.since_users})" if one else "none",
-                f"{_n(oracle.median)} ({_n(oracle.since)}), {_n(oracle.fewest)}-{_n(oracle.most)}",
-                apart,
-                f"{carried(row.system):.2f}",
+                f"{measured.users} ({measured.since_users})" if measured else "none",
+                f"{_n(oracle.median)} ({_n(oracle.since)}), {span}",
+                f"{off:+.0f} {off / oracle.median:+.0%}" if isfinite(off) else "-",
+                f"{capacity_bound(row.system):.2f}",
                 ("yes" if row.within else "no") + ("" if row.valid else ": the cell is invalid"),
             )
         )
-    return "\n".join([*lines, f"in the order of the laws: {'yes' if in_order(rows) else 'no'}"])
+    return "\n".join([*lines, f"in the order of the bounds: {'yes' if in_order(rows) else 'no'}"])
 
 
 def _n(users: float) -> str:
@@ -169,14 +201,16 @@ def _n(users: float) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Print the comparison; the exit code."""
-    try:
-        [path] = arguments
-        rows = compare(RunFolder.open(Path(path)))
-    except (LabError, ValueError) as error:
-        print(f"python -m validation.ramp RUN: {error}", file=sys.stderr)
-        return 2
-    print(table(rows))
-    return 0 if rows and all(row.within for row in rows) and in_order(rows) else 1
+    command = parser("validation.ramp", __doc__)
+    command.add_argument("run", metavar="RUN", help="a folder, a name's unique prefix, or latest")
+    flags = command.parse_args(arguments)
+
+    def work() -> int:
+        rows = compare(run_of(flags, flags.run))
+        print(table(rows))
+        return 0 if all(row.within for row in rows) and in_order(rows) else 1
+
+    return exit_code(work)
 
 
 if __name__ == "__main__":

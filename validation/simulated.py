@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil, exp, floor, log, log1p, sqrt
 
-from lab.capacity.level import ALIKE_SPLIT, BATCH_S
-from lab.capacity.search import LONGEST_SPLIT_S, SHORTEST_SPLIT_S, CapacitySearch, Search
+from lab.capacity.level import BATCH_S, SPLIT_CORRELATION
+from lab.capacity.search import MAX_SPLIT_WINDOW_S, MIN_SPLIT_WINDOW_S, CapacitySearch, Search
 from lab.model.capacity import CapacityTrial, CriterionCount, Threshold, TrialRequest
 from lab.model.verdict import Outcome
 
 LATE_S, ALLOWED = 10.0, 0.05
-MOST_TRIALS = 200
-AROUND_S = 35.0
+MAX_TRIALS = 200
+OVERHEAD_S = 35.0
 """What a trial takes beside its window: ramp, warm-up and drain."""
 LASTING = 0.1
 """How much of what a minute had in common is left in the next."""
@@ -38,7 +38,7 @@ class SimulatedSystem:
         service: median seconds of an upload that does not wait.
         spread: of the logarithm of an upload's time, standard deviation.
         workers: processes among which users are split.
-        alike: the part of that variance that the uploads of one minute have in common.
+        common: the part of that variance that the uploads of one minute have in common.
         failing_at: users at whom 5 % of uploads fail.
         steepness: how fast the odds of a failure grow: with this power of the users.
     """
@@ -47,7 +47,7 @@ class SimulatedSystem:
     service: float
     spread: float
     workers: int
-    alike: float
+    common: float
     failing_at: float
     steepness: float
 
@@ -64,7 +64,7 @@ class SimulatedSystem:
             workers=workers,
             # At the threshold a correlation, of being late, of up to 0.012 with one worker and
             # of 0.034 to 0.077 with several, as in simulations of the replica.
-            alike=rng.uniform(0.13, 0.25) if workers > 1 else rng.choice((0.0, 0.02, 0.05)),
+            common=rng.uniform(0.13, 0.25) if workers > 1 else rng.choice((0.0, 0.02, 0.05)),
             failing_at=slots * exp(rng.uniform(log(1.5), log(15.0))),
             steepness=rng.uniform(2, 12),
         )
@@ -78,56 +78,63 @@ class SimulatedSystem:
         far = log(self.median(users) / LATE_S)
         if common is None:
             return NORMAL.cdf(far / self.spread)
-        own = self.spread * sqrt(1 - self.alike)
-        return NORMAL.cdf((far + self.spread * sqrt(self.alike) * common) / own)
+        own = self.spread * sqrt(1 - self.common)
+        return NORMAL.cdf((far + self.spread * sqrt(self.common) * common) / own)
 
     def failing(self, users: int) -> float:
         """The share of uploads that fail, independent of one another."""
         odds: float = ALLOWED / (1 - ALLOWED) * (users / self.failing_at) ** self.steepness
         return odds / (1 + odds)
 
-    def threshold(self, most: int) -> int:
-        """The most users at whom both shares are below 5 %, up to ``most``."""
-        fits = (n for n in range(1, most + 1) if max(self.late(n), self.failing(n)) >= ALLOWED)
-        return next(fits, most + 1) - 1
+    def threshold(self, max_users: int) -> int:
+        """The most users at whom both shares are below 5 %, up to ``max_users``."""
+        for users in range(1, max_users + 1):
+            if max(self.late(users), self.failing(users)) >= ALLOWED:
+                return users - 1
+        return max_users
 
-    def trial(self, ask: TrialRequest, number: int, rng: random.Random) -> CapacityTrial:
+    def trial(self, request: TrialRequest, number: int, rng: random.Random) -> CapacityTrial:
         """A measurement, as the lab would give it."""
         mean = self.service * exp(self.spread**2 / 2)
-        sent = ceil(ask.window * min(ask.users, self.slots) / mean)
-        failed = _binomial(rng, sent, self.failing(ask.users))
-        late = self._late(ask, sent - failed, rng)
+        sent = ceil(request.window * min(request.users, self.slots) / mean)
+        failed = _binomial(rng, sent, self.failing(request.users))
+        late = self._late(request, sent - failed, rng)
         criteria = (
-            _tried("p95 < 10 s", late, sent - failed),
-            _tried("error_rate < 5 %", failed, sent),
+            _count("p95 < 10 s", late, sent - failed),
+            _count("error_rate < 5 %", failed, sent),
         )
-        outcomes = [each.outcome for each in criteria]
+        broke = any(count.outcome == Outcome.BROKE for count in criteria)
         return CapacityTrial(
-            id=f"u{ask.users}-{number}",
-            users=ask.users,
-            window=ask.window,
-            spent=ask.window + AROUND_S,
+            id=f"u{request.users}-{number}",
+            users=request.users,
+            window=request.window,
+            spent=request.window + OVERHEAD_S,
             sent=sent,
-            outcome=Outcome.BROKE if Outcome.BROKE in outcomes else Outcome.HELD,
+            outcome=Outcome.BROKE if broke else Outcome.HELD,
             criteria=criteria,
         )
 
-    def _late(self, ask: TrialRequest, answered: int, rng: random.Random) -> int:
+    def _late(self, request: TrialRequest, answered: int, rng: random.Random) -> int:
         """How many of so many uploads are late, minute by minute."""
-        late, common, left, time = 0, rng.gauss(0, 1), answered, ask.window
+        late, common, left, time = 0, rng.gauss(0, 1), answered, request.window
         while left:
             part = min(left, ceil(left * BATCH_S / time)) if time > BATCH_S else left
-            late += _binomial(rng, part, self.late(ask.users, common))
+            late += _binomial(rng, part, self.late(request.users, common))
             left, time = left - part, time - BATCH_S
             common = LASTING * common + sqrt(1 - LASTING**2) * rng.gauss(0, 1)
         return late
 
-    def halving(self) -> CapacitySearch:
+    def search(self) -> CapacitySearch:
         """The lab's search in such a system."""
-        usual = CapacitySearch(rate=1 / self.service, slots=self.slots)
+        search = CapacitySearch(rate=1 / self.service, slots=self.slots)
         if self.workers == 1:
-            return usual
-        return replace(usual, alike=ALIKE_SPLIT, shortest=SHORTEST_SPLIT_S, longest=LONGEST_SPLIT_S)
+            return search
+        return replace(
+            search,
+            correlation=SPLIT_CORRELATION,
+            min_window=MIN_SPLIT_WINDOW_S,
+            max_window=MAX_SPLIT_WINDOW_S,
+        )
 
 
 def search_in(
@@ -139,7 +146,7 @@ def search_in(
     """A whole search, or what is left of one."""
     made = list(trials)
     while isinstance(step := search.next("simulated", made), TrialRequest):
-        if len(made) >= MOST_TRIALS:
+        if len(made) >= MAX_TRIALS:
             raise AssertionError(f"{len(made)} trials and no answer: {system}")
         made.append(system.trial(step, len(made), rng))
     return step
@@ -157,12 +164,12 @@ def _binomial(rng: random.Random, count: int, share: float) -> int:
     return successes
 
 
-def _tried(criterion: str, beyond: int, samples: int) -> CriterionCount:
-    broke = samples > 0 and beyond / samples >= ALLOWED
+def _count(criterion: str, violations: int, samples: int) -> CriterionCount:
+    broke = samples > 0 and violations / samples >= ALLOWED
     return CriterionCount(
         criterion=criterion,
         outcome=Outcome.BROKE if broke else Outcome.HELD,
         samples=samples,
-        beyond=beyond,
+        violations=violations,
         allowed=ALLOWED,
     )

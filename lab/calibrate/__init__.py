@@ -1,6 +1,6 @@
 """Is what is injected what arrives, and does what limits the replica hold?
 
-Measured on a replica, at speed 1, part by part:
+Measured on a replica, at speed 1, part by part (`injection`, `limits`):
 
     storage      draws through the gcs proxy, against uniform 2-5 s
     database     the backend's own stages, against 50 ms and 100 ms
@@ -14,48 +14,69 @@ Measured on a replica, at speed 1, part by part:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from lab.calibrate import confined, injected, instances
-from lab.calibrate.found import Calibration, Measured
+from lab.model.experiment import Cell
 from lab.model.fault import Fault
-from lab.runner import Injector
-from lab.stack.base import Stack
+from lab.model.knobs import Knobs
+from lab.model.load import BurstLoad
+from lab.model.replica import Target
+from lab.stack.base import Replica
 
-__all__ = ["Calibration", "Measured", "calibrate_instances", "calibrate_replica"]
-
-
-def calibrate_replica(
-    stack: Stack,
-    injector: Injector,
-    faults: Mapping[str, Fault],
-    draws: int,
-    say: Callable[[str], None],
-) -> Calibration:
-    """Measure everything with this stack's Toxiproxy; takes about a minute.
-
-    Args:
-        stack: not applied yet.
-        injector: arms the faults.
-        faults: those under ``faults/``.
-        draws: how many storage latencies; the mean of 1500 is known to 0.7 %.
-        say: told of each step.
-    """
-    found = Calibration(stack.name, stack.toxiproxy_variant)
-    injected.measure(found, stack, injector, faults, draws, say)
-    confined.measure(found, stack, say)
-    return found
+Inject = Callable[[Replica, Cell], AbstractContextManager[object]]
+"""Exactly a cell's network faults inside, and none after."""
 
 
-def calibrate_instances(stack: Stack, say: Callable[[str], None]) -> Calibration:
-    """Measure the limits of an instance of Cloud Run; takes half a minute at most.
+@dataclass(frozen=True)
+class Measurement:
+    """One thing that was held against what it should be; ``value`` in the unit of ``bound``."""
 
-    Args:
-        stack: not applied yet.
-        say: told of each step.
+    name: str
+    ok: bool
+    value: float
+    bound: str
 
-    Raises:
-        MissingComponent: instances cannot be limited on this machine.
-    """
-    found = Calibration(stack.name, stack.toxiproxy_variant)
-    instances.measure(found, stack, say)
-    return found
+
+@dataclass
+class Calibration:
+    """All that was measured with one Toxiproxy, and what could not be, with the reason."""
+
+    stack: str
+    toxiproxy: str
+    measured: list[Measurement] = field(default_factory=list)
+    not_measured: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything is as it should be; never so if nothing was measured."""
+        return bool(self.measured) and all(measurement.ok for measurement in self.measured)
+
+    def add(self, name: str, value: float, bound: str, ok: bool) -> None:
+        """Count one more measurement."""
+        self.measured.append(Measurement(name, ok, round(value, 6), bound))
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "stack": self.stack,
+            "toxiproxy": self.toxiproxy,
+            "ok": self.ok,
+            "measured": [asdict(measurement) for measurement in self.measured],
+            "not_measured": self.not_measured,
+        }
+
+
+def calibration_cell(settings: Mapping[str, object], *faults: Fault, target: Target = "vm") -> Cell:
+    """A cell that is as found, but for these settings and faults; its load is never run."""
+    return Cell(
+        id="calibration",
+        axes={},
+        target=target,
+        knobs=Knobs().with_settings(settings),
+        load=BurstLoad(burst=1),
+        faults=faults,
+        criteria=(),
+        seed=1,
+    )

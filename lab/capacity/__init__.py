@@ -1,7 +1,7 @@
 """The search for a capacity: at how many users a cell begins to fail; pure, but for its runner."""
 
 from lab.capacity.search import (
-    MOST_USERS,
+    MAX_USERS,
     USUAL_TRIALS,
     CapacitySearch,
     Search,
@@ -12,7 +12,7 @@ from lab.capacity.search import (
 )
 
 __all__ = [
-    "MOST_USERS",
+    "MAX_USERS",
     "USUAL_TRIALS",
     "CapacitySearch",
     "Search",

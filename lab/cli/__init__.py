@@ -1,5 +1,14 @@
 """The command line: parse, wire, exit code. The only room that knows every other.
 
+A command is a file of this package, named as the command, that holds it as ``command``;
+to add one, add its file. What several commands share is in the files that hold none:
+
+    options    options, and how data and messages are printed
+    wiring     the real parts behind the protocols of `lab.runner`
+    session    what ``lab run`` and ``lab threshold`` do alike
+    stored     a stored run: shown, stored, and its exit code
+    standing   replicas that ``lab up`` left up
+
 Data goes to standard output, progress and messages to standard error. Exit codes: 0 every
 cell was measured, 1 a cell broke under ``--gate``, 2 usage or a bad spec, 3 something is
 missing on this machine, 4 a cell is undecided or invalid, 130 interrupted.
@@ -7,7 +16,9 @@ missing on this machine, 4 a cell is undecided or invalid, 130 interrupted.
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
 import signal
 import sys
 import traceback
@@ -17,12 +28,16 @@ from typing import Any, NoReturn
 import click
 
 from lab import __version__
-from lab.cli import calibrate, replica, run, stored, summary, tables, threshold
 from lab.errors import Interrupted, LabError, MachineError
 
+MODULES = tuple(module.name for module in pkgutil.iter_modules(__path__))
 
-class Group(click.Group):
-    """A group whose interruption is an error of the lab; click's own prints an empty line."""
+
+class Commands(click.Group):
+    """The commands of this package; one is imported when it is asked for.
+
+    Its interruption is an error of the lab; click's own prints an empty line.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -30,13 +45,29 @@ class Group(click.Group):
         except KeyboardInterrupt:
             raise Interrupted("interrupted") from None
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        for name in MODULES:
+            self.get_command(ctx, name)
+        return super().list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in MODULES:
+            self.list_commands(ctx)  # among which click looks for what may have been meant
+        elif cmd_name not in self.commands:
+            module = importlib.import_module(f"{__name__}.{cmd_name}")
+            if hasattr(module, "command"):
+                self.add_command(module.command, cmd_name)
+        return super().get_command(ctx, cmd_name)
+
 
 @click.group(
-    cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
 @click.version_option(__version__, prog_name="lab")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def lab(debug: bool) -> None:
+@click.option(
+    "--debug", is_flag=True, expose_value=False, help="Show the traceback of an error."
+)  # read by `main`, which needs it where the options cannot be parsed, too
+def lab() -> None:
     """A local replica of an upload service that fails as production does.
 
     \b
@@ -44,11 +75,6 @@ def lab(debug: bool) -> None:
                   lab run experiments/workers-x-pool.yaml
                   lab report latest
     """
-
-
-for room in (run, threshold, calibrate, stored, summary, replica, tables):
-    for command in room.COMMANDS:
-        lab.add_command(command)
 
 
 def main() -> NoReturn:
@@ -77,9 +103,9 @@ def main() -> NoReturn:
         code = _fail(_of_system(error), debug, error)
     except Exception as error:
         code = _fail(LabError(f"unexpected {type(error).__name__}: {error}"), debug, error)
-    for each in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM):
         # The interpreter, as it ends, gives the signals that Python handles back to the system.
-        signal.signal(each, signal.SIG_IGN)
+        signal.signal(number, signal.SIG_IGN)
     sys.exit(code)
 
 
@@ -88,18 +114,18 @@ def listen_to_signals() -> None:
 
     A SIGINT that whoever started the lab has it ignore (``nohup``, ``&``) stays ignored.
     """
-    asked = [signal.SIGINT, signal.SIGTERM]
+    numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        asked.remove(signal.SIGINT)
+        numbers.remove(signal.SIGINT)
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        for each in asked:
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        for number in numbers:
             # Not SIG_IGN: a child that is started to clean up would inherit it.
-            signal.signal(each, lambda number, frame: None)
+            signal.signal(number, lambda _number, _frame: None)
         raise KeyboardInterrupt
 
-    for each in asked:
-        signal.signal(each, interrupt)
+    for number in numbers:
+        signal.signal(number, interrupt)
 
 
 def stay_on_this_machine() -> None:
@@ -120,16 +146,16 @@ def _fail(error: LabError, debug: bool, cause: Exception | None = None) -> int:
         traceback.print_exception(cause or error)
     notes = getattr(cause or error, "__notes__", ())
     hint = [] if debug or not cause else ["`lab --debug …` shows the traceback"]
-    _say("; ".join([str(error), *notes, *hint]))
+    _print_error("; ".join([str(error), *notes, *hint]))
     return error.exit_code
 
 
 def _usage(error: click.ClickException) -> int:
     context = getattr(error, "ctx", None)
     where = f" - see `{context.command_path} --help`" if context else ""
-    _say(error.format_message().rstrip(".") + where)
+    _print_error(error.format_message().rstrip(".") + where)
     return 2
 
 
-def _say(message: str) -> None:
+def _print_error(message: str) -> None:
     click.echo(f"lab: {' '.join(message.split())}", err=True)

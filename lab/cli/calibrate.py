@@ -7,19 +7,25 @@ from pathlib import Path
 import click
 
 from lab import doctor
-from lab.calibrate import Calibration, calibrate_instances, calibrate_replica
+from lab.calibrate import Calibration
+from lab.calibrate.injection import calibrate_replica
+from lab.calibrate.limits import calibrate_instances
 from lab.cli.options import (
     check_writable,
-    faults,
     json_option,
+    known_faults,
     print_json,
+    print_message,
     results_option,
-    say,
+    stack_option,
     style,
     target_option,
 )
 from lab.cli.wiring import ToxiproxyInjector, choose, open_stack
 from lab.model.replica import Target
+from lab.report import Style
+from lab.report.blocks import Heading, Paragraph, Table
+from lab.report.terminal import blocks_text
 from lab.stack import cleanup
 
 
@@ -38,18 +44,11 @@ from lab.stack import cleanup
     show_default=True,
     help="How many storage latencies to draw.",
 )
-@click.option(
-    "--stack",
-    type=click.Choice(["auto", "compose", "embedded"]),
-    default="auto",
-    show_default=True,
-    envvar="REPLICA_LAB_STACK",
-    help="Which replica to calibrate.",
-)
+@stack_option("Which replica to calibrate.", show_variable=False)
 @target_option("vm", "Calibrate what is injected, or the limits of Cloud Run's instances.")
 @results_option
 @json_option
-def calibrate(
+def command(
     toxiproxy: str, draws: int, stack: str, target: Target, results: Path, as_json: bool
 ) -> int:
     """Measure whether what is injected is what arrives.
@@ -62,22 +61,35 @@ def calibrate(
     check_writable(results)
     cleanup.end_abandoned()
     asked = "auto" if toxiproxy == "all" else toxiproxy
-    chosen = choose(stack, asked)
-    variants = doctor.toxiproxies(toxiproxy) if chosen[0] == "embedded" else [asked]
-    found: list[Calibration] = []
+    choice = choose(stack, asked)
+    variants = doctor.toxiproxy_variants(toxiproxy) if choice.name == "embedded" else [asked]
+    calibrations: list[Calibration] = []
     for variant in variants:
-        with open_stack(chosen, results, variant) as (opened, reason):
-            say(f"stack: {opened.name} ({reason})")
+        with open_stack(choice, results, variant) as (opened, reason):
+            print_message(f"stack: {opened.name} ({reason})")
             if target == "cloudrun":
-                found.append(calibrate_instances(opened, say))
+                calibrations.append(calibrate_instances(opened, print_message))
                 break  # an instance's limits are no matter of which Toxiproxy
-            found.append(calibrate_replica(opened, ToxiproxyInjector(), faults(), draws, say))
+            calibrations.append(
+                calibrate_replica(
+                    opened, ToxiproxyInjector().injected, known_faults(), draws, print_message
+                )
+            )
     if as_json:
-        print_json([each.as_json() for each in found])
+        print_json([calibration.as_json() for calibration in calibrations])
     else:
-        for each in found:
-            click.echo(each.text(style().width))
-    return 0 if all(each.ok for each in found) else 4
+        for calibration in calibrations:
+            click.echo(render_calibration(calibration, style().width))
+    return 0 if all(calibration.ok for calibration in calibrations) else 4
 
 
-COMMANDS = (calibrate,)
+def render_calibration(calibration: Calibration, width: int) -> str:
+    """A calibration for the terminal."""
+    rows = [
+        ("ok" if row.ok else "OFF", row.name, f"{row.value:g}", row.bound)
+        for row in calibration.measured
+    ]
+    table = Table.of(("", "what", "measured", "should be"), rows, right=("measured",))
+    title = Heading(f"calibration, {calibration.stack} stack, {calibration.toxiproxy} Toxiproxy")
+    left_out = [Paragraph(f"not measured: {reason}") for reason in calibration.not_measured]
+    return blocks_text([title, table, *left_out], Style(width=width))

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how they show things."""
+"""Options that several commands share, and how data and messages are printed."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from lab.model.fault import Fault
 from lab.model.replica import TARGETS, Target
 from lab.report import Style
 
+Command = Callable[..., Any]
 
-def results_option(command: Callable[..., Any]) -> Callable[..., Any]:
+
+def results_option(command: Command) -> Command:
     """``--results DIR``."""
     return click.option(
         "--results",
@@ -31,12 +33,25 @@ def results_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+def json_option(command: Command) -> Command:
     """``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")(command)
 
 
-def stack_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def stack_option(text: str, show_variable: bool = True) -> Callable[[Command], Command]:
+    """``--stack``."""
+    return click.option(
+        "--stack",
+        type=click.Choice(["auto", "compose", "embedded"]),
+        default="auto",
+        show_default=True,
+        envvar="REPLICA_LAB_STACK",
+        show_envvar=show_variable,
+        help=text,
+    )
+
+
+def stack_options(command: Command) -> Command:
     """``--stack`` and ``--toxiproxy``."""
     command = click.option(
         "--toxiproxy",
@@ -45,18 +60,10 @@ def stack_options(command: Callable[..., Any]) -> Callable[..., Any]:
         show_default=True,
         help="The real toxiproxy-server, or the lab's own.",
     )(command)
-    return click.option(
-        "--stack",
-        type=click.Choice(["auto", "compose", "embedded"]),
-        default="auto",
-        show_default=True,
-        envvar="REPLICA_LAB_STACK",
-        show_envvar=True,
-        help="How the replica runs; auto says which and why.",
-    )(command)
+    return stack_option("How the replica runs; auto says which and why.")(command)
 
 
-def target_option(default: Target | None, text: str) -> Callable[..., Any]:
+def target_option(default: Target | None, text: str) -> Callable[[Command], Command]:
     """``--target``."""
     return click.option(
         "--target",
@@ -67,7 +74,7 @@ def target_option(default: Target | None, text: str) -> Callable[..., Any]:
     )
 
 
-def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def settings_options(command: Command) -> Command:
     """``--preset``, ``--set`` and ``--speed``."""
     command = click.option(
         "--speed", type=click.FloatRange(1, 50), help="Divide every delay and duration by this."
@@ -82,17 +89,23 @@ def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def most_speed_option(command: Callable[..., Any]) -> Callable[..., Any]:
+def max_speed_option(command: Command) -> Command:
     """``--most-speed``."""
     return click.option(
         "--most-speed",
+        "max_speed",
         type=click.FloatRange(1, 50),
         help="Run no cell at a higher speed than this, whatever its spec says.",
     )(command)
 
 
-def faults() -> dict[str, Fault]:
-    """Every fault under ``faults/``, by name."""
+def known_faults() -> dict[str, Fault]:
+    """Every fault under ``faults/``, by name.
+
+    Raises:
+        MissingComponent: the folder is not there.
+        SpecError: a file of it is wrong.
+    """
     return read_faults(paths.data("faults"))
 
 
@@ -126,6 +139,6 @@ def print_json(data: object) -> None:
     click.echo(json.dumps(data, indent=2, ensure_ascii=False))
 
 
-def say(text: str) -> None:
+def print_message(text: str) -> None:
     """A message on standard error."""
     click.echo(text, err=True)

@@ -11,19 +11,20 @@ import click
 from lab.cli import session
 from lab.cli.options import (
     json_option,
-    most_speed_option,
+    max_speed_option,
     print_json,
+    print_message,
     results_option,
-    say,
     settings_options,
     stack_options,
     target_option,
 )
 from lab.cli.session import Planned
-from lab.cli.stored import exit_code, told
+from lab.cli.stored import StoredReport, exit_code, report_of
+from lab.cli.wiring import StackChoice
 from lab.model.replica import Target
-from lab.model.run import Summary
 from lab.plan import estimate, too_few
+from lab.report.plans import RunPlan
 from lab.runner import run_experiment
 from lab.store import RunFolder, find
 
@@ -31,7 +32,7 @@ from lab.store import RunFolder, find
 @click.command()
 @click.argument("specs", nargs=-1, type=click.Path(path_type=Path), metavar="[SPEC]...")
 @settings_options
-@most_speed_option
+@max_speed_option
 @stack_options
 @target_option(None, "In place of the spec's: where the backend runs.")
 @click.option("--users", type=click.IntRange(1), help="In place of the spec's users or burst.")
@@ -40,12 +41,12 @@ from lab.store import RunFolder, find
 @click.option("--gate", is_flag=True, help="Exit with 1 if a cell broke.")
 @results_option
 @json_option
-def run(
+def command(
     specs: tuple[Path, ...],
     settings: tuple[str, ...],
     preset: str | None,
     speed: float | None,
-    most_speed: float | None,
+    max_speed: float | None,
     users: int | None,
     stack: str,
     toxiproxy: str,
@@ -62,78 +63,53 @@ def run(
     given; 4 one is undecided or invalid.
     """
     stored = find(results, resume) if resume is not None else None
-    given = session.Overrides(settings, preset, speed, users, target, most_speed)
-    planned = session.plan("run", specs, given, stored)
+    overrides = session.Overrides(settings, preset, speed, users, target, max_speed)
+    planned = session.plan("run", specs, overrides, stored)
     if dry_run:
-        return print_plan(planned, as_json)
-    results = stored.path.parent if stored else results
-    chosen = session.which_stack(planned, stack, toxiproxy, stored)
-    summaries = measure(planned, chosen, toxiproxy, results, as_json)
-    return exit_code(summaries, gate)
-
-
-def print_plan(planned: Sequence[Planned], as_json: bool) -> int:
-    """What would be run, and for how long."""
-    plans = [
-        {
-            "experiment": each.experiment.experiment,
-            "cells": [cell.id for cell in each.missing],
-            "estimate_s": round(estimate(each.missing)),
-            "undecidable": [why for cell in each.missing for why in too_few(cell)],
-        }
-        for each in planned
-    ]
-    if as_json:
-        print_json(plans)
+        _print_plans([_run_plan(spec) for spec in planned], as_json)
         return 0
-    for each in planned:
-        minutes, seconds = divmod(round(estimate(each.missing)), 60)
-        count = f"{len(each.missing)} cell{'' if len(each.missing) == 1 else 's'}"
-        click.echo(f"{each.experiment.experiment}: {count}, about {minutes}:{seconds:02d} min")
-        for cell in each.missing:
-            click.echo(f"  {cell.id}")
-            for why in too_few(cell):
-                click.echo(f"    {why}")
-    return 0
+    results = stored.path.parent if stored else results
+    choice = session.which_stack(planned, stack, toxiproxy, stored)
+    reports = _measure(planned, choice, toxiproxy, results, as_json)
+    return max(exit_code(report.document, gate) for report in reports)
 
 
-def measure(
-    planned: Sequence[Planned],
-    chosen: tuple[str, str],
-    toxiproxy: str,
-    results: Path,
-    as_json: bool,
-) -> list[Summary]:
-    """Run them one after the other on one replica; each is stored and shown as it ends.
+def _run_plan(spec: Planned) -> RunPlan:
+    cells = {cell.id: too_few(cell) for cell in spec.missing}
+    return RunPlan(spec.experiment.experiment, round(estimate(spec.missing)), cells)
 
-    Args:
-        planned: what to run.
-        chosen: the stack's name, and why it is that one.
-        toxiproxy: ``auto``, ``real`` or ``embedded``.
-        results: the results folder.
-        as_json: whether standard output gets JSON.
-    """
-    summaries, ended = [], []
-    with session.replica(planned, chosen, toxiproxy, results) as (stack, reason):
-        for each in planned:
-            for why in (why for cell in each.missing for why in too_few(cell)):
-                say(why)
-            run = each.run or session.new_run(each, stack, reason, results)
-            with session.measuring("run", run, stack, _kept) as (lab, _):
-                summaries.append(run_experiment(lab, run, each.cells))
-                ended.append(told(run))
-                ended[-1].store()
-            if not as_json:
-                ended[-1].show()
+
+def _print_plans(plans: Sequence[RunPlan], as_json: bool) -> None:
     if as_json:
-        data: list[Any] = [one.document.model_dump(mode="json") for one in ended]
+        print_json([plan.as_json() for plan in plans])
+    else:
+        click.echo("".join(plan.text() for plan in plans), nl=False)
+
+
+def _measure(
+    planned: Sequence[Planned], choice: StackChoice, toxiproxy: str, results: Path, as_json: bool
+) -> list[StoredReport]:
+    """Run them one after the other on one replica; each is stored and shown as it ends."""
+    reports = []
+    with session.replica(planned, choice, toxiproxy, results) as (stack, reason):
+        for spec in planned:
+            for cell in spec.missing:
+                for problem in too_few(cell):
+                    print_message(problem)
+            run = spec.run or session.new_run(spec, stack, reason, results)
+            with session.measuring("run", run, stack, _describe_stored) as (lab, _):
+                run_experiment(lab, run, spec.cells)
+                report = report_of(run)
+                report.store()
+            reports.append(report)
+            if not as_json:
+                report.show()
+    if as_json:
+        data: list[Any] = [report.document.model_dump(mode="json") for report in reports]
         print_json(data[0] if len(data) == 1 else data)
-    return summaries
+    return reports
 
 
-def _kept(run: RunFolder) -> str:
+def _describe_stored(run: RunFolder) -> str:
     finished = sum(run.cell(cell_id).finished() for cell_id in run.info.cells)
     return f"{finished} of {len(run.info.cells)} cells are kept"
-
-
-COMMANDS = (run,)

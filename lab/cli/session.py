@@ -1,4 +1,5 @@
-"""What every command that measures does: plan, bring a replica up, hold a run folder, end all."""
+"""What ``lab run`` and ``lab threshold`` do alike: read and expand specs, bring a replica up,
+hold a run folder while its cells are measured, end everything."""
 
 from __future__ import annotations
 
@@ -12,16 +13,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lab import doctor
-from lab.cli.options import check_writable, faults, say
-from lab.cli.wiring import ToxiproxyInjector, again, choose, open_stack
+from lab.cli.options import check_writable, known_faults, print_message
+from lab.cli.wiring import StackChoice, ToxiproxyInjector, choose, choose_again, open_stack
 from lab.config import parse_settings, read_experiment
 from lab.errors import Interrupted, MachineError, UsageError
 from lab.faults import process
 from lab.load.driver import LocustLoad
 from lab.model.experiment import Cell, Experiment
-from lab.model.fault import ProcessFault
 from lab.model.knobs import Preset
 from lab.model.replica import Target
+from lab.model.run import RunKind, RunRequest
 from lab.plan import check_pace, expand, no_faster
 from lab.report import LiveLine
 from lab.runner import Lab
@@ -32,18 +33,14 @@ from lab.store import RunFolder
 
 @dataclass(frozen=True)
 class Overrides:
-    """What the command line says in place of the spec."""
+    """What the command line says in place of the spec; ``max_speed`` limits, the others set."""
 
     settings: tuple[str, ...] = ()
     preset: str | None = None
     speed: float | None = None
     users: int | None = None
     target: Target | None = None
-    most_speed: float | None = None
-
-    def __bool__(self) -> bool:
-        """Whether it says anything."""
-        return self != Overrides()
+    max_speed: float | None = None
 
 
 @dataclass(frozen=True)
@@ -61,16 +58,17 @@ class Planned:
         run = self.run
         return tuple(c for c in self.cells if run is None or not run.cell(c.id).finished())
 
-    @property
-    def strikes(self) -> tuple[ProcessFault, ...]:
-        """What is to befall parts in the cells that are still to be run."""
-        return tuple(strike for cell in self.missing for strike in cell.strikes)
-
 
 def plan(
-    command: str, files: Sequence[Path], given: Overrides, stored: RunFolder | None
+    command: str, files: Sequence[Path], overrides: Overrides, stored: RunFolder | None
 ) -> list[Planned]:
     """Read and expand the specs, and hold them against the run that is to be continued.
+
+    Args:
+        command: ``run`` or ``threshold``.
+        files: the specs; of a run that is continued, one or none.
+        overrides: what is said in their place.
+        stored: the run that is continued.
 
     Raises:
         UsageError: nothing to run, several specs for one run, a changed spec, settings for
@@ -78,133 +76,169 @@ def plan(
         SpecError: a spec is wrong.
     """
     if stored:
-        _check_command(command, stored)
-        if not files and given:
-            raise UsageError(
-                "--resume without a spec runs the stored cells as they are",
-                "leave the settings out",
-            )
-    known = faults()
-    preset = Preset(given.preset) if given.preset else None
-    planned = []
-    for file in files:
-        experiment = read_experiment(file, known)
-        settings = parse_settings(given.settings)
-        cells = expand(experiment, known, settings, preset, given.speed, given.users, given.target)
-        if given.most_speed is not None:
-            cells = no_faster(cells, given.most_speed)
-        check_pace(cells)
-        planned.append(Planned(str(file), experiment, cells, stored))
-    return _resumed(command, planned, stored)
+        return [_continued(command, files, overrides, stored)]
+    if not files:
+        example = {"run": "as-found", "threshold": "threshold"}[command]
+        raise UsageError(
+            "no spec is given", f"write one, as `lab {command} experiments/{example}.yaml`"
+        )
+    return _read(files, overrides, None)
 
 
-def _check_command(command: str, stored: RunFolder) -> None:
-    made_by = "run" if stored.info.most_users is None else "threshold"
+def _continued(
+    command: str, files: Sequence[Path], overrides: Overrides, stored: RunFolder
+) -> Planned:
+    """The run's own cells; where a spec is given, it must have the same."""
+    made_by = stored.info.kind
     if command != made_by:
         raise UsageError(
             f"{stored.info.name} was made by `lab {made_by}`",
             f"go on with `lab {made_by} --resume {shlex.quote(str(stored.path))}`",
         )
+    if not files and overrides != Overrides():
+        raise UsageError(
+            "--resume without a spec runs the stored cells as they are", "leave the settings out"
+        )
+    if not files:
+        return Planned(stored.info.spec_file, stored.info.experiment, stored.cells(), stored)
+    specs = _read(files, overrides, stored)
+    if len(specs) > 1:
+        raise UsageError(f"--resume continues one run, not {len(specs)}", "give one spec or none")
+    stored.check_same(specs[0].cells)
+    return specs[0]
 
 
-def _resumed(command: str, planned: list[Planned], stored: RunFolder | None) -> list[Planned]:
-    """The specs, held against the run to be resumed; without a spec, its own cells."""
-    if stored is None:
-        if not planned:
-            example = {"run": "as-found", "threshold": "threshold"}[command]
-            raise UsageError(
-                "no spec is given", f"write one, as `lab {command} experiments/{example}.yaml`"
-            )
-        return planned
-    if len(planned) > 1:
-        raise UsageError(f"--resume continues one run, not {len(planned)}", "give one spec or none")
-    if not planned:
-        return [Planned(stored.info.spec_file, stored.info.experiment, stored.cells(), stored)]
-    stored.check_same(planned[0].cells)
+def _read(files: Sequence[Path], overrides: Overrides, stored: RunFolder | None) -> list[Planned]:
+    """Each spec with what is said in its place, expanded, at a pace that can be offered."""
+    faults = known_faults()
+    preset = Preset(overrides.preset) if overrides.preset else None
+    planned = []
+    for file in files:
+        experiment = read_experiment(file, faults)
+        settings = parse_settings(overrides.settings, overrides.speed)
+        users, target = overrides.users, overrides.target
+        cells = expand(experiment, faults, settings, preset, users, target)
+        if overrides.max_speed is not None:
+            cells = no_faster(cells, overrides.max_speed)
+        check_pace(cells)
+        planned.append(Planned(str(file), experiment, cells, stored))
     return planned
 
 
 def which_stack(
     planned: Sequence[Planned], asked: str, toxiproxy: str, stored: RunFolder | None
-) -> tuple[str, str]:
-    """The stack's name, and why it is that one: a continued run keeps its own."""
+) -> StackChoice:
+    """The stack for all that is planned; a continued run keeps its own.
+
+    Raises:
+        UsageError: the lab's own Toxiproxy in containers, or another stack than the run's.
+        MissingComponent: parts are to be struck, and there can be no containers.
+    """
     if stored:
-        return again(stored.info, asked, toxiproxy)
-    return choose(asked, toxiproxy, [strike for each in planned for strike in each.strikes])
+        return choose_again(stored.info, asked, toxiproxy)
+    process_faults = [fault for cell in _missing(planned) for fault in cell.process_faults]
+    return choose(asked, toxiproxy, process_faults)
+
+
+def _missing(planned: Sequence[Planned]) -> list[Cell]:
+    return [cell for spec in planned for cell in spec.missing]
 
 
 @contextmanager
 def replica(
-    planned: Sequence[Planned], chosen: tuple[str, str], toxiproxy: str, results: Path
+    planned: Sequence[Planned], choice: StackChoice, toxiproxy: str, results: Path
 ) -> Iterator[tuple[Stack, str]]:
     """A stack that can do all that is planned, and why it is that one; ended with the block.
 
     Args:
         planned: what is to be run on it.
-        chosen: its name, and why it is that one.
+        choice: which, and why.
         toxiproxy: ``auto``, ``real`` or ``embedded``.
         results: the results folder.
+
+    Raises:
+        StoreError: the results folder cannot be written.
+        MachineError: this machine lacks what a cell needs.
     """
     check_writable(results)
     if cleanup.end_abandoned():
-        say("ended what an earlier lab that was killed had left running")
-    with open_stack(chosen, results, toxiproxy) as (stack, reason):
-        missing = [cell for each in planned for cell in each.missing]
+        print_message("ended what an earlier lab that was killed had left running")
+    with open_stack(choice, results, toxiproxy) as (stack, reason):
+        missing = _missing(planned)
         process.require(stack, missing)
         for cell in missing:
             stack.require(cell)
-        say(f"stack: {stack.name} ({reason})")
-        say(f"target: {' and '.join(dict.fromkeys(cell.target for cell in missing))}")
+        print_message(f"stack: {stack.name} ({reason})")
+        targets = dict.fromkeys(cell.target for cell in missing)
+        print_message(f"target: {' and '.join(targets)}")
         yield stack, reason
 
 
 def new_run(
-    each: Planned,
+    spec: Planned,
     stack: Stack,
     reason: str,
     results: Path,
-    most_users: int | None = None,
-    most_load: float | None = None,
+    kind: RunKind = "run",
+    max_users: int | None = None,
+    max_load: float | None = None,
 ) -> RunFolder:
-    """A run folder with everything that was decided before the first cell."""
-    return RunFolder.create(
-        results,
-        each.cells,
+    """A run folder with everything that was decided before the first cell.
+
+    Args:
+        spec: what is to be run.
+        stack: the replica; it says its parts' versions.
+        reason: why it is that stack.
+        results: the results folder.
+        kind: whether its cells are measured once, or their thresholds searched.
+        max_users: of a search: it goes no higher.
+        max_load: of a search: real-world seconds of load for each cell; None: no limit.
+
+    Raises:
+        StoreError: the results folder cannot be written.
+    """
+    request = RunRequest(
+        kind=kind,
         started=datetime.now(UTC),
-        spec_file=each.file,
-        experiment=each.experiment,
+        spec_file=spec.file,
+        experiment=spec.experiment,
         stack=stack.name,
         stack_reason=reason,
-        speed=each.cells[0].knobs.speed,
+        speed=spec.cells[0].knobs.speed,
         versions=doctor.versions(stack.about()),
         machine=doctor.facts(),
         git=doctor.git_revision(),
         arguments=tuple(sys.argv[1:]),
-        most_users=most_users,
-        most_load=most_load,
+        max_users=max_users,
+        max_load=max_load,
     )
+    return RunFolder.create(results, spec.cells, request)
 
 
 @contextmanager
 def measuring(
-    command: str, run: RunFolder, stack: Stack, kept: Callable[[RunFolder], str]
+    command: str, run: RunFolder, stack: Stack, describe_stored: Callable[[RunFolder], str]
 ) -> Iterator[tuple[Lab, LiveLine]]:
-    """The seams of a run, and the line that shows how far it is, while its folder is held.
+    """The parts of a run, and the line that shows how far it is, while its folder is held.
 
-    Ctrl-C, and any failure, say what is kept and how to go on.
+    Ctrl-C, and any failure, say what is stored and how to go on.
 
     Args:
         command: that measures, and goes on with what is missing.
         run: where it is stored.
         stack: the replica.
-        kept: says what is kept.
+        describe_stored: how much of the run is stored, in a few words.
+
+    Raises:
+        Interrupted: by Ctrl-C, or a SIGTERM.
+        LabError: this machine cannot go on.
     """
     go_on = f"go on with `lab {command} --resume {shlex.quote(str(run.path))}`"
     try:
         with run.lock(), LiveLine(sys.stderr, os.environ) as live:
             yield Lab(stack, ToxiproxyInjector(), LocustLoad(), live.update), live
     except KeyboardInterrupt:
-        raise Interrupted(f"interrupted: {kept(run)}", go_on) from None
+        raise Interrupted(f"interrupted: {describe_stored(run)}", go_on) from None
     except MachineError as error:
-        error.add_note(f"{kept(run)} - {go_on}")
+        error.add_note(f"{describe_stored(run)} - {go_on}")
         raise

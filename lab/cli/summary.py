@@ -10,16 +10,15 @@ from pathlib import Path
 
 import click
 
-from lab.cli.options import check_writable, faults, results_option, say
-from lab.cli.stored import exit_code, threshold_code, told
+from lab import store
+from lab.cli.options import check_writable, known_faults, print_message, results_option
+from lab.cli.stored import exit_code, report_of
 from lab.config import read_experiment
 from lab.errors import LabError, UsageError
 from lab.model.experiment import Cell, Experiment
-from lab.model.run import StoredRun, Summary
+from lab.model.run import StoredRun
 from lab.plan import expand
 from lab.report import Entry, overview
-from lab.store import digest, find
-from lab.store import runs as stored_runs
 from lab.store.files import write_atomic
 from lab.store.runs import differences
 
@@ -37,7 +36,7 @@ _STAMP = "%Y%m%dT%H%M%SZ"  # a run's name begins with it
     help="Leave out runs that started before; UTC, as 2026-11-24T08:15:00Z.",
 )
 @results_option
-def summary(specs: tuple[Path, ...], since: datetime | None, results: Path) -> int:
+def command(specs: tuple[Path, ...], since: datetime | None, results: Path) -> int:
     """Write one page of all answers.
 
     Each SPEC's is that of its latest stored run; where that was made at other settings than the
@@ -49,35 +48,31 @@ def summary(specs: tuple[Path, ...], since: datetime | None, results: Path) -> i
     """
     if not specs:
         raise UsageError("no spec is given", "write one, as `lab summary experiments/phase-*.yaml`")
-    known = faults()
-    experiments = [read_experiment(file, known) for file in specs]
-    runs = stored_runs(results)
-    after = since.strftime(_STAMP) if since else ""
-    entries = [_entry(results, one, expand(one, known), runs, after) for one in experiments]
+    faults = known_faults()
+    experiments = [read_experiment(file, faults) for file in specs]
+    first = since.strftime(_STAMP) if since else ""
+    runs = [run for run in store.runs(results) if run.name >= first]
+    entries = [_entry(results, spec, expand(spec, faults), runs) for spec in experiments]
     page = overview(entries)
     check_writable(results)
     write_atomic(results / PAGE, [page.encode()])
     click.echo(page, nl=False)
-    say(f"stored in {results / PAGE}")
-    return max(map(_code, entries))
+    print_message(f"stored in {results / PAGE}")
+    return max(exit_code(entry.stored[0]) if entry.stored else 4 for entry in entries)
 
 
 def _entry(
-    results: Path,
-    experiment: Experiment,
-    cells: Sequence[Cell],
-    runs: Sequence[StoredRun],
-    after: str,
+    results: Path, experiment: Experiment, cells: Sequence[Cell], runs: Sequence[StoredRun]
 ) -> Entry:
     """A spec's latest run; one that cannot be read is not passed over for an older one."""
     entry = Entry(experiment.experiment, experiment.about)
-    of = [run for run in runs if run.name >= after and _is_of(run, experiment.experiment)]
-    if not of:
+    names = [run.name for run in runs if _is_of(run, experiment.experiment)]
+    if not names:
         return entry
     try:
-        run = find(results, of[-1].name)
+        run = store.find(results, names[-1])
         otherwise = _otherwise(run.cells(), cells)
-        return replace(entry, found=(told(run).document, run.info), otherwise=otherwise)
+        return replace(entry, stored=(report_of(run).document, run.info), otherwise=otherwise)
     except LabError as error:
         return replace(entry, problem=str(error))
 
@@ -85,25 +80,13 @@ def _entry(
 def _otherwise(measured: Sequence[Cell], asked: Sequence[Cell]) -> str:
     """In what a run's cells are not those of the spec as it is now; at what speed is no matter."""
     before, after = (
-        [cell.model_copy(update={"knobs": cell.knobs.with_settings({"speed": 1})}) for cell in each]
-        for each in (measured, asked)
+        [cell.model_copy(update={"knobs": cell.knobs.with_settings({"speed": 1})}) for cell in side]
+        for side in (measured, asked)
     )
-    return differences(before, after) if digest(before) != digest(after) else ""
+    return differences(before, after) if store.digest(before) != store.digest(after) else ""
 
 
 def _is_of(run: StoredRun, experiment: str) -> bool:
     """Whether it is a run of this spec; of one that cannot be read, its name alone says so."""
     name = rf"\w+-{re.escape(experiment)}-[0-9a-f]{{8}}(-\d+)?"
     return run.experiment == experiment or bool(run.problem and re.fullmatch(name, run.name))
-
-
-def _code(entry: Entry) -> int:
-    if entry.found is None:
-        return 4
-    document, _ = entry.found
-    if isinstance(document, Summary):
-        return exit_code([document], gate=False)
-    return threshold_code(document)
-
-
-COMMANDS = (summary,)

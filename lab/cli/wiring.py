@@ -1,10 +1,11 @@
-"""The real seams of a run: what stands behind the protocols of `lab.runner`."""
+"""The real parts behind the protocols of `lab.runner`: which stack, and who injects faults."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from lab.errors import LabError, MissingComponent, UsageError
 from lab.faults.network import Toxiproxy, base_rtt
@@ -20,33 +21,38 @@ from lab.stack.embedded import EmbeddedStack
 AnyStack = EmbeddedStack | ComposeStack
 
 
+class StackChoice(NamedTuple):
+    """Which stack it is to be, ``embedded`` or ``compose``, and why in a few words."""
+
+    name: str
+    reason: str
+
+
 class ToxiproxyInjector:
-    """Arms a cell's faults over Toxiproxy's API and reads back what is armed.
+    """Injects a cell's network faults over Toxiproxy's API and reads back what is set.
 
     The distance to the database is a round trip as a client sees it there: what its path
     takes by itself is measured first, in every cell.
     """
 
     @contextmanager
-    def armed(self, replica: Replica, cell: Cell) -> Iterator[list[Injected]]:
+    def injected(self, replica: Replica, cell: Cell) -> Iterator[list[Injected]]:
         """Exactly this cell's faults inside; what was read back, as evidence at t = 0."""
         toxiproxy = Toxiproxy(replica.toxiproxy)
         base_s = base_rtt(toxiproxy, cell.faults, cell.knobs, replica.round_trip)
-        with toxiproxy.armed(cell.faults, cell.knobs, base_s):
-            yield toxiproxy.injected(0.0, base_s)
+        with toxiproxy.injected(cell.faults, cell.knobs, base_s):
+            yield toxiproxy.evidence(0.0, base_s)
 
 
 def choose(
-    asked: str, toxiproxy: str = "auto", strikes: Sequence[ProcessFault] = ()
-) -> tuple[str, str]:
-    """Which stack it is to be, and why in a few words.
-
-    ``auto`` is compose where the engine, Compose and every image are here.
+    asked: str, toxiproxy: str = "auto", process_faults: Sequence[ProcessFault] = ()
+) -> StackChoice:
+    """Which stack it is to be; ``auto`` is compose where the engine, Compose and images are here.
 
     Args:
         asked: ``auto``, ``compose`` or ``embedded``.
         toxiproxy: ``auto``, ``real`` or ``embedded``.
-        strikes: what is to be done to parts: only a container can be struck.
+        process_faults: what is to be done to parts: it takes containers.
 
     Raises:
         UsageError: the lab's own Toxiproxy, in containers.
@@ -54,27 +60,20 @@ def choose(
     """
     if toxiproxy == "embedded":
         _require_real(asked, toxiproxy)
-        return "embedded", f"{asked}: the lab's own Toxiproxy is asked for"
+        return StackChoice("embedded", f"{asked}: the lab's own Toxiproxy is asked for")
     if asked != "auto":
-        return asked, "asked for"
-    name, why = images.preferred()
-    if name == "embedded" and strikes:
+        return StackChoice(asked, "asked for")
+    name, reason = images.preferred()
+    if name == "embedded" and process_faults:
+        first = process_faults[0]
         raise MissingComponent(
-            f"{strikes[0].fault} {strikes[0].action}s a container, and there can be none: {why}",
+            f"{first.fault} {first.action}s a container, and there can be none: {reason}",
             "`lab doctor` says how to mend it",
         )
-    return name, f"auto: {why}"
+    return StackChoice(name, f"auto: {reason}")
 
 
-def _require_real(stack: str, toxiproxy: str) -> None:
-    if stack == "compose" and toxiproxy == "embedded":
-        raise UsageError(
-            "the compose stack has the real Toxiproxy only",
-            "leave --toxiproxy out, or use --stack embedded",
-        )
-
-
-def again(run: RunInfo, asked: str, toxiproxy: str = "auto") -> tuple[str, str]:
+def choose_again(run: RunInfo, asked: str, toxiproxy: str = "auto") -> StackChoice:
     """The stack of a run that is continued: the one that its first cells were measured on.
 
     Raises:
@@ -86,20 +85,28 @@ def again(run: RunInfo, asked: str, toxiproxy: str = "auto") -> tuple[str, str]:
             f"{run.name} was made on the {run.stack} stack, so --stack {asked} cannot continue it",
             "leave --stack out",
         )
-    return run.stack, f"as the run that is continued, {run.name}"
+    return StackChoice(run.stack, f"as the run that is continued, {run.name}")
+
+
+def _require_real(stack: str, toxiproxy: str) -> None:
+    if stack == "compose" and toxiproxy == "embedded":
+        raise UsageError(
+            "the compose stack has the real Toxiproxy only",
+            "leave --toxiproxy out, or use --stack embedded",
+        )
 
 
 def make_stack(
-    chosen: tuple[str, str],
+    choice: StackChoice,
     results: Path,
     toxiproxy: str = "auto",
     port: int | None = None,
     stays: bool = False,
 ) -> tuple[AnyStack, str]:
-    """The stack to use, nothing of it started yet, and why in a few words.
+    """The stack to use, nothing of it started yet, and why it is that one.
 
     Args:
-        chosen: its name, and why it is that one.
+        choice: which, and why.
         results: the results folder that the replica belongs to.
         toxiproxy: ``auto``, ``real`` or ``embedded``.
         port: where nginx listens; None finds a free port.
@@ -109,27 +116,26 @@ def make_stack(
         MissingComponent: it is not on this machine.
         MachineError: the port is taken.
     """
-    name, why = chosen
     stack: AnyStack = (
         ComposeStack(results, port, stays)
-        if name == "compose"
+        if choice.name == "compose"
         else EmbeddedStack(results, toxiproxy, port, stays)
     )
-    return stack, f"{why}; {stack.origins}"
+    return stack, f"{choice.reason}; {stack.origins}"
 
 
 @contextmanager
 def open_stack(
-    chosen: tuple[str, str], results: Path, toxiproxy: str = "auto"
+    choice: StackChoice, results: Path, toxiproxy: str = "auto"
 ) -> Iterator[tuple[AnyStack, str]]:
-    """The stack to use, and why in a few words; closed whatever happens.
+    """The stack to use, and why it is that one; closed whatever happens.
 
     Raises:
         MissingComponent: it is not on this machine.
     """
-    stack, why = make_stack(chosen, results, toxiproxy)
+    stack, reason = make_stack(choice, results, toxiproxy)
     try:
-        yield stack, why
+        yield stack, reason
     except BaseException as first:
         try:
             stack.close()

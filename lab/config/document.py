@@ -10,14 +10,20 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
-from difflib import get_close_matches
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer, MaxDepthExceededError
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.events import AliasEvent
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+from ruamel.yaml.reader import ReaderError
+from ruamel.yaml.resolver import VersionedResolver
 
 from lab.errors import SpecError
+from lab.model.suggest import nearest
 
 Loc = tuple[str | int, ...]
 """Where a value stands: ``("load", "stages", 0, "users")``."""
@@ -27,7 +33,7 @@ MAX_DEPTH = 20
 
 _INT = re.compile(r"[-+]?(0|[1-9]\d{0,17})")
 _FLOAT = re.compile(r"[-+]?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d{1,3})?")
-_TEXT_TAG = "tag:yaml.org,2002:str"
+_PLAIN_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map")
 
 
 @dataclass(frozen=True)
@@ -43,8 +49,7 @@ class Document:
         self, path: Loc, what: str, remedy: str | None = None, *, at_key: bool = False
     ) -> SpecError:
         """A `SpecError` that points at the value of ``path``, or at its key."""
-        line, column = self.position(path, at_key=at_key)
-        return _error(self.file, what, remedy, line, column)
+        return _error(self.file, what, remedy, self.position(path, at_key=at_key))
 
     def position(self, path: Loc, *, at_key: bool = False) -> tuple[int, int]:
         """Line and column of the value at ``path`` (or of its key), else of what it is in."""
@@ -73,28 +78,14 @@ def read_document(file: Path) -> Document:
         SpecError: no such file, a folder, unreadable, not UTF-8, not YAML, a duplicate key,
             an alias, a tag, a key without a value, or not a mapping.
     """
-    text = _decode(file, _read(file))
-    try:
-        root = yaml.compose(text, Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        what = f"not YAML: {error.problem}" + (f" {error.context}" if error.context else "")
-        remedy = "check brackets, quotes and indentation"
-        raise _error(file, what, remedy, line, column) from error
-    except yaml.reader.ReaderError as error:
-        line, column = _place(text[: error.position])
-        what = f"a character YAML does not allow: U+{ord(text[error.position]):04X}"
-        raise _error(file, what, "remove it", line, column) from error
-    except _Refused as refused:
-        raise _error(file, refused.what, refused.remedy, refused.line, refused.column) from None
+    root = _compose(file, _decode(file, _read(file)))
     if root is None:
         raise _error(file, "the file is empty", "write a mapping of keys to values")
-    document = Document(file, None, {}, {})
-    value = _plain(root, (), document)
-    if not isinstance(value, dict):
-        raise document.error((), "not a mapping", "write keys with values, as `experiment: name`")
-    return Document(file, value, document.keys, document.values)
+    if not isinstance(root, MappingNode):
+        remedy = "write keys with values, as `experiment: name`"
+        raise _error(file, "not a mapping", remedy, _start(root.start_mark))
+    document = Document(file, {}, {}, {})
+    return replace(document, value=_plain(root, (), document))
 
 
 def scalar(text: str) -> str | int | float | bool | None:
@@ -117,38 +108,16 @@ def one_line(text: object, limit: int = 200) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-class _Refused(Exception):
-    """YAML that is well-formed, but that a spec may not use."""
-
-    def __init__(self, what: str, remedy: str, mark: Any) -> None:
-        super().__init__(what)
-        self.what, self.remedy = what, remedy
-        self.line: int = mark.line + 1
-        self.column: int = mark.column + 1
-
-
-class _Loader(yaml.BaseLoader):
-    """Composes nodes without resolving scalars; counts depth and refuses aliases."""
-
-    depth = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
-        if isinstance(event, yaml.AliasEvent):
-            raise _Refused("an alias is not read here", "write the value out", event.start_mark)
-        if self.depth >= MAX_DEPTH:
-            raise _Refused("nested too deeply", "a spec is four levels deep", event.start_mark)
-        self.depth += 1
-        try:
-            return super().compose_node(parent, index)
-        finally:
-            self.depth -= 1
+def entry(path: Loc) -> str:
+    """What stands at ``path``, for a message: ``'users'``, or ``entry 2 of 'stages'``."""
+    last = path[-1]
+    return f"'{last}'" if isinstance(last, str) else f"entry {last + 1} of '{path[-2]}'"
 
 
 def _error(
-    file: Path, what: str, remedy: str | None = None, line: int = 0, column: int = 0
+    file: Path, what: str, remedy: str | None = None, place: tuple[int, int] | None = None
 ) -> SpecError:
-    where = f"{file}:{line}:{column}" if line else str(file)
+    where = ":".join(map(str, (file, *(place or ()))))
     return SpecError(one_line(what), one_line(remedy) if remedy else None, where)
 
 
@@ -156,7 +125,9 @@ def _read(file: Path) -> bytes:
     if file.is_dir():
         raise _error(file, "a folder, not a file", "name a YAML file in it")
     if not file.exists():
-        raise _error(file, "no such file", _nearest_file(file))
+        near = nearest(file.name, (f.name for f in file.parent.glob("*") if f.is_file()))
+        remedy = f"did you mean {file.with_name(near)}?" if near else "check the path"
+        raise _error(file, "no such file", remedy)
     if not file.is_file():
         raise _error(file, "not a regular file", "name a YAML file")
     try:
@@ -167,58 +138,99 @@ def _read(file: Path) -> bytes:
         raise _error(file, f"cannot be read: {error.strerror}", "check its permissions") from error
 
 
-def _nearest_file(file: Path) -> str:
-    folder = file.parent
-    names = [f.name for f in folder.iterdir() if f.is_file()] if folder.is_dir() else []
-    near = get_close_matches(file.name, names, n=1)
-    return f"did you mean {folder / near[0]}?" if near else "check the path"
-
-
 def _decode(file: Path, data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line, column = _place(data[: error.start].decode("utf-8-sig"))
+        place = _place(data[: error.start].decode("utf-8-sig"))
         what = f"not UTF-8: byte 0x{data[error.start]:02X}"
-        raise _error(file, what, "save the file as UTF-8", line, column) from error
+        raise _error(file, what, "save the file as UTF-8", place) from error
 
 
 def _place(before: str) -> tuple[int, int]:
     return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
 
 
-def _plain(node: yaml.Node, path: Loc, into: Document) -> Any:
-    into.values[path] = (node.start_mark.line + 1, node.start_mark.column + 1)
-    if isinstance(node, yaml.MappingNode):
-        return _mapping(node, path, into)
-    if isinstance(node, yaml.SequenceNode):
-        return [_plain(child, (*path, index), into) for index, child in enumerate(node.value)]
-    if not isinstance(node, yaml.ScalarNode) or node.tag != _TEXT_TAG:
+class _AliasError(MarkedYAMLError):
+    """An alias: well-formed YAML that a spec may not use."""
+
+
+class _Composer(Composer):
+    """Composes nodes, and refuses aliases."""
+
+    def compose_node(self, parent: Node | None, index: Any) -> Node:
+        if self.parser.check_event(AliasEvent):
+            raise _AliasError(problem_mark=self.parser.peek_event().start_mark)
+        node: Node = super().compose_node(parent, index)
+        return node
+
+
+class _Resolver(VersionedResolver):
+    """Takes every scalar for text, whatever it looks like; `scalar` says what it stands for."""
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        return super().resolve(kind, value, (False, implicit))
+
+
+def _compose(file: Path, text: str) -> Node | None:
+    """The nodes of a text, each with its place; scalars are not resolved. None: it is empty."""
+    yaml = YAML(typ="base", pure=True)
+    yaml.Composer, yaml.Resolver, yaml.max_depth = _Composer, _Resolver, MAX_DEPTH
+    yaml.composer.warn_double_anchors = False
+    try:
+        root: Node | None = yaml.compose(text)
+    except ReaderError as error:
+        what = f"a character YAML does not allow: U+{error.character:04X}"
+        raise _error(file, what, "remove it", _place(text[: error.position])) from error
+    except MarkedYAMLError as error:
+        raise _error(file, *_explained(error), _start(error.problem_mark)) from error
+    except AssertionError as error:  # so ruamel refuses the version of a %YAML directive
+        raise _error(file, f"not YAML: {error}", "leave the directive out") from error
+    return root
+
+
+def _explained(error: MarkedYAMLError) -> tuple[str, str]:
+    """What is wrong with a YAML text, and the remedy."""
+    if isinstance(error, _AliasError):
+        return "an alias is not read here", "write the value out"
+    if isinstance(error, MaxDepthExceededError):
+        return "nested too deeply", "a spec is four levels deep"
+    what = " ".join(filter(None, ("not YAML:", error.problem, error.context)))
+    what = what.replace("('<", "'<").replace(">',)", ">'")  # some name a token by a tuple
+    return what, "check brackets, quotes and indentation"
+
+
+def _start(mark: Any) -> tuple[int, int]:
+    return mark.line + 1, mark.column + 1
+
+
+def _plain(node: Node, path: Loc, into: Document) -> Any:
+    into.values[path] = _start(node.start_mark)
+    if node.tag not in _PLAIN_TAGS:
         raise into.error(path, f"a tag ({node.tag}) is not read here", "write the plain value")
+    if isinstance(node, MappingNode):
+        return _mapping(node, path, into)
+    if not isinstance(node, ScalarNode):
+        return [_plain(child, (*path, index), into) for index, child in enumerate(node.value)]
     value = node.value if node.style else scalar(node.value)
-    if value is None and path:
-        name = _name(path)
-        raise into.error(path, f"{name} has no value", "give one, or leave it out", at_key=True)
+    if value is None:
+        what = f"{entry(path)} has no value"
+        raise into.error(path, what, "give one, or leave it out", at_key=True)
     return value
 
 
-def _mapping(node: yaml.MappingNode, path: Loc, into: Document) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _mapping(node: MappingNode, path: Loc, into: Document) -> dict[str, Any]:
+    mapping: dict[str, Any] = {}
     for key_node, value_node in node.value:
-        place = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
-        if not isinstance(key_node, yaml.ScalarNode):
-            raise _error(into.file, "a key that is not text", "write a name", *place)
+        place = _start(key_node.start_mark)
+        if not isinstance(key_node, ScalarNode):
+            raise _error(into.file, "a key that is not text", "write a name", place)
         key = str(key_node.value)
         inner = (*path, key)
-        if key in found:
-            first = into.keys[inner][0]
-            what = f"'{key}' stands here again; it was first given in line {first}"
-            raise _error(into.file, what, "keep one of the two", *place)
+        if key in mapping:
+            line, _ = into.keys[inner]
+            what = f"'{key}' stands here again; it was first given in line {line}"
+            raise _error(into.file, what, "keep one of the two", place)
         into.keys[inner] = place
-        found[key] = _plain(value_node, inner, into)
-    return found
-
-
-def _name(path: Loc) -> str:
-    last = path[-1]
-    return f"'{last}'" if isinstance(last, str) else f"entry {last + 1} of '{path[-2]}'"
+        mapping[key] = _plain(value_node, inner, into)
+    return mapping

@@ -1,7 +1,7 @@
-"""What pydantic found wrong, as one line for people: where, what, and how to mend it.
+"""What pydantic finds wrong, as one line for people: where, what, and how to mend it.
 
 A spec is checked in JSON's strict mode, where ``true`` is not the number 1 and ``"5"`` is
-not the number 5. Of several errors the first in the file is told, and a misspelt key
+not the number 5. Of several errors the first in the file is reported, and a misspelt key
 before the missing one that it stands for.
 """
 
@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from contextlib import suppress
-from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from lab.config.document import Document, Loc, one_line
+from lab.config.document import Document, Loc, entry, one_line
 from lab.errors import SpecError
 from lab.model import fault, load, units
 from lab.model.experiment import Experiment
+from lab.model.suggest import nearest, suggest
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -65,26 +64,17 @@ def validated(model: type[M], document: Document) -> M:
     try:
         return model.model_validate_json(json.dumps(document.value), strict=True)
     except ValidationError as error:
-        raise first_error(model, document, error) from None
+        raise _first(model, document, error) from None
 
 
-def first_error(model: type[BaseModel], document: Document, error: ValidationError) -> SpecError:
+def _first(model: type[BaseModel], document: Document, error: ValidationError) -> SpecError:
     """The error that a reader should mend first."""
     details = [d for d in error.errors(include_url=False) if _meant(document, d)]
     detail = min(details, key=lambda d: _rank(document, d))
     path = _path(document, detail["loc"])
-    what, remedy = _told(model, document, detail, path)
+    what, remedy = _problem(model, detail, path)
     at_key = detail["type"] == "extra_forbidden"
     return document.error(path, what, remedy, at_key=at_key)
-
-
-def nearest(name: str, known: Iterable[str], otherwise: str | None = None) -> str:
-    """The remedy for a name nobody knows: the nearest that is known, or all of them."""
-    known = list(known)
-    near = get_close_matches(name, known, n=1)
-    if near:
-        return f"did you mean '{near[0]}'?"
-    return otherwise or f"known are: {', '.join(known)}"
 
 
 def value_problem(detail: ErrorDetails, name: str) -> tuple[str, str | None]:
@@ -96,7 +86,7 @@ def value_problem(detail: ErrorDetails, name: str) -> tuple[str, str | None]:
         return f"{name}: {what}", remedy or None
     if kind in ("literal_error", "enum"):
         choices = _CHOICE.findall(context["expected"])
-        return f"{name}: '{given}' is not one of {', '.join(choices)}", nearest(given, choices)
+        return f"{name}: '{given}' is not one of {', '.join(choices)}", suggest(given, choices)
     if kind in _KINDS:
         return f"{name}: {given} is not {_KINDS[kind]}", f"write {_KINDS[kind]}"
     if kind == "too_short":
@@ -177,19 +167,18 @@ def _meant(document: Document, detail: ErrorDetails) -> bool:
 
 
 def _rank(document: Document, detail: ErrorDetails) -> tuple[bool, bool, tuple[int, int]]:
-    """Order of telling; 'too short' comes last because it also follows from a bad entry."""
+    """Order of reporting; 'too short' comes last because it also follows from a bad entry."""
     place = document.position(_path(document, detail["loc"]))
     return detail["type"] == "too_short", detail["type"] == "missing", place
 
 
-def _told(
-    model: type[BaseModel], document: Document, detail: ErrorDetails, path: Loc
-) -> tuple[str, str | None]:
+def _problem(model: type[BaseModel], detail: ErrorDetails, path: Loc) -> tuple[str, str | None]:
+    """What is wrong at ``path``, and the remedy."""
     loc, kind = detail["loc"], detail["type"]
-    name = _called(path)
+    name = entry(path) if path else "the file"
     if kind == "extra_forbidden":
         owner, keys = _owner(model, loc[:-1])
-        return f"{name} is not a key of {owner}", nearest(str(path[-1]), keys)
+        return f"{name} is not a key of {owner}", suggest(str(path[-1]), keys)
     if kind == "missing":
         owner, _ = _owner(model, loc[:-1])
         return f"{owner} has no '{loc[-1]}'", "add it"
@@ -199,28 +188,19 @@ def _told(
         given = detail["input"].get("type") if isinstance(detail["input"], dict) else None
         if given is None:
             return f"{name} has no 'type'", f"write one of {', '.join(TOXICS)}"
-        return f"{name}: '{one_line(given, 60)}' is not a type of toxic", nearest(given, TOXICS)
+        return f"{name}: '{one_line(given, 60)}' is not a type of toxic", suggest(given, TOXICS)
     return value_problem(detail, name)
 
 
 def _load_kind(value: Any) -> tuple[str, str]:
     if not isinstance(value, dict):
         return "'load' is not a mapping", "write it like {users: 50, window: 60 s}"
-    found = [key for key in LOAD_KEYS if key in value]
-    if found:
-        return f"'load' has both {' and '.join(found)}", "a load is of one kind; keep one"
-    near = [word for key in value for word in get_close_matches(key, LOAD_KEYS, n=1)]
-    remedy = f"did you mean '{near[0]}'?" if near else "add one of them"
-    return "'load' has none of users, stages, burst, rate", remedy
-
-
-def _called(path: Loc) -> str:
-    if not path:
-        return "the file"
-    last = path[-1]
-    if isinstance(last, int):
-        return f"entry {last + 1} of '{path[-2]}'"
-    return f"'{last}'"
+    keys = [key for key in LOAD_KEYS if key in value]
+    if keys:
+        return f"'load' has both {' and '.join(keys)}", "a load is of one kind; keep one"
+    misspelt = next((key for key in value if nearest(key, LOAD_KEYS)), "")
+    remedy = suggest(misspelt, LOAD_KEYS, "add one of them")
+    return f"'load' has none of {', '.join(LOAD_KEYS)}", remedy
 
 
 def _owner(model: type[BaseModel], loc: Loc) -> tuple[str, list[str]]:

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from math import prod
 from typing import Any
 
 from pydantic import ValidationError
 
 from lab.config.document import Document, Loc, one_line, scalar
-from lab.config.explain import nearest, value_problem
+from lab.config.explain import value_problem
 from lab.errors import SpecError
 from lab.model.knobs import Knobs
 from lab.model.replica import TARGETS
+from lab.model.suggest import suggest
 
 MAX_CELLS = 1000
 """More is a slip of the pen: at a minute each it is a night and a day."""
 
 
-def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+def parse_settings(settings: Sequence[str], speed: float | None = None) -> dict[str, Any]:
     """Knob settings as the command line gives them: ``["pool_size=5", "gcs_latency=2-5 s"]``.
+
+    Args:
+        settings: those of ``--set``.
+        speed: that of ``--speed``; None where it is not given.
 
     Returns:
         Values as a spec would write them, by knob.
@@ -29,27 +35,30 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
         SpecError: not ``knob=value``, an unknown knob, a value that it cannot have, or a
             knob set twice.
     """
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for setting in settings:
         name, equals, text = (part.strip() for part in setting.partition("="))
         where = f"--set {one_line(setting, 80)}"
         if not equals:
             raise SpecError("not a setting", "write it as pool_size=5", where)
-        if name in found:
+        if name in values:
             raise SpecError(f"'{name}' is set twice", "keep one of the two", where)
         value = scalar(text)
         if problem := knob_problem(name, value):
             raise SpecError(*problem, where)
-        found[name] = value
-    return found
+        values[name] = value
+    if speed is None:
+        return values
+    if "speed" in values:
+        raise SpecError("speed is given both as --speed and as --set speed", "keep one of them")
+    return {**values, "speed": speed}
 
 
 def knob_problem(name: str, value: Any) -> tuple[str, str | None] | None:
     """What is wrong with a knob's name or value, and the remedy; None if nothing is."""
     if name not in Knobs.model_fields:
-        return f"'{one_line(name, 60)}' is not a knob", nearest(
-            name, Knobs.model_fields, "`lab knobs` lists them"
-        )
+        remedy = suggest(name, Knobs.model_fields, "`lab knobs` lists them")
+        return f"'{one_line(name, 60)}' is not a knob", remedy
     if value is None:
         return f"'{name}' has no value", "give one"
     if isinstance(value, dict | list):
@@ -138,7 +147,7 @@ def _check_targets(document: Document, path: Loc, values: Any) -> None:
         given = one_line(value, 40)
         if value not in TARGETS:
             what = f"axis 'target': '{given}' is not one of {known}"
-            raise document.error((*path, index), what, nearest(str(value), TARGETS))
+            raise document.error((*path, index), what, suggest(str(value), TARGETS))
         if value in values[:index]:
             what = f"axis 'target' has {given} twice"
             raise document.error((*path, index), what, "remove one")
@@ -149,20 +158,17 @@ def _check_loads(document: Document, path: Loc, values: Any) -> None:
     if not isinstance(values, dict) or not values:
         remedy = "write labels with keys of the load, as `20-users: {users: 20}`"
         raise document.error(path, "axis 'load' has no labels", remedy)
-    for index, (label, keys) in enumerate(values.items()):
-        inner = (*path, label)
+    for label, keys in values.items():
         if not isinstance(keys, dict) or not keys:
-            raise document.error(inner, f"'{label}' sets no key of the load", "set one")
-        same = next((other for other in list(values)[:index] if values[other] == keys), None)
-        if same is not None:
-            what = f"'{label}' sets the same as '{same}'"
-            raise document.error(inner, what, "remove one of the two", at_key=True)
+            raise document.error((*path, label), f"'{label}' sets no key of the load", "set one")
+    _refuse_equal(document, path, values)
 
 
 def _check_list(document: Document, path: Loc, axis: str, values: list[Any]) -> None:
+    """The axis of one knob's values."""
     if axis not in Knobs.model_fields:
-        near = nearest(axis, Knobs.model_fields, "to set several knobs, write labels with sets")
-        raise document.error(path, f"axis '{axis}' is not a knob", near, at_key=True)
+        remedy = suggest(axis, Knobs.model_fields, "to set several knobs, write labels with sets")
+        raise document.error(path, f"axis '{axis}' is not a knob", remedy, at_key=True)
     seen: list[Any] = []
     for index, value in enumerate(values):
         _check_one(document, (*path, index), axis, value)
@@ -174,18 +180,23 @@ def _check_list(document: Document, path: Loc, axis: str, values: list[Any]) -> 
 
 
 def _check_labels(document: Document, path: Loc, values: dict[str, Any]) -> set[str]:
-    seen: dict[str, dict[str, Any]] = {}
+    """The axis whose labels set several knobs together; returns all that any of them sets."""
+    typed = {}
     for label in values:
-        inner = (*path, label)
-        typed = _check_set(document, inner)
-        if not typed:
-            raise document.error(inner, f"'{label}' sets no knob", "set one, or remove it")
-        same = next((other for other in seen if seen[other] == typed), None)
-        if same is not None:
-            what = f"'{label}' sets the same as '{same}'"
-            raise document.error(inner, what, "remove one of the two", at_key=True)
-        seen[label] = typed
-    return {knob for typed in seen.values() for knob in typed}
+        typed[label] = _check_set(document, (*path, label))
+        if not typed[label]:
+            what = f"'{label}' sets no knob"
+            raise document.error((*path, label), what, "set one, or remove it")
+    _refuse_equal(document, path, typed)
+    return {knob for settings in typed.values() for knob in settings}
+
+
+def _refuse_equal(document: Document, path: Loc, settings: Mapping[str, Any]) -> None:
+    """Refuse a label that sets the same as one before it: their cells would be equal."""
+    for first, second in combinations(settings, 2):
+        if settings[first] == settings[second]:
+            what = f"'{second}' sets the same as '{first}'"
+            raise document.error((*path, second), what, "remove one of the two", at_key=True)
 
 
 def _check_size(document: Document) -> None:

@@ -69,13 +69,13 @@ def _range(units: dict[str, Any]) -> str:
 def _knobs() -> Schema:
     """Any knobs: each with its bounds, its default as found, and its meaning."""
     schema = _cleaned(Knobs.model_json_schema())
-    found, as_found = schema["properties"], Knobs().as_text()
-    properties = {
-        row.name: {**_or_off(found[row.name]), "default": as_found[row.name]}
+    properties, as_found = schema["properties"], Knobs().as_text()
+    documented = {
+        row.name: {**_or_off(properties[row.name]), "default": as_found[row.name]}
         | {"description": row.help}
         for row in TABLE
     }
-    return {"type": "object", "properties": properties, "additionalProperties": False}
+    return {"type": "object", "properties": documented, "additionalProperties": False}
 
 
 def _or_off(schema: Schema) -> Schema:

@@ -1,1 +1,1 @@
-"""Faults: armed and disarmed over Toxiproxy's API; the embedded server that speaks it."""
+"""Faults: on the network over Toxiproxy's API, and in the processes of a replica's parts."""

@@ -1,6 +1,6 @@
-"""Arming faults over Toxiproxy's API, believing nothing that was not read back.
+"""Network faults over Toxiproxy's API, believing nothing that was not read back.
 
-One call of Toxiproxy's API at a time, each with a timeout and a status that is checked.
+    Fault ──to_toxics──> inject ──> Toxiproxy ──> read_back ──> Injected (evidence)
 
 The only importer of toxiproxy-python (0.1.1), whose shortcomings end here:
 
@@ -13,12 +13,12 @@ The only importer of toxiproxy-python (0.1.1), whose shortcomings end here:
 * it cannot update a toxic and its ``populate`` recreates proxies: neither is used;
 * requests takes ``HTTP_PROXY`` from the environment: it is told not to.
 
-The base round trip to the database: what it takes before any delay is added.
+A delay to the database makes up what the base round trip, without any delay, lacks:
 
     db_rtt  =  base: loopback, proxy, its timer, Postgres  +  delay
 
-Without it a round trip would take longer than it should by that much wall-clock time, and
-by ``speed`` times as much real-world time.
+Were the base not taken off, a round trip would take longer than it should by that much
+wall-clock time, and by ``speed`` times as much real-world time.
 """
 
 from __future__ import annotations
@@ -37,14 +37,27 @@ from toxiproxy.exceptions import InvalidToxic, NotFound, ProxyExists
 
 from lab.errors import InjectionError
 from lab.model.evidence import Injected
-from lab.model.fault import Armed, Fault, Latency, beyond
+from lab.model.fault import Fault, Latency, WireToxic, without_base
 from lab.model.knobs import Knobs
 from lab.model.units import Span
 
-TIMEOUT = 5.0
-"""Seconds that one call of the API may take."""
+TIMEOUT_S = 5.0
+"""How long one call of the API may take."""
 
-POLL = 0.02
+POLL_S = 0.02
+
+MAX_BASE_S, MIN_DELAY_S = 0.003, 0.001
+"""So much wall-clock time is taken off a delay at most, and so much of it left at least.
+
+On two idle cores the base is 1 to 2 ms; where it seems to be more, something else was at
+work. Proxies keep whole milliseconds. What is not taken off shows in the stages that the
+judge looks at.
+"""
+
+NEGLIGIBLE_S = 0.100
+"""Of a delay of this wall-clock length the base is a hundredth or two: it is not measured."""
+
+_LOCK = threading.Lock()
 
 
 class ProxyState(BaseModel):
@@ -65,6 +78,9 @@ _STATES = TypeAdapter(dict[str, ProxyState])
 class Toxiproxy:
     """A Toxiproxy server, the real one or the lab's own.
 
+    Every call raises an InjectionError where the server does not answer in time, refuses, or
+    answers what Toxiproxy would not.
+
     Args:
         api_url: address of its API, as ``http://127.0.0.1:8474``.
         timeout: seconds that one call may take.
@@ -73,9 +89,15 @@ class Toxiproxy:
         InjectionError: ``api_url`` is no such address.
     """
 
-    def __init__(self, api_url: str, timeout: float = TIMEOUT) -> None:
-        self._client = Client(api_url, timeout)
-        self.api_url = self._client.url
+    def __init__(self, api_url: str, timeout: float = TIMEOUT_S) -> None:
+        parts = urlsplit(api_url)
+        if parts.scheme != "http" or not parts.hostname or not parts.port:
+            raise InjectionError(
+                f"'{api_url}' is not the address of a Toxiproxy API",
+                "write it like 'http://127.0.0.1:8474'",
+            )
+        self.api_url = f"http://{parts.hostname}:{parts.port}"
+        self._host, self._port, self._timeout = parts.hostname, parts.port, timeout
 
     def wait_ready(self, within: float = 10.0) -> str:
         """Wait until the server answers; its version.
@@ -90,41 +112,30 @@ class Toxiproxy:
             except InjectionError:
                 if time.monotonic() > deadline:
                     raise
-                time.sleep(POLL)
+                time.sleep(POLL_S)
 
     def version(self) -> str:
-        """What the server says it is; the lab's own server says ``+lab``.
-
-        Raises:
-            InjectionError: it cannot be reached, or is no Toxiproxy.
-        """
-        answer = self._client.call("get", "/version", expect=200)
+        """What the server says it is; the lab's own server says ``+lab``."""
+        answer = self._call("get", "/version", expect=200)
         version = answer.get("version") if isinstance(answer, dict) else None
         if not isinstance(version, str):
-            raise self._client.no_sense("/version", answer)
+            raise self._not_toxiproxy("/version", answer)
         return version
 
     def read_back(self) -> dict[str, ProxyState]:
-        """Every proxy as the server has it now, by name.
-
-        Raises:
-            InjectionError: the server cannot be reached, or answers what is no proxy.
-        """
-        answer = self._client.call("get", "/proxies", expect=200)
+        """Every proxy as the server has it now, by name."""
+        answer = self._call("get", "/proxies", expect=200)
         try:
             return _STATES.validate_python(answer)
         except ValidationError as error:
-            raise self._client.no_sense("/proxies", answer) from error
+            raise self._not_toxiproxy("/proxies", answer) from error
 
-    def injected(self, t: float, base_s: float = 0.0) -> list[Injected]:
-        """What is armed now, as evidence at ``t`` real-world seconds of the load.
+    def evidence(self, t: float, base_s: float = 0.0) -> list[Injected]:
+        """What is read back now, as evidence.
 
         Args:
             t: when, in real-world seconds of the load.
-            base_s: what was taken off the distance to the database.
-
-        Raises:
-            InjectionError: as `read_back`.
+            base_s: wall-clock seconds that were taken off the distance to the database.
         """
         return [
             Injected(
@@ -137,34 +148,28 @@ class Toxiproxy:
             for state in self.read_back().values()
         ]
 
-    def arm(self, fault: Fault, knobs: Knobs, base_s: float = 0.0) -> ProxyState:
+    def inject(self, fault: Fault, knobs: Knobs, base_s: float = 0.0) -> ProxyState:
         """Set a fault's toxics, or take its proxy down, and read back that it is so.
 
         Args:
             fault: of a proxy.
             knobs: whose values its delays may be.
-            base_s: to take off the distance to the database, as `lab.faults.network` has it.
+            base_s: wall-clock seconds to take off the distance to the database (`base_rtt`).
 
         Raises:
-            InjectionError: the server cannot be reached, refuses, or did not do it; or the
-                fault is not of a proxy.
+            InjectionError: the server did not do it; or the fault is not of a proxy.
         """
         if fault.proxy is None:
-            what = f"{fault.fault} strikes a part, and Toxiproxy only what passes it"
-            raise InjectionError(what, "`lab run` strikes it while the load runs")
+            what = f"{fault.fault} is a process fault, and Toxiproxy has network faults only"
+            raise InjectionError(what, "`lab run` carries it out while the load runs")
         self._state(fault.proxy)
-        toxics = fault.armed(beyond(knobs, base_s if fault.proxy == "db" else 0.0))
+        toxics = fault.to_toxics(without_base(knobs, base_s if fault.proxy == "db" else 0.0))
+        path = f"/proxies/{fault.proxy}"
         for toxic in toxics:
-            self._client.call(
-                "post",
-                f"/proxies/{fault.proxy}/toxics",
-                expect=200,
-                json=toxic.model_dump(exclude={"proxy"}),
-            )
+            as_json = toxic.model_dump(exclude={"proxy"})
+            self._call("post", f"{path}/toxics", expect=200, json=as_json)
         if fault.down:
-            self._client.call(
-                "post", f"/proxies/{fault.proxy}", expect=200, json={"enabled": False}
-            )
+            self._call("post", path, expect=200, json={"enabled": False})
         state = self._state(fault.proxy)
         for toxic in toxics:
             self._check(toxic, state)
@@ -172,13 +177,13 @@ class Toxiproxy:
             raise self._differs(f"proxy '{state.name}' is enabled, not down")
         return state
 
-    def disarm_all(self) -> None:
+    def remove_all(self) -> None:
         """Enable every proxy and remove every toxic, and read back that it is so.
 
         Raises:
-            InjectionError: the server cannot be reached, refuses, or did not do it.
+            InjectionError: the server did not do it.
         """
-        self._client.call("post", "/reset", expect=204)
+        self._call("post", "/reset", expect=204)
         for state in self.read_back().values():
             if state.toxics:
                 names = ", ".join(str(toxic.get("name")) for toxic in state.toxics)
@@ -187,30 +192,30 @@ class Toxiproxy:
                 raise self._differs(f"proxy '{state.name}' is still down after reset")
 
     @contextmanager
-    def armed(
+    def injected(
         self, faults: Sequence[Fault], knobs: Knobs, base_s: float = 0.0
     ) -> Iterator[dict[str, ProxyState]]:
-        """Exactly these faults armed, from a clean state to a clean state.
+        """Exactly these faults inside, from a clean state to a clean state.
 
-        A strike is no matter of Toxiproxy's and is passed over. An error of disarming never
-        hides the first one: it is noted on it.
+        Process faults are no matter of Toxiproxy's and are passed over. Where removing the
+        faults fails, that never hides an earlier error: it is noted on it.
 
         Raises:
-            InjectionError: as `arm` and `disarm_all`.
+            InjectionError: as `inject` and `remove_all`.
         """
-        self.disarm_all()
+        self.remove_all()
         try:
             for fault in faults:
                 if fault.proxy:
-                    self.arm(fault, knobs, base_s)
+                    self.inject(fault, knobs, base_s)
             yield self.read_back()
         except BaseException as first:
             try:
-                self.disarm_all()
+                self.remove_all()
             except InjectionError as second:
                 first.add_note(f"and then: {second}")
             raise
-        self.disarm_all()
+        self.remove_all()
 
     def _state(self, proxy: str) -> ProxyState:
         states = self.read_back()
@@ -222,17 +227,60 @@ class Toxiproxy:
             )
         return states[proxy]
 
-    def _check(self, armed: Armed, state: ProxyState) -> None:
-        found = next((one for one in state.toxics if one.get("name") == armed.name), None)
-        if found is None:
-            raise self._differs(f"toxic '{armed.name}' was set on '{state.name}' and is not there")
+    def _check(self, toxic: WireToxic, state: ProxyState) -> None:
+        """Raise where a toxic does not read back as it was set."""
+        read = next((read for read in state.toxics if read.get("name") == toxic.name), None)
+        if read is None:
+            raise self._differs(f"toxic '{toxic.name}' was set on '{state.name}' and is not there")
         for key in ("type", "stream", "toxicity", "attributes"):
-            wanted, got = getattr(armed, key), found.get(key)
+            wanted, got = getattr(toxic, key), read.get(key)
             if not _same(wanted, got):
                 raise self._differs(
-                    f"toxic '{armed.name}' on '{state.name}': {key} was set to {wanted} "
+                    f"toxic '{toxic.name}' on '{state.name}': {key} was set to {wanted} "
                     f"and reads back as {got}"
                 )
+
+    def _call(self, verb: Literal["get", "post"], path: str, expect: int, **extra: Any) -> Any:
+        """The JSON answer of one call; None where there is nothing to read (204).
+
+        Raises:
+            InjectionError: no answer in time, another status than ``expect``, or no JSON.
+        """
+        try:
+            with _LOCK:
+                APIConsumer.host, APIConsumer.port = self._host, self._port
+                answer: requests.Response = getattr(APIConsumer, verb)(
+                    path, timeout=self._timeout, proxies={"http": ""}, **extra
+                )
+        except requests.RequestException as error:
+            raise InjectionError(
+                f"Toxiproxy at {self.api_url} does not answer ({type(error).__name__})",
+                "its log says why it is not up",
+            ) from error
+        except (InvalidToxic, NotFound, ProxyExists) as error:
+            raise self._refused(path, error.args[0]) from error
+        if answer.status_code != expect:
+            raise self._refused(path, answer.content, status=answer.status_code)
+        if expect == 204:
+            return None
+        try:
+            return answer.json()
+        except ValueError as error:
+            raise self._not_toxiproxy(path, answer.text) from error
+
+    def _refused(self, path: str, content: bytes, status: int | None = None) -> InjectionError:
+        text = content.decode("utf-8", errors="replace").strip()
+        answer = f"{status} {text}" if status else text
+        return InjectionError(
+            f"Toxiproxy at {self.api_url} refused {path}: {answer[:200]}",
+            "remove its faults first, or restart the replica",
+        )
+
+    def _not_toxiproxy(self, path: str, answer: object) -> InjectionError:
+        return InjectionError(
+            f"{self.api_url}{path} answered what Toxiproxy would not: {str(answer)[:100]!r}",
+            "another program may hold this port",
+        )
 
     def _differs(self, what: str) -> InjectionError:
         return InjectionError(f"{what}, at {self.api_url}", "restart the replica's Toxiproxy")
@@ -247,88 +295,6 @@ def _same(wanted: object, got: object) -> bool:
     return wanted == got
 
 
-_LOCK = threading.Lock()
-
-
-class Client:
-    """The API of one server.
-
-    Args:
-        api_url: its address, as ``http://127.0.0.1:8474``.
-        timeout: seconds that one call may take.
-
-    Raises:
-        InjectionError: ``api_url`` is no such address.
-    """
-
-    def __init__(self, api_url: str, timeout: float) -> None:
-        parts = urlsplit(api_url)
-        if parts.scheme != "http" or not parts.hostname or not parts.port:
-            raise InjectionError(
-                f"'{api_url}' is not the address of a Toxiproxy API",
-                "write it like 'http://127.0.0.1:8474'",
-            )
-        self.url = f"http://{parts.hostname}:{parts.port}"
-        self._host, self._port, self._timeout = parts.hostname, parts.port, timeout
-
-    def call(
-        self, verb: Literal["get", "post", "delete"], path: str, expect: int, **extra: Any
-    ) -> Any:
-        """The JSON answer of one call; None where there is nothing to read (204).
-
-        Raises:
-            InjectionError: no answer in time, another status than ``expect``, or no JSON.
-        """
-        try:
-            with _LOCK:
-                APIConsumer.host, APIConsumer.port = self._host, self._port
-                answer: requests.Response = getattr(APIConsumer, verb)(
-                    path, timeout=self._timeout, proxies={"http": ""}, **extra
-                )
-        except requests.RequestException as error:
-            raise InjectionError(
-                f"Toxiproxy at {self.url} does not answer ({type(error).__name__})",
-                "its log tells why it is not up",
-            ) from error
-        except (InvalidToxic, NotFound, ProxyExists) as error:
-            raise self._refused(path, error.args[0]) from error
-        if answer.status_code != expect:
-            raise self._refused(path, answer.content, status=answer.status_code)
-        if expect == 204:
-            return None
-        try:
-            return answer.json()
-        except ValueError as error:
-            raise self.no_sense(path, answer.text) from error
-
-    def no_sense(self, path: str, answer: object) -> InjectionError:
-        """The error of an answer that is not what Toxiproxy would give."""
-        return InjectionError(
-            f"{self.url}{path} answered what Toxiproxy would not: {str(answer)[:100]!r}",
-            "another program may hold this port",
-        )
-
-    def _refused(self, path: str, content: bytes, status: int | None = None) -> InjectionError:
-        text = content.decode("utf-8", errors="replace").strip()
-        said = f"{status} {text}" if status else text
-        return InjectionError(
-            f"Toxiproxy at {self.url} refused {path}: {said[:200]}",
-            "disarm first, or restart the replica",
-        )
-
-
-MOST_S, LEFT_S = 0.003, 0.001
-"""So much wall-clock time is taken off a delay at most, and so much of it left at least.
-
-On two idle cores the base is 1 to 2 ms; where it seems to be more, something else was at
-work. Proxies keep whole milliseconds. What is not taken off shows in the stages that the
-judge looks at.
-"""
-
-NEGLIGIBLE_S = 0.100
-"""Of a delay of this wall-clock length the base is a hundredth or two: it is not measured."""
-
-
 def base_rtt(
     toxiproxy: Toxiproxy, faults: Sequence[Fault], knobs: Knobs, round_trip: Callable[[], float]
 ) -> float:
@@ -338,30 +304,31 @@ def base_rtt(
     it: in whole milliseconds, which are the same for each answer.
 
     Args:
-        toxiproxy: nothing is armed there afterwards.
+        toxiproxy: has no faults afterwards.
         faults: 0 is given where not exactly one delay of theirs stands for that distance.
-        knobs: what is to be armed later.
+        knobs: with which they are injected later.
         round_trip: how many wall-clock seconds one takes as the proxy is now.
 
     Raises:
-        InjectionError: as `Toxiproxy.armed`.
+        InjectionError: as `Toxiproxy.injected`.
         PartFailed: as ``round_trip``.
     """
     wall_s = knobs.db_rtt.mean / knobs.speed
-    if not _one_distance(faults) or not LEFT_S < wall_s < NEGLIGIBLE_S:
+    if not _has_one_distance(faults) or not MIN_DELAY_S < wall_s < NEGLIGIBLE_S:
         return 0.0
     delay_s = round(wall_s * 1000) / 1000
     real_s = delay_s * knobs.speed
-    alone = Latency(type="latency", delay=Span(low=real_s, high=real_s))
-    probe = Fault(fault="base-rtt", about="a delay to measure behind", proxy="db", toxics=(alone,))
-    with toxiproxy.armed([probe], knobs):
+    delay = Latency(type="latency", delay=Span(low=real_s, high=real_s))
+    probe = Fault(fault="base-rtt", about="a delay to measure behind", proxy="db", toxics=(delay,))
+    with toxiproxy.injected([probe], knobs):
         took_s = round_trip()
-    return round(max(0.0, min(took_s - delay_s, MOST_S, wall_s - LEFT_S)), 6)
+    return round(max(0.0, min(took_s - delay_s, MAX_BASE_S, wall_s - MIN_DELAY_S)), 6)
 
 
-def _one_distance(faults: Sequence[Fault]) -> bool:
+def _has_one_distance(faults: Sequence[Fault]) -> bool:
     """Whether one delay is all that a way to the database gets of ``db_rtt``."""
-    there = [fault for fault in faults if fault.proxy == "db"]
-    latencies = [one for fault in there for one in fault.toxics if isinstance(one, Latency)]
-    distances = [one for one in latencies if one.is_distance and one.stream == "downstream"]
-    return len(distances) == 1 and not any(fault.down for fault in there)
+    before_db = [fault for fault in faults if fault.proxy == "db"]
+    toxics = [toxic for fault in before_db for toxic in fault.toxics]
+    distances = [toxic for toxic in toxics if isinstance(toxic, Latency) and toxic.is_distance]
+    downstream = [distance for distance in distances if distance.stream == "downstream"]
+    return len(downstream) == 1 and not any(fault.down for fault in before_db)

@@ -10,43 +10,39 @@ twenty, and a short trial says that it was short. What is counted or averaged ou
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
-from lab.judge.leaks import leaks
-from lab.judge.metrics import PERCENTILES, causes, latencies
-from lab.judge.statistics import complement, needed, quantile_bounds, share_bounds
-from lab.judge.text import show
-from lab.judge.trial import sent_in_window
+from lab.judge.metrics import latencies
+from lab.judge.statistics import needed, quantile_bounds, share_bounds
+from lab.judge.trial import Trial
 from lab.model.criterion import Criterion
-from lab.model.evidence import Cause, Observation, Sample
-from lab.model.experiment import Cell
+from lab.model.evidence import Cause
+from lab.model.metrics import BY_NAME
+from lab.model.physics import PERCENTILES, complement
 from lab.model.verdict import Finding, Leak, Outcome
 
 Decision = Literal["met", "missed", "undecided"]
 
 
-def decide(
-    criterion: Criterion, cell: Cell, observation: Observation, metrics: Mapping[str, float]
-) -> Finding:
-    """One criterion, held against a cell's samples and its `measure`-d metrics.
+def decide(criterion: Criterion, trial: Trial) -> Finding:
+    """One criterion, held against a trial's samples and metrics.
 
     Returns:
         A finding whose ``low`` and ``high`` are the one-sided 95 % bounds of the metric, in
         its unit, where the claim is statistical; a metric without evidence is undecided.
     """
-    value = metrics.get(criterion.metric)
+    value = trial.metrics.get(criterion.metric)
     if value is None:
         reason = f"{criterion.metric}: nothing was measured to hold against {_claim(criterion)}"
         return Finding(criterion=str(criterion), outcome="undecided", value=None, reason=reason)
-    sent = sent_in_window(cell, observation)
     if criterion.metric == "error_rate":
-        return _decide_share(criterion, value, sent)
+        return _decide_share(criterion, value, trial)
     if criterion.metric in PERCENTILES:
-        return _decide_percentile(criterion, value, cell, sent)
-    grown = [leak for leak in leaks(cell, observation) if leak.metric == criterion.metric]
-    if grown:
-        return _decide_slope(criterion, grown[0])
+        return _decide_percentile(criterion, value, trial)
+    for leak in trial.leaks:
+        if leak.metric == criterion.metric:
+            return _decide_slope(criterion, leak)
     met = criterion.satisfied_by(value)
     reason = f"{criterion.metric} {show(criterion.metric, value)} against {_claim(criterion)}"
     outcome: Decision = "met" if met else "missed"
@@ -77,35 +73,53 @@ def outcome_of(findings: Sequence[Finding], attempts: int) -> Outcome:
     return Outcome.HELD
 
 
-def leading_causes(samples: Sequence[Sample], most: int = 3) -> str:
-    """The commonest causes with their counts, ``pool_timeout 41, gateway_timeout 12``."""
-    counted = sorted(causes(samples).items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{cause} {count}" for cause, count in counted[:most] if count)
+def leading_causes(trial: Trial) -> str:
+    """The three commonest causes with their counts, ``pool_timeout 41, gateway_timeout 12``."""
+    counted = sorted(trial.causes.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{cause} {count}" for cause, count in counted[:3])
 
 
-def _decide_share(criterion: Criterion, value: float, sent: Sequence[Sample]) -> Finding:
-    failed = sum(sample.error is not None for sample in sent)
-    low, high = share_bounds(failed, len(sent))
-    finding = _statistical(criterion, value, low, high, failed / len(sent), criterion.bound, sent)
-    why = leading_causes(sent)
+def show(metric: str, value: float) -> str:
+    """A metric's value with its unit: ``8.24 s``, ``38.2 %``, ``0.27/s``."""
+    unit = BY_NAME[metric].unit
+    if unit == "seconds":
+        return f"{value:.2f} s" if abs(value) >= 1 else f"{value * 1000:.0f} ms"
+    if unit == "share":
+        return f"{value * 100:.1f} %"
+    if unit == "per second":
+        return f"{value:.2f}/s"
+    if unit == "cores":
+        return f"{value:.2f} cores"
+    if unit == "bytes":
+        return f"{value / 1e6:.1f} MB"
+    if unit == "bytes per second":
+        return f"{value / 1e3:.1f} KB/s"
+    return f"{value:g}"
+
+
+def _decide_share(criterion: Criterion, value: float, trial: Trial) -> Finding:
+    sent, failed = len(trial.sent), trial.causes.total()
+    low, high = share_bounds(failed, sent)
+    finding = _statistical(criterion, value, low, high, failed / sent, criterion.bound, sent)
+    why = leading_causes(trial)
     return finding.model_copy(update={"reason": f"{finding.reason}: {why}"}) if why else finding
 
 
-def _decide_percentile(
-    criterion: Criterion, value: float, cell: Cell, sent: Sequence[Sample]
-) -> Finding:
-    p, ordered = PERCENTILES[criterion.metric], latencies(cell, sent, criterion.metric)
+def _decide_percentile(criterion: Criterion, value: float, trial: Trial) -> Finding:
+    p, timeout = PERCENTILES[criterion.metric], trial.cell.load.timeout
+    ordered = latencies(trial.sent, criterion.metric, timeout)
     low, high = quantile_bounds(ordered, p)
-    open_ended = criterion.metric == "p95_all" and _timed_out(sent)
+    timed_out = any(sample.error == Cause.CLIENT_TIMEOUT for sample in trial.sent)
+    open_ended = criterion.metric == "p95_all" and timed_out
     if open_ended and high is not None:
         # One that timed out took at least the timeout: from there on nothing is known.
-        high = high if high < cell.load.timeout else None
+        high = high if high < timeout else None
     above = sum(latency >= criterion.bound for latency in ordered) / len(ordered)
-    found = _statistical(criterion, value, low, high, above, complement(p), ordered)
-    if open_ended and criterion.bound > cell.load.timeout:
+    finding = _statistical(criterion, value, low, high, above, complement(p), len(ordered))
+    if open_ended and criterion.bound > timeout:
         # Nor is it known on which side of a later bound they are, so there is no count.
-        return found.model_copy(update={"samples": None, "beyond": None, "allowed": None})
-    return found
+        return finding.model_copy(update={"samples": None, "beyond": None, "allowed": None})
+    return finding
 
 
 def _decide_slope(criterion: Criterion, leak: Leak) -> Finding:
@@ -121,10 +135,6 @@ def _decide_slope(criterion: Criterion, leak: Leak) -> Finding:
     )
 
 
-def _timed_out(sent: Sequence[Sample]) -> bool:
-    return any(sample.error == Cause.CLIENT_TIMEOUT for sample in sent)
-
-
 def _statistical(
     criterion: Criterion,
     value: float,
@@ -132,14 +142,14 @@ def _statistical(
     high: float | None,
     share: float,
     bound: float,
-    samples: Sequence[object],
+    samples: int,
 ) -> Finding:
     outcome = compare(criterion, low, high)
     measured = f"{criterion.metric} {show(criterion.metric, value)}"
     doubt = _doubt(criterion, outcome, low, high)
     reason = f"{measured}{doubt} against {_claim(criterion)}"
     if outcome == "undecided":
-        reason = f"{reason}: {_too_few(len(samples), share, bound)}"
+        reason = f"{reason}: {_too_few(samples, share, bound)}"
     return Finding(
         criterion=str(criterion),
         outcome=outcome,
@@ -147,7 +157,7 @@ def _statistical(
         low=low,
         high=high,
         reason=reason,
-        **_counted(criterion, round(share * len(samples)), len(samples), bound),
+        **_counted(criterion, round(share * samples), samples, bound),
     )
 
 

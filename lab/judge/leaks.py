@@ -12,48 +12,81 @@ normal whatever the readings are. A process also grows while it warms up, less a
 first third of the window is left to that, beside the load's own warm-up.
 
 An interval alone would call a byte a minute a leak if only the trial is long enough. What
-matters is held against a bound (`BOUNDS`): *leak* is all above it, *none* all below it.
+matters is held against a bound (`QUANTITIES`): *leak* is all above it, *none* all below it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum, sqrt
+from statistics import fmean
 
-from lab.judge.trial import Window, kills, readings
-from lab.model.evidence import DatabaseReading, Observation, WorkerReading
-from lab.model.experiment import Cell
-from lab.model.load import ClosedLoad, OpenLoad
+from lab.judge.trial import Trial
+from lab.model.evidence import WorkerReading
+from lab.model.load import ClosedLoad, OpenLoad, Window
 from lab.model.verdict import Leak
 
-LEAST_S = 300.0
+MIN_WINDOW_S = 300.0
 """The shortest window, in real-world seconds, of which anything is said: a service that began
 a minute ago grows whether it leaks or not."""
 
 SETTLING = 1 / 3
 BATCHES = 20
-FEWEST_LEFT = 3.0
+MIN_INDEPENDENT = 3.0
 """However alike neighbours are, so many batches count as independent: one degree of freedom."""
 
-BOUNDS = {
-    "rss_slope": 1e6 / 60,
-    "connections_slope": 1 / 600,
-    "threads_slope": 1 / 600,
-    "fds_slope": 1 / 600,
-}
-"""What matters in practice, a second: 1 MB a minute fills an instance of 256 MiB within an
-afternoon; one connection in ten minutes fills 25 slots in one too."""
-
-WHAT = {
-    "rss_slope": ("memory", "MB a minute", 60 / 1e6),
-    "connections_slope": ("database connections", "an hour", 3600.0),
-    "threads_slope": ("threads", "an hour", 3600.0),
-    "fds_slope": ("open files", "an hour", 3600.0),
-}
-"""In words: what grows, the unit that people read, and how many of it one a second are."""
-
 Points = list[tuple[float, float]]
+"""Times in seconds, and a figure then."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What may grow.
+
+    Args:
+        name: in words.
+        unit: that people read, as ``an hour``.
+        per_second: how many of that unit one a second is.
+        bound: growth a second that matters in practice.
+        read: its readings, one series a worker; they are summed.
+    """
+
+    name: str
+    unit: str
+    per_second: float
+    bound: float
+    read: Callable[[Trial], list[Points]]
+
+
+def _by_worker(gauge: Callable[[WorkerReading], float | None]) -> Callable[[Trial], list[Points]]:
+    return lambda trial: [
+        [(reading.t, value) for reading in life if (value := gauge(reading)) is not None]
+        for life in trial.by_worker
+    ]
+
+
+QUANTITIES: Mapping[str, Quantity] = {
+    "rss_slope": Quantity(
+        "memory", "MB a minute", 60 / 1e6, 1e6 / 60, _by_worker(lambda reading: reading.rss)
+    ),
+    "connections_slope": Quantity(
+        "database connections",
+        "an hour",
+        3600.0,
+        1 / 600,
+        lambda trial: [[(reading.t, reading.connections) for reading in trial.database]],
+    ),
+    "threads_slope": Quantity(
+        "threads", "an hour", 3600.0, 1 / 600, _by_worker(lambda reading: reading.threads)
+    ),
+    "fds_slope": Quantity(
+        "open files", "an hour", 3600.0, 1 / 600, _by_worker(lambda reading: reading.fds)
+    ),
+}
+"""What is looked at, by the metric that is its slope. What matters in practice: 1 MB a minute fills
+an instance of 256 MiB within an afternoon; one connection in ten minutes fills 25 slots in one
+too."""
 
 
 @dataclass(frozen=True)
@@ -65,24 +98,20 @@ class Slope:
     high: float
 
 
-def leaks(cell: Cell, observation: Observation) -> tuple[Leak, ...]:
+def leaks(trial: Trial) -> tuple[Leak, ...]:
     """A statement for each figure that was read; none of a load that is short, or not steady.
 
     After a worker, or an instance, was killed for its memory nothing is said: what replaced it
     began anew.
     """
-    load = cell.load
-    if not isinstance(load, ClosedLoad | OpenLoad) or load.window < LEAST_S:
-        return ()
-    if kills(observation.evidence):
+    load = trial.cell.load
+    if not isinstance(load, ClosedLoad | OpenLoad) or load.window < MIN_WINDOW_S or trial.kills:
         return ()
     start, end = load.measured
-    window = (start + SETTLING * (end - start), end)
-    found = []
-    for metric, series in _figures(observation, window).items():
-        if slope := fit(series, window):
-            found.append(_statement(metric, slope, window))
-    return tuple(found)
+    settled = (start + SETTLING * (end - start), end)
+    steady = trial.restricted(settled)
+    slopes = {metric: fit(row.read(steady), settled) for metric, row in QUANTITIES.items()}
+    return tuple(_statement(name, slope, settled) for name, slope in slopes.items() if slope)
 
 
 def fit(series: Sequence[Points], window: Window) -> Slope | None:
@@ -92,11 +121,11 @@ def fit(series: Sequence[Points], window: Window) -> Slope | None:
         series: readings of each worker, which are summed: time in seconds, and the figure.
         window: where the batches begin and end.
     """
-    found = [_batches(points, window) for points in series]
-    if not found or not all(found):
+    means = [_batches(points, window) for points in series]
+    if not means or not all(means):
         return None
-    ys = [fsum(batch) for batch in zip(*found, strict=True)]
-    x_step, y_mean = (window[1] - window[0]) / BATCHES, _mean(ys)
+    ys = [fsum(batch) for batch in zip(*means, strict=True)]
+    x_step, y_mean = (window[1] - window[0]) / BATCHES, fmean(ys)
     xs = [(index - (BATCHES - 1) / 2) * x_step for index in range(BATCHES)]
     spread = fsum(x * x for x in xs)
     slope = fsum(x * y for x, y in zip(xs, ys, strict=True)) / spread
@@ -116,18 +145,14 @@ def _batches(points: Points, window: Window) -> list[float]:
     for t, value in points:
         if start <= t <= end:
             parts[min(BATCHES - 1, int((t - start) / (end - start) * BATCHES))].append(value)
-    return [_mean(part) for part in parts] if all(parts) else []
-
-
-def _mean(values: Sequence[float]) -> float:
-    return fsum(values) / len(values)
+    return [fmean(part) for part in parts] if all(parts) else []
 
 
 def _independent(rest: Sequence[float], unexplained: float) -> float:
     """How many independent batches these residuals are worth."""
     lag = fsum(a * b for a, b in zip(rest[1:], rest[:-1], strict=True)) / unexplained
     lag = min(0.99, max(0.0, lag + (1 + 4 * lag) / BATCHES))
-    return max(FEWEST_LEFT, BATCHES * (1 - lag) / (1 + lag))
+    return max(MIN_INDEPENDENT, BATCHES * (1 - lag) / (1 + lag))
 
 
 def _t_quantile(freedom: float) -> float:
@@ -136,31 +161,13 @@ def _t_quantile(freedom: float) -> float:
     return float(stdtrit(freedom, 0.975))
 
 
-def _figures(observation: Observation, window: Window) -> dict[str, list[Points]]:
-    """What is looked at, over time, by worker, where it was read."""
-    workers = readings(WorkerReading, observation.evidence, window)
-    database = readings(DatabaseReading, observation.evidence, window)
-
-    def by_worker(of: Callable[[WorkerReading], float | None]) -> list[Points]:
-        found: dict[int, Points] = {reading.pid: [] for reading in workers}
-        for reading in workers:
-            if (value := of(reading)) is not None:
-                found[reading.pid].append((reading.t, value))
-        return list(found.values())
-
-    return {
-        "rss_slope": by_worker(lambda reading: reading.rss),
-        "connections_slope": [[(reading.t, reading.connections) for reading in database]],
-        "threads_slope": by_worker(lambda reading: reading.threads),
-        "fds_slope": by_worker(lambda reading: reading.fds),
-    }
-
-
 def _statement(metric: str, slope: Slope, window: Window) -> Leak:
-    bound, over = BOUNDS[metric], window[1] - window[0]
-    name, unit, factor = WHAT[metric]
-    low, value, high, much = (x * factor for x in (slope.low, slope.value, slope.high, bound))
-    measured = f"{name} grew by {value:.2f} {unit} ({low:.2f} .. {high:.2f} at 95 %)"
+    row, over = QUANTITIES[metric], window[1] - window[0]
+    bound, unit = row.bound, row.unit
+    low, value, high, much = (
+        x * row.per_second for x in (slope.low, slope.value, slope.high, bound)
+    )
+    measured = f"{row.name} grew by {value:.2f} {unit} ({low:.2f} .. {high:.2f} at 95 %)"
     if slope.low > bound:
         outcome, verdict = "leak", f"a leak: more than {much:g} {unit} matters"
     elif slope.high < bound:

@@ -1,4 +1,4 @@
-"""Order statistics and exact bounds: what a number of samples can show, and what it cannot.
+"""What is made of many values, and exact bounds: what samples can show, and what they cannot.
 
 All bounds are one-sided at 95 %. They take the samples for independent; those of a closed
 load are not quite (a slow moment slows many uploads), so a bound is the least doubt there
@@ -7,30 +7,48 @@ is, not all of it.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from math import ceil, fsum, sqrt
+from statistics import fmean
 
-DOUBT = 0.05
-"""The chance that a one-sided bound is on the wrong side of the truth."""
+from lab.model.physics import DOUBT, complement, quantile, straight_successes
 
 TIE = 1e-12
 """Two probabilities nearer than this are equal."""
 
-MOST_NEEDED = 1_000_000
+MAX_NEEDED = 1_000_000
 
 
-def quantile(ordered: Sequence[float], p: float) -> float:
-    """The p-quantile: the smallest value that a share p of the samples does not exceed.
+def mean(values: Iterable[float]) -> float | None:
+    """The arithmetic mean; None of none."""
+    measured = list(values)
+    return fmean(measured) if measured else None
 
-    This is the order statistic of rank ceil(p n), the inverse of the empirical
-    distribution (type 1 of Hyndman and Fan, 1996): always a value that was measured.
+
+def total(values: Iterable[float]) -> float | None:
+    """The sum; None of none."""
+    measured = list(values)
+    return fsum(measured) if measured else None
+
+
+def peak(values: Iterable[float]) -> float | None:
+    """The largest; None of none."""
+    return max(values, default=None)
+
+
+def p95(values: Iterable[float]) -> float | None:
+    """The 95th percentile; None of none."""
+    ordered = sorted(values)
+    return quantile(ordered, 0.95) if ordered else None
+
+
+def growth(totals: Iterable[float]) -> float:
+    """Growth of a running total; it begins at 0 again where a part was started anew.
+
+    In a container a worker has the same pid as the one before it.
     """
-    return ordered[_rank(len(ordered), p) - 1]
-
-
-def complement(p: float) -> float:
-    """1 - p as it is written: 0.05 for 0.95, where binary floats leave 0.050000000000000044."""
-    return round(1 - p, 9)
+    return fsum(now - before if now >= before else now for before, now in pairwise(totals))
 
 
 def share_bounds(count: int, of: int) -> tuple[float, float]:
@@ -54,10 +72,9 @@ def quantile_bounds(ordered: Sequence[float], p: float) -> tuple[float | None, f
     of samples above it has an upper bound below 1 - p; 58 samples have none for p95.
     """
     n, tail = len(ordered), complement(p)
-    most = _most_above(n, tail)
-    least = _fewest_above(n, tail)
-    high = ordered[n - 1 - most] if most is not None else None
-    low = ordered[n - least] if least is not None else None
+    few, many = _max_above(n, tail), _min_above(n, tail)
+    high = ordered[n - 1 - few] if few is not None else None
+    low = ordered[n - many] if many is not None else None
     return low, high
 
 
@@ -71,7 +88,10 @@ def needed(share: float, bound: float) -> int | None:
     Returns:
         The number, or None where it is above a million: too near the bound to tell.
     """
-    low, high = 1, MOST_NEEDED
+    if share == 0:
+        enough = straight_successes(bound)
+        return enough if enough <= MAX_NEEDED else None
+    low, high = 1, MAX_NEEDED
     if not _decided(share, bound, high):
         return None
     while low < high:
@@ -88,12 +108,7 @@ def _decided(share: float, bound: float, n: int) -> bool:
     return high < bound or low >= bound - TIE
 
 
-def _rank(n: int, p: float) -> int:
-    # 0.95 * 20 is 19.000000000000004 in binary: a share is written with few decimals.
-    return max(1, math.ceil(round(p * n, 9)))
-
-
-def _most_above(n: int, tail: float) -> int | None:
+def _max_above(n: int, tail: float) -> int | None:
     """The largest k of which P(Binomial(n, tail) <= k) < 5 %: so few above show it is less."""
     from scipy.special import bdtr
 
@@ -101,7 +116,7 @@ def _most_above(n: int, tail: float) -> int | None:
     return below[-1] if below else None
 
 
-def _fewest_above(n: int, tail: float) -> int | None:
+def _min_above(n: int, tail: float) -> int | None:
     """The smallest k of which P(Binomial(n, tail) >= k) <= 5 %: so many show it is not less."""
     from scipy.special import bdtrc
 
@@ -111,4 +126,4 @@ def _fewest_above(n: int, tail: float) -> int | None:
 
 def _around(n: int, tail: float) -> int:
     """A count that the tail passes hardly ever: its mean and five deviations more."""
-    return math.ceil(n * tail + 5 * math.sqrt(n * tail)) + 5
+    return ceil(n * tail + 5 * sqrt(n * tail)) + 5

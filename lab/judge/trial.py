@@ -1,15 +1,28 @@
-"""Which samples and readings of an observation count."""
+"""One cell and what was seen of it, with everything that is derived from both, derived once.
+
+    cell + observation ─> sent, readings, kills … ─> metrics, leaks, peak ─> rules and checks
+
+Rules and checks are functions of a `Trial`. A part of one (a stage of the load, the peak) is a
+trial again: what was sent and read within it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TypeVar
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from math import fsum
+from typing import TypeVar, cast
 
 from lab.model.evidence import (
+    Audit,
+    Cause,
     DatabaseReading,
     Evidence,
-    FrontReading,
-    FrontRequest,
+    GatewayReading,
+    GatewayRequest,
     InstanceEvent,
     MachineReading,
     Observation,
@@ -19,78 +32,205 @@ from lab.model.evidence import (
     WorkerReading,
 )
 from lab.model.experiment import Cell
-from lab.model.load import BurstLoad
+from lab.model.knobs import Knobs
+from lab.model.load import BurstLoad, StagesLoad, Window, users_at
+from lab.model.verdict import Leak
 
-Window = tuple[float, float]
-"""Start and end in real-world seconds after the load started; the end is not in it."""
+Line = TypeVar("Line")
 
-Reading = TypeVar(
-    "Reading",
-    WorkerReading,
-    DatabaseReading,
-    MachineReading,
-    FrontReading,
-    FrontRequest,
-    InstanceEvent,
-)
+TIMED = (WorkerReading, DatabaseReading, MachineReading, OomKill, GatewayReading, InstanceEvent)
+"""The evidence that belongs to its moment; the rest holds for the whole trial."""
 
 
-def window_of(cell: Cell, observation: Observation) -> Window:
-    """The load's window; of a burst, the time until its last answer."""
-    if isinstance(cell.load, BurstLoad) and observation.samples:
-        return 0.0, max(sample.sent_at + sample.latency_s for sample in observation.samples)
-    return cell.load.measured
+def successes(samples: Iterable[Sample]) -> list[Sample]:
+    """The uploads that were answered 200."""
+    return [sample for sample in samples if sample.error is None]
 
 
-def sent_in_window(cell: Cell, observation: Observation) -> list[Sample]:
-    """The uploads that count: all of a burst, else those sent in the window."""
-    if isinstance(cell.load, BurstLoad):
-        return list(observation.samples)
-    start, end = cell.load.measured
-    return [sample for sample in observation.samples if start <= sample.sent_at < end]
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """What a verdict is of; of a part of a trial, ``part`` is where it begins and ends."""
 
+    cell: Cell
+    observation: Observation
+    part: Window | None = None
 
-def restricted(observation: Observation, window: Window) -> Observation:
-    """What was sent, and read, within a part of the trial; what holds for all of it stays.
+    @property
+    def knobs(self) -> Knobs:
+        """The cell's knobs."""
+        return self.cell.knobs
 
-    So does how things stood at the front when the part began.
-    """
-    start, end = window
-    timed = (
-        *(WorkerReading, DatabaseReading, MachineReading, OomKill),
-        *(FrontReading, FrontRequest, InstanceEvent),
-    )
-    stood = [line for line in readings(FrontReading, observation.evidence) if line.t < start][-1:]
-    return Observation(
-        samples=tuple(s for s in observation.samples if start <= s.sent_at < end),
-        evidence=tuple(
+    @cached_property
+    def window(self) -> Window:
+        """What counts: the part, or the load's window; of a burst, until its last answer."""
+        if self.part:
+            return self.part
+        if isinstance(self.cell.load, BurstLoad) and self.observation.samples:
+            return 0.0, max(
+                sample.sent_at + sample.latency_s for sample in self.observation.samples
+            )
+        return self.cell.load.measured
+
+    def restricted(self, part: Window) -> Trial:
+        """What was read within a part of the trial; what holds for all of it stays.
+
+        So does how things stood at the gateway when the part began, and every upload: a rate
+        counts those of before that are answered in the part.
+        """
+        start, end = part
+        stood = [line for line in self.gateway_readings if line.t < start][-1:]
+        evidence = tuple(
             line
-            for line in observation.evidence
-            if not isinstance(line, timed) or start <= line.t <= end or line in stood
-        ),
-    )
+            for line in self.observation.evidence
+            if not isinstance(line, TIMED) or start <= line.t <= end or line in stood
+        )
+        seen = Observation(samples=self.observation.samples, evidence=evidence)
+        return Trial(self.cell, seen, part)
+
+    @cached_property
+    def peak(self) -> Trial:
+        """The part in which a load in stages was near its most users; else the same trial."""
+        load = self.cell.load
+        return self.restricted(load.peak) if isinstance(load, StagesLoad) else self
+
+    # What the users saw.
+
+    @cached_property
+    def sent(self) -> list[Sample]:
+        """The uploads that count: all of a burst, else those sent in the window."""
+        if isinstance(self.cell.load, BurstLoad):
+            return list(self.observation.samples)
+        start, end = self.window
+        return [sample for sample in self.observation.samples if start <= sample.sent_at < end]
+
+    @cached_property
+    def succeeded(self) -> list[Sample]:
+        """Of the uploads that count, those that were answered 200."""
+        return successes(self.sent)
+
+    @cached_property
+    def causes(self) -> Counter[Cause]:
+        """Of the uploads that count, how many failed of each cause."""
+        return Counter(sample.error for sample in self.sent if sample.error is not None)
+
+    @cached_property
+    def answered(self) -> list[tuple[Sample, float]]:
+        """Each success with the share of its life that lies in the window; of a burst, all of it.
+
+        So an upload that began before the window or ended after it counts in part, and a
+        steady flow is measured without an edge, however long an upload takes.
+        """
+        whole = isinstance(self.cell.load, BurstLoad)
+        good = successes(self.observation.samples)
+        return [(sample, 1.0 if whole else _share_inside(sample, self.window)) for sample in good]
+
+    @cached_property
+    def inflight(self) -> Callable[[float], int]:
+        """How many uploads were sent and not yet answered at a moment, in seconds."""
+        sent = sorted(sample.sent_at for sample in self.observation.samples)
+        ended = sorted(sample.sent_at + sample.latency_s for sample in self.observation.samples)
+        return lambda t: bisect_right(sent, t) - bisect_right(ended, t)
+
+    def users_at(self, t: float) -> int:
+        """Users at a moment of the trial, in seconds."""
+        return users_at(self.cell.load, t, self.inflight(t))
+
+    # What the replica and this machine said.
+
+    @cached_property
+    def _lines(self) -> dict[type, list[Evidence]]:
+        lines: dict[type, list[Evidence]] = defaultdict(list)
+        for line in sorted(self.observation.evidence, key=lambda line: line.t):
+            lines[type(line)].append(line)
+        return dict(lines)
+
+    def evidence(self, kind: type[Line]) -> list[Line]:
+        """The evidence of one kind in the order of its times, from the whole trial."""
+        return cast("list[Line]", self._lines.get(kind, []))
+
+    @cached_property
+    def workers(self) -> list[WorkerReading]:
+        """The readings of all workers in the window, in the order of their times."""
+        return [reading for reading in self.evidence(WorkerReading) if self._inside(reading.t)]
+
+    @cached_property
+    def by_worker(self) -> list[list[WorkerReading]]:
+        """The same, worker by worker."""
+        lives: dict[int, list[WorkerReading]] = defaultdict(list)
+        for reading in self.workers:
+            lives[reading.pid].append(reading)
+        return [lives[pid] for pid in sorted(lives)]
+
+    @cached_property
+    def database(self) -> list[DatabaseReading]:
+        """The readings of ``pg_stat_activity`` in the window."""
+        return [reading for reading in self.evidence(DatabaseReading) if self._inside(reading.t)]
+
+    @cached_property
+    def machine(self) -> list[MachineReading]:
+        """The readings of this machine in the window."""
+        return [reading for reading in self.evidence(MachineReading) if self._inside(reading.t)]
+
+    @property
+    def gateway_readings(self) -> list[GatewayReading]:
+        """How things stood at Cloud Run's gateway, from the whole trial."""
+        return self.evidence(GatewayReading)
+
+    @property
+    def gateway_requests(self) -> list[GatewayRequest]:
+        """What became of each request there."""
+        return self.evidence(GatewayRequest)
+
+    @property
+    def instance_events(self) -> list[InstanceEvent]:
+        """The lives of its instances."""
+        return self.evidence(InstanceEvent)
+
+    @property
+    def audit(self) -> Audit | None:
+        """The bucket and the table against the samples."""
+        audits = self.evidence(Audit)
+        return audits[-1] if audits else None
+
+    @cached_property
+    def kills(self) -> list[float]:
+        """When workers, or instances of Cloud Run, were killed for their memory, in order."""
+        instances = [line.t for line in self.instance_events if line.event == "oom"]
+        return sorted([line.t for line in self.evidence(OomKill)] + instances)
+
+    @property
+    def process_faults(self) -> dict[str, ProcessFaultRecord]:
+        """What befell parts on purpose, by fault."""
+        return {line.fault: line for line in self.evidence(ProcessFaultRecord)}
+
+    def _inside(self, t: float) -> bool:
+        start, end = self.window
+        return start <= t <= end
+
+    # What follows from both.
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """Every metric that there is evidence for: see `lab.judge.metrics.measure`."""
+        from lab.judge.metrics import measure  # which takes a Trial
+
+        return measure(self)
+
+    @cached_property
+    def leaks(self) -> tuple[Leak, ...]:
+        """What grows for as long as the load goes on: see `lab.judge.leaks.leaks`."""
+        from lab.judge.leaks import leaks  # which takes a Trial
+
+        return leaks(self)
+
+    def failed(self, *causes: Cause) -> int:
+        """How many uploads of the window failed with these causes."""
+        return round(fsum(self.metrics.get(f"errors.{cause}", 0.0) for cause in causes))
 
 
-def readings(
-    kind: type[Reading], evidence: Iterable[Evidence], window: Window | None = None
-) -> list[Reading]:
-    """The readings of one kind in the order of their times, of the window or of the whole trial."""
-    start, end = window or (float("-inf"), float("inf"))
-    found = [line for line in evidence if isinstance(line, kind) and start <= line.t <= end]
-    return sorted(found, key=lambda reading: reading.t)
-
-
-def kills(evidence: Iterable[Evidence]) -> list[float]:
-    """When workers, or instances of Cloud Run, were killed for their memory, in order."""
-    return sorted(
-        line.t
-        for line in evidence
-        if isinstance(line, OomKill) or (isinstance(line, InstanceEvent) and line.event == "oom")
-    )
-
-
-def struck(observation: Observation) -> dict[str, ProcessFaultRecord]:
-    """The strikes that happened, by fault."""
-    return {
-        line.fault: line for line in observation.evidence if isinstance(line, ProcessFaultRecord)
-    }
+def _share_inside(sample: Sample, window: Window) -> float:
+    start, end = window
+    if sample.latency_s <= 0:
+        return float(start <= sample.sent_at < end)
+    inside = min(end, sample.sent_at + sample.latency_s) - max(start, sample.sent_at)
+    return max(0.0, inside) / sample.latency_s

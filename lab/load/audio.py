@@ -17,11 +17,11 @@ from lab.model.units import SizeRange
 
 SAMPLE_RATE = 16_000
 HEADER = 44
-SMALLEST = HEADER + 2
+MIN_SIZE = HEADER + 2
 """Bytes of a file that holds one sample."""
 
 VOICE_SECONDS = 30
-MOST_FILES = 64
+MAX_FILES = 64
 BUDGET = 64 * 1024**2
 """Bytes that a load's files may hold in memory, unless a single one is larger."""
 
@@ -59,10 +59,10 @@ def wav(size: int, pcm: bytes, offset: int = 0) -> bytes:
     ignore.
 
     Raises:
-        ValueError: ``size`` is below `SMALLEST`.
+        ValueError: ``size`` is below `MIN_SIZE`.
     """
-    if size < SMALLEST:
-        raise ValueError(f"a WAV file has at least {SMALLEST} bytes, not {size}")
+    if size < MIN_SIZE:
+        raise ValueError(f"a WAV file has at least {MIN_SIZE} bytes, not {size}")
     length = (size - HEADER) // 2 * 2
     header = struct.pack(
         "<4sI4s4sIHHIIHH4sI",
@@ -90,7 +90,7 @@ def sizes(audio: SizeRange, seed: int, count: int) -> list[int]:
 
 def recordings(audio: SizeRange, seed: int) -> list[bytes]:
     """The files of a load: a bounded set, so that all of them are ready before it starts."""
-    count = max(1, min(MOST_FILES, BUDGET // audio.high))
+    count = max(1, min(MAX_FILES, BUDGET // audio.high))
     pcm = voice(seed)
     rng = random.Random(f"{seed}/offsets")  # noqa: S311 - a workload, not a secret
     return [wav(size, pcm, rng.randrange(len(pcm) // 2)) for size in sizes(audio, seed, count)]

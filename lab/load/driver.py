@@ -1,11 +1,10 @@
-"""Runs the generator: starts it, tells how far it is, and ends it whatever happens.
+"""Runs the generator: starts it, follows how far it is, and ends it whatever happens.
 
     run ─> generator's process ─> t = 0 known: on_start ─> tick, tick, … ─> exit 0 ─> LoadResult
 
 The generator is a process of its own (Locust patches its process) and a process group of its
-own (Ctrl-C reaches the lab, which then ends it).
-
-Running totals of a samples file that still grows.
+own (Ctrl-C reaches the lab, which then ends it). How far it is comes from its status file and
+from the samples file while that still grows.
 """
 
 from __future__ import annotations
@@ -23,10 +22,9 @@ from pathlib import Path
 from typing import Protocol
 
 from lab.errors import PartFailed
-from lab.load import schedule
-from lab.load.plan import PLAN_VARIABLE, LoadPlan, Status, check
+from lab.load.plan import PLAN_VARIABLE, GeneratorStatus, LoadPlan, check
 from lab.model.experiment import Cell
-from lab.model.load import ClosedLoad, StagesLoad, end_of
+from lab.model.load import end_of, users_at
 from lab.model.run import LoadTick
 from lab.paths import ROOT
 
@@ -38,6 +36,8 @@ GRACE = 30.0
 """Wall seconds past its last timeout after which the generator counts as hung."""
 TERM_LIMIT = 2.0
 """Wall seconds between SIGTERM and SIGKILL."""
+RECENT = 5.0
+"""Real-world seconds over which the rate is taken."""
 
 
 @dataclass(frozen=True)
@@ -175,10 +175,10 @@ def _spawn(plan: LoadPlan, log: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def _wait_for_start(process: subprocess.Popen[bytes], plan: LoadPlan, log: Path) -> Status:
+def _wait_for_start(process: subprocess.Popen[bytes], plan: LoadPlan, log: Path) -> GeneratorStatus:
     deadline = time.monotonic() + START_LIMIT
     while time.monotonic() < deadline:
-        if status := Status.read(plan.status):
+        if status := GeneratorStatus.read(plan.status):
             return status
         if process.poll() is not None:
             raise _failed(f"did not start (exit code {process.returncode})", log)
@@ -186,12 +186,44 @@ def _wait_for_start(process: subprocess.Popen[bytes], plan: LoadPlan, log: Path)
     raise _failed(f"was not ready within {START_LIMIT:g} s", log)
 
 
+class SampleReader:
+    """Running totals of a samples file that still grows; a line not yet whole is left for later."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+        self._successes: deque[float] = deque()
+        self.answered = 0
+        self.failed = 0
+
+    def read(self) -> None:
+        """Read the lines that were added since the last time and are whole by now."""
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            added = file.read()
+        whole = added[: added.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        for line in whole.splitlines():
+            sample = json.loads(line)
+            self.answered += 1
+            if sample["error"] is None:
+                self._successes.append(sample["sent_at"] + sample["latency_s"])
+            else:
+                self.failed += 1
+
+    def rate(self, t: float) -> float:
+        """Successes a real-world second over the last few before ``t``."""
+        while self._successes and self._successes[0] < t - RECENT:
+            self._successes.popleft()
+        return len(self._successes) / min(RECENT, t) if t > 0 else 0.0
+
+
 def _follow(
     process: subprocess.Popen[bytes],
     plan: LoadPlan,
     log: Path,
     tick: Callable[[LoadTick], None],
-    start: Status,
+    start: GeneratorStatus,
 ) -> None:
     """Tick until the generator has ended.
 
@@ -200,7 +232,7 @@ def _follow(
     """
     end = (end_of(plan.load) + plan.load.timeout) / plan.speed
     deadline = start.monotonic + end + GRACE
-    tail, running = SampleReader(plan.samples), True
+    reader, running = SampleReader(plan.samples), True
     while running:
         try:
             process.wait(TICK)
@@ -208,22 +240,18 @@ def _follow(
         except subprocess.TimeoutExpired:
             if time.monotonic() > deadline:
                 raise _failed("did not end", log) from None
-        status = Status.read(plan.status) or start
-        tick(_progress(plan, status, tail))
+        status = GeneratorStatus.read(plan.status) or start
+        tick(_progress(plan, status, reader))
     if process.returncode != 0 or not status.done:
         raise _failed(f"died (exit code {process.returncode})", log)
 
 
-def _progress(plan: LoadPlan, status: Status, tail: SampleReader) -> LoadTick:
+def _progress(plan: LoadPlan, status: GeneratorStatus, reader: SampleReader) -> LoadTick:
     t = max(0.0, (time.monotonic() - status.monotonic) * plan.speed)
-    tail.read()
-    sent = max(status.sent, tail.answered)
-    load = plan.load
-    if isinstance(load, ClosedLoad | StagesLoad):
-        users = schedule.active_users(load, t)
-    else:
-        users = sent - tail.answered
-    return LoadTick(t, users, sent, tail.answered, tail.failed, tail.rate(t))
+    reader.read()
+    sent = max(status.sent, reader.answered)
+    users = users_at(plan.load, t, inflight=sent - reader.answered)
+    return LoadTick(t, users, sent, reader.answered, reader.failed, reader.rate(t))
 
 
 def _failed(what: str, log: Path) -> PartFailed:
@@ -242,41 +270,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.wait(TERM_LIMIT)
         except subprocess.TimeoutExpired:
             continue
-
-
-RECENT = 5.0
-"""Real-world seconds over which the rate is taken."""
-
-
-class SampleReader:
-    """Reads what was added since the last time; a line not yet whole is left for the next."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = 0
-        self._successes: deque[float] = deque()
-        self.answered = 0
-        self.failed = 0
-
-    def read(self) -> None:
-        """Take in the lines that are whole by now."""
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            added = file.read()
-        whole = added[: added.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        for line in whole.splitlines():
-            self._take(json.loads(line))
-
-    def _take(self, sample: dict[str, float]) -> None:
-        self.answered += 1
-        if sample["error"] is None:
-            self._successes.append(sample["sent_at"] + sample["latency_s"])
-        else:
-            self.failed += 1
-
-    def rate(self, t: float) -> float:
-        """Successes a real-world second over the last few before ``t``."""
-        while self._successes and self._successes[0] < t - RECENT:
-            self._successes.popleft()
-        return len(self._successes) / min(RECENT, t) if t > 0 else 0.0

@@ -35,9 +35,9 @@ from lab.load import schedule
 from lab.load.audio import recordings
 from lab.load.plan import LoadPlan, read_plan
 from lab.load.session import LoadSession, UploadAnswer
-from lab.load.upload import PATH, headers, multipart, outcome
+from lab.load.upload import headers, multipart, outcome
 from lab.model.evidence import Cause
-from lab.model.replica import STUDENTS
+from lab.model.replica import STUDENTS, UPLOAD_PATH
 from lab.model.units import SizeRange
 
 REPORT = 0.2
@@ -61,7 +61,7 @@ class Uploader(FastHttpUser):
 
     abstract = True
     concurrency = 1
-    offering: ClassVar[LoadSession]
+    load_session: ClassVar[LoadSession]
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
@@ -73,33 +73,33 @@ class Uploader(FastHttpUser):
 
     @task
     def live(self) -> None:
-        offering = self.offering
-        attempts = schedule.attempts(offering.load, self.number, offering.planned)
-        offering.enter()
+        session = self.load_session
+        attempts = schedule.attempts(session.load, self.number, session.planned)
+        session.enter()
         planned = next(attempts, None)
         while planned is not None:
-            offering.sleep_until(planned)
-            if offering.over(sent := offering.now()):
+            session.sleep_until(planned)
+            if session.over(sent := session.now()):
                 break
-            size, body = offering.bodies[(self.number + self.uploads) % len(offering.bodies)]
+            size, body = session.bodies[(self.number + self.uploads) % len(session.bodies)]
             self.uploads += 1
             answer = self.upload(body)
-            ended = offering.record(self.number, planned, sent, size, answer)
+            ended = session.record(self.number, planned, sent, size, answer)
             try:
                 planned = attempts.send((ended, answer.error is None))
             except StopIteration:
                 break
-        offering.leave()
+        session.leave()
         raise StopUser
 
     def upload(self, body: bytes) -> UploadAnswer:
         """Send one upload and follow it to its last byte, or to the client's timeout."""
-        self.offering.sent += 1
+        self.load_session.sent += 1
         begun = time.monotonic()
         if begun - self.used > KEEP_ALIVE:
             self.pool.close()
         try:
-            with gevent.Timeout(self.offering.timeout):
+            with gevent.Timeout(self.load_session.timeout):
                 answer = self._exchange(body)
         except (gevent.Timeout, TimeoutError):
             self.pool.close()
@@ -108,12 +108,12 @@ class Uploader(FastHttpUser):
             self.pool.close()
             answer = UploadAnswer(Cause.CONNECTION)
         self.used = time.monotonic()
-        self._tell_locust(answer, (self.used - begun) * 1000)
+        self._count(answer, (self.used - begun) * 1000)
         return answer
 
     def _exchange(self, body: bytes) -> UploadAnswer:
-        client = self.pool.get_client(self.offering.plan.url)
-        response = client.request("POST", PATH, body=body, headers=self.headers)
+        client = self.pool.get_client(self.load_session.plan.url)
+        response = client.request("POST", UPLOAD_PATH, body=body, headers=self.headers)
         content = response.read()
         status = response.status_code
         error, recording = outcome(status, _header(response, "content-type"), content)
@@ -121,11 +121,11 @@ class Uploader(FastHttpUser):
             error, status, recording, _header(response, "server-timing"), len(content)
         )
 
-    def _tell_locust(self, answer: UploadAnswer, milliseconds: float) -> None:
+    def _count(self, answer: UploadAnswer, milliseconds: float) -> None:
         """Count it in Locust's own statistics, whose summary ends the log."""
         self.environment.events.request.fire(
             request_type="POST",
-            name=PATH,
+            name=UPLOAD_PATH,
             response_time=milliseconds,
             response_length=answer.length,
             exception=answer.error,
@@ -135,8 +135,8 @@ class Uploader(FastHttpUser):
 
 def _header(response: Any, name: str) -> str:
     """A header's value; the values of one that came more than once, joined by commas."""
-    found = response.get(name, "")
-    return found if isinstance(found, str) else ", ".join(found)
+    value = response.get(name, "")
+    return value if isinstance(value, str) else ", ".join(value)
 
 
 class StudentUser(FastHttpUser):
@@ -159,7 +159,7 @@ class StudentUser(FastHttpUser):
     def upload_recording(self) -> None:
         body: Any = next(self.bodies)  # Locust declares text, and sends bytes as they are
         with self.client.post(
-            PATH, data=body, headers=self.headers, catch_response=True
+            UPLOAD_PATH, data=body, headers=self.headers, catch_response=True
         ) as response:
             if response.status_code == 0:
                 return  # no answer: Locust names the error itself
@@ -178,16 +178,16 @@ def _web_bodies() -> list[bytes]:
     return [multipart(file, f"recording-{n:02d}.wav") for n, file in enumerate(files)]
 
 
-def _conduct(offering: LoadSession, environment: Environment, runner: Runner) -> None:
+def _conduct(session: LoadSession, environment: Environment, runner: Runner) -> None:
     """Start the load once every user waits, follow it to its end, and end the process."""
     environment.process_exit_code = STOPPED_EARLY
-    while not offering.all_waiting.wait(REPORT):
-        _end_if_orphaned(offering.plan)
-    offering.start()
-    while not offering.all_finished.wait(REPORT):
-        _end_if_orphaned(offering.plan)
-        offering.report(done=False)
-    offering.report(done=True)
+    while not session.all_waiting.wait(REPORT):
+        _end_if_orphaned(session.plan)
+    session.start()
+    while not session.all_finished.wait(REPORT):
+        _end_if_orphaned(session.plan)
+        session.report(done=False)
+    session.report(done=True)
     environment.process_exit_code = 0
     runner.quit()
 
@@ -206,12 +206,12 @@ def _die(error: BaseException) -> None:
 
 def _offer(plan: LoadPlan) -> None:
     """Make this locustfile the generator of a planned load."""
-    offering = LoadSession(plan)
-    Uploader.abstract, Uploader.offering = False, offering
-    Uploader.connection_timeout = Uploader.network_timeout = offering.timeout
+    session = LoadSession(plan)
+    Uploader.abstract, Uploader.load_session = False, session
+    Uploader.connection_timeout = Uploader.network_timeout = session.timeout
 
     def on_init(environment: Environment, runner: Runner, **_: Any) -> None:
-        conductor = gevent.spawn(_conduct, offering, environment, runner)
+        conductor = gevent.spawn(_conduct, session, environment, runner)
         conductor.link_exception(lambda greenlet: _die(greenlet.exception))
 
     def on_user_error(exception: BaseException, **_: Any) -> None:

@@ -1,4 +1,4 @@
-"""What the driver and the generator tell each other, through two small files.
+"""What the driver and the generator exchange: a plan and a status, through two small files.
 
 driver ──plan.json──> generator ──status.json, samples.jsonl──> driver
 """
@@ -13,13 +13,13 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from lab.errors import SpecError
-from lab.load.audio import SMALLEST
-from lab.model.load import BurstLoad, Load, OpenLoad, StagesLoad, end_of
-from lab.model.replica import STUDENTS
-from lab.model.units import format_duration, format_rate, format_size
+from lab.load.audio import MIN_SIZE
+from lab.model.experiment import load_problem
+from lab.model.load import Load
+from lab.model.units import format_size
 
 PLAN_VARIABLE = "LAB_LOAD_PLAN"
-LARGEST = 100 * 1024**2
+MAX_SIZE = 100 * 1024**2
 """Bytes of the largest file that is offered: its body is held in memory."""
 
 
@@ -32,7 +32,7 @@ class LoadPlan(BaseModel):
         seed: of the arrivals and the audio.
         url: where users upload, without a path.
         samples: the file to which each attempt is appended.
-        status: the file that tells how far the generator is.
+        status: the file that says how far the generator is.
         parent: process id of the driver; the generator ends when it is gone.
     """
 
@@ -48,7 +48,7 @@ class LoadPlan(BaseModel):
 
 
 @dataclass(frozen=True)
-class Status:
+class GeneratorStatus:
     """How far the generator is.
 
     Args:
@@ -70,7 +70,7 @@ class Status:
         draft.replace(path)
 
     @classmethod
-    def read(cls, path: Path) -> Status | None:
+    def read(cls, path: Path) -> GeneratorStatus | None:
         """The status last written; None before the first."""
         try:
             return cls(**json.loads(path.read_text()))
@@ -91,39 +91,19 @@ def check(load: Load) -> None:
         SpecError: more users than students, none at all, no duration, or audio whose size
             no WAV file can have or that cannot be held in memory.
     """
-    for wrong, what, remedy in (*_wrong_users(load), *_wrong_audio(load)):
+    if problem := load_problem(load):
+        _, what, remedy = problem
+        raise SpecError(what, remedy)
+    for wrong, what, remedy in _wrong_audio(load):
         if wrong:
             raise SpecError(what, remedy)
 
 
-def _wrong_users(load: Load) -> list[tuple[bool, str, str]]:
-    many = load.peak_users > STUDENTS
-    if isinstance(load, OpenLoad):
-        what = (
-            f"load: {format_rate(load.rate)} with a timeout of {format_duration(load.timeout)} "
-            f"can have {load.peak_users} uploads in flight, and there are {STUDENTS} students"
-        )
-        return [(many, what, "lower the rate or the timeout")]
-    what = f"load: {load.peak_users} users, and there are {STUDENTS} students"
-    empty = isinstance(load, StagesLoad) and (load.peak_users == 0 or end_of(load) == 0)
-    key = "burst" if isinstance(load, BurstLoad) else "users"
-    return [
-        (many, what, f"set {key} to {STUDENTS} or fewer"),
-        (empty, "load: its stages offer nothing", "give a stage users, and an `over` or a `hold`"),
-    ]
-
-
 def _wrong_audio(load: Load) -> list[tuple[bool, str, str]]:
     low, high = load.audio.low, load.audio.high
+    too_small = f"load: audio of {format_size(low)} is not a WAV file"
+    too_large = f"load: audio of {format_size(high)} cannot be held ready"
     return [
-        (
-            low < SMALLEST,
-            f"load: audio of {format_size(low)} is not a WAV file",
-            f"ask for {SMALLEST} B or more",
-        ),
-        (
-            high > LARGEST,
-            f"load: audio of {format_size(high)} cannot be held ready",
-            f"ask for {format_size(LARGEST)} or less",
-        ),
+        (low < MIN_SIZE, too_small, f"ask for {MIN_SIZE} B or more"),
+        (high > MAX_SIZE, too_large, f"ask for {format_size(MAX_SIZE)} or less"),
     ]

@@ -11,67 +11,30 @@ from __future__ import annotations
 import random
 from bisect import bisect_right
 from collections.abc import Generator, Iterator
-from functools import lru_cache
-from itertools import accumulate
 
-from lab.model.load import BurstLoad, ClosedLoad, OpenLoad, StagesLoad, end_of
-
-AnyLoad = ClosedLoad | StagesLoad | BurstLoad | OpenLoad
-Span = tuple[float, float]
-
-
-def _stage_spans(load: StagesLoad, user: int) -> Iterator[Span]:
-    """Where the number of users is above ``user``, piece by piece, in order."""
-    begin, before = 0.0, 0
-    for stage in load.stages:
-        middle, end = begin + stage.over, begin + stage.over + stage.hold
-        if stage.users > user:
-            rise = (user - before) / (stage.users - before) if before <= user else 0.0
-            yield begin + stage.over * rise, end
-        elif before > user:
-            yield begin, middle - stage.over * (user - stage.users) / (before - stage.users)
-        begin, before = end, stage.users
+from lab.model.load import (
+    AnyLoad,
+    BurstLoad,
+    ClosedLoad,
+    OpenLoad,
+    StagesLoad,
+    Window,
+    end_of,
+)
 
 
-def _joined(spans: Iterator[Span]) -> tuple[Span, ...]:
-    """The same spans without empty ones, those that touch made one."""
-    joined: list[Span] = []
-    for start, stop in spans:
-        if joined and start <= joined[-1][1]:
-            joined[-1] = joined[-1][0], max(stop, joined[-1][1])
-        elif start < stop:
-            joined.append((start, stop))
-    return tuple(joined)
-
-
-def active_spans(load: ClosedLoad | StagesLoad, user: int) -> tuple[Span, ...]:
+def active_spans(load: ClosedLoad | StagesLoad, user: int) -> tuple[Window, ...]:
     """When user ``user`` (from 0) is active, as half-open spans ``[start, stop)`` in order."""
     if isinstance(load, ClosedLoad):
         return ((load.ramp * user / load.users, end_of(load)),)
-    return _joined(_stage_spans(load, user))
-
-
-@lru_cache(maxsize=8)
-def _edges(load: ClosedLoad | StagesLoad) -> tuple[list[float], list[float]]:
-    spans = [span for user in range(load.peak_users) for span in active_spans(load, user)]
-    return sorted(start for start, _ in spans), sorted(stop for _, stop in spans)
-
-
-def active_users(load: ClosedLoad | StagesLoad, t: float) -> int:
-    """How many users are active at ``t``: those who upload, or are about to again.
-
-    The other two kinds have none: how many of their uploads are in flight is the service's
-    doing, not the schedule's.
-    """
-    starts, stops = _edges(load)
-    return bisect_right(starts, t) - bisect_right(stops, t)
+    return tuple(load.spans_above(user))
 
 
 def stage_at(load: AnyLoad, t: float) -> int:
     """Index of the stage that ``t`` is in; the last one after the end, 0 without stages."""
     if not isinstance(load, StagesLoad):
         return 0
-    ends = list(accumulate(stage.over + stage.hold for stage in load.stages))
+    ends = [end for _, end in load.spans]
     return min(bisect_right(ends, t), len(ends) - 1)
 
 

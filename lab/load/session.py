@@ -19,7 +19,7 @@ from gevent.event import Event
 
 from lab.load import schedule
 from lab.load.audio import recordings
-from lab.load.plan import LoadPlan, Status
+from lab.load.plan import GeneratorStatus, LoadPlan
 from lab.load.upload import multipart, stages
 from lab.model.evidence import Cause
 from lab.model.load import BurstLoad, OpenLoad, end_of
@@ -95,7 +95,7 @@ class LoadSession:
             self.all_finished.set()
 
     def start(self) -> None:
-        """Set t = 0, tell it, and open the gate."""
+        """Set t = 0, write it down, and open the gate."""
         gc.collect()
         gc.freeze()  # what is loaded by now stays; collections look at what comes after
         self._origin, self._epoch = time.monotonic() + LEAD, time.time() + LEAD
@@ -104,7 +104,7 @@ class LoadSession:
 
     def report(self, done: bool) -> None:
         """Write the status file."""
-        Status(self._epoch, self._origin, self.sent, done).write(self.plan.status)
+        GeneratorStatus(self._epoch, self._origin, self.sent, done).write(self.plan.status)
 
     def record(
         self, user: int, planned: float, sent: float, size: int, answer: UploadAnswer

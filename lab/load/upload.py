@@ -3,7 +3,7 @@
 POST /api/students/upload-recording   multipart/form-data, field ``file``, a bearer token
 200 {"recording": id}                 a success
 RFC 9457 problem body, member cause   a failure that the backend names
-any other answer                      told by its status: nginx, or a defect
+any other answer                      by its status: from nginx, or a defect
 """
 
 from __future__ import annotations
@@ -12,18 +12,13 @@ import json
 import re
 
 from lab.model.evidence import FROM_STATUS, Cause
+from lab.model.problem import MEDIA_TYPE
 from lab.model.replica import ADDRESS_HEADER, address, token
 
-PATH = "/api/students/upload-recording"
-PROBLEM = "application/problem+json"
 _BOUNDARY = "----replica-lab-5f0c3a91d7e24b68"
 
 _CAUSES = frozenset(Cause)
-_BY_STATUS = {
-    **FROM_STATUS,
-    401: Cause.UNAUTHORIZED,
-    429: Cause.RATE_LIMITED,
-}
+_BY_STATUS = FROM_STATUS | {401: Cause.UNAUTHORIZED, 429: Cause.RATE_LIMITED}
 _METRIC = re.compile(r'([\w-]+)(?:\s*;\s*desc=(?:"[^"]*"|[^;,]*))?\s*;\s*dur="?(\d+(?:\.\d+)?)')
 
 
@@ -50,10 +45,10 @@ def headers(student: int) -> dict[str, str]:
 def _member(body: bytes, name: str) -> str | None:
     """A text member of a JSON object; None where there is no such thing."""
     try:
-        found = json.loads(body)
+        document = json.loads(body)
     except ValueError:
         return None
-    value = found.get(name) if isinstance(found, dict) else None
+    value = document.get(name) if isinstance(document, dict) else None
     return value if isinstance(value, str) else None
 
 
@@ -66,7 +61,7 @@ def outcome(status: int, content_type: str, body: bytes) -> tuple[Cause | None, 
     if status == 200:
         recording = _member(body, "recording")
         return (None, recording) if recording else (Cause.INTERNAL_ERROR, None)
-    if content_type.partition(";")[0].strip().lower() == PROBLEM:
+    if content_type.partition(";")[0].strip().lower() == MEDIA_TYPE:
         named = _member(body, "cause")
         if named in _CAUSES:
             return Cause(named), None

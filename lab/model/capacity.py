@@ -10,14 +10,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lab.model.run import SCHEMA_VERSION
 from lab.model.verdict import Outcome
-
-SCHEMA_VERSION = 1
-"""The version of the document that holds the answers of a search."""
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_by_name=True, serialize_by_alias=True
+    )
 
 
 class CriterionCount(_Frozen):
@@ -27,15 +27,15 @@ class CriterionCount(_Frozen):
         criterion: as a spec writes it.
         outcome: what the trial's verdict says of it.
         samples: uploads that it was held against; None where the metric is counted outright.
-        beyond: how many of them were on the wrong side of its bound.
+        violations: how many of them were on the wrong side of its bound; ``beyond`` on disk.
         allowed: the share of them that may be: 0.05 for a p95 or an error rate below 5 %.
-        confidence: with which this trial alone tells the side that it is on, from 0 to 1.
+        confidence: with which this trial alone shows the side that it is on, from 0 to 1.
     """
 
     criterion: str
     outcome: Outcome
     samples: Annotated[int, Field(ge=0)] | None = None
-    beyond: Annotated[int, Field(ge=0)] | None = None
+    violations: Annotated[Annotated[int, Field(ge=0)] | None, Field(alias="beyond")] = None
     allowed: float | None = None
     confidence: Annotated[float, Field(ge=0, le=1)] = 0.0
 

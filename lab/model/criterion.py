@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import operator
 import re
-from difflib import get_close_matches
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, model_serializer, model_validator
 
 from lab.model import metrics
+from lab.model.suggest import suggest
 from lab.model.units import (
     format_duration,
     format_rate,
@@ -31,19 +31,20 @@ def _parse_number(text: object) -> float:
         raise ValueError(f"'{text}' is not a number") from None
 
 
-def _form_number(value: float) -> str:
-    return f"{value:g}"
+def _format_bytes(value: float) -> str:
+    return format_size(int(value))
 
 
-_READ = {
-    "count": (_parse_number, _form_number),
-    "cores": (_parse_number, _form_number),
+_UNITS = {
+    "count": (_parse_number, "{:g}".format),
+    "cores": (_parse_number, "{:g}".format),
     "seconds": (parse_duration, format_duration),
     "share": (parse_share, format_share),
     "per second": (parse_rate, format_rate),
-    "bytes": (parse_size, lambda v: format_size(int(v))),
-    "bytes per second": (parse_size, lambda v: format_size(int(v))),
+    "bytes": (parse_size, _format_bytes),
+    "bytes per second": (parse_size, _format_bytes),
 }
+"""How a bound is read and written, by the unit of its metric."""
 
 
 class Criterion(BaseModel):
@@ -72,15 +73,14 @@ class Criterion(BaseModel):
         Raises:
             ValueError: another form, a metric not in the table, or a bound in a wrong unit.
         """
-        found = _FORM.fullmatch(text) if isinstance(text, str) else None
-        if not found:
+        match = _FORM.fullmatch(text) if isinstance(text, str) else None
+        if not match:
             raise ValueError(f"'{text}' is not a criterion; write it like 'p95 < 10 s'")
-        name, op, bound = found.groups()
+        name, op, bound = match.groups()
         if name not in metrics.BY_NAME:
-            near = get_close_matches(name, metrics.BY_NAME, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else "`lab metrics` lists them"
-            raise ValueError(f"'{name}' is not a metric; {hint}")
-        read, _ = _READ[metrics.BY_NAME[name].unit]
+            remedy = suggest(name, metrics.BY_NAME, "`lab metrics` lists them")
+            raise ValueError(f"'{name}' is not a metric; {remedy}")
+        read, _ = _UNITS[metrics.BY_NAME[name].unit]
         return cls(metric=name, op=op, bound=read(bound))
 
     @model_validator(mode="wrap")
@@ -97,5 +97,5 @@ class Criterion(BaseModel):
         return bool(self.OPERATORS[self.op](value, self.bound))
 
     def __str__(self) -> str:
-        _, form = _READ[metrics.BY_NAME[self.metric].unit]
-        return f"{self.metric} {self.op} {form(self.bound)}"
+        _, write = _UNITS[metrics.BY_NAME[self.metric].unit]
+        return f"{self.metric} {self.op} {write(self.bound)}"

@@ -1,10 +1,12 @@
-"""Why an upload failed: a closed set, so that two failures are never merged into one.
-
-What was seen of a cell: samples from the load, readings from the replica.
+"""What was seen of a cell: samples from the load, readings from the replica.
 
 All of it is on disk, a line each, before anyone judges it. Times are real-world seconds
 after the load started (``t`` and the like), so that a run at speed 5 and one at speed 1
 read alike; CPU is CPU-seconds per wall-clock second, which no speed changes.
+
+A failed upload has one `Cause` of a closed set, so that two failures are never merged into
+one. On disk the lines of Cloud Run's gateway are of the kinds ``serving``, ``front`` and
+``request``, and what a process fault did to a part is a ``strike``.
 """
 
 from __future__ import annotations
@@ -20,9 +22,9 @@ from lab.model.fault import Action
 class Cause(StrEnum):
     """The cause of a failed upload, and who says so.
 
-    The backend and the front that stands for Cloud Run name their own in the ``cause`` member
-    of an RFC 9457 problem body; nginx's are told by the status of an answer without one; the
-    client's are its own.
+    The backend and the gateway that stands for Cloud Run name their own in the ``cause``
+    member of an RFC 9457 problem body; nginx's follow from the status of an answer without
+    one; the client's are its own.
     """
 
     POOL_TIMEOUT = "pool_timeout"  #: backend: QueuePool gave up after pool_timeout
@@ -45,11 +47,7 @@ class Cause(StrEnum):
     CONNECTION = "connection"  #: client: refused, reset or cut
 
 
-FROM_STATUS = {
-    413: Cause.BODY_TOO_LARGE,
-    502: Cause.BAD_GATEWAY,
-    504: Cause.GATEWAY_TIMEOUT,
-}
+FROM_STATUS = {413: Cause.BODY_TOO_LARGE, 502: Cause.BAD_GATEWAY, 504: Cause.GATEWAY_TIMEOUT}
 """What a status means when the answer carries no problem body, so nginx made it."""
 
 NGINX = frozenset({Cause.BODY_TOO_LARGE, Cause.GATEWAY_TIMEOUT})
@@ -59,14 +57,6 @@ CLOUDRUN = frozenset(
     {Cause.NO_INSTANCE, Cause.INSTANCE_DIED, Cause.REQUEST_TIMEOUT, Cause.TOO_LARGE}
 )
 """Causes that only Cloud Run names."""
-
-
-STAGES = ("pool_wait", "auth", "release", "gcs_queue", "gcs", "pool_wait2", "write")
-"""The stages of an upload that ``Server-Timing`` carries, in their order."""
-
-FRONT_STAGES = ("queue", "cold")
-"""What Cloud Run's front adds to it: the wait for a place at an instance, and the part of
-that wait in which the instance was starting; a warm instance's answer has no ``cold``."""
 
 
 class _Line(BaseModel):
@@ -85,7 +75,10 @@ class Sample(_Line):
         bytes: size of the audio.
         user: number of the user, from 0.
         stage: index of the load's stage at sending; 0 where the load has none.
-        stages: seconds by stage, from ``Server-Timing``; empty where none came.
+        stages: seconds by stage, from ``Server-Timing``; empty where none came. The backend
+            names pool_wait, auth, release, gcs_queue, gcs, pool_wait2 and write, in this order.
+            Cloud Run's gateway adds queue, the wait for a place at an instance, and cold, the
+            part of that wait in which the instance was starting; a warm one has none.
         recording: what the answer called the recording; None for a failure.
     """
 
@@ -106,7 +99,7 @@ class WorkerReading(_Line):
 
     ``cpu_s``, ``loop_busy_s`` (wall-clock seconds in which the event loop did not wait),
     ``gcs_attempts`` and ``gcs_bytes`` are running totals since the worker began. ``threads``
-    and ``fds`` count all of the process. What a lab of before did not read is None.
+    and ``fds`` count all of the process. What an earlier lab did not read is None.
     """
 
     kind: Literal["worker"] = "worker"
@@ -196,7 +189,7 @@ class LoadDone(_Line):
 
 
 class Injected(_Line):
-    """What Toxiproxy read back as armed when the load began.
+    """What Toxiproxy read back of a proxy's toxics when the load began.
 
     ``base_s`` is what was taken off the delay that stands for the distance to the database,
     in wall-clock seconds, because a round trip takes so long by itself.
@@ -211,9 +204,9 @@ class Injected(_Line):
 
 
 class ProcessFaultRecord(_Line):
-    """What befell a part on purpose: ``action`` at ``t``, by the fault of this name.
+    """A process fault that happened: ``action`` at ``t``, by the fault of this name.
 
-    It is over at ``until``, when the part served again; None where it did not.
+    It was over at ``until``, when the part served again; None where it did not.
     """
 
     kind: Literal["strike"] = "strike"
@@ -242,8 +235,8 @@ class Audit(_Line):
     refused: int
 
 
-class FrontServing(_Line):
-    """Cloud Run's front is up: what makes its instances, and whether their files are memory."""
+class GatewayServing(_Line):
+    """Cloud Run's gateway is up: what makes its instances, and whether their files are memory."""
 
     kind: Literal["serving"] = "serving"
     t: float
@@ -251,8 +244,8 @@ class FrontServing(_Line):
     files_are_memory: bool
 
 
-class FrontReading(_Line):
-    """How things stood at the front, noted when they changed: requests, instances by state."""
+class GatewayReading(_Line):
+    """How things stood at the gateway, noted when they changed: requests, instances by state."""
 
     kind: Literal["front"] = "front"
     t: float
@@ -288,12 +281,12 @@ class InstanceEvent(_Line):
     peak_bytes: float | None = None
 
 
-class FrontRequest(_Line):
-    """A moment of a request at the front; durations in seconds.
+class GatewayRequest(_Line):
+    """A moment of a request at the gateway; durations in seconds.
 
-    ``waited`` and ``cold`` are its `FRONT_STAGES`; ``took`` is how long it held its place
-    (``request_end``), or how long it had been there when it was ``refused``; ``instance`` is
-    empty where it never had one.
+    ``waited`` and ``cold`` are what the gateway adds to `Sample.stages`; ``took`` is how long
+    it held its place (``request_end``), or how long it had been there when it was ``refused``;
+    ``instance`` is empty where it never had one.
     """
 
     kind: Literal["request"] = "request"
@@ -317,10 +310,10 @@ Evidence = Annotated[
     | LoadDone
     | Injected
     | ProcessFaultRecord
-    | FrontServing
-    | FrontReading
+    | GatewayServing
+    | GatewayReading
     | InstanceEvent
-    | FrontRequest
+    | GatewayRequest
     | Audit,
     Field(discriminator="kind"),
 ]

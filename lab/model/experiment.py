@@ -1,6 +1,8 @@
-"""A cell: one combination of an experiment's matrix, ready to be measured.
+"""An experiment, which is what a spec says, typed; and its cells, each ready to be measured.
 
-An experiment: what a spec says, typed, before it is expanded into cells.
+    spec ─parse─> Experiment ─expand─> Cell, Cell, …
+
+There is a cell for each combination of the matrix, in each repeat.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from lab.model.criterion import Criterion
 from lab.model.fault import Fault, ProcessFault
 from lab.model.knobs import Knobs, Preset
-from lab.model.load import Load
-from lab.model.replica import Target
+from lab.model.load import BurstLoad, Load, OpenLoad, StagesLoad
+from lab.model.replica import STUDENTS, Target
 
 Question = Literal[
     "general",
@@ -28,37 +30,6 @@ Question = Literal[
     "memory",
 ]
 """The questions that there is an answer to; ``general`` says which cells held and which broke."""
-
-
-class Cell(BaseModel):
-    """One trial: settings, load, faults and what it is judged by.
-
-    ``id`` names its folder: ``workers=2,pool=5+5`` and, in a repeat, ``…,repeat=2``;
-    ``axes`` is the same as a mapping, for tables.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    id: str
-    axes: dict[str, str]
-    target: Target = "vm"
-    knobs: Knobs
-    load: Load
-    faults: tuple[Fault, ...]
-    criteria: tuple[Criterion, ...]
-    seed: int
-
-    @property
-    def storage_slots(self) -> int:
-        """How many storage calls can run at once, all workers or all instances together."""
-        on_vm = self.target == "vm"
-        return self.knobs.storage_slots if on_vm else self.knobs.instance_slots
-
-    @property
-    def strikes(self) -> tuple[ProcessFault, ...]:
-        """What is to befall the parts themselves."""
-        return tuple(planned for fault in self.faults if (planned := fault.planned))
-
 
 SCHEMA = 1
 """The version of the spec's form that this lab reads."""
@@ -118,3 +89,58 @@ class Experiment(BaseModel):
     )
     repeat: Annotated[int, Field(ge=1, le=100, description="trials of each cell")] = 1
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 1
+
+
+class Cell(BaseModel):
+    """One trial: settings, load, faults and what it is judged by.
+
+    ``id`` names its folder: ``workers=2,pool=5+5`` and, in a repeat, ``…,repeat=2``;
+    ``axes`` is the same as a mapping, for tables.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    axes: dict[str, str]
+    target: Target = "vm"
+    knobs: Knobs
+    load: Load
+    faults: tuple[Fault, ...]
+    criteria: tuple[Criterion, ...]
+    seed: int
+
+    @property
+    def storage_slots(self) -> int:
+        """How many storage calls can run at once, all workers or all instances together."""
+        on_vm = self.target == "vm"
+        return self.knobs.storage_slots if on_vm else self.knobs.instance_slots
+
+    @property
+    def process_faults(self) -> tuple[ProcessFault, ...]:
+        """What is to befall the parts themselves."""
+        return tuple(planned for fault in self.faults if (planned := fault.process_fault))
+
+
+def load_problem(load: Load) -> tuple[tuple[str | int, ...], str, str] | None:
+    """Why the test students cannot offer a load: where in it, what, and the remedy; None: they can.
+
+    What its type cannot say: an open load's users at once follow from its rate and timeout,
+    and of stages one has to take time, and one to have users.
+    """
+    if load.peak_users > STUDENTS:
+        what = f"the load may have {load.peak_users} users at once; there are {STUDENTS} students"
+        if isinstance(load, OpenLoad):
+            return (), what, "lower the rate or the timeout"
+        key = "burst" if isinstance(load, BurstLoad) else "users"
+        return (), what, f"set {key} to {STUDENTS} or fewer"
+    if not isinstance(load, StagesLoad):
+        return None
+    if load.measured[1] <= 0:
+        return ("stages",), "the stages take no time at all", "give a stage `over` or `hold`"
+    for index, stage in enumerate(load.stages):
+        if stage.over + stage.hold <= 0:
+            what = f"stage {index + 1} of {len(load.stages)} takes no time"
+            return ("stages", index), what, "give it `over` or `hold`"
+    if load.peak_users == 0:
+        return ("stages",), "no stage has any users", "give a stage `users` of 1 or more"
+    return None

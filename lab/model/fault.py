@@ -1,21 +1,20 @@
-"""A fault: what stands between the backend and storage or the database, or strikes a part.
+"""A fault: what stands between the backend and storage or the database, or befalls a part.
 
     backend ──> [ proxy: toxic, toxic, … ] ──> fake-gcs-server | Postgres
 
-A fault is one file under ``faults/``, and of one of two forms. That of a proxy lasts as long
-as the load: its toxics are Toxiproxy's own; durations and sizes carry their unit, and a
-delay may be a knob's value. `Fault.armed` turns it, pure, into what Toxiproxy's API is
-told; the same value is what the judge later holds measured latencies against. That of a
-part happens at its time (`lab.model.fault`).
+    window begins ──at──> process fault ──for──> brought back ──> it serves again
 
-A strike: what befalls a part itself while the load runs, when, and for how long.
+A fault is one file under ``faults/``, of one of two forms. A network fault lasts as long as
+the load. Its toxics are Toxiproxy's own; durations and sizes carry their unit, and a delay
+may be a knob's value. `Fault.to_toxics` turns it, pure, into the words of Toxiproxy's API;
+the same value is what the judge later holds measured latencies against.
 
-window begins ──at──> strike ──for──> brought back ──> it serves again
+A process fault befalls a part itself while the load runs:
 
-kill      at once (SIGKILL), whatever it was doing
-pause     frozen: connections stay open and nobody answers
-restart   ended in good order and started again, as for a release
-stop      ended in good order and gone meanwhile
+    kill      at once (SIGKILL), whatever it was doing
+    pause     frozen: connections stay open and nobody answers
+    restart   ended in good order and started again, as for a release
+    stop      ended in good order and gone meanwhile
 """
 
 from __future__ import annotations
@@ -26,10 +25,8 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     BaseModel,
     ConfigDict,
-    Discriminator,
     Field,
     SerializerFunctionWrapHandler,
-    Tag,
     model_serializer,
 )
 
@@ -42,22 +39,7 @@ Stream = Literal["upstream", "downstream"]
 MS = 1000.0
 
 
-def beyond(knobs: Knobs, base_s: float) -> Knobs:
-    """These settings, with a ``db_rtt`` that is what a delay has to add to a base round trip.
-
-    ``db_rtt`` is how long a round trip takes in all. Proxy, loopback and Postgres take part of
-    it, the same wall-clock time at every speed; a delay makes up the rest.
-
-    Args:
-        knobs: with the round trip that is wanted.
-        base_s: wall-clock seconds that a round trip takes by itself.
-    """
-    base = base_s * knobs.speed
-    low, high = (max(0.0, end - base) for end in (knobs.db_rtt.low, knobs.db_rtt.high))
-    return knobs.model_copy(update={"db_rtt": Span(low=low, high=high)})
-
-
-class Armed(BaseModel):
+class WireToxic(BaseModel):
     """A toxic in the words of Toxiproxy's API; attributes are whole numbers in its units."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,9 +56,9 @@ class _Toxic(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     stream: Stream = "downstream"
-    toxicity: Annotated[Share, Field(ge=0, le=1, description="share of connections it strikes")] = (
-        1.0
-    )
+    toxicity: Annotated[
+        Share, Field(ge=0, le=1, description="share of connections that it applies to")
+    ] = 1.0
 
     def attributes(self, knobs: Knobs) -> dict[str, int]:
         """Toxiproxy's attributes, scaled by ``speed``."""
@@ -191,23 +173,54 @@ class LimitData(_Toxic):
         return {"bytes": self.size}
 
 
-def _toxic_type(value: Any) -> Any:
-    return value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
-
-
 Toxic = Annotated[
-    Annotated[Latency, Tag("latency")]
-    | Annotated[Bandwidth, Tag("bandwidth")]
-    | Annotated[Timeout, Tag("timeout")]
-    | Annotated[ResetPeer, Tag("reset_peer")]
-    | Annotated[SlowClose, Tag("slow_close")]
-    | Annotated[Slicer, Tag("slicer")]
-    | Annotated[LimitData, Tag("limit_data")],
-    Discriminator(_toxic_type),
+    Latency | Bandwidth | Timeout | ResetPeer | SlowClose | Slicer | LimitData,
+    Field(discriminator="type"),
 ]
 
 
-SOMETIME = Annotated[Duration, Field(ge=0, le=86400)]
+PartName = Literal["backend", "postgres", "fake-gcs-server", "nginx"]
+"""The parts that a process fault may befall; Toxiproxy has ``down`` and its toxics for that."""
+
+Action = Literal["kill", "pause", "restart", "stop"]
+
+PAST_TENSE: dict[Action, str] = {
+    "kill": "killed",
+    "pause": "paused",
+    "restart": "restarted",
+    "stop": "stopped",
+}
+
+
+@dataclass(frozen=True)
+class ProcessFault:
+    """What is to befall a part.
+
+    Args:
+        fault: name of the fault.
+        part: whom it befalls.
+        action: what is done to it.
+        at: when, in real-world seconds after the measured window begins.
+        lasts: how long until it is brought back, in real-world seconds.
+    """
+
+    fault: str
+    part: PartName
+    action: Action
+    at: float
+    lasts: float
+
+    def overlaps(self, other: ProcessFault) -> bool:
+        """Whether one befalls the same part before the other is over."""
+        first, second = sorted((self, other), key=lambda fault: fault.at)
+        return self.part == other.part and second.at <= first.at + first.lasts
+
+    def __str__(self) -> str:
+        when = f"{self.action} at {format_duration(self.at)}"
+        return f"{when}, for {format_duration(self.lasts)}" if self.lasts else when
+
+
+WithinADay = Annotated[Duration, Field(ge=0, le=86400)]
 
 
 class Fault(BaseModel):
@@ -224,28 +237,28 @@ class Fault(BaseModel):
     down: Annotated[bool, Field(description="the proxy refuses connections")] = False
     toxics: tuple[Toxic, ...] = ()
     part: PartName | None = None
-    strike: Action | None = None
-    at: Annotated[SOMETIME | None, Field(description="after the window begins")] = None
+    action: Annotated[Action | None, Field(alias="strike")] = None
+    at: Annotated[WithinADay | None, Field(description="after the window begins")] = None
     lasts: Annotated[
-        SOMETIME | None, Field(alias="for", description="until the part is brought back")
+        WithinADay | None, Field(alias="for", description="until the part is brought back")
     ] = None
 
     @property
-    def planned(self) -> ProcessFault | None:
-        """The strike on a part; None for a fault of a proxy."""
-        if self.part is None or self.strike is None or self.at is None or self.lasts is None:
+    def process_fault(self) -> ProcessFault | None:
+        """What is to befall a part; None for a network fault."""
+        if self.part is None or self.action is None or self.at is None or self.lasts is None:
             return None
-        return ProcessFault(self.fault, self.part, self.strike, self.at, self.lasts)
+        return ProcessFault(self.fault, self.part, self.action, self.at, self.lasts)
 
-    def armed(self, knobs: Knobs) -> tuple[Armed, ...]:
+    def to_toxics(self, knobs: Knobs) -> tuple[WireToxic, ...]:
         """The toxics in the words of Toxiproxy's API, scaled by ``speed``, named by the fault.
 
-        A strike arms none.
+        A process fault has none.
         """
         if self.proxy is None:
             return ()
         return tuple(
-            Armed(
+            WireToxic(
                 proxy=self.proxy,
                 name=f"{self.fault}-{index}",
                 type=toxic.type,
@@ -259,49 +272,22 @@ class Fault(BaseModel):
     @model_serializer(mode="wrap")
     def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """As its file says it: the keys of its own form."""
-        of_proxy, of_part = ("proxy", "down", "toxics"), ("part", "strike", "at", "for")
-        written = {"for" if key == "lasts" else key: value for key, value in handler(self).items()}
-        foreign = of_proxy if self.part else of_part
+        keys = {"action": "strike", "lasts": "for"}
+        foreign = ("proxy", "down", "toxics") if self.part else ("part", "strike", "at", "for")
+        written = {keys.get(name, name): value for name, value in handler(self).items()}
         return {key: value for key, value in written.items() if key not in foreign}
 
 
-PartName = Literal["backend", "postgres", "fake-gcs-server", "nginx"]
-"""The parts that a strike may hit; Toxiproxy has ``down`` and its toxics for that."""
+def without_base(knobs: Knobs, base_s: float) -> Knobs:
+    """These settings, with a ``db_rtt`` that is what a delay has to add to a base round trip.
 
-Action = Literal["kill", "pause", "restart", "stop"]
-
-DONE: dict[Action, str] = {
-    "kill": "killed",
-    "pause": "paused",
-    "restart": "restarted",
-    "stop": "stopped",
-}
-"""What has been done to a part, in words."""
-
-
-@dataclass(frozen=True)
-class ProcessFault:
-    """A strike as its fault plans it.
+    ``db_rtt`` is how long a round trip takes in all. Proxy, loopback and Postgres take part of
+    it, the same wall-clock time at every speed; a delay makes up the rest.
 
     Args:
-        fault: name of the fault.
-        part: what is struck.
-        action: how.
-        at: when, in real-world seconds after the measured window begins.
-        lasts: how long until it is brought back, in real-world seconds.
+        knobs: with the round trip that is wanted.
+        base_s: wall-clock seconds that a round trip takes by itself.
     """
-
-    fault: str
-    part: PartName
-    action: Action
-    at: float
-    lasts: float
-
-    def overlaps(self, other: ProcessFault) -> bool:
-        """Whether another strike hits the same part before this one is over, or the reverse."""
-        first, second = sorted((self, other), key=lambda strike: strike.at)
-        return self.part == other.part and second.at <= first.at + first.lasts
-
-    def __str__(self) -> str:
-        when = f"{self.action} at {format_duration(self.at)}"
-        return f"{when}, for {format_duration(self.lasts)}" if self.lasts else when
+    base = base_s * knobs.speed
+    low, high = (max(0.0, end - base) for end in (knobs.db_rtt.low, knobs.db_rtt.high))
+    return knobs.model_copy(update={"db_rtt": Span(low=low, high=high)})

@@ -286,10 +286,10 @@ class Knobs(BaseModel):
             )
         if cpus > 1 and cpus != int(cpus):
             return f"cloudrun_cpus above 1 must be a whole number, not {cpus:g}"
-        for below, most in ((0.5, 512 * 1024**2), (1.0, 1024**3)):
-            if cpus < below and memory > most:
+        for below, limit in ((0.5, 512 * 1024**2), (1.0, 1024**3)):
+            if cpus < below and memory > limit:
                 return (
-                    f"cloudrun_memory above {format_size(most)} ({format_size(memory)}) needs "
+                    f"cloudrun_memory above {format_size(limit)} ({format_size(memory)}) needs "
                     f"cloudrun_cpus {below:g} or more, not {cpus:g}"
                 )
         return None

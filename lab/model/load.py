@@ -15,6 +15,7 @@ hidden. The open form hides nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import ge, gt
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter
@@ -23,6 +24,12 @@ from lab.model.units import Duration, Rate, SizeRange
 
 SECONDS = Annotated[Duration, Field(ge=0, le=86400)]
 POSITIVE = Annotated[Duration, Field(gt=0, le=86400)]
+
+Window = tuple[float, float]
+"""Start and end in real-world seconds after the load started; the end is not in it."""
+
+PEAK = 0.9
+"""Share of the most users from which on a load in stages counts as at its peak."""
 
 
 class _Load(BaseModel):
@@ -56,10 +63,16 @@ class ClosedLoad(_Load):
         return self.users
 
     @property
-    def measured(self) -> tuple[float, float]:
+    def measured(self) -> Window:
         """Start and end of what counts, in real-world seconds after the load starts."""
         start = self.ramp + self.warmup
         return start, start + self.window
+
+    def users_at(self, t: float) -> int:
+        """Users ``t`` seconds after the load started: along the ramp, then all of them."""
+        if not 0 <= t <= self.measured[1]:
+            return 0
+        return self.users if t >= self.ramp else round(self.users * t / self.ramp)
 
 
 class Stage(BaseModel):
@@ -87,9 +100,67 @@ class StagesLoad(_Load):
         return max(stage.users for stage in self.stages)
 
     @property
-    def measured(self) -> tuple[float, float]:
+    def measured(self) -> Window:
         """Start and end of what counts, in real-world seconds after the load starts."""
         return 0.0, sum(stage.over + stage.hold for stage in self.stages)
+
+    @property
+    def spans(self) -> list[Window]:
+        """Begin of each stage's ramp and end of its hold."""
+        spans, begin = [], 0.0
+        for stage in self.stages:
+            end = begin + stage.over + stage.hold
+            spans.append((begin, end))
+            begin = end
+        return spans
+
+    def users_at(self, t: float) -> int:
+        """Users ``t`` seconds after the load started: linear in a ramp, level in a hold."""
+        before, end = 0, 0.0
+        for stage, (begin, end) in zip(self.stages, self.spans, strict=True):
+            if 0 <= t < begin + stage.over:
+                return round(before + (stage.users - before) * (t - begin) / stage.over)
+            if 0 <= t < end:
+                return stage.users
+            before = stage.users
+        return before if t == end else 0
+
+    def spans_above(self, level: float, *, or_at: bool = False) -> list[Window]:
+        """Where the number of users is above a level, in order; spans that touch are one.
+
+                    ____
+            level ┄/┄┄┄┄\\┄┄┄┄┄┄/┄┄
+            _____/        \\___/
+                  |──────|    |───
+
+        Args:
+            level: a number of users; user i, from 0, is active where there are more than i.
+            or_at: take where there are just as many, too.
+        """
+        is_above = ge if or_at else gt
+        spans: list[Window] = []
+        before = 0
+        for stage, (begin, end) in zip(self.stages, self.spans, strict=True):
+            start, stop = begin, end
+            if is_above(stage.users, level):
+                if not is_above(before, level):
+                    start += stage.over * ((level - before) / (stage.users - before))
+            elif is_above(before, level):
+                stop = begin + stage.over * ((before - level) / (before - stage.users))
+            else:
+                stop = begin
+            if spans and start <= spans[-1][1]:
+                spans[-1] = spans[-1][0], max(stop, spans[-1][1])
+            elif start < stop:
+                spans.append((start, stop))
+            before = stage.users
+        return spans
+
+    @property
+    def peak(self) -> Window:
+        """The longest stretch of time with nearly the most users: there the replica is fullest."""
+        spans = self.spans_above(PEAK * self.peak_users, or_at=True)
+        return max(spans, key=lambda span: span[1] - span[0], default=(0.0, 0.0))
 
 
 class BurstLoad(_Load):
@@ -107,7 +178,7 @@ class BurstLoad(_Load):
         return self.burst
 
     @property
-    def measured(self) -> tuple[float, float]:
+    def measured(self) -> Window:
         """All are sent at 0, so the window ends when the last may still be answered."""
         return 0.0, self.timeout
 
@@ -130,7 +201,7 @@ class OpenLoad(_Load):
         return max(1, round(self.rate * span * 1.5) + 10)
 
     @property
-    def measured(self) -> tuple[float, float]:
+    def measured(self) -> Window:
         """Start and end of what counts, in real-world seconds after the load starts."""
         return self.warmup, self.warmup + self.window
 
@@ -142,8 +213,8 @@ def _kind(value: Any) -> str | None:
     """The form of a load, told by the one key that only it has."""
     if isinstance(value, _Load):
         return str(value.kind)  # type: ignore[attr-defined]
-    found = [kind for key, kind in _KEYS.items() if isinstance(value, dict) and key in value]
-    return found[0] if len(found) == 1 else None
+    kinds = [kind for key, kind in _KEYS.items() if isinstance(value, dict) and key in value]
+    return kinds[0] if len(kinds) == 1 else None
 
 
 Load = Annotated[
@@ -159,12 +230,12 @@ Load = Annotated[
 ]
 
 
-_OFFERED: TypeAdapter[ClosedLoad | StagesLoad | BurstLoad | OpenLoad] = TypeAdapter(Load)
+AnyLoad = ClosedLoad | StagesLoad | BurstLoad | OpenLoad
+
+_OFFERED: TypeAdapter[AnyLoad] = TypeAdapter(Load)
 
 
-def varied(
-    load: ClosedLoad | StagesLoad | BurstLoad | OpenLoad, keys: Mapping[str, Any]
-) -> ClosedLoad | StagesLoad | BurstLoad | OpenLoad:
+def varied(load: AnyLoad, keys: Mapping[str, Any]) -> AnyLoad:
     """A load with some of its keys set anew, from values as a spec writes them.
 
     Raises:
@@ -173,11 +244,23 @@ def varied(
     return _OFFERED.validate_python({**load.model_dump(mode="json"), **keys})
 
 
-def window_of_spec(load: Mapping[str, Any]) -> tuple[float, float]:
+def window_of_spec(load: Mapping[str, Any]) -> Window:
     """Start and end of what counts of a load as a spec writes it, in real-world seconds."""
     return _OFFERED.validate_python(dict(load)).measured
 
 
-def end_of(load: ClosedLoad | StagesLoad | BurstLoad | OpenLoad) -> float:
+def end_of(load: AnyLoad) -> float:
     """When the last request may be sent, in real-world seconds after the load starts."""
     return 0.0 if isinstance(load, BurstLoad) else load.measured[1]
+
+
+def users_at(load: AnyLoad, t: float, inflight: int = 0) -> int:
+    """Active users ``t`` real-world seconds after the load started, whatever the answers are.
+
+    Burst and open loads have no users of their own: theirs are the uploads in flight, of which
+    there are ``inflight``. Before its start a load has none: parts are read from the moment on
+    in which faults are injected.
+    """
+    if isinstance(load, ClosedLoad | StagesLoad):
+        return load.users_at(t)
+    return inflight if t >= 0 else 0

@@ -46,7 +46,7 @@ TABLE: tuple[Metric, ...] = (
         "capacity",
         "per second",
         "Server-Timing",
-        "the law: slots / time a slot is held, from this cell's own stage times",
+        "capacity bound: slots / time a slot is held, from its own stage times",
     ),
     Metric("utilisation", "share", "samples", "throughput / capacity"),
     Metric("p50", "seconds", "samples", "median latency of successful uploads"),

@@ -1,60 +1,30 @@
-"""The answer of a run: a paragraph in which every claim stands on figures that are stored.
+"""A run: how far it is, as it is stored, and what it answers.
 
-How far a run is: what the runner tells whoever shows it.
+    RunRequest ─> RunInfo (run.json) ─> Progress … ─> Summary (summary.json), with its Answer
 
-A run as it is stored: what was asked, on which machine, and what came of each cell.
+What a run answers is a paragraph in which every claim stands on figures that are stored.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Literal
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from lab.model.experiment import Experiment, Question
 from lab.model.replica import Target
 from lab.model.verdict import Bottleneck, Check, Finding, Leak, Outcome, Timeline
 
-
-class _AnswerPart(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Figure(_AnswerPart):
-    """What a claim stands on: a figure of a cell, in the unit of its metric.
-
-    ``name`` is a metric's, or says what else is stored of the cell: ``verdict``,
-    ``finding p95 < 10 s``, ``crossing p95 < 10 s``, ``failure pool_timeout``, ``leak rss_slope``,
-    ``limit event_loop``, ``stage 2 p95``. ``value`` is None where that has no number.
-    """
-
-    cell: str
-    name: str
-    value: float | None = None
-
-
-class Claim(_AnswerPart):
-    """A sentence or two, and the figures that they stand on; none where nothing is claimed."""
-
-    text: str
-    figures: tuple[Figure, ...] = ()
-
-
-class Answer(_AnswerPart):
-    """What a run answers: its claims, in the order in which they are read."""
-
-    kind: Question
-    claims: tuple[Claim, ...]
-
-    @property
-    def text(self) -> str:
-        """The paragraph."""
-        return " ".join(claim.text for claim in self.claims)
-
+SCHEMA_VERSION = 1
+"""The version of the files in a run folder."""
 
 Phase = Literal["applying", "arming", "ramp", "warm-up", "window", "drain", "auditing", "judging"]
+
+RunKind = Literal["run", "threshold"]
+"""What a run measures: every cell once, as it is; or of each cell the users at which it breaks."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +55,6 @@ class Progress:
     tick: LoadTick | None = None
 
 
-SCHEMA_VERSION = 1
-"""The version of the files in a run folder."""
-
-
 def as_json(model: BaseModel) -> str:
     """The one form in which the lab writes a document: indented JSON that ends in a newline.
 
@@ -99,47 +65,72 @@ def as_json(model: BaseModel) -> str:
     return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+def _utc(time: Any) -> Any:
+    """An aware time as text: UTC, ISO 8601, to the second; text as it is."""
+    return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if isinstance(time, datetime) else time
+
+
 class _Stored(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_by_name=True, serialize_by_alias=True
+    )
 
 
-class RunInfo(_Stored):
-    """``run.json``: everything that was decided before the first cell.
+class RunRequest(_Stored):
+    """Everything that is decided before the first cell, but for what the store makes of it.
 
     Args:
-        name: the folder's name.
-        started: UTC, ISO 8601, to the second.
+        kind: what the run measures.
+        started: an aware time; kept as UTC, ISO 8601, to the second.
         spec_file: where the spec was read from, as given on the command line.
-        digest: SHA-256 of the cells to be measured; a resumed run must have the same.
+        experiment: the spec.
         stack: ``embedded`` or ``compose``.
         stack_reason: one line that says why it was chosen.
         speed: what the run was started with; each cell's own is among its knobs.
-        cells: ids of all cells, in order.
         versions: of the lab and of every part.
         machine: CPUs, memory, kernel, Python.
         git: revision of the lab's checkout, with ``+`` where it had changes.
         arguments: the command line.
-        most_users: of a search for thresholds: it goes no higher. None: every cell of the
-            run is measured once, as it is.
-        most_load: of a search: real-world seconds of load for each cell. None: no limit.
+        max_users: of a search for thresholds: it goes no higher.
+        max_load: of a search: real-world seconds of load for each cell. None: no limit.
     """
 
-    schema_version: int = SCHEMA_VERSION
-    name: str
-    started: str
+    kind: RunKind = "run"
+    started: Annotated[str, BeforeValidator(_utc)]
     spec_file: str
-    digest: str
     experiment: Experiment
     stack: str
     stack_reason: str
     speed: float
+    versions: dict[str, str] = {}
+    machine: dict[str, str] = {}
+    git: str = ""
+    arguments: tuple[str, ...] = ()
+    max_users: Annotated[int | None, Field(alias="most_users")] = None
+    max_load: Annotated[float | None, Field(alias="most_load")] = None
+
+
+class RunInfo(RunRequest):
+    """``run.json``: what was requested, and what the store made of it.
+
+    Args:
+        name: the folder's name.
+        digest: SHA-256 of the cells to be measured; a resumed run must have the same.
+        cells: ids of all cells, in order.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    digest: str
     cells: tuple[str, ...]
-    versions: dict[str, str]
-    machine: dict[str, str]
-    git: str
-    arguments: tuple[str, ...]
-    most_users: int | None = None
-    most_load: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_kind(cls, data: Any) -> Any:
+        """Runs of earlier labs do not say what they are: a search alone has a limit of users."""
+        if not isinstance(data, dict) or "kind" in data:
+            return data
+        return {**data, "kind": "run" if data.get("most_users") is None else "threshold"}
 
 
 class CellResult(_Stored):
@@ -158,6 +149,38 @@ class CellResult(_Stored):
     limit: Bottleneck | None = None
     course: Timeline | None = None
     leaks: tuple[Leak, ...] = ()
+
+
+class Figure(_Stored):
+    """What a claim stands on: a figure of a cell, in the unit of its metric.
+
+    ``name`` is a metric's, or says what else is stored of the cell: ``verdict``,
+    ``finding p95 < 10 s``, ``crossing p95 < 10 s``, ``failure pool_timeout``, ``leak rss_slope``,
+    ``limit event_loop``, ``stage 2 p95``. ``value`` is None where that has no number.
+    """
+
+    cell: str
+    name: str
+    value: float | None = None
+
+
+class Claim(_Stored):
+    """A sentence or two, and the figures that they stand on; none where nothing is claimed."""
+
+    text: str
+    figures: tuple[Figure, ...] = ()
+
+
+class Answer(_Stored):
+    """What a run answers: its claims, in the order in which they are read."""
+
+    kind: Question
+    claims: tuple[Claim, ...]
+
+    @property
+    def text(self) -> str:
+        """The paragraph."""
+        return " ".join(claim.text for claim in self.claims)
 
 
 class Summary(_Stored):
@@ -186,7 +209,7 @@ class StoredRun(_Stored):
     """
 
     name: str
-    kind: Literal["run", "threshold"] = "run"
+    kind: RunKind = "run"
     experiment: str = ""
     started: str = ""
     stack: str = ""

@@ -46,11 +46,11 @@ def _quantity(text: object, units: dict[str, Any], kind: str, example: str) -> f
         raise ValueError(f"{text!r} is not a {kind}; write it like '{example}'")
     if isinstance(text, int | float):
         raise ValueError(f"{text} has no unit; write the {kind} like '{example}'")
-    found = _QUANTITY.fullmatch(text.strip())
-    if not found or found[2] not in units:
+    match = _QUANTITY.fullmatch(text.strip())
+    if not match or match[2] not in units:
         known = ", ".join(units)
         raise ValueError(f"'{text}' is not a {kind}; write it like '{example}' (units: {known})")
-    return float(found[1]) * float(units[found[2]])
+    return float(match[1]) * float(units[match[2]])
 
 
 def _number(value: float) -> str:
@@ -114,10 +114,10 @@ def parse_rate(text: object) -> float:
     Raises:
         ValueError: not a rate.
     """
-    found = _RATE.fullmatch(text.strip()) if isinstance(text, str) else None
-    if not found:
+    match = _RATE.fullmatch(text.strip()) if isinstance(text, str) else None
+    if not match:
         raise ValueError(f"'{text}' is not a rate; write it like '5/s'")
-    return float(found[1]) / PER[found[2]]
+    return float(match[1]) / PER[match[2]]
 
 
 def format_rate(rate: float) -> str:
@@ -126,11 +126,7 @@ def format_rate(rate: float) -> str:
 
 
 def _typed(
-    parse: Callable[[object], Any],
-    form: Callable[[Any], str],
-    of: type[int] | type[float],
-    pattern: str,
-    example: str,
+    parse: Callable[[object], Any], form: Callable[[Any], str], pattern: str, example: str
 ) -> tuple[Any, ...]:
     """The annotations that make a number read and write its text form.
 
@@ -147,15 +143,11 @@ def _typed(
 _P = r"\d+(\.\d+)?\s*"
 Duration = Annotated[
     float,
-    *_typed(parse_duration, format_duration, float, rf"^{_P}({'|'.join(DURATIONS)})$", "10 s"),
+    *_typed(parse_duration, format_duration, rf"^{_P}({'|'.join(DURATIONS)})$", "10 s"),
 ]
-Size = Annotated[
-    int, *_typed(parse_size, format_size, int, rf"^{_P}({'|'.join(SIZES)})$", "200 KB")
-]
-Share = Annotated[float, *_typed(parse_share, format_share, float, rf"^{_P}%$", "5 %")]
-Rate = Annotated[
-    float, *_typed(parse_rate, format_rate, float, rf"^{_P}/\s*({'|'.join(PER)})$", "5/s")
-]
+Size = Annotated[int, *_typed(parse_size, format_size, rf"^{_P}({'|'.join(SIZES)})$", "200 KB")]
+Share = Annotated[float, *_typed(parse_share, format_share, rf"^{_P}%$", "5 %")]
+Rate = Annotated[float, *_typed(parse_rate, format_rate, rf"^{_P}/\s*({'|'.join(PER)})$", "5/s")]
 
 
 class _Text(BaseModel):
@@ -187,16 +179,17 @@ def _range(
     kind: str,
     example: str,
 ) -> tuple[Any, Any]:
-    found = _RANGE.fullmatch(text.strip()) if isinstance(text, str) else None
-    if not found:
-        one = parse(text)
-        return one, one
-    if found[4] not in units or (found[2] and found[2] not in units):
+    """The two ends of a range, or of a single value twice; the first may leave its unit out."""
+    match = _RANGE.fullmatch(text.strip()) if isinstance(text, str) else None
+    if not match:
+        single = parse(text)
+        return single, single
+    first, first_unit, second, unit = match.groups()
+    if unit not in units or (first_unit and first_unit not in units):
         raise ValueError(
             f"'{text}' is not a {kind}; write it like '{example}' (units: {', '.join(units)})"
         )
-    low = parse(f"{found[1]} {found[2] or found[4]}")
-    high = parse(f"{found[3]} {found[4]}")
+    low, high = parse(f"{first} {first_unit or unit}"), parse(f"{second} {unit}")
     if low > high:
         raise ValueError(f"'{text}' runs backwards; write the smaller end first")
     return low, high
@@ -249,10 +242,11 @@ class RateLimit(_Text):
 
     @classmethod
     def parse(cls, text: object) -> Self:
-        found = _RATE.fullmatch(text.strip()) if isinstance(text, str) else None
-        if not found or float(found[1]) != int(float(found[1])) or float(found[1]) < 1:
+        match = _RATE.fullmatch(text.strip()) if isinstance(text, str) else None
+        count = float(match[1]) if match else 0.0
+        if not match or count < 1 or not count.is_integer():
             raise ValueError(f"'{text}' is not a rate limit; write it like '500/min', or 'off'")
-        return cls(count=int(found[1]), per=PER[found[2]])
+        return cls(count=int(count), per=PER[match[2]])
 
     def __str__(self) -> str:
         unit = next(name for name, seconds in PER.items() if seconds == self.per)

@@ -1,15 +1,14 @@
-"""The four outcomes of a trial.
+"""A verdict: what the evidence says of a cell, and why.
 
-The limiting factor of a cell: which resource was at its limit, and by what evidence.
-
-What a long trial says of leaks: a slope with its confidence interval, and a bound.
-
-A trial over time: by stage, by second, where each limit was crossed, and what failed when.
+    outcome       held, broke, undecided or invalid
+    findings      each criterion against the evidence
+    checks        what was injected against what was measured
+    bottleneck    which resource was at its limit, and by what evidence
+    timeline      by stage, by second, where each bound was crossed, and what failed when
+    leaks         a slope with its confidence interval, and a bound, in a long trial
 
 Times are real-world seconds after the load started. An upload belongs to the moment at
 which it was *sent*, and to the number of users there were then; it is followed to its end.
-
-A verdict: what the evidence says of a cell, and why.
 """
 
 from __future__ import annotations
@@ -194,9 +193,6 @@ class Timeline(_TimelinePart):
     failures: tuple[Failure, ...] = ()
 
 
-__all__ = ["Check", "Finding", "Outcome", "Verdict"]
-
-
 class Finding(BaseModel):
     """One criterion against the evidence.
 
@@ -235,7 +231,7 @@ class Verdict(BaseModel):
     """What is stored as ``verdict.json``: metrics, checks, findings and the outcome.
 
     ``reasons`` are sentences for people, the deciding one first. ``limit`` is None where the
-    cell is invalid, and so are the last three of a verdict that a lab of before stored.
+    cell is invalid, and so are the last three of a verdict that an earlier lab stored.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,0 +1,31 @@
+"""What is read of a replica: by its workers and the watch while a load runs, then by the audit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from lab.model.evidence import Usage
+
+Query = Callable[..., list[tuple[Any, ...]]]
+"""Runs SQL with its values as superuser, over the one connection that is held for it."""
+
+
+class Observed(Protocol):
+    """What can be observed of a replica; ``lab.stack.base.Replica`` says what each is."""
+
+    @property
+    def storage(self) -> str: ...
+    @property
+    def bucket(self) -> str: ...
+    @property
+    def evidence(self) -> Path: ...
+    @property
+    def usage(self) -> Callable[[], Mapping[str, Usage]]: ...
+    @property
+    def refused(self) -> Callable[[], int]: ...
+    @property
+    def query(self) -> Query: ...
+    @property
+    def inflight(self) -> Callable[[], int]: ...

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection
 
 import psycopg2
 import requests
+from google.api_core.exceptions import GoogleAPIError
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
 
 from lab.errors import PartFailed
+from lab.model.evidence import Audit
+from lab.observe import Observed, Query
+from lab.observe.readings import Clock
 
 TIMEOUT_S = 10
 QUIET_WITHIN_S = 3.0
@@ -23,44 +27,33 @@ QUIET_WITHIN_S = 3.0
 _NAME = re.compile(r"([0-9a-f-]{36})\.wav$")
 
 
-@dataclass(frozen=True)
-class Audited:
-    """What the audit found; names are recording ids."""
+def object_ids(api: str, bucket: str) -> set[str]:
+    """The recording ids of all objects in a bucket; of another object its name.
 
-    rows: int
-    objects: int
-    lost: tuple[str, ...]
-    orphans: tuple[str, ...]
-    inflight: int
-    refused: int
-
-
-def object_ids(storage: str, bucket: str) -> set[str]:
-    """The recording ids of all objects in the bucket, straight from the storage API.
+    Args:
+        api: address of the storage API, not through the proxy.
+        bucket: its name.
 
     Raises:
-        PartFailed: storage does not answer.
+        PartFailed: storage does not answer, or there is no such bucket.
     """
-    ids: set[str] = set()
-    page = ""
-    while True:
-        try:
-            answer = requests.get(
-                f"{storage}/storage/v1/b/{bucket}/o",
-                params={"maxResults": "1000", "pageToken": page},
-                timeout=TIMEOUT_S,
-            ).json()
-        except (requests.RequestException, ValueError) as error:
-            raise PartFailed(f"storage does not answer the audit: {error}") from error
-        for item in answer.get("items", []):
-            found = _NAME.search(item["name"])
-            ids.add(found[1] if found else item["name"])
-        page = answer.get("nextPageToken", "")
-        if not page:
-            return ids
+    client = storage.Client(
+        project="replica",
+        credentials=AnonymousCredentials(),
+        client_options={"api_endpoint": api},
+    )
+    fields = "items(name),nextPageToken"
+    try:
+        # Not with the library's retries: they go on for 2 minutes where storage is down.
+        with client:
+            blobs = client.list_blobs(bucket, fields=fields, timeout=TIMEOUT_S, retry=None)
+            names = [str(blob.name) for blob in blobs]
+    except (requests.RequestException, GoogleAPIError) as error:
+        raise PartFailed(f"storage does not answer the audit: {error}") from error
+    return {match[1] if (match := _NAME.search(name)) else name for name in names}
 
 
-def row_ids(query: Callable[..., list[tuple[Any, ...]]]) -> set[str]:
+def row_ids(query: Query) -> set[str]:
     """The recording ids of all rows.
 
     Raises:
@@ -69,44 +62,37 @@ def row_ids(query: Callable[..., list[tuple[Any, ...]]]) -> set[str]:
     try:
         return {str(row[0]) for row in query("SELECT id FROM recordings")}
     except psycopg2.Error as error:
-        said = str(error).partition("\n")[0]
-        raise PartFailed(f"the database does not answer the audit: {said}") from error
+        first_line = str(error).partition("\n")[0]
+        raise PartFailed(f"the database does not answer the audit: {first_line}") from error
 
 
 def audit(
-    answered: Iterable[str],
-    query: Callable[..., list[tuple[Any, ...]]],
-    storage: str,
-    bucket: str,
-    inflight: Callable[[], int],
-    refused: Callable[[], int],
-) -> Audited:
+    replica: Observed, answered: Collection[str], verified: Collection[str], clock: Clock
+) -> Audit:
     """Compare; waits a moment for uploads that are about to end.
 
     Args:
+        replica: after its load.
         answered: recording ids that were answered 200.
-        query: SQL over the held superuser connection.
-        storage: the storage API, not through the proxy.
-        bucket: its bucket.
-        inflight: uploads that are inside a worker now.
-        refused: connections that Postgres refused, by its own log.
+        verified: those of them that were found whole and removed while the load ran.
+        clock: of the load.
 
     Raises:
         PartFailed: storage or the database does not answer.
     """
     deadline = time.monotonic() + QUIET_WITHIN_S
-    while inflight() and time.monotonic() < deadline:
+    while replica.inflight() and time.monotonic() < deadline:
         time.sleep(0.05)
-    left = inflight()
+    inflight = replica.inflight()
     # Objects first: a row that is written meanwhile cannot make its object an orphan.
-    objects = object_ids(storage, bucket)
-    rows = row_ids(query)
-    lost = {name for name in answered if name not in rows or name not in objects}
-    return Audited(
-        rows=len(rows),
-        objects=len(objects),
-        lost=tuple(sorted(lost)),
-        orphans=tuple(sorted(objects - rows)),
-        inflight=left,
-        refused=refused(),
+    objects = object_ids(replica.storage, replica.bucket)
+    rows = row_ids(replica.query)
+    return Audit(
+        t=clock(time.time()),
+        rows=len(rows) + len(verified),
+        objects=len(objects) + len(verified),
+        lost=sorted(set(answered) - set(verified) - (rows & objects)),
+        orphans=sorted(objects - rows),
+        inflight=inflight,
+        refused=replica.refused(),
     )

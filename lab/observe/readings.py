@@ -1,24 +1,26 @@
-"""From raw readings to evidence: one clock, real-world seconds after t = 0.
+"""From what was noted on the wall clock to evidence: real-world seconds after t = 0.
 
-From the log of Cloud Run's front to evidence: how instances lived, and who waited for one.
+    worker-*.jsonl, oom.jsonl   every worker, and who was killed for its memory
+    front.jsonl                 Cloud Run's gateway: how instances lived, who waited for one
+    Seen                        the watch: connections, CPU and memory, parts that are down
 
-What was noted before a cell's trial is left out, but for what still stood when it began:
-that the front serves, how its queue was, and how the instances that lived had started.
+What was noted before a cell's trial is left out, but for what still stood at the gateway when
+it began: that it serves, how its queue was, and how the instances that lived had started.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 from lab.model.evidence import (
     DatabaseReading,
     Evidence,
-    FrontReading,
-    FrontRequest,
-    FrontServing,
+    GatewayReading,
+    GatewayRequest,
+    GatewayServing,
     InstanceEvent,
     MachineReading,
     OomKill,
@@ -27,7 +29,9 @@ from lab.model.evidence import (
 )
 from lab.observe.watch import Seen
 
-_SCALED = ("loop_lag",)
+GATEWAY_LOG = "front.jsonl"
+
+Line = dict[str, Any]
 
 
 class Clock:
@@ -46,9 +50,10 @@ class Clock:
         return round(wall * self._speed, 6)
 
 
-def json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole lines of a file that may still be written to."""
-    for line in path.read_bytes().split(b"\n")[:-1]:
+def json_lines(path: Path) -> Iterator[Line]:
+    """The whole lines of a file that may still be written to; none where there is no file."""
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else ()
+    for line in lines:
         yield json.loads(line)
 
 
@@ -57,12 +62,9 @@ def from_workers(folder: Path, clock: Clock, since: float) -> Iterator[Evidence]
     for path in sorted(folder.glob("worker-*.jsonl")):
         for line in json_lines(path):
             if line["at"] >= since:
-                at = line.pop("at")
-                for name in _SCALED:
-                    line[name] = clock.scaled(line[name])
-                yield WorkerReading(t=clock(at), **line)
-    kills = folder / "oom.jsonl"
-    for line in json_lines(kills) if kills.exists() else ():
+                t, lag = clock(line.pop("at")), clock.scaled(line.pop("loop_lag"))
+                yield WorkerReading(t=t, loop_lag=lag, **line)
+    for line in json_lines(folder / "oom.jsonl"):
         if line["at"] >= since:
             yield OomKill(t=clock(line["at"]), pid=line["pid"], rss=line["rss"])
 
@@ -71,89 +73,61 @@ def from_watch(seen: Seen, clock: Clock) -> Iterator[Evidence]:
     """What the watch saw."""
     for at, count in seen.connections:
         yield DatabaseReading(t=clock(at), connections=count)
-    for at, wall, share, usage in seen.machine:
-        throttled = {name: used.throttled_s for name, used in usage.items()}
+    for reading in seen.machine:
+        throttled = {part: used.throttled_s for part, used in reading.usage.items()}
         yield MachineReading(
-            t=clock(at),
-            wall_s=wall,
-            cpu_share=share,
-            cpu_s={name: used.cpu_s for name, used in usage.items()},
-            memory={name: used.memory for name, used in usage.items()},
-            throttled_s={name: s for name, s in throttled.items() if s is not None},
+            t=clock(reading.at),
+            wall_s=reading.wall_s,
+            cpu_share=reading.cpu_share,
+            cpu_s={part: used.cpu_s for part, used in reading.usage.items()},
+            memory={part: used.memory for part, used in reading.usage.items()},
+            throttled_s={part: s for part, s in throttled.items() if s is not None},
         )
     for part, (at, why) in seen.down.items():
         yield PartDown(t=clock(at), part=part, why=why)
 
 
-FILE = "front.jsonl"
+_KINDS: dict[str, type[GatewayServing | GatewayReading | InstanceEvent | GatewayRequest]] = {
+    "serving": GatewayServing,
+    "reading": GatewayReading,
+    **dict.fromkeys(get_args(InstanceEvent.model_fields["event"].annotation), InstanceEvent),
+    **dict.fromkeys(get_args(GatewayRequest.model_fields["event"].annotation), GatewayRequest),
+}
+"""What a line of the gateway's log becomes, by its event; any other line is not evidence."""
 
-Line = dict[str, Any]
+_LEFT_OUT = {"serving": {"at", "event", "port"}, "reading": {"at", "event"}}
+"""The keys of a line that its evidence has not; of every other event, ``at`` alone."""
 
 _DURATIONS = ("start_s", "made_s", "waited", "cold", "took")
 
 
-def from_front(folder: Path, clock: Clock, since: float) -> Iterator[Evidence]:
-    """What the front noted after wall clock ``since``, and what stood then; nothing on a VM."""
-    path = folder / FILE
-    lines = list(json_lines(path)) if path.exists() else []
+def from_gateway(folder: Path, clock: Clock, since: float) -> Iterator[Evidence]:
+    """What the gateway noted after wall clock ``since``, and what stood then; nothing on a VM."""
+    lines = list(json_lines(folder / GATEWAY_LOG))
     before = [line for line in lines if line["at"] < since]
-    for line in [*_standing(before), *(line for line in lines if line["at"] >= since)]:
-        if make := _MADE.get(line["event"]):
-            yield make(line, clock)
+    for line in [*_still_standing(before), *(line for line in lines if line["at"] >= since)]:
+        if kind := _KINDS.get(line["event"]):
+            left_out = _LEFT_OUT.get(line["event"], {"at"})
+            fields = {
+                name: clock.scaled(value) if name in _DURATIONS else value
+                for name, value in line.items()
+                if name not in left_out
+            }
+            yield kind(t=clock(line["at"]), **fields)
 
 
-def _standing(before: list[Line]) -> list[Line]:
+def _still_standing(before: Sequence[Line]) -> list[Line]:
     """The lines of which the effect lasts, in their order."""
     lasting: dict[tuple[str, str], Line] = {}
     for line in before:
         event = line["event"]
         if event == "serving":
-            lasting = {(event, ""): line}  # of an earlier front nothing is left
+            lasting = {(event, ""): line}  # of an earlier gateway nothing is left
         elif event == "reading":
             lasting[event, ""] = line
         elif event in ("starting", "ready"):
             lasting[event, line["instance"]] = line
         elif event == "removed":
-            for was in ("starting", "ready"):
-                lasting.pop((was, line["instance"]), None)
+            for earlier in ("starting", "ready"):
+                lasting.pop((earlier, line["instance"]), None)
     return sorted(lasting.values(), key=lambda line: float(line["at"]))
-
-
-def _timed(line: Line, clock: Clock) -> Line:
-    """A line's fields on the experiment's clock; the front divides nothing, nor does speed 1."""
-    fields = {name: value for name, value in line.items() if name != "at"}
-    scaled = {name: clock.scaled(line[name]) for name in _DURATIONS if name in line}
-    return {**fields, **scaled, "t": clock(line["at"])}
-
-
-def _serving(line: Line, clock: Clock) -> Evidence:
-    return FrontServing(
-        t=clock(line["at"]), driver=line["driver"], files_are_memory=line["files_are_memory"]
-    )
-
-
-def _reading(line: Line, clock: Clock) -> Evidence:
-    fields = _timed(line, clock)
-    del fields["event"]
-    return FrontReading(**fields)
-
-
-def _instance(line: Line, clock: Clock) -> Evidence:
-    return InstanceEvent(**_timed(line, clock))
-
-
-def _request(line: Line, clock: Clock) -> Evidence:
-    return FrontRequest(**_timed(line, clock))
-
-
-def _events(kind: type[InstanceEvent] | type[FrontRequest]) -> tuple[str, ...]:
-    """The events that become lines of this kind."""
-    return get_args(kind.model_fields["event"].annotation)
-
-
-_MADE: dict[str, Callable[[Line, Clock], Evidence]] = {
-    "serving": _serving,
-    "reading": _reading,
-    **dict.fromkeys(_events(InstanceEvent), _instance),
-    **dict.fromkeys(_events(FrontRequest), _request),
-}

@@ -8,12 +8,12 @@ left for the audit to find. Only past `KEEP` rows, so short cells never pay.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import Any
 from urllib.parse import quote
 
 import psycopg2
 import requests
+
+from lab.observe import Query
 
 KEEP = 2000
 EVERY_S = 5.0
@@ -26,29 +26,26 @@ DELETE = "DELETE FROM recordings WHERE id = ANY(%s)"
 
 
 class Retention:
-    """The trimming thread; a context manager.
+    """The removing thread; a context manager.
 
     Args:
-        query: SQL over the held superuser connection.
+        query: runs SQL over the held superuser connection.
         storage: the storage API, not through the proxy.
         bucket: its bucket.
         keep: rows that are left alone.
+
+    Attributes:
+        verified: ids of the recordings that were whole, and are gone now.
     """
 
-    def __init__(
-        self,
-        query: Callable[..., list[tuple[Any, ...]]],
-        storage: str,
-        bucket: str,
-        keep: int = KEEP,
-    ) -> None:
+    def __init__(self, query: Query, storage: str, bucket: str, keep: int = KEEP) -> None:
         self.verified: set[str] = set()
         self._query = query
-        self._where = f"{storage}/storage/v1/b/{bucket}/o"
+        self._objects = f"{storage}/storage/v1/b/{bucket}/o"
         self._keep = keep
         self._http = requests.Session()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="trim", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
 
     def __enter__(self) -> Retention:
         """Begin."""
@@ -63,25 +60,28 @@ class Retention:
     def _run(self) -> None:
         while not self._stop.wait(EVERY_S):
             try:
-                while not self._stop.is_set() and self.once():
+                while not self._stop.is_set() and self.remove_batch():
                     pass
             except (psycopg2.Error, requests.RequestException):
                 continue  # a part is down: the watch says so
 
-    def once(self) -> int:
-        """Remove one batch; how many recordings that were."""
+    def remove_batch(self) -> int:
+        """Remove some of the oldest recordings that are whole; how many that were.
+
+        Raises:
+            psycopg2.Error, requests.RequestException: a part does not answer.
+        """
         excess = int(self._query(COUNT)[0][0]) - self._keep
         if excess <= 0:
             return 0
         rows = self._query(OLDEST, min(excess, BATCH))
-        right = [(str(row[0]), str(row[1])) for row in rows if self._remove(str(row[1]))]
-        ids = [name for name, _ in right]
-        if ids:
-            self._query(DELETE, ids)
-            self.verified.update(ids)
-        return len(ids)
+        whole = [str(recording) for recording, name in rows if self._remove(str(name))]
+        if whole:
+            self._query(DELETE, whole)
+            self.verified.update(whole)
+        return len(whole)
 
     def _remove(self, name: str) -> bool:
         """Remove an object; whether it was there."""
-        answer = self._http.delete(f"{self._where}/{quote(name, safe='')}", timeout=TIMEOUT_S)
+        answer = self._http.delete(f"{self._objects}/{quote(name, safe='')}", timeout=TIMEOUT_S)
         return bool(answer.ok)

@@ -1,4 +1,4 @@
-"""Looks at the replica while the load runs: connections, CPU, parts that are down.
+"""Watches the replica while the load runs: connections, CPU and memory, parts that are down.
 
 Each has a thread of the lab's own, so that a database that does not answer hides nothing
 else. Readings are kept with the wall clock (seconds since 1970), because t = 0 is known
@@ -11,12 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NamedTuple
 
 import psutil
 import psycopg2
 
 from lab.model.evidence import Usage
+from lab.model.replica import APP_ROLE
+from lab.observe import Query
 
 DATABASE_S = 0.1
 PARTS_S = 0.25
@@ -31,12 +33,21 @@ CONNECTIONS = (
 """A backend has a state once it is past authentication; one that is being refused has none."""
 
 
+class MachineUsage(NamedTuple):
+    """CPU of the machine since the last reading, as a share, and running totals by part."""
+
+    at: float
+    wall_s: float
+    cpu_share: float
+    usage: Mapping[str, Usage]
+
+
 @dataclass
 class Seen:
-    """What the watch saw, each with its wall clock."""
+    """What the watch saw, each with its wall clock: connections, usage, and who was down why."""
 
     connections: list[tuple[float, int]] = field(default_factory=list)
-    machine: list[tuple[float, float, float, Mapping[str, Usage]]] = field(default_factory=list)
+    machine: list[MachineUsage] = field(default_factory=list)
     down: dict[str, tuple[float, str]] = field(default_factory=dict)
 
 
@@ -44,22 +55,19 @@ class Watch:
     """The watching threads; a context manager.
 
     Args:
-        query: SQL over the held superuser connection (`Replica.query`).
-        app_role: whose connections are counted.
-        usage: CPU and memory by part (`Replica.usage`).
+        query: runs SQL over the held superuser connection.
+        usage: CPU and memory by part, running totals.
         down_parts: the parts that are down now, with a diagnosis each.
     """
 
     def __init__(
         self,
-        query: Callable[..., list[tuple[Any, ...]]],
-        app_role: str,
+        query: Query,
         usage: Callable[[], Mapping[str, Usage]],
         down_parts: Callable[[], dict[str, str]],
     ) -> None:
         self.seen = Seen()
         self._query = query
-        self._role = app_role
         self._usage = usage
         self._generator: psutil.Process | None = None
         self._generator_usage: Usage | None = None
@@ -72,13 +80,13 @@ class Watch:
 
     def __enter__(self) -> Watch:
         """Begin to watch."""
-        self._look_at_machine(time.time())
+        self._read_machine()
         for thread in self._threads:
             thread.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """Look once more and end."""
+        """Read parts and machine once more, and end."""
         self._stop.set()
         for thread in self._threads:
             thread.join(timeout=10)
@@ -91,39 +99,41 @@ class Watch:
         """Count a part as down that somebody else saw die."""
         self.seen.down.setdefault(part, (time.time(), why))
 
-    def _keep_looking(self, look: Callable[[float], None], every: float) -> None:
-        while not self._stop.wait(every):
-            look(time.time())
-
     def _watch_database(self) -> None:
-        self._keep_looking(self._look_at_database, DATABASE_S)
+        while not self._stop.wait(DATABASE_S):
+            self._read_database()
 
     def _watch_parts(self) -> None:
-        self._keep_looking(self._look_at_parts, PARTS_S)
-        self._look_at_parts(time.time())
+        while not self._stop.wait(PARTS_S):
+            self._read_parts()
+        self._read_parts()
 
     def _watch_machine(self) -> None:
         psutil.cpu_percent()  # a thread's first call sets the mark that its next one counts from
-        self._keep_looking(self._look_at_machine, MACHINE_S)
-        self._look_at_machine(time.time())
+        while not self._stop.wait(MACHINE_S):
+            self._read_machine()
+        self._read_machine()
 
-    def _look_at_database(self, now: float) -> None:
+    def _read_database(self) -> None:
+        now = time.time()
         try:
-            rows = self._query(CONNECTIONS, self._role)
+            rows = self._query(CONNECTIONS, APP_ROLE)
         except psycopg2.Error:
             return  # the database is down: the parts say so
         self.seen.connections.append((now, int(rows[0][0])))
 
-    def _look_at_parts(self, now: float) -> None:
+    def _read_parts(self) -> None:
+        now = time.time()
         for part, why in self._down_parts().items():
             self.seen.down.setdefault(part, (now, why))
 
-    def _look_at_machine(self, now: float) -> None:
+    def _read_machine(self) -> None:
+        now = time.time()
         share = psutil.cpu_percent() / 100
         usage = dict(self._usage())
         if own := self._read_generator():
             usage[GENERATOR] = own
-        self.seen.machine.append((now, time.monotonic(), share, usage))
+        self.seen.machine.append(MachineUsage(now, time.monotonic(), share, usage))
 
     def _read_generator(self) -> Usage | None:
         """Its CPU and memory; as it was last read, once it has ended."""

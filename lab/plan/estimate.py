@@ -1,27 +1,29 @@
-"""How long a run will take: for ``--dry-run`` and for the time left.
+"""What can be said of a run before anything is started: how long it takes, what it cannot show.
 
-What can be said of a cell's load before anything is started: too fast, or too few uploads.
-
-Whether a load is fast enough and long enough in fact, the verdict says from the evidence.
-Here stands only what no trial could refute.
+The time is for ``--dry-run`` and for the time left. Whether a load is fast enough and long
+enough in fact, the verdict says from the evidence; here stands only what no trial could refute.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil, log
+from math import ceil
 
 from lab.errors import UsageError
 from lab.model.criterion import Criterion
 from lab.model.experiment import Cell
 from lab.model.load import BurstLoad, OpenLoad, end_of
+from lab.model.physics import (
+    SATURATED,
+    allowed_share,
+    service_s,
+    straight_successes,
+    upload_slots,
+)
 from lab.model.units import format_rate, format_size
 
 OVERHEAD_S = 5.0
 """Wall-clock seconds between two loads: parts restarted, faults armed, generator started, audit."""
-
-DB_ROUND_TRIPS = 7
-"""An upload's round trips to the database: auth 2, release 1, write 4."""
 
 
 def estimate(cells: Sequence[Cell]) -> float:
@@ -35,22 +37,8 @@ def drain(cell: Cell) -> float:
     The users there are, each in turn on one of the workers' upload slots, for one upload's
     service time (Little's law at saturation); no longer than the client waits.
     """
-    turns = max(1.0, cell.load.peak_users / slots(cell))
+    turns = max(1.0, cell.load.peak_users / upload_slots(cell))
     return min(cell.load.timeout, service_s(cell) * turns)
-
-
-def service_s(cell: Cell) -> float:
-    """Real-world seconds of an upload that waits for nobody: storage, and the database's trips."""
-    return cell.knobs.gcs_latency.mean + DB_ROUND_TRIPS * cell.knobs.db_rtt.mean
-
-
-def slots(cell: Cell) -> int:
-    """Uploads that can be inside a storage call at once: threads, or connections held for them."""
-    knobs = cell.knobs
-    if knobs.db_session == "release":
-        return cell.storage_slots
-    processes = knobs.workers if cell.target == "vm" else knobs.cloudrun_max_instances
-    return min(cell.storage_slots, processes * (knobs.pool_size + knobs.max_overflow))
 
 
 UPLOAD_S, BYTE_S = 150e-6, 0.3e-9
@@ -61,16 +49,8 @@ refused that a faster machine could send. On a slower one the generator's own CP
 in every trial, makes the cell invalid.
 """
 
-BUSY = 0.90
-"""Of its one core, the generator's use from which it sends late."""
-
-DOUBT = 0.05
-"""The chance that a one-sided bound is wrong, as the verdict has it."""
-
 INSTANT_S = 1e-3
 """An upload takes this long at the least, where no delay is injected."""
-
-TAILS = {"p50": 0.5, "p95": 0.05, "p95_all": 0.05, "p99": 0.01}
 
 
 def check_pace(cells: Sequence[Cell]) -> None:
@@ -84,53 +64,48 @@ def check_pace(cells: Sequence[Cell]) -> None:
         if not isinstance(load, OpenLoad):
             continue
         size = (load.audio.low + load.audio.high) / 2
-        most = BUSY / (UPLOAD_S + BYTE_S * size)
-        if load.rate * speed > most:
+        max_rate = SATURATED / (UPLOAD_S + BYTE_S * size)
+        if load.rate * speed > max_rate:
             raise UsageError(
                 f"{cell.id}: {format_rate(load.rate)} at speed {speed:g} are"
                 f" {load.rate * speed:.0f} uploads a second, and the load generator, on its one"
-                f" core, sends at most {most:.0f} of {format_size(round(size))}",
+                f" core, sends at most {max_rate:.0f} of {format_size(round(size))}",
                 "lower the rate, the audio or --speed",
             )
 
 
 def too_few(cell: Cell) -> list[str]:
     """For each criterion that no outcome of this load can show to be met: a sentence."""
-    most = most_uploads(cell)
+    there_are = max_uploads(cell)
     return [
-        f"{cell.id}: {criterion} cannot be shown to hold: about {most} uploads count at most,"
+        f"{cell.id}: {criterion} cannot be shown to hold: about {there_are} uploads count at most,"
         f" and it takes {enough} with none beyond the bound"
         for criterion in cell.criteria
-        if (enough := needed(criterion)) is not None and most < enough
+        if (enough := min_uploads(criterion)) is not None and there_are < enough
     ]
 
 
-def needed(criterion: Criterion) -> int | None:
-    """Uploads that it takes at the least to show that a criterion is met; None: not a share.
-
-    Of n without one beyond the bound the upper 95 % bound of the share is 1 - 0.05^(1/n)
-    (Clopper and Pearson, 1934): 59 for a p95, 299 for a p99.
-    """
+def min_uploads(criterion: Criterion) -> int | None:
+    """Uploads that it takes at the least to show that a criterion is met; None: not a share."""
     tail = tail_of(criterion)
     if criterion.op not in ("<", "<=") or tail is None:
         return None
-    return ceil(log(DOUBT) / log(1 - tail))
+    return straight_successes(tail)
 
 
 def tail_of(criterion: Criterion) -> float | None:
-    """The share that a criterion lets be beyond its bound; None: it is no matter of shares."""
-    if not is_share(criterion):
-        return None
-    tail = TAILS.get(criterion.metric, criterion.bound)
-    return tail if 0 < tail < 1 else None
+    """The share that a criterion lets be beyond its bound; None where no number of uploads can
+    show it: it is no matter of shares, or allows none, or all."""
+    tail = allowed_share(criterion)
+    return tail if tail is not None and 0 < tail < 1 else None
 
 
 def is_share(criterion: Criterion) -> bool:
     """Whether a criterion is a claim about a share of uploads: that fail, or that are slow."""
-    return criterion.metric == "error_rate" or criterion.metric in TAILS
+    return allowed_share(criterion) is not None
 
 
-def most_uploads(cell: Cell) -> int:
+def max_uploads(cell: Cell) -> int:
     """How many uploads can count: half as many again as the load, or the slots, give in the mean.
 
     A closed user waits for its answer, so no more are sent than the storage slots carry, and
@@ -143,6 +118,6 @@ def most_uploads(cell: Cell) -> int:
     if isinstance(load, OpenLoad):
         return ceil(1.5 * load.rate * (end - start))
     service = service_s(cell)
-    busy = min(load.peak_users, slots(cell)) if service else load.peak_users
-    each = ceil((end - start) / max(service, INSTANT_S) * 1.5)
-    return load.peak_users + busy * each
+    busy = min(load.peak_users, upload_slots(cell)) if service else load.peak_users
+    per_slot = ceil((end - start) / max(service, INSTANT_S) * 1.5)
+    return load.peak_users + busy * per_slot

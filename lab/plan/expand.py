@@ -4,17 +4,15 @@
 
 The cells of one repeat share a seed, so that they meet the same users, sizes and arrivals
 and differ only in what the axes say. A repeat is a whole pass over the matrix: a drift of
-the machine then falls on all cells alike.
-
-The ids of cells: what a reader recognises, and what any file system takes.
+the machine then falls on all cells alike. A cell's id says its axes: what a reader
+recognises, and what any file system takes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -26,12 +24,18 @@ from lab.model.fault import Fault
 from lab.model.knobs import Knobs, Preset
 from lab.model.load import BurstLoad, ClosedLoad, Load, varied
 from lab.model.replica import PARTS, TARGETS, Target, contradiction
+from lab.model.suggest import suggest
 
 TARGET = "target"
 """The axis that sets no knob: where a cell runs."""
 
 LOAD = "load"
 """The axis that sets keys of the load, and no knob."""
+
+MAX_ID_LENGTH = 120
+"""Below the 255 bytes that file systems allow, with room for a suffix."""
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9=,.+_-]")
 
 Point = tuple[dict[str, str], dict[str, Any]]
 """One combination: its labels by axis, and the knobs that they set."""
@@ -42,73 +46,58 @@ def expand(
     faults: Mapping[str, Fault],
     settings: Mapping[str, Any] | None = None,
     preset: Preset | None = None,
-    speed: float | None = None,
     users: int | None = None,
     target: Target | None = None,
 ) -> tuple[Cell, ...]:
     """The cells of an experiment, in the order they are run: the last axis turns fastest.
 
     Args:
-        experiment: what the spec says.
+        experiment: what the spec says; its faults are known ones.
         faults: the faults there are, by name.
         settings: knobs from the command line, as a spec would write their values.
         preset: in place of the spec's.
-        speed: in place of the spec's.
         users: in place of the load's; for loads with ``users`` or ``burst``.
         target: in place of the spec's.
 
     Raises:
-        SpecError: an unknown fault, a knob's value that cannot be, or a fault that strikes a
-            part which a cell's target has none of.
-        UsageError: a setting or target that an axis sweeps, a speed given twice, or users for
-            a load that has none.
+        SpecError: a knob's value that cannot be, or a fault that strikes a part which a
+            cell's target has none of.
+        UsageError: a setting or target that an axis sweeps, or users for a load that has none.
     """
-    given = _overrides(settings or {}, speed)
-    base = Knobs.preset(preset or experiment.preset)
-    points = [_point(combination) for combination in product(*_axes(experiment))]
+    given = dict(settings or {})
+    points = [_joined(combination) for combination in product(*_axes(experiment))]
     _refuse_swept(given, points, target)
-    settled = [
-        (where, _together(base, experiment.knobs | chosen | given, where))
-        for labels, chosen in points
-        for where in [_target(labels, target or experiment.target)]
-    ]
-    armed = tuple(_fault(name, faults) for name in experiment.faults)
-    loads = [_load(experiment, labels, users) for labels, _ in points]
-    axes, trials = [], []
-    for repeat in range(1, experiment.repeat + 1):
-        suffix = {"repeat": str(repeat)} if experiment.repeat > 1 else {}
-        axes += [labels | suffix for labels, _ in points]
-        seed = seed_of(experiment.seed, repeat)
-        trials += [(*each, load, seed) for each, load in zip(settled, loads, strict=True)]
-    _refuse_strikes(armed, {where for where, _ in settled})
-    return tuple(
-        Cell(
-            id=name,
+    base = Knobs.preset(preset or experiment.preset)
+    cells = []
+    for labels, chosen in points:
+        where = _target(labels, target or experiment.target)
+        cell = Cell(
+            id="",
             axes=labels,
             target=where,
-            knobs=knobs,
-            load=load,
-            faults=armed,
+            knobs=_together(base, experiment.knobs | chosen | given, where),
+            load=_load(experiment, labels, users),
+            faults=tuple(faults[name] for name in experiment.faults),
             criteria=experiment.criteria,
-            seed=seed,
+            seed=experiment.seed,
         )
-        for name, labels, (where, knobs, load, seed) in zip(
-            cell_ids(axes, experiment.experiment), axes, trials, strict=True
-        )
-    )
+        cells.append(cell)
+    _refuse_strikes(cells)
+    return _repeated(cells, experiment)
 
 
-def no_faster(cells: Sequence[Cell], most: float) -> tuple[Cell, ...]:
-    """The cells at their speed or at ``most``, whichever is lower.
+def no_faster(cells: Sequence[Cell], max_speed: float) -> tuple[Cell, ...]:
+    """The cells at their speed or at ``max_speed``, whichever is lower.
 
     Raises:
         UsageError: the cells are to differ in their speed.
     """
     speeds = {cell.knobs.speed for cell in cells}
     if len(speeds) > 1:
-        told = " and ".join(f"{speed:g}" for speed in sorted(speeds))
-        raise UsageError(f"--most-speed {most:g} with cells at speeds {told}", "leave it out")
-    slower = {"speed": min([most, *speeds])}
+        different = " and ".join(f"{speed:g}" for speed in sorted(speeds))
+        what = f"--most-speed {max_speed:g} with cells at speeds {different}"
+        raise UsageError(what, "leave it out")
+    slower = {"speed": min([max_speed, *speeds])}
     return tuple(
         cell.model_copy(update={"knobs": cell.knobs.with_settings(slower)}) for cell in cells
     )
@@ -120,12 +109,36 @@ def seed_of(seed: int, repeat: int) -> int:
     return int.from_bytes(digest[:4]) >> 1
 
 
-def _overrides(settings: Mapping[str, Any], speed: float | None) -> dict[str, Any]:
-    if speed is None:
-        return dict(settings)
-    if "speed" in settings:
-        raise UsageError("speed is given both as --speed and as --set speed", "keep one of them")
-    return {**settings, "speed": speed}
+def cell_ids(axes: Sequence[Mapping[str, str]], alone: str) -> list[str]:
+    """An id for each cell: ``workers=2,pool=5+5``; unique, also where case is ignored.
+
+    Args:
+        axes: label by axis, of each cell; no two alike.
+        alone: the id where there are no axes.
+    """
+    ids: list[str] = []
+    taken: set[str] = set()
+    for labels in axes:
+        name = ",".join(f"{_safe(axis)}={_safe(text)}" for axis, text in labels.items())
+        name = _untaken(_fit(name) or _safe(alone), taken)
+        taken.add(name.casefold())
+        ids.append(name)
+    return ids
+
+
+def _repeated(cells: Sequence[Cell], experiment: Experiment) -> tuple[Cell, ...]:
+    """A pass over the cells for each repeat, each with its id and the seed of its pass."""
+    passes = []
+    for repeat in range(1, experiment.repeat + 1):
+        suffix = {"repeat": str(repeat)} if experiment.repeat > 1 else {}
+        seed = seed_of(experiment.seed, repeat)
+        passes += [
+            cell.model_copy(update={"axes": cell.axes | suffix, "seed": seed}) for cell in cells
+        ]
+    ids = cell_ids([cell.axes for cell in passes], experiment.experiment)
+    return tuple(
+        cell.model_copy(update={"id": name}) for cell, name in zip(passes, ids, strict=True)
+    )
 
 
 def _axes(experiment: Experiment) -> list[list[Point]]:
@@ -145,7 +158,7 @@ def _text(name: str, value: Any) -> str:
     return str(_settled(Knobs(), {name: value}).as_text()[name])
 
 
-def _point(combination: tuple[Point, ...]) -> Point:
+def _joined(combination: tuple[Point, ...]) -> Point:
     labels: dict[str, str] = {}
     chosen: dict[str, Any] = {}
     for label, knobs in combination:
@@ -174,9 +187,9 @@ def _settled(base: Knobs, settings: Mapping[str, Any]) -> Knobs:
         return base.with_settings(settings)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        name = ".".join(str(part) for part in first["loc"][:1])
+        name = str(first["loc"][0])
         if first["type"] == "extra_forbidden":
-            raise SpecError(f"'{name}' is not a knob", _near(name, Knobs.model_fields)) from None
+            raise SpecError(f"'{name}' is not a knob", suggest(name, Knobs.model_fields)) from None
         what = first["msg"].removeprefix("Value error, ")
         raise SpecError(f"'{name}': {what}", "`lab knobs` lists units and bounds") from None
 
@@ -189,23 +202,14 @@ def _together(base: Knobs, settings: Mapping[str, Any], target: Target) -> Knobs
     return knobs
 
 
-def _refuse_strikes(faults: tuple[Fault, ...], targets: set[Target]) -> None:
-    for planned in filter(None, (fault.planned for fault in faults)):
-        for target in sorted(targets):
-            if planned.part not in PARTS[target]:
-                what = f"{planned.fault} strikes {planned.part}, and target {target} has none"
+def _refuse_strikes(cells: Iterable[Cell]) -> None:
+    """Refuse a fault that strikes a part which the target of some cell has none of."""
+    targets = {cell.target: cell.process_faults for cell in cells}
+    for target, strikes in sorted(targets.items()):
+        for strike in strikes:
+            if strike.part not in PARTS[target]:
+                what = f"{strike.fault} strikes {strike.part}, and target {target} has none"
                 raise SpecError(what, f"its parts are {', '.join(PARTS[target])}")
-
-
-def _fault(name: str, faults: Mapping[str, Fault]) -> Fault:
-    if name not in faults:
-        raise SpecError(f"there is no fault '{name}'", _near(name, faults))
-    return faults[name]
-
-
-def _near(name: str, known: Mapping[str, Any]) -> str:
-    near = get_close_matches(name, known, n=1)
-    return f"did you mean '{near[0]}'?" if near else f"known are: {', '.join(known) or 'none'}"
 
 
 def _load(experiment: Experiment, labels: Mapping[str, str], users: int | None) -> Load:
@@ -230,40 +234,13 @@ def _load(experiment: Experiment, labels: Mapping[str, str], users: int | None) 
 
 
 def _with_users(load: Load, users: int) -> Load:
-    if isinstance(load, ClosedLoad):
-        key = "users"
-    elif isinstance(load, BurstLoad):
-        key = "burst"
-    else:
+    if not isinstance(load, ClosedLoad | BurstLoad):
         raise UsageError(f"--users says nothing of a load of kind {load.kind}", "leave it out")
     try:
-        return type(load).model_validate({**load.model_dump(mode="json"), key: users})
+        return varied(load, {"users" if isinstance(load, ClosedLoad) else "burst": users})
     except ValidationError as error:
         what = error.errors(include_url=False)[0]["msg"]
         raise UsageError(f"--users {users}: {what}", "give a number within it") from None
-
-
-MAX_LENGTH = 120
-"""Below the 255 bytes that file systems allow, with room for a suffix."""
-
-_UNSAFE = re.compile(r"[^A-Za-z0-9=,.+_-]")
-
-
-def cell_ids(axes: Sequence[Mapping[str, str]], alone: str) -> list[str]:
-    """An id for each cell: ``workers=2,pool=5+5``; unique, also where case is ignored.
-
-    Args:
-        axes: label by axis, of each cell; no two alike.
-        alone: the id where there are no axes.
-    """
-    ids: list[str] = []
-    taken: set[str] = set()
-    for labels in axes:
-        name = _fit(",".join(f"{_safe(axis)}={_safe(text)}" for axis, text in labels.items()))
-        name = _untaken(name or _safe(alone), taken)
-        taken.add(name.casefold())
-        ids.append(name)
-    return ids
 
 
 def _safe(text: str) -> str:
@@ -276,10 +253,10 @@ def _safe(text: str) -> str:
 
 
 def _fit(name: str) -> str:
-    if len(name) <= MAX_LENGTH:
+    if len(name) <= MAX_ID_LENGTH:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-    return f"{name[: MAX_LENGTH - 9]}-{digest}"
+    return f"{name[: MAX_ID_LENGTH - 9]}-{digest}"
 
 
 def _untaken(name: str, taken: set[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Self, TextIO
 
 from rich.console import Console
@@ -11,7 +10,7 @@ from rich.live import Live
 from rich.text import Text
 
 from lab.model.run import LoadTick, Progress
-from lab.report import figures
+from lab.report import format
 
 _SHORTEST = 8
 
@@ -23,7 +22,7 @@ def line(progress: Progress, width: int) -> str:
     """
     head = f"[{progress.index}/{progress.cells}] "
     parts = [f"{progress.phase:<9}", *_load(progress.tick)]
-    parts.append(f"{figures.clock(progress.left_s)} left")
+    parts.append(f"{format.clock(progress.left_s)} left")
     tail = "  ".join(parts)
     room = max(width - len(head) - len(tail) - 2, _SHORTEST)
     return f"{head}{_short(progress.cell, room)}  {tail}"[: max(width, 0)].rstrip()
@@ -34,8 +33,8 @@ def _load(tick: LoadTick | None) -> list[str]:
         return []
     failed = f"{tick.failed} failed"
     if tick.failed and tick.answered:
-        failed += f" ({figures.percent(min(1.0, tick.failed / tick.answered))})"
-    rate = f"{figures.significant(tick.rate)}/s"
+        failed += f" ({format.percent(min(1.0, tick.failed / tick.answered))})"
+    rate = f"{format.significant(tick.rate)}/s"
     return [f"{tick.t:.0f} s", f"{tick.users} users", rate, failed]
 
 
@@ -83,12 +82,7 @@ class LiveLine:
             self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._live.stop()
 
     def update(self, progress: Progress) -> None:
@@ -102,7 +96,7 @@ class LiveLine:
             self._stream.flush()
         self._last = now
 
-    def say(self, text: str) -> None:
+    def print(self, text: str) -> None:
         """Print a line that stays, above the live line."""
         if self._plain:
             self._stream.write(text + "\n")

@@ -10,19 +10,19 @@ from lab.model.knobs import TABLE as KNOBS
 from lab.model.knobs import Knobs, Preset
 from lab.model.metrics import TABLE as METRICS
 from lab.model.run import StoredRun
-from lab.report.details import table
-from lab.report.style import Style
+from lab.report.blocks import Table
+from lab.report.terminal import Style, blocks_text
 
 
 def knobs_data() -> list[dict[str, Any]]:
     """A row a knob, values as a spec writes them."""
-    found, advised = (Knobs.preset(preset).as_text() for preset in Preset)
+    as_found, advised = (Knobs.preset(preset).as_text() for preset in Preset)
     return [
         {
             "name": row.name,
             "unit": row.unit,
             "bounds": row.bounds,
-            "default": found[row.name],
+            "default": as_found[row.name],
             "recommended": advised[row.name],
             "variable": row.variable,
             "part": row.part,
@@ -34,13 +34,14 @@ def knobs_data() -> list[dict[str, Any]]:
 
 def knobs_text(style: Style) -> str:
     """``lab knobs``: name, both presets, bounds and meaning."""
-    made = table(("knob", "as found", "recommended", "meaning"))
+    rows = []
     for row in knobs_data():
         same = row["default"] == row["recommended"]
-        bounds = f" ({row['unit']}: {row['bounds']})" if row["bounds"] else f" ({row['unit']})"
         advised = "same" if same else str(row["recommended"])
-        made.add_row(row["name"], str(row["default"]), advised, row["help"] + bounds)
-    return style.render(made)
+        unit = f"{row['unit']}: {row['bounds']}" if row["bounds"] else row["unit"]
+        rows.append((row["name"], str(row["default"]), advised, f"{row['help']} ({unit})"))
+    table = Table.of(("knob", "as found", "recommended", "meaning"), rows)
+    return blocks_text([table], style)
 
 
 def metrics_data() -> list[dict[str, Any]]:
@@ -53,10 +54,8 @@ def metrics_data() -> list[dict[str, Any]]:
 
 def metrics_text(style: Style) -> str:
     """``lab metrics``: name, unit, source and meaning."""
-    made = table(("metric", "unit", "from", "meaning"))
-    for row in METRICS:
-        made.add_row(row.name, row.unit, row.source, row.help)
-    return style.render(made)
+    rows = [(row.name, row.unit, row.source, row.help) for row in METRICS]
+    return blocks_text([Table.of(("metric", "unit", "from", "meaning"), rows)], style)
 
 
 def faults_data(faults: Mapping[str, Fault]) -> list[dict[str, Any]]:
@@ -66,12 +65,12 @@ def faults_data(faults: Mapping[str, Fault]) -> list[dict[str, Any]]:
 
 def faults_text(faults: Mapping[str, Fault], style: Style) -> str:
     """``lab faults``: name, the proxy or the part it strikes, how, and meaning."""
-    made = table(("fault", "strikes", "how", "meaning"))
+    rows = []
     for name, fault in sorted(faults.items()):
         toxics = ", ".join(toxic.type for toxic in fault.toxics)
-        how = str(fault.planned or ("down" if fault.down else toxics))
-        made.add_row(name, fault.part or fault.proxy, how, fault.about)
-    return style.render(made)
+        how = str(fault.process_fault or ("down" if fault.down else toxics))
+        rows.append((name, str(fault.part or fault.proxy), how, fault.about))
+    return blocks_text([Table.of(("fault", "strikes", "how", "meaning"), rows)], style)
 
 
 def runs_data(runs: Sequence[StoredRun]) -> list[dict[str, Any]]:
@@ -83,14 +82,16 @@ def runs_text(runs: Sequence[StoredRun], style: Style) -> str:
     """``lab runs``: name, when, how many cells are finished, and what came of them."""
     if not runs:
         return "no run is stored yet; `lab run SPEC` makes one\n"
-    made = table(("run", "started", "stack", "cells", "outcomes"), right=("cells",))
-    for run in runs:
-        outcomes = ", ".join(f"{number} {outcome}" for outcome, number in run.outcomes.items())
-        if run.kind == "threshold":
-            outcomes = f"thresholds: {outcomes or 'none'}"
-        if run.problem:
-            made.add_row(run.name, "", "", "", f"unreadable: {run.problem}")
-        else:
-            done = f"{run.finished}/{run.cells}"
-            made.add_row(run.name, run.started, run.stack, done, outcomes or "none")
-    return style.render(made)
+    heads = ("run", "started", "stack", "cells", "outcomes")
+    table = Table.of(heads, map(_run_row, runs), right=("cells",))
+    return blocks_text([table], style)
+
+
+def _run_row(run: StoredRun) -> tuple[str, ...]:
+    if run.problem:
+        return (run.name, "", "", "", f"unreadable: {run.problem}")
+    outcomes = ", ".join(f"{number} {outcome}" for outcome, number in run.outcomes.items())
+    if run.kind == "threshold":
+        outcomes = f"thresholds: {outcomes or 'none'}"
+    finished = f"{run.finished}/{run.cells}"
+    return (run.name, run.started, run.stack, finished, outcomes or "none")

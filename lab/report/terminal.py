@@ -1,204 +1,248 @@
-"""The end of a run at one glance: a row a cell, with the deciding reason beside or under it.
+"""Blocks as text for a terminal: the end of a run at one glance, and one cell whole.
 
-The text is ASCII, so a pipe of any encoding carries it; verdicts have a sign of their own,
-so colour is never the only thing that tells them apart.
+The text is ASCII, but for charts where the place can show more, so a pipe of any encoding
+carries it; verdicts have a sign of their own, so colour is never the only thing that tells
+them apart. Nothing is left to rich's guess from the environment.
 """
 
 from __future__ import annotations
 
+import io
+import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
+from typing import TextIO
 
-from rich.console import RenderableType
+from rich.box import Box
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.table import Table as RichTable
 from rich.text import Text
 
-from lab.model.run import CellResult, RunInfo, Summary
 from lab.model.verdict import Outcome
-from lab.report import course, figures, words
-from lab.report.columns import FOLDED, RIGHT, Column, columns
-from lab.report.details import over_time
-from lab.report.style import COLOURS, Style
+from lab.report import blocks
+from lab.report.charts import chart_lines
+
+COLOURS = {
+    Outcome.HELD: "bold green",
+    Outcome.BROKE: "bold red",
+    Outcome.UNDECIDED: "bold yellow",
+    Outcome.INVALID: "bold magenta",
+}
+TONES = {"": "", "good": "green", "bad": "red", "unclear": "yellow"}
+
+RULE = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
+"""A box of which only the rule under the header is left, in ASCII: whole in any pipe."""
 
 _GAP = "  "
-_BESIDE = 34
+_MIN_BESIDE = 34
 """Columns that a reason needs to stand beside its row; with fewer it goes under it."""
 
-_MOST_CHARTS = 4
-"""Cells that are shown over time; more would bury the table."""
+_TIED = "\xa0"
+"""Stands for a space at which no line is broken."""
 
 
-def end_table(summary: Summary, info: RunInfo, where: Path | str, style: Style) -> str:
-    """The run as text: header, a row a cell, and what came of it.
+@dataclass(frozen=True)
+class Style:
+    """How text is to look: ``width`` in columns, whether it may have colour, and block
+    characters in its charts; all other text is ASCII."""
+
+    width: int = 100
+    colour: bool = False
+    blocks: bool = False
+
+    @classmethod
+    def of(cls, stream: TextIO, width: int, environment: Mapping[str, str]) -> Style:
+        """The style that suits a stream: no colour in a pipe, for NO_COLOR or a dumb terminal;
+        blocks where its encoding holds them."""
+        dumb = environment.get("TERM") == "dumb"
+        plain = environment.get("NO_COLOR") or dumb
+        utf = (getattr(stream, "encoding", None) or "").lower().startswith("utf")
+        return cls(width=width, colour=stream.isatty() and not plain, blocks=utf and not dumb)
+
+
+def page_text(page: blocks.Page, where: Path | str, style: Style) -> str:
+    """A run: what was asked, a row a cell, and what came of it.
 
     Args:
-        summary: the cells.
-        info: what was decided before the first.
-        where: the run's folder, as the reader can name it.
+        page: the run.
+        where: its folder, as the reader can name it.
         style: width and colour of the place where it is shown.
     """
-    return style.render(
-        *_header(summary, info),
-        *_rows(summary.cells, style),
-        *_over_time(summary.cells, style),
-        *_answer(summary),
-        *_footer(summary, where),
-    )
-
-
-def _answer(summary: Summary) -> list[Text]:
-    """The paragraph that a run ends with."""
-    if not summary.answer:
-        return []
-    return [Text("\nanswer", style="bold"), Text(summary.answer.text)]
-
-
-def _over_time(cells: Sequence[CellResult], style: Style) -> list[RenderableType]:
-    """Of each cell whose load changed: its stages, charts, what went first, and its limit."""
-    changing = [cell for cell in cells if cell.course and cell.course.stages]
-    if len(changing) > _MOST_CHARTS:
-        return [Text("\nlab report RUN --cell ID shows a cell by stage and over time")]
-    parts: list[RenderableType] = []
-    for cell in changing:
-        parts += [Text(f"\n{cell.id}", style="bold"), *over_time(cell, style)]
-        parts += [Text(f"\nlimit: {course.limit_words(cell.limit)}")] if cell.limit else []
-    return parts
-
-
-def _header(summary: Summary, info: RunInfo) -> list[Text]:
-    title = Text(summary.experiment, style="bold")
-    if summary.about:
-        title.append(f": {summary.about}", style="not bold")
-    lines = [title, Text(words.stack_words(info)), Text(words.offered(summary))]
-    if note := words.loop_note(summary):
-        lines.append(Text(note, style="dim"))
-    return [*lines, Text()]
-
-
-def _footer(summary: Summary, where: Path | str) -> list[Text]:
-    lines = [Text(), Text(words.tally(summary), style="bold")]
-    if summary.missing:
-        lines.append(Text(f"go on: lab run --resume {where}"))
+    title = Text(page.title, style="bold")
+    if page.about:
+        title.append(f": {page.about}", style="not bold")
+    lines: list[RenderableType] = [title]
+    lines += [Text(fact.text) for fact in page.facts if fact.prominent]
+    lines += [Text(page.note, style="dim")] if page.note else []
+    lines.append(Text())
+    lines += _sentences(page, style) if page.matrix.sentences else _matrix(page.matrix, style)
+    lines += _rendered(page.glance, style)
+    lines += [Text("\nanswer", style="bold"), Text(page.answer)] if page.answer else []
+    lines += [Text(), Text(page.tally, style="bold")]
+    lines += [Text(f"go on: {page.resume} {where}")] if page.missing else []
     lines.append(Text(f"stored in {where}"))
     lines.append(Text("see more: lab report RUN [--cell ID | --html | --markdown | --json]"))
+    return _text(lines, style)
+
+
+def section_text(section: blocks.Section, style: Style) -> str:
+    """One cell, whole."""
+    head = Text.assemble((section.title, "bold"), _GAP, _value(section.verdict))
+    return _text([head, *_rendered(section.blocks, style)], style)
+
+
+def blocks_text(parts: Iterable[blocks.Block], style: Style) -> str:
+    """Blocks, one under the other."""
+    return _text(_rendered(parts, style), style)
+
+
+def _text(parts: Iterable[RenderableType], style: Style) -> str:
+    """The parts as text, a line break after each, without trailing spaces."""
+    console = Console(
+        file=io.StringIO(),
+        width=style.width,
+        force_terminal=style.colour,
+        color_system="standard" if style.colour else None,
+        no_color=not style.colour,
+        legacy_windows=False,
+        highlight=False,
+        emoji=False,
+        markup=False,
+        _environ={},
+    )
+    with console.capture() as captured:
+        for part in parts:
+            console.print(part)
+    lines = captured.get().splitlines()
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _rendered(parts: Iterable[blocks.Block], style: Style) -> list[RenderableType]:
+    rendered: list[RenderableType] = []
+    for block in parts:
+        match block:
+            case blocks.Heading(text):
+                rendered.append(Text(f"\n{text}", style="bold"))
+            case blocks.Paragraph(text, lead):
+                rendered.append(Text(f"{lead}: {text}" if lead else text))
+            case blocks.Items(texts, numbered=True):
+                rendered += [Text(f"{number}. {text}") for number, text in enumerate(texts, 1)]
+            case blocks.Items(texts):
+                rendered += [Padding(Text(text), (0, 0, 0, 2)) for text in texts]
+            case blocks.Facts(facts):
+                rendered += [Text(f"{fact.name}: {fact.text}") for fact in facts]
+            case blocks.Table():
+                rendered.append(_table(block))
+            case blocks.Chart(series):
+                rendered += map(Text, chart_lines(series, style.width, blocks=style.blocks))
+    return rendered
+
+
+def _value(value: blocks.Value, *, short: bool = False) -> Text:
+    """A value in its colour; under a short title ``short``."""
+    colour = COLOURS[value.outcome] if value.outcome else TONES[value.tone]
+    return Text((short and value.short) or value.marked, style=colour)
+
+
+def _table(table: blocks.Table) -> RichTable:
+    """A table of which only the header's rule is drawn, in ASCII."""
+    rich = RichTable(box=RULE, show_edge=False, pad_edge=False, header_style="bold")
+    for index, column in enumerate(table.columns):
+        rich.add_column(
+            column.head,
+            justify="right" if column.right else "left",
+            overflow="fold",
+            no_wrap=index == 0,  # the first column holds names, which people copy
+        )
+    for row in table.rows:
+        rich.add_row(*map(_value, row))
+    return rich
+
+
+def _sentences(page: blocks.Page, style: Style) -> list[Text]:
+    """A sentence a cell, under its id."""
+    lines = []
+    for row, section in zip(page.matrix.rows, page.sections, strict=True):
+        head = Text.assemble(_value(section.verdict)[:2], (row.id, "bold"))
+        lines += [head, *_indented(row.why, style)]
+    for cell_id in page.missing:
+        lines += [Text(f"- {cell_id}"), *_indented("not finished", style)]
     return lines
 
 
-def _rows(cells: Sequence[CellResult], style: Style) -> list[Text]:
+def _matrix(matrix: blocks.Matrix, style: Style) -> list[Text]:
     """The rows in the widest layout that fits: reasons beside, under, causes with them, stacked."""
-    if not cells:
+    if not matrix.rows:
         return [Text("no cell is finished")]
-    axes, shown = words.varying_axes(cells), columns(cells)
-    heads = [*axes, "verdict", *(column.short for column in shown)]
-    grid = [_cells(cell, axes, shown) for cell in cells]
-    widths = _widths(heads, grid)
-    folded = _total(widths) > style.width
-    if folded:
-        for name in FOLDED:
-            heads, grid = _without(name, heads, grid)
-        widths = _widths(heads, grid)
-    if _total(widths) > style.width:
-        return _stacked(cells, heads[len(axes) + 1 :], [row[len(axes) :] for row in grid], style)
-    room = style.width - _total(widths) - len(_GAP)
-    return _table(cells, heads, widths, grid, room, folded=folded)
+    for folded in (False, True):
+        shown = [not (folded and column.folds) for column in matrix.columns]
+        columns = list(compress(matrix.columns, shown))
+        grid = [[Text(column.short or column.head, style="bold") for column in columns]]
+        grid += [
+            [_value(value, short=True) for value in compress(row.values, shown)]
+            for row in matrix.rows
+        ]
+        widths = [max(text.cell_len for text in texts) for texts in zip(*grid, strict=True)]
+        lines = [_line(texts, columns, widths) for texts in grid]
+        lines.insert(1, Text(_GAP.join("-" * width for width in widths), style="dim"))
+        room = style.width - lines[0].cell_len
+        if room >= len(_GAP) + _MIN_BESIDE:
+            return _beside(lines, ["why", "---", *(row.why for row in matrix.rows)], room)
+        if room >= 0:
+            reasons = ["", "", *(row.folded if folded else row.under for row in matrix.rows)]
+            under = [_indented(reason, style, "dim") for reason in reasons]
+            return [text for line, why in zip(lines, under, strict=True) for text in (line, *why)]
+    return _stacked(matrix.rows, columns, grid, style)
 
 
-def _without(
-    name: str, heads: Sequence[str], grid: Sequence[Sequence[Text]]
-) -> tuple[list[str], list[list[Text]]]:
-    """The table without one of its columns, if it has it."""
-    kept = [index for index, head in enumerate(heads) if head != name]
-    return [heads[index] for index in kept], [[row[index] for index in kept] for row in grid]
-
-
-def _widths(heads: Sequence[str], grid: Sequence[Sequence[Text]]) -> list[int]:
-    return [max(len(head), *(row[i].cell_len for row in grid)) for i, head in enumerate(heads)]
-
-
-def _table(
-    cells: Sequence[CellResult],
-    heads: Sequence[str],
-    widths: Sequence[int],
-    grid: Sequence[Sequence[Text]],
-    room: int,
-    *,
-    folded: bool,
-) -> list[Text]:
-    beside = room >= _BESIDE
-    head = _join([Text(name, style="bold") for name in heads], heads, widths)
-    rule = Text(_GAP.join("-" * width for width in widths), style="dim")
-    if beside:
-        head.append(f"{_GAP}why", style="bold")
-        rule.append(f"{_GAP}---")
-    lines = [head, rule]
-    for cell, row in zip(cells, grid, strict=True):
-        line = _join(row, heads, widths)
-        if beside:
-            lines += _why_beside(line, words.first_reason(cell), room)
-        else:
-            lines += [line, *_why_under(cell, room + _total(widths), folded=folded)]
-    return lines
-
-
-def _cells(cell: CellResult, axes: Sequence[str], shown: Sequence[Column]) -> list[Text]:
-    return [
-        *(Text(cell.axes.get(axis, figures.NONE)) for axis in axes),
-        Text(f"{words.MARKS[cell.verdict]} {cell.verdict}", style=COLOURS[cell.verdict]),
-        *(Text(column.bare(cell)) for column in shown),
-    ]
-
-
-def _total(widths: Sequence[int]) -> int:
-    return sum(widths) + len(_GAP) * (len(widths) - 1)
-
-
-def _join(row: Sequence[Text], heads: Sequence[str], widths: Sequence[int]) -> Text:
+def _line(texts: Sequence[Text], columns: Sequence[blocks.Column], widths: Sequence[int]) -> Text:
     line = Text()
-    for index, (text, head, width) in enumerate(zip(row, heads, widths, strict=True)):
-        space, right = " " * (width - text.cell_len), head in RIGHT
+    for index, (text, column, width) in enumerate(zip(texts, columns, widths, strict=True)):
+        space = " " * (width - text.cell_len)
         line.append(_GAP if index else "")
-        line.append(space if right else "")
+        line.append(space if column.right else "")
         line.append_text(text)
-        line.append("" if right else space)
+        line.append("" if column.right else space)
     return line
 
 
-def _why_beside(line: Text, why: str, room: int) -> list[Text]:
-    indent = " " * (line.cell_len + len(_GAP))
-    first, *rest = textwrap.wrap(why, room) or [""]
-    line.append(f"{_GAP}{first}", style="dim")
-    return [line, *(Text(indent + text, style="dim") for text in rest)]
-
-
-def _why_under(cell: CellResult, width: int, *, folded: bool) -> list[Text]:
-    """The reason on lines of its own; a cell that held needs none, unless something failed."""
-    why = "" if cell.verdict is Outcome.HELD else words.first_reason(cell)
-    leading = words.leading_error(cell.metrics) if folded else None
-    text = ": ".join(filter(None, (str(leading or ""), why)))
-    if folded and cell.limit and why:
-        text += f" (limit: {cell.limit.resource})"
-    return [Text(f"    {line}", style="dim") for line in textwrap.wrap(text, max(width - 4, 10))]
+def _beside(lines: Sequence[Text], reasons: Sequence[str], room: int) -> list[Text]:
+    table = []
+    for line, reason in zip(lines, reasons, strict=True):
+        indent = " " * (line.cell_len + len(_GAP))
+        first, *rest = _wrapped(reason, room - len(_GAP)) or [""]
+        line.append(f"{_GAP}{first}", style="bold" if line is lines[0] else "dim")
+        table += [line, *(Text(indent + text, style="dim") for text in rest)]
+    return table
 
 
 def _stacked(
-    cells: Sequence[CellResult], heads: Sequence[str], grid: Sequence[Sequence[Text]], style: Style
+    rows: Sequence[blocks.MatrixRow],
+    columns: Sequence[blocks.Column],
+    grid: Sequence[Sequence[Text]],
+    style: Style,
 ) -> list[Text]:
     """Rows too wide for the place: verdict and id, the figures under them, then the reason."""
+    titles, *grid = grid
+    verdict, *figures = (index for index, column in enumerate(columns) if not column.names)
     lines = []
-    for cell, (verdict, *row) in zip(cells, grid, strict=True):
-        lines.append(Text.assemble(verdict, _GAP, cell.id))
-        figure = [f"{head} {text}" for head, text in zip(heads, row, strict=True)]
-        lines += [Text(f"    {line}") for line in _packed(figure, style.width - 4)]
-        lines += _why_under(cell, style.width, folded=True)
+    for row, texts in zip(rows, grid, strict=True):
+        whole = _GAP.join(f"{titles[i]} {texts[i]}".replace(" ", _TIED) for i in figures)
+        lines.append(Text.assemble(texts[verdict], _GAP, row.id))
+        lines += [*_indented(whole, style), *_indented(row.folded, style, "dim")]
     return lines
 
 
-def _packed(parts: Sequence[str], width: int) -> list[str]:
-    """The parts on as few lines of ``width`` columns as hold them, none broken in two."""
-    lines: list[str] = []
-    for part in parts:
-        if lines and len(lines[-1]) + len(_GAP) + len(part) <= width:
-            lines[-1] += _GAP + part
-        else:
-            lines.append(part)
-    return lines
+def _indented(text: str, style: Style, colour: str = "") -> list[Text]:
+    return [Text(f"    {line}", style=colour) for line in _wrapped(text, style.width - 4)]
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """The text as lines; numbers stay with their units, and so does all that is tied."""
+    tied = re.sub(r"(?<=\d) (?=%|(s|min|h|users?)\b)", _TIED, text)
+    lines = textwrap.wrap(tied, max(width, 10), break_on_hyphens=False)
+    return [line.replace(_TIED, " ") for line in lines]

@@ -1,166 +1,155 @@
-"""A search for thresholds as text: a sentence a cell, and each trial as it comes."""
+"""A search for thresholds as blocks: a sentence a cell, and each trial as it ends."""
 
 from __future__ import annotations
 
-import re
-import textwrap
-from collections import Counter
-from pathlib import Path
-
-from rich.text import Text
-
 from lab.model.capacity import CapacityTrial, CriterionCount, Threshold, Thresholds
-from lab.model.load import ClosedLoad
 from lab.model.run import RunInfo
 from lab.model.units import format_duration
 from lab.model.verdict import Outcome
-from lab.report import figures, words
-from lab.report.details import table
-from lab.report.style import COLOURS, Style
+from lab.report import format
+from lab.report.blocks import (
+    Column,
+    Fact,
+    Heading,
+    Items,
+    Matrix,
+    MatrixRow,
+    Page,
+    Section,
+    Strip,
+    Table,
+    Value,
+)
+from lab.report.run import CLOSED_NOTE, run_facts
 
-LIKE = {"found": Outcome.HELD, "undecided": Outcome.UNDECIDED, "invalid": Outcome.INVALID}
+AS_GOOD_AS = {"found": Outcome.HELD, "undecided": Outcome.UNDECIDED, "invalid": Outcome.INVALID}
 """The verdict whose sign and colour an answer has."""
 
-_TIED = "\xa0"
-"""Stands between a number and its unit while lines are broken."""
 
-TRIAL_HEADS = ("trial", "users", "window", "uploads", "verdict", "beyond each bound")
-TRIAL_RIGHT = ("users", "window", "uploads")
+def thresholds_page(thresholds: Thresholds, info: RunInfo) -> Page:
+    """The answers of a search, and the trials that they rest on."""
+    criteria = " and ".join(map(str, info.experiment.criteria))
+    load = info.experiment.load.model_dump(mode="json")
+    return Page(
+        title=thresholds.experiment,
+        about=thresholds.about,
+        facts=run_facts(
+            info,
+            Fact("question", f"a cell holds while {criteria}", prominent=True),
+            Fact("offered load", format.load(load, info.max_users), prominent=True),
+        ),
+        note=CLOSED_NOTE,
+        matrix=_matrix(thresholds),
+        sections=tuple(map(threshold_section, thresholds.cells)),
+        missing=thresholds.missing,
+        resume="lab threshold --resume",
+    )
 
 
-def sentence(found: Threshold) -> str:
+def _outcome(threshold: Threshold) -> Value:
+    return Value.verdict(AS_GOOD_AS[threshold.outcome], threshold.outcome)
+
+
+def _matrix(thresholds: Thresholds) -> Matrix:
+    """A row a cell; its strip is to one scale, up to the most users that any trial had."""
+    top = max((trial.users for cell in thresholds.cells for trial in cell.trials), default=1)
+    return Matrix(
+        columns=(
+            Column("cell", names=True),
+            Column("outcome"),
+            Column("holds at", right=True),
+            Column("breaks at", right=True),
+            Column("users"),
+            Column("crossed first"),
+        ),
+        rows=tuple(_row(cell, top) for cell in thresholds.cells),
+        legend=f"A strip runs from no user to {format.plural(top, 'user')}: where the cell "
+        "certainly holds, nothing where it is not known, and where it certainly breaks.",
+        sentences=True,
+    )
+
+
+def _row(cell: Threshold, top: int) -> MatrixRow:
+    holds, breaks = (cell.holds_at or 0) / top, (cell.breaks_at or top) / top
+    ends = (format.NONE if end is None else str(end) for end in (cell.holds_at, cell.breaks_at))
+    strip = Strip((("holds", 0.0, holds), ("breaks", breaks, 1.0)))
+    return MatrixRow(
+        cell.id,
+        (
+            Value(cell.id),
+            _outcome(cell),
+            *map(Value, ends),
+            Value("", picture=strip),
+            Value(cell.crossed_first or format.NONE),
+        ),
+        why=sentence(cell),
+    )
+
+
+def threshold_section(threshold: Threshold) -> Section:
+    """One cell's answer with every trial."""
+    rows = [
+        (
+            trial.id,
+            str(trial.users),
+            format_duration(trial.window),
+            str(trial.sent),
+            Value.verdict(trial.outcome),
+            _counts(trial),
+        )
+        for trial in threshold.trials
+    ]
+    heads = ("trial", "users", "window", "uploads", "verdict", "beyond each bound")
+    return Section(
+        threshold.id,
+        _outcome(threshold),
+        (
+            Items((sentence(threshold),)),
+            Heading("trials"),
+            Table.of(heads, rows, right=("users", "window", "uploads")),
+        ),
+    )
+
+
+def sentence(threshold: Threshold) -> str:
     """What a search says of a cell, for whoever has to decide by it."""
-    parts = [_between(found)]
-    if found.outcome != "found":
-        parts = [f"{found.outcome}: {found.reason}", f"for certain: {parts[0]}"]
-    if found.crossed_first:
-        parts.append(f"{found.crossed_first} is crossed first")
-    if found.more is not None:
-        parts.append(f"about {figures.clock(found.more)} more of load would probably decide it")
-    return "; ".join([*parts, effort(found)])
+    parts = [_interval(threshold)]
+    if threshold.outcome != "found":
+        parts = [f"{threshold.outcome}: {threshold.reason}", f"for certain: {parts[0]}"]
+    if threshold.crossed_first:
+        parts.append(f"{threshold.crossed_first} is crossed first")
+    if threshold.more is not None:
+        parts.append(f"about {format.clock(threshold.more)} more of load would probably decide it")
+    spent = format.clock(sum(trial.spent for trial in threshold.trials))
+    parts.append(f"{format.plural(len(threshold.trials), 'trial')}, {spent} of load")
+    return "; ".join(parts)
 
 
-def _between(found: Threshold) -> str:
-    """The interval in words; an open end is told as what it is."""
-    sure = f"({figures.percent(found.confidence)} confidence)"
-    if found.holds_at and found.breaks_at:
-        return f"holds at {people(found.holds_at)}, breaks at {found.breaks_at} {sure}"
-    if found.holds_at:
-        most = ", the most that were to be tried" if found.outcome == "found" else ""
-        return f"holds at {people(found.holds_at)}{most} {sure}"
-    if found.breaks_at:
-        return f"breaks at {people(found.breaks_at)} {sure}"
-    return "nothing"
-
-
-def people(number: int) -> str:
-    """So many users."""
-    return f"{number} user" if number == 1 else f"{number} users"
-
-
-def effort(found: Threshold) -> str:
-    """How many trials there were, and how much time under load they took."""
-    count = len(found.trials)
-    spent = figures.clock(sum(trial.spent for trial in found.trials))
-    return f"{count} trial{'' if count == 1 else 's'}, {spent} of load"
+def _interval(threshold: Threshold) -> str:
+    """The interval in words; an open end is given as what it is."""
+    holds_at, breaks_at = threshold.holds_at, threshold.breaks_at
+    sure = f"({format.percent(threshold.confidence)} confidence)"
+    if holds_at and breaks_at:
+        return f"holds at {format.plural(holds_at, 'user')}, breaks at {breaks_at} {sure}"
+    if holds_at:
+        most = ", the most that were to be tried" if threshold.outcome == "found" else ""
+        return f"holds at {format.plural(holds_at, 'user')}{most} {sure}"
+    return f"breaks at {format.plural(breaks_at, 'user')} {sure}" if breaks_at else "nothing"
 
 
 def news(trial: CapacityTrial) -> str:
     """A trial on one line, as it ends: ``workers=1-u20-1: 20 users, broke; …``."""
-    counts = "; ".join(f"{each.criterion}: {beyond(each)}" for each in trial.criteria)
-    return f"{trial.id}: {people(trial.users)}, {trial.outcome}" + (f"; {counts}" if counts else "")
+    parts = [f"{trial.id}: {format.plural(trial.users, 'user')}, {trial.outcome}", _counts(trial)]
+    return "; ".join(filter(None, parts))
 
 
-def beyond(tried: CriterionCount) -> str:
+def _counts(trial: CapacityTrial) -> str:
+    return "; ".join(f"{count.criterion}: {_beyond(count)}" for count in trial.criteria)
+
+
+def _beyond(count: CriterionCount) -> str:
     """How many uploads were on the wrong side of a bound; an outcome where none are counted."""
-    if tried.beyond is None or not tried.samples:
-        return str(tried.outcome)
-    return f"{tried.beyond} of {tried.samples} ({figures.percent(tried.beyond / tried.samples)})"
-
-
-def trial_row(trial: CapacityTrial) -> tuple[str, ...]:
-    """A trial under `TRIAL_HEADS`."""
-    return (
-        trial.id,
-        str(trial.users),
-        format_duration(trial.window),
-        str(trial.sent),
-        str(trial.outcome),
-        "; ".join(f"{each.criterion}: {beyond(each)}" for each in trial.criteria),
-    )
-
-
-def tally(found: Thresholds) -> str:
-    """How many cells came to what: ``6 cells: 5 found, 1 undecided``."""
-    counts = Counter[str](cell.outcome for cell in found.cells)
-    parts = [f"{counts[outcome]} {outcome}" for outcome in LIKE if counts[outcome]]
-    if found.missing:
-        parts.append(f"{len(found.missing)} not finished")
-    total = len(found.cells) + len(found.missing)
-    return f"{total} {'cell' if total == 1 else 'cells'}: {', '.join(parts)}"
-
-
-def asked(info: RunInfo) -> str:
-    """When a cell holds, as the spec says it."""
-    return f"a cell holds while {' and '.join(map(str, info.experiment.criteria))}"
-
-
-def searched(info: RunInfo) -> str:
-    """What users were tried, and how."""
-    load = info.experiment.load
-    if not isinstance(load, ClosedLoad):
-        return words.load_words(load.model_dump(mode="json"))
-    tail = f", {format_duration(load.think)} of thought between" if load.think else ""
-    return (
-        f"up to {info.most_users} users, closed loop: ramp {format_duration(load.ramp)}, warm-up "
-        f"{format_duration(load.warmup)}, windows of {format_duration(load.window)} and longer; "
-        f"{load.audio} each{tail}"
-    )
-
-
-def thresholds_text(found: Thresholds, info: RunInfo, where: Path | str, style: Style) -> str:
-    """The run as text: a sentence a cell.
-
-    Args:
-        found: the answers.
-        info: what was decided before the first trial.
-        where: the run's folder, as the reader can name it.
-        style: width and colour of the place where it is shown.
-    """
-    title = Text(found.experiment, style="bold")
-    if found.about:
-        title.append(f": {found.about}", style="not bold")
-    lines = [title, *map(Text, (words.stack_words(info), asked(info), searched(info)))]
-    lines += [Text(words.CLOSED_NOTE, style="dim"), Text()]
-    for cell in found.cells:
-        lines += [_mark(cell), *_indented(sentence(cell), style)]
-    for cell_id in found.missing:
-        lines += [Text(f"- {cell_id}"), *_indented("not finished", style)]
-    lines += [Text(), Text(tally(found), style="bold")]
-    if found.missing:
-        lines.append(Text(f"go on: lab threshold --resume {where}"))
-    lines.append(Text(f"stored in {where}"))
-    lines.append(Text("see more: lab report RUN [--cell ID | --html | --markdown | --json]"))
-    return style.render(*lines)
-
-
-def _mark(cell: Threshold) -> Text:
-    like = LIKE[cell.outcome]
-    return Text.assemble((f"{words.MARKS[like]} ", COLOURS[like]), (cell.id, "bold"))
-
-
-def _indented(text: str, style: Style) -> list[Text]:
-    width = max(style.width - 4, 10)
-    whole = re.sub(r"(?<=\d) (?=%|(s|min|h|users?)\b)", _TIED, text)
-    lines = textwrap.wrap(whole, width, break_on_hyphens=False)
-    return [Text("    " + line.replace(_TIED, " ")) for line in lines]
-
-
-def threshold_details(found: Threshold, style: Style) -> str:
-    """One cell's answer with every trial, as text."""
-    made = table(TRIAL_HEADS, right=TRIAL_RIGHT)
-    for trial in found.trials:
-        made.add_row(*trial_row(trial))
-    return style.render(
-        _mark(found), *_indented(sentence(found), style), Text("\ntrials", style="bold"), made
-    )
+    if count.violations is None or not count.samples:
+        return str(count.outcome)
+    share = format.percent(count.violations / count.samples)
+    return f"{count.violations} of {count.samples} ({share})"

@@ -1,4 +1,4 @@
-"""The run folder: phased, atomic, resumable."""
+"""The run folder: written in phases, each file whole or not there; resumed, listed, found."""
 
 from lab.store.cells import CellFolder
 from lab.store.listing import find, runs

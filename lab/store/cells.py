@@ -39,20 +39,20 @@ from lab.store.files import (
 T = TypeVar("T")
 
 _SAMPLE: TypeAdapter[Sample] = TypeAdapter(Sample)
-_LONGEST = 200
+_MAX_LENGTH = 200
 
 
 def folder_name(cell_id: str) -> str:
     """The name of a cell's folder: its id, with what a file name may not hold as ``%2F``.
 
-    A name that the file system would refuse as too long is cut and told apart by a hash.
+    A name that the file system would refuse as too long is cut and set apart by a hash.
     """
     name = quote(cell_id, safe="=,+ ()")
     if name.startswith("."):
         name = "%2E" + name[1:]
-    if len(name) <= _LONGEST:
+    if len(name) <= _MAX_LENGTH:
         return name
-    return f"{name[:_LONGEST]}~{hashlib.sha256(cell_id.encode()).hexdigest()[:8]}"
+    return f"{name[:_MAX_LENGTH]}~{hashlib.sha256(cell_id.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)

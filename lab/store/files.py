@@ -1,6 +1,9 @@
-"""Files that are either whole or not there: atomic writes, and errors that name their remedy.
+"""Files that are either whole or not there, and a lock for their one writer.
 
-One writer a run folder: a lock that the kernel lets go when its holder dies.
+    temporary file beside it ──write, fsync──> rename ──fsync of the folder──> durable
+
+Whatever the file system refuses becomes a StoreError that names the remedy. The lock of a run
+folder is the kernel's, which lets it go when its holder dies.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from lab.errors import StoreError, UsageError
 from lab.model.run import SCHEMA_VERSION
 
 M = TypeVar("M", bound=BaseModel)
+
+LOCK = ".lock"
 
 _SPACE = "free some space on its disk, or choose another folder with --results DIR"
 _RIGHTS = "give this user the right to read and write it, or choose another with --results DIR"
@@ -100,6 +105,38 @@ def leftovers(folder: Path) -> list[Path]:
     return sorted(folder.glob(".*.tmp"))
 
 
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold ``folder`` for writing while the block runs.
+
+    The file stays: its content names the holder, but only the kernel's lock counts.
+
+    Raises:
+        StoreError: another process holds it; the message has its process id.
+    """
+    with storing(folder, "lock it"):
+        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        with storing(folder, "lock it"):
+            _take(handle, folder)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _take(handle: int, folder: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(handle, 20, 0).decode(errors="replace").strip()
+        who = f"process {holder}" if holder else "another process"
+        raise StoreError(
+            f"{folder}: {who} is writing this run", "wait until it ends, or stop it"
+        ) from None
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+
+
 def read_bytes(path: Path) -> bytes:
     """A file's content; StoreError where it cannot be read."""
     with storing(path.parent, f"read {path.name}"):
@@ -107,8 +144,11 @@ def read_bytes(path: Path) -> bytes:
 
 
 def problem_of(error: ValidationError) -> str:
-    """The first problem that pydantic found, on one line: ``metrics.p95: Input should be ...``."""
-    first = error.errors(include_url=False)[0]
+    """A problem that pydantic reports, on one line: ``metrics.p95: Input should be ...``.
+
+    The first value that is wrong, else the first that is missing.
+    """
+    first = min(error.errors(include_url=False), key=lambda detail: detail["type"] == "missing")
     where = ".".join(str(part) for part in first["loc"])
     return f"{where}: {first['msg']}" if where else first["msg"]
 
@@ -146,38 +186,3 @@ def _check_version(path: Path, data: Any) -> None:
             f"this lab reads up to {SCHEMA_VERSION})",
             "use the version of the lab that wrote it, or a later one",
         )
-
-
-NAME = ".lock"
-
-
-@contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """Hold ``folder`` for writing while the block runs.
-
-    The file stays: its content names the holder, but only the kernel's lock counts.
-
-    Raises:
-        StoreError: another process holds it; the message has its process id.
-    """
-    with storing(folder, "lock it"):
-        handle = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        with storing(folder, "lock it"):
-            _take(handle, folder)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _take(handle: int, folder: Path) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(handle, 20, 0).decode(errors="replace").strip()
-        who = f"process {holder}" if holder else "another process"
-        raise StoreError(
-            f"{folder}: {who} is writing this run", "wait until it ends, or stop it"
-        ) from None
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)

@@ -1,4 +1,4 @@
-"""Finding stored runs: by path, by the unique prefix of a name, or the latest."""
+"""The stored runs: all, or one by its path, by the unique prefix of its name, or the latest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lab.errors import LabError, UsageError
 from lab.model.run import StoredRun
 from lab.model.verdict import Outcome
 from lab.store.files import storing
-from lab.store.runs import LATEST, RunFolder
+from lab.store.runs import INFO, LATEST, RunFolder
 
 
 def find(results: Path, ref: str) -> RunFolder:
@@ -26,12 +26,12 @@ def find(results: Path, ref: str) -> RunFolder:
         return RunFolder.open(results / ref)
     if ref and Path(ref).exists():
         return RunFolder.open(Path(ref))
-    found = [name for name in names if ref and name.startswith(ref)]
-    if len(found) == 1:
-        return RunFolder.open(results / found[0])
-    if found:
-        few = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
-        raise UsageError(f"'{ref}' means {len(found)} runs: {few}", "write more of the name")
+    matching = [name for name in names if ref and name.startswith(ref)]
+    if len(matching) == 1:
+        return RunFolder.open(results / matching[0])
+    if matching:
+        few = ", ".join(matching[:3]) + (", ..." if len(matching) > 3 else "")
+        raise UsageError(f"'{ref}' means {len(matching)} runs: {few}", "write more of the name")
     raise UsageError(
         f"'{ref}' is neither a run in {results} nor a folder", "`lab runs` lists the runs"
     )
@@ -51,7 +51,7 @@ def _names(results: Path) -> list[str]:
         if not results.exists():
             return []
         entries = [entry for entry in results.iterdir() if not entry.is_symlink()]
-        return sorted(entry.name for entry in entries if (entry / "run.json").is_file())
+        return sorted(entry.name for entry in entries if (entry / INFO).is_file())
 
 
 def _latest(results: Path) -> RunFolder:
@@ -59,7 +59,7 @@ def _latest(results: Path) -> RunFolder:
     if not link.is_symlink():
         raise UsageError(f"there is no latest run in {results}", "`lab run SPEC` makes one")
     target = results / link.readlink()
-    if not (target / "run.json").is_file():
+    if not (target / INFO).is_file():
         raise UsageError(
             f"the latest run, {target.name}, is not in {results} any more",
             "name another; `lab runs` lists them",
@@ -76,7 +76,7 @@ def _glance(path: Path) -> StoredRun:
     order = [str(outcome) for outcome in ("found", *Outcome)]
     return StoredRun(
         name=run.info.name,
-        kind="run" if run.info.most_users is None else "threshold",
+        kind=run.info.kind,
         experiment=run.info.experiment.experiment,
         started=run.info.started,
         stack=run.info.stack,
@@ -88,8 +88,8 @@ def _glance(path: Path) -> StoredRun:
 
 def _outcomes(run: RunFolder) -> Counter[str]:
     """How many cells came to what."""
-    if run.info.most_users is None:
-        cells = (run.cell(cell_id) for cell_id in run.info.cells)
-        return Counter(str(cell.read_verdict().outcome) for cell in cells if cell.finished())
-    found = run.read_thresholds()
-    return Counter(cell.outcome for cell in found.cells) if found else Counter()
+    if run.info.kind == "threshold":
+        thresholds = run.read_thresholds()
+        return Counter(cell.outcome for cell in thresholds.cells) if thresholds else Counter()
+    cells = (run.cell(cell_id) for cell_id in run.info.cells)
+    return Counter(str(cell.read_verdict().outcome) for cell in cells if cell.finished())

@@ -6,32 +6,34 @@ results/<UTC>-<experiment>-<digest>/
     summary.json        rewritten after each cell; rebuilt from the cells, never trusted
     threshold.json      in its place where thresholds are searched; the trials are cells, too
     report.html, report.md
-
-Whether two sets of cells are the same, and in what they differ.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from lab.errors import UsageError
 from lab.model.capacity import Thresholds
-from lab.model.experiment import Cell, Experiment
-from lab.model.run import CellResult, RunInfo, Summary, as_json
+from lab.model.experiment import Cell
+from lab.model.run import CellResult, RunInfo, RunRequest, Summary, as_json
 from lab.store.cells import CellFolder, folder_name
 from lab.store.files import exclusive, leftovers, point_link, read_document, storing, write_atomic
 
 LATEST = "latest"
+INFO = "run.json"
 SUMMARY = "summary.json"
 THRESHOLDS = "threshold.json"
+
+MAX_PHRASES = 3
+"""That a message about differences holds."""
 
 
 @dataclass(frozen=True)
@@ -42,56 +44,22 @@ class RunFolder:
     info: RunInfo
 
     @classmethod
-    def create(
-        cls,
-        results: Path,
-        cells: Sequence[Cell],
-        *,
-        started: datetime,
-        spec_file: str,
-        experiment: Experiment,
-        stack: str,
-        stack_reason: str,
-        speed: float,
-        versions: dict[str, str],
-        machine: dict[str, str],
-        git: str,
-        arguments: Sequence[str],
-        most_users: int | None = None,
-        most_load: float | None = None,
-    ) -> RunFolder:
-        """Make a new run under ``results`` and point ``latest`` to it.
+    def create(cls, results: Path, cells: Sequence[Cell], request: RunRequest) -> RunFolder:
+        """Make a new run of these cells under ``results`` and point ``latest`` to it.
 
-        ``started`` is an aware time. The arguments are what `RunInfo` says of them; its
-        name and digest come from here. A folder that could not be made whole is removed.
+        A folder that could not be made whole is removed.
 
         Raises:
             StoreError: the results folder cannot be written.
         """
-        utc, key = started.astimezone(UTC), digest(cells)
-        path = _claim(results, f"{utc:%Y%m%dT%H%M%SZ}-{experiment.experiment}-{key[:8]}")
-        info = RunInfo(
-            name=path.name,
-            started=f"{utc:%Y-%m-%dT%H:%M:%SZ}",
-            spec_file=spec_file,
-            digest=key,
-            experiment=experiment,
-            stack=stack,
-            stack_reason=stack_reason,
-            speed=speed,
-            cells=tuple(cell.id for cell in cells),
-            versions=versions,
-            machine=machine,
-            git=git,
-            arguments=tuple(arguments),
-            most_users=most_users,
-            most_load=most_load,
-        )
-        run = cls(path, info)
+        started, key = re.sub("[-:]", "", request.started), digest(cells)
+        path = _claim(results, f"{started}-{request.experiment.experiment}-{key[:8]}")
+        ids = tuple(cell.id for cell in cells)
+        run = cls(path, RunInfo(**dict(request), name=path.name, digest=key, cells=ids))
         with _removed_on_failure(path):
             for cell in cells:
                 run.cell(cell.id).declare(cell)
-            write_atomic(path / "run.json", [as_json(info).encode()])
+            run.write_text(INFO, as_json(run.info))
         point_link(results / LATEST, path.name)
         return run
 
@@ -103,20 +71,20 @@ class RunFolder:
             UsageError: the folder is not a run folder, or a later lab wrote it.
             StoreError: it cannot be read, or is damaged.
         """
-        if not (path / "run.json").is_file():
+        if not (path / INFO).is_file():
             raise UsageError(
-                f"{path} is not a run folder (it holds no run.json)", "`lab runs` lists the runs"
+                f"{path} is not a run folder (it holds no {INFO})", "`lab runs` lists the runs"
             )
-        return cls(path, read_document(path / "run.json", RunInfo))
+        return cls(path, read_document(path / INFO, RunInfo))
 
-    def allowing(self, most_load: float) -> RunFolder:
-        """The run with another time for each cell's search, stored.
+    def allowing(self, max_load: float) -> RunFolder:
+        """The run with another time for each cell's search, in real-world seconds; stored.
 
         Raises:
             StoreError: it cannot be written.
         """
-        info = self.info.model_copy(update={"most_load": most_load})
-        write_atomic(self.path / "run.json", [as_json(info).encode()])
+        info = self.info.model_copy(update={"max_load": max_load})
+        self.write_text(INFO, as_json(info))
         return RunFolder(self.path, info)
 
     def lock(self) -> AbstractContextManager[None]:
@@ -197,10 +165,6 @@ class RunFolder:
         self.write_text(SUMMARY, as_json(summary))
         return summary
 
-    def read_summary(self) -> Summary:
-        """``summary.json`` as it was last written; a killed lab may have left it a cell behind."""
-        return read_document(self.path / SUMMARY, Summary)
-
     def write_thresholds(self, thresholds: Thresholds) -> None:
         """Store ``threshold.json``, atomically."""
         self.write_text(THRESHOLDS, as_json(thresholds))
@@ -211,7 +175,7 @@ class RunFolder:
         return read_document(path, Thresholds) if path.is_file() else None
 
     def write_text(self, name: str, text: str) -> Path:
-        """Store a report in the run folder, atomically; its path."""
+        """Store a file in the run folder, atomically; its path."""
         write_atomic(self.path / name, [text.encode()])
         return self.path / name
 
@@ -258,30 +222,26 @@ def digest(cells: Sequence[Cell]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-MOST_TOLD = 3
-
-
 def differences(old: Sequence[Cell], new: Sequence[Cell]) -> str:
     """In what two sets of cells differ: the first phrases, and how many more there are."""
-    found = _phrases(old, new) or ["the order of the cells"]
-    more = f" and {len(found) - MOST_TOLD} more" if len(found) > MOST_TOLD else ""
-    return "; ".join(found[:MOST_TOLD]) + more
+    phrases = _phrases(old, new) or ["the order of the cells"]
+    more = f" and {len(phrases) - MAX_PHRASES} more" if len(phrases) > MAX_PHRASES else ""
+    return "; ".join(phrases[:MAX_PHRASES]) + more
 
 
 def _phrases(old: Sequence[Cell], new: Sequence[Cell]) -> list[str]:
-    before = {cell.id: cell for cell in old}
-    after = {cell.id: cell for cell in new}
-    found = [f"cell {name} is new" for name in after if name not in before]
-    found += [f"cell {name} is gone" for name in before if name not in after]
-    for name in before:
-        if name in after:
-            left, right = (_flat(cells[name].model_dump(mode="json")) for cells in (before, after))
-            found += [
-                f"{name}: {key} was {left.get(key, 'absent')}, is {right.get(key, 'absent')}"
-                for key in sorted(left | right)
-                if left.get(key) != right.get(key)
-            ]
-    return found
+    before = {cell.id: _flat(cell.model_dump(mode="json")) for cell in old}
+    after = {cell.id: _flat(cell.model_dump(mode="json")) for cell in new}
+    phrases = [f"cell {name} is new" for name in after if name not in before]
+    phrases += [f"cell {name} is gone" for name in before if name not in after]
+    for name in (name for name in before if name in after):
+        left, right = before[name], after[name]
+        phrases += [
+            f"{name}: {key} was {left.get(key, 'absent')}, is {right.get(key, 'absent')}"
+            for key in sorted(left | right)
+            if left.get(key) != right.get(key)
+        ]
+    return phrases
 
 
 def _flat(data: Any, prefix: str = "") -> dict[str, Any]:

@@ -89,3 +89,27 @@ def test_other_targets_run_their_spec(make: Make, target: str) -> None:
     [line] = asked(make(target, "STACK=compose", "SPEED=2"))
     assert "--stack compose --speed 2" in line
     assert (ROOT / "experiments" / line.split()[-1]).exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "tests"),
+    [
+        (["check"], "pytest --quiet --numprocesses 2 tests/unit"),
+        (["test"], "pytest --numprocesses 3"),
+        (["test", "LAYER=component"], "pytest --numprocesses 3 tests/component"),
+        (
+            ["test", "LAYER=unit replica", "ARGS=-x"],
+            "pytest --numprocesses 3 tests/unit tests/replica -x",
+        ),
+        (
+            ["coverage"],
+            "pytest --numprocesses 2 --cov --cov-report term tests/unit tests/component",
+        ),
+    ],
+)
+def test_what_is_tested(make: Make, words: list[str], tests: str) -> None:
+    commands = [" ".join(line.split()) for line in make("--dry-run", *words).stdout.splitlines()]
+    assert commands[-1].endswith(f"/{tests}")
+    lint = ["ruff check .", "mypy", "vulture", "pylint lab", "yamllint --strict ."]
+    for program in lint if words[0] != "coverage" else ():
+        assert any(command.endswith(f"/{program}") for command in commands), program

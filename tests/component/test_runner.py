@@ -19,7 +19,7 @@ from lab.load.driver import LoadResult, LoadStart
 from lab.model.evidence import Cause, Injected, Observation, PartDown, ProcessFaultRecord
 from lab.model.experiment import Cell, Experiment
 from lab.model.fault import Fault
-from lab.model.run import LoadTick, Progress
+from lab.model.run import LoadTick, Progress, RunRequest
 from lab.model.verdict import Outcome, Verdict
 from lab.plan import estimate
 from lab.runner import Lab, run_experiment
@@ -70,9 +70,9 @@ class Stack(FakeStack):
     def dies(self, part: str, why: str) -> None:
         """A part dies now, and whoever watches has had the time to see it."""
         self.down[part] = why
-        self.is_looked_at()
+        self.is_seen()
 
-    def is_looked_at(self) -> None:
+    def is_seen(self) -> None:
         """Wait until whoever watches has seen what is down now."""
         seen = self.asked
         wait_until(lambda: self.asked > seen + 1)
@@ -91,7 +91,7 @@ class Load(InstantLoad):
 
 
 class Injector(RecordingInjector):
-    """A fake whose disarming may fail, as with a dead Toxiproxy."""
+    """A fake that may fail to remove its faults, as with a dead Toxiproxy."""
 
     def __init__(self, events: list[str]) -> None:
         super().__init__()
@@ -99,8 +99,8 @@ class Injector(RecordingInjector):
         self.sticks: InjectionError | None = None
 
     @contextmanager
-    def armed(self, replica: Replica, cell: Cell) -> Iterator[list[Injected]]:
-        with super().armed(replica, cell) as read_back:
+    def injected(self, replica: Replica, cell: Cell) -> Iterator[list[Injected]]:
+        with super().injected(replica, cell) as read_back:
             yield read_back
         if self.sticks:
             raise self.sticks
@@ -139,32 +139,29 @@ def wired(tmp_path: Path) -> Iterator[Wired]:
 
 
 def new_run(results: Path) -> RunFolder:
-    return RunFolder.create(
-        results,
-        CELLS,
+    request = RunRequest(
         started=datetime(2026, 11, 24, 8, 15, tzinfo=UTC),
         spec_file="spec.yaml",
         experiment=Experiment.model_validate({"experiment": "story", "load": dict(LOAD)}),
         stack="fake",
         stack_reason="asked for",
         speed=1.0,
-        versions={},
-        machine={},
-        git="",
-        arguments=(),
     )
+    return RunFolder.create(results, CELLS, request)
 
 
-def test_each_cell_is_applied_armed_loaded_disarmed_and_its_logs_are_kept(wired: Wired) -> None:
+def test_each_cell_is_applied_injected_loaded_freed_of_faults_and_its_logs_are_kept(
+    wired: Wired,
+) -> None:
     assert wired.measure() == [Outcome.HELD] * 3
     assert wired.events == [
         event
         for cell in CELLS
         for event in (
             f"applied {cell.id}",
-            f"armed {cell.id}",
+            f"injected {cell.id}",
             f"load {cell.id}",
-            f"disarmed {cell.id}",
+            f"removed {cell.id}",
             "logs",
         )
     ]
@@ -269,11 +266,11 @@ def test_a_finished_cell_is_left_as_it_is(wired: Wired) -> None:
 def test_the_summary_is_written_before_the_first_cell_and_after_each(wired: Wired) -> None:
     finished = []
 
-    def look(progress: Progress) -> None:
+    def show(progress: Progress) -> None:
         if progress.phase == "applying":
             finished.append([cell["id"] for cell in wired.summary()["cells"]])
 
-    wired.lab.show = look
+    wired.lab.show = show
     wired.measure()
     assert finished == [[], ["one"], ["one", "two"]]
     assert wired.summary()["missing"] == []
@@ -294,7 +291,7 @@ def test_every_phase_is_shown_in_order(wired: Wired) -> None:
     wired.lab.generator = Ticks([])
     cell = make_cell(cell_id="one", load={**LOAD, "ramp": "5 s"})
     run_experiment(wired.lab, wired.run, [cell])
-    assert [each.phase for each in wired.shown] == [
+    assert [progress.phase for progress in wired.shown] == [
         *("applying", "arming", "ramp", "ramp", "warm-up", "warm-up", "window", "window"),
         *("drain", "drain", "auditing", "judging"),
     ]
@@ -312,7 +309,7 @@ def test_the_time_left_counts_only_what_is_still_to_be_measured(wired: Wired) ->
     assert (wired.shown[0].index, wired.shown[0].cells) == (1, 3)
     assert whole < wired.shown[0].left_s <= 2 * whole
     assert wired.shown[-1].left_s <= whole
-    left = [each.left_s for each in wired.shown if each.cell == "one"]
+    left = [progress.left_s for progress in wired.shown if progress.cell == "one"]
     assert left == sorted(left, reverse=True)
 
 
@@ -337,7 +334,7 @@ def test_a_part_that_dies_in_the_load_makes_its_cell_invalid_and_no_other(
     assert (wired.run.cell("two").logs / "server.log").exists()
 
 
-def test_a_dead_toxiproxy_that_shows_only_when_it_is_disarmed(wired: Wired) -> None:
+def test_a_dead_toxiproxy_that_shows_only_when_faults_are_removed(wired: Wired) -> None:
     class Last(Load):
         """The part dies when the load is over."""
 
@@ -366,7 +363,7 @@ def test_a_generator_that_dies_makes_its_cell_invalid_and_no_other(wired: Wired)
     assert any("ended with exit code 1" in reason for reason in reasons)
 
 
-def test_faults_that_stay_armed_in_a_whole_replica_end_the_run(wired: Wired) -> None:
+def test_faults_that_stay_in_a_whole_replica_end_the_run(wired: Wired) -> None:
     wired.injector.sticks = InjectionError("toxic 'a' is still there", "restart Toxiproxy")
     with pytest.raises(InjectionError, match="'a' is still there"):
         wired.measure()
@@ -384,7 +381,7 @@ class Failing(Load):
 
 
 @pytest.mark.parametrize("error", [Failing.error, KeyboardInterrupt(), RuntimeError("a defect")])
-def test_a_load_that_fails_is_disarmed_its_logs_are_kept_and_the_error_is_its_own(
+def test_when_a_load_fails_faults_are_removed_logs_kept_and_the_error_is_its_own(
     wired: Wired, error: BaseException
 ) -> None:
     wired.lab.generator = Failing(wired.events)
@@ -392,7 +389,7 @@ def test_a_load_that_fails_is_disarmed_its_logs_are_kept_and_the_error_is_its_ow
     with pytest.raises(type(error)) as raised:
         wired.measure()
     assert raised.value is error
-    assert wired.events == ["applied one", "armed one", "load one", "disarmed one", "logs"]
+    assert wired.events == ["applied one", "injected one", "load one", "removed one", "logs"]
     folder = wired.run.cell("one")
     assert f"every part's log is in {folder.logs}" in error.__notes__
     assert "upload 1: stored" in (folder.logs / "server.log").read_text()
@@ -421,14 +418,14 @@ def test_a_part_that_does_not_come_up_ends_the_run_and_leaves_its_log(wired: Wir
     assert wired.measure() == [Outcome.HELD] * 3
 
 
-def test_a_fault_that_cannot_be_armed_ends_the_run_before_any_load(wired: Wired) -> None:
+def test_a_fault_that_cannot_be_injected_ends_the_run_before_any_load(wired: Wired) -> None:
     wired.injector.refuses = InjectionError("no proxy 'gcs'")
     with pytest.raises(InjectionError, match="no proxy"):
         wired.measure()
     assert wired.events == ["applied one", "logs"]
 
 
-def struck(cell_id: str = "one", warmup: str = "0 s") -> Cell:
+def backend_killed(cell_id: str = "one", warmup: str = "0 s") -> Cell:
     """A cell whose backend is killed as its window begins, until the load ends."""
     fault = {"fault": "backend-kill", "about": "x", "part": "backend", "strike": "kill"}
     return make_cell(
@@ -438,40 +435,40 @@ def struck(cell_id: str = "one", warmup: str = "0 s") -> Cell:
     )
 
 
-def struck_in(wired: Wired, cell_id: str = "one") -> Callable[[Progress], None]:
-    """Shows progress; at a cell's tenth upload waits for the strike, and until it was looked at."""
+def until_killed(wired: Wired, cell_id: str = "one") -> Callable[[Progress], None]:
+    """Shows progress; at a cell's tenth upload waits for the kill, and until it was seen."""
 
     def show(progress: Progress) -> None:
         if progress.cell == cell_id and progress.tick and progress.tick.sent == 10:
             wait_until(lambda: wired.stack.acts)
-            wired.stack.is_looked_at()
+            wired.stack.is_seen()
 
     return show
 
 
-def test_a_part_that_is_struck_does_not_end_the_load_and_is_back_before_disarming(
+def test_a_process_fault_does_not_end_the_load_and_its_part_is_back_before_faults_are_removed(
     wired: Wired,
 ) -> None:
-    wired.lab.show = struck_in(wired)
-    wired.measure([struck()])
+    wired.lab.show = until_killed(wired)
+    wired.measure([backend_killed()])
     assert wired.events == [
-        *("applied one", "armed one", "load one"),
-        *("kill backend", "recover backend", "disarmed one", "logs"),
+        *("applied one", "injected one", "load one"),
+        *("kill backend", "recover backend", "removed one", "logs"),
     ]
     seen = wired.run.cell("one").read_observation()
     assert len(seen.samples) == wired.load.uploads
-    [strike] = [line for line in seen.evidence if isinstance(line, ProcessFaultRecord)]
-    assert (strike.fault, strike.part, strike.action) == ("backend-kill", "backend", "kill")
+    [record] = [line for line in seen.evidence if isinstance(line, ProcessFaultRecord)]
+    assert (record.fault, record.part, record.action) == ("backend-kill", "backend", "kill")
     assert not any(isinstance(line, PartDown) for line in seen.evidence)
-    [check] = [one for one in wired.verdict("one").injected if one.name == "backend-kill"]
+    [check] = [check for check in wired.verdict("one").injected if check.name == "backend-kill"]
     assert check.ok
 
 
-def test_a_cell_whose_strike_did_not_happen_is_invalid_and_no_other(wired: Wired) -> None:
-    cells = [struck("one", warmup="10 s"), *CELLS[1:]]
+def test_a_cell_whose_process_fault_did_not_happen_is_invalid_and_no_other(wired: Wired) -> None:
+    cells = [backend_killed("one", warmup="10 s"), *CELLS[1:]]
     assert wired.measure(cells) == [Outcome.INVALID, Outcome.HELD, Outcome.HELD]
     assert wired.verdict("one").reasons[0] == (
-        "injected and measured differ: the strike backend-kill did not happen"
+        "injected and measured differ: the process fault backend-kill did not happen"
     )
     assert wired.stack.acts == []
 
@@ -484,8 +481,8 @@ def test_a_part_that_does_not_come_back_makes_its_cell_invalid_and_no_other(
         raise PartFailed("backend did not come back: no module")
 
     monkeypatch.setattr(wired.stack, "recover", fails)
-    wired.lab.show = struck_in(wired)
-    cells = [struck(), *CELLS[1:]]
+    wired.lab.show = until_killed(wired)
+    cells = [backend_killed(), *CELLS[1:]]
     assert wired.measure(cells) == [Outcome.INVALID, Outcome.HELD, Outcome.HELD]
     first, *_ = wired.verdict("one").reasons
     assert first.startswith("backend was down at ")
@@ -493,11 +490,11 @@ def test_a_part_that_does_not_come_back_makes_its_cell_invalid_and_no_other(
 
 
 def test_a_part_is_brought_back_when_the_load_fails(wired: Wired) -> None:
-    wired.lab.show = struck_in(wired)
+    wired.lab.show = until_killed(wired)
     wired.lab.generator = Failing(wired.events)
     with pytest.raises(StoreError):
-        wired.measure([struck()])
-    assert wired.events[-4:] == ["kill backend", "recover backend", "disarmed one", "logs"]
+        wired.measure([backend_killed()])
+    assert wired.events[-4:] == ["kill backend", "recover backend", "removed one", "logs"]
 
 
 @pytest.mark.parametrize(
@@ -510,9 +507,9 @@ def test_the_exit_code_says_whether_all_was_measured_and_with_gate_whether_it_he
 ) -> None:
     wired.stack.failing, wired.load.uploads = failing, uploads
     summary = run_experiment(wired.lab, wired.run, CELLS)
-    assert exit_code([summary], gate=False) == plain
-    assert exit_code([summary], gate=True) == gated
+    assert exit_code(summary, gate=False) == plain
+    assert exit_code(summary, gate=True) == gated
 
 
 def test_a_run_with_a_cell_missing_was_not_all_measured(wired: Wired) -> None:
-    assert exit_code([run_experiment(wired.lab, wired.run, CELLS[:2])], gate=False) == 4
+    assert exit_code(run_experiment(wired.lab, wired.run, CELLS[:2]), gate=False) == 4

@@ -17,6 +17,7 @@ from lab.load.driver import LoadResult
 from lab.model.capacity import Threshold
 from lab.model.evidence import Cause
 from lab.model.experiment import Cell, Experiment
+from lab.model.run import RunRequest
 from lab.model.verdict import Outcome
 from lab.runner import Lab
 from lab.stack.base import Replica
@@ -51,27 +52,23 @@ class Wired:
     run: RunFolder
 
     def find(self, cell: Cell = CELL) -> Threshold:
-        search = replace(search_for(cell, most_users=20), most_trials=8)
+        search = replace(search_for(cell, max_users=20), max_trials=8)
         return find_threshold(self.lab, self.run, cell, search)
 
 
 @pytest.fixture
 def wired(tmp_path: Path) -> Iterator[Wired]:
     stack = Stack(tmp_path / "fake")
-    run = RunFolder.create(
-        tmp_path / "results",
-        (CELL, OTHER),
+    request = RunRequest(
+        kind="threshold",
         started=datetime(2026, 11, 24, 8, 15, tzinfo=UTC),
         spec_file="spec.yaml",
         experiment=Experiment.model_validate({"experiment": "story", "load": dict(LOAD)}),
         stack="fake",
         stack_reason="asked for",
         speed=1.0,
-        versions={},
-        machine={},
-        git="",
-        arguments=(),
     )
+    run = RunFolder.create(tmp_path / "results", (CELL, OTHER), request)
     yield Wired(Lab(stack, RecordingInjector(), InstantLoad(uploads=150)), stack, run)
     stack.close()
 

@@ -79,7 +79,7 @@ class ByHand:
         return len(object_ids(storage, BUCKET))
 
     def toxics(self) -> dict[str, dict[str, Any]]:
-        """The attributes of what is armed, by name."""
+        """The attributes of what is injected, by name."""
         proxies = requests.get(
             f"http://{ports.HOST}:{self.place.toxiproxy_port}/proxies", timeout=5
         ).json()

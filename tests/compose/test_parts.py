@@ -28,9 +28,9 @@ from lab.faults.network import Toxiproxy
 from lab.model.fault import Fault
 from lab.model.knobs import Knobs
 from lab.model.replica import APP_ROLE, BUCKET, DATABASE
-from lab.services.backend.core.gauges import Gauges
+from lab.services.backend.core.evidence import Gauges
+from lab.services.backend.core.middleware import Timing
 from lab.services.backend.core.thread_pool import ThreadPools
-from lab.services.backend.core.timing import Timing
 from lab.services.backend.services.audio_upload import AudioUploader
 from lab.services.backend.settings import BackendSettings
 from lab.stack import ports
@@ -92,8 +92,8 @@ class Storage:
     toxiproxy: Toxiproxy
 
     @contextmanager
-    def armed(self, fault: Fault, speed: float = SPEED) -> Iterator[None]:
-        with self.toxiproxy.armed([fault], Knobs(speed=speed)):
+    def injected(self, fault: Fault, speed: float = SPEED) -> Iterator[None]:
+        with self.toxiproxy.injected([fault], Knobs(speed=speed)):
             yield
 
 
@@ -157,7 +157,7 @@ def test_past_the_cap_the_database_refuses_at_once(
     settings = {**HOLD, "pool_timeout": "60 s"}
     with (
         service(tmp_path, database, storage, settings) as url,
-        storage.armed(make_fault("gcs", delay="40 s")),
+        storage.injected(make_fault("gcs", delay="40 s")),
     ):
         answers = uploads(url, DB_CAP + 3)
     assert causes(answers) == {"ok": DB_CAP, "db_refused": 3}
@@ -171,7 +171,7 @@ def test_past_the_pool_the_service_gives_up_and_the_database_refuses_nobody(
     settings = {**HOLD, "pool_size": 1, "max_overflow": DB_CAP - 2, "pool_timeout": "4 s"}
     with (
         service(tmp_path, database, storage, settings) as url,
-        storage.armed(make_fault("gcs", delay="40 s")),
+        storage.injected(make_fault("gcs", delay="40 s")),
     ):
         answers = uploads(url, DB_CAP + 1)
     assert causes(answers) == {"ok": DB_CAP - 1, "pool_timeout": 2}
@@ -202,7 +202,7 @@ class Client:
 
 def test_storage_is_as_far_as_its_answer_whatever_the_size(storage: Storage) -> None:
     client = Client(storage, SPEED)
-    with storage.armed(make_fault("gcs", delay="10 s")):
+    with storage.injected(make_fault("gcs", delay="10 s")):
         assert client.upload("far", SIZE) >= 10 / SPEED
         assert client.attempts() == 1
         assert client.upload("far and large", LARGE) >= 10 / SPEED
@@ -212,7 +212,7 @@ def test_storage_is_as_far_as_its_answer_whatever_the_size(storage: Storage) -> 
 def test_what_is_late_is_the_answer_and_not_the_object(storage: Storage) -> None:
     client = Client(storage, speed=1)
     with ThreadPoolExecutor(1) as pool:
-        with storage.armed(make_fault("gcs", delay="50 s"), speed=1):
+        with storage.injected(make_fault("gcs", delay="50 s"), speed=1):
             sent = pool.submit(client.upload, "late")
             wait_until(lambda: "late" in storage.bucket.objects())
             assert not sent.done()
@@ -233,7 +233,7 @@ RESET = Fault.model_validate(
 def test_a_reset_is_tried_again_and_every_attempt_counted(storage: Storage) -> None:
     client = Client(storage, speed=5)
     with ThreadPoolExecutor(1) as pool:
-        with storage.armed(RESET):
+        with storage.injected(RESET):
             sent = pool.submit(client.upload, "again")
             wait_until(lambda: client.attempts() >= 3)
         sent.result()
@@ -243,7 +243,7 @@ def test_a_reset_is_tried_again_and_every_attempt_counted(storage: Storage) -> N
 def test_storage_that_is_down_is_an_error_after_its_retries(storage: Storage) -> None:
     client = Client(storage, speed=50)
     with (
-        storage.armed(make_fault("gcs", down=True)),
+        storage.injected(make_fault("gcs", down=True)),
         pytest.raises((GoogleAPIError, requests.RequestException)),
     ):
         client.upload("never")

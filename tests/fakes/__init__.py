@@ -2,10 +2,10 @@
 
     FakeStack          a replica of one process: takes uploads as nginx and the backend do,
                        lists objects as storage does, answers SQL from SQLite
-    RecordingInjector  arms nothing, and says that it did exactly what the cell asks
+    RecordingInjector  injects nothing, and says that it did exactly what the cell asks
     InstantLoad        sends real uploads, but spends none of the load's time
 
-`tests/testing` holds each to the contract of the part that it stands for. None
+`tests/component/fakes` holds each to the contract of the part that it stands for. None
 makes a result up: what a test reads in the end was sent, stored and read back.
 """
 

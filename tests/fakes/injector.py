@@ -12,11 +12,11 @@ from lab.stack.base import Replica
 
 
 class RecordingInjector:
-    """Arms nothing; reads back what the cell asks for.
+    """Injects nothing; reads back what the cell asks for.
 
     Attributes:
-        events: ``armed <cell id>`` and ``disarmed <cell id>``, in order.
-        refuses: what the next arming raises, once.
+        events: ``injected <cell id>`` and ``removed <cell id>``, in order.
+        refuses: what the next injection raises, once.
     """
 
     def __init__(self) -> None:
@@ -24,20 +24,20 @@ class RecordingInjector:
         self.refuses: InjectionError | None = None
 
     @contextmanager
-    def armed(self, replica: Replica, cell: Cell) -> Iterator[list[Injected]]:
-        """Exactly this cell's faults, as if armed."""
+    def injected(self, replica: Replica, cell: Cell) -> Iterator[list[Injected]]:
+        """Exactly this cell's faults, as if injected."""
         if self.refuses:
             refused, self.refuses = self.refuses, None
             raise refused
-        self.events.append(f"armed {cell.id}")
+        self.events.append(f"injected {cell.id}")
         try:
             yield [self._read_back(proxy, cell) for proxy in ("gcs", "db")]
         finally:
-            self.events.append(f"disarmed {cell.id}")
+            self.events.append(f"removed {cell.id}")
 
     def _read_back(self, proxy: str, cell: Cell) -> Injected:
         faults = [fault for fault in cell.faults if fault.proxy == proxy]
-        toxics = [one for fault in faults for one in fault.armed(cell.knobs)]
+        toxics = [toxic for fault in faults for toxic in fault.to_toxics(cell.knobs)]
         return Injected(
             t=0.0,
             proxy=proxy,

@@ -11,10 +11,11 @@ import requests
 
 from lab.errors import PartFailed
 from lab.load.driver import LoadResult, LoadStart
-from lab.load.upload import PATH, headers, multipart, outcome, stages
+from lab.load.upload import headers, multipart, outcome, stages
 from lab.model.evidence import Sample
 from lab.model.experiment import Cell
 from lab.model.load import BurstLoad
+from lab.model.replica import UPLOAD_PATH
 from lab.model.run import LoadTick
 
 
@@ -65,7 +66,7 @@ class InstantLoad:
         at = 0.0 if isinstance(cell.load, BurstLoad) else (end - start) * number / self.uploads
         user = number % cell.load.peak_users
         began = time.perf_counter()
-        answer = http.post(url + PATH, data=self._audio, headers=headers(user), timeout=30)
+        answer = http.post(url + UPLOAD_PATH, data=self._audio, headers=headers(user), timeout=30)
         took = time.perf_counter() - began
         kind = answer.headers.get("Content-Type", "")
         error, recording = outcome(answer.status_code, kind, answer.content)

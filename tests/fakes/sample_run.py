@@ -13,6 +13,7 @@ from lab.model.experiment import DEFAULT_FAULTS, Cell, Experiment
 from lab.model.fault import Fault, KnobRef, Latency
 from lab.model.knobs import Knobs
 from lab.model.load import ClosedLoad
+from lab.model.run import RunRequest, Summary
 from lab.model.verdict import Check, Finding, Outcome, Verdict
 from lab.store import RunFolder
 
@@ -68,15 +69,14 @@ def cell(workers: int, pool: str, session: str, seed: int = 1) -> Cell:
 
 
 def cells() -> tuple[Cell, ...]:
-    return tuple(cell(*one) for one in product((1, 2, 4), POOLS, ("hold", "release")))
+    return tuple(cell(*values) for values in product((1, 2, 4), POOLS, ("hold", "release")))
 
 
 def create(
-    results: Path, of: Sequence[Cell] | None = None, most_users: int | None = None
+    results: Path, of: Sequence[Cell] | None = None, max_users: int | None = None
 ) -> RunFolder:
-    return RunFolder.create(
-        results,
-        cells() if of is None else of,
+    request = RunRequest(
+        kind="run" if max_users is None else "threshold",
         started=STARTED,
         spec_file="experiments/workers-x-pool.yaml",
         experiment=EXPERIMENT,
@@ -87,8 +87,14 @@ def create(
         machine={"cpus": "2", "memory": "7.7 GiB", "python": "3.11.2"},
         git="6b46b3d+",
         arguments=("run", "experiments/workers-x-pool.yaml"),
-        most_users=most_users,
+        max_users=max_users,
     )
+    return RunFolder.create(results, cells() if of is None else of, request)
+
+
+def read_summary(run: RunFolder) -> Summary:
+    """``summary.json`` as it was last written."""
+    return Summary.model_validate_json((run.path / "summary.json").read_text())
 
 
 def samples(count: int = 20) -> list[Sample]:
@@ -174,7 +180,7 @@ def verdict(of: Cell) -> Verdict:
             reason=f"{errors:.1%} of {metrics['attempts']:.0f} uploads failed",
         ),
     )
-    missed = [one.reason for one in findings if one.outcome == "missed"]
+    missed = [finding.reason for finding in findings if finding.outcome == "missed"]
     outcome = Outcome.BROKE if missed else Outcome.HELD
     reasons = tuple(missed) or ("every criterion is met: p95 < 10 s, error_rate < 5 %",)
     if of.axes == {"workers": "4", "pool": "5+5", "db_session": "release"}:
@@ -222,7 +228,7 @@ def measure(run: RunFolder, of: Cell) -> None:
 def stored(results: Path, finished: int = 12) -> RunFolder:
     """A run with its first cells finished."""
     run = create(results)
-    for one in run.cells()[:finished]:
-        measure(run, one)
+    for cell in run.cells()[:finished]:
+        measure(run, cell)
     run.write_summary()
     return run

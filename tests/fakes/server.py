@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from lab.load.upload import PATH, PROBLEM
 from lab.model.evidence import Cause
+from lab.model.problem import MEDIA_TYPE
+from lab.model.replica import UPLOAD_PATH
 from lab.stack.base import Replica
 
 BUCKET = "student-recordings"
@@ -142,7 +143,7 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            if urlsplit(self.path).path != PATH:
+            if urlsplit(self.path).path != UPLOAD_PATH:
                 self._answer(404, {})
                 return
             authorised = "Authorization" in self.headers
@@ -154,14 +155,14 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
 
         def do_DELETE(self) -> None:
             name = unquote(urlsplit(self.path).path.rpartition("/")[2])
-            found = name in server.objects
+            there = name in server.objects
             server.objects.discard(name)
-            self._answer(200 if found else 404, {})
+            self._answer(200 if there else 404, {})
 
         def _answer(self, status: int, body: Mapping[str, Any]) -> None:
             data = json.dumps(body).encode()
             self.send_response(status)
-            self.send_header("Content-Type", PROBLEM if status >= 400 else "application/json")
+            self.send_header("Content-Type", MEDIA_TYPE if status >= 400 else "application/json")
             self.send_header("Content-Length", str(len(data)))
             self.send_header("Server-Timing", "pool_wait;dur=0.000")
             self.end_headers()

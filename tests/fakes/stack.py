@@ -5,11 +5,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 from lab.errors import PartFailed
 from lab.model.evidence import Cause
 from lab.model.experiment import Cell
-from lab.model.fault import DONE
+from lab.model.fault import Action
 from lab.stack.base import Burdened, Replica
 from tests.fakes.server import Server
 
@@ -31,7 +32,7 @@ class FakeStack:
 
     name = "fake"
     toxiproxy_variant = "none"
-    process_faults: frozenset[str] = frozenset(DONE)
+    process_faults: frozenset[str] = frozenset(get_args(Action))
     confinement = None
 
     def __init__(self, folder: Path, fails: Callable[[int], Cause | None] | None = None) -> None:

@@ -21,5 +21,5 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStack]:
 
 @pytest.fixture
 def live(stack: EmbeddedStack, tmp_path: Path) -> Live:
-    """The real replica, brought to settings by calling it; nothing is armed at first."""
+    """The real replica, brought to settings by calling it; no fault is injected at first."""
     return Live(stack, tmp_path)

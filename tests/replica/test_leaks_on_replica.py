@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from lab.judge.leaks import BOUNDS, leaks
+from lab.judge.leaks import QUANTITIES, leaks
+from lab.judge.trial import Trial
 from tests.live import Live
 from tests.replica.trial import trial
 
@@ -33,6 +34,6 @@ def test_a_leak_that_was_put_in_is_found(
     live: Live, settings: dict[str, Any], leaking: set[str]
 ) -> None:
     cell, seen = trial(live, settings, LOAD)
-    found = leaks(cell, seen)
-    assert {one.metric for one in found} == set(BOUNDS)
+    found = leaks(Trial(cell, seen))
+    assert {one.metric for one in found} == set(QUANTITIES)
     assert {one.metric for one in found if one.outcome == "leak"} == leaking, found

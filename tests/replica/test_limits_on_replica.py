@@ -14,7 +14,8 @@ import pytest
 import requests
 
 from lab.judge import judge
-from lab.judge.limits import limiting_factor, look_at
+from lab.judge.decision import bottleneck
+from lab.judge.trial import Trial
 from lab.model.verdict import Bottleneck, Outcome, Resource
 from tests.live import Live, upload, wait_until
 from tests.replica.trial import trial
@@ -47,7 +48,7 @@ def limit(
     for _ in range(TRIALS):
         cell, seen = trial(live, settings, of)
         verdict = judge(cell, seen)
-        found = limiting_factor(look_at(cell, seen, verdict.metrics), verdict.findings)
+        found = bottleneck(Trial(cell, seen), verdict.findings)
         if found.resource == expected or verdict.outcome != Outcome.INVALID:
             break
     return found

@@ -12,6 +12,7 @@ from lab.config import read_faults
 from lab.load.driver import LocustLoad
 from lab.model.evidence import Observation
 from lab.model.experiment import Cell, Experiment
+from lab.model.run import RunRequest
 from lab.paths import ROOT
 from lab.runner import Lab, run_experiment
 from lab.store import RunFolder
@@ -41,19 +42,14 @@ def trial(
         criteria=criteria,
         faults=[known[name] for name in faults],
     )
-    run = RunFolder.create(
-        live.folder,
-        (cell,),
+    request = RunRequest(
         started=datetime(2026, 1, 1, 0, 0, next(_NUMBERS) % 60, tzinfo=UTC),
         spec_file="trial.yaml",
         experiment=Experiment.model_validate({"experiment": "trial", "load": load}),
         stack=live.stack.name,
         stack_reason="a test",
         speed=cell.knobs.speed,
-        versions={},
-        machine={},
-        git="",
-        arguments=(),
     )
+    run = RunFolder.create(live.folder, (cell,), request)
     run_experiment(Lab(live.stack, ToxiproxyInjector(), LocustLoad()), run, (cell,))
     return cell, run.cell(cell.id).read_observation()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lab.judge.timeline import crossings
+from lab.judge.trial import Trial
 from lab.model.evidence import Audit, Cause, Evidence, Observation, WorkerReading
 from lab.model.evidence import Sample as Stored
 from lab.model.experiment import Cell
@@ -20,7 +21,7 @@ from tests.fakes.cells import make_cell
 from validation import oracle_ramp
 from validation.oracle import System
 from validation.oracle_ramp import PHASE_2, Ramp, Sample, Stage, crossing, expected, simulate
-from validation.ramp import carried, compare, in_order, main, ramp_of, system_of, table
+from validation.ramp import capacity_bound, compare, in_order, main, ramp_of, system_of, table
 
 CALLS = ("blocking", "to_thread", "executor")
 LOAD = {
@@ -79,7 +80,7 @@ def make_run(results: Path, more_users: int = 0, outcome: Outcome = Outcome.BROK
         )
         found = tuple(
             each.model_copy(update={"users": each.users + more_users})
-            for each in crossings(one, observation)
+            for each in crossings(Trial(one, observation))
         )
         finish(run, one, observation.samples, [audit], found, outcome)
     return run
@@ -118,10 +119,10 @@ def test_the_oracle_uses_nothing_of_the_lab() -> None:
 
 def test_the_calls_cross_in_the_order_of_what_they_carry() -> None:
     users = [expected(system(call), PHASE_2, seeds=3) for call in CALLS]
-    assert users[0].most < users[1].fewest
-    assert users[1].most < users[2].fewest
-    laws = [carried(system(call)) for call in CALLS]
-    assert laws == sorted(set(laws))
+    assert users[0].highest < users[1].lowest
+    assert users[1].highest < users[2].lowest
+    bounds = [capacity_bound(system(call)) for call in CALLS]
+    assert bounds == sorted(set(bounds))
 
 
 def test_where_nothing_is_slow_nothing_is_crossed() -> None:
@@ -172,7 +173,7 @@ def test_who_waits_longer_than_the_proxy_fails_and_comes_again_after_a_pause() -
 def test_the_lab_and_the_oracle_read_the_same_crossing_from_the_same_uploads(call: str) -> None:
     samples = simulate(system(call), PHASE_2, seed=5)
     found = crossing(samples, PHASE_2)
-    [told] = crossings(cell(call), Observation(samples=stored(samples), evidence=()))
+    [told] = crossings(Trial(cell(call), Observation(samples=stored(samples), evidence=())))
     assert found is not None
     assert (told.users, told.since_users) == (found.users, found.since_users)
     assert told.t == pytest.approx(found.t, abs=0.001)
@@ -212,7 +213,7 @@ def test_an_invalid_cell_shows_nothing(tmp_path: Path) -> None:
     assert table(rows).count("no: the cell is invalid") == 3
 
 
-def test_cells_out_of_the_laws_order_are_told(tmp_path: Path) -> None:
+def test_cells_out_of_the_order_of_their_bounds_are_reported(tmp_path: Path) -> None:
     first, *_, last = compare(make_run(tmp_path), seeds=1)
     swapped = [
         dataclasses.replace(first, measured=last.measured),
@@ -222,13 +223,52 @@ def test_cells_out_of_the_laws_order_are_told(tmp_path: Path) -> None:
     assert not in_order(swapped)
 
 
+@pytest.mark.parametrize("arguments", [[], ["a", "b"]])
+def test_other_arguments_than_a_run_are_refused(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "usage: python -m validation.ramp" in capsys.readouterr().err
+
+
+def test_its_help_is_its_documentation(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    assert "They\nagree within 2 users or 15 %" in capsys.readouterr().out
+
+
+def test_a_run_is_found_by_its_name_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_run(tmp_path)
+    assert main(["--results", str(tmp_path), "latest"]) == 0
+    assert "in the order of the bounds: yes" in capsys.readouterr().out
+
+
 def test_what_is_no_ramp_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([]) == 2
     assert main([str(tmp_path)]) == 2
     assert "is not a run folder" in capsys.readouterr().err
-    steady = make_cell(cell_id="steady", criteria=["p95 < 10 s"])
-    run = sample_run.create(tmp_path / "results", [steady])
-    samples = stored([Sample(0.0, 3.0, succeeded=True)])
-    finish(run, steady, samples, sample_run.evidence(), (), Outcome.HELD)
-    assert main([str(run.path)]) == 2
-    assert "steady: its load has no stages" in capsys.readouterr().err
+    cells = {
+        "no stages": make_cell(cell_id="steady", criteria=["p95 < 10 s"]),
+        "does not know gcs_call audio_pool": make_cell(
+            {"gcs_call": "audio_pool"}, load=LOAD, criteria=["p95 < 10 s"]
+        ),
+        "no upload succeeded": make_cell(cell_id="failed", load=LOAD, criteria=["p95 < 10 s"]),
+        "no criterion of cell": make_cell(load=LOAD, criteria=["error_rate < 5 %"]),
+        "users may only grow": make_cell(
+            load={"stages": [{"users": 5, "hold": "5 s"}, {"users": 1, "hold": "5 s"}]},
+            criteria=["p95 < 10 s"],
+        ),
+    }
+    for number, (message, one) in enumerate(cells.items()):
+        run = sample_run.create(tmp_path / f"results-{number}", [one])
+        assert main([str(run.path)]) == 2
+        assert "no cell is finished there - give a run of" in capsys.readouterr().err
+        samples = stored([Sample(0.0, 3.0, succeeded=one.id != "failed")])
+        finish(run, one, samples, sample_run.evidence(), (), Outcome.HELD)
+        assert main([str(run.path)]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert " - give a run " in error
+        assert error.count("\n") == 1

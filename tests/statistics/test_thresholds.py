@@ -102,12 +102,24 @@ def test_searches_without_a_common_value_are_told_so(
 def test_what_is_no_search_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one_user = str(make_one_user(tmp_path / "one", 1, 1).path)
     three = str(make_one_user(tmp_path / "three", 1, 1, 1).path)
+    idle = str(make_one_user(tmp_path / "idle", 0, 0).path)
     other = str(make_search(tmp_path / "other", p95="8 s").path)
     for arguments, message in (
-        ([one_user, one_user], "no search has ended there"),
-        ([three], "not a run of two workers"),
-        ([one_user, other], "the oracle knows of p95 < 10 s alone"),
-        ([], "not enough values"),
+        ([one_user, one_user], "no search has ended there - give a run of `lab threshold`"),
+        ([three, one_user], "not a run of two workers that took uploads - give one of"),
+        ([idle, one_user], "not a run of two workers that took uploads"),
+        ([one_user, other], "the oracle knows of p95 < 10 s alone - give searches"),
+        ([one_user, "nowhere"], "'nowhere' is neither a run in results nor a folder - `lab runs`"),
     ):
         assert main(arguments) == 2
-        assert message in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+
+
+def test_without_a_search_it_says_what_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["one-user"]):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 2
+        assert "the following arguments are required" in capsys.readouterr().err

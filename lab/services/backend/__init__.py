@@ -2,11 +2,13 @@
 
 Each knob changes the one behaviour it names; without any, this is the code as found.
 
-    main.py                  the application: middleware, errors, /health
-    api/students.py          POST /api/students/upload-recording, its five steps
-    services/authentication  step 1: whose token is this?
-    services/audio_upload.py step 3: the call to storage, and where it runs (gcs_call)
-    services/progress.py     step 5: the write
-    database.py              engine, pool and sessions (pool_*, db_*)
-    core/                    threads, rate limits, backpressure, timings, errors, evidence
+    main.py                   the application: rate limits, /health, what runs beside it
+    api/students.py           POST /api/students/upload-recording, its five steps
+    services/audio_upload.py  step 3: the call to storage, and where it runs (gcs_call)
+    database.py               tables, engine, pool and sessions (pool_*, db_*)
+    core/thread_pool.py       the pools of threads (*_threads)
+    core/middleware.py        Server-Timing, backpressure and the rate limiter
+    core/problems.py          errors as RFC 9457 problem details, each with its cause
+    core/evidence.py          what a worker measures of itself, and its event loop
+    core/leak.py              a leak put in on purpose (leak)
 """

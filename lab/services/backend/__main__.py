@@ -29,7 +29,7 @@ def main() -> None:
         host=os.getenv("HOST", "0.0.0.0"),  # noqa: S104 - the report's own default; the lab sets HOST
         port=int(os.getenv("PORT", "8080")),
         workers=settings.knobs.workers,
-        loop="lab.services.backend.core.loop:MeteredLoop",
+        loop="lab.services.backend.core.evidence:MeteredLoop",
         timeout_keep_alive=settings.wall(KEEP_ALIVE_S),  # type: ignore[arg-type] # any number serves
         proxy_headers=False,
         access_log=False,

@@ -1,4 +1,4 @@
-"""Engine, pool and sessions.
+"""Tables, engine, pool and sessions.
 
 The pool is SQLAlchemy's QueuePool, one *per process*: with N workers the database may see
 N x (pool_size + max_overflow) connections. Defaults that matter and are left alone:
@@ -10,13 +10,49 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 
-from sqlalchemy import Engine, QueuePool, create_engine
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy import BigInteger, Engine, ForeignKey, QueuePool, create_engine, func
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
-from lab.services.backend.core.gauges import Gauges
-from lab.services.backend.core.timing import Timing
+from lab.services.backend.core.evidence import Gauges
+from lab.services.backend.core.middleware import Timing
 from lab.services.backend.settings import BackendSettings
+
+
+class Base(DeclarativeBase):
+    """Base of the service's tables."""
+
+
+class Student(Base):
+    """Somebody who may upload, known by a bearer token."""
+
+    __tablename__ = "students"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    token: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
+
+
+class Recording(Base):
+    """One uploaded file; ``id`` is what the answer names, ``object_name`` is in the bucket."""
+
+    __tablename__ = "recordings"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    student_id: Mapped[int] = mapped_column(ForeignKey("students.id"))
+    object_name: Mapped[str]
+    size: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class StudentProgress(Base):
+    """How many recordings a student has handed in."""
+
+    __tablename__ = "progress"
+
+    student_id: Mapped[int] = mapped_column(ForeignKey("students.id"), primary_key=True)
+    recordings: Mapped[int]
 
 
 class Database:

@@ -9,7 +9,6 @@ silence it).
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,23 +17,20 @@ from fastapi import FastAPI, Request
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.responses import Response
 
-from lab.services.backend.api.students import UPLOAD_PATH, router
+from lab.model.replica import UPLOAD_PATH
+from lab.services.backend.api.students import router
 from lab.services.backend.core import problems
-from lab.services.backend.core.backpressure import BackpressureMiddleware
-from lab.services.backend.core.evidence import (
-    EvidenceWriter,
-    Heartbeat,
-    file_descriptors,
-    resident_bytes,
-    threads,
-)
-from lab.services.backend.core.gauges import Gauges
+from lab.services.backend.core.evidence import EvidenceWriter, Gauges, Heartbeat, MeteredLoop
 from lab.services.backend.core.leak import DeliberateLeak
-from lab.services.backend.core.loop import MeteredLoop
+from lab.services.backend.core.middleware import (
+    BackpressureMiddleware,
+    RateLimiter,
+    ServerTimingMiddleware,
+    by_address,
+    by_user,
+)
 from lab.services.backend.core.problems import Problem, problem
-from lab.services.backend.core.rate_limit import RateLimiter, by_address, by_user
 from lab.services.backend.core.thread_pool import ThreadPools
-from lab.services.backend.core.timing import ServerTimingMiddleware
 from lab.services.backend.database import Database
 from lab.services.backend.services.audio_upload import AudioUploader
 from lab.services.backend.settings import BackendSettings
@@ -49,13 +45,15 @@ def create_app(settings: BackendSettings | None = None) -> FastAPI:
     leak = DeliberateLeak(settings)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
         pools.install(loop)
         heartbeat = Heartbeat(loop)
-        evidence = evidence_of(settings, database, gauges, heartbeat, busy_seconds(loop))
-        if evidence:
-            when_serving(loop, evidence.start)
+        evidence = evidence_of(settings, database, gauges, heartbeat, loop)
+        if evidence and isinstance(loop, MeteredLoop):
+            loop.when_serving(evidence.start)  # so a worker's first line means that it answers
+        elif evidence:
+            evidence.start()
         yield
         heartbeat.stop()
         if evidence:
@@ -147,26 +145,12 @@ def add_health(app: FastAPI, database: Database, pools: ThreadPools, gauges: Gau
         }
 
 
-def busy_seconds(loop: asyncio.AbstractEventLoop) -> Callable[[], float | None]:
-    """How long the event loop has been busy; None for a loop that does not count it."""
-    return loop.meter.busy_s if isinstance(loop, MeteredLoop) else lambda: None
-
-
-def when_serving(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
-    """Call this once users are answered, so that a worker's first line says it; at once for a
-    loop that does not know when it serves."""
-    if isinstance(loop, MeteredLoop):
-        loop.when_serving(call)
-    else:
-        call()
-
-
 def evidence_of(
     settings: BackendSettings,
     database: Database,
     gauges: Gauges,
     heartbeat: Heartbeat,
-    busy_s: Callable[[], float | None],
+    loop: asyncio.AbstractEventLoop,
 ) -> EvidenceWriter | None:
     """This worker's evidence, where a folder for it is given; it is not started yet."""
     if settings.evidence is None:
@@ -179,11 +163,7 @@ def evidence_of(
             "threads_queued": gauges.threads_queued,
             "inflight": gauges.inflight,
             "loop_lag": heartbeat.lag(),
-            "loop_busy_s": busy_s(),
-            "threads": threads(),
-            "fds": file_descriptors(),
-            "rss": resident_bytes(),
-            "cpu_s": time.process_time(),
+            "loop_busy_s": loop.meter.busy_s() if isinstance(loop, MeteredLoop) else None,
             "gcs_attempts": gauges.gcs_attempts,
             "gcs_bytes": gauges.gcs_bytes,
         }

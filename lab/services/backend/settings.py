@@ -1,4 +1,4 @@
-"""What the service is told: the knobs, and the addresses of its neighbours."""
+"""The settings of the service: the knobs, and the addresses of its neighbours."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""``python -m lab.services.cloudrun``: the front as a process of its own.
+"""``python -m lab.services.cloudrun``: the gateway as a process of its own.
 
     (nothing)    serve until SIGTERM or SIGINT; a second one ends instances at once
     --check      may instances be limited here? Makes one cgroup, and removes it
     --calibrate  are the limits of an instance what the knobs say? Prints one JSON object
-    --sweep      remove what fronts left that were killed
+    --sweep      remove what gateways left that were killed
 
 Exit codes: 0 after an orderly end, 2 a setting that cannot be, 3 not permitted here, the
 address is taken, or something is left over.
@@ -18,22 +18,24 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 
 from lab.services.cloudrun import calibrate, cgroup, process
-from lab.services.cloudrun.events import EventFile
+from lab.services.cloudrun.gateway import (
+    BACKLOG,
+    EventFile,
+    GatewayServer,
+    GatewaySettings,
+    in_place_of_the_vm,
+    knobs_of,
+)
 from lab.services.cloudrun.instance import Driver, DriverError
-from lab.services.cloudrun.server import BACKLOG, GatewayServer
-from lab.services.cloudrun.settings import GatewaySettings, in_place_of_the_vm, knobs_of
-
-NAME = "front"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the flags say; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m lab.services.cloudrun")
     parser.add_argument("--check", action="store_true", help="may instances be limited here?")
-    parser.add_argument("--sweep", action="store_true", help="remove what killed fronts left")
+    parser.add_argument("--sweep", action="store_true", help="remove what killed gateways left")
     parser.add_argument("--calibrate", action="store_true", help="are its limits as they should?")
     flags = parser.parse_args(arguments)
     try:
@@ -50,37 +52,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(json.dumps(try_limits(settings)))  # noqa: T201
             return 0
         return serve(settings)
-    except KeyError as error:
-        return _say(f"{error.args[0]} is not set", 2)
     except ValueError as error:
-        return _say(str(error), 2)
+        return _complain(str(error), 2)
     except (cgroup.NotPermittedError, DriverError) as error:
-        return _say(str(error), 3)
+        return _complain(str(error), 3)
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)
-        return _say(f"{error.filename or 'HOST:PORT'}: {why}", 3)
+        return _complain(f"{error.filename or 'HOST:PORT'}: {why}", 3)
 
 
 def try_limits(settings: GatewaySettings) -> dict[str, float | bool]:
     """Calibrate with the driver that the settings name; see `calibrate.calibrate`."""
-    arguments = ["-m", calibrate.MODULE]
-    burdened = replace(
-        settings,
-        command=[sys.executable, *arguments],
-        container={**settings.container, "command": ["python", *arguments]},
+    arguments = ["-m", calibrate.BURDEN]
+    burdened = settings.model_copy(
+        update={
+            "command": [sys.executable, *arguments],
+            "container": {**settings.container, "command": ["python", *arguments]},
+        }
     )
     return asyncio.run(calibrate.calibrate(make_driver(burdened), settings.knobs))
-
-
-def serve(settings: GatewaySettings) -> int:
-    """Serve to the end; the exit code says whether anything is left over."""
-    driver = make_driver(settings)
-    with (
-        settings.events.open("a", encoding="utf-8") as file,
-        socket.create_server((settings.host, settings.port), backlog=BACKLOG) as listener,
-    ):
-        left = asyncio.run(_serve(settings, driver, EventFile(file), listener))
-    return _say(f"left over: {', '.join(left)}", 3) if left else 0
 
 
 def make_driver(settings: GatewaySettings) -> Driver:
@@ -106,21 +96,32 @@ def make_driver(settings: GatewaySettings) -> Driver:
     return process.ProcessDriver(settings.command, settings.instance_env, memory, settings.logs)
 
 
+def serve(settings: GatewaySettings) -> int:
+    """Serve to the end; the exit code says whether anything is left over."""
+    driver = make_driver(settings)
+    with (
+        settings.events.open("a", encoding="utf-8") as file,
+        socket.create_server((settings.host, settings.port), backlog=BACKLOG) as listener,
+    ):
+        stuck = asyncio.run(_serve(settings, driver, EventFile(file), listener))
+    return _complain(f"left over: {', '.join(stuck)}", 3) if stuck else 0
+
+
 async def _serve(
     settings: GatewaySettings, driver: Driver, log: EventFile, listener: socket.socket
 ) -> list[str]:
-    front = GatewayServer(settings.knobs, driver, log)
-    front.stop_on_signals()
+    server = GatewayServer(settings.knobs, driver, log)
+    server.stop_on_signals()
     port = listener.getsockname()[1]
     files = settings.driver == "docker" or process.files_count_as_memory()
     log.write("serving", port=port, driver=settings.driver, files_are_memory=files)
-    await front.run_on(listener)
-    log.write("closed", stuck=front.stuck)
-    return front.stuck
+    await server.run_on(listener)
+    log.write("closed", stuck=server.stuck)
+    return server.stuck
 
 
-def _say(what: str, code: int) -> int:
-    print(f"{NAME}: {what}", file=sys.stderr)  # noqa: T201
+def _complain(what: str, code: int) -> int:
+    print(f"front: {what}", file=sys.stderr)  # noqa: T201
     return code
 
 

@@ -1,9 +1,10 @@
-"""A program for an instance that is calibrated: it burns CPU and takes memory when told.
+"""A program for an instance that is calibrated: it burns CPU and takes memory on request.
 
     spin SECONDS    runs a busy loop; answers the cores that it got, as a share of time
     take MIB        takes so much memory and keeps it; answers the MiB that it has taken
 
-One line a connection, on $HOST:$PORT.
+One line a connection, on $HOST:$PORT. It imports the standard library alone, and little of it:
+what it takes itself is missing from the memory that is tried.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ def main() -> None:
         while True:
             connection, _ = listener.accept()
             with connection, connection.makefile("rw") as line:
-                if asked := line.readline().split():  # a look whether it listens asks nothing
-                    line.write(f"{ACTS[asked[0]](float(asked[1]))}\n")
+                if words := line.readline().split():  # none where it is only probed
+                    line.write(f"{ACTS[words[0]](float(words[1]))}\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Are an instance's limits what the knobs say? Tried on instances of the front's own driver.
+"""Are an instance's limits what the knobs say? Tried on instances of the gateway's own driver.
 
 a busy loop      gets `cloudrun_cpus` of a core
 memory           so much lives, and what is beyond `cloudrun_memory` is killed
@@ -14,8 +14,8 @@ from lab.model.knobs import Knobs
 from lab.services.cloudrun.instance import Driver, DriverError, Instance
 from lab.services.cloudrun.rules import PROBE_EVERY_S
 
-MODULE = "lab.services.cloudrun.burden"
-"""What such an instance runs."""
+BURDEN = "lab.services.cloudrun.burden"
+"""The module that such an instance runs."""
 STEADY_S, EDGE_S = 2.0, 0.5
 """Seconds that are measured of a busy loop, and before and after them.
 
@@ -23,11 +23,13 @@ The quota is granted by periods of 100 ms, so that a loop measured from its firs
 to its last gains or loses up to one: 0.025 cores of 0.5. Whole periods in the midst of it have
 as much CPU wherever they begin.
 """
-TRIES, NEAR = 8, 0.03
+MAX_TRIES = 8
 """What other programs take of the machine's cores is no limit: the greatest try counts."""
+TOLERANCE = 0.03
+"""Cores by which a busy loop may miss its share."""
 LISTENS_WITHIN_S = 60.0
 ANSWERS_WITHIN_S = 60.0
-FIRST, MORE = 200 / 256, 100 / 256
+FIRST_SHARE, MORE_SHARE = 200 / 256, 100 / 256
 """Shares of the limit: 200 MiB of 256 MiB fit beside the program, 100 MiB more do not."""
 
 
@@ -42,15 +44,15 @@ async def calibrate(driver: Driver, knobs: Knobs) -> dict[str, float | bool]:
         DriverError: it cannot be made, or does not listen.
     """
     limit = knobs.cloudrun_memory / 1024**2
-    first, more = limit * FIRST, limit * MORE
-    async with instance(driver, "calibration-cpu", knobs.cloudrun_cpus) as made:
-        cores = 0.0
-        for _ in range(TRIES):
-            if cores < knobs.cloudrun_cpus - NEAR:
-                cores = max(cores, await steady(made))
-    async with instance(driver, "calibration-memory", knobs.cloudrun_cpus) as made:
-        lived = await ask(made, "take", first) == first
-        gone = await ask(made, "take", more) is None
+    first, more = limit * FIRST_SHARE, limit * MORE_SHARE
+    cpus, cores = knobs.cloudrun_cpus, 0.0
+    async with instance(driver, "calibration-cpu", cpus) as made:
+        for _ in range(MAX_TRIES):
+            if cores < cpus - TOLERANCE:
+                cores = max(cores, await busy_cores(made))
+    async with instance(driver, "calibration-memory", cpus) as made:
+        lived = await command(made, "take", first) == first
+        gone = await command(made, "take", more) is None
         killed = gone and (await made.ended()).oom
     return {
         "cores": cores,
@@ -81,28 +83,26 @@ async def instance(driver: Driver, name: str, cpus: float) -> AsyncIterator[Inst
         await made.remove()
 
 
-async def steady(made: Instance) -> float:
+async def busy_cores(made: Instance) -> float:
     """The cores that a busy loop gets once it runs, by the kernel's account of the instance."""
-    looping = asyncio.create_task(ask(made, "spin", STEADY_S + 2 * EDGE_S))
+    looping = asyncio.create_task(command(made, "spin", STEADY_S + 2 * EDGE_S))
     try:
         await asyncio.sleep(EDGE_S)
-        began = await _used(made)
+        began, used_before = await made.read_usage(), made.usage()["cpu_s"]
         await asyncio.sleep(STEADY_S)
-        ended = await _used(made)
+        ended, used = await made.read_usage(), made.usage()["cpu_s"]
         await looping
     finally:
         looping.cancel()
-    return (ended[1] - began[1]) / (ended[0] - began[0])
+    return (used - used_before) / (ended - began)
 
 
-async def _used(made: Instance) -> tuple[float, float]:
-    """A moment, and the CPU seconds used by then."""
-    at = await made.look()
-    return at, made.usage()["cpu_s"]
+async def command(made: Instance, act: str, amount: float) -> float | None:
+    """Have the program in an instance do something (see `burden`).
 
-
-async def ask(made: Instance, act: str, amount: float) -> float | None:
-    """What it answers; None where its connection ended first."""
+    Returns:
+        What it answers; None where its connection ended first.
+    """
     try:
         async with asyncio.timeout(ANSWERS_WITHIN_S):
             reader, writer = await asyncio.open_connection(*made.address)

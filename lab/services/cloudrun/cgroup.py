@@ -3,6 +3,19 @@
 A new cgroup is made below this process's own, so that what limits the lab limits the instance
 too; or, in version 2, where a cgroup with processes cannot have limited children, below the
 nearest ancestor that can.
+
+The files by which a cgroup limits what is in it, and shows what that has used:
+
+                 version 2                        version 1
+    CPU          cpu.max                          cpu.cfs_quota_us over cpu.cfs_period_us
+    memory       memory.max                       memory.limit_in_bytes
+    swap         memory.swap.max = 0              memory.memsw.limit_in_bytes = the same limit
+    freeze       cgroup.freeze                    freezer.state
+    OOM kills    memory.events: oom_kill          memory.oom_control: oom_kill
+    throttled    cpu.stat: throttled_usec         cpu.stat: throttled_time (nanoseconds)
+    peak memory  memory.peak                      memory.max_usage_in_bytes
+
+Sources: the kernel's admin-guide/cgroup-v2.rst and admin-guide/cgroup-v1/.
 """
 
 from __future__ import annotations
@@ -11,14 +24,19 @@ import errno
 import os
 import signal
 import time
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from lab.services.cloudrun.instance import DriverError
-from lab.services.cloudrun.limits import V1, V2, Cgroup, Folders
+from lab.services.cloudrun.instance import CPU_PERIOD_US, DriverError, process_runs
 
 GONE_WITHIN_S = 5.0
+"""Seconds in which a process that is killed dies, and its cgroup can be removed."""
 PROC = Path("/proc/self")
+KINDS = ("cpu", "cpuacct", "memory", "freezer")
+"""The controllers of version 1 that are needed."""
 REMEDY = (
     "run as root, or in a systemd user session to which cpu and memory are delegated, "
     "or use --stack compose"
@@ -30,6 +48,104 @@ class NotPermittedError(Exception):
 
     def __init__(self, why: str) -> None:
         super().__init__(f"an instance cannot be limited here: {why} - {REMEDY}")
+
+
+@dataclass(frozen=True)
+class Folders:
+    """The folders of one cgroup; in version 2 they are the same one."""
+
+    cpu: Path
+    cpuacct: Path
+    memory: Path
+    freezer: Path
+
+    @property
+    def all(self) -> list[Path]:
+        """Each folder once."""
+        return list(dict.fromkeys((self.cpu, self.cpuacct, self.memory, self.freezer)))
+
+
+class Cgroup(Protocol):
+    """A cgroup with limits."""
+
+    folders: Folders
+
+    def limit_memory(self, size: int) -> None:
+        """Memory and swap together, in bytes."""
+
+    def limit_cpus(self, cpus: float) -> None:
+        """A share of time, in cores."""
+
+    def freeze(self, frozen: bool) -> None:
+        """Withhold CPU altogether, or give it again."""
+
+    def oom_kills(self) -> int:
+        """Processes that the kernel killed for memory."""
+
+    def usage(self) -> Mapping[str, float]:
+        """``cpu_s`` and ``throttled_s`` in seconds, ``peak_bytes``."""
+
+
+class CgroupV2:
+    """A cgroup of version 2."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folders = Folders(folder, folder, folder, folder)
+        self._folder = folder
+
+    def limit_memory(self, size: int) -> None:
+        _write(self._folder / "memory.max", size)
+        if (self._folder / "memory.swap.max").exists():  # absent where the kernel has no swap
+            _write(self._folder / "memory.swap.max", 0)
+        _write(self._folder / "memory.oom.group", 1)
+
+    def limit_cpus(self, cpus: float) -> None:
+        _write(self._folder / "cpu.max", f"{round(cpus * CPU_PERIOD_US)} {CPU_PERIOD_US}")
+
+    def freeze(self, frozen: bool) -> None:
+        _write(self._folder / "cgroup.freeze", int(frozen))
+
+    def oom_kills(self) -> int:
+        return int(_table(self._folder / "memory.events").get("oom_kill", 0))
+
+    def usage(self) -> Mapping[str, float]:
+        cpu = _table(self._folder / "cpu.stat")
+        used = {"cpu_s": cpu["usage_usec"] / 1e6, "throttled_s": cpu["throttled_usec"] / 1e6}
+        with suppress(FileNotFoundError):  # memory.peak came with Linux 5.19
+            used["peak_bytes"] = float((self._folder / "memory.peak").read_text())
+        return used
+
+
+class CgroupV1:
+    """A cgroup of version 1: one in each hierarchy that it needs."""
+
+    def __init__(self, folders: Folders) -> None:
+        self.folders = folders
+
+    def limit_memory(self, size: int) -> None:
+        _write(self.folders.memory / "memory.limit_in_bytes", size)
+        with_swap = self.folders.memory / "memory.memsw.limit_in_bytes"
+        if with_swap.exists():
+            _write(with_swap, size)
+        else:  # swap accounting is off: not a page of it then
+            _write(self.folders.memory / "memory.swappiness", 0)
+
+    def limit_cpus(self, cpus: float) -> None:
+        _write(self.folders.cpu / "cpu.cfs_period_us", CPU_PERIOD_US)
+        _write(self.folders.cpu / "cpu.cfs_quota_us", round(cpus * CPU_PERIOD_US))
+
+    def freeze(self, frozen: bool) -> None:
+        _write(self.folders.freezer / "freezer.state", "FROZEN" if frozen else "THAWED")
+
+    def oom_kills(self) -> int:
+        return int(_table(self.folders.memory / "memory.oom_control").get("oom_kill", 0))
+
+    def usage(self) -> Mapping[str, float]:
+        return {
+            "cpu_s": float((self.folders.cpuacct / "cpuacct.usage").read_text()) / 1e9,
+            "throttled_s": _table(self.folders.cpu / "cpu.stat")["throttled_time"] / 1e9,
+            "peak_bytes": float((self.folders.memory / "memory.max_usage_in_bytes").read_text()),
+        }
 
 
 def make(name: str, memory: int, cpus: float) -> Cgroup:
@@ -111,72 +227,62 @@ def remove(cgroup: Cgroup) -> None:
 
 
 def sweep(prefix: str) -> list[str]:
-    """Remove the cgroups that a front left which was killed: ``<prefix><its pid>-…``.
+    """Remove the cgroups that a gateway left which was killed: ``<prefix><its pid>-…``.
 
     Returns:
         The names of those removed.
     """
     parents = {folder.parent for folder in _at(f"{prefix}0").folders.all}
-    names = {found.name for parent in parents for found in parent.glob(f"{prefix}*-*")}
-    orphans = sorted(name for name in names if not _lives(name.removeprefix(prefix)))
+    names = {folder.name for parent in parents for folder in parent.glob(f"{prefix}*-*")}
+    orphans = sorted(name for name in names if is_orphan(name, prefix))
     for name in orphans:
         remove(_at(name))
     return orphans
 
 
-def _lives(rest: str) -> bool:
-    owner = rest.partition("-")[0]
-    return not owner.isdigit() or runs(int(owner))
-
-
-def runs(pid: int) -> bool:
-    """Whether there is such a process; one that nobody has waited for yet is none any more."""
-    try:
-        status = Path("/proc", str(pid), "stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return status.rpartition(")")[2].split()[0] not in "ZX"
+def is_orphan(name: str, prefix: str) -> bool:
+    """Whether ``<prefix><process id>-…`` names a process that runs no more."""
+    owner = name.removeprefix(prefix).partition("-")[0]
+    return owner.isdigit() and not process_runs(int(owner))
 
 
 def _at(name: str) -> Cgroup:
     """The cgroup of this name, whether there is one or not."""
-    mounts = _mounts()
-    own = _own()
-    if {"cpu", "cpuacct", "memory", "freezer"} <= set(mounts):
-        below = {kind: _below(mounts[kind], own.get(kind, "/")) for kind in mounts}
-        return V1(Folders(**{
-            kind: below[kind] / name for kind in ("cpu", "cpuacct", "memory", "freezer")
-        }))  # fmt: skip
+    mounts, own = _mounts(), _own()
+    if set(KINDS) <= set(mounts):
+        return CgroupV1(
+            Folders(*(_below(mounts[kind], own.get(kind, "/")) / name for kind in KINDS))
+        )
     if "" not in mounts:
         raise NotPermittedError("no cgroup file system is mounted")
-    return V2(nearest(_below(mounts[""], own.get("", "/")), mounts[""]) / name)
+    return CgroupV2(nearest(_below(mounts[""], own.get("", "/")), mounts[""]) / name)
 
 
 def nearest(own: Path, mount: Path) -> Path:
     """The nearest folder of version 2, from ``own`` up, whose children can be limited.
 
     Raises:
-        NotPermittedError: none hands cpu and memory on and may be written.
+        NotPermittedError: none delegates cpu and memory and may be written.
     """
     for folder in (own, *own.parents):
-        handed_on = (folder / "cgroup.subtree_control").read_text().split()
-        if {"cpu", "memory"} <= set(handed_on) and os.access(folder, os.W_OK):
+        delegated = (folder / "cgroup.subtree_control").read_text().split()
+        if {"cpu", "memory"} <= set(delegated) and os.access(folder, os.W_OK):
             return folder
         if folder == mount:
             break
-    raise NotPermittedError(f"no cgroup from {own} up hands on cpu and memory to us")
+    raise NotPermittedError(f"no cgroup from {own} up delegates cpu and memory to this process")
 
 
 def _mounts() -> dict[str, Path]:
     """Where each controller of version 1 is mounted; version 2 under the name ''."""
-    found: dict[str, Path] = {}
+    mounts: dict[str, Path] = {}
     for line in (PROC / "mounts").read_text().splitlines():
         _, folder, kind, options, *_ = line.split()
         if kind == "cgroup2":
-            found.setdefault("", Path(folder))
+            mounts.setdefault("", Path(folder))
         elif kind == "cgroup":
-            found |= {option: Path(folder) for option in options.split(",")}
-    return found
+            mounts |= {option: Path(folder) for option in options.split(",")}
+    return mounts
 
 
 def _own() -> dict[str, str]:
@@ -193,3 +299,14 @@ def _below(mount: Path, own: str) -> Path:
     """This process's folder; the mount itself where a container sees only its own part."""
     folder = mount / own.lstrip("/")
     return folder if folder.exists() else mount
+
+
+def _table(file: Path) -> dict[str, float]:
+    return {name: float(value) for name, value in map(str.split, file.read_text().splitlines())}
+
+
+def _write(file: Path, value: object) -> None:
+    try:
+        file.write_text(str(value))
+    except OSError as error:
+        raise DriverError(f"{file} cannot be set to {value}: {error.strerror}") from error

@@ -1,8 +1,8 @@
 """The driver of the compose stack: an instance is a container, made over the Docker SDK.
 
-The front runs on the host, so no container is given the engine's socket. What the container
-is made from (image, network, environment) the caller says; limits, the port, its name and
-its number are the driver's: LAB_INSTANCE tells instances apart, as each is the same process
+The gateway runs on the host, so no container is given the engine's socket. What the container
+is made from (image, network, environment) the caller gives; limits, the port, its name and
+its number are the driver's: LAB_INSTANCE distinguishes instances, as each is the same process
 id in a container of its own. The SDK blocks, so each call runs in a thread.
 """
 
@@ -22,20 +22,24 @@ import docker
 import requests
 from docker.errors import APIError, DockerException, NotFound
 
-from lab.services.cloudrun.cgroup import runs
-from lab.services.cloudrun.instance import Address, DriverError, Ended
+from lab.services.cloudrun.instance import (
+    CPU_PERIOD_US,
+    HOST,
+    PREFIX,
+    PROBE_WITHIN_S,
+    Address,
+    DriverError,
+    Ended,
+    process_runs,
+)
 
 T = TypeVar("T")
-HOST = "127.0.0.1"
 PORT = 8080
-"""What Cloud Run tells a container to listen on, unless it is told otherwise."""
-PREFIX = "replica-lab-front-"
+"""Where a container listens on Cloud Run, unless the service is configured otherwise."""
 LABEL = "replica-lab.front"
-"""The label of every instance; its value is the front's process id."""
-PERIOD_US = 100_000
-PROBE_S = 1.0
-LOOK_EVERY_S = 0.5
-"""Seconds between two looks at what a container uses: once it has ended nobody knows."""
+"""The label of every instance; its value is the gateway's process id."""
+READ_EVERY_S = 0.5
+"""Seconds between two readings of what a container uses: once it has ended nobody knows."""
 THREADS = 64
 """Two for each instance at most: one waits for its end."""
 
@@ -62,19 +66,19 @@ class ContainerDriver:
         self._made += 1
         number = self._made
         try:
-            made = await _called(self._threads, lambda: self._make(name, number, cpus))
+            made = await _call(self._threads, lambda: self._make(name, number, cpus))
         except NotFound as error:  # the image, or the network
             raise DriverError(str(error.explanation or error)) from error
         return ContainerInstance(made, address_of(made), self._logs / f"{name}.log", self._threads)
 
     def _make(self, name: str, number: int, cpus: float) -> Any:
         given = dict(self._container)
-        own = {
+        environment = {
+            **given.pop("environment", {}),
             "HOST": "0.0.0.0",  # noqa: S104 - the container's own
             "PORT": str(PORT),
             "LAB_INSTANCE": str(number),
         }
-        environment = {**given.pop("environment", {}), **own}
         labels = {**given.pop("labels", {}), LABEL: str(os.getpid())}
         made = self._client.containers.create(
             **given,
@@ -85,8 +89,8 @@ class ContainerDriver:
             tmpfs={"/tmp": ""},  # noqa: S108 - what is written there is memory, as on Cloud Run
             mem_limit=self._memory,
             memswap_limit=self._memory,
-            cpu_period=PERIOD_US,
-            cpu_quota=round(cpus * PERIOD_US),
+            cpu_period=CPU_PERIOD_US,
+            cpu_quota=round(cpus * CPU_PERIOD_US),
         )
         try:
             made.start()
@@ -111,7 +115,7 @@ class ContainerInstance:
     async def listening(self) -> bool:
         """Whether the application itself answers: the engine's port proxy accepts for anybody."""
         try:
-            async with asyncio.timeout(PROBE_S):
+            async with asyncio.timeout(PROBE_WITHIN_S):
                 reader, writer = await asyncio.open_connection(*self.address)
                 try:
                     return await self._is_held_open(reader)
@@ -130,8 +134,8 @@ class ContainerInstance:
             return True
 
     async def set_cpus(self, cpus: float) -> None:
-        quota = round(cpus * PERIOD_US)
-        await self._do(lambda: self._container.update(cpu_period=PERIOD_US, cpu_quota=quota))
+        quota = round(cpus * CPU_PERIOD_US)
+        await self._do(lambda: self._container.update(cpu_period=CPU_PERIOD_US, cpu_quota=quota))
 
     async def pause(self) -> None:
         await self._do(self._container.pause)
@@ -150,31 +154,31 @@ class ContainerInstance:
     async def ended(self) -> Ended:
         waiting = asyncio.get_running_loop().run_in_executor(self._threads, self._wait)
         while not waiting.done():
-            await asyncio.wait({waiting}, timeout=LOOK_EVERY_S)
+            await asyncio.wait({waiting}, timeout=READ_EVERY_S)
             with suppress(DriverError, NotFound):
-                await self.look()
+                await self.read_usage()
         self._over = True
         return waiting.result()
 
     def usage(self) -> Mapping[str, float]:
         return dict(self._used)
 
-    async def look(self) -> float:
-        return await _called(self._threads, self._look)
+    async def read_usage(self) -> float:
+        return await _call(self._threads, self._read_stats)
 
     async def remove(self) -> None:
         self._over = True
         with suppress(OSError, DriverError, NotFound):
-            self._log.write_bytes(await _called(self._threads, self._container.logs))
+            self._log.write_bytes(await _call(self._threads, self._container.logs))
         with suppress(NotFound):
-            await _called(self._threads, lambda: self._container.remove(force=True, v=True))
+            await _call(self._threads, lambda: self._container.remove(force=True, v=True))
 
-    async def _do(self, what: Callable[[], object]) -> None:
+    async def _do(self, action: Callable[[], object]) -> None:
         """Do something to the container; nothing happens to one that has ended."""
         try:
-            await _called(self._threads, what)
+            await _call(self._threads, action)
         except (DriverError, NotFound):
-            if not self._over and await _called(self._threads, self._lives):
+            if not self._over and await _call(self._threads, self._lives):
                 raise
 
     def _lives(self) -> bool:
@@ -188,17 +192,17 @@ class ContainerInstance:
             try:
                 code = self._container.wait()["StatusCode"]
                 self._container.reload()
-                return Ended(_signal(code), bool(self._container.attrs["State"]["OOMKilled"]))
+                return Ended(_exit_code(code), bool(self._container.attrs["State"]["OOMKilled"]))
             except requests.ReadTimeout:  # of the SDK: it has only been quiet for long
                 continue
             except (DockerException, requests.RequestException):
                 return Ended(None)
 
-    def _look(self) -> float:
-        said = self._container.client.api.stats(
+    def _read_stats(self) -> float:
+        stats = self._container.client.api.stats(
             self._container.id, stream=False, one_shot=True, decode=None
         )
-        memory, cpu = said.get("memory_stats", {}), said.get("cpu_stats", {})
+        memory, cpu = stats.get("memory_stats", {}), stats.get("cpu_stats", {})
         peak = max(memory.get("max_usage", 0), memory.get("usage", 0))
         self._used["peak_bytes"] = max(self._used.get("peak_bytes", 0.0), float(peak))
         for name, value in (
@@ -206,7 +210,7 @@ class ContainerInstance:
             ("throttled_s", cpu.get("throttling_data", {}).get("throttled_time", 0)),
         ):
             self._used[name] = max(self._used.get(name, 0.0), value / 1e9)
-        return datetime.fromisoformat(said["read"]).timestamp()
+        return datetime.fromisoformat(stats["read"]).timestamp()
 
 
 def client() -> Any:
@@ -234,17 +238,17 @@ def address_of(container: Any) -> Address:
 
 
 def sweep() -> list[str]:
-    """Remove the containers of fronts that are no more; their names.
+    """Remove the containers of gateways that are no more; their names.
 
-    Several may do so at once: another front that starts, a lab that reaps.
+    Several may do so at once: another gateway that starts, a lab that cleans up.
 
     Raises:
         DriverError: no engine answers, or it refuses.
     """
     swept = []
-    wanted = {"label": LABEL}
-    for container in client().containers.list(all=True, filters=wanted, ignore_removed=True):
-        if not runs(int(container.labels[LABEL])):
+    labelled = {"label": LABEL}
+    for container in client().containers.list(all=True, filters=labelled, ignore_removed=True):
+        if not process_runs(int(container.labels[LABEL])):
             _discard(container)
             swept.append(container.name)
     return swept
@@ -259,19 +263,19 @@ def _discard(container: Any) -> None:
             raise DriverError(str(error.explanation or error)) from error
 
 
-def _signal(code: int) -> int:
-    """An exit code as Python tells it: the engine's 128 + n is signal n."""
+def _exit_code(code: int) -> int:
+    """An exit code as Python has it, negative for a signal: the engine's 128 + n is signal n."""
     return 128 - code if 128 < code < 160 else code
 
 
-async def _called(threads: ThreadPoolExecutor, what: Callable[[], T]) -> T:
+async def _call(threads: ThreadPoolExecutor, function: Callable[[], T]) -> T:
     """Call the SDK in a thread.
 
     Raises:
         DriverError: the engine refuses, or does not answer.
     """
     try:
-        return await asyncio.get_running_loop().run_in_executor(threads, what)
+        return await asyncio.get_running_loop().run_in_executor(threads, function)
     except NotFound:
         raise
     except APIError as error:

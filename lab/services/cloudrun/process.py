@@ -20,13 +20,17 @@ from contextlib import suppress
 from pathlib import Path
 
 from lab.services.cloudrun import cgroup
-from lab.services.cloudrun.instance import Address, DriverError, Ended
-from lab.services.cloudrun.limits import Cgroup
+from lab.services.cloudrun.cgroup import Cgroup
+from lab.services.cloudrun.instance import (
+    HOST,
+    PREFIX,
+    PROBE_WITHIN_S,
+    Address,
+    DriverError,
+    Ended,
+)
 
-HOST = "127.0.0.1"
-PREFIX = "replica-lab-front-"
 TMPFS = Path("/dev/shm")  # noqa: S108 - a tmpfs is what is wanted
-PROBE_S = 1.0
 _JOIN = 'for folder in $LAB_CGROUPS; do echo $$ >"$folder/cgroup.procs" || exit 97; done; exec "$@"'
 """Enters the cgroups, then becomes the command; the shell's process id stays."""
 
@@ -95,7 +99,7 @@ class ProcessInstance:
 
     async def listening(self) -> bool:
         try:
-            async with asyncio.timeout(PROBE_S):
+            async with asyncio.timeout(PROBE_WITHIN_S):
                 _, writer = await asyncio.open_connection(*self.address)
         except (OSError, TimeoutError):
             return False
@@ -130,7 +134,7 @@ class ProcessInstance:
             self._last = self._group.usage()
         return self._last
 
-    async def look(self) -> float:
+    async def read_usage(self) -> float:
         self.usage()
         return time.monotonic()
 
@@ -151,36 +155,35 @@ class ProcessInstance:
         return False
 
 
+def sweep() -> list[str]:
+    """Remove what gateways left that were killed: their instances, cgroups and files.
+
+    Returns:
+        The names of the cgroups removed.
+
+    Raises:
+        NotPermittedError: there are no cgroups here that this process may use.
+        DriverError: something will not go.
+    """
+    swept = cgroup.sweep(PREFIX)
+    for folder in TMPFS.glob(f"{PREFIX}*"):
+        if cgroup.is_orphan(folder.name, PREFIX):
+            _discard(folder)
+    return swept
+
+
+def files_count_as_memory() -> bool:
+    """Whether temporary files of instances are charged to them here: a tmpfs may be written."""
+    mounts = Path("/proc/self/mounts").read_text().splitlines()
+    is_tmpfs = any(line.split()[1:3] == [str(TMPFS), "tmpfs"] for line in mounts)
+    return is_tmpfs and os.access(TMPFS, os.W_OK)
+
+
 def _temporary(name: str) -> Path | None:
     """A folder on a tmpfs for temporary files; None where there is no tmpfs to write on."""
     if not files_count_as_memory():
         return None
     return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-{name}-", dir=TMPFS))
-
-
-def files_count_as_memory() -> bool:
-    """Whether temporary files of instances are charged to them here."""
-    return _is_tmpfs(TMPFS) and os.access(TMPFS, os.W_OK)
-
-
-def sweep() -> list[str]:
-    """Remove what fronts left that were killed: their instances, cgroups and files.
-
-    Raises:
-        NotPermittedError: there are no cgroups here that could be looked at.
-        DriverError: something will not go.
-    """
-    swept = cgroup.sweep(PREFIX)
-    for folder in TMPFS.glob(f"{PREFIX}*"):
-        owner = folder.name.removeprefix(PREFIX).partition("-")[0]
-        if owner.isdigit() and not cgroup.runs(int(owner)):
-            _discard(folder)
-    return swept
-
-
-def _is_tmpfs(folder: Path) -> bool:
-    mounts = Path("/proc/self/mounts").read_text().splitlines()
-    return any(line.split()[1:3] == [str(folder), "tmpfs"] for line in mounts)
 
 
 def _discard(folder: Path | None) -> None:

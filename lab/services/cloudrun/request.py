@@ -14,8 +14,7 @@ import asyncio
 from typing import Any, Protocol
 
 from lab.model.knobs import Knobs
-from lab.services.cloudrun.events import Log
-from lab.services.cloudrun.instance import Address
+from lab.services.cloudrun.instance import Address, EventLog
 from lab.services.cloudrun.rules import (
     INSTANCE_DIED,
     MALFORMED,
@@ -46,9 +45,8 @@ class TooLargeError(Exception):
 class Call(Protocol):
     """One request of a client, and the way to answer it."""
 
-    def has_waited(self, queue: float, cold: float) -> None:
-        """What its answer is to say of its wait: seconds, and those of them of a start-up."""
-        ...
+    def note_wait(self, queue: float, cold: float) -> None:
+        """Give its answer the seconds that it waited, and those of them of a start-up."""
 
     async def interrupted(self) -> None:
         """Wait until the client leaves or its body proves too large, and raise that.
@@ -56,7 +54,6 @@ class Call(Protocol):
         Raises:
             ClientLeftError, TooLargeError
         """
-        ...
 
     async def forward(self, address: Address) -> None:
         """Send it to an instance and its answer back; to the answer's end, heard or not.
@@ -65,21 +62,19 @@ class Call(Protocol):
             BrokenError: the instance's connection ended first.
             ClientLeftError, TooLargeError: it cannot be sent whole.
         """
-        ...
 
     async def refuse(self, refusal: Refusal) -> bool:
-        """Answer it so, and whatever the instance says from now on goes nowhere.
+        """Answer it so, and drop whatever the instance sends from now on.
 
         Where the instance's answer is under way the client's connection is cut instead.
         Nothing happens where it has been answered whole; returns whether anything did.
         """
-        ...
 
 
 class Requests:
     """Serves requests from a scheduler's instances."""
 
-    def __init__(self, knobs: Knobs, scheduler: Scheduler, log: Log) -> None:
+    def __init__(self, knobs: Knobs, scheduler: Scheduler, log: EventLog) -> None:
         self._loop = asyncio.get_running_loop()
         self._knobs, self._scheduler, self._log = knobs, scheduler, log
         self._forwarding: set[asyncio.Task[None]] = set()
@@ -90,7 +85,7 @@ class Requests:
         lease = await self._place(call, begun)
         if lease is None:
             return
-        call.has_waited(lease.waited, lease.cold)
+        call.note_wait(lease.waited, lease.cold)
         waited, cold = round(lease.waited, 6), round(lease.cold, 6)
         self._log.write("request_start", instance=lease.instance, waited=waited, cold=cold)
         work = asyncio.create_task(self._forward(call, lease))
@@ -130,7 +125,7 @@ class Requests:
         finally:
             interrupted = watching.exception() if watching.done() else None
             watching.cancel()
-            await _cancelled(waiting)
+            await _cancel(waiting)
         if not waiting.cancelled():
             return waiting.result()
         if interrupted:
@@ -142,7 +137,7 @@ class Requests:
     ) -> None:
         took = round(self._loop.time() - begun, 6)
         if instance is None:
-            call.has_waited(took, 0.0)
+            call.note_wait(took, 0.0)
         if await call.refuse(refusal):
             fields = {"instance": instance} if instance else {}
             self._log.write(
@@ -182,7 +177,7 @@ class Requests:
                 raise BrokenError
             work.result()
         finally:
-            await _cancelled(work)
+            await _cancel(work)
 
     async def close(self) -> None:
         """Wait until nothing is being forwarded."""
@@ -190,7 +185,7 @@ class Requests:
             await asyncio.wait(set(self._forwarding))
 
 
-async def _cancelled(task: asyncio.Task[Any]) -> None:
+async def _cancel(task: asyncio.Task[Any]) -> None:
     """Cancel a task and wait until it has gone; its result or error is the caller's no more."""
     if not task.done():
         task.cancel()

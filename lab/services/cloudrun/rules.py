@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lab.model.problem import problem_body
+
 MAX_BODY = 32 * 1024**2
 """Bytes of a request over HTTP/1 ("Cloud Run quotas and limits")."""
 STARTUP_PROBE_S = 240.0
@@ -18,8 +20,8 @@ PENDING_FACTOR = 3.5
 """Mean start-ups that a request waits at most ("About instance autoscaling")."""
 
 PROBE_EVERY_S = 0.02
-"""Seconds between two looks whether an instance listens; the lab's own."""
-BACKOFF_S, BACKOFF_MOST_S = 1.0, 10.0
+"""Seconds between two probes of whether an instance listens; the lab's own."""
+BACKOFF_S, MAX_BACKOFF_S = 1.0, 10.0
 """Pause after a failed start-up, doubled by each further one; the platform's is not published."""
 KILL_WITHIN_S = 10.0
 """Seconds that an instance may take to die of SIGKILL before it is given up; the lab's own."""
@@ -41,15 +43,8 @@ class Refusal:
 
     @property
     def body(self) -> bytes:
-        """The RFC 9457 problem body."""
-        problem = {
-            "type": f"urn:problem:{self.cause}",
-            "title": self.cause.replace("_", " "),
-            "status": self.status,
-            "detail": self.detail,
-            "cause": self.cause,
-        }
-        return json.dumps(problem).encode()
+        """The problem body, as JSON."""
+        return json.dumps(problem_body(self.cause, self.detail, self.status)).encode()
 
 
 NO_INSTANCE = Refusal(
@@ -95,7 +90,7 @@ def longest_wait(pending: float, starts: Sequence[float], ongoing: Sequence[floa
 
 def backoff(failures: int) -> float:
     """Seconds before the next start after so many failed ones in a row; 0 after none."""
-    return min(BACKOFF_MOST_S, BACKOFF_S * 2 ** (failures - 1)) if failures else 0.0
+    return min(MAX_BACKOFF_S, BACKOFF_S * 2 ** (failures - 1)) if failures else 0.0
 
 
 def boosted(cpus: float) -> float:

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lab.model.knobs import Knobs
-from lab.services.cloudrun.events import Log
-from lab.services.cloudrun.instance import Address, Driver, Ended
+from lab.services.cloudrun.handle import InstanceHandle, InstanceState
+from lab.services.cloudrun.instance import Address, Driver, Ended, EventLog
 from lab.services.cloudrun.rules import (
     CLOSING,
     NO_INSTANCE,
@@ -24,7 +24,8 @@ from lab.services.cloudrun.rules import (
     backoff,
     longest_wait,
 )
-from lab.services.cloudrun.unit import InstanceHandle, State
+
+LIVING = InstanceState.STARTING, InstanceState.READY, InstanceState.STOPPING
 
 
 class Refused(Exception):
@@ -42,19 +43,19 @@ class Lease:
     the instance was starting.
     """
 
-    def __init__(self, unit: InstanceHandle, waited: float, cold: float) -> None:
-        self.instance = unit.name
+    def __init__(self, handle: InstanceHandle, waited: float, cold: float) -> None:
+        self.instance = handle.name
         self.waited, self.cold = waited, cold
-        self._unit: InstanceHandle | None = unit
-        self.address: Address = unit.address
-        self.ended: asyncio.Future[Ended] = unit.ended
-        unit.take()
+        self._handle: InstanceHandle | None = handle
+        self.address: Address = handle.address
+        self.ended: asyncio.Future[Ended] = handle.ended
+        handle.take()
 
     def release(self) -> None:
         """Give the place back; once is enough."""
-        unit, self._unit = self._unit, None
-        if unit:
-            unit.give_back()
+        handle, self._handle = self._handle, None
+        if handle:
+            handle.give_back()
 
 
 @dataclass(eq=False)
@@ -66,11 +67,11 @@ class _Waiter:
 class Scheduler:
     """The instances of a service and the requests that wait for one."""
 
-    def __init__(self, knobs: Knobs, driver: Driver, log: Log) -> None:
+    def __init__(self, knobs: Knobs, driver: Driver, log: EventLog) -> None:
         self._loop = asyncio.get_running_loop()
         self._knobs, self._driver, self._log = knobs, driver, log
         self._queue: deque[_Waiter] = deque()
-        self._units: dict[InstanceHandle, asyncio.Task[None]] = {}
+        self._instances: dict[InstanceHandle, asyncio.Task[None]] = {}
         self._starts: list[float] = []
         self._failures = 0
         self._made = 0
@@ -88,27 +89,26 @@ class Scheduler:
         self._forget_retry()
         for waiter in self._queue:
             waiter.lease.cancel()
-        for unit in self._units:
-            unit.ask_to_stop()
-        for result in await asyncio.gather(*self._units.values(), return_exceptions=True):
+        for handle in self._instances:
+            handle.ask_to_stop()
+        for result in await asyncio.gather(*self._instances.values(), return_exceptions=True):
             if isinstance(result, Exception):
                 raise result
 
     def abort(self) -> None:
         """End every instance at once; `close` returns when that is done."""
-        for life in self._units.values():
+        for life in self._instances.values():
             life.cancel()
 
     def reading(self) -> dict[str, object]:
         """How things stand: the queue, the instances by state, and the requests inside them."""
-        states = {str(state): len(self._in(state)) for state in State if state is not State.ENDED}
-        in_flight = sum(unit.busy for unit in self._units)
+        in_flight = sum(handle.busy for handle in self._instances)
+        states = {str(state): len(self._in(state)) for state in LIVING}
         return {"queue": len(self._queue), "in_flight": in_flight, **states}
 
     def usages(self) -> dict[str, Mapping[str, float]]:
         """What each instance that lives has used so far."""
-        lives = self._in(State.STARTING, State.READY, State.STOPPING)
-        return {unit.name: used for unit in lives if (used := unit.usage())}
+        return {handle.name: used for handle in self._in(*LIVING) if (used := handle.usage())}
 
     async def acquire(self) -> Lease:
         """A place at an instance, as soon as there is one.
@@ -148,54 +148,58 @@ class Scheduler:
 
     def _longest_wait(self) -> float:
         now = self._loop.time()
-        ongoing = [now - unit.begun for unit in self._in(State.STARTING)]
+        ongoing = [now - handle.begun for handle in self._in(InstanceState.STARTING)]
         return longest_wait(self._knobs.cloudrun_pending, self._starts, ongoing)
 
-    def _in(self, *states: State) -> list[InstanceHandle]:
-        return [unit for unit in self._units if unit.state in states]
+    def _in(self, *states: InstanceState) -> list[InstanceHandle]:
+        return [handle for handle in self._instances if handle.state in states]
 
     def changed(self) -> None:
         """Give out the places that are free, then see to the number of instances."""
         if self._closing:
             return
-        for unit in self._in(State.READY):
-            while unit.free and self._queue:
+        for handle in self._in(InstanceState.READY):
+            while handle.free and self._queue:
                 waiter = self._queue.popleft()
                 waited = self._loop.time() - waiter.since
-                waiter.lease.set_result(Lease(unit, waited, unit.started_after(waiter.since)))
-        while self._one_more():
+                waiter.lease.set_result(Lease(handle, waited, handle.starting_after(waiter.since)))
+        while self._needs_one_more():
             self._start()
 
-    def _one_more(self) -> bool:
+    def _needs_one_more(self) -> bool:
         """Whether another instance is to be started, and may be."""
-        starting, ready = len(self._in(State.STARTING)), len(self._in(State.READY))
-        to_come = starting * self._knobs.cloudrun_concurrency
-        too_few = starting + ready < self._knobs.cloudrun_min_instances
-        may = starting + ready < self._knobs.cloudrun_max_instances and self._retry is None
+        to_come = len(self._in(InstanceState.STARTING)) * self._knobs.cloudrun_concurrency
+        too_few = self._serving() < self._knobs.cloudrun_min_instances
+        may = self._serving() < self._knobs.cloudrun_max_instances and self._retry is None
         return may and (too_few or len(self._queue) > to_come)
+
+    def _serving(self) -> int:
+        """How many instances start or serve."""
+        return len(self._in(InstanceState.STARTING, InstanceState.READY))
 
     def _start(self) -> None:
         self._made += 1
-        unit = InstanceHandle(f"instance-{self._made}", self._knobs, self._driver, self._log, self)
-        self._units[unit] = asyncio.create_task(self._live(unit))
+        name = f"instance-{self._made}"
+        handle = InstanceHandle(name, self._knobs, self._driver, self._log, self)
+        self._instances[handle] = asyncio.create_task(self._live(handle))
 
-    async def _live(self, unit: InstanceHandle) -> None:
+    async def _live(self, handle: InstanceHandle) -> None:
         try:
-            await unit.live()
+            await handle.live()
         finally:
-            del self._units[unit]
-            if unit.stuck:
-                self.stuck.append(unit.name)
+            del self._instances[handle]
+            if handle.stuck:
+                self.stuck.append(handle.name)
 
-    def started(self, unit: InstanceHandle) -> None:
+    def started(self, handle: InstanceHandle) -> None:
         """A start-up is over, well: it counts in the mean."""
-        if unit.start_s is not None:
-            self._starts.append(unit.start_s)
+        if handle.start_s is not None:
+            self._starts.append(handle.start_s)
         self._failures = 0
         self._forget_retry()
         self.changed()
 
-    def failed(self, unit: InstanceHandle) -> None:
+    def failed(self) -> None:
         """A start-up is over, in vain: the next waits a while."""
         self._failures += 1
         self._forget_retry()
@@ -211,8 +215,8 @@ class Scheduler:
             self._retry.cancel()
             self._retry = None
 
-    def idle(self, unit: InstanceHandle) -> None:
+    def idle(self, handle: InstanceHandle) -> None:
         """End an instance that nobody needs; those that are kept warm stay."""
-        if len(self._in(State.STARTING, State.READY)) > self._knobs.cloudrun_min_instances:
-            self._log.write("idle", instance=unit.name)
-            unit.ask_to_stop()
+        if self._serving() > self._knobs.cloudrun_min_instances:
+            self._log.write("idle", instance=handle.name)
+            handle.ask_to_stop()

@@ -7,9 +7,9 @@ It stands in for ``toxiproxy-server`` (written against v2.12.0) where that is no
 installed. One toxic is one *stage* on every link of its direction. Differences from the
 original, all where a lab needs certainty:
 
-* a toxic that did not strike a link (``toxicity``) leaves it alone altogether: the
+* a toxic that does not apply to a link (``toxicity``) leaves it alone altogether: the
   original sets SO_LINGER, and closes on the removal of ``timeout``, regardless;
-* ``reset_peer`` resets a connection that was open before it was armed, too;
+* ``reset_peer`` resets a connection that was open before it was added, too;
 * adding or updating a toxic never lets the chunk in hand pass early, and an update draws
   the toxicity of that toxic alone anew, not its neighbour's;
 * a negative ``rate`` and a slicer without a size, which end the original's process, are

@@ -1,13 +1,6 @@
 """``python -m lab.services.toxiproxy``: the flags, and one event loop for API and proxies.
 
 Exit codes: 0 after SIGTERM or SIGINT, 2 a bad flag or config file, 3 an address is taken.
-
-An event loop whose timers keep microseconds.
-
-asyncio's selector rounds a timeout up to the next millisecond, because ``epoll_wait``
-takes whole ones: a delay of 5 ms becomes 5.0-6.1 ms. ``select`` takes microseconds, and
-an epoll descriptor is itself selectable, so waiting there first loses only the kernel's
-timer slack of 50 us.
 """
 
 from __future__ import annotations
@@ -28,10 +21,15 @@ from pathlib import Path
 
 import uvicorn
 
-from lab.errors import LabError, MachineError, UsageError
 from lab.services.toxiproxy.api import VERSION, Api
 from lab.services.toxiproxy.collection import Collection
-from lab.services.toxiproxy.proxy import resolve
+from lab.services.toxiproxy.proxy import ServerError, resolve
+
+
+class ConfigError(ServerError):
+    """The config file cannot be read, or is wrong."""
+
+    exit_code = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = b"[]" if flags.config is None else _read_config(flags.config)
         with asyncio.Runner(loop_factory=precise_loop) as runner:
             runner.run(_serve(flags.host, flags.port, config))
-    except LabError as error:
+    except ServerError as error:
         print(f"toxiproxy (lab): {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
     return 0
@@ -68,7 +66,7 @@ def _read_config(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UsageError(f"cannot read config {path}: {error.strerror}") from error
+        raise ConfigError(f"cannot read config {path}: {error.strerror}") from error
 
 
 async def _serve(host: str, port: str, config: bytes) -> None:
@@ -108,9 +106,10 @@ def _api_socket(host: str, port: str) -> socket.socket:
     try:
         return socket.create_server(address, family=family)
     except OSError as error:
-        raise MachineError(
-            f"{host}:{port} cannot be listened on: {os.strerror(error.errno or 0).lower()}",
-            "choose another with -port, or stop what holds it",
+        why = os.strerror(error.errno or 0).lower()
+        raise ServerError(
+            f"{host}:{port} cannot be listened on: {why} - "
+            "choose another with -port, or stop what holds it"
         ) from error
 
 
@@ -119,16 +118,18 @@ def _populate(collection: Collection, config: bytes) -> None:
     if error is None:
         return
     if error.status == 400:
-        raise UsageError(f"config: {error.what}")
-    raise MachineError(f"config: {error.what}", "choose another address for that proxy")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        raise ConfigError(f"config: {error}")
+    raise ServerError(f"config: {error} - choose another address for that proxy")
 
 
 def precise_loop() -> asyncio.AbstractEventLoop:
-    """A new selector event loop, with precise timers where the system has epoll."""
+    """A new selector event loop whose timers keep microseconds, where the system has epoll.
+
+    asyncio's selector rounds a timeout up to the next millisecond, because ``epoll_wait``
+    takes whole ones: a delay of 5 ms becomes 5.0-6.1 ms. ``select`` takes microseconds, and
+    an epoll descriptor is itself selectable, so waiting there first loses only the kernel's
+    timer slack of 50 us.
+    """
     return asyncio.SelectorEventLoop(_precise_selector())
 
 
@@ -144,3 +145,7 @@ def _precise_selector() -> selectors.BaseSelector:
             return super().select(timeout)
 
     return PreciseSelector()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from lab.services.toxiproxy.collection import Collection
-from lab.services.toxiproxy.wire import ApiError
+from lab.services.toxiproxy.proxy import ApiError
 
 VERSION = "2.12.0+lab"
 """The version of Toxiproxy whose behaviour this server has, marked as the lab's own."""
@@ -125,7 +125,7 @@ def _route(path: str, **actions: Action) -> Route:
 
 
 def _refusal(error: ApiError) -> dict[str, Any]:
-    return {"error": error.what, "status": error.status}
+    return {"error": str(error), "status": error.status}
 
 
 async def _not_found(_request: Request, _error: Exception) -> Response:

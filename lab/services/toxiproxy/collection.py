@@ -1,13 +1,14 @@
-"""All proxies of a server, and what the API's bodies ask of them."""
+"""All proxies of a server, and what the API's bodies ask of them; bodies are read strictly."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Mapping
 from typing import Any
 
-from lab.services.toxiproxy.proxy import Proxy
-from lab.services.toxiproxy.toxics import TYPES
-from lab.services.toxiproxy.wire import STREAMS, ApiError, Toxic, bad_body, read_json, take
+from lab.services.toxiproxy.proxy import ApiError, Proxy
+from lab.services.toxiproxy.toxics import STREAMS, TYPES, Toxic
 
 
 class Collection:
@@ -65,9 +66,9 @@ class Collection:
         proxy = self.get(name)
         given = read_json(body, dict)
         proxy.update(
-            listen=take(given, "listen", str, proxy.listen),
-            upstream=take(given, "upstream", str, proxy.upstream),
-            enabled=take(given, "enabled", bool, proxy.enabled),
+            listen=member(given, "listen", str, proxy.listen),
+            upstream=member(given, "upstream", str, proxy.upstream),
+            enabled=member(given, "enabled", bool, proxy.enabled),
         )
         return proxy
 
@@ -89,7 +90,7 @@ class Collection:
         proxy = self.get(name)
         given = read_json(body, dict)
         toxic = _read_toxic(given)
-        if any(toxic.name == other["name"] for other in proxy.toxics_json()):
+        if any(toxic.name == other.name for other in proxy.all_toxics()):
             raise ApiError("toxic already exists", 409)
         toxic.attributes = _read_attributes(toxic, given)
         proxy.add_toxic(toxic)
@@ -104,7 +105,7 @@ class Collection:
         proxy = self.get(name)
         toxic = proxy.find(toxic_name)
         given = read_json(body, dict)
-        toxicity = take(given, "toxicity", float, toxic.toxicity)
+        toxicity = member(given, "toxicity", float, toxic.toxicity)
         toxic.attributes = _read_attributes(toxic, given)
         toxic.toxicity = toxicity
         proxy.toxic_updated(toxic)
@@ -135,14 +136,14 @@ class Collection:
 
     def _read(self, entry: Any, place: str) -> tuple[Proxy, bool]:
         if not isinstance(entry, dict):
-            raise bad_body(f"not an object{place}")
-        name = take(entry, "name", str, "")
-        upstream = take(entry, "upstream", str, "")
+            raise _bad_body(f"not an object{place}")
+        name = member(entry, "name", str, "")
+        upstream = member(entry, "upstream", str, "")
         for key, value in (("name", name), ("upstream", upstream)):
             if not value:
                 raise ApiError(f"missing required field: {key}{place}", 400)
-        listen = take(entry, "listen", str, "")
-        return Proxy(name, listen, upstream, self._loop), take(entry, "enabled", bool, True)
+        listen = member(entry, "listen", str, "")
+        return Proxy(name, listen, upstream, self._loop), member(entry, "enabled", bool, True)
 
     def _add_or_replace(self, proxy: Proxy, enabled: bool) -> Proxy:
         existing = self.proxies.get(proxy.name)
@@ -160,10 +161,10 @@ class Collection:
 
 
 def _read_toxic(given: dict[str, Any]) -> Toxic:
-    kind = take(given, "type", str, "")
-    stream = take(given, "stream", str, "downstream")
-    toxicity = take(given, "toxicity", float, 1.0)
-    name = take(given, "name", str, "") or f"{kind}_{stream}"
+    kind = member(given, "type", str, "")
+    stream = member(given, "stream", str, "downstream")
+    toxicity = member(given, "toxicity", float, 1.0)
+    name = member(given, "name", str, "") or f"{kind}_{stream}"
     if stream.lower() not in STREAMS:
         raise ApiError("stream was invalid, can be either upstream or downstream", 400)
     if kind not in TYPES:
@@ -172,5 +173,53 @@ def _read_toxic(given: dict[str, Any]) -> Toxic:
 
 
 def _read_attributes(toxic: Toxic, given: dict[str, Any]) -> dict[str, int]:
-    attributes = take(given, "attributes", dict, {})
-    return {key: take(attributes, key, int, now) for key, now in toxic.attributes.items()}
+    attributes = member(given, "attributes", dict, {})
+    return {key: member(attributes, key, int, now) for key, now in toxic.attributes.items()}
+
+
+_KINDS: dict[type, str] = {
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    str: "a string",
+    list: "an array",
+    dict: "an object",
+    type(None): "null",
+}
+
+
+def read_json(body: bytes, kind: type[dict[str, Any]] | type[list[Any]]) -> Any:
+    """The JSON object or array at the head of a body; what follows it is ignored.
+
+    Raises:
+        ApiError: 400, not JSON or of another kind.
+    """
+    text = body.decode("utf-8", errors="replace").lstrip()
+    if not text:
+        raise _bad_body("EOF")
+    try:
+        value, _ = json.JSONDecoder().raw_decode(text)
+    except ValueError as error:
+        raise _bad_body(str(error)) from error
+    if not isinstance(value, kind):
+        raise _bad_body(f"{_KINDS[type(value)]} where {_KINDS[kind]} should be")
+    return value
+
+
+def member(given: Mapping[str, Any], key: str, kind: type[Any], default: Any) -> Any:
+    """A member of an object, or ``default`` where it is absent or null.
+
+    Raises:
+        ApiError: 400, of another kind than ``kind`` (a float takes whole numbers too).
+    """
+    value = given.get(key)
+    if value is None:
+        return default
+    if type(value) is kind or (kind is float and type(value) is int):
+        return kind(value)
+    wanted = "a whole number" if kind is int else _KINDS[kind]
+    raise _bad_body(f"'{key}' is {_KINDS[type(value)]}, not {wanted}")
+
+
+def _bad_body(why: str) -> ApiError:
+    return ApiError(f"bad request body: {why}", 400)

@@ -9,14 +9,22 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import cast
 
-from lab.services.toxiproxy.stage import CHUNK, END, Receiver, ToxicStage
-from lab.services.toxiproxy.toxics import TYPES
-from lab.services.toxiproxy.wire import STREAMS, UPSTREAM, Toxic
+from lab.services.toxiproxy.toxics import (
+    CHUNK,
+    DOWNSTREAM,
+    END,
+    TYPES,
+    UPSTREAM,
+    Receiver,
+    Toxic,
+    ToxicStage,
+)
 
 BUFFER = 256 * 1024
 """Bytes that may wait for a slow receiver before its sender is slowed too."""
 
 LINGER_0 = struct.pack("ii", 1, 0)
+"""The option SO_LINGER by which closing a socket resets its connection."""
 
 
 class Link:
@@ -57,7 +65,7 @@ class Link:
             self._ended = True
             self._head.feed(END, self.loop.time())
 
-    def feed(self, data: bytes, at: float) -> None:
+    def feed(self, data: bytes, _at: float) -> None:
         """What has come through all stages."""
         if self._finished:
             return
@@ -95,7 +103,7 @@ class Link:
         self._splice()
         for data, at in stage.surrender():
             stage.out.feed(data, at)
-        if stage.struck and stage.closes_when_removed:
+        if stage.applies and stage.closes_when_removed:
             stage.out.feed(END, self.loop.time())
 
     def block(self) -> None:
@@ -131,7 +139,6 @@ class End(asyncio.Protocol):
     transport: asyncio.Transport
     _reads: Link
     _writes: Link
-
     _when_lost: Callable[[], None]
 
     def __init__(self) -> None:
@@ -159,7 +166,7 @@ class End(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._writes.unblock()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _exc: Exception | None) -> None:
         self.lost = True
         if self._joined:
             self._writes.abandon()
@@ -181,11 +188,9 @@ class Connection:
         self._forget = forget
         loop = asyncio.get_running_loop()
         up, down = client.transport, upstream.transport
-        self.links = {
-            stream: Link(*((up, down) if stream == UPSTREAM else (down, up)), toxics[stream], loop)
-            for stream in STREAMS
-        }
-        there, back = (self.links[stream] for stream in STREAMS)
+        there = Link(up, down, toxics[UPSTREAM], loop)
+        back = Link(down, up, toxics[DOWNSTREAM], loop)
+        self.links = {UPSTREAM: there, DOWNSTREAM: back}
         client.join(reads=there, writes=back, when_lost=self._end_lost)
         upstream.join(reads=back, writes=there, when_lost=self._end_lost)
 

@@ -6,51 +6,29 @@ import asyncio
 import logging
 import os
 import socket
-from typing import Any
+from typing import Any, ClassVar
 
 from lab.services.toxiproxy.link import Connection, End
-from lab.services.toxiproxy.wire import DOWNSTREAM, STREAMS, UPSTREAM, ApiError, Toxic
+from lab.services.toxiproxy.toxics import STREAMS, Toxic
 
 LOG = logging.getLogger("toxiproxy")
 BACKLOG = 1024
-ACCEPT_RETRY = 0.1
+ACCEPT_RETRY_S = 0.1
 """Seconds without accepting after the system refused a connection (no descriptors left)."""
 
 
-def split_address(address: str) -> tuple[str, int]:
-    """Host and port of ``host:port`` or ``[host]:port``.
+class ServerError(Exception):
+    """What the server cannot do, in one line; where it cannot start for it, its exit code."""
 
-    Raises:
-        ApiError: 500, as the original has it: no port, or not a port.
-    """
-    host, colon, port = address.rpartition(":")
-    if not colon:
-        raise ApiError(f"listen tcp: address {address}: missing port in address", 500)
-    if not (port.isascii() and port.isdigit() and int(port) < 65536):
-        raise ApiError(f"listen tcp: address {port}: invalid port", 500)
-    return host.strip("[]"), int(port)
+    exit_code: ClassVar[int] = 3
 
 
-def resolve(address: str) -> tuple[socket.AddressFamily, tuple[str, int]]:
-    """The socket address to listen on; IPv4 is preferred.
+class ApiError(ServerError):
+    """A request that the API refuses; ``status`` is the HTTP status of the answer."""
 
-    Raises:
-        ApiError: 500, the host has no address.
-    """
-    host, port = split_address(address)
-    try:
-        found = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-    except OSError as error:
-        raise ApiError(f"lookup {host}: {error.strerror}", 500) from error
-    family, *_, address_ = min(found, key=lambda entry: entry[0] != socket.AF_INET)
-    return family, (str(address_[0]), port)
-
-
-def written(ip: str, port: int) -> str:
-    """An address as the API shows it."""
-    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+    def __init__(self, what: str, status: int) -> None:
+        super().__init__(what)
+        self.status = status
 
 
 class Proxy:
@@ -79,9 +57,13 @@ class Proxy:
             "toxics": self.toxics_json(),
         }
 
-    def toxics_json(self) -> list[dict[str, Any]]:
+    def all_toxics(self) -> list[Toxic]:
         """Its toxics, those of the upstream direction first."""
-        return [toxic.as_json() for stream in STREAMS for toxic in self.toxics[stream]]
+        return [toxic for stream in STREAMS for toxic in self.toxics[stream]]
+
+    def toxics_json(self) -> list[dict[str, Any]]:
+        """Its toxics as the API shows them."""
+        return [toxic.as_json() for toxic in self.all_toxics()]
 
     def start(self) -> None:
         """Listen; a proxy that listens already is left as it is.
@@ -98,7 +80,7 @@ class Proxy:
             why = os.strerror(error.errno or 0).lower()
             raise ApiError(f"listen tcp {self.listen}: bind: {why}", 500) from error
         listener.setblocking(False)
-        self.listen = written(*listener.getsockname()[:2])
+        self.listen = join_address(*listener.getsockname()[:2])
         self._listener = listener
         self._loop.add_reader(listener, self._accept, listener)
         LOG.info("proxy %s: listens on %s for %s", self.name, self.listen, self.upstream)
@@ -132,7 +114,7 @@ class Proxy:
 
     def differs(self, listen: str, upstream: str) -> bool:
         """Whether these addresses are others than its own; a host name is looked up."""
-        return (self.listen, self.upstream) != (written(*resolve(listen)[1]), upstream)
+        return (self.listen, self.upstream) != (join_address(*resolve(listen)[1]), upstream)
 
     def find(self, name: str) -> Toxic:
         """The toxic of that name, of either direction.
@@ -140,41 +122,39 @@ class Proxy:
         Raises:
             ApiError: 404.
         """
-        for stream in STREAMS:
-            for toxic in self.toxics[stream]:
-                if toxic.name == name:
-                    return toxic
+        for toxic in self.all_toxics():
+            if toxic.name == name:
+                return toxic
         raise ApiError("toxic not found", 404)
 
     def add_toxic(self, toxic: Toxic) -> None:
         """Put a toxic at the end of its direction, of live connections too."""
-        self.toxics[_direction(toxic)].append(toxic)
+        self.toxics[toxic.direction].append(toxic)
         for connection in self._connections:
-            connection.links[_direction(toxic)].add(toxic)
+            connection.links[toxic.direction].add(toxic)
         LOG.info("proxy %s: toxic %s: %s", self.name, toxic.name, toxic.as_json())
 
     def toxic_updated(self, toxic: Toxic) -> None:
         """Let live connections know of a toxic's new attributes."""
-        index = self.toxics[_direction(toxic)].index(toxic)
+        index = self.toxics[toxic.direction].index(toxic)
         for connection in self._connections:
-            connection.links[_direction(toxic)].update(index)
+            connection.links[toxic.direction].update(index)
         LOG.info("proxy %s: toxic %s: %s", self.name, toxic.name, toxic.as_json())
 
     def remove_toxic(self, toxic: Toxic) -> None:
         """Take a toxic out, of live connections too; what it held passes at once."""
-        chain = self.toxics[_direction(toxic)]
+        chain = self.toxics[toxic.direction]
         index = chain.index(toxic)
         del chain[index]
         for connection in self._connections:
-            connection.links[_direction(toxic)].remove(index)
+            connection.links[toxic.direction].remove(index)
         LOG.info("proxy %s: toxic %s: removed", self.name, toxic.name)
 
     def reset(self) -> None:
         """Enable it and remove its toxics."""
         self.start()
-        for stream in STREAMS:
-            for toxic in list(self.toxics[stream]):
-                self.remove_toxic(toxic)
+        for toxic in self.all_toxics():
+            self.remove_toxic(toxic)
 
     def _accept(self, listener: socket.socket) -> None:
         try:
@@ -184,7 +164,7 @@ class Proxy:
         except OSError as error:
             LOG.warning("proxy %s: cannot accept: %s", self.name, error)
             self._loop.remove_reader(listener)
-            self._loop.call_later(ACCEPT_RETRY, self._accept_again, listener)
+            self._loop.call_later(ACCEPT_RETRY_S, self._accept_again, listener)
             return
         client.setblocking(False)
         task = self._loop.create_task(self._open(client))
@@ -215,5 +195,37 @@ class Proxy:
             raise
 
 
-def _direction(toxic: Toxic) -> str:
-    return UPSTREAM if toxic.stream.lower() == UPSTREAM else DOWNSTREAM
+def resolve(address: str) -> tuple[socket.AddressFamily, tuple[str, int]]:
+    """The socket address to listen on; IPv4 is preferred.
+
+    Raises:
+        ApiError: 500, the host has no address.
+    """
+    host, port = split_address(address)
+    try:
+        choices = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except OSError as error:
+        raise ApiError(f"lookup {host}: {error.strerror}", 500) from error
+    family, *_, (ip, *_) = min(choices, key=lambda choice: choice[0] != socket.AF_INET)
+    return family, (str(ip), port)
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of ``host:port`` or ``[host]:port``.
+
+    Raises:
+        ApiError: 500, as the original has it: no port, or not a port.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon:
+        raise ApiError(f"listen tcp: address {address}: missing port in address", 500)
+    if not (port.isascii() and port.isdigit() and int(port) < 65536):
+        raise ApiError(f"listen tcp: address {port}: invalid port", 500)
+    return host.strip("[]"), int(port)
+
+
+def join_address(ip: str, port: int) -> str:
+    """An address as the API shows it, an IPv6 one in brackets."""
+    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"

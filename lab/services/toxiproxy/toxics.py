@@ -1,20 +1,207 @@
-"""The toxics, each as the stage that does what Toxiproxy's does."""
+"""The toxics: what each does on one link, from the chunks it is fed to those it emits.
+
+    chunk ──feed──> ToxicStage ──emit──> the next stage, or the link's end
+
+A chunk is ``(data, at)``: bytes, and when they arrived in seconds of the loop's clock. Empty
+bytes are the end of the stream, so it keeps its place behind the data before it.
+
+A new toxic is a class here, with the names of its attributes, and a line in `TYPES`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import random
-from typing import ClassVar
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
 
-from lab.services.toxiproxy.stage import END, Chunk, Paced, StageLine, ToxicStage
-from lab.services.toxiproxy.wire import Toxic
+STREAMS = UPSTREAM, DOWNSTREAM = "upstream", "downstream"
+
+CHUNK = 32 * 1024
+"""A toxic is given no more than this at once, as the original reads no more at once."""
 
 MS = 1e-3
 US = 1e-6
 
+END = b""
+Chunk = tuple[bytes, float]
 
-class LatencyStage(Paced):
+
+@dataclass
+class Toxic:
+    """A toxic as the API shows it; the stages of all its links read it live.
+
+    Args:
+        toxicity: the share of links that it applies to.
+        attributes: whole numbers in the units of their type (ms, KB/s, us, bytes).
+    """
+
+    name: str
+    type: str
+    stream: str
+    toxicity: float
+    attributes: dict[str, int]
+
+    @property
+    def direction(self) -> str:
+        """Upstream or downstream; the API takes either in capital letters too."""
+        return UPSTREAM if self.stream.lower() == UPSTREAM else DOWNSTREAM
+
+    def as_json(self) -> dict[str, Any]:
+        """Its members, as the API shows them."""
+        return {
+            "attributes": self.attributes,
+            "name": self.name,
+            "type": self.type,
+            "stream": self.stream,
+            "toxicity": self.toxicity,
+        }
+
+
+class Receiver(Protocol):
+    """What a stage emits to: the next stage, or the link's end."""
+
+    def feed(self, data: bytes, at: float) -> None: ...
+
+
+class StageLink(Protocol):
+    """What a stage may ask of its link."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def block(self) -> None:
+        """Stop reading from the source, once more."""
+
+    def unblock(self) -> None:
+        """Take one `block` back."""
+
+    def reset(self) -> None:
+        """From now on both connections end with a TCP reset."""
+
+
+class ToxicStage:
+    """Lets everything through: ``noop``, and any toxic on a link that it does not apply to."""
+
+    attributes: ClassVar[tuple[str, ...]] = ()
+    closes_when_removed: ClassVar[bool] = False
+    out: Receiver
+
+    def __init__(self, toxic: Toxic, link: StageLink) -> None:
+        self.toxic = toxic
+        self.link = link
+        self.closed = False
+        self.start()
+
+    def start(self) -> None:
+        """Begin, or begin anew after an update: draw whether it applies to this link."""
+        self.applies = random.random() < self.toxic.toxicity  # noqa: S311 (no secret)
+
+    def feed(self, data: bytes, at: float) -> None:
+        """Take one chunk; nothing follows the end of the stream."""
+        if self.closed:
+            return
+        if self.applies:
+            self.take(data, at)
+        else:
+            self.emit(data, at)
+
+    def take(self, data: bytes, at: float) -> None:
+        """What the toxic does to a chunk on a link that it applies to."""
+        self.emit(data, at)
+
+    def emit(self, data: bytes, at: float) -> None:
+        """Pass a chunk on; passing the end on closes the stage."""
+        if not data:
+            self.closed = True
+        self.out.feed(data, at)
+
+    def surrender(self) -> list[Chunk]:
+        """Stop timers and give up the chunks held, in order, so that none is lost."""
+        return []
+
+
+class PacedStage(ToxicStage):
+    """Holds chunks in order and emits each when it is due.
+
+    More than ``capacity`` held chunks block the link, which is how a slow toxic slows
+    the sender instead of filling memory.
+    """
+
+    capacity: ClassVar[int] = 1
+
+    def __init__(self, toxic: Toxic, link: StageLink) -> None:
+        self._held: deque[Chunk] = deque()
+        self._current: Chunk | None = None
+        self._due = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._blocking = False
+        self.clock = 0.0
+        super().__init__(toxic, link)
+
+    def pace(self, data: bytes, at: float) -> tuple[bytes, float]:
+        """How much of a chunk is emitted next, and when it is due (loop's clock).
+
+        ``self.clock`` is when the stage became free; what is left of the chunk is put back
+        by `put_back`.
+        """
+        raise NotImplementedError
+
+    def stamp(self, at: float) -> float:
+        """The arrival time that an emitted chunk carries on."""
+        return at
+
+    def put_back(self, data: bytes, at: float) -> None:
+        """Hold the rest of a chunk, before all others."""
+        self._held.appendleft((data, at))
+
+    def take(self, data: bytes, at: float) -> None:
+        self._held.append((data, at))
+        if self._current is None:
+            self.clock = max(self.clock, self.link.loop.time())
+            self._run()
+        self._signal()
+
+    def surrender(self) -> list[Chunk]:
+        if self._timer is not None:
+            self._timer.cancel()
+        given = ([self._current] if self._current else []) + list(self._held)
+        self._held.clear()
+        self._current = self._timer = None
+        self._signal()
+        return given
+
+    def _run(self) -> None:
+        loop = self.link.loop
+        while self._held:
+            _, at = self._held[0]
+            piece, self._due = self.pace(*self._held.popleft())
+            if self._due > loop.time():
+                self._current = (piece, at)
+                if self._due < math.inf:
+                    self._timer = loop.call_at(self._due, self._expire)
+                return
+            self.emit(piece, self.stamp(at))
+
+    def _expire(self) -> None:
+        current, self._current, self._timer = self._current, None, None
+        if current is not None:
+            self.emit(current[0], self.stamp(current[1]))
+        self._run()
+        self._signal()
+
+    def _signal(self) -> None:
+        full = len(self._held) > self.capacity
+        if full != self._blocking:
+            self._blocking = full
+            if full:
+                self.link.block()
+            else:
+                self.link.unblock()
+
+
+class LatencyStage(PacedStage):
     """Delays each chunk, from its arrival, by whole ms in [latency - jitter, latency + jitter).
 
     A chunk never overtakes the one before it. The end of the stream is not delayed.
@@ -36,7 +223,7 @@ class LatencyStage(Paced):
         return latency
 
 
-class BandwidthStage(Paced):
+class BandwidthStage(PacedStage):
     """Emits ``rate`` KB a second, 100 ms' worth at a time; nothing at a rate of 0."""
 
     attributes = ("rate",)
@@ -54,7 +241,7 @@ class BandwidthStage(Paced):
         return piece, self.clock
 
 
-class SlicerStage(Paced):
+class SlicerStage(PacedStage):
     """Cuts chunks into slices of ``average_size`` +- ``size_variation``, ``delay`` us apart."""
 
     attributes = ("average_size", "size_variation", "delay")
@@ -63,7 +250,7 @@ class SlicerStage(Paced):
         for piece in self._slices(data):
             super().take(piece, at)
 
-    def pace(self, data: bytes, at: float) -> tuple[bytes, float]:
+    def pace(self, data: bytes, _at: float) -> tuple[bytes, float]:
         due = self.clock
         self.clock += self.toxic.attributes["delay"] * US
         return data, due
@@ -80,13 +267,13 @@ class SlicerStage(Paced):
         return self._slices(data[:middle]) + self._slices(data[middle:])
 
 
-class SlowCloseStage(Paced):
+class SlowCloseStage(PacedStage):
     """Delays the end of the stream by ``delay`` ms."""
 
     attributes = ("delay",)
 
-    def pace(self, data: bytes, at: float) -> tuple[bytes, float]:
-        return data, 0.0 if data else self.line.loop.time() + self.toxic.attributes["delay"] * MS
+    def pace(self, data: bytes, _at: float) -> tuple[bytes, float]:
+        return data, 0.0 if data else self.link.loop.time() + self.toxic.attributes["delay"] * MS
 
 
 class TimeoutStage(ToxicStage):
@@ -119,11 +306,11 @@ class TimeoutStage(ToxicStage):
     def _restart(self) -> None:
         self.surrender()
         after = self.toxic.attributes["timeout"]
-        if self.struck and after > 0 and not self.closed:
-            self._timer = self.line.loop.call_later(after * MS, self._expire)
+        if self.applies and after > 0 and not self.closed:
+            self._timer = self.link.loop.call_later(after * MS, self._expire)
 
     def _expire(self) -> None:
-        self.emit(END, self.line.loop.time())
+        self.emit(END, self.link.loop.time())
 
 
 class ResetPeerStage(ToxicStage):
@@ -132,10 +319,10 @@ class ResetPeerStage(ToxicStage):
     attributes = ("timeout",)
     _timer: asyncio.TimerHandle | None = None
 
-    def take(self, data: bytes, at: float) -> None:
+    def take(self, _data: bytes, _at: float) -> None:
         if self._timer is None:
             after = self.toxic.attributes["timeout"] * MS
-            self._timer = self.line.loop.call_later(after, self._expire)
+            self._timer = self.link.loop.call_later(after, self._expire)
 
     def surrender(self) -> list[Chunk]:
         if self._timer is not None and not self.closed:
@@ -144,8 +331,8 @@ class ResetPeerStage(ToxicStage):
         return []
 
     def _expire(self) -> None:
-        self.line.reset()
-        self.emit(END, self.line.loop.time())
+        self.link.reset()
+        self.emit(END, self.link.loop.time())
 
 
 class LimitDataStage(ToxicStage):
@@ -153,9 +340,9 @@ class LimitDataStage(ToxicStage):
 
     attributes = ("bytes",)
 
-    def __init__(self, toxic: Toxic, line: StageLine) -> None:
+    def __init__(self, toxic: Toxic, link: StageLink) -> None:
         self._passed = 0
-        super().__init__(toxic, line)
+        super().__init__(toxic, link)
 
     def take(self, data: bytes, at: float) -> None:
         rest = max(0, self.toxic.attributes["bytes"] - self._passed)

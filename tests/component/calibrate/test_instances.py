@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from lab.calibrate import Calibration, calibrate_instances
+from lab.calibrate import Calibration
+from lab.calibrate.limits import calibrate_instances
 from lab.model.experiment import Cell
 from lab.stack.base import Burdened, Replica
-from lab.stack.embedded import EmbeddedStack
-from tests.component.cloudrun.permitted import needs_cgroups
 from tests.fakes import FakeStack
 
 SOUND = Burdened(0.5, 200.0, 100.0, lived=True, killed=True)
@@ -61,12 +60,3 @@ def test_what_does_not_hold_is_off(tmp_path: Path, fares: Burdened, off: list[st
     assert [each.name for each in found.measured] == [CORES, LIVES, KILLED]
     assert [each.name for each in found.measured if not each.ok] == off
     assert found.ok is not bool(off)
-
-
-@needs_cgroups
-def test_on_a_real_replica_limits_hold(stack: EmbeddedStack) -> None:
-    """Another's load can take CPU away from it, so that nothing is said of the least."""
-    found = {each.name: each for each in calibrate_instances(stack, lambda step: None).measured}
-    assert 0 < found[CORES].value <= 0.53
-    assert found[LIVES].ok
-    assert found[KILLED].ok

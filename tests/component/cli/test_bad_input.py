@@ -16,19 +16,11 @@ from lab.errors import StoreError
 from lab.paths import ROOT
 from lab.stack import toxiproxy
 from tests import command
-from tests.cli_fixture import Command
+from tests.cli_fixture import Command, the_line
 from tests.fakes import sample_run as sample
 
 MATRIX = ROOT / "experiments" / "workers-x-pool.yaml"
 WHOLE = "experiment: e\nload: {users: 4}\n"
-
-
-def the_line(err: str) -> str:
-    """The one line that a failure prints, without its beginning."""
-    assert err.startswith("lab: ")
-    assert err.endswith("\n")
-    assert err.count("\n") == 1, err
-    return err.removeprefix("lab: ").rstrip("\n")
 
 
 BAD_SPECS = {
@@ -364,7 +356,7 @@ def test_a_defect_of_the_lab_is_one_line_that_says_how_to_see_more(
     def broken(results: Path) -> None:
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr("lab.cli.stored.stored_runs", broken)
+    monkeypatch.setattr("lab.store.runs", broken)
     ended = lab("runs")
     assert (ended.code, ended.out) == (3, "")
     expected = "unexpected RuntimeError: two lines; `lab --debug …` shows the traceback"
@@ -378,7 +370,7 @@ def test_an_error_of_the_system_names_what_it_is_about(
     def full(results: Path) -> None:
         raise OSError(28, "No space left on device", "/replica")
 
-    monkeypatch.setattr("lab.cli.stored.stored_runs", full)
+    monkeypatch.setattr("lab.store.runs", full)
     ended = lab("runs")
     assert ended.code == 3
     assert the_line(ended.err).startswith("/replica: No space left on device - see `lab doctor`")
@@ -392,5 +384,5 @@ def test_what_went_wrong_besides_stands_on_the_same_line(
         error.add_note("and then\nthis")
         raise error
 
-    monkeypatch.setattr("lab.cli.stored.stored_runs", fails)
+    monkeypatch.setattr("lab.store.runs", fails)
     assert the_line(lab("runs").err) == "results: gone; and then this"

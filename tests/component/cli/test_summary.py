@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lab.cli.options import faults
+from lab.cli.options import known_faults
 from lab.config import read_experiment
 from lab.model.run import Summary
 from lab.plan import expand
@@ -102,7 +102,7 @@ def test_a_run_at_other_settings_than_the_specs_says_so(
     settings: dict[str, Any],
     told: str | None,
 ) -> None:
-    [cell] = expand(read_experiment(specs[0], faults()), faults(), settings)
+    [cell] = expand(read_experiment(specs[0], known_faults()), known_faults(), settings)
     sample_run.measure(sample_run.create(tmp_path / "r", [cell]), cell)
     out = lab("summary", specs[0], "--results", tmp_path / "r").out
     assert ("| 1 cell: 1 broke; not as the spec asks |" in out) == (told is not None)

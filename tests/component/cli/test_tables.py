@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 
 import click
 import pytest
@@ -19,6 +21,7 @@ from tests.cli_fixture import Command
 WELL = Component("python", True, "3.11.7", "install it")
 OPTIONAL = Component("toxiproxy-server", False, "not here", "`make toxiproxy` builds it", False)
 MISSING = Component("nginx", False, "not installed", "run `make setup`")
+COMMANDS = cli.lab.list_commands(click.Context(cli.lab))
 
 
 @pytest.mark.parametrize(
@@ -29,28 +32,28 @@ MISSING = Component("nginx", False, "not installed", "run `make setup`")
 def test_the_doctor_ends_with_3_where_something_required_is_missing(
     lab: Command, monkeypatch: pytest.MonkeyPatch, components: list[Component], code: int
 ) -> None:
-    monkeypatch.setattr(doctor, "doctor", lambda results: components)
+    monkeypatch.setattr(doctor, "examine", lambda _results: components)
     ended = lab("doctor")
     assert (ended.code, ended.err) == (code, "")
     assert len(ended.out.splitlines()) == len(components)
-    told = lab("doctor", "--json")
-    assert told.code == code
-    assert json.loads(told.out) == [
+    data = lab("doctor", "--json")
+    assert data.code == code
+    assert json.loads(data.out) == [
         {
-            "name": each.name,
-            "ok": each.ok,
-            "found": each.found,
-            "remedy": each.remedy,
-            "required": each.required,
+            "name": component.name,
+            "ok": component.ok,
+            "found": component.found,
+            "remedy": component.remedy,
+            "required": component.required,
         }
-        for each in components
+        for component in components
     ]
 
 
 def test_the_doctor_shows_the_remedy_of_what_is_missing_alone(
     lab: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "doctor", lambda results: [WELL, MISSING, OPTIONAL])
+    monkeypatch.setattr(doctor, "examine", lambda _results: [WELL, MISSING, OPTIONAL])
     well, missing, optional = lab("doctor").out.splitlines()
     assert well.split() == ["ok", "python", "3.11.7"]
     assert missing.startswith("MISS  nginx ")
@@ -82,13 +85,30 @@ def test_a_table_lists_every_name_once_as_text_and_as_json(
         assert re.search(rf"^\s*{re.escape(name)}\b", text.out, re.MULTILINE), name
 
 
+def test_a_command_is_a_file_that_holds_one() -> None:
+    files = {file.stem for file in (ROOT / "lab" / "cli").glob("*.py")}
+    shared = {"__init__", "options", "session", "standing", "stored", "wiring"}
+    assert files - shared == set(COMMANDS)
+
+
+def test_a_command_is_imported_when_it_is_asked_for() -> None:
+    program = "import sys; from lab.cli import main; sys.argv = ['lab', 'knobs']; main()"
+    watched = f"import atexit, sys; atexit.register(lambda: print(*sys.modules)); {program}"
+    done = subprocess.run(
+        [sys.executable, "-c", watched], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = done.stdout.splitlines()[-1].split()
+    assert "lab.cli.knobs" in loaded
+    assert not {"lab.cli.run", "lab.stack", "docker", "numpy"} & set(loaded)
+
+
 def test_the_help_lists_every_command_with_a_whole_sentence(lab: Command) -> None:
     ended = lab("--help")
     assert (ended.code, ended.err) == (0, "")
     listed = dict(
         line.split(maxsplit=1) for line in ended.out.partition("Commands:\n")[2].splitlines()
     )
-    assert set(listed) == set(cli.lab.commands)
+    assert set(listed) == set(COMMANDS)
     for name, sentence in listed.items():
         assert re.fullmatch(r"[A-Z][^.]*[^.]\.", sentence), (name, sentence)
 
@@ -99,7 +119,7 @@ def test_without_a_command_the_help_is_shown_as_a_mistake(lab: Command) -> None:
     assert ended.err == lab("--help").out
 
 
-@pytest.mark.parametrize("name", sorted(cli.lab.commands))
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_of_a_command_is_explained(lab: Command, name: str) -> None:
     ended = lab(name, "--help")
     assert (ended.code, ended.err) == (0, "")

@@ -80,7 +80,7 @@ class Double:
     def usage(self) -> Mapping[str, float]:
         return {"peak_bytes": 1.0, "cpu_s": self.plan.cores * (now() - self.begun)}
 
-    async def look(self) -> float:
+    async def read_usage(self) -> float:
         return now()
 
     async def remove(self) -> None:

@@ -1,4 +1,4 @@
-"""A front on a real socket, before instances that are small servers of this process."""
+"""A gateway on a real socket, before instances that are small servers of this process."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from lab.model.knobs import Knobs
-from lab.services.cloudrun.instance import Address, Ended
-from lab.services.cloudrun.server import GatewayServer
+from lab.services.cloudrun.gateway import GatewayServer
+from lab.services.cloudrun.instance import HOST, Address, Ended
 from tests.component.cloudrun.service import ListLog
 
-HOST = "127.0.0.1"
 SLOW_S = 0.2
 
 
@@ -87,7 +86,7 @@ class Served:
     async def ended(self) -> Ended:
         return await asyncio.shield(self.gone)
 
-    async def look(self) -> float:
+    async def read_usage(self) -> float:
         return asyncio.get_running_loop().time()
 
     def usage(self) -> Mapping[str, float]:
@@ -132,7 +131,7 @@ class ServedDriver:
     def __init__(self) -> None:
         self.made: list[Served] = []
 
-    async def start(self, name: str, cpus: float) -> Served:
+    async def start(self, _name: str, _cpus: float) -> Served:
         served = Served()
         await served.open()
         self.made.append(served)
@@ -143,13 +142,13 @@ class ServedDriver:
         return [served for served in self.made if not served.gone.done()]
 
 
-class LiveFront:
-    """The front while it runs: its port, its driver and its log."""
+class LiveGateway:
+    """The gateway while it runs: its port, its driver and its log."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.driver = ServedDriver()
         self.log = ListLog()
-        self.front = GatewayServer(Knobs().with_settings(settings), self.driver, self.log)
+        self.server = GatewayServer(Knobs().with_settings(settings), self.driver, self.log)
         self.listener = socket.create_server((HOST, 0), backlog=2048)
         self.port: int = self.listener.getsockname()[1]
 
@@ -173,14 +172,14 @@ def parse(answer: bytes) -> tuple[int, dict[str, str], bytes]:
 
 
 @asynccontextmanager
-async def live(**settings: Any) -> AsyncIterator[LiveFront]:
-    """A front, from before its first request until nothing is left of it."""
-    front = LiveFront(settings)
-    serving = asyncio.create_task(front.front.run_on(front.listener))
+async def live(**settings: Any) -> AsyncIterator[LiveGateway]:
+    """A gateway, from before its first request until nothing is left of it."""
+    gateway = LiveGateway(settings)
+    serving = asyncio.create_task(gateway.server.run_on(gateway.listener))
     try:
-        yield front
+        yield gateway
     finally:
-        front.front.stop()
+        gateway.server.stop()
         await serving
-        assert front.front.stuck == []
-        assert front.driver.alive == []
+        assert gateway.server.stuck == []
+        assert gateway.driver.alive == []

@@ -55,7 +55,7 @@ class FakeCall:
         """The body passes the platform's limit."""
         self._over.set_exception(TooLargeError())
 
-    def has_waited(self, queue: float, cold: float) -> None:
+    def note_wait(self, queue: float, cold: float) -> None:
         self.waits.append((round(queue, 6), round(cold, 6)))
 
     async def interrupted(self) -> None:

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.model.knobs import Knobs
-from lab.services.cloudrun.instance import Driver, Instance
-from lab.services.cloudrun.server import GatewayServer
-from tests.component.cloudrun.live import HOST, parse
+from lab.services.cloudrun.gateway import GatewayServer
+from lab.services.cloudrun.instance import HOST, Driver, Instance
+from tests.component.cloudrun.live import parse
 from tests.component.cloudrun.service import ListLog
 
 AT_ONCE = 60
@@ -54,7 +54,7 @@ class Recorded:
 class Aftermath:
     """How the requests ended, by status or as ``cut`` or ``left``, and what was left over.
 
-    ``open`` is how many of the front's leases were never given back.
+    ``open`` is how many of the gateway's leases were never given back.
     """
 
     outcomes: Counter[str]
@@ -76,12 +76,12 @@ class Aftermath:
 
 
 async def storm(driver: Driver, count: int, left_over: Callable[[], list[str]]) -> Aftermath:
-    """Send ``count`` requests while instances are killed, and close the front after them."""
+    """Send ``count`` requests while instances are killed, and close the gateway after them."""
     recorded, log, outcomes = Recorded(driver), ListLog(), Counter[str]()
-    front = GatewayServer(Knobs().with_settings(KNOBS), recorded, log)
+    server = GatewayServer(Knobs().with_settings(KNOBS), recorded, log)
     listener = socket.create_server((HOST, 0), backlog=2048)
     port = listener.getsockname()[1]
-    serving = asyncio.create_task(front.run_on(listener))
+    serving = asyncio.create_task(server.run_on(listener))
     gate = asyncio.Semaphore(AT_ONCE)
     asking = [
         asyncio.create_task(_ask(port, random.Random(number), gate, outcomes))
@@ -90,10 +90,10 @@ async def storm(driver: Driver, count: int, left_over: Callable[[], list[str]]) 
     try:
         kills = await _kill_until(asyncio.gather(*asking), recorded)
     finally:
-        front.stop()
+        server.stop()
         await serving
     still = len(log.of("request_start")) - len(log.of("request_end"))
-    return Aftermath(outcomes, kills, still, [*front.stuck, *left_over()])
+    return Aftermath(outcomes, kills, still, [*server.stuck, *left_over()])
 
 
 async def _kill_until(over: asyncio.Future[list[None]], recorded: Recorded) -> int:

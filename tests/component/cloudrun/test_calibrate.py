@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from lab.model.knobs import Knobs
-from lab.services.cloudrun.calibrate import NEAR, ask, calibrate, steady
+from lab.services.cloudrun.calibrate import TOLERANCE, busy_cores, calibrate, command
 from lab.services.cloudrun.instance import DriverError
 from tests.component.cloudrun.double import Double, Doubles, Plan
 from tests.component.cloudrun.permitted import needs_cgroups
-from tests.component.cloudrun.test_main import FRONT
+from tests.component.cloudrun.test_main import GATEWAY
 from tests.component.cloudrun.test_process import left_over
 from tests.component.cloudrun.virtual import run
 
@@ -24,7 +24,7 @@ from tests.component.cloudrun.virtual import run
 def calibrated(folder: Path, **settings: str) -> Any:
     paths = {"FRONT_EVENTS": str(folder / "events"), "FRONT_LOGS": str(folder)}
     done = subprocess.run(
-        [*FRONT, "--calibrate"],
+        [*GATEWAY, "--calibrate"],
         env={**os.environ, **paths, **settings},
         capture_output=True,
         text=True,
@@ -40,9 +40,9 @@ def test_a_busy_loop_gets_no_more_than_its_share_and_memory_beyond_the_limit_kil
     tmp_path: Path, memory: str, first: float
 ) -> None:
     """Another's load can take CPU away from it, so that nothing is said of the least."""
-    found = calibrated(tmp_path, LAB_CLOUDRUN_MEMORY=memory)
-    assert 0 < found.pop("cores") <= 0.5 + NEAR
-    assert found == {"first_mib": first, "more_mib": first / 2, "lived": True, "killed": True}
+    figures = calibrated(tmp_path, LAB_CLOUDRUN_MEMORY=memory)
+    assert 0 < figures.pop("cores") <= 0.5 + TOLERANCE
+    assert figures == {"first_mib": first, "more_mib": first / 2, "lived": True, "killed": True}
     assert left_over() == []
 
 
@@ -71,9 +71,9 @@ def test_a_busy_loop_is_measured_by_the_instances_own_account(
         await asyncio.sleep(amount)
 
     async def story() -> float:
-        return await steady(await Doubles([Plan(cores=cores)]).start("i", cores))
+        return await busy_cores(await Doubles([Plan(cores=cores)]).start("i", cores))
 
-    monkeypatch.setattr("lab.services.cloudrun.calibrate.ask", loops)
+    monkeypatch.setattr("lab.services.cloudrun.calibrate.command", loops)
     assert run(story()) == pytest.approx(cores)
 
 
@@ -85,6 +85,6 @@ def test_a_connection_that_ends_first_is_no_answer() -> None:
             class Made:
                 address = server.sockets[0].getsockname()[:2]
 
-            return await ask(Made(), "take", 1)  # type: ignore[arg-type]
+            return await command(Made(), "take", 1)  # type: ignore[arg-type]
 
     assert asyncio.run(story()) is None

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from lab.services.cloudrun import cgroup
-from lab.services.cloudrun.cgroup import NotPermittedError
+from lab.services.cloudrun.cgroup import CgroupV1, CgroupV2, Folders, NotPermittedError
 from lab.services.cloudrun.instance import DriverError
-from lab.services.cloudrun.limits import V1, V2, Folders
 
 
 def files(folder: Path, **content: str) -> Path:
@@ -29,7 +28,7 @@ def test_version_2(tmp_path: Path, swap: bool) -> None:
         cpu__stat="usage_usec 2500000\nthrottled_usec 500000\n",
         **({"memory__swap__max": "max"} if swap else {}),
     )
-    group = V2(folder)
+    group = CgroupV2(folder)
     group.limit_memory(256 * 1024**2)
     group.limit_cpus(0.5)
     group.freeze(True)
@@ -57,7 +56,7 @@ def test_version_1(tmp_path: Path, swap: bool) -> None:
         ),
         freezer=files(tmp_path / "freezer"),
     )
-    group = V1(folders)
+    group = CgroupV1(folders)
     group.limit_memory(256 * 1024**2)
     group.limit_cpus(0.5)
     group.freeze(True)
@@ -74,23 +73,23 @@ def test_version_1(tmp_path: Path, swap: bool) -> None:
 
 def test_a_limit_that_cannot_be_written_is_told() -> None:
     with pytest.raises(DriverError, match=r"cpu\.max cannot be set to 50000 100000: No such file"):
-        V2(Path("/no/such")).limit_cpus(0.5)
+        CgroupV2(Path("/no/such")).limit_cpus(0.5)
 
 
 @pytest.mark.parametrize(
-    ("handed_on", "found"),
+    ("delegated", "chosen"),
     [
         ({"a": "cpu memory", "a/b": "cpu memory pids"}, "a/b"),
         ({"a": "cpu memory", "a/b": ""}, "a"),
         ({"": "cpuset cpu memory", "a": "memory", "a/b": "cpu"}, ""),
     ],
 )
-def test_version_2_is_used_where_the_nearest_ancestor_hands_both_on(
-    tmp_path: Path, handed_on: dict[str, str], found: str
+def test_version_2_is_used_where_the_nearest_ancestor_delegates_both(
+    tmp_path: Path, delegated: dict[str, str], chosen: str
 ) -> None:
     for name in ("", "a", "a/b"):
-        files(tmp_path / name, cgroup__subtree_control=handed_on.get(name, "") + "\n")
-    assert cgroup.nearest(tmp_path / "a" / "b", tmp_path) == tmp_path / found
+        files(tmp_path / name, cgroup__subtree_control=delegated.get(name, "") + "\n")
+    assert cgroup.nearest(tmp_path / "a" / "b", tmp_path) == tmp_path / chosen
 
 
 def test_where_none_does_the_refusal_names_the_remedy(tmp_path: Path) -> None:
@@ -99,9 +98,9 @@ def test_where_none_does_the_refusal_names_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(NotPermittedError) as caught:
         cgroup.nearest(tmp_path / "a", tmp_path)
     assert str(caught.value) == (
-        f"an instance cannot be limited here: no cgroup from {tmp_path}/a up hands on cpu and "
-        "memory to us - run as root, or in a systemd user session to which cpu and memory are "
-        "delegated, or use --stack compose"
+        f"an instance cannot be limited here: no cgroup from {tmp_path}/a up delegates "
+        "cpu and memory to this process - run as root, or in a systemd user session to which cpu "
+        "and memory are delegated, or use --stack compose"
     )
 
 

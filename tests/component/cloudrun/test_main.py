@@ -1,4 +1,4 @@
-"""The front as a process of its own: its settings, its end, and what a killed one leaves."""
+"""The gateway as a process of its own: its settings, its end, and what a killed one leaves."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ import requests
 
 from lab.model.knobs import Knobs
 from lab.services.cloudrun import cgroup, process
-from lab.services.cloudrun.settings import BACKEND, GatewaySettings, instance_env
+from lab.services.cloudrun.gateway import BACKEND, GatewaySettings, instance_env
+from lab.services.cloudrun.instance import PREFIX
 from tests.component.cloudrun.permitted import needs_cgroups
 from tests.component.cloudrun.test_process import APP
 from tests.live import wait_until
 
-FRONT = [sys.executable, "-m", "lab.services.cloudrun"]
+GATEWAY = [sys.executable, "-m", "lab.services.cloudrun"]
 PATHS = {"FRONT_EVENTS": "/dev/null", "FRONT_LOGS": "/tmp"}  # noqa: S108
 
 
@@ -35,7 +36,7 @@ def free_port() -> int:
 
 @dataclass
 class Running:
-    """A front that runs."""
+    """A gateway that runs."""
 
     process: subprocess.Popen[bytes]
     port: int
@@ -53,19 +54,18 @@ class Running:
 
     def frozen(self) -> bool:
         """Whether the kernel says that the instance has no CPU, by either version."""
-        said = [
+        states = [
             file.read_text()
             for folder in self.left_over()
             for name in ("freezer.state", "cgroup.events")
             if (file := Path(folder, name)).exists()
         ]
-        return any("FROZEN" in text or "frozen 1" in text for text in said)
+        return any("FROZEN" in text or "frozen 1" in text for text in states)
 
     def left_over(self) -> list[str]:
-        mine = f"{process.PREFIX}{self.process.pid}-*"
+        mine = f"{PREFIX}{self.process.pid}-*"
         parents = {folder.parent for folder in cgroup._at("x").folders.all}
-        found = [path for parent in (*parents, process.TMPFS) for path in parent.glob(mine)]
-        return [str(path) for path in found]
+        return [str(path) for parent in (*parents, process.TMPFS) for path in parent.glob(mine)]
 
 
 @contextmanager
@@ -79,85 +79,85 @@ def running(folder: Path, command: list[str], **knobs: str) -> Iterator[Running]
         "FRONT_LOGS": str(folder),
         "FRONT_COMMAND": json.dumps(command),
     }
-    with subprocess.Popen(FRONT, env=env, stderr=subprocess.PIPE) as front:
-        made = Running(front, port, folder)
+    with subprocess.Popen(GATEWAY, env=env, stderr=subprocess.PIPE) as gateway:
+        made = Running(gateway, port, folder)
         try:
             wait_until(lambda: (folder / "events").exists() and made.count("serving") == 1)
             yield made
         finally:
-            front.kill()
+            gateway.kill()
 
 
 @needs_cgroups
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_front_serves_and_ends_in_order_when_it_is_asked(
+def test_a_gateway_serves_and_ends_in_order_when_it_is_asked(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    with running(tmp_path, APP, cloudrun_boost="on") as front:
-        answers = [front.get("/pid") for _ in range(3)]
+    with running(tmp_path, APP, cloudrun_boost="on") as gateway:
+        answers = [gateway.get("/pid") for _ in range(3)]
         assert len({answer.content for answer in answers}) == 1
-        front.process.send_signal(number)
-        assert front.process.wait(30) == 0
-        assert front.left_over() == []
-    assert [front.count(event) for event in ("starting", "ready", "request_end", "removed")] == [
+        gateway.process.send_signal(number)
+        assert gateway.process.wait(30) == 0
+        assert gateway.left_over() == []
+    assert [gateway.count(event) for event in ("starting", "ready", "request_end", "removed")] == [
         1, 1, 3, 1,
     ]  # fmt: skip
     assert (tmp_path / "instance-1.log").read_text().count("SIGTERM") == 1
-    assert front.events[-1] == {**front.events[-1], "event": "closed", "stuck": []}
+    assert gateway.events[-1] == {**gateway.events[-1], "event": "closed", "stuck": []}
 
 
 @needs_cgroups
 def test_an_instance_that_passes_its_memory_is_seen_and_the_next_request_is_a_cold_start(
     tmp_path: Path,
 ) -> None:
-    with running(tmp_path, APP) as front:
-        answer = front.get("/take?n=300")
+    with running(tmp_path, APP) as gateway:
+        answer = gateway.get("/take?n=300")
         assert (answer.status_code, answer.json()["cause"]) == (503, "instance_died")
-        assert front.get("/pid").status_code == 200
-        assert [front.count(event) for event in ("oom", "starting")] == [1, 2]
-        oom = next(line for line in front.events if line["event"] == "oom")
+        assert gateway.get("/pid").status_code == 200
+        assert [gateway.count(event) for event in ("oom", "starting")] == [1, 2]
+        oom = next(line for line in gateway.events if line["event"] == "oom")
         assert oom["peak_bytes"] >= 255 * 1024**2
-        front.process.terminate()
-        assert front.process.wait(30) == 0
+        gateway.process.terminate()
+        assert gateway.process.wait(30) == 0
 
 
 @needs_cgroups
 def test_work_left_running_makes_no_progress_while_no_request_is_open(tmp_path: Path) -> None:
-    with running(tmp_path, APP) as front:
-        front.get("/later?n=60")
-        wait_until(lambda: front.count("paused") == 1)
-        wait_until(front.frozen)
-        front.process.terminate()
-        assert front.process.wait(30) == 0
+    with running(tmp_path, APP) as gateway:
+        gateway.get("/later?n=60")
+        wait_until(lambda: gateway.count("paused") == 1)
+        wait_until(gateway.frozen)
+        gateway.process.terminate()
+        assert gateway.process.wait(30) == 0
 
 
 @needs_cgroups
 def test_a_second_signal_ends_one_that_does_not_obey_at_once(tmp_path: Path) -> None:
-    with running(tmp_path, [*APP, "stubborn"]) as front:
-        assert front.get("/pid").status_code == 200
-        front.process.terminate()
-        wait_until(lambda: front.count("sigterm") == 1)
-        front.process.terminate()
-        assert front.process.wait(30) == 0
-        assert front.left_over() == []
-        assert front.count("sigkill") == 0
+    with running(tmp_path, [*APP, "stubborn"]) as gateway:
+        assert gateway.get("/pid").status_code == 200
+        gateway.process.terminate()
+        wait_until(lambda: gateway.count("sigterm") == 1)
+        gateway.process.terminate()
+        assert gateway.process.wait(30) == 0
+        assert gateway.left_over() == []
+        assert gateway.count("sigkill") == 0
 
 
 @needs_cgroups
-def test_what_a_killed_front_leaves_is_swept(tmp_path: Path) -> None:
-    with running(tmp_path, APP) as front:
-        pid = int(front.get("/pid").text)
-        wait_until(lambda: front.count("paused") == 1)
-        front.process.kill()
-        front.process.wait()
-        subprocess.run([*FRONT, "--sweep"], check=True)  # any lab that starts now may be first
-        assert front.left_over() == []
+def test_what_a_killed_gateway_leaves_is_swept(tmp_path: Path) -> None:
+    with running(tmp_path, APP) as gateway:
+        pid = int(gateway.get("/pid").text)
+        wait_until(lambda: gateway.count("paused") == 1)
+        gateway.process.kill()
+        gateway.process.wait()
+        subprocess.run([*GATEWAY, "--sweep"], check=True)  # any lab that starts now may be first
+        assert gateway.left_over() == []
         wait_until(lambda: not Path("/proc", str(pid)).exists())
 
 
 @needs_cgroups
 def test_the_check_leaves_nothing_and_says_nothing() -> None:
-    done = subprocess.run([*FRONT, "--check"], capture_output=True, text=True)
+    done = subprocess.run([*GATEWAY, "--check"], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -165,7 +165,7 @@ def test_the_check_leaves_nothing_and_says_nothing() -> None:
 def test_a_taken_address_is_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         env = {**os.environ, **PATHS, "PORT": str(taken.getsockname()[1])}
-        done = subprocess.run(FRONT, env=env, capture_output=True, text=True)
+        done = subprocess.run(GATEWAY, env=env, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (3, "front: HOST:PORT: Address already in use\n")
 
 
@@ -173,11 +173,14 @@ def test_a_taken_address_is_one_line(tmp_path: Path) -> None:
     ("env", "message"),
     [
         ({"FRONT_EVENTS": ""}, "FRONT_LOGS is not set"),
-        ({**PATHS, "FRONT_DRIVER": "podman"}, "FRONT_DRIVER: 'podman' is not one of process, d"),
-        ({**PATHS, "FRONT_COMMAND": "ls"}, "FRONT_COMMAND is not JSON: Expecting value"),
-        ({**PATHS, "FRONT_COMMAND": '"ls"'}, "FRONT_COMMAND is not a JSON list"),
-        ({**PATHS, "FRONT_CONTAINER": "[]"}, "FRONT_CONTAINER is not a JSON object"),
-        ({**PATHS, "PORT": "http"}, "invalid literal for int() with base 10: 'http'"),
+        (
+            {**PATHS, "FRONT_DRIVER": "podman"},
+            "FRONT_DRIVER: Input should be 'process' or 'docker'",
+        ),
+        ({**PATHS, "FRONT_COMMAND": "ls"}, "FRONT_COMMAND: Invalid JSON: expected value"),
+        ({**PATHS, "FRONT_COMMAND": '"ls"'}, "FRONT_COMMAND: Input should be a valid list"),
+        ({**PATHS, "FRONT_CONTAINER": "[]"}, "FRONT_CONTAINER: Input should be a valid dictionary"),
+        ({**PATHS, "PORT": "http"}, "PORT: Input should be a valid integer"),
         ({**PATHS, "LAB_CLOUDRUN_MEMORY": "1 MiB"}, "cloudrun_memory: Input should be greater"),
         (
             {**PATHS, "LAB_CLOUDRUN_MIN_INSTANCES": "2"},
@@ -191,19 +194,19 @@ def test_a_taken_address_is_one_line(tmp_path: Path) -> None:
 )
 def test_a_setting_that_cannot_be_is_one_line(env: dict[str, str], message: str) -> None:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FRONT_")}
-    done = subprocess.run(FRONT, env=kept | env, capture_output=True, text=True)
+    done = subprocess.run(GATEWAY, env=kept | env, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith(f"front: {message}")
     assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(("cpus", "cores"), [(0.08, "1"), (0.5, "1"), (2, "2")])
-def test_an_instance_gets_the_environment_without_the_fronts_own_and_is_no_vm(
+def test_an_instance_gets_the_environment_without_the_gateways_own_and_is_no_vm(
     cpus: float, cores: str
 ) -> None:
     env = {"DATABASE_URL": "x", "LAB_WORKERS": "4", "FRONT_LOGS": "y", "LAB_VM_CPUS": "8"}
-    found = instance_env(env, Knobs().with_settings({"cloudrun_cpus": cpus}))
-    assert found == {"DATABASE_URL": "x", "LAB_WORKERS": "1", "LAB_VM_CPUS": cores}
+    given = instance_env(env, Knobs().with_settings({"cloudrun_cpus": cpus}))
+    assert given == {"DATABASE_URL": "x", "LAB_WORKERS": "1", "LAB_VM_CPUS": cores}
 
 
 def test_without_a_command_the_instance_is_the_backend() -> None:

@@ -1,4 +1,4 @@
-"""Each request gets exactly one answer, whatever happens to clients and real instances."""
+"""Each request gets exactly one answer, whatever happens to clients and instances."""
 
 from __future__ import annotations
 
@@ -8,20 +8,13 @@ import pytest
 
 from tests.component.cloudrun.permitted import needs_cgroups
 from tests.component.cloudrun.storm import kind_of, run
-from tests.compose import test_instance_containers
 
 REQUESTS = 200
 
 
-@pytest.mark.parametrize(
-    "driver",
-    [
-        pytest.param("process", marks=needs_cgroups),
-        pytest.param("docker", marks=test_instance_containers.pytestmark),
-    ],
-)
-def test_each_request_gets_one_answer_or_its_client_left(driver: str, tmp_path: Path) -> None:
-    after = run(driver, REQUESTS, tmp_path)
+@needs_cgroups
+def test_each_request_gets_one_answer_or_its_client_left(tmp_path: Path) -> None:
+    after = run("process", REQUESTS, tmp_path)
     assert after.wrong(REQUESTS) == []
     assert min(after.outcomes["200"], after.outcomes["left"]) > 0
 

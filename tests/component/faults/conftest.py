@@ -44,8 +44,8 @@ def real_server() -> str | None:
 def command(kind: str) -> list[str]:
     if kind == "embedded":
         return [sys.executable, "-m", "lab.services.toxiproxy"]
-    if found := real_server():
-        return [found]
+    if path := real_server():
+        return [path]
     why = "no toxiproxy-server on PATH, in $TOXIPROXY_SERVER or in .tools/bin"
     if os.environ.get("LAB_REQUIRE_TOXIPROXY") == "1":
         pytest.fail(why)

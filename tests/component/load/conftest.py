@@ -21,11 +21,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from lab.load.driver import LoadResult, LoadStart, LocustLoad
-from lab.load.upload import PATH
 from lab.model.evidence import Sample
 from lab.model.experiment import Cell
 from lab.model.knobs import Knobs
 from lab.model.load import Load
+from lab.model.replica import UPLOAD_PATH
 from lab.model.run import LoadTick
 
 Answer = Callable[[int], Response]
@@ -55,7 +55,7 @@ class Service:
 @pytest.fixture
 def service() -> Iterator[Service]:
     made = Service()
-    app = Starlette(routes=[Route(PATH, made.upload, methods=["POST"])])
+    app = Starlette(routes=[Route(UPLOAD_PATH, made.upload, methods=["POST"])])
     with socket.create_server(("127.0.0.1", 0)) as listener:
         made.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         config = uvicorn.Config(app, log_level="warning", lifespan="off", http="httptools")

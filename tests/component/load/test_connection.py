@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.load.upload import PATH
 from lab.model.evidence import Cause
+from lab.model.replica import UPLOAD_PATH
 from tests.component.load.conftest import Service, load_of, offer
 
 BODY = b'{"recording": "r"}'
@@ -67,7 +67,7 @@ class RawServer:
             if not (block := connection.recv(min(left, 1 << 20))):
                 return False
             left -= len(block)
-        assert head.startswith(f"POST {PATH} HTTP/1.1".encode())
+        assert head.startswith(f"POST {UPLOAD_PATH} HTTP/1.1".encode())
         self.requests += 1
         return True
 

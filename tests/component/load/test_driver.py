@@ -75,10 +75,10 @@ def test_the_process_id_is_known_from_the_start_and_gone_at_the_end(
 
 
 def test_t_zero_is_told_before_the_first_upload(tmp_path: Path, service: Service) -> None:
-    told: list[tuple[float, float]] = []
+    starts: list[tuple[float, float]] = []
     load = load_of(burst=1)
-    run(tmp_path, service.url, load, on_start=lambda start: told.append((start.t0, time.time())))
-    ((t0, then),) = told
+    run(tmp_path, service.url, load, on_start=lambda start: starts.append((start.t0, time.time())))
+    ((t0, then),) = starts
     assert then - t0 < read_samples(tmp_path / "samples.jsonl")[0].latency_s + 5
     assert t0 - then <= LEAD
 
@@ -162,8 +162,8 @@ def test_the_generator_does_not_outlive_a_driver_that_is_killed(
         from tests.component.load.conftest import load_of
         from tests.component.load.test_driver import LONG, run
         folder = Path({str(tmp_path)!r})
-        told = lambda start: (folder / "pid").write_text(str(start.pid))
-        run(folder, {service.url!r}, load_of(**LONG), on_start=told)
+        write = lambda start: (folder / "pid").write_text(str(start.pid))
+        run(folder, {service.url!r}, load_of(**LONG), on_start=write)
     """
     root = Path(lab.__file__).parents[1]
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], cwd=root)

@@ -55,12 +55,14 @@ def test_the_page_starts_students_who_upload(tmp_path: Path, service: Service) -
         assert requests.post(f"{address}/swarm", data=form, timeout=5).json()["success"]
         wait_for(lambda: len(service.received) > 8)
         requests.get(f"{address}/stop", timeout=5)
-        found = requests.get(f"{address}/stats/requests", timeout=5).json()
+        statistics = requests.get(f"{address}/stats/requests", timeout=5).json()
     assert {request.headers["authorization"] for request, _ in service.received} == {
         f"Bearer {token(n)}" for n in range(3)
     }
     assert all(b"RIFF" in body and len(body) > 3000 for _, body in service.received)
-    assert {error["error"] for error in found["errors"]} == {"CatchResponseError('bad_gateway')"}
+    assert {error["error"] for error in statistics["errors"]} == {
+        "CatchResponseError('bad_gateway')"
+    }
 
 
 def test_the_page_is_served_to_this_machine_only() -> None:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import requests
 
-from lab.judge import measure
 from lab.judge.injection import quota_checks
-from lab.judge.validity import instance_reasons
+from lab.judge.metrics import measure
+from lab.judge.trial import Trial as Judged
+from lab.judge.validity import instances
 from lab.load.upload import outcome, stages
 from lab.model.evidence import Observation, Sample
 from lab.model.experiment import Cell
-from lab.observe.readings import FILE, Clock, from_front
+from lab.observe.readings import GATEWAY_LOG, Clock, from_gateway
 from tests.component.cloudrun.permitted import needs_cgroups
 from tests.component.cloudrun.test_main import Running, running
 from tests.component.cloudrun.test_process import APP
@@ -56,15 +57,16 @@ class Trial:
         )
 
     def observation(self) -> Observation:
-        shutil.copy(self.front.folder / "events", self.front.folder / FILE)
-        lines = from_front(self.front.folder, Clock(self.t0, 1), self.t0)
+        shutil.copy(self.front.folder / "events", self.front.folder / GATEWAY_LOG)
+        lines = from_gateway(self.front.folder, Clock(self.t0, 1), self.t0)
         return Observation(samples=tuple(self.samples), evidence=tuple(lines))
 
 
 def sound(of: Cell, seen: Observation) -> bool:
     """Whether every limit was kept, and nothing but memory ended an instance."""
-    checks = quota_checks(of, seen)
-    return all(check.ok is not False for check in checks) and not list(instance_reasons(of, seen))
+    judged = Judged(of, seen)
+    checks = quota_checks(judged)
+    return all(check.ok is not False for check in checks) and not list(instances(judged))
 
 
 def test_one_cold_start_lies_with_the_first_request_and_the_second_is_warm(
@@ -78,7 +80,7 @@ def test_one_cold_start_lies_with_the_first_request_and_the_second_is_warm(
         seen = trial.observation()
         front.process.terminate()
         assert front.process.wait(30) == 0
-    found = measure(of, seen)
+    found = measure(Judged(of, seen))
     assert (found["cold_starts"], found["cold_uploads"], found["instances"]) == (1, 1, 1)
     assert 0 < first["cold"] <= first["queue"]
     assert "cold" not in second
@@ -100,7 +102,7 @@ def test_a_kill_for_memory_is_counted_and_what_comes_after_it_is_a_cold_start(
         seen = trial.observation()
         front.process.terminate()
         assert front.process.wait(30) == 0
-    found = measure(of, seen)
+    found = measure(Judged(of, seen))
     assert (found["succeeded"], found["errors.instance_died"], found["oom_kills"]) == (2, 1, 1)
     assert (found["cold_starts"], found["cold_uploads"]) == (2, 2)
     assert after["cold"] > 0
@@ -116,9 +118,9 @@ def test_a_program_that_exits_at_its_start_makes_the_cell_invalid(tmp_path: Path
         seen = trial.observation()
         front.process.terminate()
         assert front.process.wait(30) == 0
-    (reason,) = instance_reasons(of, seen)
+    (reason,) = instances(Judged(of, seen))
     assert "did not start: it ended before it listened: exit code 1" in reason
-    assert measure(of, seen)["errors.instance_died"] == 1
+    assert measure(Judged(of, seen))["errors.instance_died"] == 1
 
 
 def test_a_program_without_room_to_start_is_a_result(tmp_path: Path) -> None:
@@ -131,5 +133,5 @@ def test_a_program_without_room_to_start_is_a_result(tmp_path: Path) -> None:
         seen = trial.observation()
         front.process.terminate()
         assert front.process.wait(30) == 0
-    assert list(instance_reasons(of, seen)) == []
-    assert measure(of, seen)["oom_kills"] >= 1
+    assert list(instances(Judged(of, seen))) == []
+    assert measure(Judged(of, seen))["oom_kills"] >= 1

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lab.services.backend.core.loop import IdleSelector, MeteredLoop
+from lab.services.backend.core.evidence import IdleSelector, MeteredLoop
 from lab.stack.ports import accepts, free
 
 

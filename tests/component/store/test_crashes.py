@@ -25,7 +25,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from lab.store import find
-from tests import sample_run as sample
+from tests.fakes import sample_run as sample
 run = find(Path(sys.argv[1]), "latest")
 with run.lock():
     print("writing", flush=True)
@@ -61,7 +61,7 @@ def _intact(run: RunFolder, finished_before: set[str]) -> set[str]:
             assert len(folder.read_observation().samples) == 20
     assert finished_before <= finished
     if (run.path / "summary.json").exists():
-        assert {cell.id for cell in run.read_summary().cells} <= finished
+        assert {cell.id for cell in sample.read_summary(run).cells} <= finished
     return finished
 
 

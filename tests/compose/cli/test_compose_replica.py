@@ -19,7 +19,7 @@ import requests
 from lab.stack import cleanup, ports
 from lab.store import find
 from tests import command
-from tests.component.cli.test_bad_input import the_line
+from tests.cli_fixture import the_line
 from tests.compose.stack.kill_ten import left, names
 from tests.live import upload, wait_until
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,7 +14,7 @@ from lab.load.driver import LoadResult, LoadStart
 from lab.model.evidence import PartDown
 from lab.model.experiment import Cell, Experiment
 from lab.model.replica import services
-from lab.model.run import LoadTick
+from lab.model.run import LoadTick, RunRequest
 from lab.model.verdict import Outcome
 from lab.runner import Lab, run_experiment
 from lab.stack.compose.stack import ComposeStack
@@ -80,7 +79,7 @@ def test_a_part_that_is_struck_makes_its_cell_invalid_and_no_other(
     contained: ComposeStack, tmp_path: Path, action: str, part: str
 ) -> None:
     load = Struck(lambda: contained.project.act(part, action))
-    run = RunFolder.create(tmp_path, CELLS, **about())
+    run = RunFolder.create(tmp_path, CELLS, request())
     summary = run_experiment(Lab(contained, ToxiproxyInjector(), load), run, CELLS)
     first, second = summary.cells
 
@@ -97,16 +96,12 @@ def test_a_part_that_is_struck_makes_its_cell_invalid_and_no_other(
     assert contained.down_parts() == {}
 
 
-def about() -> dict[str, Any]:
-    return {
-        "started": datetime(2026, 11, 24, 8, 15, tzinfo=UTC),
-        "spec_file": "spec.yaml",
-        "experiment": Experiment.model_validate({"experiment": "struck", "load": dict(LOAD)}),
-        "stack": "compose",
-        "stack_reason": "asked for",
-        "speed": SPEED,
-        "versions": {},
-        "machine": {},
-        "git": "",
-        "arguments": (),
-    }
+def request() -> RunRequest:
+    return RunRequest(
+        started=datetime(2026, 11, 24, 8, 15, tzinfo=UTC),
+        spec_file="spec.yaml",
+        experiment=Experiment.model_validate({"experiment": "struck", "load": dict(LOAD)}),
+        stack="compose",
+        stack_reason="asked for",
+        speed=SPEED,
+    )

@@ -20,7 +20,7 @@ import requests
 
 from lab.stack import ports
 from tests import command
-from tests.component.cli.test_bad_input import the_line
+from tests.cli_fixture import the_line
 from tests.live import wait_until
 
 pytestmark = pytest.mark.replica

@@ -15,7 +15,6 @@ import pytest
 
 from lab.stack import ownership
 from tests import command
-from tests.cli_fixture import Command
 
 pytestmark = pytest.mark.long
 
@@ -174,38 +173,6 @@ def test_two_labs_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
             assert cell["metrics"]["succeeded"] > 0
             assert not any("was down" in reason for reason in cell["reasons"])
         assert [o for _, o in ownership.replicas() if o.results == str(folder.resolve())] == []
-
-
-def test_a_dry_run_tells_the_cells_and_starts_nothing(
-    lab: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    file = command.spec(tmp_path)
-    before = {folder for folder, _ in ownership.replicas()}
-    ended = lab("run", file, "--dry-run")
-    assert (ended.code, ended.err) == (0, "")
-    head, *cells = ended.out.splitlines()
-    assert head.startswith("short: 2 cells, about 0:")
-    assert cells == ["  workers=1", "  workers=2"]
-    [plan] = json.loads(lab("run", file, "--dry-run", "--json").out)
-    assert plan["cells"] == ["workers=1", "workers=2"]
-    assert plan["estimate_s"] > 0
-    assert plan["undecidable"] == []
-    assert [entry.name for entry in tmp_path.iterdir()] == ["spec.yaml"]
-    assert {folder for folder, _ in ownership.replicas()} <= before
-
-
-def test_a_dry_run_tells_which_criterion_the_load_cannot_decide(
-    lab: Command, tmp_path: Path
-) -> None:
-    text = "experiment: e\nload: {burst: 40}\ncriteria: [p99 < 10 s, error_rate < 20 %]\n"
-    file = command.spec(tmp_path, text)
-    ended = lab("run", file, "--dry-run")
-    why = "p99 < 10 s cannot be shown to hold: about 40 uploads count at most, and it takes 299"
-    assert (ended.code, ended.err) == (0, "")
-    [line] = [line for line in ended.out.splitlines() if why in line]
-    [plan] = json.loads(lab("run", file, "--dry-run", "--json").out)
-    assert plan["undecidable"] == [line.strip()]
 
 
 @pytest.mark.replica

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,6 +16,7 @@ import requests
 from lab.model.evidence import Audit, Evidence, LoadDone, PartDown
 from lab.observe.audit import audit, object_ids
 from lab.observe.observer import Observer, answered
+from lab.observe.readings import Clock
 from lab.observe.retention import Retention
 from lab.stack.base import Replica
 from lab.stack.monitor import count_refused
@@ -45,7 +47,7 @@ def insert_object(replica: Replica, name: str) -> None:
 
 
 def samples_of(recordings: list[str], file: Path) -> Path:
-    file.write_text("".join(json.dumps({"recording": each}) + "\n" for each in recordings))
+    file.write_text("".join(json.dumps({"recording": name}) + "\n" for name in recordings))
     return file
 
 
@@ -128,8 +130,8 @@ def test_a_refusal_is_counted_by_its_code_alone() -> None:
 def test_the_audit_waits_for_uploads_that_are_about_to_end(live: Live) -> None:
     replica = live({})
     left = iter([2, 1, 0, 0])
-    found = audit((), replica.query, replica.storage, replica.bucket, lambda: next(left), int)
-    assert found.inflight == 0
+    uploading = replace(replica, inflight=lambda: next(left))
+    assert audit(uploading, (), (), Clock(time.time(), 1)).inflight == 0
     assert next(left, None) is None
 
 
@@ -162,16 +164,16 @@ def test_an_audit_that_cannot_be_made_says_which_part_is_down(
 
 
 @pytest.mark.replica
-def test_trimming_removes_the_oldest_that_are_whole_and_the_audit_still_knows_them(
+def test_retention_removes_the_oldest_that_are_whole_and_the_audit_still_knows_them(
     live: Live, tmp_path: Path
 ) -> None:
     replica = live({})
     ids = recordings(replica, 5)
     observer = Observer(replica, live.stack.down_parts, live.knobs.speed)
-    observer.trim = Retention(replica.query, replica.storage, replica.bucket, keep=2)
-    assert observer.trim.once() == 3
-    assert observer.trim.once() == 0
-    assert observer.trim.verified == set(ids[:3])
+    observer.retention = Retention(replica.query, replica.storage, replica.bucket, keep=2)
+    assert observer.retention.remove_batch() == 3
+    assert observer.retention.remove_batch() == 0
+    assert observer.retention.verified == set(ids[:3])
     assert left_behind(replica) == (2, 2)
     samples = samples_of(ids, tmp_path / "samples")
     *_, last = observer.evidence(time.time(), samples, [], DONE)
@@ -180,20 +182,20 @@ def test_trimming_removes_the_oldest_that_are_whole_and_the_audit_still_knows_th
 
 
 @pytest.mark.replica
-def test_trimming_leaves_a_row_without_its_object_for_the_audit(live: Live) -> None:
+def test_retention_leaves_a_row_without_its_object_for_the_audit(live: Live) -> None:
     replica = live({})
     lost, *others = recordings(replica, 4)
     delete_object(replica, object_name(replica, lost))
-    trim = Retention(replica.query, replica.storage, replica.bucket, keep=1)
-    assert trim.once() == 2
-    assert trim.verified == set(others[:2])
+    retention = Retention(replica.query, replica.storage, replica.bucket, keep=1)
+    assert retention.remove_batch() == 2
+    assert retention.verified == set(others[:2])
     assert {row[0] for row in replica.query("SELECT id FROM recordings")} == {lost, others[2]}
 
 
 @pytest.mark.replica
-def test_a_short_cell_is_not_trimmed(live: Live) -> None:
+def test_of_a_short_cell_everything_is_kept(live: Live) -> None:
     replica = live({})
     recordings(replica, 2)
-    trim = Retention(replica.query, replica.storage, replica.bucket)
-    assert trim.once() == 0
+    retention = Retention(replica.query, replica.storage, replica.bucket)
+    assert retention.remove_batch() == 0
     assert left_behind(replica) == (2, 2)

@@ -30,7 +30,7 @@ class Database:
 
 def test_it_counts_connections_while_it_watches_and_not_afterwards() -> None:
     database = Database()
-    with Watch(database.query, "app", dict, dict) as watch:
+    with Watch(database.query, dict, dict) as watch:
         wait_until(lambda: len(watch.seen.connections) >= 3)
     assert set(database.asked) == {(CONNECTIONS, "app")}
     counts = [count for _, count in watch.seen.connections]
@@ -42,7 +42,7 @@ def test_it_counts_connections_while_it_watches_and_not_afterwards() -> None:
 
 def test_a_database_that_is_gone_leaves_a_gap_and_no_error() -> None:
     database = Database()
-    with Watch(database.query, "app", dict, dict) as watch:
+    with Watch(database.query, dict, dict) as watch:
         wait_until(lambda: watch.seen.connections)
         database.gone = True
         wait_until(lambda: database.asked[-1] and len(database.asked) > 5)
@@ -53,7 +53,7 @@ def test_a_database_that_is_gone_leaves_a_gap_and_no_error() -> None:
 
 def test_a_part_that_goes_down_is_kept_as_it_was_seen_first() -> None:
     down: dict[str, str] = {}
-    with Watch(Database().query, "app", dict, lambda: dict(down)) as watch:
+    with Watch(Database().query, dict, lambda: dict(down)) as watch:
         down["nginx"] = "killed by SIGKILL"
         wait_until(lambda: watch.seen.down)
         first = watch.seen.down["nginx"]
@@ -74,7 +74,7 @@ def test_a_database_that_does_not_answer_hides_nothing_else() -> None:
         answers.wait()
         raise psycopg2.OperationalError("no answer")
 
-    with Watch(frozen, "app", dict, lambda: {"postgres": "is paused"}) as watch:
+    with Watch(frozen, dict, lambda: {"postgres": "is paused"}) as watch:
         wait_until(lambda: watch.seen.down)
         wait_until(lambda: len(watch.seen.machine) > 1)
         answers.set()
@@ -84,18 +84,18 @@ def test_a_database_that_does_not_answer_hides_nothing_else() -> None:
 
 def test_a_part_that_goes_down_at_the_very_end_is_seen() -> None:
     down: dict[str, str] = {}
-    with Watch(Database().query, "app", dict, lambda: dict(down)) as watch:
+    with Watch(Database().query, dict, lambda: dict(down)) as watch:
         wait_until(lambda: watch.seen.connections)
         down["nginx"] = "killed by SIGKILL"
     assert set(watch.seen.down) == {"nginx"}
 
 
 def test_the_generators_cpu_counts_from_when_it_is_known() -> None:
-    with Watch(Database().query, "app", dict, dict) as watch:
-        assert "generator" not in watch.seen.machine[0][3]
+    with Watch(Database().query, dict, dict) as watch:
+        assert "generator" not in watch.seen.machine[0].usage
         watch.generator(psutil.Process().pid)
-    assert watch.seen.machine[-1][3]["generator"].cpu_s > 0
-    assert 0 <= watch.seen.machine[-1][2] <= 1
+    assert watch.seen.machine[-1].usage["generator"].cpu_s > 0
+    assert 0 <= watch.seen.machine[-1].cpu_share <= 1
 
 
 @pytest.mark.replica

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import requests
 
-from lab.load.upload import PATH, headers, multipart, outcome
+from lab.load.upload import headers, multipart, outcome
 from lab.model.evidence import Cause
-from lab.model.replica import STUDENTS, token
+from lab.model.replica import STUDENTS, UPLOAD_PATH, token
 from tests.live import PATIENCE_S, Live, left_behind, raw, wait_until
 
 pytestmark = pytest.mark.replica
@@ -87,7 +87,7 @@ def test_a_wrong_upload_is_told_what_is_wrong(live: Live, case: str, through: st
     request, status, cause = CASES[case]
     replica = live({})
     url = replica.url if through == "nginx" else replica.backend
-    answer = requests.post(url + PATH, timeout=PATIENCE_S, **request)
+    answer = requests.post(url + UPLOAD_PATH, timeout=PATIENCE_S, **request)
     body = answer.json()
     assert (answer.status_code, body["cause"]) == (status, cause)
     assert answer.headers["Content-Type"] == "application/problem+json"
@@ -103,7 +103,7 @@ def test_a_body_that_stops_half_way_leaves_nothing(live: Live, through: str) -> 
     logs = {name: replica.logs[name].stat().st_size for name in ("backend", "nginx-access")}
     with raw(replica.url if through == "nginx" else replica.backend) as connection:
         fields = {"Host": "lab", **headers(0), "Content-Length": str(len(WHOLE))}
-        lines = [f"POST {PATH} HTTP/1.1", *(f"{k}: {v}" for k, v in fields.items()), "", ""]
+        lines = [f"POST {UPLOAD_PATH} HTTP/1.1", *(f"{k}: {v}" for k, v in fields.items()), "", ""]
         connection.sendall("\r\n".join(lines).encode() + WHOLE[:25_000])
         if through == "backend":
             wait_until(lambda: live.health()["uploads_inflight"] == 1)
@@ -121,7 +121,9 @@ def test_a_body_that_stops_half_way_leaves_nothing(live: Live, through: str) -> 
 def test_a_body_above_the_limit_is_refused_by_nginx(live: Live) -> None:
     replica = live({"nginx": "as-found"})
     body = multipart(b"\0" * (1024**2 + 1), "a.wav")
-    answer = requests.post(replica.url + PATH, data=body, headers=headers(0), timeout=PATIENCE_S)
+    answer = requests.post(
+        replica.url + UPLOAD_PATH, data=body, headers=headers(0), timeout=PATIENCE_S
+    )
     assert answer.status_code == 413
     kind = answer.headers["Content-Type"]
     assert outcome(413, kind, answer.content) == (Cause.BODY_TOO_LARGE, None)

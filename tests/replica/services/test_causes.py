@@ -54,7 +54,7 @@ def test_a_database_that_goes_away_half_way_is_a_db_error(live: Live, session: s
 @pytest.mark.replica
 def test_no_database_at_all_is_a_db_error_and_no_refusal(live: Live) -> None:
     replica = live({})
-    with live.armed(make_fault("db", down=True)):
+    with live.injected(make_fault("db", down=True)):
         answer = upload(replica.url)
     assert (answer.status_code, causes([answer])) == (500, {"db_error": 1})
     assert "pool_wait" in timing(answer)
@@ -65,7 +65,7 @@ def test_no_database_at_all_is_a_db_error_and_no_refusal(live: Live) -> None:
 @pytest.mark.parametrize("call", ["blocking", "executor"])
 def test_storage_that_is_down_is_a_gcs_error_after_its_retries(live: Live, call: str) -> None:
     replica = live({"speed": 50, "nginx": "as-found", "gcs_call": call})
-    with live.armed(make_fault("gcs", down=True)):
+    with live.injected(make_fault("gcs", down=True)):
         answer = upload(replica.backend)  # nginx would have given up before the library does
     assert (answer.status_code, causes([answer])) == (502, {"gcs_error": 1})
     took = timing(answer)

@@ -111,7 +111,7 @@ def test_uploads_past_the_cap_are_refused_by_the_database_not_by_the_pool(live: 
 def test_the_database_is_round_trips_away(live: Live, rtt_ms: int) -> None:
     replica = live({"db_rtt": f"{rtt_ms} ms"})
     upload(replica.url)  # a new connection makes round trips of its own
-    with live.armed(read_faults(ROOT / "faults")["db-distance"]):
+    with live.injected(read_faults(ROOT / "faults")["db-distance"]):
         took = timing(upload(replica.url))
     trip = rtt_ms / 1000 / live.knobs.speed
     trips = {"auth": 2, "release": 1, "write": 4}
@@ -122,7 +122,7 @@ def test_the_database_is_round_trips_away(live: Live, rtt_ms: int) -> None:
 @pytest.mark.parametrize("seconds", [4, 10])
 def test_storage_is_gcs_latency_away(live: Live, seconds: int) -> None:
     replica = live({"gcs_latency": f"{seconds} s"})
-    with live.armed(read_faults(ROOT / "faults")["gcs-latency"]):
+    with live.injected(read_faults(ROOT / "faults")["gcs-latency"]):
         took = timing(upload(replica.url))
     assert took["gcs"] >= seconds / live.knobs.speed
 

@@ -13,9 +13,10 @@ import pytest
 import requests
 from starlette.requests import Request
 
-from lab.load.upload import PATH, headers
+from lab.load.upload import headers
 from lab.model.knobs import Knobs
-from lab.services.backend.core.rate_limit import RateLimiter, by_address, by_user
+from lab.model.replica import UPLOAD_PATH
+from lab.services.backend.core.middleware import RateLimiter, by_address, by_user
 from tests.live import Live, causes, upload, wait_until
 
 
@@ -82,7 +83,7 @@ def test_an_upload_past_the_limit_is_refused_before_its_body_is_read(live: Live)
         wait_until(lambda: live.health()["uploads_inflight"] == 1)
         connection = http.client.HTTPConnection(urlsplit(replica.backend).netloc, timeout=10)
         with closing(connection):
-            connection.putrequest("POST", PATH)
+            connection.putrequest("POST", UPLOAD_PATH)
             for name, value in {**headers(1), "Content-Length": "1000000"}.items():
                 connection.putheader(name, value)
             connection.endheaders()  # and not one byte of the body

@@ -69,7 +69,7 @@ def test_uvicorn_is_told_the_workers_and_little_else(
         "host": "127.0.0.1",
         "port": 8123,
         "workers": 3,
-        "loop": "lab.services.backend.core.loop:MeteredLoop",
+        "loop": "lab.services.backend.core.evidence:MeteredLoop",
         "timeout_keep_alive": 5 / speed,
         "proxy_headers": False,
         "access_log": False,

@@ -14,8 +14,8 @@ import pytest
 import requests
 
 from lab.errors import MachineError, MissingComponent, PartFailed
-from lab.load.upload import PATH, headers, multipart
-from lab.model.replica import STUDENTS, address, token
+from lab.load.upload import headers, multipart
+from lab.model.replica import STUDENTS, UPLOAD_PATH, address, token
 from lab.stack import toxiproxy
 from lab.stack.embedded import EmbeddedStack
 from lab.stack.ports import HOST
@@ -63,7 +63,7 @@ def test_a_backend_that_is_still_busy_with_the_last_cell_starts_anew(live: Live)
     replica = live({"gcs_call": "executor"})
     body = multipart(b"\0" * 1000, "a.wav")
     fields = {"Host": "lab", **headers(0), "Content-Length": str(len(body))}
-    lines = [f"POST {PATH} HTTP/1.1", *(f"{k}: {v}" for k, v in fields.items()), "", ""]
+    lines = [f"POST {UPLOAD_PATH} HTTP/1.1", *(f"{k}: {v}" for k, v in fields.items()), "", ""]
     with raw(replica.backend) as connection:
         connection.sendall("\r\n".join(lines).encode() + body[:500])
         wait_until(lambda: replica.inflight() == 1)
@@ -196,7 +196,7 @@ def test_the_application_may_do_no_more_than_it_needs(live: Live) -> None:
 @pytest.mark.replica
 def test_a_cells_faults_are_no_matter_of_the_stack(live: Live) -> None:
     replica = live({})
-    with live.armed(make_fault("gcs", down=True)):
+    with live.injected(make_fault("gcs", down=True)):
         live({})
         assert live.stack.restarted == []
         assert live.stack.down_parts() == {}

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import requests
 
-from lab.load.upload import PATH, headers, multipart, outcome
+from lab.load.upload import headers, multipart, outcome
 from lab.model.evidence import Cause
+from lab.model.replica import UPLOAD_PATH
 from lab.stack.nginx import render
 from tests.live import PATIENCE_S, Live, upload, wait_until
 
@@ -83,7 +84,9 @@ def test_an_answer_that_takes_45_s_is_too_late_for_the_recommended(
 def test_a_backend_that_is_gone_is_a_bad_gateway(live: Live) -> None:
     replica = live({})
     live.stack.backend.stop()
-    answer = requests.post(replica.url + PATH, data=b"x", headers=headers(0), timeout=PATIENCE_S)
+    answer = requests.post(
+        replica.url + UPLOAD_PATH, data=b"x", headers=headers(0), timeout=PATIENCE_S
+    )
     kind = answer.headers["Content-Type"]
     assert outcome(answer.status_code, kind, answer.content) == (Cause.BAD_GATEWAY, None)
 
@@ -104,7 +107,7 @@ def test_the_access_log_names_the_user_and_the_backends_time(live: Live, tmp_pat
     body = multipart(b"\0" * 100, "a.wav")
     client = "198.18.7.7"
     fields = {**headers(0), "X-Lab-Client-Address": client}
-    requests.post(replica.url + PATH, data=body, headers=fields, timeout=PATIENCE_S)
+    requests.post(replica.url + UPLOAD_PATH, data=body, headers=fields, timeout=PATIENCE_S)
     wait_until(lambda: logged(live, tmp_path, client))
     (line,) = logged(live, tmp_path, client)
     assert (line["status"], line["upstream_status"]) == (200, "200")

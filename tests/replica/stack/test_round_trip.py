@@ -44,7 +44,7 @@ def test_it_takes_no_slot_and_leaves_no_connection(live: Live) -> None:
 def test_a_database_that_cannot_be_reached_through_its_proxy_is_an_error(live: Live) -> None:
     replica = live({})
     with (
-        live.armed(make_fault("db", down=True)),
+        live.injected(make_fault("db", down=True)),
         pytest.raises(PartFailed, match="Postgres does not answer through its proxy: "),
     ):
         replica.round_trip()

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab.capacity.level import ALIKE, ALIKE_SPLIT, LoadLevel, Side, alike_within, confidence, log_e
+from lab.capacity.level import (
+    CORRELATION,
+    SPLIT_CORRELATION,
+    LoadLevel,
+    Side,
+    confidence,
+    correlation_within,
+    log_e,
+)
 from lab.model.capacity import CapacityTrial, CriterionCount
 from lab.model.verdict import Outcome
 
@@ -15,20 +23,21 @@ SIDES: list[Side] = ["held", "broke"]
 SHARES = st.sampled_from([0.01, 0.05, 0.2])
 
 
-def probability(beyond: int, of: int, share: float) -> float:
+def probability(violations: int, of: int, share: float) -> float:
     """Of a beta-binomial count, whose correlation within a trial is the one that is assumed."""
-    size = 1 / ALIKE - 1
+    size = 1 / CORRELATION - 1
     a, b = share * size, (1 - share) * size
-    ways = lgamma(of + 1) - lgamma(beyond + 1) - lgamma(of - beyond + 1)
-    inside = lgamma(beyond + a) + lgamma(of - beyond + b) - lgamma(of + size)
+    ways = lgamma(of + 1) - lgamma(violations + 1) - lgamma(of - violations + 1)
+    inside = lgamma(violations + a) + lgamma(of - violations + b) - lgamma(of + size)
     return exp(ways + inside + lgamma(size) - lgamma(a) - lgamma(b))
 
 
 def stake(side: Side, of: int, share: float, allowed: float) -> float:
     """What a stake of 1 on a side comes to in the mean, where the truth is ``share``."""
     return sum(
-        probability(beyond, of, share) * exp(log_e([(beyond, of, ALIKE)], allowed, side))
-        for beyond in range(of + 1)
+        probability(violations, of, share)
+        * exp(log_e([(violations, of, CORRELATION)], allowed, side))
+        for violations in range(of + 1)
     )
 
 
@@ -44,15 +53,19 @@ def test_where_the_claim_is_untrue_a_bet_on_it_loses(of: int, allowed: float, fa
     assert stake("broke", of, allowed / far, allowed) < 1
 
 
-@given(st.lists(st.tuples(st.integers(0, 40), st.just(40), st.just(ALIKE)), min_size=2, max_size=5))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 40), st.just(40), st.just(CORRELATION)), min_size=2, max_size=5
+    )
+)
 def test_the_order_of_trials_is_of_no_account(counts: list[tuple[int, int, float]]) -> None:
     for side in SIDES:
         assert log_e(counts, 0.05, side) == pytest.approx(log_e(counts[::-1], 0.05, side))
 
 
-def alone(beyond: int, of: int, window: float) -> tuple[int, int, float]:
+def alone(violations: int, of: int, window: float) -> tuple[int, int, float]:
     """The count of a single trial with several workers."""
-    return beyond, of, alike_within(window, ALIKE_SPLIT)
+    return violations, of, correlation_within(window, SPLIT_CORRELATION)
 
 
 def test_more_uploads_in_a_minute_show_more_but_never_as_much_as_two_minutes() -> None:
@@ -65,15 +78,17 @@ def test_more_uploads_in_a_minute_show_more_but_never_as_much_as_two_minutes() -
     assert endless[0] < endless[1]
 
 
-@pytest.mark.parametrize(("side", "beyond"), [("held", 20), ("broke", 240)])
-def test_the_same_count_shows_more_where_it_took_longer(side: Side, beyond: int) -> None:
-    shown = [log_e([alone(beyond, 2000, window)], 0.05, side) for window in (60, 300, 600)]
+@pytest.mark.parametrize(("side", "violations"), [("held", 20), ("broke", 240)])
+def test_the_same_count_shows_more_where_it_took_longer(side: Side, violations: int) -> None:
+    shown = [log_e([alone(violations, 2000, window)], 0.05, side) for window in (60, 300, 600)]
     assert shown == sorted(shown)
     assert shown[-1] > 2 * shown[0]
 
 
 def test_what_is_more_alike_shows_less() -> None:
-    shown = [log_e([(2, 400, alike)], 0.05, "held") for alike in (0.001, ALIKE, ALIKE_SPLIT)]
+    shown = [
+        log_e([(2, 400, alike)], 0.05, "held") for alike in (0.001, CORRELATION, SPLIT_CORRELATION)
+    ]
     assert shown == sorted(shown, reverse=True)
     assert shown[0] > shown[-1] > 0
 
@@ -84,22 +99,22 @@ def test_where_minutes_are_as_alike_as_is_reckoned_with_hardly_any_claim_is_wron
     minutes: int, each: int, seed: int
 ) -> None:
     rng, trials, wrong = random.Random(seed), 200, dict.fromkeys(SIDES, 0)
-    size = 1 / ALIKE_SPLIT - 1
+    size = 1 / SPLIT_CORRELATION - 1
     for _ in range(trials):
         shares = [rng.betavariate(0.05 * size, 0.95 * size) for _ in range(minutes)]
-        beyond = sum(rng.random() < share for share in shares for _ in range(each))
+        violations = sum(rng.random() < share for share in shares for _ in range(each))
         for side in SIDES:
-            count = alone(beyond, minutes * each, 60 * minutes)
+            count = alone(violations, minutes * each, 60 * minutes)
             wrong[side] += log_e([count], 0.05, side) >= log(40)
     assert max(wrong.values()) <= 0.08 * trials  # 2.5 % are allowed: 5 in the mean, 16 never
 
 
 def tried(
-    beyond: int | None, of: int | None = 100, allowed: float | None = 0.05, **more: object
+    violations: int | None, of: int | None = 100, allowed: float | None = 0.05, **more: object
 ) -> CriterionCount:
     fields = {"criterion": "p95 < 10 s", "outcome": "undecided"} | more
     return CriterionCount.model_validate(
-        fields | {"beyond": beyond, "samples": of, "allowed": allowed}
+        fields | {"violations": violations, "samples": of, "allowed": allowed}
     )
 
 
@@ -171,8 +186,8 @@ def test_a_gain_is_what_a_trial_like_those_before_does_add() -> None:
     assert level(()).gain("held", 60) == 0
 
 
-@pytest.mark.parametrize(("beyond", "least", "most"), [(0, 0.5, 1), (5, 0, 0), (50, 0.99, 1)])
+@pytest.mark.parametrize(("violations", "least", "most"), [(0, 0.5, 1), (5, 0, 0), (50, 0.99, 1)])
 def test_a_trials_confidence_is_that_of_its_evidence(
-    beyond: int, least: float, most: float
+    violations: int, least: float, most: float
 ) -> None:
-    assert least <= confidence(tried(beyond)) <= most
+    assert least <= confidence(tried(violations)) <= most

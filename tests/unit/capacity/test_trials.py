@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from lab.capacity.level import ALIKE, ALIKE_SPLIT
+from lab.capacity.level import CORRELATION, SPLIT_CORRELATION
 from lab.capacity.search import longest, search_for, trial_cell, trial_of
 from lab.errors import UsageError
 from lab.model.capacity import CapacityTrial, Threshold, Thresholds, TrialRequest
@@ -24,14 +24,14 @@ def test_a_trial_is_the_cell_with_the_users_and_the_window_that_are_asked_for() 
 
 
 def test_every_trial_has_an_id_and_a_seed_of_its_own() -> None:
-    asks = [
+    requests = [
         (TrialRequest(users=users, window=60, why=""), number)
         for users in (1, 2)
         for number in (1, 2)
     ]
-    cells = [trial_cell(CELL, *each) for each in asks]
+    cells = [trial_cell(CELL, *each) for each in requests]
     assert len({cell.id for cell in cells}) == len({cell.seed for cell in cells}) == 4
-    assert cells == [trial_cell(CELL, *each) for each in asks]
+    assert cells == [trial_cell(CELL, *each) for each in requests]
 
 
 @pytest.mark.parametrize("load", [{"burst": 10}, {"rate": "5/s"}, {"stages": [{"users": 5}]}])
@@ -68,8 +68,8 @@ def test_several_workers_are_more_alike_and_need_longer_windows(
     workers: int, window: str, shortest: float, longest_window: float
 ) -> None:
     search = search_for(make_cell({"workers": workers}, load={**LOAD, "window": window}))
-    assert (search.shortest, search.longest) == (shortest, longest_window)
-    assert search.alike == (ALIKE if workers == 1 else ALIKE_SPLIT)
+    assert (search.min_window, search.max_window) == (shortest, longest_window)
+    assert search.correlation == (CORRELATION if workers == 1 else SPLIT_CORRELATION)
 
 
 def test_a_trial_with_several_workers_is_worth_less() -> None:
@@ -79,7 +79,7 @@ def test_a_trial_with_several_workers_is_worth_less() -> None:
 
 
 def test_no_trial_is_longer_than_the_longest() -> None:
-    search = search_for(CELL, most_users=80)
+    search = search_for(CELL, max_users=80)
     cell = longest(CELL, search)
     assert (cell.load.peak_users, cell.load.measured) == (80, (25, 625))
 
@@ -95,9 +95,9 @@ def test_no_trial_is_longer_than_the_longest() -> None:
 )
 def test_the_first_trial_is_sized_by_the_cell(criteria: list[str], samples: int) -> None:
     cell = make_cell({"gcs_call": "to_thread"}, load=LOAD, criteria=criteria)
-    search = search_for(cell, most_users=80)
-    assert (search.samples, search.slots, search.most_users) == (samples, 6, 80)
-    assert (search.shortest, search.longest) == (90, 600)
+    search = search_for(cell, max_users=80)
+    assert (search.samples, search.slots, search.max_users) == (samples, 6, 80)
+    assert (search.min_window, search.max_window) == (90, 600)
     assert search.rate == pytest.approx(1 / 3.675)
 
 
@@ -125,7 +125,7 @@ def test_a_trial_is_read_from_a_cell_and_its_verdict() -> None:
     assert (trial.id, trial.users, trial.window, trial.sent) == ("to_thread", 50, 90, 310)
     assert trial.spent > 115
     p95, peak, p99 = trial.criteria
-    assert (p95.outcome, p95.samples, p95.beyond, p95.allowed) == ("held", 300, 1, 0.05)
+    assert (p95.outcome, p95.samples, p95.violations, p95.allowed) == ("held", 300, 1, 0.05)
     assert 0.9 < p95.confidence < 1
     assert (peak.outcome, peak.samples, peak.confidence) == ("broke", None, 1)
     assert (p99.outcome, p99.samples, p99.confidence) == ("undecided", None, 0)

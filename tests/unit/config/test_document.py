@@ -132,3 +132,18 @@ def test_an_unreadable_file_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
     assert read_document(document(tmp_path, b"\xef\xbb\xbfa: 1\n")).value == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("-\n", ":1:1: not a mapping - write keys with values, as `experiment: name`"),
+        ("%YAML 1.3\n---\na: 1\n", ": not YAML: version minor part can only be 2 or 1, got (1, 3)"),
+        ("a: !x [1]\n", ":1:4: a tag (!x) is not read here - write the plain value"),
+        ("a\n: b\nc: 1", ":2:1: not YAML: expected '<document start>', but found '<block mapping"),
+    ],
+)
+def test_so_does_what_the_reader_of_yaml_itself_trips_over(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    test_what_cannot_be_read_says_where_and_why(tmp_path, text, message)

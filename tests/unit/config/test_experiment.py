@@ -220,8 +220,3 @@ def test_of_two_errors_the_first_in_the_file_is_told(tmp_path: Path) -> None:
     text = with_lines(load="{users: 0}", repeat="0")
     with pytest.raises(SpecError, match=":2:15: 'users'"):
         read_experiment(spec(tmp_path, text), FAULTS)
-
-
-def test_without_a_list_of_faults_their_names_are_not_checked(tmp_path: Path) -> None:
-    found = read_experiment(spec(tmp_path, with_lines(faults="[anything]")))
-    assert found.faults == ("anything",)

@@ -57,7 +57,7 @@ def test_a_toxic_is_read_as_written(tmp_path: Path, toxic: str, typed: object) -
             ":4:10: entry 1 of 'toxics': 'latncy' is not a type of toxic - di",
         ),
         ("[{delay: 5 s}]", {}, ":4:10: entry 1 of 'toxics' has no 'type' - write one of latency,"),
-        ("[5]", {}, ":4:10: entry 1 of 'toxics' has no 'type'"),
+        ("[5]", {}, ":4:10: entry 1 of 'toxics': 5 is not a mapping - write a mapping"),
         ("[{type: latency}]", {}, ":4:10: a latency toxic has no 'delay' - add it"),
         ("[{type: latency, delay: 5}]", {}, ":4:33: 'delay': 5 has no unit - write the duration"),
         ("[{type: latency, delay: 5 sec}]", {}, ":4:33: 'delay': '5 sec' is not a duration - "),
@@ -132,7 +132,7 @@ def test_a_strike_is_read_as_written(
     tmp_path: Path, lines: dict[str, str], planned: ProcessFault
 ) -> None:
     found = read_fault(written(tmp_path, STRIKE | lines))
-    assert found.planned == planned
+    assert found.process_fault == planned
     assert (found.proxy, found.down, found.toxics) == (None, False, ())
 
 

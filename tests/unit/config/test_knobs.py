@@ -7,6 +7,7 @@ import pytest
 from lab.config import parse_settings, read_experiment
 from lab.errors import SpecError
 from lab.model.knobs import TABLE, Knobs, Preset
+from tests.unit.config.test_experiment import FAULTS
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_a_bad_knob_or_axis_says_where_what_and_how_to_mend_it(
     file = tmp_path / "a.yaml"
     file.write_text(f"experiment: a\nload: {{users: 5}}\n{text}\n")
     with pytest.raises(SpecError) as error:
-        read_experiment(file)
+        read_experiment(file, FAULTS)
     assert message in str(error.value)
     assert str(error.value).startswith(f"{file}:3:")
     assert "\n" not in str(error.value)
@@ -83,6 +84,14 @@ def test_a_bad_knob_or_axis_says_where_what_and_how_to_mend_it(
 def test_settings_are_read_as_a_spec_reads_them() -> None:
     found = parse_settings(["pool_size=5", "gcs_latency = 2-5 s", "upload_rate_limit=off"])
     assert found == {"pool_size": 5, "gcs_latency": "2-5 s", "upload_rate_limit": "off"}
+
+
+def test_a_speed_is_a_setting_like_any_other_and_is_given_once() -> None:
+    assert parse_settings(["pool_size=5"], speed=4.0) == {"pool_size": 5, "speed": 4.0}
+    with pytest.raises(SpecError) as error:
+        parse_settings(["speed=2"], speed=3.0)
+    expected = "speed is given both as --speed and as --set speed - keep one of them"
+    assert str(error.value) == expected
 
 
 @pytest.mark.parametrize("preset", Preset)
@@ -116,6 +125,6 @@ def test_a_target_that_an_axis_sweeps_is_not_given_beside_it(tmp_path: Path) -> 
         "experiment: a\nload: {users: 5}\ntarget: vm\nmatrix: {target: [vm, cloudrun]}\n"
     )
     with pytest.raises(SpecError) as error:
-        read_experiment(file)
+        read_experiment(file, FAULTS)
     expected = f"{file}:4:10: 'target' is given, and the axis 'target' sweeps it - keep one of them"
     assert str(error.value) == expected

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from lab.judge.trial import Trial
 from lab.model.evidence import (
     Audit,
     Cause,
     DatabaseReading,
     Evidence,
-    FrontReading,
-    FrontRequest,
-    FrontServing,
+    GatewayReading,
+    GatewayRequest,
+    GatewayServing,
     Injected,
     InstanceEvent,
     LoadDone,
@@ -24,6 +25,7 @@ from lab.model.evidence import (
 )
 from lab.model.experiment import Cell
 from lab.model.fault import Fault
+from lab.model.load import Window
 
 WINDOW = (15.0, 75.0)
 STAGES = {"pool_wait": 0.001, "auth": 0.05, "release": 0.025, "gcs_queue": 0.2, "gcs": 3.5}
@@ -118,7 +120,7 @@ def armed(of: Cell) -> list[Injected]:
             t=0,
             proxy=one.proxy,
             enabled=not one.down,
-            toxics=[toxic.model_dump(exclude={"proxy"}) for toxic in one.armed(of.knobs)],
+            toxics=[toxic.model_dump(exclude={"proxy"}) for toxic in one.to_toxics(of.knobs)],
         )
         for one in of.faults
         if one.proxy
@@ -153,18 +155,18 @@ def observation(
 MIB = 1024**2
 
 
-def front(t: float, **values: int) -> FrontReading:
+def front(t: float, **values: int) -> GatewayReading:
     fields = dict.fromkeys(("queue", "in_flight", "starting", "ready", "stopping"), 0)
-    return FrontReading.model_validate(fields | {"t": t} | values)
+    return GatewayReading.model_validate(fields | {"t": t} | values)
 
 
 def instance(t: float, event: str, **values: Any) -> InstanceEvent:
     return InstanceEvent.model_validate({"t": t, "event": event, "instance": "instance-1"} | values)
 
 
-def request(t: float, event: str, **values: Any) -> FrontRequest:
+def request(t: float, event: str, **values: Any) -> GatewayRequest:
     named = {} if event == "refused" else {"instance": "instance-1"}
-    return FrontRequest.model_validate({"t": t, "event": event} | named | values)
+    return GatewayRequest.model_validate({"t": t, "event": event} | named | values)
 
 
 def usage(t: float, cores: float = 0.2, peak: float = 90, **values: Any) -> InstanceEvent:
@@ -204,7 +206,7 @@ def one_instance() -> list[Evidence]:
         front(14.0, ready=1),
     ]
     late = [request(10.0, "refused", took=10.0, cause="no_instance", status=429)] * 2
-    up = FrontServing(t=-3.0, driver="process", files_are_memory=True)
+    up = GatewayServing(t=-3.0, driver="process", files_are_memory=True)
     return [up, *life, *served, *standing, *late]
 
 
@@ -218,3 +220,10 @@ def burst() -> list[Sample]:
 
 def on_cloudrun(*criteria: str, **settings: Any) -> Cell:
     return cell(*criteria, load={"burst": 5}, target="cloudrun", **settings)
+
+
+def measured(of: Cell, metrics: dict[str, float], window: Window = WINDOW) -> Trial:
+    """A trial of which nothing is known but its metrics, and the window that they are of."""
+    trial = Trial(of, observation())
+    vars(trial).update(metrics=metrics, window=window)
+    return trial

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.judge import decide, measure
-from lab.judge.criteria import compare
+from lab.judge.criteria import compare, decide
+from lab.judge.trial import Trial
 from lab.model.criterion import Criterion
 from lab.model.evidence import Cause, DatabaseReading, Sample
 from lab.model.verdict import Finding
@@ -16,7 +16,7 @@ from tests.unit.judge.observations import cell, observation, sample, samples
 
 def found(text: str, uploads: list[Sample]) -> Finding:
     of, seen = cell(text), observation(uploads)
-    return decide(of.criteria[0], of, seen, measure(of, seen))
+    return decide(of.criteria[0], Trial(of, seen))
 
 
 @pytest.mark.parametrize(
@@ -156,9 +156,9 @@ def test_a_criterion_at_its_bound_is_falsely_met_or_missed_once_in_twenty_at_mos
 def test_a_count_without_evidence_is_undecided() -> None:
     of = cell("pg_connections <= 10")
     seen = observation(samples(5), [])
-    assert decide(of.criteria[0], of, seen, measure(of, seen)).outcome == "undecided"
+    assert decide(of.criteria[0], Trial(of, seen)).outcome == "undecided"
     seen = observation(samples(5), [DatabaseReading(t=20, connections=3)])
-    assert decide(of.criteria[0], of, seen, measure(of, seen)).outcome == "met"
+    assert decide(of.criteria[0], Trial(of, seen)).outcome == "met"
 
 
 @pytest.mark.parametrize(

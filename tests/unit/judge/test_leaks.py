@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from lab.judge import judge
-from lab.judge.leaks import BOUNDS, SETTLING, fit, leaks
+from lab.judge.leaks import QUANTITIES, SETTLING, fit, leaks
 from lab.judge.metrics import measure
+from lab.judge.trial import Trial
 from lab.model.evidence import DatabaseReading, Evidence, Observation, OomKill
 from lab.model.experiment import Cell
 from lab.model.verdict import Leak
@@ -22,7 +23,7 @@ STEP = 2.0
 TIMES = [STEP * i for i in range(int(WINDOW[1] / STEP))]
 SETTLED = (WINDOW[1] * SETTLING, WINDOW[1])
 MB = 1e6
-BOUND = BOUNDS["rss_slope"]
+BOUND = QUANTITIES["rss_slope"].bound
 
 Series = Callable[[random.Random], Iterator[float]]
 
@@ -126,7 +127,7 @@ def test_a_constant_has_no_slope_and_no_doubt() -> None:
 
 
 def test_connections_that_wander_are_no_leak() -> None:
-    rng, trials, bound = random.Random(8), 200, BOUNDS["connections_slope"]
+    rng, trials, bound = random.Random(8), 200, QUANTITIES["connections_slope"].bound
     false = sum(fitted(stepping(rng)).low > bound for _ in range(trials))
     assert false / trials < 0.05
 
@@ -155,7 +156,7 @@ def lived(**slopes: float) -> list[Evidence]:
 
 
 def outcomes(of: Cell, seen: Observation) -> dict[str, str]:
-    return {one.metric: one.outcome for one in leaks(of, seen)}
+    return {one.metric: one.outcome for one in leaks(Trial(of, seen))}
 
 
 @pytest.mark.parametrize(
@@ -172,11 +173,11 @@ def test_what_grows_is_named_and_nothing_else(
     slopes: dict[str, float], leaking: str | None
 ) -> None:
     found = outcomes(cell(load=LONG), observation(samples(100), lived(**slopes)))
-    assert found == {name: "leak" if name == leaking else "none" for name in BOUNDS}
+    assert found == {name: "leak" if name == leaking else "none" for name in QUANTITIES}
 
 
 def test_a_statement_is_a_sentence_with_its_interval_and_its_bound() -> None:
-    rss, connections, *_ = leaks(cell(load=LONG), observation([], lived(rss=100_000.0)))
+    rss, connections, *_ = leaks(Trial(cell(load=LONG), observation([], lived(rss=100_000.0))))
     assert rss.reason == (
         "memory grew by 6.00 MB a minute (6.00 .. 6.00 at 95 %) over 20 min:"
         " a leak: more than 1 MB a minute matters"
@@ -193,7 +194,7 @@ def test_an_undecided_one_says_how_long_it_would_take() -> None:
         worker(t, rss=int(value + BOUND * t), threads=1, fds=1)
         for t, value in zip(TIMES, correlated(60)(rng), strict=True)
     ]
-    [rss, *_] = leaks(cell(load=LONG), observation([], noisy))
+    [rss, *_] = leaks(Trial(cell(load=LONG), observation([], noisy)))
     assert rss.outcome == "undecided"
     assert "a window of about" in rss.reason
 
@@ -207,12 +208,12 @@ def test_an_undecided_one_says_how_long_it_would_take() -> None:
     ],
 )
 def test_a_short_load_or_one_that_changes_says_nothing_of_leaks(load: dict[str, Any]) -> None:
-    assert leaks(cell(load=load), observation(samples(10), lived(rss=1e6))) == ()
+    assert leaks(Trial(cell(load=load), observation(samples(10), lived(rss=1e6)))) == ()
 
 
 def test_after_a_kill_for_memory_nothing_is_said() -> None:
     seen = observation([], [*lived(rss=1e6), OomKill(t=900, pid=1, rss=1)])
-    assert leaks(cell(load=LONG), seen) == ()
+    assert leaks(Trial(cell(load=LONG), seen)) == ()
 
 
 def test_evidence_of_a_lab_that_did_not_count_threads_says_nothing_of_them() -> None:
@@ -248,5 +249,5 @@ def test_a_criterion_on_a_slope_is_held_against_its_interval(
 
 def test_a_slope_is_a_metric_where_the_window_is_long() -> None:
     seen = observation(samples(100), lived(threads=0.05))
-    assert measure(cell(load=LONG), seen)["threads_slope"] == pytest.approx(0.05, rel=0.02)
-    assert "threads_slope" not in measure(cell(), seen)
+    assert measure(Trial(cell(load=LONG), seen))["threads_slope"] == pytest.approx(0.05, rel=0.02)
+    assert "threads_slope" not in measure(Trial(cell(), seen))

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from lab.judge.statistics import TIE, complement, needed, quantile, quantile_bounds, share_bounds
+from lab.judge.statistics import TIE, needed, quantile_bounds, share_bounds
+from lab.model.physics import complement, quantile
 
 VALUES = st.lists(st.floats(0, 100), min_size=1, max_size=300).map(sorted)
 

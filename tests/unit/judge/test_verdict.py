@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.judge import judge
+from lab.judge import Trial, judge, leaks
 from lab.model.evidence import Cause, Observation, PartDown
-from lab.model.verdict import Outcome, Verdict
+from lab.model.verdict import Leak, Outcome, Verdict
 from tests.unit.judge.observations import at_rest, cell, observation, sample, samples
 
 
@@ -99,6 +99,18 @@ def test_a_verdict_is_the_same_to_the_byte_when_read_back(uploads: list[object])
     again = judge(cell(), Observation.model_validate_json(seen.model_dump_json()))
     assert again.model_dump_json() == first
     assert Verdict.model_validate_json(first).model_dump_json() == first
+
+
+def test_a_trial_is_looked_through_for_leaks_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Trial] = []
+
+    def once(trial: Trial) -> tuple[Leak, ...]:
+        seen.append(trial)
+        return ()
+
+    monkeypatch.setattr(leaks, "leaks", once)
+    judge(cell("p95 < 10 s", "rss_slope < 20 KB"), observation(samples(100)))
+    assert len(seen) == 1
 
 
 def test_the_order_of_samples_and_readings_on_disk_does_not_matter() -> None:

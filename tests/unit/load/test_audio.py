@@ -56,7 +56,7 @@ def test_the_same_seed_makes_the_same_files_and_another_does_not() -> None:
 def test_files_of_one_size_differ_in_what_they_hold() -> None:
     made = audio.recordings(SizeRange(low=2_000, high=2_000), 1)
     assert {len(file) for file in made} == {2_000}
-    assert len(set(made)) == len(made) == audio.MOST_FILES
+    assert len(set(made)) == len(made) == audio.MAX_FILES
 
 
 def test_sizes_are_log_uniform_over_the_range() -> None:
@@ -64,7 +64,7 @@ def test_sizes_are_log_uniform_over_the_range() -> None:
     assert min(drawn) >= 50_000
     assert max(drawn) <= 2_000_000
     assert stats.kstest(np.log(drawn), "uniform", (math.log(50_000), math.log(40))).pvalue > 0.05
-    few = audio.sizes(SizeRange(low=50_000, high=2_000_000), 3, audio.MOST_FILES)
+    few = audio.sizes(SizeRange(low=50_000, high=2_000_000), 3, audio.MAX_FILES)
     assert np.mean(few) == pytest.approx(1_950_000 / math.log(40), rel=0.03)
     assert few != sorted(few)
 

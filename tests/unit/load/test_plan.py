@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from lab.errors import SpecError
-from lab.load.plan import PLAN_VARIABLE, LoadPlan, Status, check, read_plan
+from lab.load.plan import PLAN_VARIABLE, GeneratorStatus, LoadPlan, check, read_plan
 from lab.model.load import BurstLoad, ClosedLoad, Load
 from tests.component.load.conftest import load_of
 
@@ -16,24 +16,26 @@ from tests.component.load.conftest import load_of
     [
         (
             ClosedLoad.model_construct(users=5001),
-            "load: 5001 users, and there are 5000 students - set users to 5000 or fewer",
+            "the load may have 5001 users at once; there are 5000 students - set users to 5000 or "
+            "fewer",
         ),
         (
             BurstLoad.model_construct(burst=6000),
-            "load: 6000 users, and there are 5000 students - set burst to 5000 or fewer",
+            "the load may have 6000 users at once; there are 5000 students - set burst to 5000 or "
+            "fewer",
         ),
         (
             load_of(rate=50, warmup=10, window=600, timeout=120),
-            "load: 50/s with a timeout of 2 min can have 9010 uploads in flight, "
-            "and there are 5000 students - lower the rate or the timeout",
+            "the load may have 9010 users at once; there are 5000 students - lower the rate or the "
+            "timeout",
         ),
         (
             load_of(stages=[{"users": 0, "hold": 10}]),
-            "load: its stages offer nothing - give a stage users, and an `over` or a `hold`",
+            "no stage has any users - give a stage `users` of 1 or more",
         ),
         (
             load_of(stages=[{"users": 5}]),
-            "load: its stages offer nothing - give a stage users, and an `over` or a `hold`",
+            "the stages take no time at all - give a stage `over` or `hold`",
         ),
         (
             load_of(burst=1, audio="45 B"),
@@ -85,9 +87,9 @@ def test_a_plan_reads_back_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_status_is_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "generator.status.json"
-    assert Status.read(path) is None
+    assert GeneratorStatus.read(path) is None
     for sent in (1, 2):
-        status = Status(epoch=1e9, monotonic=5.0, sent=sent, done=False)
+        status = GeneratorStatus(epoch=1e9, monotonic=5.0, sent=sent, done=False)
         status.write(path)
-        assert Status.read(path) == status
+        assert GeneratorStatus.read(path) == status
     assert [file.name for file in tmp_path.iterdir()] == [path.name]

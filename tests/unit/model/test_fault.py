@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from lab.model.fault import Fault, ProcessFault, beyond
+from lab.model.fault import Fault, ProcessFault, without_base
 from lab.model.knobs import Knobs
 
 
@@ -42,13 +42,13 @@ def fault(*toxics: dict[str, Any]) -> Fault:
         ({"type": "limit_data", "size": "1 KB"}, 10, {"bytes": 1000}),
     ],
 )
-def test_a_toxic_is_armed_in_toxiproxys_units_scaled_by_speed(
+def test_a_toxic_is_sent_in_toxiproxys_units_scaled_by_speed(
     toxic: dict[str, Any], speed: float, attributes: dict[str, int]
 ) -> None:
-    (armed,) = fault(toxic).armed(Knobs().with_settings({"speed": speed}))
-    assert armed.attributes == attributes
-    assert (armed.proxy, armed.name, armed.type) == ("gcs", "a-fault-1", toxic["type"])
-    assert (armed.stream, armed.toxicity) == ("downstream", 1.0)
+    (wire,) = fault(toxic).to_toxics(Knobs().with_settings({"speed": speed}))
+    assert wire.attributes == attributes
+    assert (wire.proxy, wire.name, wire.type) == ("gcs", "a-fault-1", toxic["type"])
+    assert (wire.stream, wire.toxicity) == ("downstream", 1.0)
 
 
 @pytest.mark.parametrize(
@@ -67,19 +67,17 @@ def test_a_delay_adds_to_a_base_round_trip_what_lacks_of_the_distance(
 ) -> None:
     distance = fault({"type": "latency", "delay": {"knob": "db_rtt"}})
     knobs = Knobs().with_settings({"speed": speed, "db_rtt": span})
-    (armed,) = distance.armed(beyond(knobs, base_s))
-    assert armed.attributes == attributes
-    assert beyond(knobs, base_s).gcs_latency == knobs.gcs_latency
+    (wire,) = distance.to_toxics(without_base(knobs, base_s))
+    assert wire.attributes == attributes
+    assert without_base(knobs, base_s).gcs_latency == knobs.gcs_latency
 
 
 @given(st.integers(0, 9000), st.integers(0, 9000), st.integers(1, 50))
-def test_an_armed_latency_keeps_its_span_to_the_millisecond(
-    one: int, other: int, speed: int
-) -> None:
+def test_a_latency_keeps_its_span_to_the_millisecond(one: int, other: int, speed: int) -> None:
     low, high = sorted((one, other))
     toxic = {"type": "latency", "delay": f"{low} ms - {high} ms"}
-    (armed,) = fault(toxic).armed(Knobs().with_settings({"speed": speed}))
-    latency, jitter = armed.attributes["latency"], armed.attributes["jitter"]
+    (wire,) = fault(toxic).to_toxics(Knobs().with_settings({"speed": speed}))
+    latency, jitter = wire.attributes["latency"], wire.attributes["jitter"]
     assert latency >= 0
     assert jitter >= 0
     assert abs((latency - jitter) - low / speed) <= 1
@@ -88,7 +86,8 @@ def test_an_armed_latency_keeps_its_span_to_the_millisecond(
 
 def test_toxics_are_named_by_the_fault_and_numbered() -> None:
     names = [
-        armed.name for armed in fault({"type": "reset_peer"}, {"type": "reset_peer"}).armed(Knobs())
+        wire.name
+        for wire in fault({"type": "reset_peer"}, {"type": "reset_peer"}).to_toxics(Knobs())
     ]
     assert names == ["a-fault-1", "a-fault-2"]
 
@@ -123,22 +122,22 @@ def test_a_toxic_that_cannot_be_is_refused(toxic: dict[str, Any]) -> None:
         fault(toxic)
 
 
-def strike(at: str = "10 s", lasts: str = "5 s", part: str = "backend") -> Fault:
+def process_fault(at: str = "10 s", lasts: str = "5 s", part: str = "backend") -> Fault:
     keys = {"fault": "a-strike", "about": "x", "part": part, "strike": "kill"}
     return Fault.model_validate(keys | {"at": at, "for": lasts})
 
 
-def test_a_strike_is_planned_and_arms_nothing() -> None:
+def test_a_process_fault_is_planned_and_has_no_toxics() -> None:
     planned = ProcessFault("a-strike", "backend", "kill", at=10.0, lasts=5.0)
-    assert strike().planned == planned
-    assert strike().armed(Knobs()) == ()
-    assert fault({"type": "reset_peer"}).planned is None
+    assert process_fault().process_fault == planned
+    assert process_fault().to_toxics(Knobs()) == ()
+    assert fault({"type": "reset_peer"}).process_fault is None
 
 
 @pytest.mark.parametrize(
     ("whole", "keys"),
     [
-        (strike(), ["fault", "about", "part", "strike", "at", "for"]),
+        (process_fault(), ["fault", "about", "part", "strike", "at", "for"]),
         (fault({"type": "reset_peer"}), ["fault", "about", "proxy", "down", "toxics"]),
     ],
 )
@@ -154,21 +153,21 @@ def test_a_fault_is_stored_in_its_own_form_and_reads_back(
 @pytest.mark.parametrize(
     ("one", "other", "overlap"),
     [
-        (strike("10 s", "5 s"), strike("15 s"), True),
-        (strike("10 s", "5 s"), strike("16 s"), False),
-        (strike("10 s", "0 s"), strike("10 s", "0 s"), True),
-        (strike("10 s", "5 s"), strike("12 s", part="nginx"), False),
+        (process_fault("10 s", "5 s"), process_fault("15 s"), True),
+        (process_fault("10 s", "5 s"), process_fault("16 s"), False),
+        (process_fault("10 s", "0 s"), process_fault("10 s", "0 s"), True),
+        (process_fault("10 s", "5 s"), process_fault("12 s", part="nginx"), False),
     ],
 )
-def test_strikes_overlap_on_one_part_only_in_whichever_order(
+def test_process_faults_overlap_on_one_part_only_in_whichever_order(
     one: Fault, other: Fault, overlap: bool
 ) -> None:
-    assert one.planned
-    assert other.planned
-    assert one.planned.overlaps(other.planned) is overlap
-    assert other.planned.overlaps(one.planned) is overlap
+    assert one.process_fault
+    assert other.process_fault
+    assert one.process_fault.overlaps(other.process_fault) is overlap
+    assert other.process_fault.overlaps(one.process_fault) is overlap
 
 
 def test_a_plan_reads_as_a_person_says_it() -> None:
-    assert str(strike("90 s", "2 min").planned) == "kill at 90 s, for 2 min"
-    assert str(strike("500 ms", "0 s").planned) == "kill at 500 ms"
+    assert str(process_fault("90 s", "2 min").process_fault) == "kill at 90 s, for 2 min"
+    assert str(process_fault("500 ms", "0 s").process_fault) == "kill at 500 ms"

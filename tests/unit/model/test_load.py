@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from lab.model.load import BurstLoad, ClosedLoad, Load, OpenLoad, StagesLoad, end_of
+from lab.model.load import BurstLoad, ClosedLoad, Load, OpenLoad, StagesLoad, end_of, users_at
 from lab.model.units import SizeRange
 
 LOAD: TypeAdapter[Load] = TypeAdapter(Load)
@@ -67,3 +67,58 @@ def test_a_load_of_no_kind_or_of_two_is_refused(text: object) -> None:
 def test_a_load_that_cannot_be_is_refused(text: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         LOAD.validate_python(text)
+
+
+STEPS: dict[str, Any] = {
+    "stages": [
+        {"users": 10, "over": "5 s", "hold": "55 s"},
+        {"users": 30, "over": "10 s", "hold": "50 s"},
+        {"users": 0, "over": "30 s"},
+    ]
+}
+
+
+@pytest.mark.parametrize(
+    ("t", "users"),
+    [
+        *((-1, 0), (0, 0), (2.5, 5), (5, 10), (59, 10), (65, 20)),
+        *((70, 30), (119, 30), (135, 15), (150, 0), (999, 0)),
+    ],
+)
+def test_the_users_of_stages_move_linearly_and_hold(t: float, users: int) -> None:
+    assert users_at(LOAD.validate_python(STEPS), t) == users
+
+
+@pytest.mark.parametrize(
+    ("kind", "t", "users"),
+    [
+        ({"users": 20, "ramp": "10 s"}, 5.0, 10),
+        ({"users": 20, "ramp": "0 s"}, 0.0, 20),
+        ({"users": 20, "ramp": "0 s"}, -0.1, 0),
+        ({"stages": [{"users": 20, "hold": "9 s"}]}, 0.0, 20),
+        ({"stages": [{"users": 20, "hold": "9 s"}]}, -0.1, 0),
+        ({"users": 20, "ramp": "10 s"}, 80.0, 20),
+        ({"users": 20, "ramp": "10 s"}, 80.1, 0),
+        ({"burst": 50}, 3.0, 7),
+        ({"rate": "5/s"}, 3.0, 7),
+    ],
+)
+def test_the_users_of_the_other_loads(kind: dict[str, Any], t: float, users: int) -> None:
+    assert users_at(LOAD.validate_python(kind), t, inflight=7) == users
+
+
+@pytest.mark.parametrize(
+    ("steps", "peak"),
+    [
+        (STEPS["stages"], (68.5, 123.0)),
+        ([{"users": 100, "over": "300 s"}], (270.0, 300.0)),
+        ([{"users": 50, "over": "0 s", "hold": "60 s"}], (0.0, 60.0)),
+        ([{"users": 50, "hold": "5 s"}, {"users": 48, "hold": "5 s"}], (0.0, 10.0)),
+        ([{"users": 50, "hold": "5 s"}, {"users": 1, "hold": "9 s"}], (0.0, 5.0)),
+        ([{"users": 0, "hold": "5 s"}], (0.0, 5.0)),
+    ],
+)
+def test_where_a_load_in_stages_is_at_its_peak(
+    steps: list[dict[str, Any]], peak: tuple[float, float]
+) -> None:
+    assert StagesLoad.model_validate({"stages": steps}).peak == pytest.approx(peak)

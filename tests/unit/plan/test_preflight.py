@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from lab.errors import UsageError
-from lab.plan.estimate import check_pace, needed, too_few
+from lab.plan.estimate import check_pace, min_uploads, too_few
 from tests.fakes import make_cell
 
 CRITERIA = {"p50": 5, "p95": 59, "p99": 299}
@@ -94,4 +94,4 @@ def test_a_criterion_that_the_load_cannot_decide_is_known_before_the_run(
 @pytest.mark.parametrize("metric", CRITERIA)
 def test_what_a_percentile_needs_is_what_the_verdict_asks_for(metric: str) -> None:
     [criterion] = make_cell(criteria=[f"{metric} < 10 s"]).criteria
-    assert needed(criterion) == CRITERIA[metric]
+    assert min_uploads(criterion) == CRITERIA[metric]

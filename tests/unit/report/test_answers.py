@@ -10,6 +10,7 @@ from lab.model.experiment import Question
 from lab.model.metrics import BY_NAME
 from lab.model.run import Answer, CellResult, Summary
 from lab.model.verdict import Failure, Outcome, Resource
+from lab.report import phrases
 from lab.report.answers import NOTHING, RULES, answer, answered
 from tests.unit.report.results import STAGES, course, crossing, leak, limited, result, summary
 
@@ -344,6 +345,13 @@ def test_a_cell_with_bare_figures_is_no_error(kind: Question) -> None:
     bare = result("{odd} {0}", verdict=UNDECIDED, metrics={"attempts": 1.0})
     bare = bare.model_copy(update={"metrics": {"attempts": 1.0}})
     assert "{odd} {0} is undecided as a whole" in answer(summary(bare), kind).text
+
+
+def test_a_place_that_no_cell_has_anything_for_is_an_error() -> None:
+    assert phrases.claim("{p99} of {cell}", result()).text == "not measured of as-found"
+    for template, cell in (("{p98}", result()), ("{p99}", None)):
+        with pytest.raises(KeyError):
+            phrases.claim(template, cell)
 
 
 def test_an_answer_is_stored_with_its_run_and_read_back() -> None:

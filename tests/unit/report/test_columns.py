@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from lab.model.run import RunInfo, Summary
@@ -88,6 +90,11 @@ def test_both_targets_stand_in_one_table_at_every_width(
         assert figure in flat
 
 
+def test_a_run_of_both_shows_the_connections_too(run: tuple[Summary, RunInfo]) -> None:
+    text = end_table(shown(run, "vm", "cloudrun"), run[1], "x", Style(300))
+    assert re.search(r"\bled by +pg +served\b", text)
+
+
 def test_what_a_target_has_not_is_a_dash(run: tuple[Summary, RunInfo]) -> None:
     text = markdown_report(shown(run, "vm", "cloudrun"), run[1])
     heads = row(text, "target", "|")
@@ -101,6 +108,20 @@ def test_what_a_target_has_not_is_a_dash(run: tuple[Summary, RunInfo]) -> None:
     )
     assert (cloudrun["cold starts"], cloudrun["OOM kills"]) == ("4", "5")
     assert (cloudrun["queued"], cloudrun["memory peak"]) == ("4.87 s", "174 MB")
+
+
+@pytest.mark.parametrize(
+    "targets", [("vm", "vm"), ("cloudrun", "cloudrun"), ("vm", "cloudrun")], ids="-".join
+)
+def test_every_form_shows_the_same_columns(
+    run: tuple[Summary, RunInfo], targets: tuple[str, str]
+) -> None:
+    of = shown(run, *targets)
+    page = re.findall(r"<th[^>]*>(.*?)</th>", html_report(of, run[1]).split("</thead>")[0])
+    document = row(markdown_report(of, run[1]).split("\n\n| ")[1], page[0], "|")
+    terminal = end_table(of, run[1], "x", Style(300)).split("\n\n")[1].splitlines()[0].split("  ")
+    assert page == document
+    assert len([head for head in terminal if head]) == len(page)
 
 
 def test_the_page_has_them_too(run: tuple[Summary, RunInfo]) -> None:

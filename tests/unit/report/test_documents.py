@@ -115,7 +115,7 @@ def test_a_strip_is_to_one_scale_and_stays_inside(stored: RunFolder) -> None:
     assert len(found) == 12
     ends = [float(x) + float(width) for x, width in found]
     assert max(ends) == pytest.approx(120, abs=0.2)
-    assert len(set(re.findall(r'class="bound" x="([\d.]+)"', text))) == 1
+    assert len(set(re.findall(r'class="mark" x="([\d.]+)"', text))) == 1
 
 
 def test_the_page_of_a_run_without_cells(stored: RunFolder) -> None:
@@ -153,4 +153,4 @@ def test_json_is_the_summary_file_exactly(stored: RunFolder) -> None:
 def test_reports_are_rendered_from_what_is_stored(stored: RunFolder, tmp_path: Path) -> None:
     copy = RunFolder.open(stored.path)
     first = html_report(stored.summary(), stored.info)
-    assert html_report(copy.read_summary(), copy.info) == first
+    assert html_report(sample.read_summary(copy), copy.info) == first

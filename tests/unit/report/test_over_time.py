@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from lab.judge.leaks import LEAST_S
-from lab.judge.timeline import course
+from lab.judge.leaks import MIN_WINDOW_S
+from lab.judge.timeline import timeline
+from lab.judge.trial import Trial
 from lab.model.evidence import Cause, DatabaseReading
 from lab.model.run import CellResult, RunInfo, Summary, as_json
 from lab.model.verdict import (
@@ -24,10 +25,9 @@ from lab.model.verdict import (
     Verdict,
 )
 from lab.report import Style, cell_details, end_table, html_report, markdown_report
-from lab.report.charts import ASCII, BLOCKS, charts
-from lab.report.course import story
-from lab.report.drawing import WIDTH, drawing
-from lab.store import RunFolder
+from lab.report.blocks import Chart
+from lab.report.cell import cell_section, what_went_first
+from lab.report.charts import ASCII, BLOCKS, WIDTH, chart_lines, drawing
 from tests.fakes import sample_run
 from tests.unit.judge.observations import cell, observation, sample
 from tests.unit.report.test_documents import Page
@@ -52,7 +52,7 @@ LEAK = Leak(
     low=4e4,
     high=6e4,
     bound=1.7e4,
-    over_s=LEAST_S,
+    over_s=MIN_WINDOW_S,
     reason="memory grew by 3.00 MB a minute: a leak",
 )
 
@@ -62,7 +62,7 @@ def measured() -> Timeline:
     late = [sample(t / 2, 4.0 if t < 120 else 20.0) for t in range(280)]
     cut = [sample(t, 60.0, Cause.GATEWAY_TIMEOUT) for t in range(140, 200)]
     connections = [DatabaseReading(t=t, connections=1 + t // 50) for t in range(200)]
-    return course(cell(load=LOAD), observation([*late, *cut], connections))
+    return timeline(Trial(cell(load=LOAD), observation([*late, *cut], connections)))
 
 
 COURSE = measured()
@@ -105,13 +105,13 @@ def test_every_form_tells_the_limit_the_stages_and_what_went_first(
     assert LIMIT.evidence in text
     assert "event_loop" in text
     assert LEAK.reason in text
-    for line in story(COURSE):
+    for line in what_went_first(COURSE):
         assert line in text
     for stage in COURSE.stages:
         assert f"{stage.start:.0f}-{stage.end:.0f} s" in text
 
 
-@pytest.mark.parametrize("form", ["details", "html"])
+@pytest.mark.parametrize("form", ["details", "markdown", "html"])
 def test_every_resource_that_was_looked_at_is_shown(
     run: tuple[Summary, RunInfo], form: str
 ) -> None:
@@ -120,7 +120,7 @@ def test_every_resource_that_was_looked_at_is_shown(
 
 
 def test_what_went_first_is_told_in_order_with_the_users() -> None:
-    first, *_, cause, last = story(COURSE)
+    first, *_, cause, last = what_went_first(COURSE)
     assert re.match(r"p95 < 10 s was crossed at 3\d-3\d users, \d+ s: 20.0 s of \d+ uploads", first)
     assert cause == "gateway_timeout from 90 users on, 200 s: 60 in all"
     assert last == "error_rate < 5 % was crossed at 90-94 users, 204 s: 25 % of 20 uploads"
@@ -181,27 +181,27 @@ def series(values: list[float | None]) -> Series:
 
 
 def test_a_chart_rises_with_its_values_and_has_gaps_where_there_are_none() -> None:
-    lines = charts(series([0, None, *range(1, 8)]), 80, blocks=True)
+    lines = chart_lines(series([0, None, *range(1, 8)]), 80, blocks=True)
     assert lines[3] == f"p95         ▁ {BLOCKS[1:]}  0 .. 7.00 s"
     assert [line.split()[0] for line in lines] == [
         *("users", "sent/s", "answered/s", "p95", "errors/s"),
         "0",
     ]
     assert lines[-1].split() == ["0", "s", "18", "s"]
-    plain = charts(series([0, None, *range(1, 8)]), 80, blocks=False)
+    plain = chart_lines(series([0, None, *range(1, 8)]), 80, blocks=False)
     assert plain[3] == lines[3].translate(ASCII)
     assert "".join(plain).isascii()
 
 
 def test_figures_that_are_all_zero_lie_on_the_ground() -> None:
-    assert charts(series([1.0] * 4), 80, blocks=True)[1] == "sent/s      ▁▁▁▁  0 .. 0"
+    assert chart_lines(series([1.0] * 4), 80, blocks=True)[1] == "sent/s      ▁▁▁▁  0 .. 0"
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_a_chart_is_squeezed_into_its_width_and_keeps_its_peak(width: int) -> None:
     peaked: list[float | None] = [0.0] * 300
     peaked[151] = 9.0
-    lines = charts(series(peaked), width, blocks=True)
+    lines = chart_lines(series(peaked), width, blocks=True)
     assert max(map(len, lines)) <= width
     assert lines[3].count("█") == 1
 
@@ -222,26 +222,32 @@ def test_blocks_are_drawn_where_the_encoding_holds_them(
     assert Style.of(stream, 80, environment).blocks == blocks
 
 
+def charts_of(cell: CellResult) -> list[Chart]:
+    return [block for block in cell_section(cell).blocks if isinstance(block, Chart)]
+
+
 def test_a_drawing_stays_inside_and_marks_what_was_crossed(
     run: tuple[Summary, RunInfo],
 ) -> None:
-    drawn = drawing(run[0].cells[0])
-    assert drawn
+    [chart] = charts_of(run[0].cells[0])
+    drawn = drawing(chart)
     assert [panel.title for panel in drawn.panels] == [
         *("users", "uploads/s", "p95", "errors/s", "connections"),
     ]
-    numbers = re.findall(r"[\d.]+ [\d.]+", " ".join(p.path for x in drawn.panels for p in x.lines))
+    numbers = re.findall(
+        r"[\d.]+ [\d.]+", " ".join(path for x in drawn.panels for _, path in x.lines)
+    )
     for x, y in (map(float, pair.split()) for pair in numbers):
         assert drawn.left <= x <= drawn.right
         assert 0 <= y <= drawn.base
-    assert [mark.words for mark in drawn.crossings] == [one.criterion for one in COURSE.crossings]
+    assert [mark.label for mark in drawn.crossings] == [one.criterion for one in COURSE.crossings]
     assert all(0 <= mark.x <= WIDTH for mark in (*drawn.ticks, *drawn.stages, *drawn.crossings))
     p95 = drawn.panels[2]
     assert p95.bound == pytest.approx(p95.top + 32, abs=0.2)  # 10 s of a scale to 20 s
 
 
 def test_a_cell_without_a_course_has_no_drawing(run: tuple[Summary, RunInfo]) -> None:
-    assert drawing(run[0].cells[1]) is None
+    assert charts_of(run[0].cells[1]) == []
 
 
 def test_the_page_is_whole_and_needs_no_network(run: tuple[Summary, RunInfo]) -> None:
@@ -271,7 +277,7 @@ def test_what_is_said_over_time_is_stored_and_read_back(tmp_path: Path) -> None:
     folder.write_evidence(sample_run.evidence())
     folder.finish(sample_run.verdict(run.cells()[1]).model_copy(update=told))
     run.write_summary()
-    before, whole = RunFolder.open(run.path).read_summary().cells
+    before, whole = sample_run.read_summary(run).cells
     assert (before.limit, before.course, before.leaks) == (None, None, ())
     assert (whole.limit, whole.course, whole.leaks) == (LIMIT, COURSE, (LEAK,))
     assert as_json(run.summary()) == (run.path / "summary.json").read_text()

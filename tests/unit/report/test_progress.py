@@ -60,7 +60,7 @@ def test_a_pipe_gets_one_plain_line_a_phase() -> None:
         for phase in ("ramp", "ramp", "window", "window"):
             live.update(replace(NOW, phase=phase))
         live.update(replace(NOW, phase="window", cell="workers=4"))
-        live.say("cell workers=2 broke")
+        live.print("cell workers=2 broke")
     lines = stream.getvalue().splitlines()
     assert len(lines) == 4
     assert "\x1b" not in stream.getvalue()
@@ -72,7 +72,7 @@ def test_a_terminal_gets_every_update_and_is_left_clean() -> None:
     with LiveLine(stream, {"TERM": "xterm"}, width=100) as live:
         for sent in range(3):
             live.update(replace(NOW, tick=replace(TICK, users=sent)))
-        live.say("a line that stays")
+        live.print("a line that stays")
     text = stream.getvalue()
     assert all(f"{sent} users" in text for sent in range(3))
     assert "a line that stays" in text

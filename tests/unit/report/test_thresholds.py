@@ -12,12 +12,12 @@ from lab.model.run import RunInfo
 from lab.model.verdict import Outcome
 from lab.report import (
     Style,
+    cell_details,
+    end_table,
+    html_report,
+    markdown_report,
     news,
     sentence,
-    threshold_details,
-    thresholds_html,
-    thresholds_markdown,
-    thresholds_text,
 )
 from tests.fakes import sample_run as sample
 from tests.unit.report.test_documents import HOSTILE, Page
@@ -26,7 +26,7 @@ from tests.unit.report.test_documents import HOSTILE, Page
 def trial(users: int, outcome: Outcome, beyond: int | None = 0) -> CapacityTrial:
     samples = None if beyond is None else 66
     p95 = CriterionCount(
-        criterion="p95 < 10 s", outcome=outcome, samples=samples, beyond=beyond, allowed=0.05
+        criterion="p95 < 10 s", outcome=outcome, samples=samples, violations=beyond, allowed=0.05
     )
     oom = CriterionCount(criterion="oom_kills == 0", outcome=Outcome.HELD)
     return CapacityTrial(
@@ -132,14 +132,14 @@ def found() -> Thresholds:
 
 @pytest.fixture
 def info(tmp_path: Path) -> RunInfo:
-    return sample.create(tmp_path).info.model_copy(update={"most_users": 200})
+    return sample.create(tmp_path).info.model_copy(update={"kind": "threshold", "max_users": 200})
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 160])
 def test_the_text_fits_its_width_in_ascii_and_tells_the_whole_story(
     found: Thresholds, info: RunInfo, width: int
 ) -> None:
-    text = thresholds_text(found, info, "results/run", Style(width))
+    text = end_table(found, info, "results/run", Style(width))
     assert text.isascii()
     assert max(map(len, text.splitlines())) <= width
     told = " ".join(text.split())
@@ -156,7 +156,7 @@ def test_the_text_fits_its_width_in_ascii_and_tells_the_whole_story(
 
 
 def test_one_cell_is_told_with_its_trials() -> None:
-    text = threshold_details(answer(), Style(120))
+    text = cell_details(answer(), Style(120))
     assert "holds at 34 users, breaks at 37" in text
     rows = [line.split() for line in text.splitlines() if line.startswith("workers=1-")]
     assert [row[1] for row in rows] == ["34", "37"]
@@ -164,7 +164,7 @@ def test_one_cell_is_told_with_its_trials() -> None:
 
 
 def test_markdown_has_the_sentences_and_every_trial(found: Thresholds, info: RunInfo) -> None:
-    text = thresholds_markdown(found, info).replace("\\", "")
+    text = markdown_report(found, info).replace("\\", "")
     for cell in found.cells:
         assert f"- {cell.id}: {sentence(cell)}" in text
         assert f"## {cell.id}: {cell.outcome}" in text
@@ -175,7 +175,7 @@ def test_markdown_has_the_sentences_and_every_trial(found: Thresholds, info: Run
 def test_the_page_is_whole_needs_no_network_and_links_to_every_cell(
     found: Thresholds, info: RunInfo
 ) -> None:
-    text = thresholds_html(found, info)
+    text = html_report(found, info)
     page = Page(text)
     assert page.open == []
     assert page.loads == []
@@ -187,23 +187,23 @@ def test_the_page_is_whole_needs_no_network_and_links_to_every_cell(
 
 
 def test_a_strip_is_to_the_pages_one_scale_of_users(found: Thresholds, info: RunInfo) -> None:
-    text = thresholds_html(found, info)
-    assert 'class="holds" x="0" y="4" width="110.3"' in text  # 34 of the 37 that were tried
-    assert 'class="bound" x="120.0" y="4" width="0.0"' in text
+    text = html_report(found, info)
+    assert 'class="holds" x="0.0" y="4" width="110.3"' in text  # 34 of the 37 that were tried
+    assert 'class="breaks" x="120.0" y="4" width="0.0"' in text
 
 
 def test_text_from_outside_is_escaped(found: Thresholds, info: RunInfo) -> None:
     hostile = found.model_copy(
         update={"about": HOSTILE, "missing": (HOSTILE,), "cells": (answer(id=HOSTILE),)}
     )
-    page = thresholds_html(hostile, info)
+    page = html_report(hostile, info)
     assert "<script" not in page
     assert Page(page).open == []
-    assert "<script" not in thresholds_markdown(hostile, info).replace("\\<", "")
+    assert "<script" not in markdown_report(hostile, info).replace("\\<", "")
 
 
 def test_the_documents_of_a_search_without_an_answer_yet(found: Thresholds, info: RunInfo) -> None:
     none = found.model_copy(update={"cells": (), "missing": ("a", "b")})
-    assert Page(thresholds_html(none, info)).open == []
-    for text in (thresholds_markdown(none, info), thresholds_text(none, info, "x", Style())):
+    assert Page(html_report(none, info)).open == []
+    for text in (markdown_report(none, info), end_table(none, info, "x", Style())):
         assert "2 cells: 2 not finished" in text

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from lab.load.upload import PROBLEM, outcome
+from lab.load.upload import outcome
 from lab.model.evidence import Cause
+from lab.model.problem import MEDIA_TYPE
 from lab.services.cloudrun import rules
 from lab.services.cloudrun.instance import Ended
 
@@ -60,7 +61,7 @@ def test_a_refusal_is_a_problem_body_whose_cause_the_load_tells(
     refusal: rules.Refusal, status: int, cause: Cause
 ) -> None:
     assert refusal.status == status
-    assert outcome(refusal.status, PROBLEM, refusal.body) == (cause, None)
+    assert outcome(refusal.status, MEDIA_TYPE, refusal.body) == (cause, None)
     assert json.loads(refusal.body)["detail"] == refusal.detail
 
 

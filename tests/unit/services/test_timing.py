@@ -8,7 +8,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from lab.load.upload import stages
-from lab.services.backend.core.timing import ServerTimingMiddleware, Timing
+from lab.services.backend.core.middleware import ServerTimingMiddleware, Timing
 
 
 def test_a_stage_that_fails_is_timed_too_and_the_same_stage_adds_up() -> None:

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 from lab.model.knobs import TABLE, Knobs
 from lab.paths import ROOT
@@ -15,7 +15,7 @@ from lab.stack.compose.images import OFFICIAL
 
 FILE = ROOT / "compose" / "replica.yaml"
 TEXT = FILE.read_text(encoding="utf-8")
-MODEL = yaml.safe_load(TEXT)
+MODEL = YAML(typ="safe").load(TEXT)
 SERVICES = MODEL["services"]
 
 REFERENCE = re.compile(r"\$\{(\w+)(?:(:\?|:-)([^}]*))?\}")

@@ -11,7 +11,7 @@ from lab.errors import StoreError, UsageError
 from lab.model.capacity import Threshold, Thresholds
 from lab.model.experiment import Cell
 from lab.model.load import ClosedLoad
-from lab.model.run import Summary
+from lab.model.run import RunInfo, RunRequest, Summary
 from lab.model.verdict import Outcome
 from lab.store import RunFolder, digest, find, runs
 from tests.fakes import sample_run as sample
@@ -58,7 +58,7 @@ def test_summary_holds_finished_cells_in_order_and_names_the_missing(tmp_path: P
     cells = run.cells()
     for index in (4, 1):
         sample.measure(run, cells[index])
-    summary = run.read_summary()
+    summary = sample.read_summary(run)
     assert summary == run.summary()
     assert [done.id for done in summary.cells] == [cells[1].id, cells[4].id]
     assert summary.missing == tuple(cell.id for i, cell in enumerate(cells) if i not in (1, 4))
@@ -68,14 +68,14 @@ def test_summary_holds_finished_cells_in_order_and_names_the_missing(tmp_path: P
 
 def test_a_summary_left_behind_by_a_kill_is_rebuilt(tmp_path: Path) -> None:
     run = sample.stored(tmp_path, finished=2)
-    stale = run.read_summary()
+    stale = sample.read_summary(run)
     third = run.cells()[2]
     folder = run.begin(third)
     folder.write_evidence(sample.evidence())
     folder.finish(sample.verdict(third))
-    assert run.read_summary() == stale
+    assert sample.read_summary(run) == stale
     assert len(run.write_summary().cells) == 3
-    assert len(run.read_summary().cells) == 3
+    assert len(sample.read_summary(run).cells) == 3
 
 
 def test_resuming_with_the_same_cells_is_allowed(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_runs_lists_all_and_says_what_is_wrong_with_one(tmp_path: Path) -> None:
 
 
 def test_a_search_is_listed_by_its_answers(tmp_path: Path) -> None:
-    run = sample.create(tmp_path, most_users=200)
+    run = sample.create(tmp_path, max_users=200)
     assert run.read_thresholds() is None
     [listed] = runs(tmp_path)
     assert (listed.kind, listed.finished, listed.cells, listed.outcomes) == ("threshold", 0, 12, {})
@@ -244,21 +244,36 @@ def test_a_report_is_stored_in_the_run(tmp_path: Path) -> None:
 
 def test_times_are_stored_in_utc(tmp_path: Path) -> None:
     east = sample.STARTED.astimezone(timezone(timedelta(hours=9)))
-    run = RunFolder.create(
-        tmp_path,
-        sample.cells()[:1],
+    request = RunRequest(
         started=east,
         spec_file="a.yaml",
         experiment=sample.EXPERIMENT,
         stack="embedded",
         stack_reason="asked for",
         speed=1.0,
-        versions={},
-        machine={},
-        git="",
-        arguments=(),
     )
+    run = RunFolder.create(tmp_path, sample.cells()[:1], request)
     assert run.info.started == "2026-11-24T08:15:00Z"
+
+
+@pytest.mark.parametrize(("max_users", "kind"), [(None, "run"), (200, "threshold")])
+def test_a_run_says_what_it_is_and_one_of_an_earlier_lab_is_read_too(
+    tmp_path: Path, max_users: int | None, kind: str
+) -> None:
+    run = sample.create(tmp_path, max_users=max_users)
+    stored = json.loads((run.path / "run.json").read_text())
+    assert (stored["kind"], stored["most_users"]) == (kind, max_users)
+    earlier = {key: value for key, value in stored.items() if key != "kind"}
+    (run.path / "run.json").write_text(json.dumps(earlier))
+    assert RunFolder.open(run.path) == run
+    del earlier["most_users"], earlier["most_load"]
+    assert RunInfo.model_validate(earlier).kind == "run"
+
+
+def test_a_run_that_may_go_on_for_longer_says_so_in_its_file(tmp_path: Path) -> None:
+    run = sample.create(tmp_path, max_users=200).allowing(900.0)
+    assert json.loads((run.path / "run.json").read_text())["most_load"] == 900.0
+    assert RunFolder.open(run.path) == run
 
 
 def test_a_summary_reads_back_as_written(tmp_path: Path) -> None:

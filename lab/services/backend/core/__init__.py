@@ -1,1 +1,0 @@
-"""What every endpoint shares: threads, limits, timings, errors, evidence."""

@@ -1,4 +1,9 @@
-"""What a worker says of itself, ten times a second, from a thread of its own.
+"""What a worker measures of itself, and writes ten times a second from a thread of its own.
+
+    Gauges           what it is doing right now, counted where it happens
+    MeteredLoop      how busy its event loop is, and when it serves
+    Heartbeat        how late its event loop is
+    EvidenceWriter   the thread, and the file ``worker-<number>.jsonl``
 
 A blocked event loop cannot stop this thread, and a file outlives a killed process. Each
 line is one JSON object; ``at`` is the wall clock (seconds since 1970), everything else is
@@ -10,45 +15,134 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import selectors
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 INTERVAL_S = 0.1
+"""Seconds between two lines."""
 BEAT_S = 0.05
+"""Seconds between two beats of an event loop that is not late."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-def resident_bytes() -> int:
-    """Resident memory of this process; from /proc, or 0 where there is none."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE
-    except OSError:
-        return 0
+class Gauges:
+    """Counts that several threads change and the evidence thread reads.
 
-
-def count_entries(folder: str) -> int | None:
-    """How many entries a folder of /proc has; None where there is no such folder."""
-    try:
-        return len(os.listdir(folder))  # noqa: PTH208 - a count needs no paths, ten times a second
-    except OSError:
-        return None
-
-
-def threads() -> int | None:
-    """All threads of this process, whoever started them; from /proc, or None."""
-    return count_entries("/proc/self/task")
-
-
-def file_descriptors() -> int | None:
-    """Open files and sockets of this process; from /proc, or None.
-
-    One is the open folder itself, so it is not counted.
+    ``waiting``: checkouts waiting for a connection; ``threads_busy``: threads inside a
+    storage call (the event loop's own, under ``gcs_call: blocking``); ``threads_queued``:
+    storage calls waiting for a thread; ``inflight``: uploads inside this worker;
+    ``gcs_attempts`` and ``gcs_bytes``: HTTP requests to storage and what they carried, ever.
     """
-    found = count_entries("/proc/self/fd")
-    return None if found is None else found - 1
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.waiting = 0
+        self.threads_busy = 0
+        self.threads_queued = 0
+        self.inflight = 0
+        self.gcs_attempts = 0
+        self.gcs_bytes = 0
+
+    def waiting_for_connection(self) -> AbstractContextManager[None]:
+        """While a checkout waits."""
+        return self._during("waiting")
+
+    def busy_with_storage(self) -> AbstractContextManager[None]:
+        """While a thread is inside a storage call."""
+        return self._during("threads_busy")
+
+    def upload(self) -> AbstractContextManager[None]:
+        """While an upload is inside this worker."""
+        return self._during("inflight")
+
+    def queued_for_thread(self, step: int) -> None:
+        """One storage call more (+1) or fewer (-1) waits for a thread."""
+        self._add("threads_queued", step)
+
+    def storage_attempt(self, size: int) -> None:
+        """One more HTTP request to storage, carrying ``size`` bytes."""
+        self._add("gcs_attempts", 1)
+        self._add("gcs_bytes", size)
+
+    @contextmanager
+    def _during(self, name: str) -> Iterator[None]:
+        self._add(name, 1)
+        try:
+            yield
+        finally:
+            self._add(name, -1)
+
+    def _add(self, name: str, step: int) -> None:
+        with self._lock:
+            setattr(self, name, getattr(self, name) + step)
+
+
+class IdleSelector(selectors.DefaultSelector):
+    """The platform's selector, which counts the seconds that it waits.
+
+    A loop is idle while its selector waits for something to happen, and busy the rest of the
+    time: running callbacks, and standing still in a call that blocks. That share is the direct
+    reading of how full the worker's one slot is; how late a beat comes (`Heartbeat`) only
+    shows that it was blocked.
+
+    Args:
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._began = clock()
+        self._waited = 0.0
+        self._since: float | None = None
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait as the platform's does, and count the wait."""
+        self._since = since = self._clock()
+        try:
+            return super().select(timeout)
+        finally:
+            self._since = None
+            self._waited += self._clock() - since
+
+    def busy_s(self) -> float:
+        """Seconds since the loop was made in which it did not wait; any thread may ask.
+
+        Read without a lock: the loop's thread is not held up, and what is caught between two
+        of its lines is off by the time that those take.
+        """
+        waited, since, now = self._waited, self._since, self._clock()
+        return now - self._began - waited - (now - since if since is not None else 0.0)
+
+
+class MeteredLoop(asyncio.SelectorEventLoop):
+    """asyncio's loop on Unix, with a selector that counts; ``uvicorn --loop`` takes it."""
+
+    def __init__(self) -> None:
+        self.meter = IdleSelector()
+        self._serving = False
+        self._then: list[Callable[[], None]] = []
+        super().__init__(self.meter)
+
+    def when_serving(self, call: Callable[[], None]) -> None:
+        """Call this once a server listens; uvicorn's does only after the application's start."""
+        if self._serving:
+            call()
+        else:
+            self._then.append(call)
+
+    async def create_server(self, *args: Any, **options: Any) -> asyncio.Server:
+        """Listen as asyncio's does, then make the calls that waited for it."""
+        server = await super().create_server(*args, **options)
+        self._serving = True
+        while self._then:
+            self._then.pop(0)()
+        return server
 
 
 class Heartbeat:
@@ -72,16 +166,11 @@ class Heartbeat:
         self._handle.cancel()
 
 
-def worker_number() -> int:
-    """What tells this worker apart: its process id, or in a container its instance's number.
-
-    In a container of its own every instance of Cloud Run has the same process id.
-    """
-    return int(os.environ.get("LAB_INSTANCE") or os.getpid())
-
-
 class EvidenceWriter:
     """The thread that writes ``worker-<number>.jsonl``.
+
+    The number is the process id, or in a container its instance's number: in a container of
+    its own every instance of Cloud Run has the same process id.
 
     Args:
         folder: where the file goes.
@@ -92,7 +181,7 @@ class EvidenceWriter:
         self._read = read
         self._stop = threading.Event()
         folder.mkdir(parents=True, exist_ok=True)
-        self._number = worker_number()
+        self._number = int(os.environ.get("LAB_INSTANCE") or os.getpid())
         self._file = (folder / f"worker-{self._number}.jsonl").open("a", buffering=1)
         self._thread = threading.Thread(target=self._run, name="evidence", daemon=True)
 
@@ -101,14 +190,6 @@ class EvidenceWriter:
         self._write()
         self._thread.start()
 
-    def _write(self) -> None:
-        line = {"at": time.time(), "pid": self._number, **self._read()}
-        self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
-
-    def _run(self) -> None:
-        while not self._stop.wait(INTERVAL_S):
-            self._write()
-
     def close(self) -> None:
         """Write a last line and end the thread; a worker that never served writes none."""
         self._stop.set()
@@ -116,3 +197,43 @@ class EvidenceWriter:
             self._thread.join()
             self._write()
         self._file.close()
+
+    def _run(self) -> None:
+        while not self._stop.wait(INTERVAL_S):
+            self._write()
+
+    def _write(self) -> None:
+        line = {"at": time.time(), "pid": self._number, **process_figures(), **self._read()}
+        self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
+
+
+def process_figures() -> dict[str, float | None]:
+    """What this process has: from /proc, without which a count is None and its memory 0.
+
+    Returns:
+        ``threads``, whoever started them; ``fds``, open files and sockets; ``rss``, resident
+        bytes; ``cpu_s``, seconds of CPU used so far.
+    """
+    open_files = count_entries("/proc/self/fd")
+    return {
+        "threads": count_entries("/proc/self/task"),
+        "fds": None if open_files is None else open_files - 1,  # one is the open folder itself
+        "rss": resident_bytes(),
+        "cpu_s": time.process_time(),
+    }
+
+
+def count_entries(folder: str) -> int | None:
+    """How many entries a folder of /proc has; None where there is no such folder."""
+    try:
+        return len(os.listdir(folder))  # noqa: PTH208 - a count needs no paths, ten times a second
+    except OSError:
+        return None
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process; 0 where there is no /proc."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE
+    except OSError:
+        return 0

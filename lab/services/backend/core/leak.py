@@ -49,7 +49,7 @@ class DeliberateLeak:
             threading.Thread(target=self._never.wait, name="leak", daemon=True).start()
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release everything."""
         self._never.set()
         self._kept.clear()
         self._engine.dispose()

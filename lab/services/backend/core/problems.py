@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
 
 import requests
 from fastapi import FastAPI, Request
@@ -20,6 +19,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+
+from lab.model.problem import MEDIA_TYPE, problem_body
 
 log = logging.getLogger("uvicorn.error")
 
@@ -45,7 +46,7 @@ text where there is none. Postgres' own log, which carries the code, is counted 
 
 
 class Problem(Exception):
-    """An error that an endpoint answers on purpose."""
+    """An error that an endpoint answers on purpose; the arguments are those of `problem`."""
 
     def __init__(
         self,
@@ -64,16 +65,9 @@ def problem(
     status: int | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    """A problem body: ``type``, ``title``, ``status``, ``detail`` and our member ``cause``."""
+    """An answer that names its cause; its HTTP status is the cause's own where none is given."""
     status = STATUS[cause] if status is None else status
-    body: dict[str, Any] = {
-        "type": f"urn:problem:{cause}",
-        "title": cause.replace("_", " "),
-        "status": status,
-        "detail": detail,
-        "cause": cause,
-    }
-    return JSONResponse(body, status, dict(headers or {}), "application/problem+json")
+    return JSONResponse(problem_body(cause, detail, status), status, headers, MEDIA_TYPE)
 
 
 def database_cause(error: DBAPIError) -> str:
@@ -89,32 +83,32 @@ def install(app: FastAPI) -> None:
     """Answer each kind of error with its cause; what is unknown stays a plain 500."""
 
     @app.exception_handler(Problem)
-    async def on_problem(request: Request, error: Problem) -> Response:
+    async def on_problem(_request: Request, error: Problem) -> Response:
         return error.response
 
     @app.exception_handler(PoolTimeout)
-    async def on_pool_timeout(request: Request, error: PoolTimeout) -> Response:
+    async def on_pool_timeout(_request: Request, error: PoolTimeout) -> Response:
         return problem("pool_timeout", str(error))
 
     @app.exception_handler(DBAPIError)
-    async def on_database(request: Request, error: DBAPIError) -> Response:
+    async def on_database(_request: Request, error: DBAPIError) -> Response:
         return problem(database_cause(error), str(error.orig).strip())
 
     @app.exception_handler(GoogleAPIError)
     @app.exception_handler(TransportError)
     @app.exception_handler(requests.RequestException)
-    async def on_storage(request: Request, error: Exception) -> Response:
+    async def on_storage(_request: Request, error: Exception) -> Response:
         log.warning("storage: %s", error)
         return problem("gcs_error", f"{type(error).__name__}: {error}")
 
     @app.exception_handler(RequestValidationError)
-    async def on_validation(request: Request, error: RequestValidationError) -> Response:
+    async def on_validation(_request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         return problem("bad_upload", f"{where}: {first['msg']}", 422)
 
     @app.exception_handler(HTTPException)
-    async def on_http(request: Request, error: HTTPException) -> Response:
+    async def on_http(_request: Request, error: HTTPException) -> Response:
         if error.status_code == 400:
             return problem("bad_upload", str(error.detail))
         return JSONResponse({"detail": error.detail}, error.status_code, error.headers)

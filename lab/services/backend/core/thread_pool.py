@@ -38,6 +38,6 @@ class ThreadPools:
         loop.set_default_executor(self._default)
 
     def close(self) -> None:
-        """Let go of all threads; calls that run are not waited for."""
+        """Release all threads; calls that run are not waited for."""
         for pool in (self.speech, self.audio, self.gcs, self._default):
             pool.shutdown(wait=False, cancel_futures=True)

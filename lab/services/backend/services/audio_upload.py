@@ -24,9 +24,9 @@ from google.cloud import storage
 from google.cloud.storage.constants import _DEFAULT_TIMEOUT
 from google.cloud.storage.retry import DEFAULT_RETRY
 
-from lab.services.backend.core.gauges import Gauges
+from lab.services.backend.core.evidence import Gauges
+from lab.services.backend.core.middleware import Timing
 from lab.services.backend.core.thread_pool import ThreadPools
-from lab.services.backend.core.timing import Timing
 from lab.services.backend.settings import BackendSettings
 
 

@@ -1,0 +1,31 @@
+"""``lab down``: ends the replica that is up, and what a killed lab left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lab.cli.options import print_message, results_option
+from lab.cli.standing import standing
+from lab.stack import cleanup, ownership
+
+
+@click.command()
+@results_option
+def command(results: Path) -> None:
+    """End the replica that is up.
+
+    Ends whatever a lab that was killed left running, too; a run that is going on is left alone.
+    """
+    replicas = standing(results)
+    for folder, owner in replicas:
+        cleanup.end(folder, owner)
+    left = cleanup.end_abandoned()
+    print_message(
+        f"ended {len(replicas)} replica(s) of {results} and {left} left by a lab that was killed"
+    )
+    busy = [owner for _, owner in ownership.replicas() if owner.pid and not owner.gone]
+    if busy:
+        pids = ", ".join(str(owner.pid) for owner in busy)
+        print_message(f"left alone: the replica of a run that is going on (lab process {pids})")

@@ -1,0 +1,78 @@
+"""``lab report``: a stored run, or one cell of it, in the form that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from lab.capacity.runner import answers, trial_folders
+from lab.cli.options import json_option, print_json, results_option, style
+from lab.cli.stored import report_of
+from lab.errors import UsageError
+from lab.model.capacity import Threshold
+from lab.model.run import CellResult
+from lab.report import cell_details
+from lab.store import RunFolder, find
+
+MAX_NAMES = 4
+"""So many cells are named where several, or none, are meant."""
+
+
+@click.command()
+@click.argument("run", metavar="RUN")
+@click.option(
+    "--cell",
+    metavar="ID",
+    help="All that is known of this cell or trial; a unique part of its id is enough.",
+)
+@click.option("--markdown", is_flag=True, help="Print Markdown.")
+@click.option("--html", is_flag=True, help="Print the HTML page.")
+@results_option
+@json_option
+def command(
+    run: str, cell: str | None, markdown: bool, html: bool, results: Path, as_json: bool
+) -> None:
+    """Show a stored run.
+
+    RUN is a folder, a name's unique prefix, or latest. Nothing is started.
+    """
+    folder = find(results, run)
+    if cell is not None:
+        _show_cell(_find_cell(folder, cell), as_json)
+    elif markdown:
+        click.echo(report_of(folder).markdown(), nl=False)
+    elif html:
+        click.echo(report_of(folder).html(), nl=False)
+    else:
+        report_of(folder).show(as_json)
+
+
+def _show_cell(result: CellResult | Threshold, as_json: bool) -> None:
+    if as_json:
+        print_json(result.model_dump(mode="json"))
+    else:
+        click.echo(cell_details(result, style()))
+
+
+def _find_cell(folder: RunFolder, part: str) -> CellResult | Threshold:
+    """The one cell whose id is, or else contains, ``part``."""
+    results = _results(folder, part)
+    matching = [result for result in results if part in result.id]
+    exact = [result for result in matching if result.id == part] or matching
+    if len(exact) != 1:
+        names = ", ".join(result.id for result in (exact or results)[:MAX_NAMES])
+        raise UsageError(f"'{part}' means {len(exact)} cells of {folder.info.name}", names)
+    return exact[0]
+
+
+def _results(folder: RunFolder, part: str) -> Sequence[CellResult | Threshold]:
+    """The finished cells; of a search the answers, or the trials where no cell is meant."""
+    if folder.info.kind == "run":
+        return folder.summary().cells
+    cells = answers(folder).cells
+    if any(part in cell.id for cell in cells):
+        return cells
+    finished = (trial for trial in trial_folders(folder) if trial.finished())
+    return [folder.result(trial.read_cell().id) for trial in finished]

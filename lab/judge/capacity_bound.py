@@ -1,0 +1,81 @@
+"""The rate that a replica cannot beat: slots, divided by the time that a slot is held.
+
+An upload passes three kinds of slot. Each kind carries at most its number of slots divided
+by the time one is held (Little's law with every slot busy); the scarcest sets the capacity.
+The times are this cell's own measured stages, so the bound says nothing of how fast storage
+or the database should be.
+
+    event loop    one a worker         whatever runs in it: blocking calls
+    threads       gcs_call's pool      the storage call
+    connections   the pools, db_cap    auth to release, and write; held across the upload: all
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import fsum
+from typing import NamedTuple
+
+from lab.judge.gateway import ready_instances, time_held
+from lab.judge.trial import Trial
+from lab.model.knobs import Knobs
+from lab.model.physics import max_processes, pool_connections
+
+
+class Slots(NamedTuple):
+    """How many there are of a kind, and for how many seconds an upload holds one."""
+
+    number: float
+    held_s: float
+
+
+def capacity(trial: Trial) -> float | None:
+    """Uploads a second that this cell can carry; None where a stage was not measured."""
+    stages = mean_stages(trial)
+    if any(stage not in stages for stage in ("auth", "write", "gcs")):
+        return None
+    rates = [number / held_s for number, held_s in _slots(trial, stages) if held_s > 0]
+    return min(rates, default=None)
+
+
+def mean_stages(trial: Trial) -> dict[str, float]:
+    """The mean stages, in seconds, of the uploads that the throughput counts, by their share in it.
+
+    A rate and the times that set it are then of the same uploads. Those that were sent in the
+    window are others, where most of an upload's life is spent waiting: each is served a whole
+    queue later than it was sent.
+    """
+    means: dict[str, float] = {}
+    for stage in ("auth", "release", "write", "gcs", "gcs_queue"):
+        of = [(s.stages[stage], share) for s, share in trial.answered if stage in s.stages]
+        if total := fsum(share for _, share in of):
+            means[stage] = fsum(seconds * share for seconds, share in of) / total
+    return means
+
+
+def _slots(trial: Trial, stages: Mapping[str, float]) -> list[Slots]:
+    """Every kind of slot; none where the gateway was not read, or served nothing in the window."""
+    cell = trial.cell
+    if cell.target == "vm":
+        return _of_processes(cell.knobs, cell.knobs.workers, cell.storage_slots, stages)
+    ready, held_s = ready_instances(trial), time_held(trial)
+    if not ready or held_s is None:
+        return []
+    threads = cell.storage_slots / max_processes(cell)
+    places = Slots(ready * cell.knobs.cloudrun_concurrency, held_s)
+    return [places, *_of_processes(cell.knobs, ready, ready * threads, stages)]
+
+
+def _of_processes(
+    knobs: Knobs, processes: float, storage_slots: float, stages: Mapping[str, float]
+) -> list[Slots]:
+    database = stages["auth"] + stages.get("release", 0.0) + stages["write"]
+    storage = stages["gcs"]
+    in_loop = database if knobs.db_call == "blocking" else 0.0
+    connected = database
+    if knobs.db_session == "hold":
+        connected += storage + stages.get("gcs_queue", 0.0)
+    connections = Slots(min(processes * pool_connections(knobs), knobs.db_cap), connected)
+    if knobs.gcs_call == "blocking":
+        return [connections, Slots(processes, in_loop + storage)]
+    return [connections, Slots(processes, in_loop), Slots(storage_slots, storage)]

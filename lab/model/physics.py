@@ -1,0 +1,109 @@
+"""What more than one room takes for true of a replica, and of what samples can show.
+
+    an upload      auth ─> release ─> storage call ─> write       round trips, service time
+    its places     connections, threads, event loop               slots
+    its evidence   percentiles, shares, and the doubt allowed     order statistics
+
+All of it is pure, and in real-world seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil, log
+
+from lab.model.criterion import Criterion
+from lab.model.experiment import Cell
+from lab.model.knobs import Knobs
+
+DB_TRIPS = {"auth": 2, "release": 1, "write": 4}
+"""An upload's round trips to the database by stage: BEGIN, SELECT; ROLLBACK; BEGIN, INSERT,
+UPDATE, COMMIT."""
+
+SATURATED = 0.90
+"""Share of its time for which something is in use from which on it counts as full.
+
+Of an event loop, a core, or slots: below, something else limits what a worker carries, for in a
+closed network the busiest station alone sets the rate once there are many more users than
+stations (asymptotic bounds; Lazowska et al., Quantitative System Performance, 1984, ch. 5). Of
+the generator's one core: from there on it sends late.
+"""
+
+DOUBT = 0.05
+"""The chance that a one-sided bound is on the wrong side of the truth."""
+
+PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99, "p95_all": 0.95}
+"""The metrics that are a quantile of latencies, and which one."""
+
+
+def db_trips(knobs: Knobs) -> dict[str, int]:
+    """Round trips by stage, as an upload makes them at these knobs.
+
+    A session that was held is in its transaction already and sends no BEGIN to write.
+    """
+    held = knobs.db_session == "hold"
+    return DB_TRIPS | ({"write": DB_TRIPS["write"] - 1} if held else {})
+
+
+def service_s(cell: Cell) -> float:
+    """Seconds of an upload that waits for nobody: storage, and all of the database's round trips.
+
+    A guess from above: a session that is held makes two round trips less.
+    """
+    return cell.knobs.gcs_latency.mean + sum(DB_TRIPS.values()) * cell.knobs.db_rtt.mean
+
+
+def max_processes(cell: Cell) -> int:
+    """Processes that can serve at once: workers of the VM, or instances of Cloud Run."""
+    return cell.knobs.workers if cell.target == "vm" else cell.knobs.cloudrun_max_instances
+
+
+def pool_connections(knobs: Knobs) -> int:
+    """Connections that one process's pool may have out at once."""
+    return knobs.pool_size + knobs.max_overflow
+
+
+def upload_slots(cell: Cell) -> int:
+    """Uploads that can be inside a storage call at once: threads, or connections held for them."""
+    if cell.knobs.db_session == "release":
+        return cell.storage_slots
+    return min(cell.storage_slots, max_processes(cell) * pool_connections(cell.knobs))
+
+
+def quantile(ordered: Sequence[float], p: float) -> float:
+    """The p-quantile: the smallest value that a share p of the samples does not exceed.
+
+    This is the order statistic of rank ceil(p n), the inverse of the empirical
+    distribution (type 1 of Hyndman and Fan, 1996): always a value that was measured.
+    """
+    # 0.95 * 20 is 19.000000000000004 in binary: a share is written with few decimals.
+    return ordered[max(1, ceil(round(p * len(ordered), 9))) - 1]
+
+
+def complement(p: float) -> float:
+    """1 - p as it is written: 0.05 for 0.95, where binary floats leave 0.050000000000000044."""
+    return round(1 - p, 9)
+
+
+def allowed_share(criterion: Criterion) -> float | None:
+    """The share of uploads that a criterion lets be on the wrong side of its bound.
+
+    ``error_rate < 5 %`` allows 0.05 of them to fail, ``p95 < 10 s`` allows 0.05 of them to take
+    10 s or more. None where the criterion is no claim about a share.
+    """
+    if criterion.metric == "error_rate":
+        return criterion.bound
+    p = PERCENTILES.get(criterion.metric)
+    return None if p is None else complement(p)
+
+
+def straight_successes(bound: float) -> int:
+    """Samples, none of them bad, that it takes to show that the share of bad ones is below a bound.
+
+    Of n without a bad one the upper 95 % bound of the share is 1 - 0.05^(1/n) (Clopper and
+    Pearson, 1934): 59 for a bound of 5 %, 299 for 1 %.
+
+    Args:
+        bound: strictly between 0 and 1.
+    """
+    return ceil(log(DOUBT) / log(1 - bound))

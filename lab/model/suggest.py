@@ -1,0 +1,20 @@
+"""The remedy for a name that nobody knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Of the known names the one that is most like this one; None where none is alike."""
+    return next(iter(get_close_matches(name, list(known), n=1)), None)
+
+
+def suggest(name: str, known: Iterable[str], otherwise: str | None = None) -> str:
+    """A remedy: the nearest name that is known; else ``otherwise``, or all that are known."""
+    known = list(known)
+    near = nearest(name, known)
+    if near is not None:
+        return f"did you mean '{near}'?"
+    return otherwise or f"known are: {', '.join(known) or 'none'}"

@@ -1,0 +1,211 @@
+"""A report as blocks: made once from what is stored, rendered by every form in its own way.
+
+    Summary     run.py         ┐                 ┌ terminal.py
+    Thresholds  thresholds.py  ├─> Page, Section ┼ markdown.py
+    CellResult  cell.py        ┘    of blocks    └ html.py
+
+A block says what is to be read, never how it looks: what a form cannot show (a picture on a
+terminal, a colour in Markdown) it leaves out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from lab.model.verdict import Crossing, Outcome, Series, StageResult
+
+MARKS = {Outcome.HELD: "+", Outcome.BROKE: "x", Outcome.UNDECIDED: "?", Outcome.INVALID: "!"}
+"""A sign for each verdict, so that colour is never the only thing that tells them apart."""
+
+Tone = Literal["", "good", "bad", "unclear"]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A share of a whole, from 0 to 1; ``full`` where that is a limit and it is reached."""
+
+    share: float
+    full: bool = False
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Stretches of one scale: the style of each (``range``, ``holds``, ``breaks``, or ``mark``,
+    which is upright at its start), its start and its end, as shares of the scale."""
+
+    stretches: tuple[tuple[str, float, float], ...]
+
+
+@dataclass(frozen=True)
+class Value:
+    """What stands in one place of a table."""
+
+    text: str  #: with its unit
+    short: str = ""  #: the same under a column's short title, which has the unit; else as ``text``
+    outcome: Outcome | None = None  #: of a verdict: whose sign and colour it has
+    tone: Tone = ""  #: of another word: whether it is good news
+    code: bool = False  #: a name that people copy
+    picture: Bar | Strip | None = None  #: what a page draws under it
+
+    @classmethod
+    def verdict(cls, outcome: Outcome, text: str = "") -> Self:
+        """A verdict; or another word that is as good as this outcome."""
+        return cls(text or str(outcome), outcome=outcome)
+
+    @property
+    def marked(self) -> str:
+        """The text, with the sign of a verdict before it."""
+        return f"{MARKS[self.outcome]} {self.text}" if self.outcome else self.text
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table."""
+
+    head: str  #: its title, where figures carry their units
+    short: str = ""  #: its title on a terminal, with the unit that the values there leave out
+    right: bool = False  #: aligned to the right, as numbers are
+    names: bool = False  #: the row's id says it too
+    folds: bool = False  #: the row's ``folded`` says it too, so a narrow table may leave it out
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of values under their columns."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Value, ...], ...]
+
+    @classmethod
+    def of(
+        cls,
+        heads: Sequence[str],
+        rows: Iterable[Sequence[Value | str]],
+        right: Sequence[str] = (),
+    ) -> Self:
+        """A table of plain columns; those named in ``right`` are aligned to the right."""
+        columns = tuple(Column(head, right=head in right) for head in heads)
+        values = ((Value(v) if isinstance(v, str) else v for v in row) for row in rows)
+        return cls(columns, tuple(map(tuple, values)))
+
+
+@dataclass(frozen=True)
+class MatrixRow:
+    """A cell of the run."""
+
+    id: str  #: its name, and the title of its section
+    values: tuple[Value, ...]  #: one a column
+    why: str  #: the deciding reason
+    under: str = ""  #: what to say under the row where there is no room beside it
+    folded: str = ""  #: the same where the columns that fold are left out
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """The table of a whole run, a row a cell, which each form fits into the room that it has.
+
+    Where ``sentences`` is set, each ``why`` holds every figure of its row, so that a form
+    without pictures gives the sentences alone.
+    """
+
+    columns: tuple[Column, ...]  #: of the values; the reason comes last
+    rows: tuple[MatrixRow, ...]  #: in the order of the page's sections
+    legend: str  #: what its pictures mean, for a form that has them
+    sentences: bool = False
+
+
+@dataclass(frozen=True)
+class Heading:
+    """The title of what follows it in a section."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Running text; ``lead`` is the name of what it is about."""
+
+    text: str
+    lead: str = ""
+
+
+@dataclass(frozen=True)
+class Items:
+    """Sentences of which each stands alone; ``numbered`` where their order says something."""
+
+    texts: tuple[str, ...]
+    numbered: bool = False
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A name, in lower case, and what it stands for."""
+
+    name: str
+    text: str
+    code: bool = False  #: something that people copy
+    prominent: bool = False  #: figures cannot be read without it, so it stands above them
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Facts, a line each."""
+
+    facts: tuple[Fact, ...]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A trial over time; ``bounds`` are those that criteria set, by the metric's name."""
+
+    series: Series
+    stages: tuple[StageResult, ...]
+    crossings: tuple[Crossing, ...]
+    bounds: Mapping[str, float]
+
+
+Block = Heading | Paragraph | Items | Facts | Table | Chart
+
+
+@dataclass(frozen=True)
+class Section:
+    """One cell, whole: its id, its verdict, and all that is stored of it."""
+
+    title: str
+    verdict: Value
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A whole run."""
+
+    title: str  #: the experiment's name
+    about: str  #: the question that it asks
+    facts: tuple[Fact, ...]  #: what was measured, where and how
+    note: str  #: what must be known of the load to read the figures
+    matrix: Matrix
+    sections: tuple[Section, ...]  #: every finished cell, whole
+    missing: tuple[str, ...]  #: ids of the cells that are not finished
+    resume: str  #: the command that finishes them, but for the run's name
+    answer: str = ""  #: the paragraph that a run ends with
+    glance: tuple[Block, ...] = ()  #: what a form that leaves the sections out shows of them
+
+    @property
+    def counts(self) -> Mapping[Value, int]:
+        """How many finished cells came to which verdict, in the order of the outcomes."""
+        verdicts = [section.verdict for section in self.sections]
+        return Counter(v for outcome in Outcome for v in verdicts if v.outcome is outcome)
+
+    @property
+    def tally(self) -> str:
+        """The same as a sentence's part: ``12 cells: 6 held, 6 broke``."""
+        total = len(self.sections) + len(self.missing)
+        parts = [f"{number} {verdict.text}" for verdict, number in self.counts.items()]
+        if self.missing:
+            parts.append(f"{len(self.missing)} not finished")
+        cells = "cell" if total == 1 else "cells"
+        return f"{total} {cells}: {', '.join(parts) or 'none measured'}"

@@ -1,0 +1,197 @@
+"""One cell as blocks: what limited it, how it went over time, its criteria, checks, metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from lab.model import metrics
+from lab.model.criterion import Criterion
+from lab.model.knobs import Knobs, Preset
+from lab.model.run import CellResult
+from lab.model.verdict import Check, Crossing, Failure, Finding, StageResult, Timeline
+from lab.report import format
+from lab.report.blocks import (
+    Bar,
+    Block,
+    Chart,
+    Fact,
+    Facts,
+    Heading,
+    Items,
+    Paragraph,
+    Section,
+    Table,
+    Tone,
+    Value,
+)
+
+OUTCOME_TONES: Mapping[str, Tone] = {"met": "good", "missed": "bad", "undecided": "unclear"}
+ARRIVED = {
+    True: Value("ok", tone="good"),
+    False: Value("OFF", tone="bad"),
+    None: Value("unclear", tone="unclear"),
+}
+"""Whether what was injected arrived."""
+
+
+def cell_section(cell: CellResult) -> Section:
+    """Everything that is stored of one cell."""
+    return Section(
+        cell.id,
+        Value.verdict(cell.verdict),
+        (
+            Items(cell.reasons),
+            Facts((Fact("load", format.load(cell.load)), Fact("knobs", changed_knobs(cell), True))),
+            *limiting_factor(cell),
+            *_levels(cell),
+            *over_time(cell),
+            Heading("criteria"),
+            _findings(cell.findings),
+            Heading("injected, and measured"),
+            _checks(cell.injected),
+            Heading("metrics"),
+            _metrics(cell.metrics),
+        ),
+    )
+
+
+def changed_knobs(cell: CellResult) -> str:
+    """The knobs that differ from the preset *as-found*, as a spec writes them."""
+    as_found = Knobs.preset(Preset.AS_FOUND).as_text()
+    changed = [
+        f"{name}={value}" for name, value in cell.knobs.items() if as_found.get(name) != value
+    ]
+    return ", ".join(changed) or "all as found"
+
+
+def limiting_factor(cell: CellResult) -> list[Block]:
+    """The limit and its evidence; nothing of a cell that has none."""
+    if cell.limit is None:
+        return []
+    return [Heading("limit"), Paragraph(cell.limit.evidence, lead=str(cell.limit.resource))]
+
+
+def _levels(cell: CellResult) -> list[Block]:
+    """How near its limit each resource was."""
+    rows = []
+    for candidate in cell.limit.candidates if cell.limit else ():
+        bar = Bar(min(candidate.level, 1.0), full=candidate.at_limit)
+        resource = Value(str(candidate.resource), tone="bad" if candidate.at_limit else "")
+        level = Value(format.percent(candidate.level), picture=bar)
+        rows.append((resource, level, candidate.evidence))
+    return [Table.of(("resource", "level", "evidence"), rows, right=("level",))] if rows else []
+
+
+def over_time(cell: CellResult) -> list[Block]:
+    """Stages, a chart, what went first, and leaks: whatever is stored of them."""
+    blocks: list[Block] = []
+    timeline = cell.course or Timeline()
+    if timeline.stages:
+        blocks += [Heading("by stage"), _stages(timeline.stages)]
+    if timeline.series:
+        criteria = (Criterion.parse(finding.criterion) for finding in cell.findings)
+        bounds = {criterion.metric: criterion.bound for criterion in criteria}
+        chart = Chart(timeline.series, timeline.stages, timeline.crossings, bounds)
+        blocks += [Heading("over time"), chart]
+    if events := what_went_first(timeline):
+        blocks += [Heading("what went first"), Items(events, numbered=True)]
+    if cell.leaks:
+        blocks += [Heading("leaks"), Items(tuple(leak.reason for leak in cell.leaks))]
+    return blocks
+
+
+def _stages(stages: Sequence[StageResult]) -> Table:
+    names = ("throughput", "p50", "p95", "error_rate")
+    rows: list[tuple[Value | str, ...]] = [
+        (
+            str(stage.users),
+            f"{stage.start:.0f}-{stage.end:.0f} s",
+            Value.verdict(stage.outcome),
+            *(format.metric(name, stage.metrics.get(name)) for name in names),
+            format.led_by(stage.metrics),
+            format.metric("pg_connections", stage.metrics.get("pg_connections")),
+        )
+        for stage in stages
+    ]
+    heads = ("users", "time", "verdict", "up/s", "p50", "p95", "failed", "led by", "pg")
+    return Table.of(heads, rows, right=("users", "up/s", "p50", "p95", "failed", "pg"))
+
+
+def what_went_first(timeline: Timeline) -> tuple[str, ...]:
+    """What was crossed and what failed, a line each, in the order in which it showed."""
+    events = [(crossing.t, _crossing(crossing)) for crossing in timeline.crossings]
+    events += [(failure.t, _failure(failure)) for failure in timeline.failures]
+    return tuple(text for _, text in sorted(events, key=lambda event: event[0]))
+
+
+def _crossing(crossing: Crossing) -> str:
+    low, high = sorted((crossing.since_users, crossing.users))
+    users = f"{low}-{high}" if low < high else f"{low}"
+    value = format.metric(Criterion.parse(crossing.criterion).metric, crossing.value)
+    of = f" of {crossing.samples} uploads" if crossing.samples else ""
+    return f"{crossing.criterion} was crossed at {users} users, {crossing.t:.0f} s: {value}{of}"
+
+
+def _failure(failure: Failure) -> str:
+    return (
+        f"{failure.cause} from {failure.users} users on, {failure.t:.0f} s: {failure.count} in all"
+    )
+
+
+def _findings(findings: Sequence[Finding]) -> Block:
+    def form(finding: Finding, value: float | None) -> str:
+        return format.metric(Criterion.parse(finding.criterion).metric, value)
+
+    def interval(finding: Finding) -> str:
+        """The one-sided 95 % bounds, where the criterion is statistical."""
+        if finding.low is None and finding.high is None:
+            return format.NONE
+        return f"{form(finding, finding.low)} .. {form(finding, finding.high)}"
+
+    rows = [
+        (
+            Value(finding.criterion, code=True),
+            Value(finding.outcome, tone=OUTCOME_TONES[finding.outcome]),
+            form(finding, finding.value),
+            interval(finding),
+            finding.reason,
+        )
+        for finding in findings
+    ]
+    heads = ("criterion", "outcome", "value", "95 % bounds", "why")
+    return _table(heads, rows, right="value")
+
+
+def _checks(checks: Sequence[Check]) -> Block:
+    rows = [
+        (
+            check.name,
+            check.expected,
+            format.NONE if check.measured is None else format.significant(check.measured),
+            ARRIVED[check.ok],
+            check.reason,
+        )
+        for check in checks
+    ]
+    heads = ("what", "expected", "measured", "arrived", "why")
+    return _table(heads, rows, right="measured")
+
+
+def _metrics(values: Mapping[str, float]) -> Block:
+    """In the metric table's order; those of another lab last, and no errors that did not occur."""
+    names = [name for name in metrics.BY_NAME if name in values]
+    names += sorted(name for name in values if name not in metrics.BY_NAME)
+    rows = [
+        (
+            Value(name, code=True),
+            format.metric(name, values[name]),
+            metrics.BY_NAME[name].help if name in metrics.BY_NAME else "",
+        )
+        for name in names
+        if values[name] or not name.startswith(format.ERRORS)
+    ]
+    return _table(("metric", "value", "meaning"), rows, right="value")
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[Value | str]], right: str) -> Block:
+    return Table.of(heads, rows, right=(right,)) if rows else Paragraph("none")

@@ -1,0 +1,182 @@
+"""How what is stored is written for people: numbers, units, loads, stacks and causes.
+
+Numbers have three significant digits, percentages are honest. Nothing here knows the locale
+or the clock, so the same run always reads the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from lab.model import metrics
+from lab.model.load import BurstLoad, ClosedLoad, Load, OpenLoad, StagesLoad
+from lab.model.metrics import Unit
+from lab.model.run import CellResult, RunInfo
+from lab.model.units import format_duration, format_rate
+
+NONE = "-"
+"""What stands where nothing was measured."""
+
+_SIZES = ((1e9, "GB"), (1e6, "MB"), (1e3, "KB"))
+
+
+def significant(value: float) -> str:
+    """Three significant digits, never as an exponent: ``0.274``, ``6.05``, ``14.2``, ``1230``."""
+    if value == 0:
+        return "0"
+    exact = Decimal(repr(value))
+    rounded = round(exact, 2 - exact.adjusted())
+    # 9.996 rounds up to four digits (10.00): round once more at the new magnitude.
+    rounded = round(rounded, 2 - rounded.adjusted())
+    return f"{rounded:f}"
+
+
+def brief(value: float) -> str:
+    """A number in a table, of seconds or a second: what is below a thousandth takes no room."""
+    return "<0.001" if 0 < value < 0.001 else significant(value)
+
+
+def percent(share: float) -> str:
+    """A share as a percentage: one decimal below 10 % and just below 100 %, none between.
+
+    A share that is not 0 never reads 0.0 %.
+    """
+    value = share * 100
+    if value == 0:
+        return "0 %"
+    if 0 < value < 0.05:
+        return "<0.1 %"
+    exact = Decimal(repr(value))
+    tenths = round(exact, 1)
+    if tenths < 10 or 99 < tenths < 100:
+        return f"{tenths} %"
+    return f"{round(exact)} %" if exact < 99 or exact >= 100 else "99.9 %"
+
+
+def count(value: float) -> str:
+    """A number of things; a fraction of one is kept where there is one."""
+    return f"{value:.0f}" if value == int(value) else significant(value)
+
+
+def plural(number: int, noun: str) -> str:
+    """So many of a thing: ``1 user``, ``20 users``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def seconds(value: float) -> str:
+    """A duration, in ms below a second."""
+    return f"{significant(value * 1e3)} ms" if 0 < abs(value) < 1 else f"{significant(value)} s"
+
+
+def size(value: float) -> str:
+    """Bytes in decimal units."""
+    for scale, unit in _SIZES:
+        if value >= scale:
+            return f"{significant(value / scale)} {unit}"
+    return f"{value:.0f} B"
+
+
+def clock(value: float) -> str:
+    """A time that is left, to the second: ``45 s``, ``4 min 05 s``, ``1 h 20 min``."""
+    whole = max(0, round(value))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def quantity(value: float | None, unit: Unit) -> str:
+    """A figure with its unit."""
+    if value is None:
+        return NONE
+    return _FORMS[unit](value)
+
+
+_FORMS: dict[Unit, Callable[[float], str]] = {
+    "count": count,
+    "seconds": seconds,
+    "share": percent,
+    "per second": lambda value: f"{significant(value)}/s",
+    "cores": lambda value: f"{significant(value)} cores",
+    "bytes": size,
+    "bytes per second": lambda value: f"{size(value)}/s",
+}
+
+
+def metric(name: str, value: float | None) -> str:
+    """A metric's value with its unit; of a metric that is not in the table, the number."""
+    known = metrics.BY_NAME.get(name)
+    return quantity(value, known.unit if known else "count")
+
+
+ERRORS = "errors."
+"""What the names of the metrics begin with that count uploads by the cause of their failure."""
+
+
+def leading_cause(values: Mapping[str, float]) -> str:
+    """The cause that most uploads failed with; of two alike, the first in the metric table.
+
+    Empty where none failed.
+    """
+    causes = [name for name in metrics.BY_NAME if name.startswith(ERRORS) and values.get(name)]
+    return max(causes, key=values.__getitem__).removeprefix(ERRORS) if causes else ""
+
+
+def led_by(values: Mapping[str, float]) -> str:
+    """The leading cause with its count: ``pool_timeout 7``."""
+    cause = leading_cause(values)
+    return f"{cause} {values[ERRORS + cause]:.0f}" if cause else NONE
+
+
+def first_reason(cell: CellResult) -> str:
+    """The deciding reason of a verdict; empty where none was given."""
+    return cell.reasons[0] if cell.reasons else ""
+
+
+_LOAD: TypeAdapter[ClosedLoad | StagesLoad | BurstLoad | OpenLoad] = TypeAdapter(Load)
+
+
+def read_load(stored: Mapping[str, Any]) -> ClosedLoad | StagesLoad | BurstLoad | OpenLoad:
+    """A load as it is stored, typed."""
+    return _LOAD.validate_python(dict(stored))
+
+
+def load(stored: Mapping[str, Any], max_users: int | None = None) -> str:
+    """An offered load in plain English; of a search that goes up to ``max_users``, all of them."""
+    given = read_load(stored)
+    uploads = f"{given.audio} each"
+    if isinstance(given, BurstLoad):
+        return f"a burst of {given.burst} users at once, one upload each; {uploads}"
+    if given.think:
+        uploads += f", {format_duration(given.think)} of thought between"
+    if isinstance(given, ClosedLoad):
+        window = format_duration(given.window)
+        return (
+            f"{f'up to {max_users}' if max_users else given.users} users, closed loop: ramp "
+            f"{format_duration(given.ramp)}, warm-up {format_duration(given.warmup)}, "
+            f"{f'windows of {window} and longer' if max_users else f'window {window}'}; {uploads}"
+        )
+    if isinstance(given, OpenLoad):
+        return (
+            f"{format_rate(given.rate)} arriving, open loop: warm-up "
+            f"{format_duration(given.warmup)}, window {format_duration(given.window)}; {uploads}"
+        )
+    steps = ", ".join(
+        f"to {stage.users} over {format_duration(stage.over)}, hold {format_duration(stage.hold)}"
+        for stage in given.stages
+    )
+    return f"users in stages, closed loop: {steps}; {uploads}"
+
+
+def stack(info: RunInfo) -> str:
+    """The stack, why it was chosen, and the speed."""
+    why = f" ({info.stack_reason})" if info.stack_reason else ""
+    speed = f"speed {info.speed:g}"
+    if info.speed != 1:
+        speed += ", all figures in real-world time"
+    return f"{info.stack} stack{why}, {speed}"

@@ -1,0 +1,106 @@
+"""What a dry run shows: what would be measured, and for how long; all times in wall seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lab.model.units import format_duration
+from lab.report.format import clock, plural
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A run: each cell that is missing, and why a load is too small for a criterion of it."""
+
+    experiment: str
+    estimate_s: int
+    cells: Mapping[str, Sequence[str]]
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "experiment": self.experiment,
+            "cells": list(self.cells),
+            "estimate_s": self.estimate_s,
+            "undecidable": [reason for reasons in self.cells.values() for reason in reasons],
+        }
+
+    def text(self) -> str:
+        """For the terminal."""
+        minutes, seconds = divmod(self.estimate_s, 60)
+        lines = [f"{self.experiment}: {_cells(len(self.cells))}, about {minutes}:{seconds:02d} min"]
+        for cell, reasons in self.cells.items():
+            lines += [f"  {cell}", *(f"    {reason}" for reason in reasons)]
+        return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True)
+class NextTrial:
+    """The trial that a search would make next."""
+
+    users: int
+    window_s: float
+    estimate_s: int
+
+
+@dataclass(frozen=True)
+class LongestSearch:
+    """What a search may take at most."""
+
+    trials: int
+    estimate_s: int
+
+
+@dataclass(frozen=True)
+class CellSearch:
+    """The search of a cell after so many trials; ``next`` is None where it is answered."""
+
+    id: str
+    trials: int
+    next: NextTrial | None = None
+    longest: LongestSearch | None = None
+
+    def text(self) -> str:
+        """Without the cell's id."""
+        if self.next is None or self.longest is None:
+            return f"answered by {self.trials} trials"
+        users = plural(self.next.users, "user")
+        return (
+            f"{'next' if self.trials else 'first'} {users} with a window of"
+            f" {format_duration(self.next.window_s)}, {clock(self.next.estimate_s)} in all; never"
+            f" more than {self.longest.trials} trials, {clock(self.longest.estimate_s)}"
+        )
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """Searches for thresholds up to ``max_users``; as a rule one takes ``usual_trials``."""
+
+    experiment: str
+    max_users: int
+    usual_trials: int
+    cells: Sequence[CellSearch]
+
+    @property
+    def usual_s(self) -> int:
+        """What all take as a rule."""
+        return sum(self.usual_trials * cell.next.estimate_s for cell in self.cells if cell.next)
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``--json``."""
+        cells = [asdict(cell) for cell in self.cells]
+        return {"experiment": self.experiment, "usual_s": self.usual_s, "cells": cells}
+
+    def text(self) -> str:
+        """For the terminal."""
+        head = (
+            f"{self.experiment}: {_cells(len(self.cells))}, up to {self.max_users} users; as a rule"
+            f" {self.usual_trials} trials a cell, {clock(self.usual_s)}"
+        )
+        return "\n".join([head, *(f"  {cell.id}: {cell.text()}" for cell in self.cells)]) + "\n"
+
+
+def _cells(number: int) -> str:
+    return f"{number} cell{'' if number == 1 else 's'}"

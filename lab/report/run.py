@@ -1,0 +1,219 @@
+"""A run as blocks: a row a cell, with the figures that matter where it ran, and each cell whole.
+
+Before the VM it is the rate and the database's connections; before Cloud Run who was served,
+refused, or lost with an instance, and what the instances did. A run of both shows both, and
+what one of them has not is a dash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import chain
+
+from lab.model.criterion import Criterion
+from lab.model.run import CellResult, RunInfo, Summary
+from lab.model.verdict import Outcome
+from lab.report import format
+from lab.report.blocks import (
+    Bar,
+    Block,
+    Column,
+    Fact,
+    Heading,
+    Matrix,
+    MatrixRow,
+    Page,
+    Paragraph,
+    Strip,
+    Value,
+)
+from lab.report.cell import cell_section, limiting_factor, over_time
+
+CLOSED_NOTE = (
+    "Closed loop: a user waits for its answer before it uploads again, so a slower server is "
+    "sent less. The rate is what got through, not what was wanted."
+)
+OPEN_NOTE = "Open loop: uploads arrive at their rate however slow the answers are."
+BURST_NOTE = "Burst: every user uploads once, so what is offered does not depend on the answers."
+_NOTES = {CLOSED_NOTE: {"closed", "stages"}, OPEN_NOTE: {"open"}, BURST_NOTE: {"burst"}}
+
+_MAX_CHARTS = 4
+"""Cells that are shown over time at a glance; more would bury the table."""
+
+
+def run_page(summary: Summary, info: RunInfo) -> Page:
+    """The finished cells of a run, and what came of it."""
+    return Page(
+        title=summary.experiment,
+        about=summary.about,
+        facts=run_facts(info, Fact("offered load", offered(summary), prominent=True)),
+        note=loop_note(summary),
+        matrix=_matrix(summary.cells),
+        answer=summary.answer.text if summary.answer else "",
+        sections=tuple(map(cell_section, summary.cells)),
+        missing=summary.missing,
+        resume="lab run --resume",
+        glance=_glance(summary.cells),
+    )
+
+
+def run_facts(info: RunInfo, *asked: Fact) -> tuple[Fact, ...]:
+    """What was run, where and how; a fact without a text is left out."""
+    facts = (
+        Fact("run", info.name, code=True),
+        Fact("started", info.started),
+        Fact("spec", info.spec_file),
+        Fact("command", f"lab {' '.join(info.arguments)}", code=True),
+        Fact("stack", format.stack(info), prominent=True),
+        *asked,
+        Fact("machine", ", ".join(f"{name} {value}" for name, value in info.machine.items())),
+        Fact("versions", ", ".join(f"{name} {value}" for name, value in info.versions.items())),
+        Fact("revision", info.git),
+    )
+    return tuple(fact for fact in facts if fact.text)
+
+
+def offered(summary: Summary) -> str:
+    """The load that every cell was offered."""
+    loads = list({str(sorted(cell.load.items())): cell.load for cell in summary.cells}.values())
+    if not loads:
+        return "no cell is finished"
+    return format.load(loads[0]) if len(loads) == 1 else "the load differs from cell to cell"
+
+
+def loop_note(summary: Summary) -> str:
+    """What must be known of the kind of load to read its figures; empty without cells."""
+    kinds: set[str] = {format.read_load(cell.load).kind for cell in summary.cells}
+    return " ".join(note for note, of in _NOTES.items() if kinds & of)
+
+
+def _glance(cells: Sequence[CellResult]) -> tuple[Block, ...]:
+    """Of each cell whose load changed: its stages, charts, what went first, and its limit."""
+    changing = [cell for cell in cells if cell.course and cell.course.stages]
+    if len(changing) > _MAX_CHARTS:
+        hint = "lab report RUN --cell ID shows a cell by stage and over time"
+        return (Heading("over time"), Paragraph(hint))
+    blocks: list[Block] = []
+    for cell in changing:
+        blocks += [Heading(cell.id), *over_time(cell), *limiting_factor(cell)]
+    return tuple(blocks)
+
+
+Shown = tuple[Column, Callable[[CellResult], Value]]
+"""A column of the run's table, and what stands in it."""
+
+
+def _metric(name: str, head: str, short: str, *, unit_in_title: bool = False) -> Shown:
+    def value(cell: CellResult) -> Value:
+        number = cell.metrics.get(name)
+        brief = format.brief(number) if unit_in_title and number is not None else ""
+        return Value(format.metric(name, number), brief)
+
+    return Column(head, short, right=True), value
+
+
+RATE = _metric("throughput", "uploads/s", "up/s", unit_in_title=True)
+P50 = _metric("p50", "p50", "p50 s", unit_in_title=True)
+P95 = _metric("p95", "p95", "p95 s", unit_in_title=True)
+FAILED = _metric("error_rate", "failed", "failed")
+CAUSE: Shown = (Column("led by", folds=True), lambda cell: Value(format.led_by(cell.metrics)))
+CONNECTIONS = _metric("pg_connections", "pg peak", "pg")
+SERVED = (
+    _metric("succeeded", "served", "served"),
+    _metric("errors.no_instance", "refused (429)", "429"),
+    _metric("errors.instance_died", "died (503)", "503"),
+    _metric("errors.request_timeout", "timed out (504)", "504"),
+)
+INSTANCES = (
+    _metric("cold_starts", "cold starts", "cold"),
+    _metric("queue_wait", "queued", "wait s", unit_in_title=True),
+    _metric("memory_instance", "memory peak", "memory"),
+    _metric("oom_kills", "OOM kills", "OOM"),
+)
+LIMIT: Shown = (
+    Column("limit", folds=True),
+    lambda cell: Value(str(cell.limit.resource) if cell.limit else format.NONE),
+)
+
+
+def columns(cells: Sequence[CellResult]) -> tuple[Shown, ...]:
+    """The figures that a table of these cells shows of each, from left to right."""
+    limit = (LIMIT,) if any(cell.limit for cell in cells) else ()
+    targets = {cell.target for cell in cells}
+    if targets == {"cloudrun"}:
+        return (*SERVED, P50, P95, CAUSE, *INSTANCES, *limit)
+    instances = (*SERVED, *INSTANCES) if "cloudrun" in targets else ()
+    return (RATE, P50, P95, FAILED, CAUSE, CONNECTIONS, *instances, *limit)
+
+
+def varying_axes(cells: Sequence[CellResult]) -> list[str]:
+    """The axes that tell the cells apart, in the spec's order; all where there is one cell."""
+    names = list(dict.fromkeys(name for cell in cells for name in cell.axes))
+    if len(cells) < 2:
+        return names
+    return [name for name in names if len({cell.axes.get(name) for cell in cells}) > 1]
+
+
+def _matrix(cells: Sequence[CellResult]) -> Matrix:
+    axes, shown = varying_axes(cells), columns(cells)
+    pictures = {RATE: _bars(cells), P95: _strips(cells)}
+    rows = []
+    for index, cell in enumerate(cells):
+        drawn = {column: pictures[column][index] for column in pictures}
+        values = (
+            *(Value(cell.axes.get(axis, format.NONE)) for axis in axes),
+            Value.verdict(cell.verdict),
+            *(replace(column[1](cell), picture=drawn.get(column)) for column in shown),
+        )
+        why = format.first_reason(cell)
+        under = "" if cell.verdict is Outcome.HELD else why  # to hold needs no reason
+        rows.append(MatrixRow(cell.id, values, why, under, _folded(cell, under)))
+    return Matrix(
+        columns=(
+            *(Column(axis, names=True) for axis in axes),
+            Column("verdict"),
+            *(column for column, _ in shown),
+        ),
+        rows=tuple(rows),
+        legend="A strip runs from p50 to p95, all to one scale; the upright mark is the bound that "
+        "the criteria set on p95.",
+    )
+
+
+def _folded(cell: CellResult, reason: str) -> str:
+    """The reason with the leading cause, which matters where a cell held too, and the limit."""
+    cause = format.led_by(cell.metrics) if format.leading_cause(cell.metrics) else ""
+    text = ": ".join(filter(None, (cause, reason)))
+    return f"{text} (limit: {cell.limit.resource})" if cell.limit and reason else text
+
+
+Pictures = list[Bar | Strip | None]
+
+
+def _bars(cells: Sequence[CellResult]) -> Pictures:
+    """Throughput of each cell as a share of the fastest's."""
+    rates = [cell.metrics.get("throughput", 0.0) for cell in cells]
+    return [Bar(rate / (max(rates) or 1.0)) for rate in rates]
+
+
+def _strips(cells: Sequence[CellResult]) -> Pictures:
+    """p50 to p95 of each cell and its bound, on a scale on which the slowest and all bounds fit."""
+    latencies = [[cell.metrics.get(name) for name in ("p50", "p95")] for cell in cells]
+    bounds = [_p95_bound(cell) for cell in cells]
+    scale = max(filter(None, [*chain(*latencies), *bounds]), default=1.0)
+    strips: Pictures = []
+    for (p50, p95), bound in zip(latencies, bounds, strict=True):
+        if p50 is None or p95 is None:
+            strips.append(None)
+        else:
+            mark = [] if bound is None else [("mark", bound / scale, bound / scale)]
+            strips.append(Strip((("range", p50 / scale, p95 / scale), *mark)))
+    return strips
+
+
+def _p95_bound(cell: CellResult) -> float | None:
+    """The upper bound, in seconds, that the cell's criteria set on p95."""
+    criteria = [Criterion.parse(finding.criterion) for finding in cell.findings]
+    bounds = [c.bound for c in criteria if c.metric == "p95" and c.op in ("<", "<=")]
+    return min(bounds, default=None)

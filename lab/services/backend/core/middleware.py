@@ -1,0 +1,166 @@
+"""What stands around the endpoints: timings outermost, then backpressure, then rate limits.
+
+``Server-Timing`` (W3C) holds the milliseconds of each stage of a request; a stage that failed
+is in it too, so that an error shows where the time went.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from lab.model.knobs import Knobs
+from lab.services.backend.core.evidence import Gauges
+from lab.services.backend.core.problems import problem
+
+RETRY_AFTER_S = 5
+"""Retry-After of an upload that backpressure refuses, in seconds: about one upload."""
+
+
+class Timing:
+    """Seconds by stage of one request."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, float] = {}
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Count ``seconds`` towards a stage."""
+        self.stages[stage] = self.stages.get(stage, 0.0) + seconds
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time what happens inside, also when it fails."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(name, time.perf_counter() - start)
+
+    def header(self) -> str:
+        """The value of ``Server-Timing``: ``auth;dur=50.1, gcs;dur=3500.2``."""
+        return ", ".join(f"{name};dur={s * 1000:.3f}" for name, s in self.stages.items())
+
+
+class ServerTimingMiddleware:
+    """Gives every request a `Timing` (``request.state.timing``) and sends it with the answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI entry point."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        timing = scope.setdefault("state", {})["timing"] = Timing()
+
+        async def send_with_timing(message: Message) -> None:
+            if message["type"] == "http.response.start" and timing.stages:
+                MutableHeaders(scope=message)["Server-Timing"] = timing.header()
+            await send(message)
+
+        await self.app(scope, receive, send_with_timing)
+
+
+class BackpressureMiddleware:
+    """Counts uploads inside this worker and refuses those past the limit at once.
+
+    It stands before the form is parsed, so a refused upload costs neither memory nor a read
+    of its body.
+
+    Args:
+        limit: ``max_inflight_uploads``; None refuses nothing.
+    """
+
+    def __init__(self, app: ASGIApp, path: str, limit: int | None, gauges: Gauges) -> None:
+        self.app = app
+        self._path = path
+        self._limit = limit
+        self._gauges = gauges
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI entry point."""
+        if scope["type"] != "http" or scope["path"] != self._path:
+            await self.app(scope, receive, send)
+        elif self._limit is not None and self._gauges.inflight >= self._limit:
+            refusal = problem(
+                "overloaded",
+                f"this worker already has {self._limit} uploads in flight",
+                headers={"Retry-After": str(RETRY_AFTER_S)},
+            )
+            await refusal(scope, receive, send)
+        else:
+            with self._gauges.upload():
+                await self.app(scope, receive, send)
+
+
+class RateLimiter:
+    """At most so many requests in any window: a sliding log of request times by key.
+
+    It counts in this process alone: nothing is shared between workers, so N workers allow N
+    times as much.
+
+    Args:
+        key: what is counted together: an address, a user.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self, key: Callable[[Request], str], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._key = key
+        self._clock = clock
+        self._hits: dict[str, deque[float]] = {}
+
+    async def check_rate_limit(
+        self, request: Request, max_requests: int, window_seconds: float
+    ) -> tuple[bool, dict[str, int]]:
+        """Count this request, unless it is one too many.
+
+        Returns:
+            Whether it is allowed, and ``limit``, ``remaining`` and ``retry_after`` (whole
+            seconds until one more is allowed).
+        """
+        now = self._clock()
+        hits = self._hits.setdefault(self._key(request), deque())
+        while hits and hits[0] <= now - window_seconds:
+            hits.popleft()
+        allowed = len(hits) < max_requests
+        if allowed:
+            hits.append(now)
+        retry_after = 0 if allowed else max(1, math.ceil(hits[0] + window_seconds - now))
+        return allowed, {
+            "limit": max_requests,
+            "remaining": max_requests - len(hits),
+            "retry_after": retry_after,
+        }
+
+
+def by_address(knobs: Knobs) -> Callable[[Request], str]:
+    """The key of the global limit.
+
+    ``peer`` is the TCP peer: behind nginx that is nginx, so all users share one bucket.
+    ``forwarded`` is the last entry of X-Forwarded-For, the one that nginx itself added; it
+    falls back to the peer where nginx sends none.
+    """
+
+    def peer(request: Request) -> str:
+        return request.client.host if request.client else ""
+
+    def forwarded(request: Request) -> str:
+        entries = request.headers.get("x-forwarded-for", "").split(",")
+        return entries[-1].strip() or peer(request)
+
+    return forwarded if knobs.rate_limit_key == "forwarded" else peer
+
+
+def by_user(request: Request) -> str:
+    """The key of the upload limit: the bearer token, known before any query is made."""
+    return request.headers.get("authorization", "")

@@ -1,0 +1,311 @@
+"""HTTP/1.1 towards the users, and towards an instance.
+
+    users ──uvicorn──> application ──> HttpCall ──exchange──> an instance
+
+Towards the users it is an ASGI application. The body of a request is read ahead, up to what
+the platform takes at all, also while the request waits: only so is a client seen that leaves.
+It is sent on as it comes, and an answer likewise.
+
+Towards an instance it is one connection a request, streamed both ways. A connection is never
+used twice, so none can be closed by the instance while a request is on its way, and a POST
+need not be sent again to find out (RFC 9110, 9.2.2). Nor does the request announce that it
+will be closed: a server that answers before it has read the body, and closes then, would
+reset the connection under its own answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import suppress
+from typing import Any, Protocol
+
+import h11
+
+from lab.model.problem import MEDIA_TYPE
+from lab.model.replica import ADDRESS_HEADER
+from lab.services.cloudrun.instance import Address
+from lab.services.cloudrun.request import BrokenError, ClientLeftError, Requests, TooLargeError
+from lab.services.cloudrun.rules import MAX_BODY, TOO_LARGE, Refusal
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+HOP_BY_HOP = {
+    b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization",
+    b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"expect",
+}  # fmt: skip
+"""Headers that are of one connection (RFC 9110, 7.6.1), and Expect, which is answered here."""
+SERVER_TIMING = b"server-timing"
+LINGER_S = 5.0
+"""Seconds that a client has to send the rest of what is answered already; nginx's figure."""
+CLIENT_ADDRESS = ADDRESS_HEADER.lower().encode()
+"""In which the generator names a user's address; believed, as nginx does, from loopback only."""
+BLOCK = 256 * 1024
+"""Bytes that are read from an instance at once, and that may wait to be sent to it."""
+MAX_HEADERS = 64 * 1024
+"""Bytes of an answer's headers."""
+
+
+def application(requests: Requests) -> Application:
+    """The gateway as an ASGI application."""
+
+    async def gateway(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        call = HttpCall(scope, receive, send)
+        if call.declared > MAX_BODY:
+            await call.refuse(TOO_LARGE)
+        else:
+            await requests.serve(call)
+        await call.finish()
+
+    return gateway
+
+
+class Inbox:
+    """What a client sends: read ahead, measured, and the client's leaving noticed."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._blocks: deque[bytes] = deque()
+        self._size = 0
+        self._over: Exception | None = None
+        self._moved = asyncio.Event()
+        self._interrupted = asyncio.Event()
+        self.whole = asyncio.Event()
+        self.reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        """Read on until the client leaves; what is too large is read and thrown away."""
+        while (message := await self._receive())["type"] != "http.disconnect":
+            block = message.get("body", b"")
+            self._size += len(block)
+            if self._size > MAX_BODY:
+                self._end(TooLargeError())
+            elif block:
+                self._blocks.append(block)
+            if not message.get("more_body", False):
+                self.whole.set()
+            self._moved.set()
+        self._end(ClientLeftError())
+
+    def _end(self, why: Exception) -> None:
+        self._over = self._over or why
+        self._interrupted.set()
+        self._moved.set()
+
+    async def interrupted(self) -> None:
+        """Wait for what `body` would raise, and raise it."""
+        await self._interrupted.wait()
+        if self._over:
+            raise self._over
+
+    async def body(self) -> AsyncIterator[bytes]:
+        """The body as it comes.
+
+        Raises:
+            ClientLeftError, TooLargeError: there will be no more, and it is not whole.
+        """
+        while True:
+            while self._blocks:
+                yield self._blocks.popleft()
+            if self.whole.is_set() and not isinstance(self._over, TooLargeError):
+                return
+            if self._over:
+                raise self._over
+            self._moved.clear()
+            await self._moved.wait()
+
+
+class HttpCall:
+    """A request of a client over HTTP/1.1; see `request.Call`, and `UpstreamAnswer`.
+
+    ``declared`` is its Content-Length. An answer that is left unfinished when the application
+    returns makes uvicorn close the connection: so is one cut.
+    """
+
+    def __init__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        self._scope = scope
+        self._send = send
+        self._inbox = Inbox(receive)
+        self._begun = self._ended = self._muted = False
+        self._timing = b""
+        self.declared = int(_header(scope["headers"], b"content-length") or 0)
+
+    async def finish(self) -> None:
+        """End the answer, once the client has sent all or has had its time to.
+
+        A connection that is closed with something unread is reset, and a reset may overtake
+        the answer (RFC 9112, 9.6).
+        """
+        whole = asyncio.ensure_future(self._inbox.whole.wait())
+        await asyncio.wait(
+            {whole, self._inbox.reading}, timeout=LINGER_S, return_when=asyncio.FIRST_COMPLETED
+        )
+        whole.cancel()
+        if self._ended:
+            await self._send({"type": "http.response.body", "body": b""})
+        if self._ended and not self._muted:
+            self._inbox.reading.cancel()
+
+    def note_wait(self, queue: float, cold: float) -> None:
+        entries = [f"queue;dur={queue * 1000:.3f}"]
+        if cold:
+            entries.append(f"cold;dur={cold * 1000:.3f}")
+        self._timing = ", ".join(entries).encode()
+
+    async def interrupted(self) -> None:
+        await self._inbox.interrupted()
+
+    async def forward(self, address: Address) -> None:
+        request = h11.Request(
+            method=self._scope["method"], target=self._target(), headers=self._headers()
+        )
+        await exchange(address, request, self._inbox.body(), self)
+
+    async def refuse(self, refusal: Refusal) -> bool:
+        if self._ended or self._muted:
+            return False
+        self._muted = True
+        if self._begun:
+            return True
+        headers = [
+            (b"content-type", MEDIA_TYPE.encode()),
+            (b"content-length", str(len(refusal.body)).encode()),
+        ]
+        self._ended = True
+        await self._start(refusal.status, headers)
+        await self._send({"type": "http.response.body", "body": refusal.body, "more_body": True})
+        return True
+
+    async def _start(self, status: int, headers: Headers) -> None:
+        """Status and headers; ``Server-Timing`` begins with the gateway's own entries."""
+        kept = [(name, value) for name, value in headers if name != SERVER_TIMING]
+        timing = [self._timing, *(value for name, value in headers if name == SERVER_TIMING)]
+        if entries := b", ".join(filter(None, timing)):
+            kept.append((SERVER_TIMING, entries))
+        await self._send({"type": "http.response.start", "status": status, "headers": kept})
+
+    async def head(self, response: h11.Response) -> None:
+        """The instance's status and headers."""
+        if not self._muted:
+            self._begun = True
+            headers = [(name, value) for name, value in response.headers if name not in HOP_BY_HOP]
+            await self._start(response.status_code, headers)
+
+    async def data(self, block: bytes) -> None:
+        """Some of the instance's answer."""
+        if not self._muted:
+            await self._send({"type": "http.response.body", "body": block, "more_body": True})
+
+    async def end(self) -> None:
+        """The end of the instance's answer; `finish` passes it on to the client."""
+        self._ended = True
+
+    def _target(self) -> bytes:
+        path: bytes = self._scope["raw_path"]
+        query: bytes = self._scope["query_string"]
+        return path + b"?" + query if query else path
+
+    def _headers(self) -> Headers:
+        """The client's headers as an instance gets them, with who the client is."""
+        given: Headers = list(self._scope["headers"])
+        dropped = {*HOP_BY_HOP, CLIENT_ADDRESS, b"x-forwarded-for", b"x-forwarded-proto"}
+        kept = [(name, value) for name, value in given if name not in dropped]
+        forwarded = [value for name, value in given if name == b"x-forwarded-for"]
+        forwarded.append(self._client(given))
+        kept.append((b"X-Forwarded-For", b", ".join(forwarded)))
+        kept.append((b"X-Forwarded-Proto", b"http"))
+        if _header(given, b"transfer-encoding"):
+            kept.append((b"Transfer-Encoding", b"chunked"))
+        return kept
+
+    def _client(self, headers: Headers) -> bytes:
+        peer: str = (self._scope.get("client") or ("",))[0]
+        named = _header(headers, CLIENT_ADDRESS) if peer.startswith("127.") else b""
+        return named or peer.encode()
+
+
+def _header(headers: Headers, name: bytes) -> bytes:
+    """The first value of a header; empty where there is none."""
+    return next((value for key, value in headers if key == name), b"")
+
+
+class UpstreamAnswer(Protocol):
+    """Where an answer goes, piece by piece."""
+
+    async def head(self, response: h11.Response) -> None:
+        """Status and headers."""
+
+    async def data(self, block: bytes) -> None:
+        """Some of the body."""
+
+    async def end(self) -> None:
+        """That was all."""
+
+
+async def exchange(
+    address: Address, request: h11.Request, body: AsyncIterator[bytes], answer: UpstreamAnswer
+) -> None:
+    """Send a request and pass its answer on, to the answer's end.
+
+    Whatever ``body`` raises ends the exchange and is raised.
+
+    Raises:
+        BrokenError: there is no connection, or it ended before the answer did.
+    """
+    try:
+        reader, writer = await asyncio.open_connection(*address, limit=BLOCK)
+    except OSError as error:
+        raise BrokenError(str(error)) from error
+    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEADERS)
+    sending = asyncio.create_task(_send(connection, writer, request, body))
+    receiving = asyncio.create_task(_receive(connection, reader, answer))
+    try:
+        await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_COMPLETED)
+        if sending.done():
+            sending.result()
+        await receiving
+    except (OSError, EOFError, h11.RemoteProtocolError) as error:
+        raise BrokenError(str(error)) from error
+    finally:
+        for task in (sending, receiving):
+            task.cancel()
+        await asyncio.wait({sending, receiving})
+        writer.transport.abort()
+
+
+async def _send(
+    connection: h11.Connection,
+    writer: asyncio.StreamWriter,
+    request: h11.Request,
+    body: AsyncIterator[bytes],
+) -> None:
+    """Send a request whole, unless the instance stops reading: it may have answered already."""
+    writer.write(connection.send(request) or b"")
+    async for block in body:
+        writer.write(connection.send(h11.Data(data=block)) or b"")
+        with suppress(ConnectionError):
+            await writer.drain()
+    writer.write(connection.send(h11.EndOfMessage()) or b"")
+
+
+async def _receive(
+    connection: h11.Connection, reader: asyncio.StreamReader, answer: UpstreamAnswer
+) -> None:
+    while True:
+        event = connection.next_event()
+        if event is h11.NEED_DATA:
+            connection.receive_data(await reader.read(BLOCK))
+        elif isinstance(event, h11.Response):
+            await answer.head(event)
+        elif isinstance(event, h11.Data):
+            await answer.data(bytes(event.data))
+        elif isinstance(event, h11.EndOfMessage):
+            await answer.end()
+            return
+        elif not isinstance(event, h11.InformationalResponse):
+            raise EOFError("the connection ended before the answer")

@@ -1,0 +1,500 @@
+"""The bottleneck of cells whose limit is known because they are made so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from lab.judge import judge
+from lab.judge.bottleneck import RULES, Level, rule
+from lab.judge.decision import bottleneck
+from lab.judge.trial import Trial
+from lab.model.evidence import Cause, DatabaseReading, Evidence, Observation, OomKill
+from lab.model.experiment import Cell
+from lab.model.verdict import Bottleneck, Resource
+from tests.unit.judge.observations import (
+    STAGES,
+    WINDOW,
+    at_rest,
+    audit,
+    cell,
+    front,
+    instance,
+    machine,
+    observation,
+    sample,
+    worker,
+)
+
+TIMES = range(15, 76, 5)
+
+
+def lived(
+    *, busy: float = 0.2, cores: float = 0.05, pg: int = 1, pid: int = 1, **gauges: Any
+) -> list[Evidence]:
+    """What a trial leaves whose workers stood at these gauges throughout.
+
+    Args:
+        busy: share of the time that the event loop is busy.
+        cores: CPU that the worker uses.
+        pg: connections that Postgres has granted.
+        gauges: of every reading.
+    """
+    at = {"inflight": 5} | gauges
+    workers = [worker(t, pid, loop_busy_s=busy * t, cpu_s=cores * t, **at) for t in TIMES]
+    rest = [line for line in at_rest() if line.kind in ("load", "audit")]
+    machines = [machine(t, generator=t / 10, backend=t / 20) for t in TIMES]
+    return [*workers, *machines, *(DatabaseReading(t=t, connections=pg) for t in TIMES), *rest]
+
+
+def uploads(count: int = 100, latency: float = 4.0, **failed: int) -> list[Any]:
+    """That many successes of one latency, and so many failures of each cause."""
+    found = [sample(WINDOW[0] + 50 * i / count, latency, stages=STAGES) for i in range(count)]
+    for cause, number in failed.items():
+        found += [sample(20 + i / 100, 1.0, Cause(cause)) for i in range(number)]
+    return found
+
+
+def limit(of: Cell, seen: Observation) -> Bottleneck:
+    verdict = judge(of, seen)
+    assert verdict.limit, verdict.reasons
+    return verdict.limit
+
+
+SLOW = 20.0
+"""Seconds, where the criterion allows 10."""
+
+HOLD: dict[str, Any] = {"db_session": "hold"}
+BY_CONSTRUCTION: list[tuple[str, dict[str, Any], list[Any], list[Evidence], str, str]] = [
+    (
+        "a blocking call to storage",
+        {"gcs_call": "blocking"},
+        uploads(60, SLOW),
+        lived(busy=0.99, inflight=30, threads_busy=1, checked_out=1),
+        "event_loop",
+        "event loop busy 99 % (storage 3.50 s an upload, database 0.18 s an upload);"
+        " pool never above 1 of 20; busiest worker used 0.05 of its one core",
+    ),
+    (
+        "blocking calls to the database",
+        {"gcs_threads": 60},
+        uploads(100, SLOW),
+        lived(busy=0.97, inflight=40, threads_busy=30, checked_out=1),
+        "event_loop",
+        "event loop busy 97 % (database 0.18 s an upload); storage threads never above 30 of 60",
+    ),
+    (
+        "6 threads on 2 cores",
+        {"gcs_call": "to_thread"},
+        uploads(100, SLOW),
+        lived(busy=0.3, inflight=30, threads_busy=6, threads_queued=24),
+        "default_executor",
+        "default executor 100 % busy, 6 threads, uploads queued 100 % of the time;"
+        " event loop busy 30 %",
+    ),
+    (
+        "a pool of its own",
+        {"gcs_threads": 8},
+        uploads(100, SLOW),
+        lived(threads_busy=8, threads_queued=12),
+        "own_threads",
+        "storage threads 100 % busy, 8 threads, uploads queued 100 % of the time",
+    ),
+    (
+        "the audio threads, shared",
+        {"gcs_call": "audio_pool"},
+        uploads(100, SLOW),
+        lived(threads_busy=10, threads_queued=12),
+        "own_threads",
+        "audio threads 100 % busy, 10 threads, uploads queued 100 % of the time",
+    ),
+    (
+        "sessions held: a checkout stops the loop",
+        HOLD,
+        uploads(50, SLOW, pool_timeout=50),
+        lived(busy=0.99, checked_out=20, waiting=1, threads_busy=3),
+        "pool",
+        "pool 100 % checked out, 20 of 20 at most, 50 of 100 uploads gave up waiting;"
+        " event loop busy 99 % (database 0.18 s an upload), 99 % of the time in wait for a"
+        " connection; storage threads never above 3 of 20 threads",
+    ),
+    (
+        "sessions held, off the loop: uploads wait for connections, and are cut off",
+        HOLD | {"db_call": "threadpool", "pool_timeout": "120 s"},
+        uploads(50, SLOW, gateway_timeout=50),
+        lived(busy=0.2, checked_out=20, waiting=30, threads_busy=19),
+        "pool",
+        "pool 100 % checked out, 20 of 20 at most, checkouts waited 100 % of the time",
+    ),
+    (
+        "more pools than slots",
+        HOLD | {"workers": 2},
+        uploads(50, 4.0, db_refused=30, pool_timeout=40),
+        [*lived(pg=25, checked_out=20, waiting=1), *lived(pid=2, pg=25, checked_out=5)],
+        "database_slots",
+        "Postgres granted 25 of 25 connections and refused 30 of 120 uploads",
+    ),
+    (
+        "recordings of 2 MB",
+        {},
+        uploads(60, body_too_large=40),
+        lived(),
+        "body_limit",
+        "40 of 100 uploads were refused: their body is above 1 MiB; event loop busy 20 %",
+    ),
+    (
+        "storage slower than the proxy waits",
+        {"nginx": "recommended", "gcs_threads": 60},
+        uploads(10, gateway_timeout=90),
+        lived(threads_busy=40),
+        "proxy_timeout",
+        "nginx cut off 90 of 100 uploads after 30 s; event loop busy 20 %",
+    ),
+    (
+        "500 a minute, all users behind one address",
+        {},
+        uploads(400, rate_limited=300),
+        lived(),
+        "rate_limit",
+        "300 of 700 uploads were refused: the limit is 500/min an address, and all users are one",
+    ),
+    (
+        "backpressure that protects those it lets in",
+        {"max_inflight_uploads": 20},
+        uploads(100, 4.5, overloaded=80),
+        lived(inflight=20, threads_busy=19),
+        "backpressure",
+        "80 of 180 uploads were refused: a worker takes 20 at once, and those it took were"
+        " answered within 4.5 s (p95)",
+    ),
+    (
+        "one instance, one at a time",
+        {"gcs_call": "blocking"},
+        uploads(20, 9.0, no_instance=60),
+        lived(busy=0.95, inflight=1, threads_busy=1),
+        "instance_queue",
+        "60 of 80 uploads were refused: no instance was free in time; event loop busy 95 %",
+    ),
+    (
+        "a worker killed for its memory",
+        {"vm_memory": "256 MiB"},
+        uploads(60, connection=30, bad_gateway=10),
+        [*lived(rss=260_000_000), OomKill(t=40, pid=1, rss=270_000_000)],
+        "memory",
+        "memory 260 MB at most of 256 MiB, 1 kill, 40 of 100 uploads lost with them",
+    ),
+    (
+        "a core that is used up",
+        {},
+        uploads(100, SLOW),
+        lived(busy=0.99, cores=0.97, inflight=40),
+        "cpu",
+        "busiest worker used 0.97 of its one core; storage threads never above 0 of 20 threads",
+    ),
+    (
+        "two limits at the same load",
+        {},
+        uploads(100, SLOW),
+        lived(busy=0.98, inflight=50, threads_busy=20, threads_queued=25),
+        "unclear",
+        "2 compete: storage threads 100 % busy, 20 threads, uploads queued 100 % of the time;"
+        " event loop busy 98 % (database 0.18 s an upload)",
+    ),
+    (
+        "half refused for their size, the others late",
+        {"gcs_call": "blocking"},
+        uploads(60, SLOW, body_too_large=40),
+        lived(busy=0.99, inflight=30),
+        "unclear",
+        "2 compete: 40 of 100 uploads were refused: their body is above 1 MiB; event loop busy"
+        " 99 %",
+    ),
+    (
+        "two kinds of refusal",
+        {"upload_rate_limit": "10/min"},
+        uploads(60, body_too_large=40, rate_limited=30),
+        lived(),
+        "unclear",
+        "2 compete: 40 of 130 uploads were refused: their body is above 1 MiB; 30 of 130",
+    ),
+    (
+        "storage is down",
+        {"gcs_threads": 60},
+        uploads(60, gcs_error=40),
+        lived(threads_busy=20),
+        "none",
+        "nothing was at its limit; storage threads never above 20 of 60 threads; event loop busy"
+        " 20 % (database 0.18 s an upload); busiest worker used 0.05 of its one core; pool never"
+        " above 0 of 20; gcs_error 40; storage took 3.50 s of an upload",
+    ),
+    (
+        "storage alone takes too long",
+        {},
+        uploads(100, SLOW),
+        lived(threads_busy=5),
+        "none",
+        "nothing was at its limit; storage threads never above 5 of 20 threads; event loop busy",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sent", "evidence", "resource", "words"),
+    [case[1:] for case in BY_CONSTRUCTION],
+    ids=[case[0] for case in BY_CONSTRUCTION],
+)
+def test_a_limit_made_by_construction_is_found(
+    settings: dict[str, Any],
+    sent: list[Any],
+    evidence: Sequence[Evidence],
+    resource: str,
+    words: str,
+) -> None:
+    found = limit(cell(**settings), observation(sent, evidence))
+    assert found.evidence.startswith(words)
+    assert found.resource == resource
+
+
+def test_kills_are_made_by_memory_though_no_upload_failed_of_them() -> None:
+    lines = [*lived(busy=0.99), OomKill(t=40, pid=1, rss=270_000_000)]
+    of = cell("oom_kills == 0", vm_memory="256 MiB", gcs_call="blocking")
+    assert limit(of, observation(uploads(), lines)).resource == "memory"
+
+
+def test_a_peak_is_of_all_workers_not_of_the_one_that_is_fullest_in_the_mean() -> None:
+    brief = [worker(t, 2, loop_busy_s=0.1 * t, checked_out=19 * (t == 40)) for t in TIMES]
+    lines = [*lived(busy=0.99, checked_out=5), *brief]
+    found = limit(cell(workers=2, gcs_call="blocking"), observation(uploads(60, SLOW), lines))
+    assert "pool never above 19 of 20" in found.evidence
+
+
+def test_a_loop_that_was_full_is_full_though_its_worker_was_started_anew() -> None:
+    lines = [
+        worker(t, loop_busy_s=0.99 * (t if t < 45 else t - 45), cpu_s=0.01 * t, inflight=5)
+        for t in TIMES
+    ]
+    found = limit(
+        cell(gcs_call="blocking"), observation(uploads(60, SLOW), [*lines, *lived()[len(lines) :]])
+    )
+    assert found.resource == "event_loop"
+
+
+def test_every_candidate_has_a_cell_of_its_own() -> None:
+    named = {Resource(case[4]) for case in BY_CONSTRUCTION}
+    assert named == set(Resource)
+    assert set(RULES) == set(Resource) - {Resource.NONE, Resource.UNCLEAR}
+
+
+def test_a_cell_that_held_names_what_uploads_queued_for() -> None:
+    evidence = lived(threads_busy=8, threads_queued=2)
+    verdict = judge(cell(gcs_threads=8), observation(uploads(), evidence))
+    assert verdict.outcome == "held"
+    assert verdict.limit
+    assert verdict.limit.resource == "own_threads"
+
+
+@pytest.mark.parametrize(
+    ("inflight", "resource"), [(1, "none"), (2, "event_loop")], ids=["alone", "with another"]
+)
+def test_a_busy_loop_limits_only_where_somebody_else_is_inside(
+    inflight: int, resource: str
+) -> None:
+    seen = observation(uploads(60, SLOW), lived(busy=0.99, inflight=inflight))
+    assert limit(cell(gcs_call="blocking"), seen).resource == resource
+
+
+@pytest.mark.parametrize(("queued", "resource"), [(0, "none"), (1, "own_threads")])
+def test_full_threads_limit_only_where_somebody_waits_for_one(queued: int, resource: str) -> None:
+    seen = observation(uploads(100, SLOW), lived(threads_busy=20, threads_queued=queued))
+    assert limit(cell(), seen).resource == resource
+
+
+def test_backpressure_that_lets_in_too_much_is_not_the_limit() -> None:
+    evidence = lived(busy=0.99, inflight=20)
+    seen = observation(uploads(60, SLOW, overloaded=200), evidence)
+    of = cell(gcs_call="blocking", max_inflight_uploads=20)
+    assert limit(of, seen).resource == "event_loop"
+
+
+def test_time_outs_are_made_by_what_the_uploads_queued_for() -> None:
+    evidence = lived(busy=0.99, inflight=40)
+    seen = observation(uploads(60, 9.0, gateway_timeout=60), evidence)
+    of = cell("error_rate < 5 %", gcs_call="blocking")
+    assert limit(of, seen).resource == "event_loop"
+
+
+@pytest.mark.parametrize(("refused", "resource"), [(18, "database_slots"), (0, "own_threads")])
+def test_too_many_connections_are_the_limit_where_more_were_refused(
+    refused: int, resource: str
+) -> None:
+    evidence = lived(threads_busy=8, threads_queued=12, pg=25)
+    seen = observation(uploads(100 - refused, db_refused=refused), evidence)
+    of = cell("pg_connections <= 20", gcs_threads=8, **HOLD)
+    assert limit(of, seen).resource == resource
+
+
+def test_one_full_worker_of_two_is_enough() -> None:
+    idle = lived(pid=2, threads_busy=1)
+    seen = observation(uploads(100, SLOW), [*lived(threads_busy=4, threads_queued=3), *idle])
+    assert limit(cell(workers=2, gcs_threads=4), seen).resource == "own_threads"
+
+
+def test_of_a_load_in_stages_only_the_peak_is_looked_at() -> None:
+    load = {"stages": [{"users": 5, "hold": "60 s"}, {"users": 30, "hold": "15 s"}]}
+    quiet = [line for line in lived(threads_busy=1) if line.t < 60 or line.kind == "load"]
+    full = [line for line in lived(threads_busy=4, threads_queued=9) if line.t >= 60]
+    seen = observation(uploads(100, SLOW), [*quiet, *full])
+    assert limit(cell(load=load, gcs_threads=4), seen).resource == "own_threads"
+
+
+def test_a_loop_that_was_not_read_is_told_by_the_law_of_utilisation() -> None:
+    evidence = [
+        line.model_copy(update={"loop_busy_s": None}) if line.kind == "worker" else line
+        for line in lived(inflight=40)
+    ]
+    of = cell("p50 < 1 s", gcs_call="blocking")
+    # An upload holds the loop for 3.5 s + 0.175 s: 60 s have room for 16.3 of them.
+    sent = [sample(15 + 3.5 * i, 3.0, stages=STAGES) for i in range(16)]
+    assert limit(of, observation(sent, evidence)).resource == "event_loop"
+    few = limit(of, observation(sent[:12], evidence))
+    assert few.resource == "none"
+    assert "event loop busy 74 %" in few.evidence
+
+
+def test_at_the_peak_of_stages_that_law_takes_the_rate_of_the_peak() -> None:
+    load = {"stages": [{"users": 5, "hold": "60 s"}, {"users": 30, "hold": "15 s"}]}
+    evidence = [
+        line.model_copy(update={"loop_busy_s": None}) if line.kind == "worker" else line
+        for line in lived(inflight=40)
+    ]
+    sent = [sample(60 + 3.7 * i, 3.6, stages=STAGES) for i in range(4)]  # 4 in 15 s
+    seen = limit(cell("p50 < 1 s", gcs_call="blocking", load=load), observation(sent, evidence))
+    assert seen.resource == "event_loop"
+    assert seen.evidence.startswith("event loop busy 98 %")
+
+
+def test_an_invalid_cell_and_an_empty_one_have_no_limit() -> None:
+    assert judge(cell(), observation(uploads(), [])).limit is None
+    assert judge(cell(), observation([], lived())).limit is None
+
+
+def test_what_explains_another_is_never_explained_by_it() -> None:
+    for row in RULES.values():
+        assert not any(row.resource in RULES[effect].explains for effect in row.explains)
+        assert not (row.queue and row.causes) or row.resource is Resource.POOL
+
+
+def test_no_failure_names_two_resources() -> None:
+    named = [cause for row in RULES.values() for cause in row.causes]
+    assert len(named) == len(set(named))
+
+
+def test_a_rule_takes_part_in_the_decision_because_it_is_registered() -> None:
+    trial = Trial(cell(), observation(uploads(60, gcs_error=40), lived()))
+    findings = judge(trial.cell, trial.observation).findings
+    assert bottleneck(trial, findings).resource == "none"
+    rules = dict(RULES)
+
+    @rule(Resource.BODY_LIMIT, causes=(Cause.GCS_ERROR,), explains=(Resource.CPU,), into=rules)
+    def storage_is_down(trial: Trial) -> Level:
+        return Level(0.4, True, f"storage refused {trial.failed(Cause.GCS_ERROR)}")
+
+    answer = bottleneck(trial, findings, rules)
+    assert answer.resource == "body_limit"
+    assert answer.evidence.startswith("storage refused 40; event loop busy 20 %")
+    assert RULES[Resource.BODY_LIMIT].examine is not storage_is_down
+
+
+def test_every_candidate_that_was_looked_at_is_told_those_at_their_limit_first() -> None:
+    of = cell(gcs_threads=8)
+    seen = observation(uploads(100, SLOW), lived(threads_busy=8, threads_queued=12, pg=12))
+    verdict = judge(of, seen)
+    found = bottleneck(Trial(of, seen), verdict.findings)
+    assert found == verdict.limit
+    assert [one.at_limit for one in found.candidates] == [True] + [False] * 10
+    assert {one.resource for one in found.candidates} == set(RULES) - {"default_executor"}
+
+
+def test_audits_that_counted_refusals_agree_with_the_uploads() -> None:
+    evidence = [*lived(pg=25, checked_out=10), audit(refused=9)]
+    seen = observation(uploads(60, db_refused=9), evidence)
+    assert limit(cell(**HOLD), seen).resource == "database_slots"
+
+
+LOAD = {"users": 5}
+MANY = {"cloudrun_concurrency": 80, "cloudrun_enforce": "none"}
+
+
+def on_cloudrun(
+    settings: dict[str, Any], samples: list[Any], evidence: list[Evidence], ready: int = 1
+) -> Bottleneck:
+    of = cell(target="cloudrun", load=LOAD, **settings)
+    return limit(of, observation(samples, [*evidence, front(0.0, ready=ready)]))
+
+
+def killed(peak: float) -> Evidence:
+    return instance(30.0, "oom", why="out of memory", during="ready", peak_bytes=peak)
+
+
+@pytest.mark.parametrize(
+    ("settings", "samples", "evidence", "resource", "words"),
+    [
+        (
+            {},
+            uploads(20, no_instance=80),
+            lived(inflight=1),
+            "instance_queue",
+            "80 of 100 uploads were refused: no instance was free in time, of 1 at most, 1 at once"
+            " in each",
+        ),
+        (
+            MANY,
+            uploads(20, instance_died=80),
+            [*lived(), killed(256 * 1024**2)],
+            "memory",
+            "memory 268 MB at most of 256 MiB, 1 kill, 80 of 100 uploads lost with them",
+        ),
+        (
+            {"gcs_call": "blocking", **MANY},
+            uploads(60, SLOW),
+            lived(busy=0.99, inflight=30, threads_busy=1),
+            "event_loop",
+            "event loop busy 99 % (storage 3.50 s an upload, database 0.18 s an upload)",
+        ),
+        (
+            {"gcs_threads": 60, **MANY},
+            uploads(60, SLOW),
+            lived(cores=0.49, inflight=30),
+            "cpu",
+            "busiest worker used 0.49 of its 0.5 of a core",
+        ),
+        (
+            {"gcs_call": "to_thread", **MANY},
+            uploads(60, SLOW),
+            lived(inflight=30, threads_busy=5, threads_queued=3),
+            "default_executor",
+            "default executor 100 % busy, 5 threads, uploads queued 100 % of the time",
+        ),
+    ],
+)
+def test_the_limit_is_what_the_cell_is_made_to_have(
+    settings: dict[str, Any],
+    samples: list[Any],
+    evidence: list[Evidence],
+    resource: str,
+    words: str,
+) -> None:
+    answer = on_cloudrun(settings, samples, evidence)
+    assert answer.resource == resource
+    assert answer.evidence.startswith(words)
+    assert Resource.PROXY_TIMEOUT not in {one.resource for one in answer.candidates}
+
+
+def test_the_cores_of_all_instances_count_together() -> None:
+    evidence = [*lived(cores=0.3, pid=1), *lived(cores=0.3, pid=2)]
+    answer = on_cloudrun({"cloudrun_max_instances": 2}, uploads(60, 4.0), evidence, ready=2)
+    (cpu,) = [one for one in answer.candidates if one.resource is Resource.CPU]
+    assert cpu.level == pytest.approx(0.6)
+    assert not cpu.at_limit

@@ -1,0 +1,392 @@
+"""Why a cell shows nothing: parts, evidence, instances, generator, machine, speed, defects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from lab.judge import judge
+from lab.judge.injection import checks, true_speed
+from lab.judge.trial import Trial
+from lab.judge.validity import overstated, prolonged, reasons_invalid, scaling
+from lab.model.evidence import Cause, Evidence, Injected, LoadDone, Observation, PartDown
+from lab.model.experiment import Cell
+from lab.model.verdict import Outcome
+from tests.unit.judge.observations import (
+    WINDOW,
+    at_rest,
+    audit,
+    burst,
+    cell,
+    front,
+    instance,
+    machine,
+    measured,
+    observation,
+    on_cloudrun,
+    one_instance,
+    refused,
+    sample,
+    samples,
+    strike,
+    worker,
+)
+
+
+def reasons(of: Cell, seen: Observation) -> list[str]:
+    trial = Trial(of, seen)
+    return reasons_invalid(trial, checks(trial))
+
+
+def machines(share: float = 0.3, generator: float = 0.1) -> list[Evidence]:
+    return [machine(t, share, generator=t * generator) for t in WINDOW]
+
+
+def working(cores: float, speed: float) -> list[Evidence]:
+    return [worker(t, cpu_s=t * cores / speed) for t in WINDOW]
+
+
+def test_a_sound_trial_gives_no_reason() -> None:
+    assert reasons(cell(faults=["gcs-latency", "db-distance"]), observation(samples(60))) == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        (
+            [PartDown(t=31.2, part="postgres", why="signal 9")],
+            "postgres was down at 31.2 s: signal",
+        ),
+        (
+            [LoadDone(t=80, window=WINDOW, generator_exit=1)],
+            "the load generator ended with exit code 1",
+        ),
+        (
+            machines(generator=0.9),
+            "the load generator used 0.90 of its one core - lower the users or",
+        ),
+        (
+            machines(share=0.91),
+            "this machine's CPU was 91% in use - stop other programs or lower --spe",
+        ),
+        (
+            [audit(lost=["a", "b"])],
+            "2 uploads were answered 200 but are not there: a defect of the",
+        ),
+        (
+            [Injected(t=0, proxy="gcs", enabled=False, toxics=[])],
+            "injected and measured differ: proxy gcs should be armed with nothing, but read back",
+        ),
+    ],
+)
+def test_each_fault_of_the_lab_is_a_reason(lines: Sequence[Evidence], reason: str) -> None:
+    kinds = {type(line) for line in lines}
+    others = [line for line in at_rest() if type(line) not in kinds]
+    (found,) = reasons(cell(), observation(samples(60), [*others, *lines]))
+    assert found.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        ([], "injected and measured differ: the process fault backend-kill did not happen"),
+        (
+            [strike(until=None)],
+            "injected and measured differ: backend was killed at 25.0 s and did not come back",
+        ),
+        ([strike()], None),
+    ],
+)
+def test_a_process_fault_that_is_missing_is_a_reason(
+    lines: list[Evidence], reason: str | None
+) -> None:
+    seen = observation(samples(60), [*at_rest(), *lines])
+    assert reasons(cell(faults=["backend-kill"]), seen) == ([reason] if reason else [])
+
+
+@pytest.mark.parametrize(
+    ("missing", "reason"),
+    [
+        ("load", "the load never finished"),
+        ("worker", "no worker was read, so its CPU and pool are unknown"),
+        ("machine", "the machine was not read, so the lab's own CPU is unknown"),
+        ("audit", "there was no audit, so lost uploads cannot be ruled out"),
+    ],
+)
+def test_evidence_that_is_missing_is_a_reason(missing: str, reason: str) -> None:
+    rest = [line for line in at_rest() if line.kind != missing]
+    assert reasons(cell(), observation(samples(60), rest)) == [reason]
+
+
+@pytest.mark.parametrize(
+    ("late", "latency", "invalid"), [(0.2, 1, False), (0.3, 1, True), (0.8, 60, False)]
+)
+def test_a_late_generator_is_a_reason_unless_latency_dwarfs_it(
+    late: float, latency: float, invalid: bool
+) -> None:
+    uploads = [sample(20, latency, planned_at=20 - late) for _ in range(60)]
+    found = reasons(cell(), observation(uploads))
+    assert any("sent 0.30 s late" in reason for reason in found) == invalid
+
+
+def test_an_answer_500_without_a_cause_is_a_reason_also_outside_the_window() -> None:
+    uploads = [*samples(60), sample(1, error=Cause.INTERNAL_ERROR)]
+    assert reasons(cell(), observation(uploads)) == [
+        "1 answers were 500 without a cause: a defect of the replica"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "invalid"),
+    [
+        ({"speed": 25}, False),
+        ({"speed": 26}, True),
+        ({"speed": 50, "db_rtt": "0 s"}, False),
+        ({"speed": 50, "db_rtt": "50 ms"}, False),
+    ],
+)
+def test_a_delay_below_what_timers_keep_is_a_reason(
+    settings: dict[str, Any], invalid: bool
+) -> None:
+    rest = [line for line in at_rest() if line.kind not in ("worker", "machine")]
+    lines = [*rest, *working(0, 1), *machines(generator=0.0)]
+    found = reasons(cell(faults=["db-distance"], **settings), observation(evidence=lines))
+    assert found == (
+        [
+            "at speed 26 db-distance delays by 0.96 ms of wall time, which timers do not keep"
+            " - lower --speed"
+        ]
+        if invalid
+        else []
+    )
+
+
+EVEN = {
+    "attempts": 120.0,
+    "succeeded": 120.0,
+    "p50": 4.0,
+    "auth": 0.05,
+    "release": 0.025,
+    "write": 0.1,
+}
+"""120 uploads in a window of 60 s by one worker: 2 a second, 35 % of its loop in the database."""
+
+
+def busy(cores: float, **metrics: float) -> dict[str, float]:
+    return EVEN | {"cpu_worker_max": cores, "cpu_backend": cores} | metrics
+
+
+@pytest.mark.parametrize(
+    ("speed", "metrics", "says"),
+    [
+        (1, busy(1.0), None),  # at speed 1 all work is real, however much there is
+        (5, busy(0.10), None),  # 0.08 / 2 = 0.04 s more than 4 s: 1 %
+        (5, busy(0.40), None),  # 0.16 s: 4 %
+        (5, busy(0.50), None),  # its loop is busy 85 %: something else limits it
+        (5, busy(0.60), "of what keeps the busiest event loop busy"),  # 0.48 of 0.95
+        (5, busy(0.40, p50=2.0), "an upload takes 0.16 s longer than it would"),
+        (5, busy(0.05, write=0.4), None),  # (0.05 + 2 x 0.3) x 0.8 / 1.0, but without a fault
+    ],
+)
+def test_work_that_speed_makes_dense_is_a_reason_where_it_matters(
+    speed: float, metrics: dict[str, float], says: str | None
+) -> None:
+    found = list(scaling(measured(cell(speed=speed), metrics)))
+    assert bool(found) == (says is not None)
+    assert all(" - lower --speed, to about " in reason for reason in found)
+    assert says is None or any(says in reason for reason in found)
+
+
+def test_the_speed_that_is_advised_is_the_highest_that_is_true() -> None:
+    """Loop 95 % busy at 5, of it 12 % a unit of speed: at 4.5 it is 89 % busy, and no limit."""
+    [reason] = scaling(measured(cell(speed=5), busy(0.60, p50=5.0)))
+    assert reason.endswith("(5% is allowed) - lower --speed, to about 4.5")
+    dense = busy(1.0, p50=2.0)  # 0.2 a unit of speed, 0.1 s of each upload: of 2 s 5 % at 2
+    assert all(reason.endswith("to about 2") for reason in scaling(measured(cell(speed=5), dense)))
+    assert true_speed(5, lambda speed: False) == 1
+    assert true_speed(3.3, lambda speed: True) == 3
+    assert true_speed(3, lambda speed: True) == 2.5
+
+
+def test_overhead_beyond_the_injected_distance_counts_as_work() -> None:
+    slow = busy(0.1, auth=0.07, write=0.13)  # 50 ms more than 7 round trips of 25 ms
+    found = overstated(measured(cell(speed=5, faults=["db-distance"]), slow))
+    assert found is not None
+    assert found.rate == pytest.approx(2.0)
+    assert found.busy == pytest.approx(0.1 + 2 * 0.225)
+    assert found.excess == pytest.approx((0.1 + 2 * 0.05) * 0.8)
+
+
+def test_the_loops_own_meter_tells_how_busy_it_is_where_the_sum_tells_more() -> None:
+    """CPU within a call is counted twice in the sum; a wait for storage is no call of its own."""
+    metered = overstated(measured(cell(speed=5), busy(0.6, loop_busy=0.85)))
+    assert metered is not None
+    assert metered.busy == pytest.approx(0.85)
+    assert list(scaling(measured(cell(speed=5), busy(0.6, p50=5.0, loop_busy=0.85)))) == []
+    computing = overstated(measured(cell(speed=5), busy(0.95, loop_busy=0.80)))
+    assert computing is not None
+    assert computing.busy == pytest.approx(0.95)
+    waiting = overstated(measured(cell(speed=5, gcs_call="blocking"), busy(0.1, loop_busy=1.0)))
+    assert waiting is not None
+    assert waiting.busy == pytest.approx(0.1 + 2 * 0.175)
+
+
+def test_calls_in_other_threads_keep_no_loop_busy() -> None:
+    found = overstated(measured(cell(speed=5, db_call="threadpool"), busy(0.1)))
+    assert found is not None
+    assert found.busy == pytest.approx(0.1)
+
+
+def test_the_busiest_worker_has_its_share_of_the_uploads() -> None:
+    metrics = busy(0.3) | {"cpu_backend": 0.4}
+    found = overstated(measured(cell(speed=5, workers=2), metrics))
+    assert found is not None
+    assert found.rate == pytest.approx(2.0 / 2 * 0.3 / 0.2)
+
+
+def test_an_upload_that_failed_made_no_calls() -> None:
+    found = overstated(measured(cell(speed=5), busy(0.1, succeeded=60.0)))
+    assert found is not None
+    assert found.rate == pytest.approx(2.0)
+    assert found.busy == pytest.approx(0.1 + 1 * 0.175)
+
+
+def test_nothing_is_said_without_a_rate() -> None:
+    assert overstated(measured(cell(speed=5), {})) is None
+    assert list(scaling(measured(cell(speed=5), {}))) == []
+
+
+def test_a_burst_is_as_dense_as_the_time_until_its_last_answer() -> None:
+    """50 uploads answered within 14 s are 3.6 a second, however long a client would wait."""
+    metrics = busy(0.043 * 14, attempts=50.0, succeeded=50.0)
+    found = overstated(measured(cell(speed=5, load={"burst": 50}), metrics, (0.0, 14.0)))
+    assert found is not None
+    assert found.rate == pytest.approx(50 / 14)
+    assert overstated(measured(cell(speed=5, load={"burst": 50}), metrics, (0.0, 0.0))) is None
+
+
+def test_a_session_that_was_held_makes_a_round_trip_less() -> None:
+    metrics = busy(0.1, auth=0.05, release=0.025, write=0.1)
+    excess = []
+    for session in ("release", "hold"):
+        of = cell(speed=5, faults=["db-distance"], db_session=session)
+        found = overstated(measured(of, metrics))
+        assert found is not None
+        excess.append(found.excess)
+    assert excess[1] - excess[0] == pytest.approx(2 * 0.025 * 0.8)
+
+
+@pytest.mark.parametrize(
+    ("speed", "until", "reason"),
+    [
+        (1, 99.0, None),
+        (4, 33.9, None),  # 3.9 s more than planned, 2.9 s of them not real
+        (
+            4,
+            34.1,
+            "at speed 4 backend was away 3.1 s longer than it would be, in a window of 60 s"
+            " (5% is allowed) - lower --speed",
+        ),
+        (4, 26.0, None),
+        (4, None, None),
+    ],
+)
+def test_a_part_that_speed_keeps_away_for_longer_is_a_reason(
+    speed: float, until: float | None, reason: str | None
+) -> None:
+    of = cell(faults=["backend-kill"], speed=speed)
+    found = list(prolonged(Trial(of, observation(evidence=[strike(until=until)]))))
+    assert found == ([reason] if reason else [])
+    assert list(prolonged(Trial(of, observation(evidence=[])))) == []
+
+
+SOUND = [*at_rest(), *one_instance()]
+NO_WORKER = [line for line in at_rest() if line.kind != "worker"]
+
+
+def of_instances(evidence: Sequence[Evidence], faults: Sequence[str] = ()) -> tuple[str, ...]:
+    """Why such a burst is invalid; nothing where it is not."""
+    of = on_cloudrun("errors.no_instance <= 5", faults=faults)
+    verdict = judge(of, observation(burst(), evidence))
+    return verdict.reasons if verdict.outcome is Outcome.INVALID else ()
+
+
+def test_a_sound_front_gives_no_reason() -> None:
+    assert of_instances(SOUND) == ()
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        (
+            [instance(240.0, "start_failed", why="it did not listen within 240 s")],
+            "instance-1 did not start: it did not listen within 240 s (at 240.0 s)",
+        ),
+        (
+            [
+                instance(1.0, "died", why="exit code 3", during="starting"),
+                instance(1.0, "start_failed", why="it ended before it listened: exit code 3"),
+                instance(
+                    3.0,
+                    "start_failed",
+                    instance="instance-2",
+                    why="it ended before it listened: exit code 3",
+                ),
+            ],
+            "instance-1, and 1 more did not start: it ended before it listened: exit code 3"
+            " (at 1.0 s)",
+        ),
+        (
+            [instance(9.0, "stuck", why="SIGKILL did not end it")],
+            "instance-1 could not be controlled: SIGKILL did not end it (at 9.0 s)",
+        ),
+        (
+            [instance(9.0, "died", why="exit code 1", during="ready")],
+            "instance-1 died: exit code 1 (at 9.0 s)",
+        ),
+    ],
+)
+def test_what_is_no_result_is_a_reason(lines: Sequence[Evidence], reason: str) -> None:
+    assert reason in of_instances([*SOUND, *lines])
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [instance(9.0, "oom", why="out of memory", during="ready")],
+        [
+            instance(1.0, "oom", why="out of memory", during="starting"),
+            instance(1.0, "start_failed", why="it ended before it listened: out of memory"),
+        ],
+        [instance(9.0, "stopped", why="exit code 0", during="stopping")],
+    ],
+)
+def test_a_kill_for_memory_is_a_result_also_in_a_start_up(lines: Sequence[Evidence]) -> None:
+    assert of_instances([*SOUND, *lines]) == ()
+
+
+def test_a_death_that_was_planned_is_no_reason() -> None:
+    lines = [instance(10.0, "died", why="killed by signal 9", during="ready")]
+    assert of_instances([*SOUND, strike(10.0, 13.0), *lines], faults=["backend-kill"]) == ()
+
+
+def test_where_no_instance_was_ever_ready_no_worker_is_missed() -> None:
+    of = on_cloudrun("errors.no_instance <= 5")
+    seen = observation([refused()] * 5, [*NO_WORKER, front(0.0, queue=5), front(0.2, starting=1)])
+    assert judge(of, seen).outcome is Outcome.HELD
+
+
+@pytest.mark.parametrize(
+    ("evidence", "reason"),
+    [
+        (at_rest(), "the gateway was not read, so its queue and instances are unknown"),
+        ([*NO_WORKER, *one_instance()], "no worker was read, so its CPU and pool are unknown"),
+        ([*NO_WORKER], "the gateway was not read, so its queue and instances are unknown"),
+        ([*NO_WORKER, worker(1.0)], "the gateway was not read, so its queue and instances are"),
+    ],
+)
+def test_without_the_fronts_log_nothing_is_known(evidence: Sequence[Evidence], reason: str) -> None:
+    (first, *_) = of_instances(evidence)
+    assert first.startswith(reason)

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lab.load.driver import SampleReader
+
+
+def line(ended: float, error: str | None = None) -> str:
+    return json.dumps({"sent_at": ended - 1, "latency_s": 1, "error": error}) + "\n"
+
+
+def test_totals_run_and_a_torn_line_waits_for_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "samples.jsonl"
+    torn = line(2.0)
+    path.write_text(line(1.0) + line(1.5, "connection") + torn[:10])
+    reader = SampleReader(path)
+    reader.read()
+    assert (reader.answered, reader.failed) == (2, 1)
+    with path.open("a") as file:
+        file.write(torn[10:])
+    reader.read()
+    reader.read()
+    assert (reader.answered, reader.failed) == (3, 1)
+
+
+def test_the_rate_is_that_of_the_last_five_seconds_or_of_all_if_fewer(tmp_path: Path) -> None:
+    path = tmp_path / "samples.jsonl"
+    path.write_text("".join(line(t) for t in (1, 2, 6, 7, 8, 9)) + line(9, "gcs_error"))
+    reader = SampleReader(path)
+    reader.read()
+    assert reader.rate(0) == 0
+    assert reader.rate(2) == pytest.approx(6 / 2)
+    assert reader.rate(10) == pytest.approx(4 / 5)
+    assert reader.rate(20) == 0

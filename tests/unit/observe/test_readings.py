@@ -1,0 +1,108 @@
+"""From raw readings to evidence: one clock, whole lines, only what is of this cell."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.model.evidence import OomKill, Usage, WorkerReading
+from lab.observe.readings import Clock, from_watch, from_workers
+from lab.observe.watch import MachineUsage, Seen
+
+T0 = 1_000_000.0
+READING = {
+    "pid": 7,
+    "pool_size": 10,
+    "checked_out": 1,
+    "overflow": 0,
+    "waiting": 0,
+    "threads_busy": 2,
+    "threads_queued": 0,
+    "inflight": 3,
+    "loop_lag": 0.05,
+    "loop_busy_s": 0.7,
+    "threads": 30,
+    "fds": 40,
+    "rss": 100,
+    "cpu_s": 1.5,
+    "gcs_attempts": 4,
+    "gcs_bytes": 5,
+}
+
+
+def line(at: float, **changed: Any) -> str:
+    return json.dumps({"at": at, **READING, **changed}) + "\n"
+
+
+def test_lines_of_a_lab_that_read_less_are_readings_still(tmp_path: Path) -> None:
+    later = ("loop_busy_s", "threads", "fds")
+    old = {name: value for name, value in READING.items() if name not in later}
+    (tmp_path / "worker-7.jsonl").write_text(json.dumps({"at": T0 + 1, **old}) + "\n")
+    [reading] = from_workers(tmp_path, Clock(T0, 1), since=0.0)
+    assert [getattr(reading, name) for name in later] == [None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("speed", "at", "t"), [(1, T0 + 2.5, 2.5), (10, T0 + 2.5, 25.0), (4, T0 - 1, -4.0)]
+)
+def test_the_clock_gives_real_world_seconds_after_the_start(
+    speed: float, at: float, t: float
+) -> None:
+    assert Clock(T0, speed)(at) == t
+    assert Clock(T0, speed).scaled(0.25) == 0.25 * speed
+
+
+def test_workers_lines_become_readings_scaled_where_they_are_durations(tmp_path: Path) -> None:
+    (tmp_path / "worker-7.jsonl").write_text(line(T0 + 1) + line(T0 + 2))
+    (tmp_path / "worker-8.jsonl").write_text(line(T0 + 1, pid=8))
+    readings = list(from_workers(tmp_path, Clock(T0, 10), since=0.0))
+    assert all(isinstance(reading, WorkerReading) for reading in readings)
+    first = readings[0].model_dump()
+    assert first == {**READING, "kind": "worker", "t": 10.0, "loop_lag": 0.5}
+    assert [(reading.t, getattr(reading, "pid", None)) for reading in readings] == [
+        (10.0, 7),
+        (20.0, 7),
+        (10.0, 8),
+    ]
+
+
+def test_a_line_that_is_still_being_written_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "worker-7.jsonl").write_text(line(T0 + 1) + line(T0 + 2)[:30])
+    assert len(list(from_workers(tmp_path, Clock(T0, 1), since=0.0))) == 1
+
+
+def test_what_is_of_an_earlier_cell_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "worker-7.jsonl").write_text(line(T0 - 50) + line(T0 - 1) + line(T0 + 1))
+    kills = [{"at": T0 - 50, "pid": 6, "rss": 10}, {"at": T0 + 2, "pid": 7, "rss": 20}]
+    (tmp_path / "oom.jsonl").write_text("".join(json.dumps(kill) + "\n" for kill in kills))
+    *workers, kill = from_workers(tmp_path, Clock(T0, 2), since=T0 - 2)
+    assert [reading.t for reading in workers] == [-2.0, 2.0]
+    assert kill == OomKill(t=4.0, pid=7, rss=20)
+
+
+def test_what_the_watch_saw_becomes_evidence() -> None:
+    seen = Seen(
+        connections=[(T0 + 1, 12)],
+        machine=[
+            MachineUsage(
+                T0 + 1, 55.0, 0.25, {"backend": Usage(cpu_s=3.0, memory=7, throttled_s=0.5)}
+            )
+        ],
+        down={"nginx": (T0 + 2, "killed by SIGKILL")},
+    )
+    assert [line.model_dump() for line in from_watch(seen, Clock(T0, 5))] == [
+        {"kind": "database", "t": 5.0, "connections": 12},
+        {
+            "kind": "machine",
+            "t": 5.0,
+            "wall_s": 55.0,
+            "cpu_share": 0.25,
+            "cpu_s": {"backend": 3.0},
+            "memory": {"backend": 7},
+            "throttled_s": {"backend": 0.5},
+        },
+        {"kind": "part_down", "t": 10.0, "part": "nginx", "why": "killed by SIGKILL"},
+    ]

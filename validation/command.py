@@ -1,0 +1,44 @@
+"""What both commands share: their help, the runs that they are given, and errors on one line."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable
+from pathlib import Path
+
+from lab.errors import LabError
+from lab.store import RunFolder, find
+
+
+def parser(module: str, text: str) -> ArgumentParser:
+    """A parser whose help is the module's docstring, with the option ``--results``."""
+    made = ArgumentParser(
+        f"python -m {module}", description=text, formatter_class=RawDescriptionHelpFormatter
+    )
+    made.add_argument(
+        "--results",
+        type=Path,
+        default=Path("results"),
+        metavar="DIR",
+        help="folder that holds the runs (default: results)",
+    )
+    return made
+
+
+def run_of(flags: Namespace, ref: str) -> RunFolder:
+    """The run that an argument names.
+
+    Raises:
+        LabError: there is none, or it cannot be read.
+    """
+    return find(flags.results, ref)
+
+
+def exit_code(work: Callable[[], int]) -> int:
+    """What the work ends with; 2, and a line on standard error, where runs cannot be compared."""
+    try:
+        return work()
+    except LabError as error:
+        print(error, file=sys.stderr)
+        return 2
