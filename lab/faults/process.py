@@ -84,7 +84,7 @@ class ProcessInjector:
         self._t0 = t0
         self._futures = [self._threads.submit(self._carry_out, fault) for fault in self._planned]
 
-    def __exit__(self, kind: object, first: BaseException | None, trace: object) -> None:
+    def __exit__(self, kind: object, first: BaseException | None, _trace: object) -> None:
         """End all faults now and wait until their parts serve again.
 
         What could not be done is in `down_parts`; a defect of the lab is raised, or noted on

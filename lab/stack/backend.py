@@ -241,7 +241,7 @@ def note_oom(evidence: Path, at: float, pid: int = 0, rss: int = 0) -> None:
         file.write(json.dumps({"at": at, "pid": pid, "rss": rss}) + "\n")
 
 
-def wrote_lately(pid: int, file: Path) -> bool:
+def wrote_lately(_pid: int, file: Path) -> bool:
     """Whether a worker whose process cannot be looked at still writes."""
     try:
         return time.time() - file.stat().st_mtime < 5 * LINE_S

@@ -87,7 +87,7 @@ class EmbeddedStack(LifeCycle):
         )
         self.nginx = Nginx(self.folder, door, backend)
         self.gateway = Gateway(
-            self.folder, door, self.backend.evidence, lambda knobs: self.backend.addresses
+            self.folder, door, self.backend.evidence, lambda _knobs: self.backend.addresses
         )
         self.monitor = self.postgres.monitor
         self.bucket = self.storage.bucket

@@ -103,7 +103,7 @@ class Storage(Part):
         self._proxy_url = proxy_url
         self.bucket = Bucket(self.url)
 
-    def start(self, knobs: Knobs) -> None:
+    def start(self, _knobs: Knobs) -> None:
         command: list[str | Path] = [
             program(),
             *("-backend", "memory"),

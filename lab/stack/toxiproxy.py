@@ -62,7 +62,7 @@ class ToxiproxyPart(Part):
         """Where a proxy listens."""
         return self._proxies[proxy][0]
 
-    def start(self, knobs: Knobs) -> None:
+    def start(self, _knobs: Knobs) -> None:
         config = self.folder / "proxies.json"
         proxies = [
             {
