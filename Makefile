@@ -183,7 +183,7 @@ lint: $(STAMP) ## Style, types, dead and copied code, YAML, Compose, shell and D
 	$(BIN)/pylint lab
 	$(BIN)/yamllint --strict .
 	$(BIN)/compose-lint check --quiet --fail-on low --strict-config --skip-suppressed compose/compose.yaml
-	$(BIN)/shellcheck .ci/run compose/*/*.sh compose/images/*/*.sh
+	$(BIN)/shellcheck .ci/run compose/*.sh compose/*/*.sh compose/images/*/*.sh
 	$(BIN)/hadolint compose/backend/Dockerfile compose/images/*/Dockerfile
 
 # Most tests wait for real parts as much as they compute: three processes fill two cores, and

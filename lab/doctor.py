@@ -229,7 +229,7 @@ def _engine_and_images() -> list[Component]:
     name = "docker engine"
     try:
         with closing(engine.connect()) as client:
-            here = Component(name, True, images._about_engine(client), required=False)
+            here = Component(name, True, engine.describe(client), required=False)
             return [here, *_images(client)]
     except LabError as error:
         lacks = Component(name, False, error.what, error.remedy or "", required=False)

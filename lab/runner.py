@@ -53,7 +53,7 @@ class Lab:
     stack: Stack
     injector: Injector
     generator: LoadGenerator
-    show: Callable[[Progress], None] = field(default=lambda progress: None)
+    show: Callable[[Progress], None] = field(default=lambda _progress: None)
 
 
 def run_experiment(lab: Lab, run: RunFolder, cells: Sequence[Cell]) -> Summary:

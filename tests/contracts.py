@@ -16,12 +16,12 @@ from lab.config import read_faults
 from lab.errors import MissingComponent, PartFailed
 from lab.model.evidence import Audit, LoadDone, WorkerReading
 from lab.model.fault import PAST_TENSE, without_base
+from lab.model.replica import services
 from lab.observe.observer import Observer
 from lab.observe.retention import Retention
 from lab.paths import ROOT
 from lab.runner import Injector
 from lab.stack.base import Replica, Stack
-from lab.stack.compose.resources import services
 from tests.fakes import InstantLoad, make_cell
 from tests.live import causes, left_behind, upload, uploads, wait_until
 
@@ -78,12 +78,12 @@ class StackContract:
         self, stack: Stack, action: str
     ) -> None:
         replica = stack.apply(make_cell(SETTINGS))
-        if action not in stack.strikes:
-            for act in (stack.strike, stack.recover):
+        if action not in stack.process_faults:
+            for act in (stack.inject_fault, stack.recover):
                 with pytest.raises(MissingComponent, match=r"container, .* - use --stack compose"):
                     act("backend", action)
             return
-        stack.strike("backend", action)
+        stack.inject_fault("backend", action)
         wait_until(lambda: "backend" in stack.down_parts())
         stack.recover("backend", action)
         assert stack.down_parts() == {}
@@ -91,10 +91,10 @@ class StackContract:
 
     @pytest.mark.parametrize("part", ["postgres", "fake-gcs-server"])
     def test_a_cell_starts_empty_also_after_a_strike(self, stack: Stack, part: str) -> None:
-        if "restart" not in stack.strikes:
+        if "restart" not in stack.process_faults:
             pytest.skip("it strikes nothing")
         upload(stack.apply(make_cell(SETTINGS)).url)
-        stack.strike(part, "restart")
+        stack.inject_fault(part, "restart")
         stack.recover(part, "restart")
         assert left_behind(stack.apply(make_cell(SETTINGS))) == (0, 0)
 
@@ -139,7 +139,7 @@ class InjectorContract:
             knobs = without_base(cell.knobs, line.base_s)
             expected = [one for fault in faults for one in fault.to_toxics(knobs)]
             assert line.enabled == (not any(fault.down for fault in faults))
-            assert line.toxics == [armed.model_dump(exclude={"proxy"}) for armed in expected]
+            assert line.toxics == [toxic.model_dump(exclude={"proxy"}) for toxic in expected]
 
     def test_an_injector_disarms_when_the_load_fails(
         self, injector: Injector, replica: Replica
@@ -166,8 +166,8 @@ class RealInjectorContract(InjectorContract):
         with ToxiproxyInjector().injected(replica, cell) as injected:
             (line,) = [line for line in injected if line.proxy == "db"]
             took = replica.round_trip()
-        (armed,) = cell.faults[0].to_toxics(without_base(cell.knobs, line.base_s))
-        delay = (armed.attributes["latency"] - armed.attributes["jitter"] / 2) / 1000
+        (toxic,) = cell.faults[0].to_toxics(without_base(cell.knobs, line.base_s))
+        delay = (toxic.attributes["latency"] - toxic.attributes["jitter"] / 2) / 1000
         assert line.base_s > 0
         assert took > delay
         assert abs(delay + line.base_s - cell.knobs.db_rtt.mean) <= 0.0005

@@ -40,11 +40,11 @@ class Service:
 
     def events(self, *kinds: str) -> list[dict[str, Any]]:
         """What the front has noted of these kinds."""
-        lines = self.stack.front.events.read_text().split("\n")[:-1]
+        lines = self.stack.gateway.events.read_text().split("\n")[:-1]
         return [event for event in map(json.loads, lines) if event["event"] in kinds]
 
     def ready(self) -> int:
-        return self.stack.front.instances.ready()
+        return self.stack.gateway.instances.ready()
 
     def kill_instances(self) -> None:
         """End every instance as the kernel would, out of memory."""
@@ -52,7 +52,7 @@ class Service:
             for container in self.stack.project.instances().values():
                 container.kill()
         else:
-            for file in self.stack.front.events.parent.glob("worker-*.jsonl"):
+            for file in self.stack.gateway.events.parent.glob("worker-*.jsonl"):
                 os.kill(int(file.stem.removeprefix("worker-")), signal.SIGKILL)
 
 
@@ -100,7 +100,7 @@ def an_idle_instance_ends_in_good_order_and_the_next_upload_is_cold(service: Ser
     wait_until(lambda: service.events("removed"))
     life = [event["event"] for event in service.events("ready", "idle", "sigterm", "stopped")]
     assert life == ["ready", "idle", "sigterm", "stopped"]
-    said = (service.stack.front.logs / "instance-1.log").read_text()
+    said = (service.stack.gateway.logs / "instance-1.log").read_text()
     assert "Application shutdown complete" in said, "the application saw its SIGTERM"
     assert service.ready() == 0
     assert upload(replica.url).status_code == 200

@@ -25,7 +25,7 @@ def main(results: Path, kind: str = "embedded", target: str = "vm") -> None:
     try:
         replica = stack.apply(CELLS[target])
         parts = {name: pids() for name, pids in replica.parts.items()}
-        about = {"id": stack.owner.id, "folder": str(stack.folder), "parts": parts}
+        about = {"id": stack.ownership.id, "folder": str(stack.folder), "parts": parts}
         sys.stdout.write(json.dumps({**about, "url": replica.url}) + "\n")
         sys.stdout.flush()
         sys.stdin.readline()

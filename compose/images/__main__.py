@@ -24,15 +24,13 @@ from compose.images.catalogue import (
 from compose.images.engine import architecture
 from compose.images.pull import Registries
 from lab.errors import Interrupted, LabError
-from lab.paths import ROOT
+from lab.stack.compose.images import CHOSEN
 
 T = TypeVar("T")
 
-ENV_FILE = ROOT / "compose" / ".env"
 
-
-def say(text: str) -> None:
-    """Progress, to standard error."""
+def progress(text: str) -> None:
+    """Say how far it is, on standard error."""
     print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
@@ -40,7 +38,7 @@ def timed(what: str, work: Callable[..., T], *values: Any) -> T:
     """Do something and say how long it took."""
     start = time.monotonic()
     result = work(*values)
-    say(f"{time.monotonic() - start:6.1f} s  {what}")
+    progress(f"{time.monotonic() - start:6.1f} s  {what}")
     return result
 
 
@@ -57,10 +55,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         make(Registries(ask=not options.stand_ins))
     except LabError as error:
-        say(f"images: {error}")
+        progress(f"images: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        say("images: interrupted; run it again to go on")
+        progress("images: interrupted; run it again to go on")
         return Interrupted.exit_code
     return 0
 
@@ -83,7 +81,7 @@ def make(registries: Registries) -> None:
         for future in work:
             future.result()
     chosen = {i.variable: i.stand_in if missing[i.official] else i.official for i in OFFICIAL}
-    env_file.write(ENV_FILE, {**chosen, BACKEND_VARIABLE: BACKEND_IMAGE})
+    env_file.write(CHOSEN, {**chosen, BACKEND_VARIABLE: BACKEND_IMAGE})
     report(missing, base.result() if base else None)
 
 

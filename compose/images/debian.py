@@ -13,16 +13,9 @@ import tempfile
 from dataclasses import dataclass
 
 from compose.images.catalogue import VENDOR, recipe
-from compose.images.engine import (
-    ORIGIN,
-    RECIPE,
-    STANDS_FOR,
-    VENDOR_LABEL,
-    docker,
-    last_line,
-    made_from,
-)
+from compose.images.engine import RECIPE, STANDS_FOR, VENDOR_LABEL, docker, last_line, made_from
 from lab.errors import MissingComponent, PartFailed
+from lab.stack.compose.images import ORIGIN_LABEL
 
 PACKAGES = ("python3", "python3-pip", "gettext-base", "curl", "busybox-static")
 LEFT_OUT = ("doc", "info", "locale", "man")
@@ -117,13 +110,13 @@ def why(said: str) -> str:
 
 def changes(release: Debian, made: str) -> list[str]:
     """The image's settings, as flags of ``docker import``."""
-    found = {
+    labels = {
         VENDOR_LABEL: VENDOR,
-        ORIGIN: "stand-in",
+        ORIGIN_LABEL: "stand-in",
         STANDS_FOR: f"debian:{release.suite}-slim python:{release.python}-slim",
         RECIPE: made,
     }
-    lines = [f'LABEL {key}="{value}"' for key, value in found.items()]
+    lines = [f'LABEL {key}="{value}"' for key, value in labels.items()]
     path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     lines += [f"ENV PATH={path}", "ENV LANG=C.UTF-8", 'CMD ["bash"]']
     return [f"--change={line}" for line in lines]
@@ -137,8 +130,8 @@ def mirror() -> list[str]:
 
 def proxy() -> dict[str, str]:
     """This machine's apt proxy, as the variable that apt reads."""
-    found = output_of("apt-config", "dump", "--format", "%v", "Acquire::http::Proxy")
-    return {"http_proxy": found} if found else {}
+    address = output_of("apt-config", "dump", "--format", "%v", "Acquire::http::Proxy")
+    return {"http_proxy": address} if address else {}
 
 
 def output_of(*command: str) -> str:

@@ -11,7 +11,6 @@ from typing import IO
 from compose.images.catalogue import VENDOR
 from lab.errors import MissingComponent, PartFailed
 
-ORIGIN = "replica-lab.origin"
 RECIPE = "replica-lab.recipe"
 STANDS_FOR = "replica-lab.stands-for"
 VENDOR_LABEL = "org.opencontainers.image.vendor"

@@ -7,6 +7,8 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
+from lab.stack.compose.images import read_env
+
 SECRETS = ("LAB_POSTGRES_PASSWORD", "LAB_APP_PASSWORD")
 
 HEAD = """\
@@ -14,20 +16,12 @@ HEAD = """\
 """
 
 
-def read(path: Path) -> dict[str, str]:
-    """The variables of an env file; none where there is no file."""
-    if not path.exists():
-        return {}
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return dict(line.split("=", 1) for line in lines if "=" in line and line[0] != "#")
-
-
 def write(path: Path, images: Mapping[str, str]) -> None:
     """Write the tags, by variable, and the passwords: those there are, else fresh ones.
 
     The database keeps the password it was made with, so one that exists is never replaced.
     """
-    before = read(path)
+    before = read_env(path)
     passwords = {name: before.get(name) or secrets.token_hex(16) for name in SECRETS}
     lines = [f"{name}={value}\n" for name, value in {**images, **passwords}.items()]
     draft = path.with_name(f".env.{os.getpid()}")

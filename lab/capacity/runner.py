@@ -29,7 +29,7 @@ def find_thresholds(
     lab: Lab,
     run: RunFolder,
     cells: Sequence[Cell],
-    show: Callable[[News], None] = lambda news: None,
+    show: Callable[[News], None] = lambda _news: None,
 ) -> Thresholds:
     """Search the threshold of every cell; the answers so far are stored after each.
 
@@ -52,7 +52,7 @@ def find_threshold(
     cell: Cell,
     search: Search,
     among: tuple[int, Sequence[Cell]] | None = None,
-    show: Callable[[News], None] = lambda news: None,
+    show: Callable[[News], None] = lambda _news: None,
 ) -> Threshold:
     """Measure what the search asks for until it has an answer.
 

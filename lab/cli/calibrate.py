@@ -59,7 +59,7 @@ def command(
     and nothing else. Exit code: 0 all is as it should be; 4 not so.
     """
     check_writable(results)
-    cleanup.reap()
+    cleanup.end_abandoned()
     asked = "auto" if toxiproxy == "all" else toxiproxy
     choice = choose(stack, asked)
     variants = doctor.toxiproxy_variants(toxiproxy) if choice.name == "embedded" else [asked]

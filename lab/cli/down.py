@@ -21,7 +21,7 @@ def command(results: Path) -> None:
     replicas = standing(results)
     for folder, owner in replicas:
         cleanup.end(folder, owner)
-    left = cleanup.reap()
+    left = cleanup.end_abandoned()
     print_message(
         f"ended {len(replicas)} replica(s) of {results} and {left} left by a lab that was killed"
     )

@@ -161,7 +161,7 @@ def replica(
         MachineError: this machine lacks what a cell needs.
     """
     check_writable(results)
-    if cleanup.reap():
+    if cleanup.end_abandoned():
         print_message("ended what an earlier lab that was killed had left running")
     with open_stack(choice, results, toxiproxy) as (stack, reason):
         missing = _missing(planned)

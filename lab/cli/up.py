@@ -69,7 +69,7 @@ def command(
     if faults and no_faults:
         raise UsageError("--fault and --no-faults exclude each other", "leave one out")
     check_writable(results)
-    cleanup.reap()
+    cleanup.end_abandoned()
     knobs = _knobs(target, settings, preset, speed)
     cell = _cell(target, knobs, () if no_faults else (faults or DEFAULT_FAULTS))
     opened, reason = make_stack(choose(stack, toxiproxy), results, toxiproxy, port, stays=True)
@@ -127,7 +127,7 @@ def _bring_up(stack: AnyStack, cell: Cell) -> ReplicaRecord:
     base_s = base_rtt(toxiproxy, cell.faults, cell.knobs, replica.round_trip)
     for fault in cell.faults:
         toxiproxy.inject(fault, cell.knobs, base_s)
-    stack.let_go()
+    stack.detach()
     record = _record(replica, cell, stack)
     store_record(stack.folder, record)
     return record

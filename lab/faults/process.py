@@ -28,9 +28,9 @@ class ProcessControl(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def strikes(self) -> frozenset[str]: ...
+    def process_faults(self) -> frozenset[str]: ...
 
-    def strike(self, part: str, action: str) -> None: ...
+    def inject_fault(self, part: str, action: str) -> None: ...
     def recover(self, part: str, action: str) -> None: ...
     def down_parts(self) -> dict[str, str]: ...
 
@@ -42,7 +42,7 @@ def require(stack: ProcessControl, cells: Iterable[Cell]) -> None:
         MissingComponent: one of their process faults is beyond it.
     """
     for planned in (fault for cell in cells for fault in cell.process_faults):
-        if planned.action not in stack.strikes:
+        if planned.action not in stack.process_faults:
             raise MissingComponent(
                 f"{planned.fault} {planned.action}s a container, and the {stack.name} stack has"
                 " none",
@@ -84,7 +84,7 @@ class ProcessInjector:
         self._t0 = t0
         self._futures = [self._threads.submit(self._carry_out, fault) for fault in self._planned]
 
-    def __exit__(self, kind: object, first: BaseException | None, trace: object) -> None:
+    def __exit__(self, kind: object, first: BaseException | None, _trace: object) -> None:
         """End all faults now and wait until their parts serve again.
 
         What could not be done is in `down_parts`; a defect of the lab is raised, or noted on
@@ -117,7 +117,7 @@ class ProcessInjector:
         with self._excusing(planned.part):
             t, done, back = self._now(), False, False
             try:
-                done = self._try(self._stack.strike, planned)
+                done = self._try(self._stack.inject_fault, planned)
                 if done:
                     self._ended.wait(planned.lasts / self._speed)
             finally:

@@ -89,7 +89,7 @@ class Criterion(BaseModel):
         return handler(value) if isinstance(value, cls | dict) else cls.parse(value)
 
     @model_serializer(mode="wrap", when_used="json")
-    def _to_text(self, handler: Any) -> str:
+    def _to_text(self, _handler: Any) -> str:
         return str(self)
 
     def satisfied_by(self, value: float) -> bool:

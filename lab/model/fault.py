@@ -169,7 +169,7 @@ class LimitData(_Toxic):
     type: Literal["limit_data"]
     size: Annotated[Size, Field(ge=0)]
 
-    def attributes(self, knobs: Knobs) -> dict[str, int]:
+    def attributes(self, _knobs: Knobs) -> dict[str, int]:
         return {"bytes": self.size}
 
 

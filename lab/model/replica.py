@@ -1,6 +1,7 @@
-"""Where the backend runs: on the VM behind nginx, or on Cloud Run behind its front.
+"""The replica as every room knows it: its targets, parts, names, limits of nginx, and students.
 
-The test students: who may upload, and from which address each one comes.
+Where the backend runs: on the VM behind nginx, or on Cloud Run behind its gateway. What the
+parts call each other by, and what they must agree on, stands here once.
 """
 
 from __future__ import annotations
@@ -15,21 +16,33 @@ Target = Literal["vm", "cloudrun"]
 
 TARGETS: tuple[Target, ...] = get_args(Target)
 
+GATEWAY = "front"
+"""The name of Cloud Run's gateway as a part, in evidence, messages and files."""
+
 _SHARED = ("postgres", "fake-gcs-server", "toxiproxy")
 
 PARTS: dict[Target, tuple[str, ...]] = {
     "vm": (*_SHARED, "backend", "nginx"),
-    "cloudrun": (*_SHARED, "front"),
+    "cloudrun": (*_SHARED, GATEWAY),
 }
 """The parts of a replica, in the order in which they need each other.
 
 Instances are no parts: they come and go, and that one dies is a result.
 """
 
+DATABASE = "students"
+SUPERUSER = "postgres"
 APP_ROLE = "app"
 """The application's role in the database: a plain one, which ``db_cap`` limits."""
 
+BUCKET = "student-recordings"
 UPLOAD_PATH = "/api/students/upload-recording"
+HEALTH_PATH = "/health"
+
+
+def services(target: Target) -> tuple[str, ...]:
+    """The parts of a target but the gateway, which is a process of the lab's on every stack."""
+    return tuple(part for part in PARTS[target] if part != GATEWAY)
 
 
 def contradiction(target: Target, knobs: Knobs) -> tuple[str, str] | None:

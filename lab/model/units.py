@@ -168,7 +168,7 @@ class _Text(BaseModel):
         return cls.parse(value)
 
     @model_serializer(mode="wrap", when_used="json")
-    def _to_text(self, handler: Any) -> str:
+    def _to_text(self, _handler: Any) -> str:
         return str(self)
 
 

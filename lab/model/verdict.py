@@ -236,6 +236,7 @@ class Verdict(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    # pylint: disable=duplicate-code # a table: `lab.model.run.CellResult` has it on disk too
     cell: str
     outcome: Outcome
     reasons: tuple[str, ...]

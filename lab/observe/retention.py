@@ -52,7 +52,7 @@ class Retention:
         self._thread.start()
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, *_exc: object) -> None:
         """End; a batch that is under way is finished."""
         self._stop.set()
         self._thread.join(timeout=TIMEOUT_S)

@@ -85,7 +85,7 @@ class Watch:
             thread.start()
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, *_exc: object) -> None:
         """Read parts and machine once more, and end."""
         self._stop.set()
         for thread in self._threads:

@@ -1,6 +1,7 @@
 """The backend: uvicorn with ``workers`` processes, on the VM's cores and within its memory.
 
-The backend's workers, by the evidence that each of them writes.
+`Workers` is what either stack knows of them, by the evidence that each writes; `Backend` and
+its `MemoryWatch` are the embedded stack's.
 """
 
 from __future__ import annotations
@@ -13,16 +14,22 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
 import psutil
 
-from lab.model.knobs import TABLE, Knobs
+from lab.model.knobs import Knobs
 from lab.stack.ports import HOST
 from lab.stack.process import Part, Process, last_line
 
 WATCH_S = 0.1
+LINE_S = 0.1
+"""A worker writes so often."""
+
+OOM_FILE = "oom.jsonl"
+"""What was killed for memory, beside the workers' evidence."""
 
 
 class Backend(Part):
@@ -43,7 +50,7 @@ class Backend(Part):
         self.url = f"http://{HOST}:{port}"
         self.evidence = folder / "evidence"
         self.evidence.mkdir()
-        self.watched = Workers(self.evidence, lambda pid, _: psutil.pid_exists(pid))
+        self.workers = Workers(self.evidence, lambda pid, _: psutil.pid_exists(pid))
         self.addresses = {
             "DATABASE_URL": database_url.replace("postgresql://", "postgresql+psycopg2://", 1),
             "STORAGE_EMULATOR_HOST": storage_url,
@@ -55,12 +62,8 @@ class Backend(Part):
         }
         self._watch: MemoryWatch | None = None
 
-    def settings(self, knobs: Knobs) -> object:
-        text = knobs.as_text()
-        return {row.name: text[row.name] for row in TABLE if row.part == "backend"}
-
     def start(self, knobs: Knobs) -> None:
-        self.watched.forget()
+        self.workers.forget()
         self._launch(knobs)
         if knobs.vm_memory is not None:
             self._watch = MemoryWatch(self, knobs, knobs.vm_memory)
@@ -74,7 +77,7 @@ class Backend(Part):
             env={**knobs.as_env(), **self.addresses},
         )
         self._limit_cores(knobs.vm_cpus)
-        self._process.wait_ready(lambda: len(self.worker_pids()) >= knobs.workers)
+        self._process.wait_ready(lambda: len(self.workers.alive()) >= knobs.workers)
 
     def relaunch(self, knobs: Knobs) -> None:
         """Start a backend without workers left anew, as the VM's service manager does."""
@@ -95,7 +98,7 @@ class Backend(Part):
 
     def _children(self) -> list[int]:
         """The workers that ever were, without a single one: it is the process itself."""
-        return [pid for pid in self.watched.seen() if not self._process or pid != self._process.pid]
+        return [pid for pid in self.workers.seen() if not self._process or pid != self._process.pid]
 
     def _worker_down(self, pid: int) -> str | None:
         """A worker's own diagnosis; one that was killed for memory is a result, not a fault."""
@@ -105,21 +108,8 @@ class Backend(Part):
             status = psutil.STATUS_ZOMBIE
         if status == psutil.STATUS_STOPPED:
             return f"worker {pid} is stopped (SIGSTOP)"
-        dead = status == psutil.STATUS_ZOMBIE and pid not in self._killed_for_memory()
+        dead = status == psutil.STATUS_ZOMBIE and pid not in self.workers.killed_for_memory()
         return f"worker {pid} died" if dead else None
-
-    def worker_pids(self) -> list[int]:
-        """The workers that are alive: those of whom there is evidence."""
-        return self.watched.alive()
-
-    def inflight(self) -> int:
-        """Uploads inside the workers, by the last line of evidence of each."""
-        return self.watched.inflight()
-
-    def _killed_for_memory(self) -> set[int]:
-        file = self.evidence / "oom.jsonl"
-        lines = file.read_text().splitlines() if file.exists() else []
-        return {json.loads(line)["pid"] for line in lines}
 
     def _limit_cores(self, cpus: float) -> None:
         """Bind the backend to as many of this machine's cores as the VM has (Linux)."""
@@ -132,8 +122,8 @@ class MemoryWatch(threading.Thread):
     """Stands in for the kernel's OOM killer, which needs a cgroup and so root.
 
     When the backend's resident memory passes ``vm_memory`` the largest worker is killed and
-    a line is written to ``oom.jsonl`` beside the workers' evidence. uvicorn's parent starts
-    a new worker; a single worker has no parent and is launched again.
+    a line is written to ``oom.jsonl``. uvicorn's parent starts a new worker; a single worker
+    has no parent and is launched again.
     """
 
     def __init__(self, backend: Backend, knobs: Knobs, limit: int) -> None:
@@ -165,26 +155,18 @@ class MemoryWatch(threading.Thread):
         single = self._knobs.workers == 1
         if single:
             self.restarting.set()
-        line = {"at": time.time(), "pid": pid, "rss": sizes[pid]}
-        with (self._backend.evidence / "oom.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        try:
+        note_oom(self._backend.evidence, time.time(), pid, sizes[pid])
+        with suppress(psutil.NoSuchProcess):
             psutil.Process(pid).kill()
-        except psutil.NoSuchProcess:
-            return
-        if single:
-            self._backend.relaunch(self._knobs)
-            self.restarting.clear()
+            if single:
+                self._backend.relaunch(self._knobs)
+        self.restarting.clear()
 
     def stop(self) -> None:
         """Look no more."""
         self._ended.set()
         if threading.current_thread() is not self:
             self.join(timeout=35)
-
-
-LINE_S = 0.1
-"""A worker writes so often."""
 
 
 class Workers:
@@ -221,6 +203,12 @@ class Workers:
         """Uploads inside the workers, by the last line of each."""
         return sum(self._last(pid).get("inflight", 0) for pid in self.alive())
 
+    def killed_for_memory(self) -> set[int]:
+        """Those that `note_oom` has noted."""
+        file = self.evidence / OOM_FILE
+        lines = file.read_text().splitlines() if file.exists() else []
+        return {json.loads(line)["pid"] for line in lines}
+
     def busy(self) -> bool:
         """Whether uploads stay inside the workers for longer than a line of evidence is old."""
         deadline = time.monotonic() + 3 * LINE_S
@@ -235,13 +223,25 @@ class Workers:
 
     def _last(self, pid: int) -> dict[str, Any]:
         try:
-            found = json.loads(last_line(self._file(pid)))
+            return dict(json.loads(last_line(self._file(pid))))
         except ValueError:  # half a line, being written
             return {}
-        return dict(found)
 
 
-def wrote_lately(pid: int, file: Path) -> bool:
+def note_oom(evidence: Path, at: float, pid: int = 0, rss: int = 0) -> None:
+    """Write down that memory was passed.
+
+    Args:
+        evidence: the workers' folder.
+        at: seconds since 1970.
+        pid: of the worker that was killed; 0 where it was the whole container.
+        rss: its bytes; 0 where nobody knows.
+    """
+    with (evidence / OOM_FILE).open("a") as file:
+        file.write(json.dumps({"at": at, "pid": pid, "rss": rss}) + "\n")
+
+
+def wrote_lately(_pid: int, file: Path) -> bool:
     """Whether a worker whose process cannot be looked at still writes."""
     try:
         return time.time() - file.stat().st_mtime < 5 * LINE_S

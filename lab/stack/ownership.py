@@ -1,4 +1,4 @@
-"""Who owns a process: how the lab finds all that it started, and nothing else.
+"""Whose a process is: how the lab finds all that it started, and nothing else.
 
 Every process of a replica carries one environment variable with the replica's id, and so
 do its children, whatever they do with process groups. nginx writes its title over its
@@ -64,24 +64,24 @@ class Ownership:
 
 
 def claim(results: Path, stays: bool = False, stack: str = "embedded") -> tuple[Path, Ownership]:
-    """A new folder for a replica, with its owner written down."""
+    """A new folder for a replica, with its ownership written down."""
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     folder.chmod(0o755)  # Postgres and nginx may run as another user
     me = None if stays else psutil.Process()
-    owner = Ownership(
+    mine = Ownership(
         id=f"{folder.name}-{uuid.uuid4().hex[:8]}",
         pid=me.pid if me else None,
         created=me.create_time() if me else None,
         results=str(results.resolve()),
         stack=stack,
     )
-    (folder / RECORD).write_text(json.dumps(asdict(owner)))
-    return folder, owner
+    (folder / RECORD).write_text(json.dumps(asdict(mine)))
+    return folder, mine
 
 
-def folder_of(owner: Ownership) -> Path:
+def folder_of(ownership: Ownership) -> Path:
     """Where a replica's folder is, or was."""
-    return Path(tempfile.gettempdir()) / owner.id.rpartition("-")[0]
+    return Path(tempfile.gettempdir()) / ownership.id.rpartition("-")[0]
 
 
 def replicas() -> Iterator[tuple[Path, Ownership]]:
@@ -99,40 +99,28 @@ def mark() -> str | None:
     return f"{MARKER}={os.environ[MARKER]}" if MARKER in os.environ else None
 
 
-def processes(owner_id: str) -> list[psutil.Process]:
+def processes(replica: str) -> list[psutil.Process]:
     """All processes that carry this replica's id and their descendants, not the caller."""
-    found: dict[int, psutil.Process] = {}
+    mine: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
         try:
-            if _carries(process, owner_id):
+            if _carries(process, replica):
                 family = (process, *process.children(recursive=True))
-                found.update((one.pid, one) for one in family)
+                mine.update((member.pid, member) for member in family)
         except (psutil.Error, OSError):
             continue  # ended meanwhile, or another user's
-    found.pop(os.getpid(), None)
-    return list(found.values())
+    mine.pop(os.getpid(), None)
+    return list(mine.values())
 
 
-def _carries(process: psutil.Process, owner_id: str) -> bool:
-    in_arguments = any(f"{MARKER}={owner_id}" in part for part in process.cmdline())
-    return in_arguments or process.environ().get(MARKER) == owner_id
+def _carries(process: psutil.Process, replica: str) -> bool:
+    in_arguments = any(f"{MARKER}={replica}" in part for part in process.cmdline())
+    return in_arguments or process.environ().get(MARKER) == replica
 
 
-def end(folder: Path, owner: Ownership) -> int:
-    """Kill the processes that are left of a replica and remove its folder.
-
-    Returns:
-        How many processes were killed.
-    """
-    left = kill(owner)
-    psutil.wait_procs(left, timeout=5)
-    remove(folder)
-    return len(left)
-
-
-def kill(owner: Ownership) -> list[psutil.Process]:
+def kill(replica: str) -> list[psutil.Process]:
     """Send SIGKILL to the processes that are left of a replica; one that is frozen lives on."""
-    left = processes(owner.id)
+    left = processes(replica)
     for process in left:
         try:
             process.kill()

@@ -12,7 +12,6 @@ from lab.errors import MachineError
 
 HOST = "127.0.0.1"
 
-
 OUTGOING = Path("/proc/sys/net/ipv4/ip_local_port_range")
 """Where Linux tells from which ports it gives those of outgoing connections."""
 
@@ -32,12 +31,12 @@ def free(count: int) -> list[int]:
     """
     candidates = _never_given()
     drawn = random.Random().sample(candidates, len(candidates))  # noqa: S311 - not a secret
-    found = list(islice(filter(_is_free, drawn), count))
-    if len(found) < count:
+    ports = list(islice(filter(_is_free, drawn), count))
+    if len(ports) < count:
         raise MachineError(
             f"{count} free ports on {HOST} were not found", "end programs that listen on many"
         )
-    return found
+    return ports
 
 
 def _never_given() -> Sequence[int]:

@@ -19,24 +19,15 @@ import subprocess
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from lab import paths
 from lab.errors import MissingComponent, PartFailed
 from lab.model.knobs import Knobs
-from lab.stack.monitor import (
-    APP_ROLE,
-    DATABASE,
-    MONITORS,
-    RESERVED,
-    SUPERUSER,
-    Monitor,
-    count_refused,
-)
+from lab.model.replica import APP_ROLE, DATABASE, SUPERUSER
+from lab.stack.monitor import MONITORS, RESERVED, Monitor, count_refused
 from lab.stack.ports import HOST
 from lab.stack.process import Part, Process
-
-"""One file for every stack; it also holds the test students of `lab.model.replica`."""
 
 
 def installed() -> Path:
@@ -68,9 +59,6 @@ class Postgres(Part):
         self._user = "nobody" if os.geteuid() == 0 else None
         self.monitor = Monitor(self.dsn(SUPERUSER))
 
-    def settings(self, knobs: Knobs) -> object:
-        return knobs.db_cap
-
     def start(self, knobs: Knobs) -> None:
         if not self._data.exists():
             self._create()
@@ -93,10 +81,10 @@ class Postgres(Part):
         command: list[str | Path] = [self._bin / "postgres", "-D", self._data, *flags]
         self._process = Process(self.name, command, self.log, user=self._user, cwd=self._data)
         self._process.wait_ready(lambda: self.monitor.answers("postgres"))
-        if not self._has_role():
+        if not self._has_database():
             self._fill()
         if self._monitors:
-            self.query("SELECT 1")
+            self.monitor.query("SELECT 1")
         else:
             self.monitor.release()
 
@@ -113,30 +101,25 @@ class Postgres(Part):
         host = f"{HOST}:{port or self.port}"
         return f"postgresql://{role}:{self._passwords[role]}@{host}/{DATABASE}"
 
-    def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        """Run SQL over the one connection that is held; its rows.
-
-        Raises:
-            psycopg2.Error: the database is gone, or the SQL is wrong.
-        """
-        return self.monitor.query(sql, *values)
-
     def refused(self, start: int) -> int:
         """Connections refused with SQLSTATE 53300, by its log from byte ``start`` on."""
         with self.log.open("rb") as log:
             log.seek(start)
             return count_refused(log)
 
-    def _has_role(self) -> bool:
+    def _has_database(self) -> bool:
         admin = self.monitor.connect("postgres")
         with admin.cursor() as cursor:
             cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,))
-            found = cursor.fetchone()
+            known = cursor.fetchone() is not None
         admin.close()
-        return found is not None
+        return known
 
     def _fill(self) -> None:
-        """The database, the plain role, the tables and the test students."""
+        """The database, the plain role, the tables and the test students of `lab.model.replica`.
+
+        One file for every stack holds the tables and the students.
+        """
         admin = self.monitor.connect("postgres")
         with admin.cursor() as cursor:
             cursor.execute(
@@ -144,7 +127,7 @@ class Postgres(Part):
             )
             cursor.execute(f"CREATE DATABASE {DATABASE}")
         admin.close()
-        self.query(paths.data("compose", "database", "schema.sql").read_text())
+        self.monitor.query(paths.data("compose", "database", "schema.sql").read_text())
 
     def _create(self) -> None:
         """Make the data folder (initdb)."""

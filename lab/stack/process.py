@@ -1,8 +1,7 @@
-"""A part's process: started, waited for, diagnosed in one line, ended.
+"""A part that is a process of the lab's: started, waited for, diagnosed in one line, ended.
 
-A part of the embedded replica: what every one of them can do.
-
-CPU and memory of a part's processes, also of those that ended.
+`Process` is one child with its descendants, `Part` what every part of the embedded replica
+can do, `ProcessUsage` the CPU and memory of them all, those that have ended included.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ import psutil
 from lab.errors import MissingComponent, PartFailed
 from lab.model.evidence import Usage
 from lab.model.knobs import Knobs
+from lab.stack.base import POLL_S
 
 READY_WITHIN_S = 30.0
 TAIL_BYTES = 8192
@@ -123,7 +123,7 @@ class Process:
                 said = last_line(self.log)
                 why = down or f"not ready after {within:.0f} s" + (f": {said}" if said else "")
                 raise PartFailed(f"{self.name} did not come up: {why}", f"its log is {self.log}")
-            time.sleep(0.02)
+            time.sleep(POLL_S)
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the process, if it is still there."""
@@ -133,9 +133,9 @@ class Process:
     def stop(self, ask: signal.Signals = signal.SIGTERM, grace: float = 3.0) -> None:
         """Ask, wait up to ``grace`` seconds, then kill the whole session; waits for the end."""
         self.send(ask)
-        self.reap(grace)
+        self.end_within(grace)
 
-    def reap(self, grace: float) -> None:
+    def end_within(self, grace: float) -> None:
         """Wait up to ``grace`` seconds for the end, then kill what is left of the session.
 
         Descendants outlive a killed parent but stay in its process group.
@@ -156,9 +156,6 @@ class Process:
 class Part(ABC):
     """One real server of the replica.
 
-    A part remembers the settings it was started with; `settings` tells what it would need
-    for other knobs, so that a stack can see whether it has to start again.
-
     Args:
         folder: the replica's folder; the part keeps its files and its log there.
     """
@@ -171,10 +168,6 @@ class Part(ABC):
         self.log = folder / "logs" / f"{self.name}.log"
         self.log.parent.mkdir(exist_ok=True)
         self._process: Process | None = None
-
-    @abstractmethod
-    def settings(self, knobs: Knobs) -> object:
-        """All that a start with these knobs depends on; compared with ``==``."""
 
     @abstractmethod
     def start(self, knobs: Knobs) -> None:

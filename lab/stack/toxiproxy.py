@@ -4,7 +4,7 @@
             ──> :db proxy  ──> Postgres
 
 The real ``toxiproxy-server`` where there is one, else our own server, which speaks the
-same API. What is armed on the proxies is not a matter of the stack.
+same API. Which toxics the proxies have is no matter of the stack.
 """
 
 from __future__ import annotations
@@ -58,10 +58,11 @@ class ToxiproxyPart(Part):
         self._program = [real] if real else [sys.executable, "-m", "lab.services.toxiproxy"]
         self.variant = "real" if real else "embedded"
 
-    def settings(self, knobs: Knobs) -> object:
-        return None
+    def port_of(self, proxy: str) -> int:
+        """Where a proxy listens."""
+        return self._proxies[proxy][0]
 
-    def start(self, knobs: Knobs) -> None:
+    def start(self, _knobs: Knobs) -> None:
         config = self.folder / "proxies.json"
         proxies = [
             {
@@ -75,9 +76,5 @@ class ToxiproxyPart(Part):
         config.write_text(json.dumps(proxies))
         flags = ["-host", HOST, "-port", str(self.port), "-config", str(config)]
         self._process = Process(self.name, [*self._program, *flags], self.log)
-        self._process.wait_ready(
-            lambda: all(accepts(port) for port in [self.port, *self._listening()])
-        )
-
-    def _listening(self) -> list[int]:
-        return [listen for listen, _ in self._proxies.values()]
+        listening = [self.port, *(listen for listen, _ in self._proxies.values())]
+        self._process.wait_ready(lambda: all(map(accepts, listening)))

@@ -37,10 +37,10 @@ class Stack(FakeStack):
         super().__init__(folder)
         self._fail = fails
 
-    def strike(self, part: str, action: str) -> None:
+    def inject_fault(self, part: str, action: str) -> None:
         if error := self._fail.get("strike"):
             raise error
-        super().strike(part, action)
+        super().inject_fault(part, action)
 
     def recover(self, part: str, action: str) -> None:
         super().recover(part, action)
@@ -203,7 +203,7 @@ def test_a_stack_must_be_able_to_do_what_the_cells_plan(tmp_path: Path) -> None:
     stack = FakeStack(tmp_path)
     cells = [make_cell(), cell(process_fault("pause"))]
     require(stack, cells)
-    stack.strikes = frozenset({"kill"})
+    stack.process_faults = frozenset({"kill"})
     require(stack, cells[:1])
     with pytest.raises(MissingComponent) as error:
         require(stack, cells)

@@ -59,8 +59,8 @@ class Stack(FakeStack):
             raise self.log_error
         super().collect_logs(into)
 
-    def strike(self, part: str, action: str) -> None:
-        super().strike(part, action)
+    def inject_fault(self, part: str, action: str) -> None:
+        super().inject_fault(part, action)
         self.events.append(self.acts[-1])
 
     def recover(self, part: str, action: str) -> None:

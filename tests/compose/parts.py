@@ -12,12 +12,12 @@ from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 
 from lab.model.knobs import Knobs
+from lab.model.replica import DATABASE, SUPERUSER
 from lab.paths import ROOT
 from lab.stack import ports
 from lab.stack.compose import images, project
 from lab.stack.compose.confinement import CONFINED
 from lab.stack.compose.environment import variables
-from lab.stack.monitor import DATABASE, SUPERUSER
 from tests.unit.stack.test_compose_file import PASSWORDS, REFERENCE, SERVICES
 
 PASSWORD = "only-in-this-test"
@@ -66,7 +66,7 @@ def service(
     for key, value in found.get("environment", {}).items():
         made.with_env(key, filled(value))
     for volume in found.get("volumes", ()):
-        source, target = volume.split(":")[:2]
+        source, target = filled(volume).split(":")[:2]
         if source.startswith("."):
             made.with_volume_mapping(ROOT / "compose" / source, target)
         else:
@@ -76,9 +76,15 @@ def service(
         made.with_tmpfs_mount(target, options)
     made.ports = {f"{inner}/tcp": (ports.HOST, outer) for inner, outer in published.items()}  # type: ignore[misc] # what the SDK takes
     made.with_network(network).with_network_aliases(name)
+    entrypoint = {"entrypoint": unescaped(found["entrypoint"])} if "entrypoint" in found else {}
     limits = {"mem_limit": found["mem_limit"], "memswap_limit": found["mem_limit"]}
     user = {"user": found["user"], "pids_limit": found["pids_limit"], "labels": dict(labels)}
-    return made.with_kwargs(**CONFINED | limits | user)
+    return made.with_kwargs(**CONFINED | limits | user | entrypoint)
+
+
+def unescaped(words: list[str]) -> list[str]:
+    """As Compose hands them on: ``$$`` is its ``$``."""
+    return [word.replace("$$", "$") for word in words]
 
 
 def owned_by(user: str) -> str:

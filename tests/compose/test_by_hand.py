@@ -15,13 +15,13 @@ from testcontainers.compose import DockerCompose
 
 from lab.model.fault import KnobRef, Latency
 from lab.model.knobs import Knobs
+from lab.model.replica import BUCKET
 from lab.observe.audit import object_ids
 from lab.paths import ROOT
 from lab.stack import ports
 from lab.stack.compose import confinement, engine
 from lab.stack.compose.environment import Place
 from lab.stack.compose.project import free_prefix, taken_subnets
-from lab.stack.storage import BUCKET
 from tests.live import upload, wait_until
 
 pytestmark = pytest.mark.compose

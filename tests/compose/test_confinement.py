@@ -6,9 +6,9 @@ import docker
 import pytest
 
 from lab.errors import PartFailed
+from lab.model.replica import services
 from lab.stack.compose.confinement import NO_NETWORK, ContainerConfinement, connects
 from lab.stack.compose.confinement import running as running_container
-from lab.stack.compose.resources import services
 from lab.stack.compose.stack import ComposeStack
 from tests.fakes import make_cell
 

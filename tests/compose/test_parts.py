@@ -27,6 +27,7 @@ from testcontainers.core.network import Network
 from lab.faults.network import Toxiproxy
 from lab.model.fault import Fault
 from lab.model.knobs import Knobs
+from lab.model.replica import APP_ROLE, BUCKET, DATABASE
 from lab.services.backend.core.evidence import Gauges
 from lab.services.backend.core.middleware import Timing
 from lab.services.backend.core.thread_pool import ThreadPools
@@ -35,9 +36,9 @@ from lab.services.backend.settings import BackendSettings
 from lab.stack import ports
 from lab.stack.backend import Backend
 from lab.stack.compose import resources
-from lab.stack.monitor import APP_ROLE, DATABASE, count_refused
+from lab.stack.monitor import count_refused
 from lab.stack.ownership import Ownership
-from lab.stack.storage import BUCKET, Bucket
+from lab.stack.storage import Bucket
 from tests.compose import parts
 from tests.live import causes, make_fault, uploads, wait_until
 

@@ -12,8 +12,9 @@ from docker.errors import ContainerError
 
 from compose.images import build
 from compose.images.catalogue import OFFICIAL
-from compose.images.engine import ORIGIN, RECIPE, STANDS_FOR, VENDOR_LABEL, architecture
+from compose.images.engine import RECIPE, STANDS_FOR, VENDOR_LABEL, architecture
 from lab.stack.compose import images
+from lab.stack.compose.images import ORIGIN_LABEL
 from tests.live import wait_until
 
 pytestmark = pytest.mark.compose
@@ -106,9 +107,9 @@ def test_an_image_that_is_not_official_says_what_it_is(
     labels = config(client, name)["Labels"] or {}
     official = {image.name: image.official for image in OFFICIAL}.get(name)
     if images.tags()[NAMES[name]] == official:
-        assert ORIGIN not in labels
+        assert ORIGIN_LABEL not in labels
     else:
-        assert labels[ORIGIN] == ("stand-in" if official else "built")
+        assert labels[ORIGIN_LABEL] == ("stand-in" if official else "built")
         assert labels.get(STANDS_FOR, official) == official or name == "backend"
         assert (labels[VENDOR_LABEL], len(labels[RECIPE])) == ("replica-lab", 16)
 

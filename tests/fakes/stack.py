@@ -32,7 +32,7 @@ class FakeStack:
 
     name = "fake"
     toxiproxy_variant = "none"
-    strikes: frozenset[str] = frozenset(get_args(Action))
+    process_faults: frozenset[str] = frozenset(get_args(Action))
     confinement = None
 
     def __init__(self, folder: Path, fails: Callable[[int], Cause | None] | None = None) -> None:
@@ -68,7 +68,7 @@ class FakeStack:
     def down_parts(self) -> dict[str, str]:
         return dict(self.down)
 
-    def strike(self, part: str, action: str) -> None:
+    def inject_fault(self, part: str, action: str) -> None:
         self.acts.append(f"{action} {part}")
         self.down[part] = f"struck: {action}"
 

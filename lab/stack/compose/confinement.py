@@ -1,13 +1,8 @@
 """What holds a replica's containers in, tried out: CPU quota, memory limit, networks.
 
 The limits are those that the engine has of the backend's container, whatever Compose made
-of the knobs; they are tried by containers of their own, so that nothing of the replica
-is killed.
-
-Small containers of the lab's own, to find out what can be done from where a part is.
-
-Each is as confined as the parts are, carries the labels that it is given, and is removed
-whatever happens.
+of the knobs. They are tried by small containers of the lab's own, each as confined as the
+parts are and removed whatever happens, so that nothing of the replica is killed.
 """
 
 from __future__ import annotations
@@ -26,12 +21,26 @@ from docker.errors import APIError, DockerException
 from docker.types import IPAMConfig, IPAMPool
 
 from lab.errors import PartFailed
-from lab.model.evidence import Usage
 from lab.stack.base import Reached
-from lab.stack.compose import images, project
+from lab.stack.compose import images
 from lab.stack.compose.engine import explain, last_lines
-from lab.stack.compose.project import Project
+from lab.stack.compose.project import Project, free_prefix, taken_subnets
 from lab.stack.compose.watch import usage
+
+CONFINED: dict[str, Any] = {
+    "user": "10001:10001",
+    "init": True,
+    "read_only": True,
+    "cap_drop": ["ALL"],
+    "security_opt": ["no-new-privileges:true"],
+    "pids_limit": 256,
+}
+NO_NETWORK = "none"
+CONNECT_S = 2.0
+ENDS_WITHIN_S = 60
+REFUSED = 3
+"""Exit code of a program that could not connect."""
+KILLED = 137
 
 BUSY = """
 import os
@@ -44,7 +53,13 @@ while True:
     pass
 """
 FILL = "import sys; b'x' * int(sys.argv[1])"
-KILLED = 137
+CONNECT = f"""
+import socket, sys
+try:
+    socket.create_connection((sys.argv[1], int(sys.argv[2])), {CONNECT_S})
+except OSError:
+    sys.exit({REFUSED})
+"""
 
 
 class ContainerConfinement:
@@ -81,7 +96,8 @@ class ContainerConfinement:
             begun, first = next(readings)
             for at, last in readings:
                 if at - begun >= seconds:
-                    return (last.cpu_s - first.cpu_s) / (at - begun), _throttled(first, last)
+                    throttled_s = (last.throttled_s or 0.0) - (first.throttled_s or 0.0)
+                    return (last.cpu_s - first.cpu_s) / (at - begun), throttled_s
         raise PartFailed("the engine ended the statistics of a container that runs")
 
     def killed_for_memory(self, share: float) -> bool:
@@ -127,33 +143,6 @@ class ContainerConfinement:
     def _running(self, code: str, *arguments: object, **limits: Any) -> Any:
         labels = self._project.labels
         return running(self._client, code, *arguments, labels=labels, **limits)
-
-
-def _throttled(first: Usage, last: Usage) -> float:
-    return (last.throttled_s or 0.0) - (first.throttled_s or 0.0)
-
-
-CONFINED: dict[str, Any] = {
-    "user": "10001:10001",
-    "init": True,
-    "read_only": True,
-    "cap_drop": ["ALL"],
-    "security_opt": ["no-new-privileges:true"],
-    "pids_limit": 256,
-}
-NO_NETWORK = "none"
-CONNECT_S = 2.0
-ENDS_WITHIN_S = 60
-REFUSED = 3
-"""Exit code of a program that could not connect."""
-
-CONNECT = f"""
-import socket, sys
-try:
-    socket.create_connection((sys.argv[1], int(sys.argv[2])), {CONNECT_S})
-except OSError:
-    sys.exit({REFUSED})
-"""
 
 
 @contextmanager
@@ -228,7 +217,7 @@ def outside(client: docker.DockerClient, labels: Mapping[str, str]) -> Iterator[
     Raises:
         LabError: the engine refuses.
     """
-    prefix = project.free_prefix(project.taken_subnets(client))
+    prefix = free_prefix(taken_subnets(client))
     pool = IPAMPool(subnet=f"{prefix}.0/24", gateway=f"{prefix}.1")
     try:
         network = client.networks.create(

@@ -1,6 +1,6 @@
-"""The Docker engine and Compose: are they here, and new enough?
+"""The Docker engine and Compose: whether they are here and new enough, and how they are asked.
 
-What Compose and the engine say when something is wrong, as one line with its remedy.
+What either says when something is wrong becomes one line with its remedy.
 """
 
 from __future__ import annotations
@@ -24,6 +24,52 @@ OLDEST_API = "1.41"
 """Engine 20.10: the first whose one-shot statistics and event filters the lab needs."""
 
 TIMEOUT_S = 30
+
+LIMITS = {"MemoryLimit": "memory", "SwapLimit": "swap", "CpuCfsQuota": "CPU"}
+"""What a container of Cloud Run is limited in, by the field in which the engine says it can."""
+
+_OVERLAPS = r"Pool overlaps|networks have overlapping"
+"""The first where the ranges are the same, the second where one holds the other."""
+
+_KNOWN: tuple[tuple[str, type[LabError], str, str], ...] = (
+    # what they say           the error         what is wrong                    the remedy
+    (
+        r"no space left on device",
+        MachineError,
+        "the engine's store is full",
+        "free space there: `docker system df` shows what takes it",
+    ),
+    (
+        r"(?:port is already allocated|address already in use)",
+        MachineError,
+        "a port that the replica needs was taken meanwhile",
+        "run again, or choose another with --port",
+    ),
+    (
+        r"(?:No such image|pull access denied|manifest unknown|not found: manifest)",
+        MissingComponent,
+        "an image of the replica is not on this engine",
+        "`make images` pulls or builds what is missing",
+    ),
+    (
+        r"Range of CPUs is from",
+        MachineError,
+        "the engine has fewer cores than vm_cpus asks for",
+        "set vm_cpus to what `docker info` shows, or less",
+    ),
+    (
+        r"(?:Cannot connect to the Docker daemon|Is the docker daemon running|EOF$)",
+        MachineError,
+        "the Docker engine does not answer",
+        "start it, `make engine` (Debian, root)",
+    ),
+    (
+        rf"(?:all predefined address pools have been fully subnetted|{_OVERLAPS})",
+        MachineError,
+        "the engine has no network left for the replica",
+        "`lab down` removes what killed labs left, `docker network ls` shows the others",
+    ),
+)
 
 
 def host() -> str | None:
@@ -71,6 +117,17 @@ def _numbers(version: str) -> list[int]:
     return [int(number) for number in version.split(".")]
 
 
+def describe(client: docker.DockerClient) -> str:
+    """The engine in a few words: its version, its API's, and where it is.
+
+    Raises:
+        MachineError: it does not answer.
+    """
+    with answering("tell its version"):
+        about = client.version()
+    return f"{about['Version']} (API {about['ApiVersion']}) at {host() or 'its default socket'}"
+
+
 @contextmanager
 def answering(what: str) -> Iterator[None]:
     """An engine that fails, or has gone, inside is an error of the machine.
@@ -85,10 +142,6 @@ def answering(what: str) -> Iterator[None]:
             f"the Docker engine did not {what}: {error}",
             "see whether it answers `docker info`, then `lab down`",
         ) from error
-
-
-LIMITS = {"MemoryLimit": "memory", "SwapLimit": "swap", "CpuCfsQuota": "CPU"}
-"""What a container of Cloud Run is limited in, by the field in which the engine says it can."""
 
 
 def require_limits(client: docker.DockerClient) -> None:
@@ -157,69 +210,24 @@ def run(
         ) from error
 
 
-_OVERLAPS = r"Pool overlaps|networks have overlapping"
-"""The first where the ranges are the same, the second where one holds the other."""
-
-_KNOWN: tuple[tuple[str, type[LabError], str, str], ...] = (
-    # what they say           the error         what is wrong                    the remedy
-    (
-        r"no space left on device",
-        MachineError,
-        "the engine's store is full",
-        "free space there: `docker system df` shows what takes it",
-    ),
-    (
-        r"(?:port is already allocated|address already in use)",
-        MachineError,
-        "a port that the replica needs was taken meanwhile",
-        "run again, or choose another with --port",
-    ),
-    (
-        r"(?:No such image|pull access denied|manifest unknown|not found: manifest)",
-        MissingComponent,
-        "an image of the replica is not on this engine",
-        "`make images` pulls or builds what is missing",
-    ),
-    (
-        r"Range of CPUs is from",
-        MachineError,
-        "the engine has fewer cores than vm_cpus asks for",
-        "set vm_cpus to what `docker info` shows, or less",
-    ),
-    (
-        r"(?:Cannot connect to the Docker daemon|Is the docker daemon running|EOF$)",
-        MachineError,
-        "the Docker engine does not answer",
-        "start it, `make engine` (Debian, root)",
-    ),
-    (
-        rf"(?:all predefined address pools have been fully subnetted|{_OVERLAPS})",
-        MachineError,
-        "the engine has no network left for the replica",
-        "`lab down` removes what killed labs left, `docker network ls` shows the others",
-    ),
-)
-
-
-def overlaps(said: str) -> bool:
+def overlaps(message: str) -> bool:
     """Whether another network took the addresses meanwhile."""
-    return re.search(_OVERLAPS, said) is not None
+    return re.search(_OVERLAPS, message) is not None
 
 
-def explain(said: str) -> LabError:
-    """The error for what ``docker compose`` said on standard error."""
+def explain(message: str) -> LabError:
+    """The error for what the engine, or ``docker compose`` on standard error, answered."""
+    last = _lines(message)[-1:] or ["no message"]
     for pattern, error, what, remedy in _KNOWN:
-        if re.search(pattern, said, re.MULTILINE):
-            return error(f"{what} ({_last(said)})", remedy)
-    return PartFailed(f"docker compose failed: {_last(said)}", "see `docker compose ps`")
-
-
-def _last(said: str) -> str:
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return lines[-1] if lines else "no message"
+        if re.search(pattern, message, re.MULTILINE):
+            return error(f"{what} ({last[0]})", remedy)
+    return PartFailed(f"docker compose failed: {last[0]}", "see `docker compose ps`")
 
 
 def last_lines(log: bytes, count: int = 3) -> str:
     """The end of a container's log, on one line."""
-    lines = [line.strip() for line in log.decode(errors="replace").splitlines() if line.strip()]
-    return " | ".join(lines[-count:]) or "its log is empty"
+    return " | ".join(_lines(log.decode(errors="replace"))[-count:]) or "its log is empty"
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]

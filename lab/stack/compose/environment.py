@@ -1,7 +1,8 @@
 """The variables that the Compose file asks for: the knobs, and what follows from them.
 
     knobs ──> variables ──> compose/as-found.env, compose/recommended.env   (by hand)
-                       └──> the environment of `docker compose`             (the lab)
+                       ├──> the environment of `docker compose`             (the lab)
+                       └──> /settings/now.env in nginx, backend, Postgres   (from cell to cell)
 
 Images and passwords are the machine's, not a replica's, and stand in ``compose/.env``.
 
@@ -10,15 +11,15 @@ Images and passwords are the machine's, not a replica's, and stand in ``compose/
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from lab.model.fault import KnobRef, Latency
 from lab.model.knobs import TABLE, Knobs, Preset, variable
 from lab.stack import nginx
+from lab.stack.compose.images import COMPOSE
 from lab.stack.monitor import MONITORS, RESERVED
-
-FOLDER = Path("compose")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Place:
         net_prefix: first three numbers of the networks' addresses, of the range that is set
             apart for benchmarks (198.18.0.0/15, RFC 2544): two replicas need two.
         evidence: folder that the workers' readings go to, or a volume's name.
+        settings: folder whose ``now.env`` goes before what a container was made with, or the
+            name of a volume, which stays empty.
         probe_interval: how often the engine looks at every part. A probe takes CPU, a
             connection, and a request out of the rate limit that all users share, so a lab
             that measures looks for itself and sets this long.
@@ -41,6 +44,7 @@ class Place:
     owner: str = "by-hand"
     net_prefix: str = "198.18.0"
     evidence: str = "evidence"
+    settings: str = "settings"
     probe_interval: str = "1s"
     nginx_port: int = 8080
     postgres_port: int = 5432
@@ -71,7 +75,7 @@ def _derived(knobs: Knobs, monitored: bool) -> dict[str, str]:
     """What follows from the knobs, in the units of those who read it."""
     connections = knobs.db_cap + RESERVED + (MONITORS if monitored else 0)
     return {
-        **nginx.times(knobs),
+        **nginx.limits(knobs),
         "LAB_MAX_CONNECTIONS": str(connections),
         "LAB_VM_MEMORY_BYTES": str(knobs.vm_memory or 0),  # 0: no limit
         "LAB_CLOUDRUN_MEMORY_BYTES": str(knobs.cloudrun_memory),
@@ -120,26 +124,24 @@ def env_file(preset: Preset) -> str:
     return "\n".join([HEADER.format(preset=preset), *blocks])
 
 
-def _lines(group: dict[str, str]) -> str:
+def _lines(group: Mapping[str, str]) -> str:
     return "".join(f"{name}={value}\n" for name, value in group.items())
+
+
+def settings_file(knobs: Knobs, monitored: bool) -> str:
+    """The knobs, and what follows from them, as ``compose/with-settings.sh`` reads them.
+
+    Args:
+        monitored: as in `variables`.
+    """
+    values = {**knobs.as_env(), **_derived(knobs, monitored)}
+    return _lines({name: shlex.quote(value) for name, value in values.items()})
 
 
 def main() -> None:
     """Write the files of both presets."""
     for preset in Preset:
-        (FOLDER / f"{preset}.env").write_text(env_file(preset), encoding="utf-8")
-
-
-def settings(knobs: Knobs) -> dict[str, object]:
-    """All that each part's container depends on; where it differs the part starts anew."""
-    text = knobs.as_text()
-    return {
-        "postgres": knobs.db_cap,
-        "fake-gcs-server": None,
-        "toxiproxy": None,
-        "backend": {row.name: text[row.name] for row in TABLE if row.part == "backend"},
-        "nginx": (knobs.nginx, knobs.speed),
-    }
+        (COMPOSE / f"{preset}.env").write_text(env_file(preset), encoding="utf-8")
 
 
 if __name__ == "__main__":

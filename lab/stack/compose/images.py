@@ -1,7 +1,4 @@
-"""Which images the replica runs on, and where each came from.
-
-Is all that the compose stack needs on this machine?
-"""
+"""Which images the replica runs on, where each came from, and whether all that it needs is here."""
 
 from __future__ import annotations
 
@@ -15,6 +12,7 @@ from pathlib import Path
 import docker
 from docker.errors import ImageNotFound
 
+from lab import __version__
 from lab.errors import LabError, MissingComponent
 from lab.paths import ROOT
 from lab.stack.compose import engine
@@ -28,7 +26,7 @@ OFFICIAL = {
     "LAB_POSTGRES_IMAGE": "postgres:18.6",
     "LAB_STORAGE_IMAGE": "fsouza/fake-gcs-server:1.56.1",
     "LAB_TOXIPROXY_IMAGE": "ghcr.io/shopify/toxiproxy:2.12.0",
-    "LAB_BACKEND_IMAGE": "replica-lab/backend:0.1.0",
+    "LAB_BACKEND_IMAGE": f"replica-lab/backend:{__version__}",
 }
 """The defaults of the Compose file."""
 
@@ -85,12 +83,14 @@ def tags(chosen: Path = CHOSEN) -> dict[str, str]:
 
     As Compose has it, a variable of the environment goes before one of the file.
     """
-    found = dict(OFFICIAL)
-    for line in chosen.read_text().splitlines() if chosen.exists() else ():
-        name, _, value = line.partition("=")
-        if name in found and value:
-            found[name] = value.strip()
-    return found | {name: os.environ[name] for name in found if os.environ.get(name)}
+    given = read_env(chosen) | {name: value for name, value in os.environ.items() if value}
+    return {name: given.get(name) or official for name, official in OFFICIAL.items()}
+
+
+def read_env(path: Path) -> dict[str, str]:
+    """The variables of an env file; none where there is no file."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else ()
+    return dict(line.strip().split("=", 1) for line in lines if "=" in line and line[0] != "#")
 
 
 def present(client: docker.DockerClient, wanted: dict[str, str]) -> dict[str, Image]:
@@ -99,7 +99,7 @@ def present(client: docker.DockerClient, wanted: dict[str, str]) -> dict[str, Im
     Raises:
         MachineError: the engine does not answer.
     """
-    found = {}
+    here = {}
     with engine.answering("list its images"):
         for variable, tag in wanted.items():
             try:
@@ -107,14 +107,14 @@ def present(client: docker.DockerClient, wanted: dict[str, str]) -> dict[str, Im
             except ImageNotFound:
                 continue
             labels = image.labels or {}
-            found[variable] = Image(
+            here[variable] = Image(
                 variable,
                 tag,
                 image.id.removeprefix("sha256:")[:12],
                 labels.get(ORIGIN_LABEL, "official"),
                 labels.get(CODE_LABEL, code()) == code(),
             )
-    return found
+    return here
 
 
 def require(client: docker.DockerClient) -> dict[str, Image]:
@@ -124,29 +124,26 @@ def require(client: docker.DockerClient) -> dict[str, Image]:
         MissingComponent: one is not on this engine, or holds other code than this checkout.
     """
     wanted = tags()
-    found = present(client, wanted)
-    missing = [tag for variable, tag in wanted.items() if variable not in found]
+    here = present(client, wanted)
+    missing = [tag for variable, tag in wanted.items() if variable not in here]
     if missing:
         raise MissingComponent(
             f"the engine has no image {', '.join(missing)}",
             "`make images` pulls or builds what is missing; or use --stack embedded",
         )
-    stale = [image.tag for image in found.values() if not image.current]
+    stale = [image.tag for image in here.values() if not image.current]
     if stale:
         raise MissingComponent(
             f"the image {', '.join(stale)} holds other code than this checkout",
             "`make images` builds it anew; or use --stack embedded",
         )
-    return found
+    return here
 
 
-def origins(found: Iterable[Image]) -> str:
+def origins(images: Iterable[Image]) -> str:
     """Where images came from, in a few words: ``images: 5 official``."""
-    kinds = Counter(image.origin for image in found)
+    kinds = Counter(image.origin for image in images)
     return "images: " + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-
-
-WHOLE = "an engine, Compose and every image are here"
 
 
 def require_stack() -> None:
@@ -169,12 +166,4 @@ def preferred() -> tuple[str, str]:
         require_stack()
     except LabError as error:
         return "embedded", error.what
-    return "compose", WHOLE
-
-
-def _about_engine(client: docker.DockerClient) -> str:
-    """The engine in a few words."""
-    with engine.answering("tell its version"):
-        found = client.version()
-    where = engine.host() or "its default socket"
-    return f"{found['Version']} (API {found['ApiVersion']}) at {where}"
+    return "compose", "an engine, Compose and every image are here"

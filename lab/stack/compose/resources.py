@@ -1,11 +1,8 @@
 """What the lab made on an engine: found by its labels, removed by them, nothing else touched.
 
 Every container, network and volume of a replica carries two labels: the replica's id, and
-its owner as JSON (`lab.stack.ownership.Owner`). A name is never a reason to touch anything.
-
-What a replica's containers have said, into the folder of a cell.
-
-Is a replica of containers whole?
+its ownership as JSON (`lab.stack.ownership.Ownership`). A name is never a reason to touch
+anything.
 """
 
 from __future__ import annotations
@@ -20,7 +17,7 @@ import docker
 from docker.errors import APIError, NotFound
 
 from lab.errors import MachineError
-from lab.model.replica import PARTS, Target
+from lab.model.replica import Target, services
 from lab.stack.compose import engine
 from lab.stack.ownership import Ownership
 
@@ -28,7 +25,7 @@ SERVICE_LABEL = "com.docker.compose.service"
 ID_LABEL = "replica-lab.id"
 OWNER_LABEL = "replica-lab.owner"
 REMOVE_WITHIN_S = 20.0
-SETTLE_S = 0.5
+ASKED_BEFORE_S = 0.5
 """An engine that was asked to make something by a client that is dead now may still do so."""
 
 
@@ -41,8 +38,8 @@ def _mine(collection: Any, replica: str, **options: Any) -> list[Any]:
     return list(collection.list(filters={"label": f"{ID_LABEL}={replica}"}, **options))
 
 
-def owners(client: docker.DockerClient) -> Iterator[Ownership]:
-    """The owner of each replica that has anything on the engine, once.
+def ownerships(client: docker.DockerClient) -> Iterator[Ownership]:
+    """Of each replica that has anything on the engine, once.
 
     Raises:
         MachineError: the engine does not answer.
@@ -69,7 +66,7 @@ def _labels(client: docker.DockerClient) -> Iterator[str]:
 def remove(client: docker.DockerClient, replica: str) -> int:
     """Remove all of a replica's containers, networks and volumes; how many there were.
 
-    Several may do so at once: the lab itself, its guardian, another lab that reaps.
+    Several may do so at once: the lab itself, its guardian, another lab that cleans up.
 
     Raises:
         MachineError: something is still there after 20 s, or the engine does not answer.
@@ -84,7 +81,7 @@ def _remove_all(client: docker.DockerClient, replica: str) -> int:
     while looked_in_vain < 2:
         if not (left := _left(client, replica)):
             looked_in_vain += 1
-            time.sleep(SETTLE_S if looked_in_vain == 1 else 0)
+            time.sleep(ASKED_BEFORE_S if looked_in_vain == 1 else 0)
             continue
         looked_in_vain = 0
         with ThreadPoolExecutor() as pool:
@@ -101,13 +98,13 @@ def _remove_all(client: docker.DockerClient, replica: str) -> int:
 
 def _left(client: docker.DockerClient, replica: str) -> list[tuple[Any, dict[str, Any]]]:
     """Containers first: a network or a volume in use cannot be removed."""
-    found = [(each, {"force": True, "v": True}) for each in containers(client, replica)]
-    if found:
-        return found
-    networks: list[tuple[Any, dict[str, Any]]] = [
-        (each, {}) for each in _mine(client.networks, replica)
+    left: list[tuple[Any, dict[str, Any]]] = [
+        (container, {"force": True, "v": True}) for container in containers(client, replica)
     ]
-    return networks + [(each, {"force": True}) for each in _mine(client.volumes, replica)]
+    if left:
+        return left
+    left += [(network, {}) for network in _mine(client.networks, replica)]
+    return left + [(volume, {"force": True}) for volume in _mine(client.volumes, replica)]
 
 
 def _remove(left: tuple[Any, dict[str, Any]]) -> APIError | None:
@@ -122,11 +119,6 @@ def _remove(left: tuple[Any, dict[str, Any]]) -> APIError | None:
     return None
 
 
-def services(target: Target) -> tuple[str, ...]:
-    """The parts of a target that are containers: the front runs on the host."""
-    return tuple(part for part in PARTS[target] if part != "front")
-
-
 def down_services(replica: str, target: Target = "vm") -> list[str]:
     """The parts of a replica that have no running container, and should have one.
 
@@ -136,9 +128,9 @@ def down_services(replica: str, target: Target = "vm") -> list[str]:
     client = engine.connect()
     try:
         running = {
-            each.labels.get(SERVICE_LABEL)
-            for each in containers(client, replica)
-            if each.status == "running"
+            container.labels.get(SERVICE_LABEL)
+            for container in containers(client, replica)
+            if container.status == "running"
         }
     finally:
         client.close()

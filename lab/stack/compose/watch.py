@@ -1,19 +1,16 @@
-"""What happens to a replica's containers, told by the engine as it happens.
+"""What the engine tells of a replica's containers, as it happens.
 
-One thread reads the engine's event stream. It knows of each part whether it is dead or
-paused, and of a container that passed its memory it writes a line for the observer.
-
-CPU, memory and throttling of a container, as the engine reads them from its cgroup.
+`Events` reads its stream of events: it knows of each part whether it is dead or paused, and of
+a container that passed its memory it writes a line for the observer. `Statistics` reads CPU,
+memory and throttling, as the engine has them from each container's cgroup.
 """
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import docker
@@ -22,14 +19,16 @@ from docker.errors import DockerException
 from requests.exceptions import RequestException
 
 from lab.model.evidence import Usage
+from lab.stack.backend import note_oom
 from lab.stack.compose.resources import ID_LABEL, SERVICE_LABEL
 
 SIGNALLED = 128
 KILLED = 137
 KNOWN = ("die", "oom", "pause", "unpause", "start")
+NS = 1e9
 OOM_WITHIN_S = 2.0
 """A container that is killed so soon after it passed its memory was killed for that; and what
-the engine tells of so soon after is the same kill, of which it often tells a dozen times."""
+the engine reports so soon after is the same kill, which it often reports a dozen times."""
 
 
 class Events(threading.Thread):
@@ -41,7 +40,7 @@ class Events(threading.Thread):
     Args:
         client: a connection of its own: the stream holds it.
         replica: id of the replica.
-        evidence: folder whose ``oom.jsonl`` gets a line when a container is killed for memory.
+        evidence: folder that gets a line (`note_oom`) when a container is killed for memory.
         comes_back: the parts that the engine starts anew when they were killed for memory.
     """
 
@@ -106,8 +105,7 @@ class Events(threading.Thread):
     def _see_oom(self, part: str, at: float) -> None:
         if at - self._noted.get(part, 0.0) >= OOM_WITHIN_S:
             self._noted[part] = at
-            with (self._evidence / "oom.jsonl").open("a") as file:
-                file.write(json.dumps({"at": at, "pid": 0, "rss": 0}) + "\n")
+            note_oom(self._evidence, at)
         self._oom[part] = at
 
     def down(self) -> dict[str, str]:
@@ -117,7 +115,7 @@ class Events(threading.Thread):
     def expect(self, containers: Mapping[str, str]) -> None:
         """These, by part, are about to be started, or to go on: only they count from now on.
 
-        What is still to be told of how they ended before is of no interest.
+        What is still to be reported of how they ended before is of no interest.
         """
         self._containers |= containers
         self._coming |= set(containers)
@@ -126,7 +124,7 @@ class Events(threading.Thread):
             self._oom.pop(part, None)
 
     def arrived(self, parts: Iterable[str]) -> None:
-        """These serve: one that ran all the time has nothing told of its start."""
+        """These serve: one that ran all the time has no start to be reported."""
         self._coming -= set(parts)
 
     def close(self) -> None:
@@ -139,10 +137,7 @@ class Events(threading.Thread):
 
 def _at(event: dict[str, Any]) -> float:
     """When it happened, in seconds since 1970."""
-    return float(event.get("timeNano", time.time_ns())) / 1e9
-
-
-NS = 1e9
+    return float(event.get("timeNano", time.time_ns())) / NS
 
 
 def usage(stats: dict[str, Any]) -> Usage:
@@ -187,7 +182,7 @@ class Statistics:
             if self._followed.get(part) != container.id:
                 self._followed[part] = container.id
                 self._latest.pop(part, None)
-                Thread(
+                threading.Thread(
                     target=self._read, args=(part, container.id), name=f"stats-{part}", daemon=True
                 ).start()
 

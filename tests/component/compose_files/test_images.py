@@ -283,13 +283,13 @@ def test_env_file_holds_the_tags_and_passwords_that_stay(tmp_path: Path) -> None
     file, other = tmp_path / ".env", tmp_path / "other"
     env_file.write(file, {"LAB_NGINX_IMAGE": "nginx:1"})
     env_file.write(other, {"LAB_NGINX_IMAGE": "nginx:1"})
-    first, second = env_file.read(file), env_file.read(other)
+    first, second = images.read_env(file), images.read_env(other)
     assert set(first) == {"LAB_NGINX_IMAGE", *env_file.SECRETS}
     fresh = {values[name] for values in (first, second) for name in env_file.SECRETS}
     assert len(fresh) == 4
     assert all(len(password) >= 32 for password in fresh)
     env_file.write(file, {"LAB_NGINX_IMAGE": "replica-lab/nginx:1"})
-    assert env_file.read(file) == {**first, "LAB_NGINX_IMAGE": "replica-lab/nginx:1"}
+    assert images.read_env(file) == {**first, "LAB_NGINX_IMAGE": "replica-lab/nginx:1"}
     assert file.stat().st_mode & 0o777 == 0o600
     assert sorted(path.name for path in tmp_path.iterdir()) == [".env", "other"]
 
@@ -301,12 +301,12 @@ def test_official_images_that_are_there_are_all_that_is_used(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     programs(docker="[[ $1 == version ]] && echo amd64 || echo '{}'")
-    monkeypatch.setattr(command, "ENV_FILE", tmp_path / ".env")
+    monkeypatch.setattr(command, "CHOSEN", tmp_path / ".env")
     built: list[object] = []
     monkeypatch.setattr("compose.images.build.backend", lambda *on: built.extend(on))
     assert command.main([]) == 0
     assert built == ["amd64", None]
-    tags = env_file.read(tmp_path / ".env")
+    tags = images.read_env(tmp_path / ".env")
     assert {name: tags[name] for name in images.OFFICIAL} == images.OFFICIAL
     lines = [f"{image.official}: official" for image in OFFICIAL]
     lines.append(f"{BACKEND_IMAGE}: built on {PYTHON}")

@@ -108,8 +108,8 @@ def test_fakes_can_be_told_to_fail_once(stack: FakeStack, tmp_path: Path) -> Non
     with pytest.raises(InjectionError, match="toxic was not set"):
         injector.injected(replica, cell).__enter__()
     with injector.injected(replica, cell):
-        assert injector.events == ["armed cell"]
-    assert injector.events == ["armed cell", "disarmed cell"]
+        assert injector.events == ["injected cell"]
+    assert injector.events == ["injected cell", "removed cell"]
     dying = InstantLoad(uploads=5, dies_after=2)
     samples = tmp_path / "samples"
     with pytest.raises(PartFailed, match="the load generator died"):

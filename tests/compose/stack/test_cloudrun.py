@@ -17,7 +17,7 @@ from lab.stack.compose.stack import ComposeStack
 from tests.fakes import make_cell
 from tests.live import upload, wait_until
 from tests.live_cloudrun import STORIES, Service
-from tests.replica.stack.test_owner import folder, one_lab
+from tests.replica.stack.test_ownership import folder, one_lab
 
 __all__ = ["folder"]
 
@@ -31,7 +31,7 @@ def stack(
     opened = ComposeStack(tmp_path_factory.mktemp("results"))
     yield opened
     opened.close()
-    assert resources.containers(client, opened.owner.id) == []
+    assert resources.containers(client, opened.ownership.id) == []
 
 
 @pytest.mark.compose
@@ -45,9 +45,9 @@ def test_an_instance_is_confined_and_carries_the_replicas_labels(stack: ComposeS
     replica = stack.apply(WARM)
     [(name, container)] = stack.project.instances().items()
     assert name == "instance-1"
-    assert container.labels[resources.ID_LABEL] == stack.owner.id
+    assert container.labels[resources.ID_LABEL] == stack.ownership.id
     assert container.labels[resources.OWNER_LABEL] == stack.project.place.owner
-    assert list(container.attrs["NetworkSettings"]["Networks"]) == [f"{stack.owner.id}_near"]
+    assert list(container.attrs["NetworkSettings"]["Networks"]) == [f"{stack.ownership.id}_near"]
     host = container.attrs["HostConfig"]
     limit = WARM.knobs.cloudrun_memory
     assert (host["Memory"], host["MemorySwap"], host["CpuQuota"]) == (limit, limit, 50_000)
@@ -82,7 +82,7 @@ def test_a_front_that_is_killed_is_a_part_that_is_down_and_its_instances_are_rem
     stack: ComposeStack,
 ) -> None:
     stack.apply(WARM)
-    [pid] = stack.front.pids()
+    [pid] = stack.gateway.pids()
     [first] = stack.project.instances().values()
     os.kill(pid, signal.SIGKILL)
     wait_until(stack.down_parts)

@@ -61,13 +61,13 @@ def test_two_labs_do_not_disturb_each_other_and_each_ends_its_own(
         assert (left_behind(here), left_behind(there)) == ((3, 3), (2, 2))
         contained.apply(CELL)
         assert (left_behind(here), left_behind(there)) == ((0, 0), (2, 2))
-        other.strike("nginx", "kill")
+        other.inject_fault("nginx", "kill")
         assert contained.down_parts() == {}
-        assert left(client, other.owner.id)
+        assert left(client, other.ownership.id)
     finally:
         other.close()
     other.close()  # safe to call twice
-    assert left(client, other.owner.id) == []
+    assert left(client, other.ownership.id) == []
     assert not other.folder.exists()
     assert contained.down_parts() == {}
     assert causes([upload(here.url)]) == {"ok": 1}
@@ -101,7 +101,7 @@ def made(client: docker.DockerClient, mine: Ownership) -> None:
     )
 
 
-def test_what_a_killed_lab_left_is_reaped_by_its_label_and_nothing_else(
+def test_what_a_killed_lab_left_is_ended_by_its_label_and_nothing_else(
     client: docker.DockerClient, others: LookAlikes, tmp_path: Path
 ) -> None:
     gone = ended_owner(tmp_path)
@@ -111,7 +111,7 @@ def test_what_a_killed_lab_left_is_reaped_by_its_label_and_nothing_else(
     made(client, alive)
     try:
         assert len(left(client, gone.id)) == 3
-        assert cleanup.reap() >= 1
+        assert cleanup.end_abandoned() >= 1
         assert left(client, gone.id) == []
         assert len(left(client, alive.id)) == 3
     finally:
@@ -142,7 +142,7 @@ def test_networks_that_others_took_meanwhile_are_chosen_anew(
     part = str(others.networks[0].attrs["IPAM"]["Config"][0]["Subnet"]).rpartition(".")[0]
     free = project.free_prefix(project.taken_subnets(client))
     prefixes = iter([same, part, free])
-    monkeypatch.setattr(project.Project, "_free_prefix", lambda self: next(prefixes))
+    monkeypatch.setattr(project, "free_prefix", lambda taken: next(prefixes))
     other = ComposeStack(tmp_path)
     try:
         there = other.apply(CELL)
@@ -175,4 +175,4 @@ def test_an_engine_that_is_lost_is_told(client: docker.DockerClient, tmp_path: P
     with pytest.raises(MachineError, match=r"the Docker engine did not remove .* `docker info`"):
         resources.remove(away, "replica-lab-nosuch")
     with pytest.raises(MachineError, match=r"the Docker engine did not list what it has"):
-        list(resources.owners(away))
+        list(resources.ownerships(away))

@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from lab.model.evidence import LoadDone, OomKill
+from lab.model.replica import services
 from lab.observe.observer import Observer
 from lab.stack.base import Replica
-from lab.stack.compose.resources import services
 from lab.stack.compose.stack import ComposeStack
 from lab.stack.ports import HOST
 from tests.fakes import make_cell
@@ -28,8 +28,10 @@ def applied(stack: ComposeStack, settings: dict[str, Any]) -> Replica:
     return stack.apply(make_cell({**BASE, **settings}))
 
 
-def containers(stack: ComposeStack) -> dict[str, str]:
-    return {part: container.id for part, container in stack.project.containers().items()}
+def lives(stack: ComposeStack) -> dict[str, str]:
+    """When each part's container was started last."""
+    containers = stack.project.containers().items()
+    return {part: container.attrs["State"]["StartedAt"] for part, container in containers}
 
 
 @pytest.mark.knob("pool_size", "nginx", "db_cap", "vm_cpus")
@@ -44,10 +46,10 @@ def test_only_what_changed_starts_anew(contained: ComposeStack) -> None:
         ({}, ["postgres", "backend", "nginx"]),
     ]
     applied(contained, {})
-    before = containers(contained)
+    before = lives(contained)
     for settings, expected in steps:
         replica = applied(contained, settings)
-        after = containers(contained)
+        after = lives(contained)
         changed = [part for part in services("vm") if after[part] != before[part]]
         assert (contained.restarted, changed) == (expected, expected), settings
         before = after

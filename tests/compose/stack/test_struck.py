@@ -13,10 +13,10 @@ from lab.cli.wiring import ToxiproxyInjector
 from lab.load.driver import LoadResult, LoadStart
 from lab.model.evidence import PartDown
 from lab.model.experiment import Cell, Experiment
+from lab.model.replica import services
 from lab.model.run import LoadTick, RunRequest
 from lab.model.verdict import Outcome
 from lab.runner import Lab, run_experiment
-from lab.stack.compose.resources import services
 from lab.stack.compose.stack import ComposeStack
 from lab.store import RunFolder
 from tests.fakes import LOAD, InstantLoad, make_cell

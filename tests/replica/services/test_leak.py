@@ -74,7 +74,7 @@ def test_memory_is_left_behind(live: Live) -> None:
 
 def test_a_worker_counts_all_its_threads_and_open_files(live: Live) -> None:
     live({})
-    [pid] = live.stack.backend.worker_pids()
+    [pid] = live.stack.workers.alive()
     process = psutil.Process(pid)
     # It opens one more for a moment, ten times a second, to count them.
     wait_until(lambda: settled(live)["fds"] == process.num_fds())

@@ -22,7 +22,7 @@ BURSTS = 10
 @pytest.mark.parametrize("workers", [1, 3])
 def test_there_are_as_many_worker_processes(live: Live, workers: int) -> None:
     live({"workers": workers})
-    alive = live.stack.backend.worker_pids()
+    alive = live.stack.workers.alive()
     assert len(alive) == workers
     assert set(alive) <= set(live.stack.backend.pids())
     assert {line["pid"] for line in live.readings()} == set(alive)
@@ -139,7 +139,7 @@ def test_a_single_worker_past_the_memory_is_killed_and_comes_back(live: Live) ->
     [first] = live.stack.backend.pids()
     limit = psutil.Process(first).memory_info().rss + 40 * 1024**2
     replica = live({**calls, "vm_memory": f"{limit} B"})
-    [before] = live.stack.backend.worker_pids()
+    [before] = live.stack.workers.alive()
     kills = replica.evidence / "oom.jsonl"
     assert not kills.exists()
     with live.slow("gcs", "20 s"), ThreadPoolExecutor(30) as pool:
@@ -147,7 +147,7 @@ def test_a_single_worker_past_the_memory_is_killed_and_comes_back(live: Live) ->
         wait_until(kills.exists)
     assert any(isinstance(one.exception(), requests.ConnectionError) for one in sent)
     wait_until(lambda: _answers(live))
-    assert before not in live.stack.backend.worker_pids()
+    assert before not in live.stack.workers.alive()
     assert live.stack.down_parts() == {}  # a result, not a part that died
 
 

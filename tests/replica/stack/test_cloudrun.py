@@ -17,7 +17,7 @@ from tests.component.cloudrun.permitted import needs_cgroups
 from tests.fakes import make_cell
 from tests.live import upload, wait_until
 from tests.live_cloudrun import STORIES, Service
-from tests.replica.stack.test_owner import folder, one_lab
+from tests.replica.stack.test_ownership import folder, one_lab
 
 __all__ = ["folder"]
 
@@ -61,7 +61,7 @@ def test_a_front_that_is_killed_is_a_part_that_is_down_and_is_swept_up(
 ) -> None:
     cell = make_cell({"cloudrun_min_instances": 1}, target="cloudrun")
     stack.apply(cell)
-    [pid] = stack.front.pids()
+    [pid] = stack.gateway.pids()
     os.kill(pid, signal.SIGKILL)
     wait_until(stack.down_parts)
     assert stack.down_parts()["front"].startswith("killed by SIGKILL")

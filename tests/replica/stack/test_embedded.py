@@ -114,7 +114,7 @@ def test_one_worker_of_several_that_is_stopped_or_dead_is_named(
     live: Live, number: signal.Signals, said: str
 ) -> None:
     live({"workers": 2})
-    worker = live.stack.backend.worker_pids()[0]
+    worker = live.stack.workers.alive()[0]
     os.kill(worker, number)
     wait_until(live.stack.down_parts)
     wait_until(lambda: said in live.stack.down_parts()["backend"])

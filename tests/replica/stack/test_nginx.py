@@ -20,7 +20,7 @@ MIB = 1024**2
 
 def site(live: Live) -> dict[str, str]:
     """The directives of the configuration that runs, those inside of blocks left out."""
-    text = (live.stack.folder / "nginx" / "site.conf").read_text()
+    text = (live.stack.folder / "nginx" / f"{live.knobs.nginx}.conf").read_text()
     lines = [line.strip(" ;") for line in text.splitlines() if line and line[0] not in "# }"]
     return dict(line.rsplit(" ", 1) for line in lines if not line.endswith("{"))
 

@@ -64,6 +64,7 @@ def test_an_instance_is_the_backend_but_for_its_size() -> None:
 def test_images_have_the_official_ones_for_defaults() -> None:
     defaults = {name: text for name, how, text in asked(TEXT) if how == ":-"}
     assert defaults.pop("LAB_EVIDENCE") in MODEL["volumes"]
+    assert defaults.pop("LAB_SETTINGS") in MODEL["volumes"]
     assert defaults == OFFICIAL
 
 

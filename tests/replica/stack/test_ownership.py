@@ -141,7 +141,7 @@ def test_a_lab_that_is_killed_leaves_nothing_either(folder: Path) -> None:
 
 
 @pytest.mark.replica
-def test_a_replica_whose_lab_and_guardian_are_dead_is_reaped_and_no_other(folder: Path) -> None:
+def test_a_replica_whose_lab_and_guardian_are_dead_is_ended_and_no_other(folder: Path) -> None:
     mine, _ = ownership.claim(folder)
     stays, _ = ownership.claim(folder, stays=True)
     with one_lab(folder) as lab:
@@ -150,12 +150,12 @@ def test_a_replica_whose_lab_and_guardian_are_dead_is_reaped_and_no_other(folder
             for child in psutil.Process(lab.process.pid).children()
             if "lab.stack.cleanup" in child.cmdline()
         ]
-        assert cleanup.reap() == 0
+        assert cleanup.end_abandoned() == 0
         guardian.kill()
         lab.process.send_signal(signal.SIGKILL)
         lab.process.wait()
         assert len(lab.left) >= 5
-        assert cleanup.reap() == 1
+        assert cleanup.end_abandoned() == 1
         assert lab.left == []
         assert not lab.folder.exists()
     assert {path for path, _ in ownership.replicas()} == {mine, stays}
