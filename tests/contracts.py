@@ -61,7 +61,7 @@ class StackContract:
         samples = tmp_path / "samples.jsonl"
         with observer.watch, observer.retention:
             InstantLoad(uploads=5).run(
-                make_cell(SETTINGS), replica.url, samples, tmp_path / "log", lambda tick: None
+                make_cell(SETTINGS), replica.url, samples, tmp_path / "log", lambda _tick: None
             )
             wait_until(lambda: observer.watch.seen.connections)
             now = time.time()

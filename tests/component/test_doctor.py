@@ -149,7 +149,7 @@ def test_a_file_in_the_way_of_the_results_is_seen(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=1000))
     for name, option in (("results folder", "--results"), ("temporary folder", "TMPDIR")):
         component = found(name, tmp_path)
         assert not component.ok

@@ -41,7 +41,7 @@ class Stack(FakeStack):
         self.failing: Cause | None = None
         self.log_error: OSError | None = None
 
-    def cause(self, number: int) -> Cause | None:
+    def cause(self, _number: int) -> Cause | None:
         return self.failing
 
     def apply(self, cell: Cell) -> Replica:
@@ -188,7 +188,7 @@ def test_the_observation_is_whole_on_disk_before_anyone_judges_it(
 def test_a_cell_that_was_observed_is_only_judged(
     wired: Wired, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(cell: Cell, observation: Observation) -> Verdict:
+    def killed(_cell: Cell, _observation: Observation) -> Verdict:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
@@ -282,7 +282,7 @@ def test_every_phase_is_shown_in_order(wired: Wired) -> None:
 
         def run(self, cell: Cell, *arguments: Any, **more: Any) -> LoadResult:
             tick = arguments[3]
-            arguments = (*arguments[:3], lambda moment: None, *arguments[4:])
+            arguments = (*arguments[:3], lambda _moment: None, *arguments[4:])
             result = super().run(cell, *arguments, **more)
             for t in (0.0, 4.9, 5.0, 14.9, 15.0, 74.9, 75.0, 80.0):
                 tick(moment(t))
@@ -476,7 +476,7 @@ def test_a_cell_whose_process_fault_did_not_happen_is_invalid_and_no_other(wired
 def test_a_part_that_does_not_come_back_makes_its_cell_invalid_and_no_other(
     wired: Wired, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(part: str, action: str) -> None:
+    def fails(part: str, _action: str) -> None:
         wired.stack.down[part] = "exited (1)"
         raise PartFailed("backend did not come back: no module")
 

@@ -34,7 +34,8 @@ def client() -> Iterator[docker.DockerClient]:
 
 @pytest.fixture(scope="session")
 def contained(
-    client: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory
+    client: docker.DockerClient,  # noqa: ARG001 - skips where there is no engine
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[ComposeStack]:
     """A real replica in containers; a test applies a cell of its own."""
     opened = ComposeStack(tmp_path_factory.mktemp("results"))

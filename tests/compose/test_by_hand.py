@@ -136,8 +136,9 @@ def by_hand(
         ),
     ],
 )
+@pytest.mark.usefixtures("client")
 def test_what_is_missing_is_said_with_its_remedy(
-    client: docker.DockerClient, env_file: str | None, variables: dict[str, str], message: str
+    env_file: str | None, variables: dict[str, str], message: str
 ) -> None:
     folder = ROOT / "compose"
     flags = ["--env-file", str(folder / env_file)] if env_file else []

@@ -54,9 +54,8 @@ def test_it_takes_no_part_down_and_leaves_nothing(
     assert len(client.networks.list(filters=mine)) == 3
 
 
-def test_a_probe_is_as_confined_as_a_part(
-    contained: ComposeStack, client: docker.DockerClient
-) -> None:
+@pytest.mark.usefixtures("contained")
+def test_a_probe_is_as_confined_as_a_part(client: docker.DockerClient) -> None:
     labels = {"replica-lab.test": "probe"}
     with running_container(client, "input()", labels=labels) as running:
         running.reload()

@@ -142,7 +142,7 @@ def test_a_container_that_cannot_be_made_leaves_nothing(
     play(story)
 
 
-def test_containers_of_fronts_that_are_no_more_are_swept(tmp_path: Path) -> None:
+def test_containers_of_fronts_that_are_no_more_are_swept() -> None:
     engine = containers.client()
     kept = engine.containers.create(IMAGE, labels={containers.LABEL: str(os.getpid())})
     gone = engine.containers.create(IMAGE, labels={containers.LABEL: "99999999"})

@@ -128,8 +128,9 @@ def service(
         backend.stop()
 
 
+@pytest.mark.usefixtures("database", "storage")
 def test_ports_are_published_on_loopback_alone(
-    client: docker.DockerClient, owned: Ownership, database: Database, storage: Storage
+    client: docker.DockerClient, owned: Ownership
 ) -> None:
     hosts = {
         binding["HostIp"]

@@ -24,7 +24,7 @@ class RecordingInjector:
         self.refuses: InjectionError | None = None
 
     @contextmanager
-    def injected(self, replica: Replica, cell: Cell) -> Iterator[list[Injected]]:
+    def injected(self, _replica: Replica, cell: Cell) -> Iterator[list[Injected]]:
         """Exactly this cell's faults, as if injected."""
         if self.refuses:
             refused, self.refuses = self.refuses, None

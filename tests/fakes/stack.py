@@ -42,7 +42,7 @@ class FakeStack:
         self.acts: list[str] = []
         self.closed = 0
         self._folder = folder
-        self._fails = fails or (lambda number: None)
+        self._fails = fails or (lambda _number: None)
         self._server: Server | None = None
         self._log_start = 0
 
@@ -72,7 +72,7 @@ class FakeStack:
         self.acts.append(f"{action} {part}")
         self.down[part] = f"struck: {action}"
 
-    def recover(self, part: str, action: str) -> None:
+    def recover(self, part: str, _action: str) -> None:
         self.acts.append(f"recover {part}")
         self.down.pop(part, None)
 

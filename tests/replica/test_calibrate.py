@@ -14,7 +14,7 @@ from tests.component.cloudrun.permitted import needs_cgroups
 @needs_cgroups
 def test_on_a_real_replica_limits_hold(stack: EmbeddedStack) -> None:
     """Another's load can take CPU away from it, so that nothing is said of the least."""
-    found = {each.name: each for each in calibrate_instances(stack, lambda step: None).measured}
+    found = {each.name: each for each in calibrate_instances(stack, lambda _step: None).measured}
     assert 0 < found[CORES].value <= 0.53
     assert found[LIVES].ok
     assert found[KILLED].ok

@@ -103,7 +103,7 @@ def test_a_share_that_may_lie_on_either_side_of_the_bound_takes_more_trials(
 ) -> None:
     asked: list[int] = []
 
-    def slow(system: System, users: int, seed: int, bound: float) -> tuple[int, int]:
+    def slow(_system: System, users: int, seed: int, _bound: float) -> tuple[int, int]:
         asked.append(seed)
         if users == 1:
             return 2 if seed % 2 else 3, 1000

@@ -32,7 +32,7 @@ class FakeConfinement:
         self._killed = killed
         self._reached = reached
 
-    def busy(self, seconds: float) -> tuple[float, float]:
+    def busy(self, _seconds: float) -> tuple[float, float]:
         self.asked += 1
         return self._busy[min(self.asked, len(self._busy)) - 1]
 
@@ -59,7 +59,7 @@ class ConfiningStack(FakeStack):
 def calibrated(folder: Path, confinement: FakeConfinement) -> tuple[Calibration, ConfiningStack]:
     stack = ConfiningStack(folder, confinement)
     calibration = Calibration(stack.name, stack.toxiproxy_variant)
-    calibrate_confinement(calibration, stack, lambda step: None)
+    calibrate_confinement(calibration, stack, lambda _step: None)
     stack.close()
     return calibration, stack
 
@@ -150,6 +150,6 @@ def test_what_cannot_be_measured_is_said(
 def test_a_stack_that_confines_nothing_is_left_as_it_is(tmp_path: Path) -> None:
     stack = FakeStack(tmp_path)
     calibration = Calibration(stack.name, stack.toxiproxy_variant)
-    calibrate_confinement(calibration, stack, lambda step: None)
+    calibrate_confinement(calibration, stack, lambda _step: None)
     said = "CPU quota, memory limit and networks: the fake stack confines no part"
     assert (calibration.measured, calibration.not_measured, stack.applied) == ([], [said], [])

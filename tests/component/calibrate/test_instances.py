@@ -30,13 +30,13 @@ class BurdenedStack(FakeStack):
         self.brought_to.append(cell.target)
         return super().apply(cell)
 
-    def burden(self, cell: Cell) -> Burdened:
+    def burden(self, _cell: Cell) -> Burdened:
         return self.fares
 
 
 def calibrated(folder: Path, fares: Burdened) -> Calibration:
     stack = BurdenedStack(folder, fares)
-    found = calibrate_instances(stack, lambda step: None)
+    found = calibrate_instances(stack, lambda _step: None)
     stack.close()
     assert stack.brought_to == ["cloudrun"]
     return found

@@ -353,7 +353,7 @@ def test_debug_shows_the_traceback_before_the_line(lab: Command) -> None:
 def test_a_defect_of_the_lab_is_one_line_that_says_how_to_see_more(
     lab: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(results: Path) -> None:
+    def broken(_results: Path) -> None:
         raise RuntimeError("two\nlines")
 
     monkeypatch.setattr("lab.store.runs", broken)
@@ -367,7 +367,7 @@ def test_a_defect_of_the_lab_is_one_line_that_says_how_to_see_more(
 def test_an_error_of_the_system_names_what_it_is_about(
     lab: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(results: Path) -> None:
+    def full(_results: Path) -> None:
         raise OSError(28, "No space left on device", "/replica")
 
     monkeypatch.setattr("lab.store.runs", full)
@@ -379,7 +379,7 @@ def test_an_error_of_the_system_names_what_it_is_about(
 def test_what_went_wrong_besides_stands_on_the_same_line(
     lab: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(results: Path) -> None:
+    def fails(_results: Path) -> None:
         error = StoreError("results: gone")
         error.add_note("and then\nthis")
         raise error

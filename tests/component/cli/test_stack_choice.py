@@ -123,7 +123,7 @@ def test_an_end_that_fails_too_does_not_hide_what_failed_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack = Closing(MachineError("the engine is gone"))
-    monkeypatch.setattr(wiring, "ComposeStack", lambda *arguments: stack)
+    monkeypatch.setattr(wiring, "ComposeStack", lambda *_arguments: stack)
     chosen = wiring.StackChoice("compose", "asked for")
     with pytest.raises(PartFailed) as caught, wiring.open_stack(chosen, tmp_path):
         raise PartFailed("nginx exited (1)")

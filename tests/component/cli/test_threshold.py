@@ -97,12 +97,12 @@ def faked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faked]:
     fakes = Faked(tmp_path)
 
     @contextmanager
-    def open_stack(chosen: tuple[str, str], *rest: Any) -> Iterator[tuple[Overloaded, str]]:
+    def open_stack(chosen: tuple[str, str], *_rest: Any) -> Iterator[tuple[Overloaded, str]]:
         yield fakes.stack, chosen[1]
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(session, "open_stack", open_stack)
-    monkeypatch.setattr(session, "choose", lambda *asked: ("fake", "asked for"))
+    monkeypatch.setattr(session, "choose", lambda *_asked: ("fake", "asked for"))
     monkeypatch.setattr(session, "ToxiproxyInjector", RecordingInjector)
     monkeypatch.setattr(session, "LocustLoad", lambda: fakes.load)
     yield fakes

@@ -66,7 +66,7 @@ def test_a_busy_loop_is_measured_by_the_instances_own_account(
 ) -> None:
     """What it says of itself does not count; here it says nothing for as long as it loops."""
 
-    async def loops(made: Double, act: str, amount: float) -> None:
+    async def loops(_made: Double, act: str, amount: float) -> None:
         assert act == "spin"
         await asyncio.sleep(amount)
 
@@ -79,7 +79,7 @@ def test_a_busy_loop_is_measured_by_the_instances_own_account(
 
 def test_a_connection_that_ends_first_is_no_answer() -> None:
     async def story() -> float | None:
-        server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+        server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
         async with server:
 
             class Made:

@@ -162,7 +162,7 @@ def test_the_check_leaves_nothing_and_says_nothing() -> None:
 
 
 @needs_cgroups
-def test_a_taken_address_is_one_line(tmp_path: Path) -> None:
+def test_a_taken_address_is_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         env = {**os.environ, **PATHS, "PORT": str(taken.getsockname()[1])}
         done = subprocess.run(GATEWAY, env=env, capture_output=True, text=True)

@@ -77,7 +77,7 @@ def test_a_failed_upload_is_data(tmp_path: Path, kind: str) -> None:
     cell = make_cell(SETTINGS, load={**QUICK, "backoff": "0 s"})
     samples = tmp_path / "samples.jsonl"
     url = stack.apply(cell).url
-    result = LOADS[kind].run(cell, url, samples, tmp_path / "log", lambda tick: None)
+    result = LOADS[kind].run(cell, url, samples, tmp_path / "log", lambda _tick: None)
     stack.close()
     errors = [Sample.model_validate_json(line).error for line in samples.read_text().splitlines()]
     assert set(errors) == {None, Cause.GCS_ERROR}
@@ -86,7 +86,7 @@ def test_a_failed_upload_is_data(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", LOADS)
 def test_what_a_tick_raises_ends_the_load(stack: FakeStack, tmp_path: Path, kind: str) -> None:
-    def tick(tick: LoadTick) -> None:
+    def tick(_tick: LoadTick) -> None:
         raise PartFailed("nginx: killed by SIGKILL")
 
     cell = make_cell(SETTINGS, load={**QUICK, "window": "1200 s"})
@@ -113,7 +113,7 @@ def test_fakes_can_be_told_to_fail_once(stack: FakeStack, tmp_path: Path) -> Non
     dying = InstantLoad(uploads=5, dies_after=2)
     samples = tmp_path / "samples"
     with pytest.raises(PartFailed, match="the load generator died"):
-        dying.run(cell, replica.url, samples, tmp_path / "log", lambda tick: None)
+        dying.run(cell, replica.url, samples, tmp_path / "log", lambda _tick: None)
     assert len(samples.read_text().splitlines()) == 2
 
 

@@ -26,7 +26,7 @@ class RawServer:
     """A server whose ``behaviour`` is given each connection and its number, in a thread."""
 
     def __init__(self) -> None:
-        self.behaviour: Behaviour = lambda connection, number: None
+        self.behaviour: Behaviour = lambda _connection, _number: None
         self.connections = 0
         self.requests = 0
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -86,7 +86,7 @@ def raw() -> Iterator[RawServer]:
 
 
 def test_a_user_keeps_its_connection_alive(tmp_path: Path, raw: RawServer) -> None:
-    def answer_all(connection: socket.socket, number: int) -> None:
+    def answer_all(connection: socket.socket, _number: int) -> None:
         while raw.read(connection):
             connection.sendall(ANSWER)
 
@@ -104,7 +104,7 @@ def test_a_connection_that_the_server_closed_between_uploads_is_no_failure(
 ) -> None:
     """As nginx's keepalive_timeout does: no header tells it, and it may race the next upload."""
 
-    def close_when_idle(connection: socket.socket, number: int) -> None:
+    def close_when_idle(connection: socket.socket, _number: int) -> None:
         if raw.read(connection):
             connection.sendall(ANSWER)
             time.sleep(idle)
@@ -121,7 +121,7 @@ def test_a_connection_that_the_server_closed_between_uploads_is_no_failure(
 def test_an_upload_that_the_server_cuts_is_a_failure_and_is_not_sent_twice(
     tmp_path: Path, raw: RawServer, reset: bool
 ) -> None:
-    def cut_the_second(connection: socket.socket, number: int) -> None:
+    def cut_the_second(connection: socket.socket, _number: int) -> None:
         while raw.read(connection):
             if raw.requests % 2 == 0:
                 if reset:
@@ -149,7 +149,7 @@ def test_a_refused_connection_is_a_failure_of_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("half", [ANSWER[:10], ANSWER[:-5], b"nonsense\r\n\r\n"])
 def test_half_an_answer_is_none(tmp_path: Path, raw: RawServer, half: bytes) -> None:
-    def answer_half(connection: socket.socket, number: int) -> None:
+    def answer_half(connection: socket.socket, _number: int) -> None:
         if raw.read(connection):
             connection.sendall(half)
 
@@ -173,7 +173,7 @@ def test_an_answer_that_does_not_come_is_a_timeout_of_the_client(
 def test_the_timeout_is_of_the_whole_answer_not_of_each_byte(
     tmp_path: Path, raw: RawServer
 ) -> None:
-    def trickle(connection: socket.socket, number: int) -> None:
+    def trickle(connection: socket.socket, _number: int) -> None:
         if raw.read(connection):
             for byte in ANSWER:
                 connection.sendall(bytes([byte]))
@@ -208,7 +208,7 @@ def test_a_user_whose_upload_timed_out_while_sending_uploads_again(
 def test_an_answer_before_the_body_was_read_is_an_answer(tmp_path: Path, raw: RawServer) -> None:
     """As nginx answers 413: by the header alone, reading on so that the client can finish."""
 
-    def refuse(connection: socket.socket, number: int) -> None:
+    def refuse(connection: socket.socket, _number: int) -> None:
         connection.recv(1000)
         connection.sendall(
             b"HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"

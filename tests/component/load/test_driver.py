@@ -32,7 +32,7 @@ def run(
     folder: Path,
     url: str,
     load: Load,
-    tick: Callable[[LoadTick], None] = lambda tick: None,
+    tick: Callable[[LoadTick], None] = lambda _tick: None,
     on_start: Callable[[LoadStart], None] | None = None,
 ) -> None:
     samples, log = folder / "samples.jsonl", folder / "generator.log"
@@ -66,8 +66,8 @@ def test_the_process_id_is_known_from_the_start_and_gone_at_the_end(
         service.url,
         samples,
         log,
-        lambda tick: seen.append(load.pid),
-        lambda start: seen.append(load.pid),
+        lambda _tick: seen.append(load.pid),
+        lambda _start: seen.append(load.pid),
     )
     assert set(seen) == {result.pid}
     assert load.pid is None

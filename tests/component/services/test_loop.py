@@ -28,7 +28,7 @@ class Waiting(selectors.DefaultSelector):
 
     during: Callable[[], object]
 
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+    def select(self, _timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         self.during()
         return []
 

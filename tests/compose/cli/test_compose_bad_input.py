@@ -89,7 +89,7 @@ def test_a_port_that_is_taken_between_choosing_and_starting(
     with socket.create_server((ports.HOST, 0)) as taken:
         found = ports.free(5)
         port = taken.getsockname()[1]
-        monkeypatch.setattr(ports, "free", lambda count: [*found, port])
+        monkeypatch.setattr(ports, "free", lambda _count: [*found, port])
         said = refused("up")
     assert said.startswith("a port that the replica needs was taken meanwhile (")
     assert str(port) in said
@@ -102,7 +102,6 @@ def test_a_port_that_is_taken_between_choosing_and_starting(
 )
 def test_a_container_that_exits_at_its_start(
     refused: Refused,
-    client: docker.DockerClient,
     monkeypatch: pytest.MonkeyPatch,
     variable: str,
     part: str,
@@ -141,7 +140,7 @@ def test_no_network_left(
     pool = IPAMConfig(pool_configs=[IPAMPool(subnet=f"{prefix}.0/24")])
     network = client.networks.create(f"replica-lab-taken-{prefix}", ipam=pool)
     try:
-        monkeypatch.setattr(project, "free_prefix", lambda subnets: prefix)
+        monkeypatch.setattr(project, "free_prefix", lambda _subnets: prefix)
         said = refused("up")
         network.reload()  # raises where it is not there
     finally:

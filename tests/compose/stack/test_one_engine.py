@@ -142,7 +142,7 @@ def test_networks_that_others_took_meanwhile_are_chosen_anew(
     part = str(others.networks[0].attrs["IPAM"]["Config"][0]["Subnet"]).rpartition(".")[0]
     free = project.free_prefix(project.taken_subnets(client))
     prefixes = iter([same, part, free])
-    monkeypatch.setattr(project, "free_prefix", lambda taken: next(prefixes))
+    monkeypatch.setattr(project, "free_prefix", lambda _taken: next(prefixes))
     other = ComposeStack(tmp_path)
     try:
         there = other.apply(CELL)
@@ -170,7 +170,8 @@ def test_what_cannot_be_removed_is_named_with_its_remedy(
         volume.remove()
 
 
-def test_an_engine_that_is_lost_is_told(client: docker.DockerClient, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("client")
+def test_an_engine_that_is_lost_is_told() -> None:
     away = docker.DockerClient("tcp://127.0.0.1:1", version="1.41")
     with pytest.raises(MachineError, match=r"the Docker engine did not remove .* `docker info`"):
         resources.remove(away, "replica-lab-nosuch")

@@ -70,7 +70,7 @@ def test_a_part_that_goes_down_is_kept_as_it_was_seen_first() -> None:
 def test_a_database_that_does_not_answer_hides_nothing_else() -> None:
     answers = threading.Event()
 
-    def frozen(sql: str, *values: object) -> list[tuple[Any, ...]]:
+    def frozen(_sql: str, *_values: object) -> list[tuple[Any, ...]]:
         answers.wait()
         raise psycopg2.OperationalError("no answer")
 

@@ -30,14 +30,14 @@ def frozen() -> Iterator[str]:
         yield f"postgresql://u:p@127.0.0.1:{server.getsockname()[1]}/d"
 
 
-def test_a_database_that_says_nothing_is_given_up(impatient: None, frozen: str) -> None:
+@pytest.mark.usefixtures("impatient")
+def test_a_database_that_says_nothing_is_given_up(frozen: str) -> None:
     with pytest.raises(psycopg2.OperationalError, match=r"no answer within 0\.2 s"):
         Monitor(frozen).query("SELECT 1")
 
 
-def test_who_waits_for_the_connection_gets_it_when_it_is_given_up(
-    impatient: None, frozen: str
-) -> None:
+@pytest.mark.usefixtures("impatient")
+def test_who_waits_for_the_connection_gets_it_when_it_is_given_up(frozen: str) -> None:
     held = Monitor(frozen)
     errors: list[Exception] = []
 

@@ -54,19 +54,19 @@ def test_the_lower_quartile_of_the_trips_after_the_first_is_given(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     took = iter([9.0] * WARM_TRIPS + [float(n) for n in range(TRIPS)])
-    monkeypatch.setattr("lab.stack.monitor._trip", lambda query: next(took))
-    assert RoundTrip("postgresql://", lambda sql, *values: [])() == 7  # the 8th of 31
+    monkeypatch.setattr("lab.stack.monitor._trip", lambda _query: next(took))
+    assert RoundTrip("postgresql://", lambda _sql, *_values: [])() == 7  # the 8th of 31
 
 
 def test_from_outside_the_way_in_is_taken_off(monkeypatch: pytest.MonkeyPatch) -> None:
     took = iter([0.030] * (WARM_TRIPS + TRIPS) + [0.004] * (WARM_TRIPS + TRIPS))
-    monkeypatch.setattr("lab.stack.monitor._trip", lambda query: next(took))
-    outside = RoundTrip("postgresql://", lambda sql, *values: [], from_outside=True)
+    monkeypatch.setattr("lab.stack.monitor._trip", lambda _query: next(took))
+    outside = RoundTrip("postgresql://", lambda _sql, *_values: [], from_outside=True)
     assert outside() == pytest.approx(0.026)
 
 
 def test_a_connection_that_stays_open_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lab.stack.monitor._trip", lambda query: 0.001)
+    monkeypatch.setattr("lab.stack.monitor._trip", lambda _query: 0.001)
     monkeypatch.setattr("lab.stack.monitor.ANSWERS_WITHIN_S", 0.05)
     with pytest.raises(PartFailed, match=r"a connection that was closed is open after 0\.05 s"):
-        RoundTrip("postgresql://", lambda sql, *values: [(1,)])()
+        RoundTrip("postgresql://", lambda _sql, *_values: [(1,)])()

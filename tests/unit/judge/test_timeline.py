@@ -37,7 +37,7 @@ STEPS = {
 def ramp(
     count: int,
     latency: Callable[[float], float],
-    error: Callable[[float], Cause | None] = lambda users: None,
+    error: Callable[[float], Cause | None] = lambda _users: None,
 ) -> list[Sample]:
     """Uploads sent evenly over `RAMP`; what becomes of one depends on the users there are."""
     sent = [300 * (i + 0.5) / count for i in range(count)]
@@ -220,13 +220,13 @@ def test_a_bound_is_crossed_when_it_is_known_and_at_the_users_of_sending() -> No
     "criterion", ["p95 < 10 s", "error_rate < 5 %", "throughput > 1/s", "orphans == 0"]
 )
 def test_what_was_never_crossed_or_cannot_be_has_no_crossing(criterion: str) -> None:
-    uploads = ramp(600, lambda users: 9.9)
+    uploads = ramp(600, lambda _users: 9.9)
     assert crossings(Trial(cell(criterion, load=RAMP), observation(uploads))) == ()
 
 
 @pytest.mark.parametrize("count", [15, 19])
 def test_too_few_uploads_show_no_crossing(count: int) -> None:
-    uploads = ramp(count, lambda users: 60.0)
+    uploads = ramp(count, lambda _users: 60.0)
     assert crossings(Trial(cell("p95 < 10 s", load=RAMP), observation(uploads))) == ()
 
 
@@ -237,7 +237,7 @@ def test_a_system_at_its_bound_is_rarely_said_to_cross_it(count: int) -> None:
     for _ in range(trials):
         slow = [generator.random() < 0.05 for _ in range(count)]
         every = iter(slow)
-        uploads = ramp(count, lambda users: 14.0 if next(every) else 4.0)  # noqa: B023 - used at once
+        uploads = ramp(count, lambda _users: 14.0 if next(every) else 4.0)  # noqa: B023 - used at once
         wrong += bool(crossings(Trial(of, observation(uploads))))
     assert wrong / trials <= 0.05
 

@@ -205,9 +205,9 @@ def test_the_speed_that_is_advised_is_the_highest_that_is_true() -> None:
     assert reason.endswith("(5% is allowed) - lower --speed, to about 4.5")
     dense = busy(1.0, p50=2.0)  # 0.2 a unit of speed, 0.1 s of each upload: of 2 s 5 % at 2
     assert all(reason.endswith("to about 2") for reason in scaling(measured(cell(speed=5), dense)))
-    assert true_speed(5, lambda speed: False) == 1
-    assert true_speed(3.3, lambda speed: True) == 3
-    assert true_speed(3, lambda speed: True) == 2.5
+    assert true_speed(5, lambda _speed: False) == 1
+    assert true_speed(3.3, lambda _speed: True) == 3
+    assert true_speed(3, lambda _speed: True) == 2.5
 
 
 def test_overhead_beyond_the_injected_distance_counts_as_work() -> None:

@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
@@ -60,7 +59,7 @@ class Page(HTMLParser):
             if name in ("src", "srcset", "action") or name.startswith("on"):
                 self.loads.append(name)
 
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_startendtag(self, tag: str, _attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -150,7 +149,7 @@ def test_json_is_the_summary_file_exactly(stored: RunFolder) -> None:
     assert as_json(stored.summary()) == (stored.path / "summary.json").read_text()
 
 
-def test_reports_are_rendered_from_what_is_stored(stored: RunFolder, tmp_path: Path) -> None:
+def test_reports_are_rendered_from_what_is_stored(stored: RunFolder) -> None:
     copy = RunFolder.open(stored.path)
     first = html_report(stored.summary(), stored.info)
     assert html_report(sample.read_summary(copy), copy.info) == first

@@ -32,7 +32,7 @@ def test_the_header_is_read_back_as_it_was_measured() -> None:
 
 @pytest.mark.parametrize("timed", [True, False])
 def test_each_request_has_a_timing_that_is_sent_where_it_holds_anything(timed: bool) -> None:
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    async def app(scope: Scope, _receive: Receive, send: Send) -> None:
         if timed:
             scope["state"]["timing"].add("auth", 0.05)
         await send({"type": "http.response.start", "status": 503, "headers": []})

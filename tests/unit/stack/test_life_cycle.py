@@ -34,7 +34,7 @@ class Journal(LifeCycle):
         self.uploads_left = False
         self.monitor = self.bucket = self.gateway = self.workers = cast("Any", self)
 
-    def require(self, cell: Cell) -> None:
+    def require(self, _cell: Cell) -> None:
         self.done.append("require")
 
     def down_parts(self) -> dict[str, str]:
@@ -50,7 +50,7 @@ class Journal(LifeCycle):
     def empty(self) -> None:
         self.done.append("empty")
 
-    def start(self, knobs: Knobs) -> None:
+    def start(self, _knobs: Knobs) -> None:
         self.done.append("gateway")
 
     def stop(self) -> None:
@@ -65,7 +65,7 @@ class Journal(LifeCycle):
     def _end(self, parts: list[str]) -> None:
         self.done.append(f"end {' '.join(parts)}")
 
-    def _start(self, parts: list[str], knobs: Knobs) -> None:
+    def _start(self, parts: list[str], _knobs: Knobs) -> None:
         if self.fails:
             raise PartFailed(self.fails)
         self.done.append(f"start {' '.join(parts)}")
