@@ -87,6 +87,6 @@ def _otherwise(measured: Sequence[Cell], asked: Sequence[Cell]) -> str:
 
 
 def _is_of(run: StoredRun, experiment: str) -> bool:
-    """Whether it is a run of this spec; of one that cannot be read, its name alone says so."""
+    """Whether it is a run of this spec; one that cannot be read is known by its name alone."""
     name = rf"\w+-{re.escape(experiment)}-[0-9a-f]{{8}}(-\d+)?"
     return run.experiment == experiment or bool(run.problem and re.fullmatch(name, run.name))

@@ -52,11 +52,11 @@ def choose(
     Args:
         asked: ``auto``, ``compose`` or ``embedded``.
         toxiproxy: ``auto``, ``real`` or ``embedded``.
-        process_faults: what is to be done to parts: it takes containers.
+        process_faults: what is to be done to parts; this takes containers.
 
     Raises:
         UsageError: the lab's own Toxiproxy, in containers.
-        MissingComponent: parts are to be struck, and there can be no containers.
+        MissingComponent: process faults are asked for, and there can be no containers.
     """
     if toxiproxy == "embedded":
         _require_real(asked, toxiproxy)

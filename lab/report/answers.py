@@ -36,7 +36,7 @@ def answered(summary: Summary, kind: Question) -> Summary:
 
 
 def answer(summary: Summary, kind: Question) -> Answer:
-    """What the finished cells of a run say to a kind of question."""
+    """The answer that the finished cells of a run give to a kind of question."""
     valid = [cell for cell in summary.cells if cell.verdict is not Outcome.INVALID]
     measured = [cell for cell in valid if cell.metrics.get("attempts")]
     claims = RULES[kind](measured) if measured else [NOTHING]

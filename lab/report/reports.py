@@ -61,14 +61,14 @@ class Entry:
     """One question."""
 
     experiment: str  #: the spec's name
-    about: str  #: the question, as the spec asks it
+    about: str  #: the question, in the spec's words
     stored: tuple[Summary | Thresholds, RunInfo] | None = None  #: by its latest run, and which
     problem: str = "no run of it is stored"  #: why there is none that can be read
     otherwise: str = ""  #: in what the run is not what the spec asks
 
     @property
     def question(self) -> str:
-        """What is asked; where the spec does not say it, its name."""
+        """What is asked; where the spec asks nothing, its name."""
         return self.about or self.experiment
 
     @property
