@@ -6,7 +6,7 @@ to add one, add its file. What several commands share is in the files that hold 
     options    options, and how data and messages are printed
     wiring     the real parts behind the protocols of `lab.runner`
     session    what ``lab run`` and ``lab threshold`` do alike
-    stored     a stored run: shown, stored, and its exit code
+    stored     the report of a stored run: shown, stored, and its exit code
     standing   replicas that ``lab up`` left up
 
 Data goes to standard output, progress and messages to standard error. Exit codes: 0 every

@@ -89,11 +89,11 @@ def _continued(
     command: str, files: Sequence[Path], overrides: Overrides, stored: RunFolder
 ) -> Planned:
     """The run's own cells; where a spec is given, it must have the same."""
-    made_by = stored.info.kind
-    if command != made_by:
+    kind = stored.info.kind
+    if command != kind:
         raise UsageError(
-            f"{stored.info.name} was made by `lab {made_by}`",
-            f"go on with `lab {made_by} --resume {shlex.quote(str(stored.path))}`",
+            f"{stored.info.name} was made by `lab {kind}`",
+            f"go on with `lab {kind} --resume {shlex.quote(str(stored.path))}`",
         )
     if not files and overrides != Overrides():
         raise UsageError(

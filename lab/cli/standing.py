@@ -70,11 +70,11 @@ def replica_text(record: ReplicaRecord, down: Sequence[str] | None = None) -> st
 
 def standing(results: Path) -> list[tuple[Path, Ownership]]:
     """The replicas of this results folder that were asked to stay, by folder and owner."""
-    here = str(results.resolve())
+    absolute = str(results.resolve())
     return [
         (folder, owner)
         for folder, owner in cleanup.replicas()
-        if owner.pid is None and owner.results == here
+        if owner.pid is None and owner.results == absolute
     ]
 
 

@@ -130,8 +130,9 @@ def _crossing(crossing: Crossing) -> str:
     low, high = sorted((crossing.since_users, crossing.users))
     users = f"{low}-{high}" if low < high else f"{low}"
     value = format.metric(Criterion.parse(crossing.criterion).metric, crossing.value)
-    of = f" of {crossing.samples} uploads" if crossing.samples else ""
-    return f"{crossing.criterion} was crossed at {users} users, {crossing.t:.0f} s: {value}{of}"
+    if crossing.samples:
+        value += f" of {crossing.samples} uploads"
+    return f"{crossing.criterion} was crossed at {users} users, {crossing.t:.0f} s: {value}"
 
 
 def _findings(findings: Sequence[Finding]) -> Block:

@@ -66,7 +66,7 @@ def _table(heads: Sequence[str], right: Sequence[bool], rows: Iterable[Sequence[
 
 
 def matrix_markdown(matrix: blocks.Matrix) -> str:
-    """The table of a run; of a run whose sentences hold every figure, these."""
+    """The table of a run, or its sentences where these hold every figure."""
     if matrix.sentences:
         return "\n".join(f"- {escaped(row.id)}: {escaped(row.why)}" for row in matrix.rows)
     if not matrix.rows:

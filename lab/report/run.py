@@ -1,8 +1,8 @@
 """A run as blocks: a row a cell, with the figures that matter where it ran, and each cell whole.
 
-Before the VM it is the rate and the database's connections; before Cloud Run who was served,
-refused, or lost with an instance, and what the instances did. A run of both shows both, and
-what one of them has not is a dash.
+On the VM these are the rate and the database's connections; on Cloud Run, who was served,
+refused, or lost with an instance, and what the instances did. A run of both shows both, with
+a dash where a figure does not exist.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def offered(summary: Summary) -> str:
 def loop_note(summary: Summary) -> str:
     """What must be known of the kind of load to read its figures; empty without cells."""
     kinds: set[str] = {format.read_load(cell.load).kind for cell in summary.cells}
-    return " ".join(note for note, of in _NOTES.items() if kinds & of)
+    return " ".join(note for note, loads in _NOTES.items() if kinds & loads)
 
 
 def _glance(cells: Sequence[CellResult]) -> tuple[Block, ...]:

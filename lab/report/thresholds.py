@@ -132,8 +132,8 @@ def _interval(threshold: Threshold) -> str:
     if holds_at and breaks_at:
         return f"holds at {format.plural(holds_at, 'user')}, breaks at {breaks_at} {sure}"
     if holds_at:
-        most = ", the most that were to be tried" if threshold.outcome == "found" else ""
-        return f"holds at {format.plural(holds_at, 'user')}{most} {sure}"
+        top = ", the most that were to be tried" if threshold.outcome == "found" else ""
+        return f"holds at {format.plural(holds_at, 'user')}{top} {sure}"
     return f"breaks at {format.plural(breaks_at, 'user')} {sure}" if breaks_at else "nothing"
 
 
