@@ -30,7 +30,8 @@ class RunPlan:
     def text(self) -> str:
         """For the terminal."""
         minutes, seconds = divmod(self.estimate_s, 60)
-        lines = [f"{self.experiment}: {_cells(len(self.cells))}, about {minutes}:{seconds:02d} min"]
+        cells = plural(len(self.cells), "cell")
+        lines = [f"{self.experiment}: {cells}, about {minutes}:{seconds:02d} min"]
         for cell, reasons in self.cells.items():
             lines += [f"  {cell}", *(f"    {reason}" for reason in reasons)]
         return "\n".join(lines) + "\n"
@@ -96,11 +97,7 @@ class SearchPlan:
     def text(self) -> str:
         """For the terminal."""
         head = (
-            f"{self.experiment}: {_cells(len(self.cells))}, up to {self.max_users} users; as a rule"
-            f" {self.usual_trials} trials a cell, {clock(self.usual_s)}"
+            f"{self.experiment}: {plural(len(self.cells), 'cell')}, up to {self.max_users} users;"
+            f" as a rule {self.usual_trials} trials a cell, {clock(self.usual_s)}"
         )
         return "\n".join([head, *(f"  {cell.id}: {cell.text()}" for cell in self.cells)]) + "\n"
-
-
-def _cells(number: int) -> str:
-    return f"{number} cell{'' if number == 1 else 's'}"

@@ -156,7 +156,7 @@ USAGE: dict[str, tuple[list[str | Path], str]] = {
     "unknown-fault": (["up", "--fault", "gcs-dwon"], "there is no fault 'gcs-dwon'"),
     "strike-without-a-load": (
         ["up", "--fault", "backend-kill"],
-        "backend-kill strikes backend while a load runs, and `lab up` runs none - name it in a",
+        "backend-kill kills backend while a load runs, and `lab up` runs none - name it in a",
     ),
     "fault-and-none": (["up", "--fault", "gcs-down", "--no-faults"], "--fault and --no-faults"),
     "port-out-of-bounds": (["up", "--port", "99999"], "Invalid value for '--port': 99999"),
