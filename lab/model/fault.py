@@ -23,13 +23,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     model_serializer,
 )
 
+from lab.model.base import Frozen
 from lab.model.knobs import Knobs
 from lab.model.units import Duration, Share, Size, Span, format_duration
 
@@ -39,10 +38,8 @@ Stream = Literal["upstream", "downstream"]
 MS = 1000.0
 
 
-class WireToxic(BaseModel):
+class WireToxic(Frozen):
     """A toxic in the words of Toxiproxy's API; attributes are whole numbers in its units."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     proxy: ProxyName
     name: str
@@ -52,9 +49,7 @@ class WireToxic(BaseModel):
     attributes: dict[str, int]
 
 
-class _Toxic(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _Toxic(Frozen):
     stream: Stream = "downstream"
     toxicity: Annotated[
         Share, Field(ge=0, le=1, description="share of connections that it applies to")
@@ -69,10 +64,8 @@ def _ms(seconds: float, knobs: Knobs) -> int:
     return round(seconds / knobs.speed * MS)
 
 
-class KnobRef(BaseModel):
+class KnobRef(Frozen):
     """A delay that a knob holds: ``{knob: gcs_latency}``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     knob: Literal["gcs_latency", "db_rtt"]
 
@@ -223,13 +216,11 @@ class ProcessFault:
 WithinADay = Annotated[Duration, Field(ge=0, le=86400)]
 
 
-class Fault(BaseModel):
+class Fault(Frozen):
     """What a file under ``faults/`` says; its keys are those of one form, never of both.
 
     proxy, and its ``toxics`` or ``down: true`` · part, ``strike``, ``at`` and ``for``
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     fault: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
     about: str

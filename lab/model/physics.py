@@ -2,7 +2,7 @@
 
     an upload      auth ─> release ─> storage call ─> write       round trips, service time
     its places     connections, threads, event loop               slots
-    its evidence   percentiles, shares, and the doubt allowed     order statistics
+    its evidence   percentiles, shares, the chance of error      order statistics
 
 All of it is pure, and in real-world seconds.
 """
@@ -29,7 +29,7 @@ stations (asymptotic bounds; Lazowska et al., Quantitative System Performance, 1
 the generator's one core: from there on it sends late.
 """
 
-DOUBT = 0.05
+ALPHA = 0.05
 """The chance that a one-sided bound is on the wrong side of the truth."""
 
 PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99, "p95_all": 0.95}
@@ -106,4 +106,4 @@ def straight_successes(bound: float) -> int:
     Args:
         bound: strictly between 0 and 1.
     """
-    return ceil(log(DOUBT) / log(1 - bound))
+    return ceil(log(ALPHA) / log(1 - bound))
