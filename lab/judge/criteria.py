@@ -146,8 +146,8 @@ def _statistical(
 ) -> Finding:
     outcome = compare(criterion, low, high)
     measured = f"{criterion.metric} {show(criterion.metric, value)}"
-    doubt = _doubt(criterion, outcome, low, high)
-    reason = f"{measured}{doubt} against {_claim(criterion)}"
+    bounds = _bounds_label(criterion, outcome, low, high)
+    reason = f"{measured}{bounds} against {_claim(criterion)}"
     if outcome == "undecided":
         reason = f"{reason}: {_too_few(samples, share, bound)}"
     return Finding(
@@ -174,7 +174,9 @@ def _claim(criterion: Criterion) -> str:
     return str(criterion).removeprefix(f"{criterion.metric} ")
 
 
-def _doubt(criterion: Criterion, outcome: Decision, low: float | None, high: float | None) -> str:
+def _bounds_label(
+    criterion: Criterion, outcome: Decision, low: float | None, high: float | None
+) -> str:
     """The bound that decided, or both where neither did."""
     upper_decides = (criterion.op in ("<", "<=")) == (outcome == "met")
     parts = []

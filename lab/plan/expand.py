@@ -60,8 +60,8 @@ def expand(
         target: in place of the spec's.
 
     Raises:
-        SpecError: a knob's value that cannot be, or a fault that strikes a part which a
-            cell's target has none of.
+        SpecError: a knob's value that cannot be, or a fault of a part that a
+            cell's target does not have.
         UsageError: a setting or target that an axis sweeps, or users for a load that has none.
     """
     given = dict(settings or {})
@@ -70,7 +70,8 @@ def expand(
     base = Knobs.preset(preset or experiment.preset)
     cells = []
     for labels, chosen in points:
-        where = _target(labels, target or experiment.target)
+        by_axis = (known for known in TARGETS if known == labels.get(TARGET))
+        where = next(by_axis, target or experiment.target)
         cell = Cell(
             id="",
             axes=labels,
@@ -82,7 +83,7 @@ def expand(
             seed=experiment.seed,
         )
         cells.append(cell)
-    _refuse_strikes(cells)
+    _refuse_missing_parts(cells)
     return _repeated(cells, experiment)
 
 
@@ -113,7 +114,7 @@ def cell_ids(axes: Sequence[Mapping[str, str]], alone: str) -> list[str]:
     """An id for each cell: ``workers=2,pool=5+5``; unique, also where case is ignored.
 
     Args:
-        axes: label by axis, of each cell; no two alike.
+        axes: label by axis, of each cell; no two the same.
         alone: the id where there are no axes.
     """
     ids: list[str] = []
@@ -150,12 +151,9 @@ def _axes(experiment: Experiment) -> list[list[Point]]:
         elif isinstance(values, dict):
             axes.append([({name: label}, dict(chosen)) for label, chosen in values.items()])
         else:
-            axes.append([({name: _text(name, value)}, {name: value}) for value in values])
+            typed = [(value, _settled(Knobs(), {name: value})) for value in values]
+            axes.append([({name: str(k.as_text()[name])}, {name: v}) for v, k in typed])
     return axes
-
-
-def _text(name: str, value: Any) -> str:
-    return str(_settled(Knobs(), {name: value}).as_text()[name])
 
 
 def _joined(combination: tuple[Point, ...]) -> Point:
@@ -165,11 +163,6 @@ def _joined(combination: tuple[Point, ...]) -> Point:
         labels |= label
         chosen |= knobs
     return labels, chosen
-
-
-def _target(labels: Mapping[str, str], otherwise: Target) -> Target:
-    """Where a cell runs: as the axis `target` says, where there is one."""
-    return next((known for known in TARGETS if known == labels.get(TARGET)), otherwise)
 
 
 def _refuse_swept(given: Mapping[str, Any], points: list[Point], target: Target | None) -> None:
@@ -202,13 +195,13 @@ def _together(base: Knobs, settings: Mapping[str, Any], target: Target) -> Knobs
     return knobs
 
 
-def _refuse_strikes(cells: Iterable[Cell]) -> None:
-    """Refuse a fault that strikes a part which the target of some cell has none of."""
+def _refuse_missing_parts(cells: Iterable[Cell]) -> None:
+    """Refuse a process fault of a part that the target of some cell does not have."""
     targets = {cell.target: cell.process_faults for cell in cells}
-    for target, strikes in sorted(targets.items()):
-        for strike in strikes:
-            if strike.part not in PARTS[target]:
-                what = f"{strike.fault} strikes {strike.part}, and target {target} has none"
+    for target, planned in sorted(targets.items()):
+        for fault in planned:
+            if fault.part not in PARTS[target]:
+                what = f"{fault.fault} hits {fault.part}, and target {target} has none"
                 raise SpecError(what, f"its parts are {', '.join(PARTS[target])}")
 
 
