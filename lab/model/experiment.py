@@ -114,7 +114,7 @@ class Cell(Frozen):
 
     @property
     def process_faults(self) -> tuple[ProcessFault, ...]:
-        """What is to befall the parts themselves."""
+        """What is to happen to the parts themselves."""
         return tuple(planned for fault in self.faults if (planned := fault.process_fault))
 
 

@@ -1,4 +1,4 @@
-"""A fault: what stands between the backend and storage or the database, or befalls a part.
+"""A fault: what stands between the backend and storage or the database, or happens to a part.
 
     backend ──> [ proxy: toxic, toxic, … ] ──> fake-gcs-server | Postgres
 
@@ -9,7 +9,7 @@ the load. Its toxics are Toxiproxy's own; durations and sizes carry their unit, 
 may be a knob's value. `Fault.to_toxics` turns it, pure, into the words of Toxiproxy's API;
 the same value is what the judge later holds measured latencies against.
 
-A process fault befalls a part itself while the load runs:
+A process fault happens to a part itself while the load runs:
 
     kill      at once (SIGKILL), whatever it was doing
     pause     frozen: connections stay open and nobody answers
@@ -173,7 +173,7 @@ Toxic = Annotated[
 
 
 PartName = Literal["backend", "postgres", "fake-gcs-server", "nginx"]
-"""The parts that a process fault may befall; Toxiproxy has ``down`` and its toxics for that."""
+"""The parts that a process fault may hit; Toxiproxy has ``down`` and its toxics for that."""
 
 Action = Literal["kill", "pause", "restart", "stop"]
 
@@ -187,11 +187,11 @@ PAST_TENSE: dict[Action, str] = {
 
 @dataclass(frozen=True)
 class ProcessFault:
-    """What is to befall a part.
+    """What is to happen to a part.
 
     Args:
         fault: name of the fault.
-        part: whom it befalls.
+        part: which.
         action: what is done to it.
         at: when, in real-world seconds after the measured window begins.
         lasts: how long until it is brought back, in real-world seconds.
@@ -204,7 +204,7 @@ class ProcessFault:
     lasts: float
 
     def overlaps(self, other: ProcessFault) -> bool:
-        """Whether one befalls the same part before the other is over."""
+        """Whether both hit the same part, the later before the earlier is over."""
         first, second = sorted((self, other), key=lambda fault: fault.at)
         return self.part == other.part and second.at <= first.at + first.lasts
 
@@ -236,7 +236,7 @@ class Fault(Frozen):
 
     @property
     def process_fault(self) -> ProcessFault | None:
-        """What is to befall a part; None for a network fault."""
+        """What is to happen to a part; None for a network fault."""
         if self.part is None or self.action is None or self.at is None or self.lasts is None:
             return None
         return ProcessFault(self.fault, self.part, self.action, self.at, self.lasts)

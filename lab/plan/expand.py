@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import product
+from itertools import chain, count, product
 from typing import Any
 
 from pydantic import ValidationError
@@ -72,11 +72,14 @@ def expand(
     for labels, chosen in points:
         by_axis = (known for known in TARGETS if known == labels.get(TARGET))
         where = next(by_axis, target or experiment.target)
+        knobs = _settled(base, experiment.knobs | chosen | given)
+        if problem := contradiction(where, knobs):
+            raise SpecError(*problem)
         cell = Cell(
             id="",
             axes=labels,
             target=where,
-            knobs=_together(base, experiment.knobs | chosen | given, where),
+            knobs=knobs,
             load=_load(experiment, labels, users),
             faults=tuple(faults[name] for name in experiment.faults),
             criteria=experiment.criteria,
@@ -121,7 +124,12 @@ def cell_ids(axes: Sequence[Mapping[str, str]], alone: str) -> list[str]:
     taken: set[str] = set()
     for labels in axes:
         name = ",".join(f"{_safe(axis)}={_safe(text)}" for axis, text in labels.items())
-        name = _untaken(_fit(name) or _safe(alone), taken)
+        name = name or _safe(alone)
+        if len(name) > MAX_ID_LENGTH:
+            digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+            name = f"{name[: MAX_ID_LENGTH - 9]}-{digest}"
+        numbered = (f"{name}-{number}" for number in count(2))
+        name = next(free for free in chain([name], numbered) if free.casefold() not in taken)
         taken.add(name.casefold())
         ids.append(name)
     return ids
@@ -187,14 +195,6 @@ def _settled(base: Knobs, settings: Mapping[str, Any]) -> Knobs:
         raise SpecError(f"'{name}': {what}", "`lab knobs` lists units and bounds") from None
 
 
-def _together(base: Knobs, settings: Mapping[str, Any], target: Target) -> Knobs:
-    """The knobs of a cell, whole: each can be, and they can be together on its target."""
-    knobs = _settled(base, settings)
-    if problem := contradiction(target, knobs):
-        raise SpecError(*problem)
-    return knobs
-
-
 def _refuse_missing_parts(cells: Iterable[Cell]) -> None:
     """Refuse a process fault of a part that the target of some cell does not have."""
     targets = {cell.target: cell.process_faults for cell in cells}
@@ -243,18 +243,3 @@ def _safe(text: str) -> str:
     """
     part = _UNSAFE.sub("_", "".join(text.split()))
     return part.replace(",", "_").replace("=", "_") or "_"
-
-
-def _fit(name: str) -> str:
-    if len(name) <= MAX_ID_LENGTH:
-        return name
-    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-    return f"{name[: MAX_ID_LENGTH - 9]}-{digest}"
-
-
-def _untaken(name: str, taken: set[str]) -> str:
-    number, candidate = 1, name
-    while candidate.casefold() in taken:
-        number += 1
-        candidate = f"{name}-{number}"
-    return candidate
