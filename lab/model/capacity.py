@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from lab.model.base import Stored
-from lab.model.run import SCHEMA_VERSION
+from lab.model.run import RunHeader
 from lab.model.verdict import Outcome
 
 
@@ -87,14 +87,8 @@ class Threshold(Stored):
     trials: tuple[CapacityTrial, ...]
 
 
-class Thresholds(Stored):
+class Thresholds(RunHeader):
     """``threshold.json``: the answer for every cell; ``missing`` names those without one yet."""
 
-    schema_version: int = SCHEMA_VERSION
-    run: str
-    experiment: str
-    about: str
-    stack: str
-    speed: float
     cells: tuple[Threshold, ...]
     missing: tuple[str, ...]

@@ -178,11 +178,8 @@ class Answer(Stored):
         return " ".join(claim.text for claim in self.claims)
 
 
-class Summary(Stored):
-    """``summary.json``: every finished cell; ``missing`` names those that are not.
-
-    ``answer`` is what they answer together: None until the run has ended.
-    """
+class RunHeader(Stored):
+    """What a file of answers begins with: the run that it is of."""
 
     schema_version: int = SCHEMA_VERSION
     run: str
@@ -190,6 +187,14 @@ class Summary(Stored):
     about: str
     stack: str
     speed: float
+
+
+class Summary(RunHeader):
+    """``summary.json``: every finished cell; ``missing`` names those that are not.
+
+    ``answer`` is what they answer together: None until the run has ended.
+    """
+
     cells: tuple[CellResult, ...]
     missing: tuple[str, ...]
     answer: Answer | None = None
