@@ -62,11 +62,11 @@ BAD_SPECS = {
     ),
     "strike-after-the-window": (
         "experiment: e\nload: {users: 4, window: 5 s}\nfaults: [backend-kill]\n",
-        "3:10: backend-kill strikes 10 s into the window, which is 5 s long - make the window",
+        "3:10: backend-kill comes 10 s into the window, which is 5 s long - make the window",
     ),
     "two-strikes-on-a-part": (
         WHOLE + "faults: [backend-kill, backend-pause]\n",
-        "3:24: backend-kill and backend-pause strike backend at the same time - leave one out",
+        "3:24: backend-kill and backend-pause hit backend at the same time - leave one out",
     ),
     "later-schema": (
         "schema: 2\n" + WHOLE,
