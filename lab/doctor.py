@@ -124,6 +124,8 @@ def examine(results: Path) -> list[Component]:
     Cloud Run's instances, which need more than the other parts do, on either stack.
     """
     modern = sys.version_info >= (3, 11)
+    cpus, memory = os.cpu_count() or 1, psutil.virtual_memory().available
+    free = f"{memory / 1024**3:.1f} GiB free"
     return [
         Component("python", modern, platform.python_version(), "install Python 3.11 or later"),
         _component("nginx", lambda: first_line([str(nginx.program()), "-v"])),
@@ -136,8 +138,8 @@ def examine(results: Path) -> list[Component]:
         _toxiproxy(),
         _instance("embedded", "a process in a cgroup", lambda: gateway.check(Knobs())),
         _instance("compose", "a container", _check_engine),
-        _cpus(),
-        _memory(),
+        Component("cpus", cpus >= 2, str(cpus), "use a machine with 2 cores or more"),
+        Component("memory", memory >= MIN_MEMORY, free, "end other programs: 2 GiB is needed"),
         _folder("results folder", results, "--results"),
         _folder("temporary folder", Path(tempfile.gettempdir()), "TMPDIR"),
         *_containers(),
@@ -147,7 +149,7 @@ def examine(results: Path) -> list[Component]:
 def _component(
     name: str, look: Callable[[], str], remedy: str = SETUP, required: bool = True
 ) -> Component:
-    """What ``look`` says is here; where it fails, with its error's remedy, or else this one."""
+    """What ``look`` returns is here; where it fails, with its error's remedy, or else this one."""
     try:
         return Component(name, True, look(), required=required)
     except LabError as error:
@@ -169,14 +171,14 @@ def _storage() -> Component:
 def _toxiproxy() -> Component:
     real = toxiproxy.find_real()
     if real is None:
-        found = "not here: the lab's own server is used"
-        return Component("toxiproxy-server", False, found, "`make toxiproxy` builds it", False)
+        absent = "not here: the lab's own server is used"
+        return Component("toxiproxy-server", False, absent, "`make toxiproxy` builds it", False)
     try:
-        found = first_line([real, "-version"])
+        release = first_line([real, "-version"])
     except (OSError, subprocess.SubprocessError) as error:
         remedy = "replace it, or use --toxiproxy embedded"
         return Component("toxiproxy-server", False, f"{real}: {error}", remedy)
-    return Component("toxiproxy-server", True, found, required=False)
+    return Component("toxiproxy-server", True, release, required=False)
 
 
 def _instance(stack: str, what: str, check: Callable[[], None]) -> Component:
@@ -194,57 +196,43 @@ def _check_engine() -> None:
         engine.require_limits(client)
 
 
-def _cpus() -> Component:
-    count = os.cpu_count() or 1
-    return Component("cpus", count >= 2, str(count), "use a machine with 2 cores or more")
-
-
-def _memory() -> Component:
-    total = psutil.virtual_memory().available
-    found = f"{total / 1024**3:.1f} GiB free"
-    return Component("memory", total >= MIN_MEMORY, found, "end other programs: 2 GiB is needed")
-
-
 def _folder(name: str, path: Path, option: str) -> Component:
     where = next(parent for parent in (path, *path.resolve().parents) if parent.exists())
     free = shutil.disk_usage(where).free
     writable = os.access(where, os.W_OK)
     lacks = "" if where.is_dir() else f", {where} is no folder"
     lacks += "" if writable else ", not writable"
-    found = f"{path}: {free / 1024**3:.1f} GiB free{lacks}"
+    state = f"{path}: {free / 1024**3:.1f} GiB free{lacks}"
     remedy = f"choose another, with {option}; 1 GiB is needed"
-    return Component(name, not lacks and free >= MIN_DISK, found, remedy)
+    return Component(name, not lacks and free >= MIN_DISK, state, remedy)
 
 
 def _containers() -> list[Component]:
     """Engine, Compose, each image, and which stack ``auto`` is."""
-    here, *tags = _engine_and_images()
-    compose = _component("docker compose", engine.compose_version, remedy="", required=False)
-    name, reason = images.preferred()
-    auto = Component("--stack auto", True, f"{name}: {reason}", required=False)
-    return [here, compose, *tags, auto]
-
-
-def _engine_and_images() -> list[Component]:
     name = "docker engine"
     try:
         with closing(engine.connect()) as client:
-            here = Component(name, True, engine.describe(client), required=False)
-            return [here, *_images(client)]
+            docker_engine = Component(name, True, engine.describe(client), required=False)
+            tags = _images(client)
     except LabError as error:
-        lacks = Component(name, False, error.what, error.remedy or "", required=False)
-        return [lacks, *_images(None)]
+        remedy = error.remedy or ""
+        docker_engine = Component(name, False, error.what, remedy, required=False)
+        tags = _images(None)
+    compose = _component("docker compose", engine.compose_version, remedy="", required=False)
+    stack, reason = images.preferred()
+    auto = Component("--stack auto", True, f"{stack}: {reason}", required=False)
+    return [docker_engine, compose, *tags, auto]
 
 
 def _images(client: docker.DockerClient | None) -> list[Component]:
     wanted = images.tags()
-    here = images.present(client, wanted) if client else {}
+    present = images.present(client, wanted) if client else {}
     lacks = "not on the engine" if client else "needs the engine"
     return [
         Component(
             f"{images.short(variable)} image",
-            variable in here and here[variable].current,
-            f"{tag} ({here[variable].about if variable in here else lacks})",
+            variable in present and present[variable].current,
+            f"{tag} ({present[variable].about if variable in present else lacks})",
             "`make images` pulls or builds it",
             required=False,
         )

@@ -15,7 +15,7 @@ The first two use nothing of the lab; a test holds that. Two commands compare st
     python -m validation.thresholds ONE_USER RUN...     searches: `lab threshold SPEC`
 
 RUN is a run's folder, a name's unique prefix, or ``latest``. ONE_USER is a run of one user on
-two workers: it tells how often the worker that is woken first takes an upload, which the
+two workers: it shows how often the worker that is woken first takes an upload, which the
 simulation has to know. A spec for it:
 
     experiment: one-user

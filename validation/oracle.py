@@ -40,7 +40,7 @@ Step = Generator[simpy.Event, Any, None]
 NETWORK_S = 0.005
 """A request is sent, buffered by the proxy and passed on within this long, evenly spread."""
 SURE, MAX_TIMES = 3.0, 12
-"""So many standard errors from the bound a share is beyond doubt; else so many times the trials."""
+"""So many standard errors from the bound a share is certain; else so many times the trials."""
 
 
 @dataclass(frozen=True)

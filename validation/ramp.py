@@ -5,7 +5,7 @@ oracle (`validation.oracle_ramp`) gives for the stage times measured in that ver
 agree within 2 users or 15 %; and the cells' order must be the one that their capacity bounds
 predict.
 
-Of the lab it uses the stored files and what they say, never how a crossing is found. The
+Of the lab it uses the stored files and what they say, never how a crossing is looked for. The
 storage call is taken for uniform with the measured mean and deviation; the time that an
 upload holds the event loop beside its stages is what the workers' readings leave for it.
 
@@ -25,6 +25,8 @@ from lab.model.criterion import Criterion
 from lab.model.evidence import Observation, WorkerReading
 from lab.model.experiment import Cell
 from lab.model.load import StagesLoad
+from lab.model.physics import pool_connections
+from lab.model.replica import NGINX
 from lab.model.verdict import Crossing
 from lab.store import RunFolder
 from validation.command import exit_code, parser, run_of
@@ -32,7 +34,6 @@ from validation.oracle import System
 from validation.oracle_ramp import Expected, Ramp, Stage, expected
 
 USERS, SHARE = 2, 0.15
-READ_TIMEOUT = {"as-found": 60.0, "recommended": 30.0}
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def ramp_of(cell: Cell) -> Ramp:
         raise UsageError(f"cell {cell.id}: its load has no stages", remedy)
     stages = tuple(Stage(stage.users, stage.over, stage.hold) for stage in cell.load.stages)
     try:
-        return Ramp(stages, READ_TIMEOUT[cell.knobs.nginx], cell.load.backoff)
+        return Ramp(stages, NGINX[cell.knobs.nginx].read_s, cell.load.backoff)
     except ValueError as error:
         raise UsageError(f"cell {cell.id}: {error}", remedy) from None
 
@@ -131,7 +132,7 @@ def system_of(cell: Cell, observation: Observation) -> System:
         workers=knobs.workers,
         threads=knobs.gcs_threads,
         cpus=int(knobs.vm_cpus),
-        pool=knobs.pool_size + knobs.max_overflow,
+        pool=pool_connections(knobs),
         auth=auth,
         release=release,
         write=write,

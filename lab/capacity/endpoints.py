@@ -165,7 +165,7 @@ class Endpoints:
             trials = max(least, ceil(lacking / gain)) if gain > MIN_GAIN else inf
             if trials <= left:
                 cost = Cost(trials * (window + level.overhead), window, trials)
-                best = min(best, cost, key=lambda each: each.seconds)
+                best = min(best, cost, key=lambda cost: cost.seconds)
             if window >= settings.max_window:
                 return best
             window = min(round(1.5 * window), settings.max_window)

@@ -5,7 +5,7 @@ bound. Against "it is not so", and against "it is so", the trials' counts are tu
 *e-value* each: how many times a stake would have grown that was bet, at fair odds, on the
 contrary. Were the claim true, it would ever grow to 1/a with a probability of at most a,
 however often one looks and whatever makes one stop (Ville, 1939; Wald's sequential test is
-of this kind). So a search may look after every trial, and go on for as long as it is in doubt.
+of this kind). So a search may look after every trial, and go on for as long as it is undecided.
 
 The uploads of one trial are correlated: they meet the same queue, and the same split of users
 among workers. A count is therefore beta-binomial (Skellam, 1948) with an intraclass

@@ -1,4 +1,4 @@
-"""The story of a search: it asks for a trial, which is measured, stored and judged as any cell.
+"""A search and its trials: each that it asks for is measured, stored and judged as any cell.
 
     for cell:  search.next(trials so far) ─> TrialRequest ─> cells/<cell>-u34-1/ measured, judged
                  ^        │                                               │
@@ -57,7 +57,7 @@ def find_threshold(
     """Measure what the search asks for until it has an answer.
 
     Args:
-        lab: the seams.
+        lab: the stack, the load and what else a cell is measured with.
         run: where the trials are stored.
         cell: whose threshold it is.
         search: the method.

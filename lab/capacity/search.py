@@ -39,7 +39,7 @@ from lab.plan.estimate import INSTANT_S, drain, is_share, tail_of
 from lab.plan.expand import seed_of
 
 MAX_USERS = 200
-"""A search goes no higher unless it is told to: the report's largest load."""
+"""A search goes no higher unless `--most-users` says so: the report's largest load."""
 
 USUAL_TRIALS = 13
 """The median over 2,000 simulated systems: see `benchmarks.threshold`."""
@@ -232,7 +232,7 @@ def _rate(state: SearchState, users: int) -> float:
 
 
 def _confirm(state: SearchState, endpoints: Endpoints) -> TrialRequest | None:
-    """A trial at the end that is more in doubt, of the pair that is soonest certain.
+    """A trial at the end that is less certain, of the pair that is soonest certain.
 
     Where no pair will be that is near enough to one another: a number farther from the
     threshold, or a longer look at one that is near it; and where nothing of that is left,

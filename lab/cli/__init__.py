@@ -6,7 +6,7 @@ to add one, add its file. What several commands share is in the files that hold 
     options    options, and how data and messages are printed
     wiring     the real parts behind the protocols of `lab.runner`
     session    what ``lab run`` and ``lab threshold`` do alike
-    stored     a stored run: shown, stored, and its exit code
+    stored     the report of a stored run: shown, stored, and its exit code
     standing   replicas that ``lab up`` left up
 
 Data goes to standard output, progress and messages to standard error. Exit codes: 0 every
@@ -94,13 +94,13 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         code = _fail(Interrupted("interrupted"), debug)
     except BrokenPipeError:
-        # Whoever read our output has gone; there is nobody left to tell.
+        # Whoever read our output has gone, so an error message would reach nobody.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except LabError as error:
         code = _fail(error, debug)
     except OSError as error:
-        code = _fail(_of_system(error), debug, error)
+        code = _fail(_system_error(error), debug, error)
     except Exception as error:
         code = _fail(LabError(f"unexpected {type(error).__name__}: {error}"), debug, error)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -135,7 +135,7 @@ def stay_on_this_machine() -> None:
         os.environ[name] = f"127.0.0.1,{given}" if given else "127.0.0.1"
 
 
-def _of_system(error: OSError) -> LabError:
+def _system_error(error: OSError) -> LabError:
     """An error of the operating system that no room has made its own."""
     what = error.strerror or str(error)
     return MachineError(f"{error.filename}: {what}" if error.filename else what, "see `lab doctor`")

@@ -15,7 +15,7 @@ from lab.cli.options import json_option, print_json, results_option
 @results_option
 @json_option
 def command(results: Path, as_json: bool) -> int:
-    """Say what this machine has and lacks for the replica.
+    """List what this machine has and lacks for the replica.
 
     Each thing that is missing comes with its remedy. Exit code 3 if it is required.
     """

@@ -40,20 +40,17 @@ def command(
     """
     folder = find(results, run)
     if cell is not None:
-        _show_cell(_find_cell(folder, cell), as_json)
+        result = _find_cell(folder, cell)
+        if as_json:
+            print_json(result.model_dump(mode="json"))
+        else:
+            click.echo(cell_details(result, style()))
     elif markdown:
         click.echo(report_of(folder).markdown(), nl=False)
     elif html:
         click.echo(report_of(folder).html(), nl=False)
     else:
         report_of(folder).show(as_json)
-
-
-def _show_cell(result: CellResult | Threshold, as_json: bool) -> None:
-    if as_json:
-        print_json(result.model_dump(mode="json"))
-    else:
-        click.echo(cell_details(result, style()))
 
 
 def _find_cell(folder: RunFolder, part: str) -> CellResult | Threshold:

@@ -66,24 +66,23 @@ def command(
     overrides = session.Overrides(settings, preset, speed, users, target, max_speed)
     planned = session.plan("run", specs, overrides, stored)
     if dry_run:
-        _print_plans([_run_plan(spec) for spec in planned], as_json)
+        plans = [
+            RunPlan(
+                spec.experiment.experiment,
+                round(estimate(spec.missing)),
+                {cell.id: too_few(cell) for cell in spec.missing},
+            )
+            for spec in planned
+        ]
+        if as_json:
+            print_json([plan.as_json() for plan in plans])
+        else:
+            click.echo("".join(plan.text() for plan in plans), nl=False)
         return 0
     results = stored.path.parent if stored else results
     choice = session.which_stack(planned, stack, toxiproxy, stored)
     reports = _measure(planned, choice, toxiproxy, results, as_json)
     return max(exit_code(report.document, gate) for report in reports)
-
-
-def _run_plan(spec: Planned) -> RunPlan:
-    cells = {cell.id: too_few(cell) for cell in spec.missing}
-    return RunPlan(spec.experiment.experiment, round(estimate(spec.missing)), cells)
-
-
-def _print_plans(plans: Sequence[RunPlan], as_json: bool) -> None:
-    if as_json:
-        print_json([plan.as_json() for plan in plans])
-    else:
-        click.echo("".join(plan.text() for plan in plans), nl=False)
 
 
 def _measure(

@@ -33,7 +33,7 @@ from lab.store import RunFolder
 
 @dataclass(frozen=True)
 class Overrides:
-    """What the command line says in place of the spec; ``max_speed`` limits, the others set."""
+    """The command line's values in place of the spec's; ``max_speed`` limits, the others set."""
 
     settings: tuple[str, ...] = ()
     preset: str | None = None
@@ -67,7 +67,7 @@ def plan(
     Args:
         command: ``run`` or ``threshold``.
         files: the specs; of a run that is continued, one or none.
-        overrides: what is said in their place.
+        overrides: the command line's values in place of theirs.
         stored: the run that is continued.
 
     Raises:
@@ -89,11 +89,11 @@ def _continued(
     command: str, files: Sequence[Path], overrides: Overrides, stored: RunFolder
 ) -> Planned:
     """The run's own cells; where a spec is given, it must have the same."""
-    made_by = stored.info.kind
-    if command != made_by:
+    kind = stored.info.kind
+    if command != kind:
         raise UsageError(
-            f"{stored.info.name} was made by `lab {made_by}`",
-            f"go on with `lab {made_by} --resume {shlex.quote(str(stored.path))}`",
+            f"{stored.info.name} was made by `lab {kind}`",
+            f"go on with `lab {kind} --resume {shlex.quote(str(stored.path))}`",
         )
     if not files and overrides != Overrides():
         raise UsageError(
@@ -109,7 +109,7 @@ def _continued(
 
 
 def _read(files: Sequence[Path], overrides: Overrides, stored: RunFolder | None) -> list[Planned]:
-    """Each spec with what is said in its place, expanded, at a pace that can be offered."""
+    """Each spec with the command line's values, expanded, at a pace that can be offered."""
     faults = known_faults()
     preset = Preset(overrides.preset) if overrides.preset else None
     planned = []
@@ -132,7 +132,7 @@ def which_stack(
 
     Raises:
         UsageError: the lab's own Toxiproxy in containers, or another stack than the run's.
-        MissingComponent: parts are to be struck, and there can be no containers.
+        MissingComponent: process faults are asked for, and there can be no containers.
     """
     if stored:
         return choose_again(stored.info, asked, toxiproxy)
@@ -187,7 +187,7 @@ def new_run(
 
     Args:
         spec: what is to be run.
-        stack: the replica; it says its parts' versions.
+        stack: the replica; it knows its parts' versions.
         reason: why it is that stack.
         results: the results folder.
         kind: whether its cells are measured once, or their thresholds searched.
@@ -221,10 +221,10 @@ def measuring(
 ) -> Iterator[tuple[Lab, LiveLine]]:
     """The parts of a run, and the line that shows how far it is, while its folder is held.
 
-    Ctrl-C, and any failure, say what is stored and how to go on.
+    The message after Ctrl-C, or a failure, names what is stored and how to go on.
 
     Args:
-        command: that measures, and goes on with what is missing.
+        command: the one that measures, and goes on with what is missing.
         run: where it is stored.
         stack: the replica.
         describe_stored: how much of the run is stored, in a few words.

@@ -1,26 +1,80 @@
-"""Replicas that ``lab up`` left up, as ``lab status``, ``down`` and ``locust`` find them again."""
+"""Replicas that ``lab up`` left up: what is known of one, stored, shown, and read again by
+``lab status``, ``down`` and ``locust``."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from lab.errors import MachineError
-from lab.report.replica import ReplicaRecord
+from lab.model.replica import Target
 from lab.stack import cleanup
 from lab.stack.ownership import Ownership
 
 RECORD = "replica.json"
+ADDRESSES = ("stack", "target", "url", "health", "database", "storage", "toxiproxy", "logs")
+
+
+@dataclass(frozen=True)
+class ReplicaRecord:
+    """What is known of a replica that stays up; its fields are the keys of ``--json``.
+
+    Args:
+        stack: ``compose`` or ``embedded``.
+        target: ``vm`` or ``cloudrun``.
+        url: where users upload.
+        upload: the whole address of an upload.
+        token: of a student, for an upload by hand.
+        health: the backend's own figures.
+        database: a DSN of the superuser.
+        storage: fake-gcs-server, not through a proxy.
+        toxiproxy: Toxiproxy's API.
+        logs: where each part's log is.
+        faults: names of those that are injected.
+        knobs: all of them, as a spec writes them.
+        parts: the process of each part.
+    """
+
+    stack: str
+    target: Target
+    url: str
+    upload: str
+    token: str
+    health: str
+    database: str
+    storage: str
+    toxiproxy: str
+    logs: str
+    faults: Sequence[str]
+    knobs: Mapping[str, Any]
+    parts: Mapping[str, int]
+
+
+def replica_text(record: ReplicaRecord, down: Sequence[str] | None = None) -> str:
+    """Its addresses, and how to upload a file; which parts are ``down``, where that is known."""
+    lines = [f"{name:<10} {getattr(record, name)}" for name in ADDRESSES]
+    lines += [
+        f"{'faults':<10} {', '.join(record.faults) or 'none'}",
+        "",
+        "upload a file:",
+        f"  curl -H 'Authorization: Bearer {record.token}' "
+        f"-F 'file=@recording.wav;type=audio/wav' {record.upload}",
+    ]
+    if down is not None:
+        lines += ["", f"DOWN: {', '.join(down)}" if down else "all parts are running"]
+    return "\n".join(lines) + "\n"
 
 
 def standing(results: Path) -> list[tuple[Path, Ownership]]:
     """The replicas of this results folder that were asked to stay, by folder and owner."""
-    here = str(results.resolve())
+    absolute = str(results.resolve())
     return [
         (folder, owner)
         for folder, owner in cleanup.replicas()
-        if owner.pid is None and owner.results == here
+        if owner.pid is None and owner.results == absolute
     ]
 
 

@@ -9,8 +9,7 @@ import click
 import psutil
 
 from lab.cli.options import json_option, print_json, results_option
-from lab.cli.standing import records
-from lab.report.replica import ReplicaRecord, replica_text
+from lab.cli.standing import ReplicaRecord, records, replica_text
 from lab.stack import ownership
 from lab.stack.compose.resources import down_services
 from lab.stack.ownership import Ownership
@@ -22,7 +21,7 @@ from lab.stack.ownership import Ownership
 def command(results: Path, as_json: bool) -> int:
     """Show the replica that is up.
 
-    Says which of its parts are down, if any. Exit code 3 if some are, or if there is none.
+    Names the parts that are down, if any. Exit code 3 if some are, or if there is none.
     """
     replicas = [(record, _down(owner, record)) for owner, record in records(results)]
     if as_json:

@@ -1,4 +1,4 @@
-"""A stored run as its commands show and store it, and the exit code that it means."""
+"""The report of a stored run: shown, stored, and its exit code."""
 
 from __future__ import annotations
 
@@ -12,13 +12,7 @@ from lab.cli.options import style
 from lab.model.capacity import Thresholds
 from lab.model.run import Summary, as_json
 from lab.model.verdict import Outcome
-from lab.report import (
-    Style,
-    answered,
-    end_table,
-    html_report,
-    markdown_report,
-)
+from lab.report import Style, answered, end_table, html_report, markdown_report
 from lab.store import RunFolder
 from lab.store.runs import SUMMARY, THRESHOLDS
 

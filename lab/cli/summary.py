@@ -39,9 +39,9 @@ _STAMP = "%Y%m%dT%H%M%SZ"  # a run's name begins with it
 def command(specs: tuple[Path, ...], since: datetime | None, results: Path) -> int:
     """Write one page of all answers.
 
-    Each SPEC's is that of its latest stored run; where that was made at other settings than the
-    spec's (--set, --preset, a spec that has changed), the page says so. The page is summary.md
-    among the results, and is printed too; nothing is started.
+    Each SPEC is answered by its latest stored run; where that was made with other settings than
+    the spec's (--set, --preset, a spec that has changed), the page says so. The page is
+    summary.md among the results, and is printed too; nothing is started.
 
     Exit code: 0 every question was measured; 4 one was not, or a cell of it is undecided or
     invalid.
@@ -71,14 +71,14 @@ def _entry(
         return entry
     try:
         run = store.find(results, names[-1])
-        otherwise = _otherwise(run.cells(), cells)
-        return replace(entry, stored=(report_of(run).document, run.info), otherwise=otherwise)
+        deviation = _deviation(run.cells(), cells)
+        return replace(entry, stored=(report_of(run).document, run.info), deviation=deviation)
     except LabError as error:
         return replace(entry, problem=str(error))
 
 
-def _otherwise(measured: Sequence[Cell], asked: Sequence[Cell]) -> str:
-    """In what a run's cells are not those of the spec as it is now; at what speed is no matter."""
+def _deviation(measured: Sequence[Cell], asked: Sequence[Cell]) -> str:
+    """In what a run's cells differ from those of the spec as it is now, whatever their speed."""
     before, after = (
         [cell.model_copy(update={"knobs": cell.knobs.with_settings({"speed": 1})}) for cell in side]
         for side in (measured, asked)
@@ -87,6 +87,6 @@ def _otherwise(measured: Sequence[Cell], asked: Sequence[Cell]) -> str:
 
 
 def _is_of(run: StoredRun, experiment: str) -> bool:
-    """Whether it is a run of this spec; of one that cannot be read, its name alone says so."""
+    """Whether it is a run of this spec; one that cannot be read is known by its name alone."""
     name = rf"\w+-{re.escape(experiment)}-[0-9a-f]{{8}}(-\d+)?"
     return run.experiment == experiment or bool(run.problem and re.fullmatch(name, run.name))

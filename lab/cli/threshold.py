@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from lab.capacity import MAX_USERS, USUAL_TRIALS, longest, search_for
-from lab.capacity.runner import News, answers, find_thresholds, next_trial, stored_trials
+from lab.capacity.runner import answers, find_thresholds, next_trial, stored_trials
 from lab.cli import session
 from lab.cli.options import (
     json_option,
@@ -22,10 +22,11 @@ from lab.cli.session import Planned
 from lab.cli.stored import StoredReport, exit_code, report_of
 from lab.cli.wiring import StackChoice
 from lab.errors import UsageError
-from lab.model.capacity import CapacityTrial, TrialRequest
+from lab.model.capacity import TrialRequest
 from lab.model.experiment import Cell
 from lab.plan import estimate
-from lab.report import news, sentence
+from lab.report import news
+from lab.report.format import plural
 from lab.report.plans import CellSearch, LongestSearch, NextTrial, SearchPlan
 from lab.store import RunFolder, find
 
@@ -84,7 +85,8 @@ def command(
     for cell in planned.cells:
         search_for(cell, max_users)  # refuses what has no threshold, before anything is started
     if dry_run:
-        plan = _search_plan(planned, max_users)
+        cells = [_cell_search(planned.run, cell, max_users) for cell in planned.cells]
+        plan = SearchPlan(planned.experiment.experiment, max_users, USUAL_TRIALS, cells)
         print_json(plan.as_json()) if as_json else click.echo(plan.text(), nl=False)
         return 0
     if planned.run and max_load:
@@ -129,32 +131,23 @@ def _measure(
     with session.replica([planned], choice, toxiproxy, results) as (stack, reason):
         run = planned.run or session.new_run(planned, stack, reason, results, "threshold", *limits)
         with session.measuring("threshold", run, stack, _describe_stored) as (lab, live):
-            find_thresholds(lab, run, planned.cells, lambda step: live.print(_line(step)))
+            find_thresholds(lab, run, planned.cells, lambda step: live.print(news(step)))
             report = report_of(run)
             report.store()
         report.show(as_json)
     return report
 
 
-def _line(step: News) -> str:
-    return news(step) if isinstance(step, CapacityTrial) else f"{step.id}: {sentence(step)}"
-
-
 def _describe_stored(run: RunFolder) -> str:
     trials = sum(len(stored_trials(run, cell)) for cell in run.cells())
     return (
-        f"{trials} trial{'' if trials == 1 else 's'} and the thresholds of"
+        f"{plural(trials, 'trial')} and the thresholds of"
         f" {len(answers(run).cells)} of {len(run.info.cells)} cells are kept"
     )
 
 
-def _search_plan(planned: Planned, max_users: int) -> SearchPlan:
-    """What each cell's search would do next, and for how long it may go on."""
-    cells = [_cell_search(planned.run, cell, max_users) for cell in planned.cells]
-    return SearchPlan(planned.experiment.experiment, max_users, USUAL_TRIALS, cells)
-
-
 def _cell_search(run: RunFolder | None, cell: Cell, max_users: int) -> CellSearch:
+    """What a cell's search would do next, and for how long it may go on."""
     search, trials = search_for(cell, max_users), stored_trials(run, cell) if run else ()
     step = search.next(cell.id, trials)
     if not isinstance(step, TrialRequest):

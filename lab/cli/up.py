@@ -19,7 +19,7 @@ from lab.cli.options import (
     stack_options,
     target_option,
 )
-from lab.cli.standing import standing, store_record
+from lab.cli.standing import ReplicaRecord, replica_text, standing, store_record
 from lab.cli.wiring import AnyStack, choose, make_stack
 from lab.config import fault_problem, parse_settings
 from lab.errors import UsageError
@@ -28,7 +28,6 @@ from lab.model.experiment import DEFAULT_FAULTS, Cell
 from lab.model.knobs import Knobs, Preset
 from lab.model.load import BurstLoad
 from lab.model.replica import UPLOAD_PATH, Target, contradiction, token
-from lab.report.replica import ReplicaRecord, replica_text
 from lab.stack import cleanup
 from lab.stack.base import Replica
 
@@ -42,9 +41,9 @@ from lab.stack.base import Replica
     "--fault",
     "faults",
     multiple=True,
-    help=f"A fault to arm; repeatable. Default: {', '.join(DEFAULT_FAULTS)}.",
+    help=f"A fault to inject; repeatable. Default: {', '.join(DEFAULT_FAULTS)}.",
 )
-@click.option("--no-faults", is_flag=True, help="Arm none.")
+@click.option("--no-faults", is_flag=True, help="Inject none.")
 @results_option
 @json_option
 def command(
@@ -98,9 +97,9 @@ def _cell(target: Target, knobs: Knobs, names: Sequence[str]) -> Cell:
     for name in names:
         if problem := fault_problem(name, known):
             raise UsageError(*problem)
-        if planned := known[name].process_fault:
+        if fault := known[name].process_fault:
             raise UsageError(
-                f"{name} strikes {planned.part} while a load runs, and `lab up` runs none",
+                f"{name} {fault.action}s {fault.part} while a load runs, and `lab up` runs none",
                 "name it in a spec's faults and use `lab run`",
             )
     return Cell(

@@ -22,7 +22,7 @@ AnyStack = EmbeddedStack | ComposeStack
 
 
 class StackChoice(NamedTuple):
-    """Which stack it is to be, ``embedded`` or ``compose``, and why in a few words."""
+    """Which stack to use, ``embedded`` or ``compose``, and why in a few words."""
 
     name: str
     reason: str
@@ -31,8 +31,8 @@ class StackChoice(NamedTuple):
 class ToxiproxyInjector:
     """Injects a cell's network faults over Toxiproxy's API and reads back what is set.
 
-    The distance to the database is a round trip as a client sees it there: what its path
-    takes by itself is measured first, in every cell.
+    The distance to the database is a round trip as a client sees it: what the path itself
+    takes is measured first, in every cell.
     """
 
     @contextmanager
@@ -47,16 +47,16 @@ class ToxiproxyInjector:
 def choose(
     asked: str, toxiproxy: str = "auto", process_faults: Sequence[ProcessFault] = ()
 ) -> StackChoice:
-    """Which stack it is to be; ``auto`` is compose where the engine, Compose and images are here.
+    """Which stack to use; ``auto`` is compose where the engine, Compose and images are here.
 
     Args:
         asked: ``auto``, ``compose`` or ``embedded``.
         toxiproxy: ``auto``, ``real`` or ``embedded``.
-        process_faults: what is to be done to parts: it takes containers.
+        process_faults: what is to be done to parts; this takes containers.
 
     Raises:
         UsageError: the lab's own Toxiproxy, in containers.
-        MissingComponent: parts are to be struck, and there can be no containers.
+        MissingComponent: process faults are asked for, and there can be no containers.
     """
     if toxiproxy == "embedded":
         _require_real(asked, toxiproxy)

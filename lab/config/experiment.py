@@ -38,7 +38,7 @@ def read_experiment(file: Path, faults: Mapping[str, Fault]) -> Experiment:
         if problem := load_problem(load):
             inner, what, remedy = problem
             raise document.error((*path, *inner), what, remedy)
-    _check_strikes(document, experiment, loads.values(), faults)
+    _check_process_faults(document, experiment, loads.values(), faults)
     return experiment
 
 
@@ -74,25 +74,25 @@ def _loads(document: Document, experiment: Experiment) -> Iterator[tuple[Loc, Lo
             raise document.error((*path, key) if key else path, what, remedy) from None
 
 
-def _check_strikes(
+def _check_process_faults(
     document: Document,
     experiment: Experiment,
     loads: Iterable[Load],
     faults: Mapping[str, Fault],
 ) -> None:
-    """Each strike has to come while uploads count, and none on a part that another has struck."""
+    """A process fault has to come while uploads count, and no two on one part at the same time."""
     start, end = min((load.measured for load in loads), key=lambda m: m[1] - m[0])
-    strikes = [
-        (("faults", index), strike)
+    planned = [
+        (("faults", index), fault)
         for index, name in enumerate(experiment.faults)
-        if (strike := faults[name].process_fault)
+        if (fault := faults[name].process_fault)
     ]
-    for path, strike in strikes:
-        if strike.at >= end - start:
-            what = f"{strike.fault} strikes {format_duration(strike.at)} into the window"
+    for path, fault in planned:
+        if fault.at >= end - start:
+            what = f"{fault.fault} comes {format_duration(fault.at)} into the window"
             what += f", which is {format_duration(end - start)} long"
             raise document.error(path, what, "make the window longer, or leave the fault out")
-    for (_, first), (path, second) in combinations(strikes, 2):
+    for (_, first), (path, second) in combinations(planned, 2):
         if first.overlaps(second):
-            what = f"{first.fault} and {second.fault} strike {second.part} at the same time"
-            raise document.error(path, what, "leave one out, or strike at another time")
+            what = f"{first.fault} and {second.fault} hit {second.part} at the same time"
+            raise document.error(path, what, "leave one out, or give it another time")

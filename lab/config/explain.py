@@ -10,37 +10,25 @@ from __future__ import annotations
 import json
 import re
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from lab.config.document import Document, Loc, entry, one_line
-from lab.errors import SpecError
 from lab.model import fault, load, units
 from lab.model.experiment import Experiment
+from lab.model.knobs import SIGNS
 from lab.model.suggest import nearest, suggest
 
 M = TypeVar("M", bound=BaseModel)
 
-LOADS: dict[str, type[BaseModel]] = {
-    "closed": load.ClosedLoad,
-    "stages": load.StagesLoad,
-    "burst": load.BurstLoad,
-    "open": load.OpenLoad,
-}
+LOADS = {form.kind: form for form in load.FORMS.values()}
 TOXICS: dict[str, type[BaseModel]] = {
-    "latency": fault.Latency,
-    "bandwidth": fault.Bandwidth,
-    "timeout": fault.Timeout,
-    "reset_peer": fault.ResetPeer,
-    "slow_close": fault.SlowClose,
-    "slicer": fault.Slicer,
-    "limit_data": fault.LimitData,
+    get_args(model.model_fields["type"].annotation)[0]: model
+    for model in get_args(get_args(fault.Toxic)[0])
 }
-LOAD_KEYS = ("users", "stages", "burst", "rate")
 _BUILT = ({"low", "high"}, {"count", "per"}, {"metric", "op", "bound"})
-_SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 _KINDS = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -64,23 +52,18 @@ def validated(model: type[M], document: Document) -> M:
     try:
         return model.model_validate_json(json.dumps(document.value), strict=True)
     except ValidationError as error:
-        raise _first(model, document, error) from None
-
-
-def _first(model: type[BaseModel], document: Document, error: ValidationError) -> SpecError:
-    """The error that a reader should mend first."""
-    details = [d for d in error.errors(include_url=False) if _meant(document, d)]
+        details = [d for d in error.errors(include_url=False) if _meant(document, d)]
     detail = min(details, key=lambda d: _rank(document, d))
     path = _path(document, detail["loc"])
     what, remedy = _problem(model, detail, path)
     at_key = detail["type"] == "extra_forbidden"
-    return document.error(path, what, remedy, at_key=at_key)
+    raise document.error(path, what, remedy, at_key=at_key)
 
 
 def value_problem(detail: ErrorDetails, name: str) -> tuple[str, str | None]:
     """What is wrong with one value, and the remedy, without its place."""
-    given, context = one_line(_shown(detail["input"]), 60), detail.get("ctx", {})
-    kind = detail["type"]
+    value, kind, context = detail["input"], detail["type"], detail.get("ctx", {})
+    given = one_line(value if isinstance(value, str) else json.dumps(value, default=str), 60)
     if kind == "value_error":
         what, _, remedy = str(context["error"]).partition("; ")
         return f"{name}: {what}", remedy or None
@@ -93,7 +76,7 @@ def value_problem(detail: ErrorDetails, name: str) -> tuple[str, str | None]:
         return f"{name} is empty", "write at least one entry, or leave it out"
     if kind == "string_pattern_mismatch":
         return f"{name}: '{given}' is not kebab-case", "use a-z, 0-9 and single dashes"
-    limits = [f"{sign} {_bound(context[k], given)}" for k, sign in _SIGNS.items() if k in context]
+    limits = [f"{sign} {_bound(context[k], given)}" for k, sign in SIGNS.items() if k in context]
     if limits:
         return f"{name}: {given} is out of bounds", f"it must be {limits[0]}"
     return f"{name}: {detail['msg']}", None
@@ -111,12 +94,6 @@ def _bound(limit: Any, given: str) -> str:
             read(given)
             return form(limit)
     return f"{limit:g}"
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return json.dumps(value)
-    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _refuse_built(document: Document) -> None:
@@ -195,12 +172,12 @@ def _problem(model: type[BaseModel], detail: ErrorDetails, path: Loc) -> tuple[s
 def _load_kind(value: Any) -> tuple[str, str]:
     if not isinstance(value, dict):
         return "'load' is not a mapping", "write it like {users: 50, window: 60 s}"
-    keys = [key for key in LOAD_KEYS if key in value]
+    keys = [key for key in load.FORMS if key in value]
     if keys:
         return f"'load' has both {' and '.join(keys)}", "a load is of one kind; keep one"
-    misspelt = next((key for key in value if nearest(key, LOAD_KEYS)), "")
-    remedy = suggest(misspelt, LOAD_KEYS, "add one of them")
-    return f"'load' has none of {', '.join(LOAD_KEYS)}", remedy
+    misspelt = next((key for key in value if nearest(key, load.FORMS)), "")
+    remedy = suggest(misspelt, load.FORMS, "add one of them")
+    return f"'load' has none of {', '.join(load.FORMS)}", remedy
 
 
 def _owner(model: type[BaseModel], loc: Loc) -> tuple[str, list[str]]:

@@ -33,9 +33,9 @@ def read_fault(file: Path) -> Fault:
     if fault.proxy:
         _check_proxy(document, fault)
     elif fault.part:
-        _check_strike(document, fault)
+        _check_process_fault(document, fault)
     else:
-        remedy = "give it a proxy with toxics or `down: true`, or a part with a strike"
+        remedy = "give it a proxy with toxics or `down: true`, or a part with strike, at and for"
         raise document.error((), "the fault has no place", remedy)
     return fault
 
@@ -65,8 +65,8 @@ def _check_proxy(document: Document, fault: Fault) -> None:
         raise document.error((), "the fault does nothing", "give it toxics, or `down: true`")
 
 
-def _check_strike(document: Document, fault: Fault) -> None:
-    _refuse(document, OF_PROXY, "a part", "give it a strike, at and for")
+def _check_process_fault(document: Document, fault: Fault) -> None:
+    _refuse(document, OF_PROXY, "a part", "give it strike, at and for")
     for key in OF_PART:
         if key not in document.value:
             raise document.error((), f"a fault of a part has no '{key}'", "add it")

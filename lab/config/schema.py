@@ -17,20 +17,23 @@ from lab.model.criterion import Criterion
 from lab.model.experiment import Experiment
 from lab.model.knobs import TABLE, Knobs
 from lab.model.replica import TARGETS
-from lab.model.units import DURATIONS, PER, SIZES, format_duration
+from lab.model.units import DECIMAL, DURATIONS, PER, SIZES, format_duration
 
 FILE = Path("experiments/schema.json")
 
 Schema = dict[str, Any]
-
-_N = r"\d+(\.\d+)?\s*"
 
 
 def experiment_schema() -> Schema:
     """The schema (draft 2020-12) of an experiment file; the same for the same models."""
     schema = _cleaned(Experiment.model_json_schema())
     definitions: Schema = schema["$defs"]
-    definitions |= _texts() | {"Knobs": _knobs(), "KnobSets": _knob_sets()}
+    knob_sets = {
+        "type": "object",
+        "minProperties": 1,
+        "additionalProperties": {"$ref": "#/$defs/Knobs", "minProperties": 1},
+    }
+    definitions |= _texts() | {"Knobs": _knobs(), "KnobSets": knob_sets}
     schema["properties"] |= {"knobs": {"$ref": "#/$defs/Knobs"}, "matrix": _matrix()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -63,7 +66,7 @@ def _text(pattern: str, example: str) -> Schema:
 
 def _range(units: dict[str, Any]) -> str:
     unit = "|".join(units)
-    return rf"^{_N}(({unit})?\s*(-|–|to)\s*{_N})?({unit})$"
+    return rf"^{DECIMAL}(({unit})?\s*(-|–|to)\s*{DECIMAL})?({unit})$"
 
 
 def _knobs() -> Schema:
@@ -86,17 +89,13 @@ def _or_off(schema: Schema) -> Schema:
     return {**schema, "anyOf": branches}
 
 
-def _knob_sets() -> Schema:
-    one = {"$ref": "#/$defs/Knobs", "minProperties": 1}
-    return {"type": "object", "minProperties": 1, "additionalProperties": one}
-
-
 def _matrix() -> Schema:
     """An axis is a list of one knob's values, or of targets, or labels with sets of knobs."""
     sets = {"$ref": "#/$defs/KnobSets"}
-    axes: Schema = {
-        row.name: {"anyOf": [_values(row.name), sets], "description": row.help} for row in TABLE
-    }
+    axes: Schema = {}
+    for row in TABLE:
+        values = _list_of({"$ref": f"#/$defs/Knobs/properties/{row.name}"})
+        axes[row.name] = {"anyOf": [values, sets], "description": row.help}
     axes["target"] = {
         **_list_of({"enum": list(TARGETS)}),
         "description": "where the backend runs: the same cells on both, side by side",
@@ -114,10 +113,6 @@ def _matrix() -> Schema:
         "properties": axes,
         "additionalProperties": sets,
     }
-
-
-def _values(knob: str) -> Schema:
-    return _list_of({"$ref": f"#/$defs/Knobs/properties/{knob}"})
 
 
 def _list_of(value: Schema) -> Schema:

@@ -208,7 +208,7 @@ def _loop(trial: Trial, life: Sequence[WorkerReading]) -> Loop | None:
 
 def _loop_utilisation(trial: Trial) -> float | None:
     """Utilisation law (Lazowska et al., 1984, ch. 3): rate times the time that one upload holds
-    the loop, all workers alike. For evidence of a lab that did not read the loop itself."""
+    the loop, the same in every worker. For evidence of a lab that did not read the loop itself."""
     if "throughput" not in trial.metrics:
         return None
     rate = trial.peak.metrics.get("throughput", 0.0) / processes(trial)
@@ -306,7 +306,7 @@ def database_slots(trial: Trial) -> Level | None:
 
 @rule(Resource.BODY_LIMIT, causes=(Cause.BODY_TOO_LARGE, Cause.TOO_LARGE))
 def body_limit(trial: Trial) -> Level:
-    """What nginx, or Cloud Run, lets through at most: told at once, however idle the replica is."""
+    """What nginx, or Cloud Run, lets through at most, however idle the replica is."""
     limit = "the platform's limit"
     if trial.failed(Cause.BODY_TOO_LARGE):
         limit = format_size(NGINX[trial.knobs.nginx].body)
@@ -362,7 +362,7 @@ def instance_queue(trial: Trial) -> Level:
 
 
 DIED_WITH = (Cause.INSTANCE_DIED, Cause.CONNECTION, Cause.BAD_GATEWAY)
-"""What those in flight are told when a worker or an instance dies; the last two count only where
+"""How uploads in flight fail when a worker or an instance dies; the last two count only where
 there was a kill."""
 
 

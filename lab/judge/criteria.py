@@ -11,7 +11,7 @@ twenty, and a short trial says that it was short. What is counted or averaged ou
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from lab.judge.metrics import latencies
 from lab.judge.statistics import needed, quantile_bounds, share_bounds
@@ -146,10 +146,14 @@ def _statistical(
 ) -> Finding:
     outcome = compare(criterion, low, high)
     measured = f"{criterion.metric} {show(criterion.metric, value)}"
-    doubt = _doubt(criterion, outcome, low, high)
-    reason = f"{measured}{doubt} against {_claim(criterion)}"
+    bounds = _bounds_label(criterion, outcome, low, high)
+    reason = f"{measured}{bounds} against {_claim(criterion)}"
     if outcome == "undecided":
         reason = f"{reason}: {_too_few(samples, share, bound)}"
+    above, allowed = round(share * samples), bound
+    if criterion.op in (">", ">="):  # it is those below that may not be many
+        above, allowed = samples - above, complement(bound)
+    is_counted = criterion.op != "=="  # a claim of equality has no wrong side
     return Finding(
         criterion=str(criterion),
         outcome=outcome,
@@ -157,24 +161,19 @@ def _statistical(
         low=low,
         high=high,
         reason=reason,
-        **_counted(criterion, round(share * samples), samples, bound),
+        samples=samples if is_counted else None,
+        beyond=above if is_counted else None,
+        allowed=allowed if is_counted else None,
     )
-
-
-def _counted(criterion: Criterion, above: int, of: int, bound: float) -> dict[str, Any]:
-    """The count behind a claim about a share; a claim of equality has no wrong side."""
-    if criterion.op == "==":
-        return {}
-    if criterion.op in (">", ">="):  # it is those below that may not be many
-        above, bound = of - above, complement(bound)
-    return {"samples": of, "beyond": above, "allowed": bound}
 
 
 def _claim(criterion: Criterion) -> str:
     return str(criterion).removeprefix(f"{criterion.metric} ")
 
 
-def _doubt(criterion: Criterion, outcome: Decision, low: float | None, high: float | None) -> str:
+def _bounds_label(
+    criterion: Criterion, outcome: Decision, low: float | None, high: float | None
+) -> str:
     """The bound that decided, or both where neither did."""
     upper_decides = (criterion.op in ("<", "<=")) == (outcome == "met")
     parts = []

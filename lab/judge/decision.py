@@ -20,8 +20,8 @@ from lab.model.physics import PERCENTILES
 from lab.model.verdict import Bottleneck, Candidate, Finding, Resource
 
 NEAR = 0.05
-"""Levels closer than this are alike: in a closed network the fullest station alone sets the rate
-(asymptotic bounds; Lazowska et al., 1984, ch. 5), but not when another is as full."""
+"""Levels closer than this count as equal: in a closed network the fullest station alone sets the
+rate (asymptotic bounds; Lazowska et al., 1984, ch. 5), but not when another is as full."""
 
 RIVAL = 0.5
 """A resource that made at least this share of what the first made is its rival."""
@@ -40,8 +40,11 @@ def bottleneck(trial: Trial, findings: Sequence[Finding], rules: Rules = RULES) 
         rules: what is looked at.
     """
     candidates = [held for rule in rules.values() if (held := rule.candidate(trial))]
-    full = _unexplained([c for c in candidates if c.at_limit], rules)
-    queues = _fullest(c for c in full if rules[c.resource].queue)
+    at_limit = [c for c in candidates if c.at_limit]
+    effects = {effect for c in at_limit for effect in rules[c.resource].explains}
+    full = [c for c in at_limit if c.resource not in effects]
+    queues = sorted((c for c in full if rules[c.resource].queue), key=lambda c: -c.level)
+    queues = [c for c in queues if c.level > queues[0].level - NEAR]
     missed = {Criterion.parse(f.criterion).metric for f in findings if f.outcome == "missed"}
     slow = bool(missed & {*PERCENTILES, "throughput"})
     failing = _failing(missed, full)
@@ -55,17 +58,6 @@ def bottleneck(trial: Trial, findings: Sequence[Finding], rules: Rules = RULES) 
         # It let in more than what is inside could answer in time, so it did not limit.
         answers = [c for c in answers if c.resource is not Resource.BACKPRESSURE]
     return _answer(trial, answers, candidates, rules)
-
-
-def _unexplained(full: Sequence[Candidate], rules: Rules) -> list[Candidate]:
-    """Those that are not full because another is."""
-    effects = {effect for c in full for effect in rules[c.resource].explains}
-    return [c for c in full if c.resource not in effects]
-
-
-def _fullest(queues: Iterable[Candidate]) -> list[Candidate]:
-    ordered = sorted(queues, key=lambda c: -c.level)
-    return [c for c in ordered if c.level > ordered[0].level - NEAR]
 
 
 def _failing(missed: Set[str], full: Iterable[Candidate]) -> bool:

@@ -47,7 +47,7 @@ DB_TRIP_WALL_S = {"auth": 0.003, "release": 0.002, "write": 0.003}
 """What may be added to a stage: 30 %, or so much wall time a round trip where that is more.
 
 A release is a round trip and nothing else; in the others ORM and driver work, and Postgres
-writes. It is enough to tell that the right delay is injected; what the addition does to a result
+writes. It is enough to show that the right delay is injected; what the addition does to a result
 at a high speed is weighed by `lab.judge.validity`."""
 
 TICK_WALL_S = 0.001
@@ -106,7 +106,11 @@ def _read_back(trial: Trial) -> Iterable[Check]:
         knobs = without_base(trial.knobs, line.base_s)
         expected = [toxic for fault in faults for toxic in fault.to_toxics(knobs)]
         same = line.enabled != down and _same(expected, line.toxics)
-        wanted = "; ".join(_label(toxic) for toxic in expected) or ("down" if down else "nothing")
+        labels = [
+            f"{toxic.type} ({', '.join(f'{k} {v}' for k, v in sorted(toxic.attributes.items()))})"
+            for toxic in expected
+        ]
+        wanted = "; ".join(labels) or ("down" if down else "nothing")
         reason = f"proxy {line.proxy} is armed with {wanted}"
         if line.base_s:
             reason += f", {line.base_s * 1000:.1f} ms less for what a round trip takes by itself"
@@ -131,11 +135,6 @@ def _as_set(toxic: WireToxic, back: Mapping[str, object]) -> bool:
         and isinstance(attributes, dict)
         and all(attributes.get(key) == value for key, value in toxic.attributes.items())
     )
-
-
-def _label(toxic: WireToxic) -> str:
-    attributes = ", ".join(f"{key} {value}" for key, value in sorted(toxic.attributes.items()))
-    return f"{toxic.type} ({attributes})"
 
 
 # Process faults: what was planned happened.
@@ -252,7 +251,7 @@ def _connections(trial: Trial) -> Iterable[Check]:
 
 
 def quota_checks(trial: Trial) -> list[Check]:
-    """A check for each of Cloud Run's limits that the evidence can tell of; none on a VM."""
+    """A check for each of Cloud Run's limits that the evidence shows; none on a VM."""
     if trial.cell.target == "vm":
         return []
     return [

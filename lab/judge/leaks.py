@@ -34,7 +34,8 @@ a minute ago grows whether it leaks or not."""
 SETTLING = 1 / 3
 BATCHES = 20
 MIN_INDEPENDENT = 3.0
-"""However alike neighbours are, so many batches count as independent: one degree of freedom."""
+"""So many batches count as independent, however correlated neighbours are: one degree of freedom
+is left."""
 
 Points = list[tuple[float, float]]
 """Times in seconds, and a figure then."""
@@ -133,8 +134,10 @@ def fit(series: Sequence[Points], window: Window) -> Slope | None:
     unexplained = fsum(r * r for r in rest)
     if unexplained <= 1e-18 * max(1.0, y_mean * y_mean):
         return Slope(slope, slope, slope)
+    from scipy.special import stdtrit  # slow to import; many commands never judge
+
     left = _independent(rest, unexplained)
-    half = _t_quantile(left - 2) * sqrt(unexplained / (left - 2) / spread)
+    half = float(stdtrit(left - 2, 0.975)) * sqrt(unexplained / (left - 2) / spread)
     return Slope(slope - half, slope, slope + half)
 
 
@@ -153,12 +156,6 @@ def _independent(rest: Sequence[float], unexplained: float) -> float:
     lag = fsum(a * b for a, b in zip(rest[1:], rest[:-1], strict=True)) / unexplained
     lag = min(0.99, max(0.0, lag + (1 + 4 * lag) / BATCHES))
     return max(MIN_INDEPENDENT, BATCHES * (1 - lag) / (1 + lag))
-
-
-def _t_quantile(freedom: float) -> float:
-    from scipy.special import stdtrit  # slow to import; many commands never judge
-
-    return float(stdtrit(freedom, 0.975))
 
 
 def _statement(metric: str, slope: Slope, window: Window) -> Leak:
@@ -189,7 +186,7 @@ def _statement(metric: str, slope: Slope, window: Window) -> Leak:
 
 
 def _longer(slope: Slope, bound: float, over: float) -> str:
-    """How long it would take to tell: an interval shrinks with the time to the power of 3/2."""
+    """How long it would take to decide: an interval shrinks with the time to the power of 3/2."""
     distance, half = abs(slope.value - bound), (slope.high - slope.low) / 2
     if distance <= half / 30:
         return "undecided, and too near what matters to tell"

@@ -25,8 +25,8 @@ from lab.judge.leaks import QUANTITIES
 from lab.judge.statistics import growth, mean, p95, peak, total
 from lab.judge.trial import Trial
 from lab.model.evidence import (
-    CLOUDRUN,
-    NGINX,
+    CLOUDRUN_CAUSES,
+    NGINX_CAUSES,
     Audit,
     Cause,
     MachineReading,
@@ -88,7 +88,7 @@ def utilisation(trial: Trial) -> float | None:
 
 def failures(cause: Cause, trial: Trial) -> int | None:
     """How many uploads failed of a cause that there is before this target, or was seen anyway."""
-    foreign = CLOUDRUN if trial.cell.target == "vm" else NGINX
+    foreign = CLOUDRUN_CAUSES if trial.cell.target == "vm" else NGINX_CAUSES
     known = trial.sent and cause not in foreign
     return trial.causes[cause] if known or cause in trial.causes else None
 

@@ -1,8 +1,8 @@
 """What is made of many values, and exact bounds: what samples can show, and what they cannot.
 
 All bounds are one-sided at 95 %. They take the samples for independent; those of a closed
-load are not quite (a slow moment slows many uploads), so a bound is the least doubt there
-is, not all of it.
+load are not quite (a slow moment slows many uploads), so the truth is a little less certain
+than a bound says.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from itertools import pairwise
 from math import ceil, fsum, sqrt
 from statistics import fmean
 
-from lab.model.physics import DOUBT, complement, quantile, straight_successes
+from lab.model.physics import ALPHA, PERCENTILES, complement, quantile, straight_successes
 
 TIE = 1e-12
 """Two probabilities nearer than this are equal."""
@@ -40,7 +40,7 @@ def peak(values: Iterable[float]) -> float | None:
 def p95(values: Iterable[float]) -> float | None:
     """The 95th percentile; None of none."""
     ordered = sorted(values)
-    return quantile(ordered, 0.95) if ordered else None
+    return quantile(ordered, PERCENTILES["p95"]) if ordered else None
 
 
 def growth(totals: Iterable[float]) -> float:
@@ -59,8 +59,8 @@ def share_bounds(count: int, of: int) -> tuple[float, float]:
     """
     from scipy.special import betaincinv  # slow to import; many commands never judge
 
-    low = float(betaincinv(count, of - count + 1, DOUBT)) if count else 0.0
-    high = float(betaincinv(count + 1, of - count, 1 - DOUBT)) if count < of else 1.0
+    low = float(betaincinv(count, of - count + 1, ALPHA)) if count else 0.0
+    high = float(betaincinv(count + 1, of - count, 1 - ALPHA)) if count < of else 1.0
     return low, high
 
 
@@ -71,8 +71,16 @@ def quantile_bounds(ordered: Sequence[float], p: float) -> tuple[float | None, f
     or above x is below 1 - p. The upper bound is the smallest sample x for which the share
     of samples above it has an upper bound below 1 - p; 58 samples have none for p95.
     """
+    from scipy.special import bdtr, bdtrc
+
     n, tail = len(ordered), complement(p)
-    few, many = _max_above(n, tail), _min_above(n, tail)
+    # A count that the tail passes hardly ever: its mean and five deviations more.
+    around = ceil(n * tail + 5 * sqrt(n * tail)) + 5
+    # The largest k of which P(Binomial(n, tail) <= k) < 5 %: so few above show that it is less.
+    few = max((k for k in range(around) if bdtr(k, n, tail) < ALPHA), default=None)
+    # The smallest k of which P(Binomial(n, tail) >= k) <= 5 %: so many show that it is not less.
+    ks = range(1, min(n, 2 * around) + 1)
+    many = next((k for k in ks if bdtrc(k - 1, n, tail) <= ALPHA + TIE), None)
     high = ordered[n - 1 - few] if few is not None else None
     low = ordered[n - many] if many is not None else None
     return low, high
@@ -106,24 +114,3 @@ def needed(share: float, bound: float) -> int | None:
 def _decided(share: float, bound: float, n: int) -> bool:
     low, high = share_bounds(min(n, round(share * n)), n)
     return high < bound or low >= bound - TIE
-
-
-def _max_above(n: int, tail: float) -> int | None:
-    """The largest k of which P(Binomial(n, tail) <= k) < 5 %: so few above show it is less."""
-    from scipy.special import bdtr
-
-    below = [k for k in range(_around(n, tail)) if bdtr(k, n, tail) < DOUBT]
-    return below[-1] if below else None
-
-
-def _min_above(n: int, tail: float) -> int | None:
-    """The smallest k of which P(Binomial(n, tail) >= k) <= 5 %: so many show it is not less."""
-    from scipy.special import bdtrc
-
-    ks = range(1, min(n, 2 * _around(n, tail)) + 1)
-    return next((k for k in ks if bdtrc(k - 1, n, tail) <= DOUBT + TIE), None)
-
-
-def _around(n: int, tail: float) -> int:
-    """A count that the tail passes hardly ever: its mean and five deviations more."""
-    return ceil(n * tail + 5 * sqrt(n * tail)) + 5

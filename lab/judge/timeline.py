@@ -27,11 +27,12 @@ from math import ceil, inf
 
 from lab.judge.criteria import decide, outcome_of
 from lab.judge.metrics import PEAKS, latencies, latency, running_sum
+from lab.judge.statistics import p95
 from lab.judge.trial import Trial, successes
 from lab.model.criterion import Criterion
 from lab.model.evidence import DatabaseReading, PartDown, Sample, WorkerReading
 from lab.model.load import BurstLoad, StagesLoad, Window, end_of
-from lab.model.physics import DOUBT, PERCENTILES, allowed_share, quantile
+from lab.model.physics import ALPHA, PERCENTILES, allowed_share, quantile
 from lab.model.verdict import POINTS, Crossing, Failure, Series, StageResult, Timeline
 
 BINS_S = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 1800, 3600)
@@ -170,8 +171,8 @@ def _p95(good: Sequence[Sample], ends: Sequence[float], window: float) -> list[f
     values: list[float | None] = []
     for end in ends:
         part = good[bisect_left(sent, end - window) : bisect_left(sent, end)]
-        ordered = sorted(sample.latency_s for sample in part)
-        values.append(round(quantile(ordered, 0.95), 3) if len(ordered) >= MIN_FOR_P95 else None)
+        value = p95(sample.latency_s for sample in part) if len(part) >= MIN_FOR_P95 else None
+        values.append(None if value is None else round(value, 3))
     return values
 
 
@@ -233,7 +234,7 @@ def _of_share(criterion: Criterion, trial: Trial) -> Crossing | None:
     before = [0, *accumulate(bad for _, bad in judged)]  # bad ones among the first so many
     looks = max(1, min(PARTS, ceil(len(uploads) / MIN_UPLOADS)))
     for first, last in _windows(uploads):
-        if _certainly_above(before[last] - before[first], last - first, allowed, DOUBT / looks):
+        if _certainly_above(before[last] - before[first], last - first, allowed, ALPHA / looks):
             window = uploads[first:last]
             bad_ones = [sample for sample, bad in judged[first:last] if bad]
             stretch = (bad_ones[0].sent_at, window[-1].sent_at)
@@ -271,13 +272,13 @@ def _windows(uploads: Sequence[Sample]) -> Iterator[tuple[int, int]]:
         yield first, end
 
 
-def _certainly_above(bad: int, of: int, allowed: float, doubt: float) -> bool:
-    """Whether so many bad ones come with a chance below ``doubt`` if the share were as allowed."""
+def _certainly_above(bad: int, of: int, allowed: float, alpha: float) -> bool:
+    """Whether so many bad ones come with a chance below ``alpha`` if the share were as allowed."""
     if bad == 0 or allowed <= 0:
         return bad > 0
     from scipy.special import bdtrc  # slow to import; many commands never judge
 
-    return bool(bdtrc(bad - 1, of, min(allowed, 1.0)) <= doubt)
+    return bool(bdtrc(bad - 1, of, min(allowed, 1.0)) <= alpha)
 
 
 def failures(trial: Trial) -> tuple[Failure, ...]:
@@ -290,17 +291,15 @@ def failures(trial: Trial) -> tuple[Failure, ...]:
     for sample in trial.observation.samples:
         if sample.error is not None:
             by_cause[str(sample.error)].append(sample)
-    failed = [_of_uploads(trial, cause, samples) for cause, samples in by_cause.items()]
+    failed = []
+    for cause, samples in by_cause.items():
+        first = min(samples, key=lambda sample: sample.sent_at + sample.latency_s)
+        t, users = round(first.sent_at + first.latency_s, 3), trial.users_at(first.sent_at)
+        failed.append(Failure(cause=cause, t=t, users=users, count=len(samples)))
     if trial.kills:
         failed.append(_of_part(trial, "oom_kill", trial.kills[0], len(trial.kills)))
     failed += [_of_part(trial, down.part, down.t, 1) for down in trial.evidence(PartDown)]
     return tuple(sorted(failed, key=lambda failure: (failure.t, failure.cause)))
-
-
-def _of_uploads(trial: Trial, cause: str, failed: Sequence[Sample]) -> Failure:
-    first = min(failed, key=lambda sample: sample.sent_at + sample.latency_s)
-    came, users = first.sent_at + first.latency_s, trial.users_at(first.sent_at)
-    return Failure(cause=cause, t=round(came, 3), users=users, count=len(failed))
 
 
 def _of_part(trial: Trial, cause: str, t: float, count: int) -> Failure:

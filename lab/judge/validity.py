@@ -69,8 +69,7 @@ def reasons_invalid(trial: Trial, injected: Sequence[Check]) -> list[str]:
         *(f"{d.part} was down at {d.t:.1f} s: {d.why}" for d in trial.evidence(PartDown)),
         *_missing(trial),
         *instances(trial),
-        *_generator(trial),
-        *_machine(trial),
+        *_lab_at_limit(trial),
         *scaling(trial),
         *prolonged(trial),
         *(
@@ -123,7 +122,8 @@ def _is_result(line: InstanceEvent, trial: Trial) -> bool:
     return killed or planned or noted_twice
 
 
-def _generator(trial: Trial) -> Iterable[str]:
+def _lab_at_limit(trial: Trial) -> Iterable[str]:
+    """The generator, or this machine, had no time left."""
     for line in trial.evidence(LoadDone):
         if line.generator_exit:
             yield f"the load generator ended with exit code {line.generator_exit}"
@@ -137,9 +137,6 @@ def _generator(trial: Trial) -> Iterable[str]:
             f"the load generator sent {late:.2f} s late (p95; {allowed:.2f} s is allowed)"
             " - lower the users or --speed"
         )
-
-
-def _machine(trial: Trial) -> Iterable[str]:
     share = trial.metrics.get("cpu_machine", 0.0)
     if share > SATURATED:
         yield f"this machine's CPU was {share:.0%} in use - stop other programs or lower --speed"

@@ -1,26 +1,21 @@
 """The search for a capacity: its trials, and the interval that comes out of them.
 
 The answer is an interval, never a lone number: the users at whom a cell certainly holds and
-those at whom it certainly breaks. An end that was not found is None.
+those at whom it certainly breaks. An end that nobody reached is None.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from lab.model.run import SCHEMA_VERSION
+from lab.model.base import Stored
+from lab.model.run import RunHeader
 from lab.model.verdict import Outcome
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_by_name=True, serialize_by_alias=True
-    )
-
-
-class CriterionCount(_Frozen):
+class CriterionCount(Stored):
     """One criterion in one trial, with the evidence of that trial alone.
 
     Args:
@@ -40,7 +35,7 @@ class CriterionCount(_Frozen):
     confidence: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
-class CapacityTrial(_Frozen):
+class CapacityTrial(Stored):
     """A fresh measurement at one number of users.
 
     ``window`` and ``spent`` are real-world seconds: of what counted, and of the whole load
@@ -56,7 +51,7 @@ class CapacityTrial(_Frozen):
     criteria: tuple[CriterionCount, ...]
 
 
-class TrialRequest(_Frozen):
+class TrialRequest(Stored):
     """The trial that a search wants next: so many users, for at least so many seconds."""
 
     users: Annotated[int, Field(ge=1)]
@@ -64,7 +59,7 @@ class TrialRequest(_Frozen):
     why: str
 
 
-class Threshold(_Frozen):
+class Threshold(Stored):
     """What a search says of one cell.
 
     Args:
@@ -92,14 +87,8 @@ class Threshold(_Frozen):
     trials: tuple[CapacityTrial, ...]
 
 
-class Thresholds(_Frozen):
+class Thresholds(RunHeader):
     """``threshold.json``: the answer for every cell; ``missing`` names those without one yet."""
 
-    schema_version: int = SCHEMA_VERSION
-    run: str
-    experiment: str
-    about: str
-    stack: str
-    speed: float
     cells: tuple[Threshold, ...]
     missing: tuple[str, ...]

@@ -6,9 +6,10 @@ import operator
 import re
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, model_serializer, model_validator
+from pydantic import model_serializer, model_validator
 
 from lab.model import metrics
+from lab.model.base import Frozen
 from lab.model.suggest import suggest
 from lab.model.units import (
     format_duration,
@@ -47,13 +48,12 @@ _UNITS = {
 """How a bound is read and written, by the unit of its metric."""
 
 
-class Criterion(BaseModel):
+class Criterion(Frozen):
     """What a cell must satisfy to hold: ``p95 < 10 s``, ``pg_connections <= 20``.
 
     ``bound`` is in the metric's own unit (seconds, a share from 0 to 1, a count).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     OPERATORS: ClassVar = {
         "<": operator.lt,
         "<=": operator.le,

@@ -14,8 +14,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
+from lab.model.base import Frozen
 from lab.model.fault import Action
 
 
@@ -50,20 +51,16 @@ class Cause(StrEnum):
 FROM_STATUS = {413: Cause.BODY_TOO_LARGE, 502: Cause.BAD_GATEWAY, 504: Cause.GATEWAY_TIMEOUT}
 """What a status means when the answer carries no problem body, so nginx made it."""
 
-NGINX = frozenset({Cause.BODY_TOO_LARGE, Cause.GATEWAY_TIMEOUT})
+NGINX_CAUSES = frozenset({Cause.BODY_TOO_LARGE, Cause.GATEWAY_TIMEOUT})
 """Causes that only nginx names, which stands before the VM alone."""
 
-CLOUDRUN = frozenset(
+CLOUDRUN_CAUSES = frozenset(
     {Cause.NO_INSTANCE, Cause.INSTANCE_DIED, Cause.REQUEST_TIMEOUT, Cause.TOO_LARGE}
 )
 """Causes that only Cloud Run names."""
 
 
-class _Line(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Sample(_Line):
+class Sample(Frozen):
     """One upload attempt, as the user saw it.
 
     Args:
@@ -94,7 +91,7 @@ class Sample(_Line):
     recording: str | None = None
 
 
-class WorkerReading(_Line):
+class WorkerReading(Frozen):
     """Ten times a second, from each worker: its pool, threads, loop and memory.
 
     ``cpu_s``, ``loop_busy_s`` (wall-clock seconds in which the event loop did not wait),
@@ -122,7 +119,7 @@ class WorkerReading(_Line):
     fds: int | None = None
 
 
-class DatabaseReading(_Line):
+class DatabaseReading(Frozen):
     """The application's backends in ``pg_stat_activity``, of the plain role only."""
 
     kind: Literal["database"] = "database"
@@ -130,7 +127,7 @@ class DatabaseReading(_Line):
     connections: int
 
 
-class Usage(_Line):
+class Usage(Frozen):
     """What a part has used so far.
 
     Args:
@@ -145,7 +142,7 @@ class Usage(_Line):
     throttled_s: float | None = None
 
 
-class MachineReading(_Line):
+class MachineReading(Frozen):
     """CPU of the whole machine (share in use since the last reading) and of the parts.
 
     ``cpu_s`` holds running totals of CPU-seconds by part, ``generator`` among them;
@@ -161,7 +158,7 @@ class MachineReading(_Line):
     throttled_s: dict[str, float] = {}
 
 
-class PartDown(_Line):
+class PartDown(Frozen):
     """A part that died, or was stopped, while it was needed; ``why`` is one line."""
 
     kind: Literal["part_down"] = "part_down"
@@ -170,7 +167,7 @@ class PartDown(_Line):
     why: str
 
 
-class OomKill(_Line):
+class OomKill(Frozen):
     """A worker killed for passing ``vm_memory``; ``rss`` is what it had."""
 
     kind: Literal["oom_kill"] = "oom_kill"
@@ -179,7 +176,7 @@ class OomKill(_Line):
     rss: int
 
 
-class LoadDone(_Line):
+class LoadDone(Frozen):
     """How the load went: the window it had, in seconds after its start."""
 
     kind: Literal["load"] = "load"
@@ -188,7 +185,7 @@ class LoadDone(_Line):
     generator_exit: int
 
 
-class Injected(_Line):
+class Injected(Frozen):
     """What Toxiproxy read back of a proxy's toxics when the load began.
 
     ``base_s`` is what was taken off the delay that stands for the distance to the database,
@@ -203,7 +200,7 @@ class Injected(_Line):
     base_s: Annotated[float, Field(ge=0)] = 0.0
 
 
-class ProcessFaultRecord(_Line):
+class ProcessFaultRecord(Frozen):
     """A process fault that happened: ``action`` at ``t``, by the fault of this name.
 
     It was over at ``until``, when the part served again; None where it did not.
@@ -217,7 +214,7 @@ class ProcessFaultRecord(_Line):
     until: float | None
 
 
-class Audit(_Line):
+class Audit(Frozen):
     """The bucket and the table against the samples.
 
     ``lost`` names recordings answered 200 whose row or object is missing; ``orphans``
@@ -235,7 +232,7 @@ class Audit(_Line):
     refused: int
 
 
-class GatewayServing(_Line):
+class GatewayServing(Frozen):
     """Cloud Run's gateway is up: what makes its instances, and whether their files are memory."""
 
     kind: Literal["serving"] = "serving"
@@ -244,7 +241,7 @@ class GatewayServing(_Line):
     files_are_memory: bool
 
 
-class GatewayReading(_Line):
+class GatewayReading(Frozen):
     """How things stood at the gateway, noted when they changed: requests, instances by state."""
 
     kind: Literal["front"] = "front"
@@ -256,7 +253,7 @@ class GatewayReading(_Line):
     stopping: int
 
 
-class InstanceEvent(_Line):
+class InstanceEvent(Frozen):
     """A moment in an instance's life.
 
     ``start_s`` comes with ``ready``, and ``made_s``, the part of it that went by before the
@@ -281,7 +278,7 @@ class InstanceEvent(_Line):
     peak_bytes: float | None = None
 
 
-class GatewayRequest(_Line):
+class GatewayRequest(Frozen):
     """A moment of a request at the gateway; durations in seconds.
 
     ``waited`` and ``cold`` are what the gateway adds to `Sample.stages`; ``took`` is how long
@@ -320,7 +317,7 @@ Evidence = Annotated[
 EVIDENCE: TypeAdapter[Evidence] = TypeAdapter(Evidence)
 
 
-class Observation(_Line):
+class Observation(Frozen):
     """All that is known of one cell's trial, read back from its folder."""
 
     samples: tuple[Sample, ...]

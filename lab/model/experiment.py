@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from lab.model.base import Frozen
 from lab.model.criterion import Criterion
 from lab.model.fault import Fault, ProcessFault
 from lab.model.knobs import Knobs, Preset
@@ -43,14 +44,12 @@ Axis = (
 )
 
 
-class Experiment(BaseModel):
+class Experiment(Frozen):
     """A spec as its file says it.
 
     ``knobs`` and the values of ``matrix`` are kept as written; `lab.plan` turns them into
     typed knobs, cell by cell, where their bounds are checked.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_: Annotated[int, Field(alias="schema", ge=1)] = SCHEMA
     experiment: Annotated[
@@ -91,14 +90,12 @@ class Experiment(BaseModel):
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 1
 
 
-class Cell(BaseModel):
+class Cell(Frozen):
     """One trial: settings, load, faults and what it is judged by.
 
     ``id`` names its folder: ``workers=2,pool=5+5`` and, in a repeat, ``…,repeat=2``;
     ``axes`` is the same as a mapping, for tables.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
     axes: dict[str, str]
@@ -117,7 +114,7 @@ class Cell(BaseModel):
 
     @property
     def process_faults(self) -> tuple[ProcessFault, ...]:
-        """What is to befall the parts themselves."""
+        """What is to happen to the parts themselves."""
         return tuple(planned for fault in self.faults if (planned := fault.process_fault))
 
 

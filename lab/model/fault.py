@@ -1,4 +1,4 @@
-"""A fault: what stands between the backend and storage or the database, or befalls a part.
+"""A fault: what stands between the backend and storage or the database, or happens to a part.
 
     backend ──> [ proxy: toxic, toxic, … ] ──> fake-gcs-server | Postgres
 
@@ -9,7 +9,7 @@ the load. Its toxics are Toxiproxy's own; durations and sizes carry their unit, 
 may be a knob's value. `Fault.to_toxics` turns it, pure, into the words of Toxiproxy's API;
 the same value is what the judge later holds measured latencies against.
 
-A process fault befalls a part itself while the load runs:
+A process fault happens to a part itself while the load runs:
 
     kill      at once (SIGKILL), whatever it was doing
     pause     frozen: connections stay open and nobody answers
@@ -23,13 +23,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     model_serializer,
 )
 
+from lab.model.base import Frozen
 from lab.model.knobs import Knobs
 from lab.model.units import Duration, Share, Size, Span, format_duration
 
@@ -39,10 +38,8 @@ Stream = Literal["upstream", "downstream"]
 MS = 1000.0
 
 
-class WireToxic(BaseModel):
+class WireToxic(Frozen):
     """A toxic in the words of Toxiproxy's API; attributes are whole numbers in its units."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     proxy: ProxyName
     name: str
@@ -52,9 +49,7 @@ class WireToxic(BaseModel):
     attributes: dict[str, int]
 
 
-class _Toxic(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _Toxic(Frozen):
     stream: Stream = "downstream"
     toxicity: Annotated[
         Share, Field(ge=0, le=1, description="share of connections that it applies to")
@@ -69,10 +64,8 @@ def _ms(seconds: float, knobs: Knobs) -> int:
     return round(seconds / knobs.speed * MS)
 
 
-class KnobRef(BaseModel):
+class KnobRef(Frozen):
     """A delay that a knob holds: ``{knob: gcs_latency}``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     knob: Literal["gcs_latency", "db_rtt"]
 
@@ -180,7 +173,7 @@ Toxic = Annotated[
 
 
 PartName = Literal["backend", "postgres", "fake-gcs-server", "nginx"]
-"""The parts that a process fault may befall; Toxiproxy has ``down`` and its toxics for that."""
+"""The parts that a process fault may hit; Toxiproxy has ``down`` and its toxics for that."""
 
 Action = Literal["kill", "pause", "restart", "stop"]
 
@@ -194,11 +187,11 @@ PAST_TENSE: dict[Action, str] = {
 
 @dataclass(frozen=True)
 class ProcessFault:
-    """What is to befall a part.
+    """What is to happen to a part.
 
     Args:
         fault: name of the fault.
-        part: whom it befalls.
+        part: which.
         action: what is done to it.
         at: when, in real-world seconds after the measured window begins.
         lasts: how long until it is brought back, in real-world seconds.
@@ -211,7 +204,7 @@ class ProcessFault:
     lasts: float
 
     def overlaps(self, other: ProcessFault) -> bool:
-        """Whether one befalls the same part before the other is over."""
+        """Whether both hit the same part, the later before the earlier is over."""
         first, second = sorted((self, other), key=lambda fault: fault.at)
         return self.part == other.part and second.at <= first.at + first.lasts
 
@@ -223,13 +216,11 @@ class ProcessFault:
 WithinADay = Annotated[Duration, Field(ge=0, le=86400)]
 
 
-class Fault(BaseModel):
+class Fault(Frozen):
     """What a file under ``faults/`` says; its keys are those of one form, never of both.
 
     proxy, and its ``toxics`` or ``down: true`` · part, ``strike``, ``at`` and ``for``
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     fault: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
     about: str
@@ -245,7 +236,7 @@ class Fault(BaseModel):
 
     @property
     def process_fault(self) -> ProcessFault | None:
-        """What is to befall a part; None for a network fault."""
+        """What is to happen to a part; None for a network fault."""
         if self.part is None or self.action is None or self.at is None or self.lasts is None:
             return None
         return ProcessFault(self.fault, self.part, self.action, self.at, self.lasts)

@@ -16,8 +16,9 @@ from math import ceil
 from types import UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from lab.model.base import Frozen
 from lab.model.units import OFF, Duration, RateLimit, Size, Span, format_size
 
 ENV_PREFIX = "LAB_"
@@ -45,10 +46,8 @@ class Knob:
     recommended: Any = None
 
 
-class Knobs(BaseModel):
+class Knobs(Frozen):
     """One value for each knob: the settings of one cell."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     workers: Annotated[
         int,
@@ -398,6 +397,10 @@ def _unit(kind: Any) -> str:
     raise TypeError(f"no unit is known for a knob of type {kind}")
 
 
+SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+"""How people read the limits of a value, by pydantic's names for them."""
+
+
 def _bounds(kind: Any, metadata: tuple[Any, ...]) -> str:
     """The limits of a knob's value, as people read them."""
     if get_origin(kind) is Literal:
@@ -406,12 +409,11 @@ def _bounds(kind: Any, metadata: tuple[Any, ...]) -> str:
         inner = get_args(kind)[0]
         return _bounds(inner, get_args(inner)[1:] if get_origin(inner) is Annotated else ())
     is_size = get_args(Size)[1] in metadata
-    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
     limits = [
         f"{sign} {format_size(value) if is_size else f'{value:g}'}"
         for extra in metadata
         for limit in (getattr(extra, "metadata", None) or [extra])
-        for name, sign in signs.items()
+        for name, sign in SIGNS.items()
         if (value := getattr(limit, name, None)) is not None
     ]
     return ", ".join(limits)

@@ -16,10 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from operator import ge, gt
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter
+from pydantic import Discriminator, Field, Tag, TypeAdapter
 
+from lab.model.base import Frozen
 from lab.model.units import Duration, Rate, SizeRange
 
 SECONDS = Annotated[Duration, Field(ge=0, le=86400)]
@@ -32,8 +33,8 @@ PEAK = 0.9
 """Share of the most users from which on a load in stages counts as at its peak."""
 
 
-class _Load(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class _Load(Frozen):
+    kind: ClassVar[str]
 
     think: Annotated[SECONDS, Field(description="pause after a success")] = 0.0
     backoff: Annotated[
@@ -48,14 +49,11 @@ class _Load(BaseModel):
 class ClosedLoad(_Load):
     """Users who upload again as soon as they are answered; what is sent in the window counts."""
 
+    kind: ClassVar[str] = "closed"
     users: Annotated[int, Field(ge=1, le=5000)]
     ramp: SECONDS = 5.0
     warmup: SECONDS = 10.0
     window: POSITIVE = 60.0
-
-    @property
-    def kind(self) -> Literal["closed"]:
-        return "closed"
 
     @property
     def peak_users(self) -> int:
@@ -75,10 +73,8 @@ class ClosedLoad(_Load):
         return self.users if t >= self.ramp else round(self.users * t / self.ramp)
 
 
-class Stage(BaseModel):
+class Stage(Frozen):
     """Users move linearly ``over`` this long to ``users``, then ``hold``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     users: Annotated[int, Field(ge=0, le=5000)]
     over: SECONDS = 0.0
@@ -86,13 +82,10 @@ class Stage(BaseModel):
 
 
 class StagesLoad(_Load):
-    """A number of users that changes over time; every stage counts, and is told apart."""
+    """A number of users that changes over time; every stage counts, and has its own figures."""
 
+    kind: ClassVar[str] = "stages"
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
-
-    @property
-    def kind(self) -> Literal["stages"]:
-        return "stages"
 
     @property
     def peak_users(self) -> int:
@@ -166,11 +159,8 @@ class StagesLoad(_Load):
 class BurstLoad(_Load):
     """That many users at once, one upload each."""
 
+    kind: ClassVar[str] = "burst"
     burst: Annotated[int, Field(ge=1, le=5000)]
-
-    @property
-    def kind(self) -> Literal["burst"]:
-        return "burst"
 
     @property
     def peak_users(self) -> int:
@@ -186,13 +176,10 @@ class BurstLoad(_Load):
 class OpenLoad(_Load):
     """Arrivals by rate (Poisson), however slow the answers."""
 
+    kind: ClassVar[str] = "open"
     rate: Annotated[Rate, Field(gt=0, le=1000)]
     warmup: SECONDS = 10.0
     window: POSITIVE = 60.0
-
-    @property
-    def kind(self) -> Literal["open"]:
-        return "open"
 
     @property
     def peak_users(self) -> int:
@@ -206,14 +193,22 @@ class OpenLoad(_Load):
         return self.warmup, self.warmup + self.window
 
 
-_KEYS = {"users": "closed", "stages": "stages", "burst": "burst", "rate": "open"}
+AnyLoad = ClosedLoad | StagesLoad | BurstLoad | OpenLoad
+
+FORMS: Mapping[str, type[AnyLoad]] = {
+    "users": ClosedLoad,
+    "stages": StagesLoad,
+    "burst": BurstLoad,
+    "rate": OpenLoad,
+}
+"""The forms of a load, by the key that only this form has."""
 
 
 def _kind(value: Any) -> str | None:
-    """The form of a load, told by the one key that only it has."""
+    """The form of a load, known by the key that no other has."""
     if isinstance(value, _Load):
-        return str(value.kind)  # type: ignore[attr-defined]
-    kinds = [kind for key, kind in _KEYS.items() if isinstance(value, dict) and key in value]
+        return value.kind
+    kinds = [form.kind for key, form in FORMS.items() if isinstance(value, dict) and key in value]
     return kinds[0] if len(kinds) == 1 else None
 
 
@@ -225,12 +220,10 @@ Load = Annotated[
     Discriminator(
         _kind,
         custom_error_type="load_kind",
-        custom_error_message="a load has exactly one of the keys users, stages, burst, rate",
+        custom_error_message=f"a load has exactly one of the keys {', '.join(FORMS)}",
     ),
 ]
 
-
-AnyLoad = ClosedLoad | StagesLoad | BurstLoad | OpenLoad
 
 _OFFERED: TypeAdapter[AnyLoad] = TypeAdapter(Load)
 

@@ -2,7 +2,7 @@
 
     an upload      auth ─> release ─> storage call ─> write       round trips, service time
     its places     connections, threads, event loop               slots
-    its evidence   percentiles, shares, and the doubt allowed     order statistics
+    its evidence   percentiles, shares, the chance of error      order statistics
 
 All of it is pure, and in real-world seconds.
 """
@@ -29,7 +29,7 @@ stations (asymptotic bounds; Lazowska et al., Quantitative System Performance, 1
 the generator's one core: from there on it sends late.
 """
 
-DOUBT = 0.05
+ALPHA = 0.05
 """The chance that a one-sided bound is on the wrong side of the truth."""
 
 PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99, "p95_all": 0.95}
@@ -39,10 +39,12 @@ PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99, "p95_all": 0.95}
 def db_trips(knobs: Knobs) -> dict[str, int]:
     """Round trips by stage, as an upload makes them at these knobs.
 
-    A session that was held is in its transaction already and sends no BEGIN to write.
+    A session that is held is not released in between, so its transaction goes on: there is no
+    ROLLBACK, and no BEGIN to write.
     """
-    held = knobs.db_session == "hold"
-    return DB_TRIPS | ({"write": DB_TRIPS["write"] - 1} if held else {})
+    if knobs.db_session == "release":
+        return DB_TRIPS
+    return {"auth": DB_TRIPS["auth"], "write": DB_TRIPS["write"] - 1}
 
 
 def service_s(cell: Cell) -> float:
@@ -106,4 +108,4 @@ def straight_successes(bound: float) -> int:
     Args:
         bound: strictly between 0 and 1.
     """
-    return ceil(log(DOUBT) / log(1 - bound))
+    return ceil(log(ALPHA) / log(1 - bound))

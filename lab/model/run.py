@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
+from lab.model.base import Stored
 from lab.model.experiment import Experiment, Question
 from lab.model.replica import Target
 from lab.model.verdict import Bottleneck, Check, Finding, Leak, Outcome, Timeline
@@ -70,13 +71,7 @@ def _utc(time: Any) -> Any:
     return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if isinstance(time, datetime) else time
 
 
-class _Stored(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_by_name=True, serialize_by_alias=True
-    )
-
-
-class RunRequest(_Stored):
+class RunRequest(Stored):
     """Everything that is decided before the first cell, but for what the store makes of it.
 
     Args:
@@ -133,7 +128,7 @@ class RunInfo(RunRequest):
         return {**data, "kind": "run" if data.get("most_users") is None else "threshold"}
 
 
-class CellResult(_Stored):
+class CellResult(Stored):
     """One finished cell in ``summary.json``; ``knobs`` and ``load`` are as a spec writes them."""
 
     id: str
@@ -151,7 +146,7 @@ class CellResult(_Stored):
     leaks: tuple[Leak, ...] = ()
 
 
-class Figure(_Stored):
+class Figure(Stored):
     """What a claim stands on: a figure of a cell, in the unit of its metric.
 
     ``name`` is a metric's, or says what else is stored of the cell: ``verdict``,
@@ -164,14 +159,14 @@ class Figure(_Stored):
     value: float | None = None
 
 
-class Claim(_Stored):
+class Claim(Stored):
     """A sentence or two, and the figures that they stand on; none where nothing is claimed."""
 
     text: str
     figures: tuple[Figure, ...] = ()
 
 
-class Answer(_Stored):
+class Answer(Stored):
     """What a run answers: its claims, in the order in which they are read."""
 
     kind: Question
@@ -183,11 +178,8 @@ class Answer(_Stored):
         return " ".join(claim.text for claim in self.claims)
 
 
-class Summary(_Stored):
-    """``summary.json``: every finished cell; ``missing`` names those that are not.
-
-    ``answer`` is what they answer together: None until the run has ended.
-    """
+class RunHeader(Stored):
+    """What a file of answers begins with: the run that it is of."""
 
     schema_version: int = SCHEMA_VERSION
     run: str
@@ -195,12 +187,20 @@ class Summary(_Stored):
     about: str
     stack: str
     speed: float
+
+
+class Summary(RunHeader):
+    """``summary.json``: every finished cell; ``missing`` names those that are not.
+
+    ``answer`` is what they answer together: None until the run has ended.
+    """
+
     cells: tuple[CellResult, ...]
     missing: tuple[str, ...]
     answer: Answer | None = None
 
 
-class StoredRun(_Stored):
+class StoredRun(Stored):
     """One line of ``lab runs``: a run folder at a glance.
 
     ``outcomes`` counts the finished cells by verdict, or, of a search for thresholds, by what

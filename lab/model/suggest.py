@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Of the known names the one that is most like this one; None where none is alike."""
+    """The known name that is most like this one; None where no name is near it."""
     return next(iter(get_close_matches(name, list(known), n=1)), None)
 
 

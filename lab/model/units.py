@@ -13,15 +13,15 @@ from collections.abc import Callable
 from typing import Annotated, Any, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     PlainSerializer,
     WithJsonSchema,
     WrapSerializer,
     model_serializer,
     model_validator,
 )
+
+from lab.model.base import Frozen
 
 DURATIONS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
 SIZES = {
@@ -140,20 +140,22 @@ def _typed(
     )
 
 
-_P = r"\d+(\.\d+)?\s*"
+DECIMAL = r"\d+(\.\d+)?\s*"
 Duration = Annotated[
     float,
-    *_typed(parse_duration, format_duration, rf"^{_P}({'|'.join(DURATIONS)})$", "10 s"),
+    *_typed(parse_duration, format_duration, rf"^{DECIMAL}({'|'.join(DURATIONS)})$", "10 s"),
 ]
-Size = Annotated[int, *_typed(parse_size, format_size, rf"^{_P}({'|'.join(SIZES)})$", "200 KB")]
-Share = Annotated[float, *_typed(parse_share, format_share, rf"^{_P}%$", "5 %")]
-Rate = Annotated[float, *_typed(parse_rate, format_rate, rf"^{_P}/\s*({'|'.join(PER)})$", "5/s")]
+Size = Annotated[
+    int, *_typed(parse_size, format_size, rf"^{DECIMAL}({'|'.join(SIZES)})$", "200 KB")
+]
+Share = Annotated[float, *_typed(parse_share, format_share, rf"^{DECIMAL}%$", "5 %")]
+Rate = Annotated[
+    float, *_typed(parse_rate, format_rate, rf"^{DECIMAL}/\s*({'|'.join(PER)})$", "5/s")
+]
 
 
-class _Text(BaseModel):
+class _Text(Frozen):
     """A frozen value whose one text form is what specs and JSON hold."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     @classmethod
     def parse(cls, text: object) -> Self:
@@ -253,13 +255,8 @@ class RateLimit(_Text):
         return f"{self.count}/{unit}"
 
 
-def _off(value: object) -> object:
-    return None if value in ("off", None) else value
-
-
-def _or_off(value: Any, handler: Callable[[Any], Any]) -> Any:
-    return "off" if value is None else handler(value)
-
-
-OFF = (BeforeValidator(_off), WrapSerializer(_or_off, when_used="json"))
+OFF = (
+    BeforeValidator(lambda value: None if value == "off" else value),
+    WrapSerializer(lambda value, text: "off" if value is None else text(value), when_used="json"),
+)
 """The annotations of an optional value that specs write as ``off``."""

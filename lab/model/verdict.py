@@ -16,7 +16,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from lab.model.base import Frozen
 
 
 class Outcome(StrEnum):
@@ -47,13 +47,11 @@ class Resource(StrEnum):
     UNCLEAR = "unclear"  #: two or more were, and the evidence does not say which decided
 
 
-class Candidate(BaseModel):
+class Candidate(Frozen):
     """One resource, held against the evidence.
 
     ``level`` says how near it was to its limit, 1 being there; ``evidence`` is a phrase.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     resource: Resource
     level: float
@@ -61,17 +59,15 @@ class Candidate(BaseModel):
     evidence: str
 
 
-class Bottleneck(BaseModel):
+class Bottleneck(Frozen):
     """The answer, its evidence in words, and every resource that was looked at, fullest first."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     resource: Resource
     evidence: str
     candidates: tuple[Candidate, ...] = ()
 
 
-class Leak(BaseModel):
+class Leak(Frozen):
     """The growth of one figure in the steady part of a trial.
 
     Args:
@@ -85,8 +81,6 @@ class Leak(BaseModel):
         over_s: how many real-world seconds it was looked at.
         reason: the same as a sentence.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     metric: str
     outcome: Literal["leak", "none", "undecided"]
@@ -102,11 +96,7 @@ POINTS = 300
 """The most points that a series has."""
 
 
-class _TimelinePart(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class StageResult(_TimelinePart):
+class StageResult(Frozen):
     """One stage of a load in stages, judged as a cell is: its metrics, and what it missed.
 
     ``users`` is what the stage goes to, ``start`` and ``end`` are its ramp's begin and its
@@ -122,7 +112,7 @@ class StageResult(_TimelinePart):
     metrics: dict[str, float]
 
 
-class Series(_TimelinePart):
+class Series(Frozen):
     """Figures over time, each a list with a value a bin; None where nothing was measured.
 
     Bin i runs from ``start + i * bin_s`` for ``bin_s`` seconds. By bin: ``users`` at its end,
@@ -144,7 +134,7 @@ class Series(_TimelinePart):
     uploads_inflight: list[int | None]
 
 
-class Crossing(_TimelinePart):
+class Crossing(Frozen):
     """Where a criterion's bound was crossed first.
 
     Args:
@@ -168,7 +158,7 @@ class Crossing(_TimelinePart):
     samples: int | None = None
 
 
-class Failure(_TimelinePart):
+class Failure(Frozen):
     """A way to fail, and when it first showed.
 
     Args:
@@ -184,7 +174,7 @@ class Failure(_TimelinePart):
     count: int
 
 
-class Timeline(_TimelinePart):
+class Timeline(Frozen):
     """All that is said of a trial over time; ``failures`` are in the order in which they came."""
 
     stages: tuple[StageResult, ...] = ()
@@ -193,7 +183,7 @@ class Timeline(_TimelinePart):
     failures: tuple[Failure, ...] = ()
 
 
-class Finding(BaseModel):
+class Finding(Frozen):
     """One criterion against the evidence.
 
     ``value`` is None where nothing was measured; ``low`` and ``high`` are the one-sided 95 %
@@ -201,8 +191,6 @@ class Finding(BaseModel):
     of ``samples`` uploads at most a share ``allowed`` may be on the wrong side of its bound;
     ``beyond`` counts those that are.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     criterion: str
     outcome: Literal["met", "missed", "undecided"]
@@ -215,10 +203,8 @@ class Finding(BaseModel):
     reason: str
 
 
-class Check(BaseModel):
+class Check(Frozen):
     """What was injected against what was measured; ``ok`` is None where there was too little."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     expected: str
@@ -227,14 +213,12 @@ class Check(BaseModel):
     reason: str
 
 
-class Verdict(BaseModel):
+class Verdict(Frozen):
     """What is stored as ``verdict.json``: metrics, checks, findings and the outcome.
 
     ``reasons`` are sentences for people, the deciding one first. ``limit`` is None where the
     cell is invalid, and so are the last three of a verdict that an earlier lab stored.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     # pylint: disable=duplicate-code # a table: `lab.model.run.CellResult` has it on disk too
     cell: str

@@ -23,7 +23,7 @@ from lab.model.physics import (
 from lab.model.units import format_rate, format_size
 
 OVERHEAD_S = 5.0
-"""Wall-clock seconds between two loads: parts restarted, faults armed, generator started, audit."""
+"""Wall-clock seconds between two loads: restarts, injection, start of the generator, audit."""
 
 
 def estimate(cells: Sequence[Cell]) -> float:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import product
+from itertools import chain, count, product
 from typing import Any
 
 from pydantic import ValidationError
@@ -60,8 +60,8 @@ def expand(
         target: in place of the spec's.
 
     Raises:
-        SpecError: a knob's value that cannot be, or a fault that strikes a part which a
-            cell's target has none of.
+        SpecError: a knob's value that cannot be, or a fault of a part that a
+            cell's target does not have.
         UsageError: a setting or target that an axis sweeps, or users for a load that has none.
     """
     given = dict(settings or {})
@@ -70,19 +70,23 @@ def expand(
     base = Knobs.preset(preset or experiment.preset)
     cells = []
     for labels, chosen in points:
-        where = _target(labels, target or experiment.target)
+        by_axis = (known for known in TARGETS if known == labels.get(TARGET))
+        where = next(by_axis, target or experiment.target)
+        knobs = _settled(base, experiment.knobs | chosen | given)
+        if problem := contradiction(where, knobs):
+            raise SpecError(*problem)
         cell = Cell(
             id="",
             axes=labels,
             target=where,
-            knobs=_together(base, experiment.knobs | chosen | given, where),
+            knobs=knobs,
             load=_load(experiment, labels, users),
             faults=tuple(faults[name] for name in experiment.faults),
             criteria=experiment.criteria,
             seed=experiment.seed,
         )
         cells.append(cell)
-    _refuse_strikes(cells)
+    _refuse_missing_parts(cells)
     return _repeated(cells, experiment)
 
 
@@ -113,14 +117,19 @@ def cell_ids(axes: Sequence[Mapping[str, str]], alone: str) -> list[str]:
     """An id for each cell: ``workers=2,pool=5+5``; unique, also where case is ignored.
 
     Args:
-        axes: label by axis, of each cell; no two alike.
+        axes: label by axis, of each cell; no two the same.
         alone: the id where there are no axes.
     """
     ids: list[str] = []
     taken: set[str] = set()
     for labels in axes:
         name = ",".join(f"{_safe(axis)}={_safe(text)}" for axis, text in labels.items())
-        name = _untaken(_fit(name) or _safe(alone), taken)
+        name = name or _safe(alone)
+        if len(name) > MAX_ID_LENGTH:
+            digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+            name = f"{name[: MAX_ID_LENGTH - 9]}-{digest}"
+        numbered = (f"{name}-{number}" for number in count(2))
+        name = next(free for free in chain([name], numbered) if free.casefold() not in taken)
         taken.add(name.casefold())
         ids.append(name)
     return ids
@@ -150,12 +159,9 @@ def _axes(experiment: Experiment) -> list[list[Point]]:
         elif isinstance(values, dict):
             axes.append([({name: label}, dict(chosen)) for label, chosen in values.items()])
         else:
-            axes.append([({name: _text(name, value)}, {name: value}) for value in values])
+            typed = [(value, _settled(Knobs(), {name: value})) for value in values]
+            axes.append([({name: str(k.as_text()[name])}, {name: v}) for v, k in typed])
     return axes
-
-
-def _text(name: str, value: Any) -> str:
-    return str(_settled(Knobs(), {name: value}).as_text()[name])
 
 
 def _joined(combination: tuple[Point, ...]) -> Point:
@@ -165,11 +171,6 @@ def _joined(combination: tuple[Point, ...]) -> Point:
         labels |= label
         chosen |= knobs
     return labels, chosen
-
-
-def _target(labels: Mapping[str, str], otherwise: Target) -> Target:
-    """Where a cell runs: as the axis `target` says, where there is one."""
-    return next((known for known in TARGETS if known == labels.get(TARGET)), otherwise)
 
 
 def _refuse_swept(given: Mapping[str, Any], points: list[Point], target: Target | None) -> None:
@@ -194,21 +195,13 @@ def _settled(base: Knobs, settings: Mapping[str, Any]) -> Knobs:
         raise SpecError(f"'{name}': {what}", "`lab knobs` lists units and bounds") from None
 
 
-def _together(base: Knobs, settings: Mapping[str, Any], target: Target) -> Knobs:
-    """The knobs of a cell, whole: each can be, and they can be together on its target."""
-    knobs = _settled(base, settings)
-    if problem := contradiction(target, knobs):
-        raise SpecError(*problem)
-    return knobs
-
-
-def _refuse_strikes(cells: Iterable[Cell]) -> None:
-    """Refuse a fault that strikes a part which the target of some cell has none of."""
+def _refuse_missing_parts(cells: Iterable[Cell]) -> None:
+    """Refuse a process fault of a part that the target of some cell does not have."""
     targets = {cell.target: cell.process_faults for cell in cells}
-    for target, strikes in sorted(targets.items()):
-        for strike in strikes:
-            if strike.part not in PARTS[target]:
-                what = f"{strike.fault} strikes {strike.part}, and target {target} has none"
+    for target, planned in sorted(targets.items()):
+        for fault in planned:
+            if fault.part not in PARTS[target]:
+                what = f"{fault.fault} hits {fault.part}, and target {target} has none"
                 raise SpecError(what, f"its parts are {', '.join(PARTS[target])}")
 
 
@@ -250,18 +243,3 @@ def _safe(text: str) -> str:
     """
     part = _UNSAFE.sub("_", "".join(text.split()))
     return part.replace(",", "_").replace("=", "_") or "_"
-
-
-def _fit(name: str) -> str:
-    if len(name) <= MAX_ID_LENGTH:
-        return name
-    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-    return f"{name[: MAX_ID_LENGTH - 9]}-{digest}"
-
-
-def _untaken(name: str, taken: set[str]) -> str:
-    number, candidate = 1, name
-    while candidate.casefold() in taken:
-        number += 1
-        candidate = f"{name}-{number}"
-    return candidate

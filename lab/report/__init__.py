@@ -15,7 +15,7 @@ from lab.report.reports import (
     overview,
 )
 from lab.report.terminal import Style
-from lab.report.thresholds import news, sentence
+from lab.report.thresholds import news
 
 __all__ = [
     "Entry",
@@ -28,5 +28,4 @@ __all__ = [
     "markdown_report",
     "news",
     "overview",
-    "sentence",
 ]

@@ -36,7 +36,7 @@ def answered(summary: Summary, kind: Question) -> Summary:
 
 
 def answer(summary: Summary, kind: Question) -> Answer:
-    """What the finished cells of a run say to a kind of question."""
+    """The answer that the finished cells of a run give to a kind of question."""
     valid = [cell for cell in summary.cells if cell.verdict is not Outcome.INVALID]
     measured = [cell for cell in valid if cell.metrics.get("attempts")]
     claims = RULES[kind](measured) if measured else [NOTHING]
@@ -64,8 +64,8 @@ def rule(kind: Question) -> Callable[[Rule], Rule]:
     return lambda function: RULES.setdefault(kind, function)
 
 
-MAX_ONE_BY_ONE = 4
-"""So many cells that broke get a sentence each; more, a sentence for each limit."""
+MAX_SENTENCES = 4
+"""Up to so many broken cells, every cell has its own sentence; beyond, every limit has one."""
 
 
 @rule("general")
@@ -79,7 +79,7 @@ def general(cells: Cells) -> list[Claim]:
     claims = of_all(
         "Every criterion is met by {all}.", [claim(form, cell, on=["verdict"]) for cell in held]
     )
-    if len(broke) > MAX_ONE_BY_ONE:
+    if len(broke) > MAX_SENTENCES:
         return claims + _by_limit(broke)
     form = "{cell} {verdict}: {why} ({failed})."
     claims += [claim(form, cell, why=format.first_reason(cell)) for cell in broke]
@@ -107,15 +107,15 @@ NO_CONNECTION = ("errors.pool_timeout", "errors.db_refused")
 
 @rule("pool_validation")
 def pool_validation(cells: Cells) -> list[Claim]:
-    """Phase 1: do connections stay within the bound, and is that the pool's merit?"""
-    dry = [_dry(cell) for cell in cells if _without_connection(cell)]
-    none = [claim("{cell}", cell, on=NO_CONNECTION) for cell in cells if _counted(cell)]
+    """Phase 1: do connections stay within the bound, and is it the pool that keeps them there?"""
+    ran_dry = [_ran_dry(cell) for cell in cells if _without_connection(cell)]
+    served = [claim("{cell}", cell, on=NO_CONNECTION) for cell in cells if _counted(cell)]
     return [
         *_within(cells),
         *_cannot_pass(cells),
         *(
-            of_all("Connections ran out in {all}.", dry, "; and ")
-            or of_all("No upload failed for want of a connection in {all}.", none)
+            of_all("Connections ran out in {all}.", ran_dry, "; and ")
+            or of_all("No upload failed for want of a connection in {all}.", served)
         ),
         *limits(cells),
         *_too_short(cells),
@@ -163,10 +163,11 @@ def _without_connection(cell: CellResult) -> float:
 
 
 def _counted(cell: CellResult) -> bool:
+    """Whether failures for want of a connection were counted at all."""
     return all(metric in cell.metrics for metric in NO_CONNECTION)
 
 
-def _dry(cell: CellResult) -> Claim:
+def _ran_dry(cell: CellResult) -> Claim:
     """How many uploads got no connection, from the pool or from Postgres."""
     causes = [
         claim(f"{{{metric}}} {metric.removeprefix(format.ERRORS)}", cell)
@@ -181,7 +182,7 @@ def _dry(cell: CellResult) -> Claim:
 def pool_exhaustion(cells: Cells) -> list[Claim]:
     """Scenario 1: the session held and released, side by side at each load."""
     held, released = (
-        [_dry(cell) for cell in cells if cell.knobs["db_session"] == session]
+        [_ran_dry(cell) for cell in cells if cell.knobs["db_session"] == session]
         for session in ("hold", "release")
     )
     return [
@@ -254,7 +255,7 @@ def _where(cell: CellResult, crossing: Crossing) -> Claim:
 def _first_crossings(cell: CellResult) -> Claim:
     if crossings := [_where(cell, crossing) for crossing in _timeline(cell).crossings]:
         return claim("{cell}: {crossings}.", cell, crossings=listed(crossings, ", then "))
-    findings = [held_against(cell, of) for of in cell.findings if of.value is not None]
+    findings = [held_against(cell, f) for f in cell.findings if f.value is not None]
     if not findings:
         return claim("{cell}: nothing was measured to hold against a bound.", cell)
     form = "{cell}: no bound was crossed for certain up to {users} users ({findings})."
@@ -302,8 +303,8 @@ def endurance(cells: Cells) -> list[Claim]:
 
 def _leaks(cell: CellResult) -> list[Claim]:
     if not cell.leaks:
-        least = f"a steady window of {MIN_WINDOW_S / 60:.0f} min, and one without kills"
-        return [claim(f"{{cell}} says nothing of leaks: it takes {least}.", cell)]
+        needed = f"a steady window of {MIN_WINDOW_S / 60:.0f} min, and one without kills"
+        return [claim(f"{{cell}} says nothing of leaks: it takes {needed}.", cell)]
     claims = []
     for outcome, form in (
         ("leak", "{cell} leaks: {slopes}."),
@@ -374,7 +375,7 @@ def _backpressure(cell: CellResult) -> list[Claim]:
     return [claim(form, cell, kept=kept, finding=held_against(cell, finding))]
 
 
-REPORT_S = 4.5
+REPORTED_WAIT_S = 4.5
 """The incident report's mean wait of 50 users: 30 that queue / 6.7 uploads a second."""
 
 
@@ -388,11 +389,11 @@ def gcs_backlog(cells: Cells) -> list[Claim]:
     claims = []
     for cell in cells:
         if "wait" in cell.metrics:
-            times = f"{cell.metrics['wait'] / REPORT_S:.1f}"
-            claims.append(claim(form, cell, times=times, report=f"{REPORT_S}"))
+            times = f"{cell.metrics['wait'] / REPORTED_WAIT_S:.1f}"
+            claims.append(claim(form, cell, times=times, report=f"{REPORTED_WAIT_S}"))
         else:
-            none = "{cell}: of {users} users nobody was served; {failed}."
-            claims.append(claim(none, cell, users=str(cell.load.get("burst", "its"))))
+            unserved = "{cell}: of {users} users nobody was served; {failed}."
+            claims.append(claim(unserved, cell, users=str(cell.load.get("burst", "its"))))
     return claims + limits(cells)
 
 
@@ -435,18 +436,18 @@ def memory(cells: Cells) -> list[Claim]:
     ]
 
 
-ENOUGH = 3
+MIN_TIMEOUTS = 3
 """A window of so many time-outs shows how failures go on after the first."""
 
 
 def _too_short(cells: Cells) -> list[Claim]:
-    """Of the first cell whose users met nginx's time-out and could send hardly more than once in
-    the window: what such a trial is too short to show."""
+    """What a trial is too short to show: a sentence on the first cell whose users met nginx's
+    time-out and could send hardly more than once in the window."""
     for cell in cells:
         limit = NGINX[cell.knobs["nginx"]].read_s
         start, end = window_of_spec(cell.load)
         met = cell.target == "vm" and cell.metrics.get("errors.gateway_timeout")
-        if met and end - start < ENOUGH * limit:
+        if met and end - start < MIN_TIMEOUTS * limit:
             form = (
                 f"{{errors.gateway_timeout}} uploads of {{cell}} met nginx's time-out of {limit:g}"
                 f" s (nginx {{knob nginx}}); in a window of {end - start:.0f} s such a user sends "

@@ -4,7 +4,7 @@
     Thresholds  thresholds.py  ├─> Page, Section ┼ markdown.py
     CellResult  cell.py        ┘    of blocks    └ html.py
 
-A block says what is to be read, never how it looks: what a form cannot show (a picture on a
+A block holds what is to be read, never how it looks: what a form cannot show (a picture on a
 terminal, a colour in Markdown) it leaves out.
 """
 
@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from lab.model.verdict import Crossing, Outcome, Series, StageResult
+from lab.report.format import plural
 
 MARKS = {Outcome.HELD: "+", Outcome.BROKE: "x", Outcome.UNDECIDED: "?", Outcome.INVALID: "!"}
-"""A sign for each verdict, so that colour is never the only thing that tells them apart."""
+"""A sign for each verdict, so that they differ in more than colour."""
 
 Tone = Literal["", "good", "bad", "unclear"]
 
@@ -68,8 +69,8 @@ class Column:
     head: str  #: its title, where figures carry their units
     short: str = ""  #: its title on a terminal, with the unit that the values there leave out
     right: bool = False  #: aligned to the right, as numbers are
-    names: bool = False  #: the row's id says it too
-    folds: bool = False  #: the row's ``folded`` says it too, so a narrow table may leave it out
+    names: bool = False  #: the row's id holds it too
+    folds: bool = False  #: the row's ``folded`` holds it too, so a narrow table may leave it out
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class MatrixRow:
     id: str  #: its name, and the title of its section
     values: tuple[Value, ...]  #: one a column
     why: str  #: the deciding reason
-    under: str = ""  #: what to say under the row where there is no room beside it
+    under: str = ""  #: the text under the row where there is no room beside it
     folded: str = ""  #: the same where the columns that fold are left out
 
 
@@ -134,7 +135,7 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Items:
-    """Sentences of which each stands alone; ``numbered`` where their order says something."""
+    """Sentences of which each stands alone; ``numbered`` where their order matters."""
 
     texts: tuple[str, ...]
     numbered: bool = False
@@ -207,5 +208,4 @@ class Page:
         parts = [f"{number} {verdict.text}" for verdict, number in self.counts.items()]
         if self.missing:
             parts.append(f"{len(self.missing)} not finished")
-        cells = "cell" if total == 1 else "cells"
-        return f"{total} {cells}: {', '.join(parts) or 'none measured'}"
+        return f"{plural(total, 'cell')}: {', '.join(parts) or 'none measured'}"

@@ -8,7 +8,7 @@ from lab.model import metrics
 from lab.model.criterion import Criterion
 from lab.model.knobs import Knobs, Preset
 from lab.model.run import CellResult
-from lab.model.verdict import Check, Crossing, Failure, Finding, StageResult, Timeline
+from lab.model.verdict import Check, Crossing, Finding, StageResult, Timeline
 from lab.report import format
 from lab.report.blocks import (
     Bar,
@@ -120,7 +120,9 @@ def _stages(stages: Sequence[StageResult]) -> Table:
 def what_went_first(timeline: Timeline) -> tuple[str, ...]:
     """What was crossed and what failed, a line each, in the order in which it showed."""
     events = [(crossing.t, _crossing(crossing)) for crossing in timeline.crossings]
-    events += [(failure.t, _failure(failure)) for failure in timeline.failures]
+    for failure in timeline.failures:
+        since = f"{failure.cause} from {failure.users} users on, {failure.t:.0f} s"
+        events.append((failure.t, f"{since}: {failure.count} in all"))
     return tuple(text for _, text in sorted(events, key=lambda event: event[0]))
 
 
@@ -128,14 +130,9 @@ def _crossing(crossing: Crossing) -> str:
     low, high = sorted((crossing.since_users, crossing.users))
     users = f"{low}-{high}" if low < high else f"{low}"
     value = format.metric(Criterion.parse(crossing.criterion).metric, crossing.value)
-    of = f" of {crossing.samples} uploads" if crossing.samples else ""
-    return f"{crossing.criterion} was crossed at {users} users, {crossing.t:.0f} s: {value}{of}"
-
-
-def _failure(failure: Failure) -> str:
-    return (
-        f"{failure.cause} from {failure.users} users on, {failure.t:.0f} s: {failure.count} in all"
-    )
+    if crossing.samples:
+        value += f" of {crossing.samples} uploads"
+    return f"{crossing.criterion} was crossed at {users} users, {crossing.t:.0f} s: {value}"
 
 
 def _findings(findings: Sequence[Finding]) -> Block:

@@ -36,7 +36,7 @@ def significant(value: float) -> str:
 
 
 def brief(value: float) -> str:
-    """A number in a table, of seconds or a second: what is below a thousandth takes no room."""
+    """A number of seconds, or per second, in a table: below a thousandth it is cut short."""
     return "<0.001" if 0 < value < 0.001 else significant(value)
 
 
@@ -58,7 +58,7 @@ def percent(share: float) -> str:
 
 
 def count(value: float) -> str:
-    """A number of things; a fraction of one is kept where there is one."""
+    """A number of things; three digits where it is no whole number."""
     return f"{value:.0f}" if value == int(value) else significant(value)
 
 
@@ -109,17 +109,17 @@ _FORMS: dict[Unit, Callable[[float], str]] = {
 
 
 def metric(name: str, value: float | None) -> str:
-    """A metric's value with its unit; of a metric that is not in the table, the number."""
+    """A metric's value with its unit; the bare number where the metric is not in the table."""
     known = metrics.BY_NAME.get(name)
     return quantity(value, known.unit if known else "count")
 
 
 ERRORS = "errors."
-"""What the names of the metrics begin with that count uploads by the cause of their failure."""
+"""The metrics that count failed uploads by their cause have names that begin so."""
 
 
 def leading_cause(values: Mapping[str, float]) -> str:
-    """The cause that most uploads failed with; of two alike, the first in the metric table.
+    """The cause that most uploads failed with; among equals, the first in the metric table.
 
     Empty where none failed.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from lab.report import blocks
 from lab.report.charts import chart_lines
@@ -25,7 +25,14 @@ def page_markdown(page: blocks.Page) -> str:
             f"**Answer.** {escaped(page.answer)}" if page.answer else "",
             f"> {escaped(page.note)}" if page.note else "",
             f"Not finished: {escaped(missing)}" if missing else "",
-            *(part for section in page.sections for part in _section(section)),
+            *(
+                part
+                for section in page.sections
+                for part in (
+                    f"## {escaped(section.title)}: {section.verdict.text}",
+                    *map(_block, section.blocks),
+                )
+            ),
         ]
     )
 
@@ -59,7 +66,7 @@ def _table(heads: Sequence[str], right: Sequence[bool], rows: Iterable[Sequence[
 
 
 def matrix_markdown(matrix: blocks.Matrix) -> str:
-    """The table of a run; of one whose sentences say it all, these."""
+    """The table of a run, or its sentences where these hold every figure."""
     if matrix.sentences:
         return "\n".join(f"- {escaped(row.id)}: {escaped(row.why)}" for row in matrix.rows)
     if not matrix.rows:
@@ -69,12 +76,6 @@ def matrix_markdown(matrix: blocks.Matrix) -> str:
         [*(column.right for column in matrix.columns), False],
         [[*(value.text for value in row.values), row.why] for row in matrix.rows],
     )
-
-
-def _section(section: blocks.Section) -> Iterator[str]:
-    yield f"## {escaped(section.title)}: {section.verdict.text}"
-    for block in section.blocks:
-        yield _block(block)
 
 
 def _block(block: blocks.Block) -> str:

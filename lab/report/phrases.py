@@ -2,7 +2,7 @@
 
     "{cell}: {succeeded} of {attempts} uploads were served" ─> text, and the figures behind it
 
-A place takes a phrase that is given under its name; of one cell it may also be
+A place takes the phrase given under its name; where a cell is given, it may also be
 
     {cell}                    its name
     {p95}                     a metric, with its unit
@@ -39,8 +39,8 @@ def claim(
 
     Args:
         template: the sentence, or a part of one.
-        cell: what places are looked up in that no phrase is given for.
-        on: phrases, or names of places, on which the claim stands without their words.
+        cell: where places are looked up for which no phrase is given.
+        on: phrases, or names of places, whose figures support the claim without their words.
         phrases: what stands in places of these names.
 
     Raises:
@@ -59,12 +59,12 @@ def claim(
 
 
 def stated(text: str, cell: CellResult, figure: str, value: float | None = None) -> Claim:
-    """A phrase that stands on one figure of a cell."""
+    """A phrase that a single figure of a cell supports."""
     return Claim(text=text, figures=(Figure(cell=cell.id, name=figure, value=value),))
 
 
 def _place(place: str, cell: CellResult | None, noun: str | None = None) -> Claim:
-    """What a place stands for that no phrase is given for."""
+    """The phrase for a place for which none is given."""
     if cell is None:
         raise KeyError(place)
     match place.split():

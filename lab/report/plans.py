@@ -96,9 +96,8 @@ class SearchPlan:
 
     def text(self) -> str:
         """For the terminal."""
-        cells = plural(len(self.cells), "cell")
         head = (
-            f"{self.experiment}: {cells}, up to {self.max_users} users; as a rule"
-            f" {self.usual_trials} trials a cell, {clock(self.usual_s)}"
+            f"{self.experiment}: {plural(len(self.cells), 'cell')}, up to {self.max_users} users;"
+            f" as a rule {self.usual_trials} trials a cell, {clock(self.usual_s)}"
         )
         return "\n".join([head, *(f"  {cell.id}: {cell.text()}" for cell in self.cells)]) + "\n"

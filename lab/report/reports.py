@@ -41,12 +41,12 @@ def end_table(stored: Summary | Thresholds, info: RunInfo, where: Path | str, st
 
 
 def markdown_report(stored: Summary | Thresholds, info: RunInfo) -> str:
-    """The same whole, as one Markdown document."""
+    """The whole run as one Markdown document."""
     return page_markdown(_page(stored, info))
 
 
 def html_report(stored: Summary | Thresholds, info: RunInfo) -> str:
-    """The same whole, as one HTML document that needs no network."""
+    """The whole run as one HTML document that needs no network."""
     return page_html(_page(stored, info))
 
 
@@ -58,17 +58,17 @@ def cell_details(cell: CellResult | Threshold, style: Style) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """One question."""
+    """A spec's question, and the stored run that answers it."""
 
     experiment: str  #: the spec's name
-    about: str  #: the question, as the spec asks it
-    stored: tuple[Summary | Thresholds, RunInfo] | None = None  #: by its latest run, and which
+    about: str  #: the question, in the spec's words
+    stored: tuple[Summary | Thresholds, RunInfo] | None = None  #: of its latest run
     problem: str = "no run of it is stored"  #: why there is none that can be read
-    otherwise: str = ""  #: in what the run is not what the spec asks
+    deviation: str = ""  #: in what the run is not what the spec asks
 
     @property
     def question(self) -> str:
-        """What is asked; where the spec does not say it, its name."""
+        """What is asked; where the spec asks nothing, its name."""
         return self.about or self.experiment
 
     @property
@@ -77,7 +77,7 @@ class Entry:
         if self.stored is None:
             return "not measured"
         tally = _page(*self.stored).tally
-        return f"{tally}; not as the spec asks" if self.otherwise else tally
+        return f"{tally}; not as the spec asks" if self.deviation else tally
 
 
 def overview(entries: Sequence[Entry]) -> str:
@@ -99,11 +99,11 @@ def _section(entry: Entry) -> list[str]:
     head = f"## {escaped(entry.question)}"
     if entry.stored is None:
         return [head, f"Not measured: {escaped(entry.problem)}."]
-    if entry.otherwise:
-        head += f"\n\n**Not as the spec asks: {escaped(entry.otherwise)}.**"
+    if entry.deviation:
+        head += f"\n\n**Not as the spec asks: {escaped(entry.deviation)}.**"
     page, (_, info) = _page(*entry.stored), entry.stored
     answer = matrix_markdown(page.matrix) if page.matrix.sentences else escaped(page.answer)
     measured = [fact.text for fact in page.facts if fact.prominent]
     facts = [entry.outcome, *measured, f"run {info.name}, started {info.started}"]
-    none = "No answer is stored with this run."
-    return [head, answer or none, f"*{escaped('; '.join(facts))}*"]
+    answer = answer or "No answer is stored with this run."
+    return [head, answer, f"*{escaped('; '.join(facts))}*"]

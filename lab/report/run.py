@@ -1,8 +1,8 @@
 """A run as blocks: a row a cell, with the figures that matter where it ran, and each cell whole.
 
-Before the VM it is the rate and the database's connections; before Cloud Run who was served,
-refused, or lost with an instance, and what the instances did. A run of both shows both, and
-what one of them has not is a dash.
+On the VM these are the rate and the database's connections; on Cloud Run, who was served,
+refused, or lost with an instance, and what the instances did. A run of both shows both, with
+a dash where a figure does not exist.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def offered(summary: Summary) -> str:
 def loop_note(summary: Summary) -> str:
     """What must be known of the kind of load to read its figures; empty without cells."""
     kinds: set[str] = {format.read_load(cell.load).kind for cell in summary.cells}
-    return " ".join(note for note, of in _NOTES.items() if kinds & of)
+    return " ".join(note for note, loads in _NOTES.items() if kinds & loads)
 
 
 def _glance(cells: Sequence[CellResult]) -> tuple[Block, ...]:
@@ -148,7 +148,7 @@ def columns(cells: Sequence[CellResult]) -> tuple[Shown, ...]:
 
 
 def varying_axes(cells: Sequence[CellResult]) -> list[str]:
-    """The axes that tell the cells apart, in the spec's order; all where there is one cell."""
+    """The axes in which the cells differ, in the spec's order; all of a single cell's."""
     names = list(dict.fromkeys(name for cell in cells for name in cell.axes))
     if len(cells) < 2:
         return names
@@ -157,7 +157,9 @@ def varying_axes(cells: Sequence[CellResult]) -> list[str]:
 
 def _matrix(cells: Sequence[CellResult]) -> Matrix:
     axes, shown = varying_axes(cells), columns(cells)
-    pictures = {RATE: _bars(cells), P95: _strips(cells)}
+    rates = [cell.metrics.get("throughput", 0.0) for cell in cells]
+    bars: Pictures = [Bar(rate / (max(rates) or 1.0)) for rate in rates]
+    pictures = {RATE: bars, P95: _strips(cells)}
     rows = []
     for index, cell in enumerate(cells):
         drawn = {column: pictures[column][index] for column in pictures}
@@ -189,12 +191,6 @@ def _folded(cell: CellResult, reason: str) -> str:
 
 
 Pictures = list[Bar | Strip | None]
-
-
-def _bars(cells: Sequence[CellResult]) -> Pictures:
-    """Throughput of each cell as a share of the fastest's."""
-    rates = [cell.metrics.get("throughput", 0.0) for cell in cells]
-    return [Bar(rate / (max(rates) or 1.0)) for rate in rates]
 
 
 def _strips(cells: Sequence[CellResult]) -> Pictures:

@@ -59,18 +59,18 @@ def metrics_text(style: Style) -> str:
 
 
 def faults_data(faults: Mapping[str, Fault]) -> list[dict[str, Any]]:
-    """A row a fault, as its file says it."""
+    """A row a fault, with the keys of its file."""
     return [fault.model_dump(mode="json") for _, fault in sorted(faults.items())]
 
 
 def faults_text(faults: Mapping[str, Fault], style: Style) -> str:
-    """``lab faults``: name, the proxy or the part it strikes, how, and meaning."""
+    """``lab faults``: name, the proxy or the part it is done to, how, and meaning."""
     rows = []
     for name, fault in sorted(faults.items()):
         toxics = ", ".join(toxic.type for toxic in fault.toxics)
         how = str(fault.process_fault or ("down" if fault.down else toxics))
         rows.append((name, str(fault.part or fault.proxy), how, fault.about))
-    return blocks_text([Table.of(("fault", "strikes", "how", "meaning"), rows)], style)
+    return blocks_text([Table.of(("fault", "where", "how", "meaning"), rows)], style)
 
 
 def runs_data(runs: Sequence[StoredRun]) -> list[dict[str, Any]]:
@@ -82,16 +82,13 @@ def runs_text(runs: Sequence[StoredRun], style: Style) -> str:
     """``lab runs``: name, when, how many cells are finished, and what came of them."""
     if not runs:
         return "no run is stored yet; `lab run SPEC` makes one\n"
+    rows = []
+    for run in runs:
+        outcomes = ", ".join(f"{number} {outcome}" for outcome, number in run.outcomes.items())
+        outcomes = outcomes or "none"
+        if run.kind == "threshold":
+            outcomes = f"thresholds: {outcomes}"
+        row = (run.name, run.started, run.stack, f"{run.finished}/{run.cells}", outcomes)
+        rows.append((run.name, "", "", "", f"unreadable: {run.problem}") if run.problem else row)
     heads = ("run", "started", "stack", "cells", "outcomes")
-    table = Table.of(heads, map(_run_row, runs), right=("cells",))
-    return blocks_text([table], style)
-
-
-def _run_row(run: StoredRun) -> tuple[str, ...]:
-    if run.problem:
-        return (run.name, "", "", "", f"unreadable: {run.problem}")
-    outcomes = ", ".join(f"{number} {outcome}" for outcome, number in run.outcomes.items())
-    if run.kind == "threshold":
-        outcomes = f"thresholds: {outcomes or 'none'}"
-    finished = f"{run.finished}/{run.cells}"
-    return (run.name, run.started, run.stack, finished, outcomes or "none")
+    return blocks_text([Table.of(heads, rows, right=("cells",))], style)

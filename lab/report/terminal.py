@@ -1,8 +1,8 @@
 """Blocks as text for a terminal: the end of a run at one glance, and one cell whole.
 
 The text is ASCII, but for charts where the place can show more, so a pipe of any encoding
-carries it; verdicts have a sign of their own, so colour is never the only thing that tells
-them apart. Nothing is left to rich's guess from the environment.
+carries it; verdicts have a sign of their own, so they differ in more than colour.
+Nothing is left to rich's guess from the environment.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def threshold_section(threshold: Threshold) -> Section:
 
 
 def sentence(threshold: Threshold) -> str:
-    """What a search says of a cell, for whoever has to decide by it."""
+    """A cell's answer, for whoever has to decide by it."""
     parts = [_interval(threshold)]
     if threshold.outcome != "found":
         parts = [f"{threshold.outcome}: {threshold.reason}", f"for certain: {parts[0]}"]
@@ -132,14 +132,16 @@ def _interval(threshold: Threshold) -> str:
     if holds_at and breaks_at:
         return f"holds at {format.plural(holds_at, 'user')}, breaks at {breaks_at} {sure}"
     if holds_at:
-        most = ", the most that were to be tried" if threshold.outcome == "found" else ""
-        return f"holds at {format.plural(holds_at, 'user')}{most} {sure}"
+        top = ", the most that were to be tried" if threshold.outcome == "found" else ""
+        return f"holds at {format.plural(holds_at, 'user')}{top} {sure}"
     return f"breaks at {format.plural(breaks_at, 'user')} {sure}" if breaks_at else "nothing"
 
 
-def news(trial: CapacityTrial) -> str:
-    """A trial on one line, as it ends: ``workers=1-u20-1: 20 users, broke; …``."""
-    parts = [f"{trial.id}: {format.plural(trial.users, 'user')}, {trial.outcome}", _counts(trial)]
+def news(step: CapacityTrial | Threshold) -> str:
+    """A trial, or a cell's answer, on a line: ``workers=1-u20-1: 20 users, broke; …``."""
+    if isinstance(step, Threshold):
+        return f"{step.id}: {sentence(step)}"
+    parts = [f"{step.id}: {format.plural(step.users, 'user')}, {step.outcome}", _counts(step)]
     return "; ".join(filter(None, parts))
 
 

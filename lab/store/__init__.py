@@ -1,4 +1,4 @@
-"""The run folder: written in phases, each file whole or not there; resumed, listed, found."""
+"""The run folder: written in phases, each file whole or not there; resumed, listed, looked up."""
 
 from lab.store.cells import CellFolder
 from lab.store.listing import find, runs

@@ -95,7 +95,7 @@ class CellFolder:
             return False
 
     def declare(self, cell: Cell) -> None:
-        """Write ``cell.json``, so that the cell can be told from another of the same id."""
+        """Write ``cell.json``, to know the cell from another of the same id."""
         with storing(self.path.parent, f"make {self.path.name}"):
             self.path.mkdir(parents=True, exist_ok=True)
         write_atomic(self.path / "cell.json", _document(cell))
@@ -116,8 +116,10 @@ class CellFolder:
             self.evidence.unlink(missing_ok=True)
             sync_folder(self.path)
             for entry in sorted(self.path.iterdir()):
-                if entry.name != "cell.json":
-                    _remove(entry)
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                elif entry.name != "cell.json":
+                    entry.unlink()
             self.samples.touch()
             self.logs.mkdir()
 
@@ -129,7 +131,9 @@ class CellFolder:
         """
         with storing(self.path, "make samples.jsonl durable"), self.samples.open("rb") as file:
             os.fsync(file.fileno())
-        write_atomic(self.evidence, (_line(line) for line in lines))
+        data = (line.model_dump(mode="json") for line in lines)
+        texts = (json.dumps(line, ensure_ascii=False, allow_nan=False) for line in data)
+        write_atomic(self.evidence, (f"{text}\n".encode() for text in texts))
 
     def read_cell(self) -> Cell:
         """The cell as it was when its trial began."""
@@ -157,18 +161,6 @@ class CellFolder:
 
 def _document(model: BaseModel) -> list[bytes]:
     return [as_json(model).encode()]
-
-
-def _line(model: BaseModel) -> bytes:
-    text = json.dumps(model.model_dump(mode="json"), ensure_ascii=False, allow_nan=False)
-    return text.encode() + b"\n"
-
-
-def _remove(entry: Path) -> None:
-    if entry.is_dir() and not entry.is_symlink():
-        shutil.rmtree(entry)
-    else:
-        entry.unlink()
 
 
 def _lines(path: Path, adapter: TypeAdapter[T], *, may_be_cut: bool) -> Iterator[T]:

@@ -15,7 +15,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,10 +56,14 @@ class RunFolder:
         path = _claim(results, f"{started}-{request.experiment.experiment}-{key[:8]}")
         ids = tuple(cell.id for cell in cells)
         run = cls(path, RunInfo(**dict(request), name=path.name, digest=key, cells=ids))
-        with _removed_on_failure(path):
+        try:
             for cell in cells:
                 run.cell(cell.id).declare(cell)
             run.write_text(INFO, as_json(run.info))
+        except BaseException:
+            with suppress(OSError):
+                shutil.rmtree(path)
+            raise
         point_link(results / LATEST, path.name)
         return run
 
@@ -87,13 +91,19 @@ class RunFolder:
         self.write_text(INFO, as_json(info))
         return RunFolder(self.path, info)
 
-    def lock(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def lock(self) -> Iterator[None]:
         """Hold the run for writing while the block runs, and clear what killed writers left.
 
         Raises:
             StoreError: another process is writing it.
         """
-        return _locked(self.path)
+        with exclusive(self.path):
+            with storing(self.path, "clear what a killed writer left"):
+                for folder in (self.path, *self.path.glob("cells/*")):
+                    for file in leftovers(folder):
+                        file.unlink(missing_ok=True)
+            yield
 
     def cell(self, cell_id: str) -> CellFolder:
         """The folder of a cell."""
@@ -117,7 +127,7 @@ class RunFolder:
         """Hold the cells that are asked for against those of the run, before it is resumed.
 
         Raises:
-            UsageError: they differ; the message says in what.
+            UsageError: they differ; the message names the differences.
         """
         if digest(cells) == self.info.digest:
             return
@@ -193,26 +203,6 @@ def _claim(results: Path, name: str) -> Path:
                 number += 1
             else:
                 return path
-
-
-@contextmanager
-def _removed_on_failure(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        with suppress(OSError):
-            shutil.rmtree(path)
-        raise
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with exclusive(path):
-        with storing(path, "clear what a killed writer left"):
-            for folder in (path, *path.glob("cells/*")):
-                for file in leftovers(folder):
-                    file.unlink(missing_ok=True)
-        yield
 
 
 def digest(cells: Sequence[Cell]) -> str:

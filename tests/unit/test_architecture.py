@@ -122,6 +122,15 @@ def test_a_module_says_what_it_is_for_and_is_not_too_long(module: str) -> None:
     )
 
 
+def test_no_two_classes_have_one_name() -> None:
+    classes: dict[str, list[str]] = {}
+    for module, file in MODULES.items():
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                classes.setdefault(node.name, []).append(module)
+    assert {name: where for name, where in classes.items() if len(where) > 1} == {}
+
+
 @pytest.mark.parametrize(
     ("module", "source"),
     [

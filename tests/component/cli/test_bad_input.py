@@ -62,11 +62,11 @@ BAD_SPECS = {
     ),
     "strike-after-the-window": (
         "experiment: e\nload: {users: 4, window: 5 s}\nfaults: [backend-kill]\n",
-        "3:10: backend-kill strikes 10 s into the window, which is 5 s long - make the window",
+        "3:10: backend-kill comes 10 s into the window, which is 5 s long - make the window",
     ),
     "two-strikes-on-a-part": (
         WHOLE + "faults: [backend-kill, backend-pause]\n",
-        "3:24: backend-kill and backend-pause strike backend at the same time - leave one out",
+        "3:24: backend-kill and backend-pause hit backend at the same time - leave one out",
     ),
     "later-schema": (
         "schema: 2\n" + WHOLE,
@@ -156,7 +156,7 @@ USAGE: dict[str, tuple[list[str | Path], str]] = {
     "unknown-fault": (["up", "--fault", "gcs-dwon"], "there is no fault 'gcs-dwon'"),
     "strike-without-a-load": (
         ["up", "--fault", "backend-kill"],
-        "backend-kill strikes backend while a load runs, and `lab up` runs none - name it in a",
+        "backend-kill kills backend while a load runs, and `lab up` runs none - name it in a",
     ),
     "fault-and-none": (["up", "--fault", "gcs-down", "--no-faults"], "--fault and --no-faults"),
     "port-out-of-bounds": (["up", "--port", "99999"], "Invalid value for '--port': 99999"),

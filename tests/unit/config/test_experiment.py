@@ -171,25 +171,25 @@ def test_each_form_of_load_is_told_by_its_key(tmp_path: Path, load: str, kind: t
         ({"faults": "gcs-down"}, "'faults': gcs-down is not a list - write a list"),
         (
             {"load": "{users: 5, window: 5 s}", "faults": "[gcs-down, backend-kill]"},
-            ":3:20: backend-kill strikes 10 s into the window, which is 5 s long - make the window"
+            ":3:20: backend-kill comes 10 s into the window, which is 5 s long - make the window"
             " longer, or leave the fault out",
         ),
         (
             {"load": "{users: 5, window: 10 s}", "faults": "[backend-kill]"},
-            ":3:10: backend-kill strikes 10 s into the window, which is 10 s long",
+            ":3:10: backend-kill comes 10 s into the window, which is 10 s long",
         ),
         (
             {"load": "{stages: [{users: 5, over: 5 s, hold: 3 s}]}", "faults": "[backend-kill]"},
-            "backend-kill strikes 10 s into the window, which is 8 s long",
+            "backend-kill comes 10 s into the window, which is 8 s long",
         ),
         (
             {"load": "{burst: 5, timeout: 10 s}", "faults": "[backend-kill]"},
-            "backend-kill strikes 10 s into the window, which is 10 s long",
+            "backend-kill comes 10 s into the window, which is 10 s long",
         ),
         (
             {"faults": "[backend-later, backend-kill]"},
-            ":3:25: backend-later and backend-kill strike backend at the same time - leave one out,"
-            " or strike at another time",
+            ":3:25: backend-later and backend-kill hit backend at the same time - leave one out,"
+            " or give it another time",
         ),
     ],
 )

@@ -159,8 +159,8 @@ def test_a_strike_is_read_as_written(
         ({"part": ""}, ":1:1: the fault has no place - give it a proxy with toxics or `down: tru"),
         ({"parts": "backend"}, ":7:1: 'parts' is not a key of a fault - did you mean 'part'?"),
         ({"proxy": "db"}, ":3:1: 'proxy' and 'part' cannot both be: a fault has one place - make"),
-        ({"down": "true"}, ":7:1: 'down' is not a key of a fault of a part - give it a strike, at"),
-        ({"toxics": "[]"}, ":7:1: 'toxics' is not a key of a fault of a part - give it a strike,"),
+        ({"down": "true"}, ":7:1: 'down' is not a key of a fault of a part - give it strike, at"),
+        ({"toxics": "[]"}, ":7:1: 'toxics' is not a key of a fault of a part - give it strike,"),
         (
             {"part": "", "proxy": "db"},
             ":3:1: 'strike' is not a key of a fault of a proxy - give it toxics or `down: true`",

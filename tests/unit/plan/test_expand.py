@@ -185,7 +185,7 @@ def test_users_replace_those_of_a_load_that_has_them() -> None:
             {"matrix": {"target": ["vm", "cloudrun"]}, "faults": ["backend-killed"]},
             {},
             SpecError,
-            "backend-killed strikes backend, and target cloudrun has none - its parts are postgres",
+            "backend-killed hits backend, and target cloudrun has none - its parts are postgres",
         ),
         (
             {"matrix": {"speed": [1, 5]}},

@@ -17,8 +17,8 @@ from lab.report import (
     html_report,
     markdown_report,
     news,
-    sentence,
 )
+from lab.report.thresholds import sentence
 from tests.fakes import sample_run as sample
 from tests.unit.report.test_documents import HOSTILE, Page
 
