@@ -1,4 +1,4 @@
-"""The audit after a load: do bucket, table and samples agree?
+"""The audit: bucket, table and samples against each other, after the load.
 
 answered 200, but no row or no object    lost      a defect of the replica
 an object, but no row                    orphan    a finding
@@ -12,9 +12,6 @@ from collections.abc import Collection
 
 import psycopg2
 import requests
-from google.api_core.exceptions import GoogleAPIError
-from google.auth.credentials import AnonymousCredentials
-from google.cloud import storage
 
 from lab.errors import PartFailed
 from lab.model.evidence import Audit
@@ -28,7 +25,7 @@ _NAME = re.compile(r"([0-9a-f-]{36})\.wav$")
 
 
 def object_ids(api: str, bucket: str) -> set[str]:
-    """The recording ids of all objects in a bucket; the name of an object that has none.
+    """The recording ids of all objects in a bucket; of another object its name.
 
     Args:
         api: address of the storage API, not through the proxy.
@@ -37,6 +34,11 @@ def object_ids(api: str, bucket: str) -> set[str]:
     Raises:
         PartFailed: storage does not answer, or there is no such bucket.
     """
+    # Here, because every command would start a tenth of a second later.
+    from google.api_core.exceptions import GoogleAPIError
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud import storage
+
     client = storage.Client(
         project="replica",
         credentials=AnonymousCredentials(),
@@ -44,7 +46,7 @@ def object_ids(api: str, bucket: str) -> set[str]:
     )
     fields = "items(name),nextPageToken"
     try:
-        # Without the library's retries, which go on for 2 minutes if storage is down.
+        # Not with the library's retries: they go on for 2 minutes where storage is down.
         with client:
             blobs = client.list_blobs(bucket, fields=fields, timeout=TIMEOUT_S, retry=None)
             names = [str(blob.name) for blob in blobs]
@@ -69,12 +71,12 @@ def row_ids(query: Query) -> set[str]:
 def audit(
     replica: Observed, answered: Collection[str], verified: Collection[str], clock: Clock
 ) -> Audit:
-    """Compare bucket, table and samples, after waiting a moment for uploads about to end.
+    """Compare; waits a moment for uploads that are about to end.
 
     Args:
         replica: after its load.
         answered: recording ids that were answered 200.
-        verified: those of them that retention verified and removed during the load.
+        verified: those of them that were found whole and removed while the load ran.
         clock: of the load.
 
     Raises:
