@@ -46,7 +46,7 @@ class Clock:
         return round((at - self._t0) * self._speed, 3)
 
     def scaled(self, wall: float) -> float:
-        """A wall-clock duration as the real-world one it stands for."""
+        """The real-world duration that a wall-clock duration stands for."""
         return round(wall * self._speed, 6)
 
 

@@ -1,4 +1,4 @@
-"""One replica, one life cycle, on every stack.
+"""The life cycle of a replica, the same on every stack.
 
     apply(cell) ──> Replica ──> … load, faults, readings … ──> apply(next) ──> … ──> close()
 
@@ -179,7 +179,7 @@ class Stack(Protocol):
         ...
 
     def down_parts(self) -> dict[str, str]:
-        """The parts that are dead or stopped now, each with one line of diagnosis."""
+        """The parts that are dead or stopped now, with a line of diagnosis."""
         ...
 
     def inject_fault(self, part: str, action: str) -> None:

@@ -1,4 +1,4 @@
-"""nginx before the backend, with one of the two configurations under ``nginx/``.
+"""nginx in front of the backend, with one of the two configurations under ``nginx/``.
 
 Their limits are in `lab.model.replica`; here they become the templates' variables.
 """

@@ -24,7 +24,7 @@ TIMEOUT_S = 10
 
 
 class Bucket:
-    """The one bucket that the backend uploads to.
+    """The bucket that the backend uploads to.
 
     Args:
         url: of fake-gcs-server, not through the proxy.

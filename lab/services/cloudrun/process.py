@@ -1,4 +1,4 @@
-"""The driver of the embedded stack: an instance is one process in a cgroup of its own.
+"""The driver of the embedded stack: an instance is a process in a cgroup of its own.
 
 The process joins its cgroup before it becomes the backend, so that all its memory is charged
 there. Its temporary files are on a tmpfs, whose pages the kernel charges to the process that

@@ -141,7 +141,7 @@ def _at(event: dict[str, Any]) -> float:
 
 
 def usage(stats: dict[str, Any]) -> Usage:
-    """One reading of ``GET /containers/{id}/stats?one-shot=1``.
+    """A reading of ``GET /containers/{id}/stats?one-shot=1``.
 
     Memory is what the container is charged with, minus the file pages that the kernel may
     drop at once: the figure of ``docker stats``.

@@ -23,7 +23,7 @@ MEMORY = 100_000
 
 
 class DeliberateLeak:
-    """What one worker has leaked."""
+    """What a worker has leaked."""
 
     def __init__(self, settings: BackendSettings) -> None:
         self._kind = settings.knobs.leak
