@@ -242,7 +242,8 @@ class LifeCycle(ABC):
     Attributes:
         target: of the cell that the replica was brought to last.
         restarted: the parts that this cell has started anew, in their order.
-        workers: the backend's.
+        gateway, monitor, bucket, workers: what holds instances, and what the database, storage
+            and the backend are asked by; a stack makes them.
     """
 
     gateway: Gateway

@@ -144,13 +144,18 @@ class Project:
         self._write(knobs)
         there = self.containers()
         limits = (knobs.vm_cpus, knobs.vm_memory)
-        missing = [part for part in parts if part not in there]
-        if "backend" in there and "backend" in parts and limits != self._limits:
-            missing.append("backend")
-        if missing:
-            there = self._make(knobs, missing, first=not there)
+        kept = there.keys() - (set() if limits == self._limits else {"backend"})
+        if missing := [part for part in parts if part not in kept]:
+            self._make(knobs, missing, first=not there)
+            there = self.containers()
         if "backend" in missing:
             self._limits = limits
+        for container in there.values():
+            tag = container.attrs["Config"]["Image"]
+            if self._image_ids[tag] not in container.attrs["Image"]:
+                raise MachineError(
+                    f"the image {tag} has changed since the replica started", "run again"
+                )
         return {part: there[part] for part in parts}
 
     def start(self, containers: Iterable[Any]) -> None:
@@ -170,8 +175,8 @@ class Project:
         unfinished.write_text(settings_file(knobs, self._monitored), encoding="utf-8")
         unfinished.rename(self._settings / "now.env")
 
-    def _make(self, knobs: Knobs, parts: Collection[str], first: bool) -> dict[str, Any]:
-        """Let Compose make the containers of these parts anew; every container there is then.
+    def _make(self, knobs: Knobs, parts: Collection[str], first: bool) -> None:
+        """Let Compose make the containers of these parts anew.
 
         Args:
             first: whether the project has nothing yet: a network that another lab took
@@ -184,19 +189,11 @@ class Project:
                 *("--force-recreate", "--timeout", "0", *parts),
             )
             if done.returncode == 0:
-                break
+                return
             if not overlaps(done.stderr) or not first or attempt == TRIES:
                 raise explain(done.stderr)
             resources.remove(self._client, self.id)
             self.place = replace(self.place, net_prefix=free_prefix(taken_subnets(self._client)))
-        there = self.containers()
-        for container in there.values():
-            tag = container.attrs["Config"]["Image"]
-            if self._image_ids[tag] not in container.attrs["Image"]:
-                raise MachineError(
-                    f"the image {tag} has changed since the replica started", "run again"
-                )
-        return there
 
     def _compose(
         self, knobs: Knobs, *arguments: str, profile: Iterable[str] = ()
