@@ -247,7 +247,8 @@ class LifeCycle(ABC):
     Attributes:
         target: of the last cell that was applied.
         restarted: the parts that were restarted for that cell, in their order.
-        workers: the backend's.
+        gateway, monitor, bucket, workers: what holds instances, and what the database, storage
+            and the backend are asked by; a stack makes them.
     """
 
     gateway: Gateway

@@ -147,13 +147,18 @@ class Project:
         unfinished.rename(self._settings / "now.env")
         containers = self.containers()
         limits = (knobs.vm_cpus, knobs.vm_memory)
-        missing = [part for part in parts if part not in containers]
-        if "backend" in containers and "backend" in parts and limits != self._limits:
-            missing.append("backend")
-        if missing:
-            containers = self._make(knobs, missing, first=not containers)
+        kept = containers.keys() - (set() if limits == self._limits else {"backend"})
+        if missing := [part for part in parts if part not in kept]:
+            self._make(knobs, missing, first=not containers)
+            containers = self.containers()
         if "backend" in missing:
             self._limits = limits
+        for container in containers.values():
+            tag = container.attrs["Config"]["Image"]
+            if self._image_ids[tag] not in container.attrs["Image"]:
+                raise MachineError(
+                    f"the image {tag} has changed since the replica started", "run again"
+                )
         return {part: containers[part] for part in parts}
 
     def start(self, containers: Iterable[Any]) -> None:
@@ -167,8 +172,8 @@ class Project:
         """
         _at_once(container.start for container in containers)
 
-    def _make(self, knobs: Knobs, parts: Collection[str], first: bool) -> dict[str, Any]:
-        """Have Compose make new containers for these parts; returns all containers by part.
+    def _make(self, knobs: Knobs, parts: Collection[str], first: bool) -> None:
+        """Have Compose make new containers for these parts.
 
         Args:
             first: whether the project has nothing yet, so that it can choose another network
@@ -181,19 +186,11 @@ class Project:
                 *("--force-recreate", "--timeout", "0", *parts),
             )
             if done.returncode == 0:
-                break
+                return
             if not overlaps(done.stderr) or not first or attempt == TRIES:
                 raise explain(done.stderr)
             resources.remove(self._client, self.id)
             self.place = replace(self.place, net_prefix=free_prefix(taken_subnets(self._client)))
-        containers = self.containers()
-        for container in containers.values():
-            tag = container.attrs["Config"]["Image"]
-            if self._image_ids[tag] not in container.attrs["Image"]:
-                raise MachineError(
-                    f"the image {tag} has changed since the replica started", "run again"
-                )
-        return containers
 
     def _compose(
         self, knobs: Knobs, *arguments: str, profile: Iterable[str] = ()
