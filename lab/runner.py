@@ -1,10 +1,10 @@
-"""The story of a run: each cell is applied, its faults injected, loaded, observed, judged.
+"""A run: each cell is applied, its faults are injected, it is loaded, observed and judged.
 
     for cell:  stack.apply ─> faults.inject ─> load.run ─> observe ─> evidence stored
                                               process faults          judge ─> verdict stored
 
-The observation is on disk before anyone judges it. Removing faults, keeping logs and evidence
-happen whatever goes wrong, and never hide the first error.
+The observation is on disk before it is judged. Faults are removed, logs and evidence kept
+whatever goes wrong, and an error in that never hides the first error.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from lab.store import CellFolder, RunFolder
 
 
 class Injector(Protocol):
-    """Whoever injects network faults; `lab.cli.wiring` has the one that uses Toxiproxy."""
+    """Injects network faults; the implementation over Toxiproxy is in `lab.cli.wiring`."""
 
     def injected(self, replica: Replica, cell: Cell) -> AbstractContextManager[list[Injected]]:
-        """Exactly this cell's network faults inside, and none after; what was read back."""
+        """Exactly this cell's network faults inside the block, none after; what reads back."""
         ...
 
 
@@ -57,10 +57,10 @@ class Lab:
 
 
 def run_experiment(lab: Lab, run: RunFolder, cells: Sequence[Cell]) -> Summary:
-    """Measure every cell that is not finished, and store a verdict for each.
+    """Measure every cell that is not finished, and store its verdict.
 
     Raises:
-        LabError: this machine cannot go on; what is finished is stored.
+        LabError: this machine cannot go on; finished cells are stored.
     """
     summary = run.write_summary()
     for index, cell in enumerate(cells):
@@ -82,7 +82,7 @@ def run_experiment(lab: Lab, run: RunFolder, cells: Sequence[Cell]) -> Summary:
 
 
 def run_cell(lab: Lab, cell: Cell, folder: CellFolder, progress: CellProgress) -> None:
-    """One trial, from a replica with this cell's settings to evidence on disk.
+    """A trial: from applying this cell's settings to its evidence on disk.
 
     Raises:
         PartFailed: a part did not come up.
@@ -107,7 +107,7 @@ def run_cell(lab: Lab, cell: Cell, folder: CellFolder, progress: CellProgress) -
 
 
 def judge_cell(folder: CellFolder) -> Verdict:
-    """Judge what is stored of a cell, and store the verdict."""
+    """Judge a cell from what is stored of it, and store the verdict."""
     verdict = judge(folder.read_cell(), folder.read_observation())
     folder.finish(verdict)
     return verdict
@@ -115,7 +115,7 @@ def judge_cell(folder: CellFolder) -> Verdict:
 
 @dataclass(frozen=True)
 class RunningTrial:
-    """One cell's trial under way: what is offered, to whom, what goes wrong, and who watches."""
+    """A cell's trial under way: its load, replica, process faults, observer and progress."""
 
     cell: Cell
     folder: CellFolder
@@ -126,14 +126,16 @@ class RunningTrial:
 
 
 def load_under_faults(lab: Lab, trial: RunningTrial) -> tuple[list[Injected], LoadResult]:
-    """Inject, watch, offer the load, and remove the faults; what was read back, and how it went.
+    """Inject the faults, observe, offer the load, and remove the faults.
 
-    Faults that can't be removed because a part is dead are no error: the cell is invalid
-    by that part, and the next one starts it anew.
+    Faults that cannot be removed because a part is dead are no error: the cell is invalid
+    because of that part, and the next cell restarts it.
+
+    Returns:
+        The network faults as they were read back, and how the load went.
 
     Raises:
-        InjectionError: a fault could not be injected, or not removed from a replica that is
-            whole.
+        InjectionError: a fault could not be injected, or not removed although every part is up.
     """
     injected: list[Injected] = []
     result: LoadResult | None = None
@@ -153,13 +155,13 @@ def load_under_faults(lab: Lab, trial: RunningTrial) -> tuple[list[Injected], Lo
 
 
 class PartDied(PartFailed):
-    """Ends a load early: a part died, so the cell is invalid whatever else comes."""
+    """Ends a load early: a part died, so the cell is invalid whatever follows."""
 
 
 def offer(generator: LoadGenerator, trial: RunningTrial) -> LoadResult:
     """Offer the load; end it early when a part is seen down, because the cell is invalid then.
 
-    A generator that dies under way makes the cell invalid too; the next one may do better.
+    A generator that dies under way makes the cell invalid too, and the run goes on.
 
     Raises:
         PartFailed: the generator did not start.
@@ -183,7 +185,7 @@ def offer(generator: LoadGenerator, trial: RunningTrial) -> LoadResult:
     except PartFailed as error:
         if not started:
             raise
-        exit_code = 0  # where a part died it was we who ended the generator
+        exit_code = 0  # if a part died, the lab itself ended the generator
         if not isinstance(error, PartDied):
             observer.watch.note_down("generator", str(error))
             exit_code = 1
@@ -192,7 +194,7 @@ def offer(generator: LoadGenerator, trial: RunningTrial) -> LoadResult:
 
 @contextmanager
 def logs_kept(stack: Stack, into: Path) -> Iterator[None]:
-    """Copy every part's log when the block ends; when it fails, the error says where they are."""
+    """Copy every part's log when the block ends; an error in it gets a note of where they are."""
     try:
         yield
     except BaseException as first:
@@ -206,13 +208,13 @@ def logs_kept(stack: Stack, into: Path) -> Iterator[None]:
 
 
 class CellProgress:
-    """Shows where a run is while one of its cells is measured.
+    """Shows how far a run is while it measures a cell.
 
     Args:
         show: called at each step.
         cells: all cells of the run.
-        index: of this one.
-        unmeasured: this one and those after it that are still to be measured.
+        index: of the cell that is measured.
+        unmeasured: that cell and the later ones that are still to be measured.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Is what is injected what arrives, and does what limits the replica hold?
+"""Is what is injected what arrives, and do the replica's limits hold?
 
 Measured on a replica, at speed 1, part by part (`injection`, `limits`):
 
@@ -7,7 +7,7 @@ Measured on a replica, at speed 1, part by part (`injection`, `limits`):
     connections  opened as the application's role until refused, against db_cap
     body limit   1 MiB and one byte more, as found and as recommended
     confinement  vm_cpus, vm_memory, and whether a part reaches outside its networks;
-                 only where the parts are confined, in containers
+                 only if the parts are containers
     instances    cloudrun_cpus and cloudrun_memory, where the target is Cloud Run
 """
 
@@ -26,12 +26,12 @@ from lab.model.replica import Target
 from lab.stack.base import Replica
 
 Inject = Callable[[Replica, Cell], AbstractContextManager[object]]
-"""Exactly a cell's network faults inside, and none after."""
+"""Exactly a cell's network faults inside the block, and none after."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One thing that was held against what it should be; ``value`` in the unit of ``bound``."""
+    """A measured value and what it should be; ``value`` is in the unit of ``bound``."""
 
     name: str
     ok: bool
@@ -41,7 +41,7 @@ class Measurement:
 
 @dataclass
 class Calibration:
-    """All that was measured with one Toxiproxy, and what could not be, with the reason."""
+    """What was measured with a Toxiproxy, and what could not be, with the reason."""
 
     stack: str
     toxiproxy: str
@@ -50,11 +50,11 @@ class Calibration:
 
     @property
     def ok(self) -> bool:
-        """Whether everything is as it should be; never so if nothing was measured."""
+        """Whether everything is as it should be; False if nothing was measured."""
         return bool(self.measured) and all(measurement.ok for measurement in self.measured)
 
     def add(self, name: str, value: float, bound: str, ok: bool) -> None:
-        """Count one more measurement."""
+        """Add a measurement."""
         self.measured.append(Measurement(name, ok, round(value, 6), bound))
 
     def as_json(self) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class Calibration:
 
 
 def calibration_cell(settings: Mapping[str, object], *faults: Fault, target: Target = "vm") -> Cell:
-    """A cell that is as found, but for these settings and faults; its load is never run."""
+    """A cell with the preset as-found, these settings and these faults; its load is never run."""
     return Cell(
         id="calibration",
         axes={},

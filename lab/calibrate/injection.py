@@ -24,7 +24,7 @@ DB_UPLOADS = 40
 WARM_UPLOADS = 3
 MIB = 1024**2
 ALPHA = 0.001
-"""A true uniform distribution is called something else once in a thousand calibrations."""
+"""A truly uniform distribution is rejected once in a thousand calibrations."""
 
 
 def calibrate_replica(
@@ -39,8 +39,8 @@ def calibrate_replica(
     Args:
         stack: not applied yet.
         inject: injects a cell's faults.
-        faults: those under ``faults/``.
-        draws: how many storage latencies; the mean of 1500 is known to 0.7 %.
+        faults: the files under ``faults/``, by name.
+        draws: how many storage latencies; with 1500 their mean is known to 0.7 %.
         show: called at each step.
     """
     calibration = Calibration(stack.name, stack.toxiproxy_variant)
@@ -61,16 +61,16 @@ def calibrate_replica(
 
 
 def storage_draws(address: str, bucket: str, count: int, concurrency: int) -> list[float]:
-    """Seconds from a whole request sent to the answer's first byte, for that many uploads.
+    """Seconds from the end of a request to the first byte of its answer, for ``count`` uploads.
 
-    The first of each connection is not counted: all of them are sent in one moment, while the
-    proxy opens its own connections, and what they wait for then is this machine's CPU.
+    The first upload of each connection is not counted: all of these are sent at the same time,
+    while the proxy opens its own connections, so that they wait for this machine's CPU.
 
     Args:
         address: ``host:port`` of the proxy before storage.
         bucket: where the small objects go.
-        count: how many.
-        concurrency: how many at once, each over one kept connection.
+        count: how many uploads.
+        concurrency: how many at once, each over a kept connection of its own.
     """
     local = threading.local()
 
@@ -95,7 +95,7 @@ def storage_draws(address: str, bucket: str, count: int, concurrency: int) -> li
 
 
 def check_storage(calibration: Calibration, latencies: list[float]) -> None:
-    """Hold storage latencies in seconds against the uniform distribution of ``gcs_latency``."""
+    """Compare storage latencies, in seconds, with the uniform distribution of ``gcs_latency``."""
     from scipy.stats import kstest, uniform
 
     span = Knobs().gcs_latency
@@ -130,14 +130,15 @@ def _check_database(calibration: Calibration, replica: Replica) -> None:
     for _ in range(WARM_UPLOADS):
         _upload(replica.url, 1000)
     uploads = [stage_ms(_upload(replica.url, 1000)) for _ in range(DB_UPLOADS)]
-    for name, wanted, give in (("auth", 50.0, 10.0), ("write", 100.0, 15.0)):
+    for name, expected, tolerance in (("auth", 50.0, 10.0), ("write", 100.0, 15.0)):
         mean = sum(stages[name] for stages in uploads) / len(uploads)
-        bound = f"{wanted:g} ± {give:g}"
-        calibration.add(f"{name}, mean (ms)", mean, bound, abs(mean - wanted) <= give)
+        bound = f"{expected:g} ± {tolerance:g}"
+        ok = abs(mean - expected) <= tolerance
+        calibration.add(f"{name}, mean (ms)", mean, bound, ok)
 
 
 def _check_connections(calibration: Calibration, replica: Replica) -> None:
-    """Open connections as the application does until one is refused."""
+    """Open connections in the application's role until Postgres refuses the next."""
     cap = Knobs().db_cap
     opened: list[psycopg2.extensions.connection] = []
     try:
@@ -158,11 +159,11 @@ def _check_connections(calibration: Calibration, replica: Replica) -> None:
 
 
 def _check_body_limits(calibration: Calibration, stack: Stack, inject: Inject) -> None:
-    for nginx, wanted in (("as-found", 413), ("recommended", 200)):
+    for nginx, expected in (("as-found", 413), ("recommended", 200)):
         cell = calibration_cell({"nginx": nginx})
         replica = stack.apply(cell)
         with inject(replica, cell):
             over, under = (_upload(replica.url, n).status_code for n in (MIB + 1, MIB // 2))
         name = f"nginx {nginx} (status)"
-        calibration.add(f"1 MiB + 1, {name}", over, f"{wanted}", over == wanted)
+        calibration.add(f"1 MiB + 1, {name}", over, f"{expected}", over == expected)
         calibration.add(f"0.5 MiB, {name}", under, "200", under == 200)

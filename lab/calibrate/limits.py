@@ -1,4 +1,4 @@
-"""Does what limits the replica hold: its parts' confinement, and an instance of Cloud Run?"""
+"""Do the replica's limits hold: its parts' confinement, and those of a Cloud Run instance?"""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ VM_CPUS = 1.0
 VM_MEMORY = "256 MiB"
 NEAR = 0.05
 BUSY_S = 5.0
-"""The quota is granted by periods of 100 ms: one more or less is 2 % of this."""
+"""The quota is granted in periods of 100 ms: a period more or less is 2 % of this."""
 TRIES = 3
-"""What other programs take of the machine's cores is no limit: the greatest try counts."""
+"""The greatest try counts: other programs on the machine can only lower the figure."""
 LIVES, DIES = 0.9, 1.1
-"""Shares of the memory limit: the program itself takes about 3 % of this one."""
+"""Shares of the memory limit; the program itself takes about 3 % of it."""
 NEAR_CORES = 0.03
-"""Of an instance. Another program's load can only take away from what a busy loop gets."""
+"""Tolerance for an instance. Other programs can only lower what a busy loop gets."""
 
 
 def calibrate_confinement(
     calibration: Calibration, stack: Stack, show: Callable[[str], None]
 ) -> None:
-    """Try the confinement of a stack that has one; where it has none, note that."""
+    """Test the confinement of a stack; if its parts are not confined, note that."""
     confinement = stack.confinement
     if confinement is None:
         calibration.not_measured.append(
@@ -71,7 +71,7 @@ def _check_networks(calibration: Calibration, confinement: Confinement) -> None:
 
 
 def calibrate_instances(stack: Stack, show: Callable[[str], None]) -> Calibration:
-    """Burden an instance that is as found, made as those are that serve.
+    """Test the limits of an instance with the preset as-found, made like those that serve.
 
     Takes half a minute at most.
 

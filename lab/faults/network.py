@@ -1,24 +1,25 @@
-"""Network faults over Toxiproxy's API, believing nothing that was not read back.
+"""Network faults over Toxiproxy's API; every change is read back.
 
     Fault ──to_toxics──> inject ──> Toxiproxy ──> read_back ──> Injected (evidence)
 
-The only importer of toxiproxy-python (0.1.1), whose shortcomings end here:
+The only importer of toxiproxy-python (0.1.1), whose shortcomings are handled here:
 
 * its ``host`` and ``port`` are attributes of a class, so a process knows one server: they
-  are set under a lock before each call;
-* its ``Proxy`` and ``Toxic`` objects pass no timeout on, so a server that hangs hangs the
-  caller: calls go through its ``APIConsumer``, which hands keyword arguments to requests;
+  are set under a lock before every call;
+* its ``Proxy`` and ``Toxic`` objects pass no timeout on, so a server that hangs would hang
+  the caller: calls go through its ``APIConsumer``, which hands keyword arguments to requests;
 * it raises on 400, 404 and 409 only: every other status that is not the expected one, and
   an answer that is not JSON, is an error here;
 * it cannot update a toxic and its ``populate`` recreates proxies: neither is used;
-* requests takes ``HTTP_PROXY`` from the environment: it is told not to.
+* requests takes ``HTTP_PROXY`` from the environment: that is switched off.
 
-A delay to the database makes up what the base round trip, without any delay, lacks:
+The delay to the database is the distance ``db_rtt`` minus the base, which is the round trip
+without any delay:
 
     db_rtt  =  base: loopback, proxy, its timer, Postgres  +  delay
 
-Were the base not taken off, a round trip would take longer than it should by that much
-wall-clock time, and by ``speed`` times as much real-world time.
+If the base were not subtracted, a round trip would be too long by that much wall-clock time,
+and by ``speed`` times as much real-world time.
 """
 
 from __future__ import annotations
@@ -42,26 +43,26 @@ from lab.model.knobs import Knobs
 from lab.model.units import Span
 
 TIMEOUT_S = 5.0
-"""How long one call of the API may take."""
+"""How long a call of the API may take."""
 
 POLL_S = 0.02
 
 MAX_BASE_S, MIN_DELAY_S = 0.003, 0.001
-"""So much wall-clock time is taken off a delay at most, and so much of it left at least.
+"""At most this much wall-clock time is subtracted from a delay, and at least this much left.
 
-On two idle cores the base is 1 to 2 ms; where it seems to be more, something else was at
-work. Proxies keep whole milliseconds. What is not taken off shows in the stages that the
-judge looks at.
+On two idle cores the base is 1 to 2 ms; if it seems to be more, the machine was busy with
+something else. Proxies keep whole milliseconds. What is not subtracted shows in the stages
+that the judge checks.
 """
 
 NEGLIGIBLE_S = 0.100
-"""Of a delay of this wall-clock length the base is a hundredth or two: it is not measured."""
+"""For a delay of this wall-clock length the base is 1 or 2 % and is not measured."""
 
 _LOCK = threading.Lock()
 
 
 class ProxyState(BaseModel):
-    """A proxy as Toxiproxy reads it back; ``toxics`` are the API's own objects."""
+    """A proxy as the API returns it; ``toxics`` are the API's own objects."""
 
     model_config = ConfigDict(frozen=True)  # the real server shows more than this
 
@@ -78,12 +79,12 @@ _STATES = TypeAdapter(dict[str, ProxyState])
 class Toxiproxy:
     """A Toxiproxy server, the real one or the lab's own.
 
-    Every call raises an InjectionError where the server does not answer in time, refuses, or
+    Every call raises an InjectionError if the server does not answer in time, refuses, or
     answers what Toxiproxy would not.
 
     Args:
         api_url: address of its API, as ``http://127.0.0.1:8474``.
-        timeout: seconds that one call may take.
+        timeout: seconds that a call may take.
 
     Raises:
         InjectionError: ``api_url`` is no such address.
@@ -100,7 +101,7 @@ class Toxiproxy:
         self._host, self._port, self._timeout = parts.hostname, parts.port, timeout
 
     def wait_ready(self, within: float = 10.0) -> str:
-        """Wait until the server answers; its version.
+        """Wait until the server answers, and return its version.
 
         Raises:
             InjectionError: it did not answer ``within`` these seconds.
@@ -115,7 +116,7 @@ class Toxiproxy:
                 time.sleep(POLL_S)
 
     def version(self) -> str:
-        """What the server says it is; the lab's own server says ``+lab``."""
+        """The server's version; the lab's own server adds ``+lab``."""
         answer = self._call("get", "/version", expect=200)
         version = answer.get("version") if isinstance(answer, dict) else None
         if not isinstance(version, str):
@@ -135,7 +136,7 @@ class Toxiproxy:
 
         Args:
             t: when, in real-world seconds of the load.
-            base_s: wall-clock seconds that were taken off the distance to the database.
+            base_s: wall-clock seconds that were subtracted from the distance to the database.
         """
         return [
             Injected(
@@ -149,12 +150,12 @@ class Toxiproxy:
         ]
 
     def inject(self, fault: Fault, knobs: Knobs, base_s: float = 0.0) -> ProxyState:
-        """Set a fault's toxics, or take its proxy down, and read back that it is so.
+        """Set a fault's toxics, or take its proxy down, and read back that it is done.
 
         Args:
             fault: of a proxy.
-            knobs: whose values its delays may be.
-            base_s: wall-clock seconds to take off the distance to the database (`base_rtt`).
+            knobs: the values that its delays may refer to.
+            base_s: wall-clock seconds to subtract from the distance to the database (`base_rtt`).
 
         Raises:
             InjectionError: the server did not do it; or the fault is not of a proxy.
@@ -178,7 +179,7 @@ class Toxiproxy:
         return state
 
     def remove_all(self) -> None:
-        """Enable every proxy and remove every toxic, and read back that it is so.
+        """Enable every proxy and remove every toxic, and read back that it is done.
 
         Raises:
             InjectionError: the server did not do it.
@@ -195,10 +196,10 @@ class Toxiproxy:
     def injected(
         self, faults: Sequence[Fault], knobs: Knobs, base_s: float = 0.0
     ) -> Iterator[dict[str, ProxyState]]:
-        """Exactly these faults inside, from a clean state to a clean state.
+        """Exactly these faults inside the block, from a clean state to a clean state.
 
-        Process faults are no matter of Toxiproxy's and are passed over. Where removing the
-        faults fails, that never hides an earlier error: it is noted on it.
+        Process faults do not concern Toxiproxy and are skipped. A failure to remove the faults
+        never hides an earlier error: it becomes a note on it.
 
         Raises:
             InjectionError: as `inject` and `remove_all`.
@@ -228,7 +229,7 @@ class Toxiproxy:
         return states[proxy]
 
     def _check(self, toxic: WireToxic, state: ProxyState) -> None:
-        """Raise where a toxic does not read back as it was set."""
+        """Raise if a toxic does not read back as it was set."""
         read = next((read for read in state.toxics if read.get("name") == toxic.name), None)
         if read is None:
             raise self._differs(f"toxic '{toxic.name}' was set on '{state.name}' and is not there")
@@ -241,7 +242,7 @@ class Toxiproxy:
                 )
 
     def _call(self, verb: Literal["get", "post"], path: str, expect: int, **extra: Any) -> Any:
-        """The JSON answer of one call; None where there is nothing to read (204).
+        """The JSON answer of a call; None if there is nothing to read (204).
 
         Raises:
             InjectionError: no answer in time, another status than ``expect``, or no JSON.
@@ -287,7 +288,7 @@ class Toxiproxy:
 
 
 def _same(wanted: object, got: object) -> bool:
-    """Whether what was read back is what was set; an attribute not set must be 0."""
+    """Whether a value reads back as it was set; an attribute that was not set must be 0."""
     if isinstance(wanted, float) and isinstance(got, int | float):
         return abs(wanted - got) < 1e-6  # the real server holds 32-bit floats
     if isinstance(wanted, dict) and isinstance(got, dict):
@@ -298,16 +299,16 @@ def _same(wanted: object, got: object) -> bool:
 def base_rtt(
     toxiproxy: Toxiproxy, faults: Sequence[Fault], knobs: Knobs, round_trip: Callable[[], float]
 ) -> float:
-    """Wall-clock seconds to take off the delay that stands for the distance to the database.
+    """Wall-clock seconds to subtract from the delay that stands for the distance to the database.
 
-    Measured behind a delay of about the same length, because a timer that is late is part of
-    it: in whole milliseconds, which are the same for each answer.
+    Measured behind a delay of about the same length, because the lateness of the proxy's timer
+    is part of it. That delay is in whole milliseconds, so that it is the same for every answer.
 
     Args:
         toxiproxy: has no faults afterwards.
-        faults: 0 is given where not exactly one delay of theirs stands for that distance.
+        faults: the result is 0 unless exactly one delay of theirs stands for that distance.
         knobs: with which they are injected later.
-        round_trip: how many wall-clock seconds one takes as the proxy is now.
+        round_trip: measures a round trip through the proxy as it is now, in wall-clock seconds.
 
     Raises:
         InjectionError: as `Toxiproxy.injected`.
@@ -326,7 +327,7 @@ def base_rtt(
 
 
 def _has_one_distance(faults: Sequence[Fault]) -> bool:
-    """Whether one delay is all that a way to the database gets of ``db_rtt``."""
+    """Whether exactly one delay of these faults stands for ``db_rtt``, and the proxy is up."""
     before_db = [fault for fault in faults if fault.proxy == "db"]
     toxics = [toxic for fault in before_db for toxic in fault.toxics]
     distances = [toxic for toxic in toxics if isinstance(toxic, Latency) and toxic.is_distance]

@@ -1,10 +1,10 @@
-"""Process faults: carried out while the load runs; every part is brought back whatever happens.
+"""Process faults: carried out during the load; every part is brought back whatever happens.
 
-    t = 0 ──> window begins ──at──> strike ──for──> recover ──> it serves again
+    t = 0 ──> window begins ──at──> inject ──for──> recover ──> it serves again
                                     └─── it does not count as down ───┘
 
-Each duration is real-world time and is divided by ``speed`` here. How long a part takes
-to serve again is its own affair, which no speed divides.
+Durations are real-world time and are divided by ``speed`` here. How long a part takes to
+serve again is not divided.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lab.model.fault import ProcessFault
 
 
 class ProcessControl(Protocol):
-    """What process faults need of a stack; ``lab.stack.base.Stack`` says what each does."""
+    """What process faults need of a stack; ``lab.stack.base.Stack`` describes the members."""
 
     @property
     def name(self) -> str: ...
@@ -36,10 +36,10 @@ class ProcessControl(Protocol):
 
 
 def require(stack: ProcessControl, cells: Iterable[Cell]) -> None:
-    """Find out before anything is measured that a stack cannot do what the cells plan.
+    """Check, before anything is measured, that a stack can do the cells' process faults.
 
     Raises:
-        MissingComponent: one of their process faults is beyond it.
+        MissingComponent: it cannot do one of them.
     """
     for planned in (fault for cell in cells for fault in cell.process_faults):
         if planned.action not in stack.process_faults:
@@ -54,11 +54,11 @@ class ProcessInjector:
     """Carries out a cell's process faults; a context manager that ends with every part back.
 
     Args:
-        stack: whose parts they befall.
-        cell: whose process faults, window and speed.
+        stack: whose parts are affected.
+        cell: gives the process faults, the window and the speed.
 
     Attributes:
-        evidence: the process faults that happened; whole once the block has ended.
+        evidence: the process faults that happened; complete once the block has ended.
     """
 
     def __init__(self, stack: ProcessControl, cell: Cell) -> None:
@@ -80,15 +80,15 @@ class ProcessInjector:
         return self
 
     def begin(self, t0: float) -> None:
-        """Wait for each fault's time from now on; ``t0`` is t = 0, in seconds since 1970."""
+        """Carry out every fault at its time; ``t0`` is t = 0, in seconds since 1970."""
         self._t0 = t0
         self._futures = [self._threads.submit(self._carry_out, fault) for fault in self._planned]
 
     def __exit__(self, kind: object, first: BaseException | None, _trace: object) -> None:
-        """End all faults now and wait until their parts serve again.
+        """End all faults now, and wait until their parts serve again.
 
-        What could not be done is in `down_parts`; a defect of the lab is raised, or noted on
-        the error that has ended the block.
+        A part that does not come back is in `down_parts`; a defect of the lab is raised, or
+        noted on the error that has ended the block.
         """
         self._ended.set()
         self._threads.shutdown()
@@ -99,8 +99,8 @@ class ProcessInjector:
             first.add_note(f"and then: {defect}")
 
     def down_parts(self) -> dict[str, str]:
-        """The parts that are down and not by a process fault, and those that one failed on."""
-        # A fault may begin, or be over, while the stack looks: neither makes its part down.
+        """The parts that are down for another reason, and those whose process fault failed."""
+        # A fault may begin or end while the stack checks: in both cases its part is excused.
         before = self._excused_now()
         down = self._stack.down_parts()
         excused = before | self._excused_now()
@@ -113,7 +113,7 @@ class ProcessInjector:
     def _carry_out(self, planned: ProcessFault) -> None:
         due = self._t0 + (self._window_start + planned.at) / self._speed
         if self._ended.wait(max(0.0, due - time.time())):
-            return  # the load ended before
+            return  # the load ended first
         with self._excusing(planned.part):
             t, done, back = self._now(), False, False
             try:
@@ -135,7 +135,7 @@ class ProcessInjector:
             )
 
     def _try(self, act: Callable[[str, str], None], planned: ProcessFault) -> bool:
-        """Whether the stack could do this to the part; where not, the part counts as down."""
+        """Whether the stack could do this to the part; if not, the part counts as down."""
         try:
             act(planned.part, planned.action)
         except LabError as error:

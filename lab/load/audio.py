@@ -1,8 +1,8 @@
 """Speech-like WAV files of an exact size, from a seed.
 
-16 kHz, mono, 16-bit PCM. One waveform is synthesised: a harmonic source whose pitch drifts,
-in syllables of about a quarter of a second, with breath noise. Every file is a cut of it
-behind a header of its own, so that a thousand files cost little more than copying them.
+16 kHz, mono, 16-bit PCM. A single waveform is synthesised: a harmonic source whose pitch
+drifts, in syllables of about a quarter of a second, with breath noise. Every file is a cut of
+it with a header of its own, so that a thousand files cost little more than copying them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lab.model.units import SizeRange
 SAMPLE_RATE = 16_000
 HEADER = 44
 MIN_SIZE = HEADER + 2
-"""Bytes of a file that holds one sample."""
+"""Bytes of a file with a single sample."""
 
 VOICE_SECONDS = 30
 MAX_FILES = 64
@@ -29,13 +29,13 @@ Signal = npt.NDArray[np.float64]
 
 
 def _contour(rng: np.random.Generator, time: Signal, per_second: float) -> Signal:
-    """A smooth random walk between -1 and 1 through ``per_second`` points a second."""
+    """A curve through ``per_second`` random points a second, between -1 and 1."""
     knots = np.arange(0, VOICE_SECONDS + 1 / per_second, 1 / per_second)
     return np.interp(time, knots, rng.uniform(-1, 1, len(knots)))
 
 
 def voice(seed: int) -> bytes:
-    """Half a minute of the waveform as PCM, to cut files from."""
+    """Half a minute of the waveform as PCM, from which files are cut."""
     rng = np.random.default_rng(seed)
     time = np.arange(VOICE_SECONDS * SAMPLE_RATE) / SAMPLE_RATE
     pitch = 140.0 * 2.0 ** (0.5 * _contour(rng, time, 3.0))
@@ -76,10 +76,10 @@ def wav(size: int, pcm: bytes, offset: int = 0) -> bytes:
 
 
 def sizes(audio: SizeRange, seed: int, count: int) -> list[int]:
-    """``count`` sizes in bytes, log-uniform over the range, in an order of their own.
+    """``count`` sizes in bytes, log-uniform over the range, in random order.
 
-    One is drawn from each of ``count`` equal shares of the logarithmic range (stratified
-    sampling), so that even a few have the mean of many.
+    A size is drawn from each of ``count`` equal parts of the logarithmic range (stratified
+    sampling), so that even the mean of a few is close to that of many.
     """
     rng = random.Random(f"{seed}/sizes")  # noqa: S311 - a workload, not a secret
     ratio = audio.high / audio.low

@@ -1,10 +1,10 @@
-"""Runs the generator: starts it, follows how far it is, and ends it whatever happens.
+"""Runs the generator: starts it, follows its progress, and ends it whatever happens.
 
     run ─> generator's process ─> t = 0 known: on_start ─> tick, tick, … ─> exit 0 ─> LoadResult
 
 The generator is a process of its own (Locust patches its process) and a process group of its
-own (Ctrl-C reaches the lab, which then ends it). How far it is comes from its status file and
-from the samples file while that still grows.
+own (Ctrl-C reaches the lab, which then ends it). Its progress is read from its status file
+and from the growing samples file.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ TICK = 0.25
 START_LIMIT = 60.0
 """Wall seconds that the generator may take to be ready."""
 GRACE = 30.0
-"""Wall seconds past its last timeout after which the generator counts as hung."""
+"""Wall seconds after its last timeout at which the generator counts as hung."""
 TERM_LIMIT = 2.0
 """Wall seconds between SIGTERM and SIGKILL."""
 RECENT = 5.0
-"""Real-world seconds over which the rate is taken."""
+"""Real-world seconds over which the rate is averaged."""
 
 
 @dataclass(frozen=True)
 class LoadStart:
-    """The generator is ready: its process id, and t = 0 as seconds since 1970, not yet past."""
+    """The generator is ready: its process id, and the coming t = 0 in seconds since 1970."""
 
     pid: int
     t0: float
@@ -54,7 +54,7 @@ class LoadResult:
 
     Args:
         t0: t = 0 as seconds since 1970.
-        window: start and end of what counts, in real-world seconds after t = 0.
+        window: start and end of the measured time, in real-world seconds after t = 0.
         exit_code: of the generator; a failed upload is data and leaves it 0.
         pid: its process id, by now gone.
     """
@@ -66,7 +66,7 @@ class LoadResult:
 
 
 class LoadGenerator(Protocol):
-    """Whoever offers a cell's load; the runner knows no more of it."""
+    """What offers a cell's load, as the runner sees it."""
 
     def run(
         self,
@@ -82,8 +82,8 @@ class LoadGenerator(Protocol):
         Args:
             cell: whose load, seed and speed.
             url: where users upload, without a path.
-            samples: where each attempt becomes a line; replaced.
-            log: what the generator prints; its plan and its status are put beside it.
+            samples: file that is replaced and gets a line for each attempt.
+            log: file for the generator's output; its plan and status are written beside it.
             tick: called about four times a second; what it raises ends the load.
             on_start: called once, when t = 0 is known and just before it.
 
@@ -142,7 +142,7 @@ def _prepare(cell: Cell, url: str, samples: Path, log: Path) -> LoadPlan:
 
 
 def generator_environment() -> dict[str, str]:
-    """This environment, able to import the lab, and without settings meant for Locust."""
+    """This environment, with the lab importable and without settings meant for Locust."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}
     kept.pop(PLAN_VARIABLE, None)
     root = str(ROOT)
@@ -187,7 +187,7 @@ def _wait_for_start(process: subprocess.Popen[bytes], plan: LoadPlan, log: Path)
 
 
 class SampleReader:
-    """Running totals of a samples file that still grows; a line not yet whole is left for later."""
+    """Running totals of a samples file that still grows; an unfinished line is left for later."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -197,7 +197,7 @@ class SampleReader:
         self.failed = 0
 
     def read(self) -> None:
-        """Read the lines that were added since the last time and are whole by now."""
+        """Read the lines that were added since the last call and are complete by now."""
         with self._path.open("rb") as file:
             file.seek(self._offset)
             added = file.read()
@@ -212,7 +212,7 @@ class SampleReader:
                 self.failed += 1
 
     def rate(self, t: float) -> float:
-        """Successes a real-world second over the last few before ``t``."""
+        """Successes a real-world second, over the last seconds before ``t``."""
         while self._successes and self._successes[0] < t - RECENT:
             self._successes.popleft()
         return len(self._successes) / min(RECENT, t) if t > 0 else 0.0
@@ -261,7 +261,7 @@ def _failed(what: str, log: Path) -> PartFailed:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the generator's process group, kindly first; does nothing if it has ended."""
+    """End the generator's process group, if it has not ended: SIGTERM, then SIGKILL."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         if process.poll() is not None:
             return

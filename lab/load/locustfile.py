@@ -1,17 +1,17 @@
 """The generator: Locust's users, uploading when the schedule says.
 
-Run only as a subprocess, and nothing else imports it: Locust patches the standard library
+Run only as a subprocess and never imported: Locust patches the standard library
 of its process. With a plan (`lab.load.plan`) it offers a cell's load:
 
-    spawn all users ─> all at the gate ─> t = 0 ─> each follows its schedule ─> all done ─> exit 0
+    spawn all users ─> all at the gate ─> t = 0 ─> all follow their schedules ─> exit 0
 
 Locust's own ramps and shapes move once a second of wall time, which at speed 5 is a whole
-ramp; so it spawns everyone at once and each user waits for its own times. Without a plan it
+ramp; so all users are spawned at once and wait for their own times. Without a plan it
 is an ordinary locustfile for Locust's web page.
 
-The cell's uploads go through the geventhttpclient of a FastHttpUser, below its session: a
-session's timeout is one of each read, not of the answer; and a request that times out while
-it is sent leaves its pool one connection short for ever, so the pool is emptied then.
+The cell's uploads go through the geventhttpclient of a FastHttpUser, below its session: the
+session's timeout limits a single read, not the answer; and a request that times out while it
+is sent leaves its pool a connection short for ever, so the pool is emptied then.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ KEEP_ALIVE = 1.0
 """Wall seconds for which an idle connection is trusted.
 
 A server closes idle connections after a time of its own (uvicorn 5 s, nginx 75 s, by
-default). One that closes while a request is on its way would look like a failure of the
-service, and a POST must not be sent twice to find out (RFC 9110, 9.2.2); so an older
-connection is replaced, and a younger one looked at, before it is used.
+default). A connection that closes while a request is on its way would look like a failure of
+the service, and a POST must not be sent twice to find out (RFC 9110, 9.2.2); so an older
+connection is replaced, and a younger one checked, before it is used.
 """
 STOPPED_EARLY = 143
 """Exit code of a generator that was stopped (128 + SIGTERM)."""
@@ -57,7 +57,7 @@ _numbers = itertools.count()
 
 
 class Uploader(FastHttpUser):
-    """A student of the cell's load; follows its schedule once, then stops."""
+    """A student of the cell's load, who follows a schedule once and then stops."""
 
     abstract = True
     concurrency = 1
@@ -93,7 +93,7 @@ class Uploader(FastHttpUser):
         raise StopUser
 
     def upload(self, body: bytes) -> UploadAnswer:
-        """Send one upload and follow it to its last byte, or to the client's timeout."""
+        """Send an upload and follow it to its last byte, or to the client's timeout."""
         self.load_session.sent += 1
         begun = time.monotonic()
         if begun - self.used > KEEP_ALIVE:
@@ -122,7 +122,7 @@ class Uploader(FastHttpUser):
         )
 
     def _count(self, answer: UploadAnswer, milliseconds: float) -> None:
-        """Count it in Locust's own statistics, whose summary ends the log."""
+        """Count an answer in Locust's own statistics, whose summary ends the log."""
         self.environment.events.request.fire(
             request_type="POST",
             name=UPLOAD_PATH,
@@ -134,7 +134,7 @@ class Uploader(FastHttpUser):
 
 
 def _header(response: Any, name: str) -> str:
-    """A header's value; the values of one that came more than once, joined by commas."""
+    """A header's value; if it came more than once, its values joined by commas."""
     value = response.get(name, "")
     return value if isinstance(value, str) else ", ".join(value)
 
@@ -143,7 +143,7 @@ class StudentUser(FastHttpUser):
     """A student for Locust's web page: uploads, waits for the answer, thinks, uploads again.
 
     ``LAB_LOCUST_AUDIO`` is the size of the file (``200 KB`` or a range),
-    ``LAB_LOCUST_SEED`` what it is made from, ``LAB_LOCUST_THINK`` the pause in wall seconds.
+    ``LAB_LOCUST_SEED`` its seed, ``LAB_LOCUST_THINK`` the pause in wall seconds.
     """
 
     abstract = True
@@ -179,7 +179,7 @@ def _web_bodies() -> list[bytes]:
 
 
 def _conduct(session: LoadSession, environment: Environment, runner: Runner) -> None:
-    """Start the load once every user waits, follow it to its end, and end the process."""
+    """Start the load once all users wait, follow it to its end, and end the process."""
     environment.process_exit_code = STOPPED_EARLY
     while not session.all_waiting.wait(REPORT):
         _end_if_orphaned(session.plan)
@@ -198,7 +198,7 @@ def _end_if_orphaned(plan: LoadPlan) -> None:
 
 
 def _die(error: BaseException) -> None:
-    """End now, the error last in the log: a defect here must not pass for a quiet service."""
+    """End now, with the error last in the log: a defect must not look like a quiet service."""
     traceback.print_exception(error)
     sys.stderr.flush()
     os._exit(1)

@@ -1,4 +1,4 @@
-"""What the driver and the generator exchange: a plan and a status, through two small files.
+"""What driver and generator exchange: a plan and a status, in two small files.
 
 driver ──plan.json──> generator ──status.json, samples.jsonl──> driver
 """
@@ -24,15 +24,15 @@ MAX_SIZE = 100 * 1024**2
 
 
 class LoadPlan(BaseModel):
-    """All that the generator needs, as the file that `PLAN_VARIABLE` names holds it.
+    """All that the generator needs; it is read from the file that `PLAN_VARIABLE` names.
 
     Args:
         load: what to offer, in real-world seconds.
         speed: divides every duration of it.
-        seed: of the arrivals and the audio.
+        seed: of arrivals and audio.
         url: where users upload, without a path.
-        samples: the file to which each attempt is appended.
-        status: the file that says how far the generator is.
+        samples: the file to which attempts are appended.
+        status: the file with the generator's `GeneratorStatus`.
         parent: process id of the driver; the generator ends when it is gone.
     """
 
@@ -53,8 +53,8 @@ class GeneratorStatus:
 
     Args:
         epoch: t = 0 as seconds since 1970.
-        monotonic: the same instant on CLOCK_MONOTONIC, which all processes share.
-        sent: uploads sent so far, those in flight included.
+        monotonic: the same moment on CLOCK_MONOTONIC, which all processes share.
+        sent: uploads sent so far, including those in flight.
         done: whether every upload was followed to its end.
     """
 
@@ -71,7 +71,7 @@ class GeneratorStatus:
 
     @classmethod
     def read(cls, path: Path) -> GeneratorStatus | None:
-        """The status last written; None before the first."""
+        """The last status; None before the first."""
         try:
             return cls(**json.loads(path.read_text()))
         except FileNotFoundError:
@@ -79,7 +79,7 @@ class GeneratorStatus:
 
 
 def read_plan() -> LoadPlan | None:
-    """The plan that the environment names; None where it names none."""
+    """The plan that the environment names; None if it names none."""
     path = os.environ.get(PLAN_VARIABLE)
     return LoadPlan.model_validate_json(Path(path).read_text()) if path else None
 
@@ -94,16 +94,10 @@ def check(load: Load) -> None:
     if problem := load_problem(load):
         _, what, remedy = problem
         raise SpecError(what, remedy)
-    for wrong, what, remedy in _wrong_audio(load):
-        if wrong:
-            raise SpecError(what, remedy)
-
-
-def _wrong_audio(load: Load) -> list[tuple[bool, str, str]]:
     low, high = load.audio.low, load.audio.high
-    too_small = f"load: audio of {format_size(low)} is not a WAV file"
-    too_large = f"load: audio of {format_size(high)} cannot be held ready"
-    return [
-        (low < MIN_SIZE, too_small, f"ask for {MIN_SIZE} B or more"),
-        (high > MAX_SIZE, too_large, f"ask for {format_size(MAX_SIZE)} or less"),
-    ]
+    if low < MIN_SIZE:
+        what = f"load: audio of {format_size(low)} is not a WAV file"
+        raise SpecError(what, f"ask for {MIN_SIZE} B or more")
+    if high > MAX_SIZE:
+        what = f"load: audio of {format_size(high)} cannot be held ready"
+        raise SpecError(what, f"ask for {format_size(MAX_SIZE)} or less")

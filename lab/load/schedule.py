@@ -3,7 +3,7 @@
 closed    user i is active from ramp · i / users to the end
 stages    user i is active while the number of users is above i
 burst     every user uploads once, at 0
-open      arrivals are planned from the seed; whichever user is free takes the next
+open      arrivals are planned from the seed; the next free user takes the next arrival
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from lab.model.load import (
 
 
 def active_spans(load: ClosedLoad | StagesLoad, user: int) -> tuple[Window, ...]:
-    """When user ``user`` (from 0) is active, as half-open spans ``[start, stop)`` in order."""
+    """When a user (numbered from 0) is active: half-open spans ``[start, stop)`` in order."""
     if isinstance(load, ClosedLoad):
         return ((load.ramp * user / load.users, end_of(load)),)
     return tuple(load.spans_above(user))
 
 
 def stage_at(load: AnyLoad, t: float) -> int:
-    """Index of the stage that ``t`` is in; the last one after the end, 0 without stages."""
+    """Index of the stage at ``t``; of the last stage after the end, 0 without stages."""
     if not isinstance(load, StagesLoad):
         return 0
     ends = [end for _, end in load.spans]
@@ -56,13 +56,13 @@ Attempts = Generator[float, tuple[float, bool], None]
 def attempts(load: AnyLoad, user: int, planned: Iterator[float]) -> Attempts:
     """The times at which a user is to upload.
 
-    A coroutine: it yields when the next upload is planned, and is sent when that one
-    ended and whether it succeeded.
+    A coroutine: it yields the planned time of the next upload, and is sent the time at which
+    that upload ended and whether it succeeded.
 
     Args:
         load: the load that the user is part of.
         user: the user's number, from 0.
-        planned: what is left of an open load's arrivals, shared by all users.
+        planned: the remaining arrivals of an open load, shared by all users.
     """
     if isinstance(load, BurstLoad):
         yield 0.0

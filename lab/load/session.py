@@ -1,7 +1,7 @@
 """A load while it is offered: the plan, the clock and the files that all users share.
 
-Lives in the generator's process. A user enters the gate, and when all have, `start` sets
-t = 0; from then on `now` is real-world seconds, ``speed`` to a second of wall time.
+It is part of the generator's process. Users enter a gate, and when all have, `start` sets
+t = 0; from then on `now` is in real-world seconds, ``speed`` of them to a wall-clock second.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from lab.model.evidence import Cause
 from lab.model.load import BurstLoad, OpenLoad, end_of
 
 LEAD = 0.1
-"""Wall seconds from writing t = 0 down to it, for those who read it to be ready."""
+"""Wall seconds between writing t = 0 down and t = 0, so that readers are ready."""
 
 
 @dataclass(frozen=True)
 class UploadAnswer:
-    """One upload's answer; ``status`` is 0 where there was none, ``timing`` Server-Timing."""
+    """The answer to an upload; ``status`` is 0 if there was none, ``timing`` Server-Timing."""
 
     error: Cause | None
     status: int = 0
@@ -43,7 +43,7 @@ class LoadSession:
     """What all users share.
 
     Bodies are made here, before the load: a bounded set that users cycle through. ``sent``
-    counts uploads, those in flight included.
+    counts uploads, including those in flight.
     """
 
     def __init__(self, plan: LoadPlan) -> None:
@@ -69,27 +69,27 @@ class LoadSession:
         return (time.monotonic() - self._origin) * self.speed
 
     def sleep_until(self, t: float) -> None:
-        """Sleep to ``t``; a timer may be early by its resolution, so until it is past."""
+        """Sleep until ``t`` is past; a timer may be early by its resolution, so it repeats."""
         while (left := t - self.now()) > 0:
             gevent.sleep(left / self.speed)
 
     def over(self, t: float) -> bool:
         """Whether at ``t`` nothing new is sent.
 
-        Never so for a burst, nor for an open load: what arrived is sent however late it is
-        taken, and the lateness shows.
+        Always False for a burst or an open load: what has arrived is sent however late it is
+        taken, and its lateness shows.
         """
         return not isinstance(self.load, BurstLoad | OpenLoad) and t >= end_of(self.load)
 
     def enter(self) -> None:
-        """A user waits at the gate until the load starts."""
+        """Have a user wait at the gate until the load starts."""
         self._waiting += 1
         if self._waiting == self.load.peak_users:
             self.all_waiting.set()
         self._gate.wait()
 
     def leave(self) -> None:
-        """A user has followed its last upload to its end."""
+        """Note that a user has followed its last upload to its end."""
         self._finished += 1
         if self._finished == self.load.peak_users:
             self.all_finished.set()
@@ -97,7 +97,7 @@ class LoadSession:
     def start(self) -> None:
         """Set t = 0, write it down, and open the gate."""
         gc.collect()
-        gc.freeze()  # what is loaded by now stays; collections look at what comes after
+        gc.freeze()  # collections examine only what is allocated from now on
         self._origin, self._epoch = time.monotonic() + LEAD, time.time() + LEAD
         self.report(done=False)
         self._gate.set()
@@ -109,7 +109,7 @@ class LoadSession:
     def record(
         self, user: int, planned: float, sent: float, size: int, answer: UploadAnswer
     ) -> float:
-        """Append an attempt that ends now, a whole line in one write; returns when that is.
+        """Append an attempt that ends now, as a line in a single write; returns the time.
 
         Raises:
             OSError: the disk is full, or the file cannot be written.

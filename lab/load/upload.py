@@ -3,7 +3,7 @@
 POST /api/students/upload-recording   multipart/form-data, field ``file``, a bearer token
 200 {"recording": id}                 a success
 RFC 9457 problem body, member cause   a failure that the backend names
-any other answer                      by its status: from nginx, or a defect
+any other answer                      judged by its status: from nginx, or a defect
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _METRIC = re.compile(r'([\w-]+)(?:\s*;\s*desc=(?:"[^"]*"|[^;,]*))?\s*;\s*dur="?(
 
 
 def multipart(audio: bytes, filename: str) -> bytes:
-    """The body of an upload of ``audio``, whole (RFC 7578)."""
+    """The whole body of an upload of ``audio`` (RFC 7578)."""
     head = (
         f"--{_BOUNDARY}\r\n"
         f'Content-Disposition: form-data; name="file"; filename="{filename}"\r\n'
@@ -33,7 +33,7 @@ def multipart(audio: bytes, filename: str) -> bytes:
 
 
 def headers(student: int) -> dict[str, str]:
-    """The headers of an upload by a student, beside Host and Content-Length."""
+    """The headers of a student's upload, except Host and Content-Length."""
     return {
         "Authorization": f"Bearer {token(student)}",
         ADDRESS_HEADER: address(student),
@@ -43,7 +43,7 @@ def headers(student: int) -> dict[str, str]:
 
 
 def _member(body: bytes, name: str) -> str | None:
-    """A text member of a JSON object; None where there is no such thing."""
+    """A text member of a JSON object; None if there is none."""
     try:
         document = json.loads(body)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What is read of a replica: by its workers and the watch while a load runs, then by the audit."""
+"""Readings of a replica: from its workers and the watch during a load, then from the audit."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, Protocol
 from lab.model.evidence import Usage
 
 Query = Callable[..., list[tuple[Any, ...]]]
-"""Runs SQL with its values as superuser, over the one connection that is held for it."""
+"""Runs SQL with its values as superuser, over a connection that is kept open for it."""
 
 
 class Observed(Protocol):
-    """What can be observed of a replica; ``lab.stack.base.Replica`` says what each is."""
+    """What can be observed of a replica; ``lab.stack.base.Replica`` describes the attributes."""
 
     @property
     def storage(self) -> str: ...

@@ -1,4 +1,4 @@
-"""The audit: bucket, table and samples against each other, after the load.
+"""The audit after a load: do bucket, table and samples agree?
 
 answered 200, but no row or no object    lost      a defect of the replica
 an object, but no row                    orphan    a finding
@@ -25,7 +25,7 @@ _NAME = re.compile(r"([0-9a-f-]{36})\.wav$")
 
 
 def object_ids(api: str, bucket: str) -> set[str]:
-    """The recording ids of all objects in a bucket; of another object its name.
+    """The recording ids of all objects in a bucket; the name of an object that has none.
 
     Args:
         api: address of the storage API, not through the proxy.
@@ -46,7 +46,7 @@ def object_ids(api: str, bucket: str) -> set[str]:
     )
     fields = "items(name),nextPageToken"
     try:
-        # Not with the library's retries: they go on for 2 minutes where storage is down.
+        # Without the library's retries, which go on for 2 minutes if storage is down.
         with client:
             blobs = client.list_blobs(bucket, fields=fields, timeout=TIMEOUT_S, retry=None)
             names = [str(blob.name) for blob in blobs]
@@ -71,12 +71,12 @@ def row_ids(query: Query) -> set[str]:
 def audit(
     replica: Observed, answered: Collection[str], verified: Collection[str], clock: Clock
 ) -> Audit:
-    """Compare; waits a moment for uploads that are about to end.
+    """Compare bucket, table and samples, after waiting a moment for uploads about to end.
 
     Args:
         replica: after its load.
         answered: recording ids that were answered 200.
-        verified: those of them that were found whole and removed while the load ran.
+        verified: those of them that retention verified and removed during the load.
         clock: of the load.
 
     Raises:

@@ -1,4 +1,4 @@
-"""One cell's observation: watch while the load runs, then read what was written, and audit.
+"""A cell's observation: watch during the load, then read what was written, and audit.
 
 with observer.watch, observer.retention ──> load … t0 known ──> observer.evidence(…)
 """
@@ -19,15 +19,15 @@ from lab.observe.watch import Watch
 
 
 class Observer:
-    """Observes one cell's trial.
+    """Observes a cell's trial.
 
     Args:
         replica: the replica that is up.
-        down_parts: the parts that are down now, with a diagnosis each.
+        down_parts: returns the parts that are down now, with their diagnosis.
         speed: of the cell.
 
     Attributes:
-        watch: to be entered while the load runs.
+        watch: a context to be entered during the load.
         retention: likewise.
     """
 
@@ -41,7 +41,7 @@ class Observer:
         self.retention = Retention(replica.query, replica.storage, replica.bucket)
 
     def down(self) -> dict[str, str]:
-        """The parts that were seen down since the watch began, each with the reason."""
+        """The parts that were seen down since the watch began, with the reason."""
         return {part: why for part, (_, why) in self.watch.seen.down.items()}
 
     def evidence(
@@ -53,14 +53,14 @@ class Observer:
     ) -> Iterator[Evidence]:
         """All evidence, the audit last.
 
-        A part that is down makes the cell invalid, and may make an audit impossible; then
-        the audit is of nothing, and the `PartDown` before it says why.
+        A part that is down makes the cell invalid, and may make an audit impossible; then an
+        empty audit follows a `PartDown` that says why.
 
         Args:
             t0: when the load started, in seconds since 1970.
-            samples: its file of samples.
+            samples: the load's file of samples.
             faults: what was injected.
-            load: how it went.
+            load: how the load ended.
         """
         clock = Clock(t0, self._speed)
         yield from faults
@@ -76,5 +76,5 @@ class Observer:
 
 
 def answered(samples: Path) -> set[str]:
-    """The recording ids of all samples that were answered 200; whole lines only."""
+    """The recording ids of all samples that were answered 200; an unfinished line is ignored."""
     return {line["recording"] for line in json_lines(samples) if line["recording"]}

@@ -1,11 +1,11 @@
-"""From what was noted on the wall clock to evidence: real-world seconds after t = 0.
+"""Turns readings on the wall clock into evidence, in real-world seconds after t = 0.
 
-    worker-*.jsonl, oom.jsonl   every worker, and who was killed for its memory
-    front.jsonl                 Cloud Run's gateway: how instances lived, who waited for one
+    worker-*.jsonl, oom.jsonl   every worker, and which was killed for its memory
+    front.jsonl                 Cloud Run's gateway: instances' lives, requests that waited
     Seen                        the watch: connections, CPU and memory, parts that are down
 
-What was noted before a cell's trial is left out, but for what still stood at the gateway when
-it began: that it serves, how its queue was, and how the instances that lived had started.
+What was noted before a cell's trial is left out, except what was still true at the gateway when
+the trial began: that it serves, its queue, and how its live instances had started.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ class Clock:
         return round((at - self._t0) * self._speed, 3)
 
     def scaled(self, wall: float) -> float:
-        """A wall-clock duration as the real-world one it stands for."""
+        """The real-world duration that a wall-clock duration stands for."""
         return round(wall * self._speed, 6)
 
 
 def json_lines(path: Path) -> Iterator[Line]:
-    """The whole lines of a file that may still be written to; none where there is no file."""
+    """The complete lines of a file that may still grow; none if there is no file."""
     lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else ()
     for line in lines:
         yield json.loads(line)
@@ -93,16 +93,16 @@ _KINDS: dict[str, type[GatewayServing | GatewayReading | InstanceEvent | Gateway
     **dict.fromkeys(get_args(InstanceEvent.model_fields["event"].annotation), InstanceEvent),
     **dict.fromkeys(get_args(GatewayRequest.model_fields["event"].annotation), GatewayRequest),
 }
-"""What a line of the gateway's log becomes, by its event; any other line is not evidence."""
+"""What a line of the gateway's log becomes, by its event; other lines are not evidence."""
 
 _LEFT_OUT = {"serving": {"at", "event", "port"}, "reading": {"at", "event"}}
-"""The keys of a line that its evidence has not; of every other event, ``at`` alone."""
+"""The keys of a line that its evidence does not have; for other events only ``at``."""
 
 _DURATIONS = ("start_s", "made_s", "waited", "cold", "took")
 
 
 def from_gateway(folder: Path, clock: Clock, since: float) -> Iterator[Evidence]:
-    """What the gateway noted after wall clock ``since``, and what stood then; nothing on a VM."""
+    """What the gateway noted since ``since``, and what was true then; nothing on a VM."""
     lines = list(json_lines(folder / GATEWAY_LOG))
     before = [line for line in lines if line["at"] < since]
     for line in [*_still_standing(before), *(line for line in lines if line["at"] >= since)]:
@@ -117,12 +117,12 @@ def from_gateway(folder: Path, clock: Clock, since: float) -> Iterator[Evidence]
 
 
 def _still_standing(before: Sequence[Line]) -> list[Line]:
-    """The lines of which the effect lasts, in their order."""
+    """The earlier lines that are still true, in their order."""
     lasting: dict[tuple[str, str], Line] = {}
     for line in before:
         event = line["event"]
         if event == "serving":
-            lasting = {(event, ""): line}  # of an earlier gateway nothing is left
+            lasting = {(event, ""): line}  # nothing is left of an earlier gateway
         elif event == "reading":
             lasting[event, ""] = line
         elif event in ("starting", "ready"):

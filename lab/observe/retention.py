@@ -1,8 +1,8 @@
-"""Keeps a long run from growing without bound: what was audited is removed.
+"""Keeps a long run from growing without bound: verified recordings are removed.
 
-A row whose object is there is right whatever happens later; row and object go, the oldest
-first, and the recording counts as verified in the final audit. A row without its object is
-left for the audit to find. Only past `KEEP` rows, so short cells never pay.
+A row whose object exists is correct whatever happens later; row and object are removed, the
+oldest first, and the recording counts as verified in the final audit. A row without its object
+is left for the audit. Only rows beyond `KEEP` are removed, so that short cells cost nothing.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ DELETE = "DELETE FROM recordings WHERE id = ANY(%s)"
 
 
 class Retention:
-    """The removing thread; a context manager.
+    """The thread that removes; a context manager.
 
     Args:
         query: runs SQL over the held superuser connection.
         storage: the storage API, not through the proxy.
         bucket: its bucket.
-        keep: rows that are left alone.
+        keep: how many rows are never removed.
 
     Attributes:
-        verified: ids of the recordings that were whole, and are gone now.
+        verified: ids of the recordings that had row and object, and were removed.
     """
 
     def __init__(self, query: Query, storage: str, bucket: str, keep: int = KEEP) -> None:
@@ -48,12 +48,12 @@ class Retention:
         self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
 
     def __enter__(self) -> Retention:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        """End; a batch that is under way is finished."""
+        """End the thread, after the batch that is under way."""
         self._stop.set()
         self._thread.join(timeout=TIMEOUT_S)
 
@@ -63,10 +63,10 @@ class Retention:
                 while not self._stop.is_set() and self.remove_batch():
                     pass
             except (psycopg2.Error, requests.RequestException):
-                continue  # a part is down: the watch says so
+                continue  # a part is down: the watch notes it
 
     def remove_batch(self) -> int:
-        """Remove some of the oldest recordings that are whole; how many that were.
+        """Remove a batch of the oldest recordings that have row and object; returns how many.
 
         Raises:
             psycopg2.Error, requests.RequestException: a part does not answer.

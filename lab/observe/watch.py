@@ -1,7 +1,7 @@
-"""Watches the replica while the load runs: connections, CPU and memory, parts that are down.
+"""Watches the replica during the load: connections, CPU and memory, parts that are down.
 
-Each has a thread of the lab's own, so that a database that does not answer hides nothing
-else. Readings are kept with the wall clock (seconds since 1970), because t = 0 is known
+Each of these has its own thread, so that a database that does not answer delays no other
+reading. Readings are kept with the wall clock (seconds since 1970), because t = 0 is known
 only once the load has begun.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -30,7 +31,7 @@ CONNECTIONS = (
     "SELECT count(*) FROM pg_stat_activity "
     "WHERE backend_type = 'client backend' AND usename = %s AND state IS NOT NULL"
 )
-"""A backend has a state once it is past authentication; one that is being refused has none."""
+"""A backend has a state once it is authenticated; a connection being refused has none."""
 
 
 class MachineUsage(NamedTuple):
@@ -44,7 +45,7 @@ class MachineUsage(NamedTuple):
 
 @dataclass
 class Seen:
-    """What the watch saw, each with its wall clock: connections, usage, and who was down why."""
+    """What the watch saw, with the wall clock: connections, usage, and parts down with why."""
 
     connections: list[tuple[float, int]] = field(default_factory=list)
     machine: list[MachineUsage] = field(default_factory=list)
@@ -55,9 +56,9 @@ class Watch:
     """The watching threads; a context manager.
 
     Args:
-        query: runs SQL over the held superuser connection.
-        usage: CPU and memory by part, running totals.
-        down_parts: the parts that are down now, with a diagnosis each.
+        query: runs SQL over the superuser connection that is kept open.
+        usage: returns running totals of CPU and memory by part.
+        down_parts: returns the parts that are down now, with their diagnosis.
     """
 
     def __init__(
@@ -79,14 +80,14 @@ class Watch:
         ]
 
     def __enter__(self) -> Watch:
-        """Begin to watch."""
+        """Start the threads."""
         self._read_machine()
         for thread in self._threads:
             thread.start()
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        """Read parts and machine once more, and end."""
+        """Read parts and machine once more, and end the threads."""
         self._stop.set()
         for thread in self._threads:
             thread.join(timeout=10)
@@ -96,7 +97,7 @@ class Watch:
         self._generator = psutil.Process(pid)
 
     def note_down(self, part: str, why: str) -> None:
-        """Count a part as down that somebody else saw die."""
+        """Count a part as down whose death was seen elsewhere."""
         self.seen.down.setdefault(part, (time.time(), why))
 
     def _watch_database(self) -> None:
@@ -119,7 +120,7 @@ class Watch:
         try:
             rows = self._query(CONNECTIONS, APP_ROLE)
         except psycopg2.Error:
-            return  # the database is down: the parts say so
+            return  # the database is down: `down_parts` says so
         self.seen.connections.append((now, int(rows[0][0])))
 
     def _read_parts(self) -> None:
@@ -136,11 +137,9 @@ class Watch:
         self.seen.machine.append(MachineUsage(now, time.monotonic(), share, usage))
 
     def _read_generator(self) -> Usage | None:
-        """Its CPU and memory; as it was last read, once it has ended."""
+        """The generator's CPU and memory; the last reading once it has ended."""
         if self._generator:
-            try:
+            with suppress(psutil.Error):
                 times, memory = self._generator.cpu_times(), self._generator.memory_info().rss
                 self._generator_usage = Usage(cpu_s=times.user + times.system, memory=memory)
-            except psutil.Error:
-                return self._generator_usage
         return self._generator_usage

@@ -1,7 +1,7 @@
 """The backend: uvicorn with ``workers`` processes, on the VM's cores and within its memory.
 
-`Workers` is what either stack knows of them, by the evidence that each writes; `Backend` and
-its `MemoryWatch` are the embedded stack's.
+`Workers` is what both stacks know of the workers, read from the evidence that these write;
+`Backend` and its `MemoryWatch` belong to the embedded stack.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from lab.stack.process import Part, Process, last_line
 
 WATCH_S = 0.1
 LINE_S = 0.1
-"""A worker writes so often."""
+"""How often a worker writes a line of evidence."""
 
 OOM_FILE = "oom.jsonl"
-"""What was killed for memory, beside the workers' evidence."""
+"""Which workers were killed for memory; in the folder of the workers' evidence."""
 
 
 class Backend(Part):
     """uvicorn and its workers.
 
     A worker is ready when its evidence file has a line, which it writes once its server
-    listens. Ended by SIGKILL: an orderly end would wait for uploads that nobody waits for.
+    listens. It is ended by SIGKILL: an orderly end would wait for uploads that no client awaits.
     """
 
     name = "backend"
@@ -80,7 +80,7 @@ class Backend(Part):
         self._process.wait_ready(lambda: len(self.workers.alive()) >= knobs.workers)
 
     def relaunch(self, knobs: Knobs) -> None:
-        """Start a backend without workers left anew, as the VM's service manager does."""
+        """Start the backend again when it has no worker left, as the VM's service manager does."""
         if self._process:
             self._process.kill()
         self._launch(knobs)
@@ -94,14 +94,12 @@ class Backend(Part):
     def down(self) -> str | None:
         if self._watch and self._watch.restarting.is_set():
             return None
-        return super().down() or next(filter(None, map(self._worker_down, self._children())), None)
-
-    def _children(self) -> list[int]:
-        """The workers that ever were, without a single one: it is the process itself."""
-        return [pid for pid in self.workers.seen() if not self._process or pid != self._process.pid]
+        own = self._process.pid if self._process else None  # with a single worker, that worker's
+        workers = (pid for pid in self.workers.seen() if pid != own)
+        return super().down() or next(filter(None, map(self._worker_down, workers)), None)
 
     def _worker_down(self, pid: int) -> str | None:
-        """A worker's own diagnosis; one that was killed for memory is a result, not a fault."""
+        """The diagnosis of a worker; a kill for memory is a result of the cell, not a fault."""
         try:
             status = psutil.Process(pid).status()
         except psutil.NoSuchProcess:
@@ -121,9 +119,9 @@ class Backend(Part):
 class MemoryWatch(threading.Thread):
     """Stands in for the kernel's OOM killer, which needs a cgroup and so root.
 
-    When the backend's resident memory passes ``vm_memory`` the largest worker is killed and
-    a line is written to ``oom.jsonl``. uvicorn's parent starts a new worker; a single worker
-    has no parent and is launched again.
+    When the backend's resident memory exceeds ``vm_memory`` the largest worker is killed and
+    a line is written to ``oom.jsonl``. uvicorn's parent process starts a new worker; a single
+    worker has no parent and is launched again.
     """
 
     def __init__(self, backend: Backend, knobs: Knobs, limit: int) -> None:
@@ -135,7 +133,7 @@ class MemoryWatch(threading.Thread):
         self._ended = threading.Event()
 
     def run(self) -> None:
-        """Look ten times a second."""
+        """Check ten times a second."""
         while not self._ended.wait(WATCH_S):
             sizes = self._sizes()
             if sum(sizes.values()) > self._limit:
@@ -163,7 +161,7 @@ class MemoryWatch(threading.Thread):
         self.restarting.clear()
 
     def stop(self) -> None:
-        """Look no more."""
+        """End the thread."""
         self._ended.set()
         if threading.current_thread() is not self:
             self.join(timeout=35)
@@ -174,7 +172,7 @@ class Workers:
 
     Args:
         evidence: their folder.
-        alive: whether the worker with this pid and this evidence file lives.
+        alive: whether the worker with this pid and this evidence file is alive.
     """
 
     def __init__(self, evidence: Path, alive: Callable[[int, Path], bool]) -> None:
@@ -192,7 +190,7 @@ class Workers:
         return [int(file.stem.removeprefix("worker-")) for file in files if file.stat().st_size]
 
     def alive(self, since: float = 0.0) -> list[int]:
-        """Those that live, and wrote after this many seconds since 1970."""
+        """Workers that are alive and have written since then (seconds since 1970)."""
         return [
             pid
             for pid in self.seen()
@@ -200,17 +198,17 @@ class Workers:
         ]
 
     def inflight(self) -> int:
-        """Uploads inside the workers, by the last line of each."""
+        """Uploads inside the workers, by each worker's last line."""
         return sum(self._last(pid).get("inflight", 0) for pid in self.alive())
 
     def killed_for_memory(self) -> set[int]:
-        """Those that `note_oom` has noted."""
+        """Process ids of the workers that `note_oom` has noted."""
         file = self.evidence / OOM_FILE
         lines = file.read_text().splitlines() if file.exists() else []
         return {json.loads(line)["pid"] for line in lines}
 
     def busy(self) -> bool:
-        """Whether uploads stay inside the workers for longer than a line of evidence is old."""
+        """Whether uploads are still inside the workers after several more lines of evidence."""
         deadline = time.monotonic() + 3 * LINE_S
         while self.inflight():
             if time.monotonic() > deadline:
@@ -229,20 +227,20 @@ class Workers:
 
 
 def note_oom(evidence: Path, at: float, pid: int = 0, rss: int = 0) -> None:
-    """Write down that memory was passed.
+    """Write down that the memory limit was exceeded.
 
     Args:
         evidence: the workers' folder.
         at: seconds since 1970.
         pid: of the worker that was killed; 0 where it was the whole container.
-        rss: its bytes; 0 where nobody knows.
+        rss: its resident bytes; 0 if unknown.
     """
     with (evidence / OOM_FILE).open("a") as file:
         file.write(json.dumps({"at": at, "pid": pid, "rss": rss}) + "\n")
 
 
 def wrote_lately(_pid: int, file: Path) -> bool:
-    """Whether a worker whose process cannot be looked at still writes."""
+    """Whether a worker still writes; for a process that is not visible from here."""
     try:
         return time.time() - file.stat().st_mtime < 5 * LINE_S
     except FileNotFoundError:

@@ -1,10 +1,10 @@
-"""One replica, one life cycle, on every stack.
+"""The life cycle of a replica, the same on every stack.
 
     apply(cell) ──> Replica ──> … load, faults, readings … ──> apply(next) ──> … ──> close()
 
-`Stack` is what the rest of the lab sees, `LifeCycle` what the real stacks are made of: it
-starts only the parts anew whose knobs changed, and those that need them. A stack knows its
-parts; it knows nothing of a cell's faults, load or verdict.
+`Stack` is what the rest of the lab sees. `LifeCycle` is the base of the real stacks: from cell
+to cell it restarts only the parts whose knobs changed, and those that depend on them. A stack
+knows its parts; it knows nothing of a cell's faults, load or verdict.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from lab.model.experiment import Cell
 from lab.model.knobs import TABLE, Knobs
 from lab.model.replica import GATEWAY, PARTS, Target, services
 
-if TYPE_CHECKING:  # they need what stands here
+if TYPE_CHECKING:  # these modules import this one
     from lab.stack.backend import Workers
     from lab.stack.gateway import Gateway
     from lab.stack.monitor import Monitor
     from lab.stack.storage import Bucket
 
 Query = Callable[..., list[tuple[Any, ...]]]
-"""Runs SQL, with values for its placeholders; the rows."""
+"""Runs SQL, with values for its placeholders, and returns the rows."""
 
 FREE_SLOTS_WITHIN_S = 60.0
 POLL_S = 0.02
@@ -41,25 +41,25 @@ class Replica:
 
     Args:
         url: where users upload: nginx, or Cloud Run's gateway, as ``http://127.0.0.1:18080``.
-        backend: uvicorn itself, behind nginx; the gateway where instances come and go.
+        backend: uvicorn itself, behind nginx; on Cloud Run the gateway.
         monitor_dsn: the database as superuser, not through the proxy (libpq URL).
         app_dsn: the database as the application's plain role, through the proxy (libpq URL).
         storage: fake-gcs-server itself, not through the proxy.
         toxiproxy: Toxiproxy's API, as ``http://127.0.0.1:8474``.
         proxies: listening address of each proxy by name, ``gcs`` and ``db``.
         bucket: the bucket that the backend uploads to.
-        evidence: folder in which each worker writes ``worker-<pid>.jsonl``, and Cloud Run's
-            gateway what happens, ``front.jsonl``.
+        evidence: folder with the ``worker-<pid>.jsonl`` of each worker and the
+            ``front.jsonl`` of Cloud Run's gateway.
         logs: the log file of each part.
-        query: runs SQL as superuser over the one connection that is held for it, so that
-            nobody takes a slot of the application's; gives the rows.
-        parts: name of each part and a function that gives its process ids now.
+        query: runs SQL as superuser over a connection that is kept open for it, so that no
+            reading takes one of the application's slots; returns the rows.
+        parts: name of each part to a function that returns its process ids now.
         inflight: how many uploads are inside the workers now.
-        usage: CPU and memory of every part, running totals; ``backend`` is all instances
-            together where they come and go.
+        usage: running totals of CPU and memory of every part; on Cloud Run ``backend`` is all
+            instances together.
         refused: connections that Postgres refused with SQLSTATE 53300 since `apply`.
-        round_trip: wall-clock seconds of a round trip to the database through its proxy, as
-            that is now, from where the backend is. Holds a connection while it measures.
+        round_trip: wall-clock seconds of a round trip from the backend to the database
+            through its proxy, with the toxics of now. Holds a connection while it measures.
     """
 
     url: str
@@ -82,15 +82,19 @@ class Replica:
 
 @dataclass(frozen=True)
 class Reached:
-    """Whether a listener outside a replica's networks answered: a container that may reach
-    it, for control, and each part."""
+    """Which containers could connect to a listener outside the replica's networks.
+
+    Args:
+        control: whether a container that is allowed to could.
+        by_part: whether each part could; none should.
+    """
 
     control: bool
     by_part: Mapping[str, bool]
 
 
 class Confinement(Protocol):
-    """What holds the parts of the replica that is up in, tried out.
+    """Tests whether the running replica's limits on CPU, memory and network hold.
 
     Attributes:
         cores: of the machine.
@@ -99,7 +103,7 @@ class Confinement(Protocol):
     cores: int
 
     def busy(self, seconds: float) -> tuple[float, float]:
-        """Cores that as many busy loops get under the backend's quota, and seconds throttled."""
+        """Run a busy loop per core under the backend's quota: cores got, and seconds throttled."""
         ...
 
     def killed_for_memory(self, share: float) -> bool:
@@ -107,18 +111,20 @@ class Confinement(Protocol):
         ...
 
     def reached(self) -> Reached | None:
-        """Who reaches outside; None where it cannot be found out."""
+        """Which parts reach outside; None if that cannot be tested here."""
         ...
 
 
 @dataclass(frozen=True)
 class Burdened:
-    """What an instance of Cloud Run that was burdened got.
+    """What a Cloud Run instance got when its limits were tested by a busy loop and by memory.
 
     Args:
-        cores: of a busy loop, as a share of time.
-        first_mib: memory that it took first, and whether it ``lived`` with that.
-        more_mib: memory that it took then, and whether it was ``killed`` for that.
+        cores: CPU of its busy loop, in cores' worth of time.
+        first_mib: memory that it took first.
+        more_mib: memory that it took after that.
+        lived: whether it survived the first.
+        killed: whether it was killed for the second.
     """
 
     cores: float
@@ -134,9 +140,8 @@ class Stack(Protocol):
     Attributes:
         name: ``embedded`` or ``compose``.
         toxiproxy_variant: ``real``, or ``embedded`` for the lab's own server.
-        process_faults: what it can do to a part: ``kill``, ``pause``, ``restart``, ``stop``, or
-            nothing.
-        confinement: what holds its parts in; None where nothing does.
+        process_faults: what it can do to a part, of ``kill``, ``pause``, ``restart``, ``stop``.
+        confinement: tests the limits of its parts; None if they have none.
     """
 
     name: str
@@ -147,7 +152,7 @@ class Stack(Protocol):
     def confinement(self) -> Confinement | None: ...
 
     def require(self, cell: Cell) -> None:
-        """Find out, before anything is started, whether it can run this cell on this machine.
+        """Check, before anything is started, that it can run this cell on this machine.
 
         Raises:
             MissingComponent: its instances cannot be limited here.
@@ -164,9 +169,9 @@ class Stack(Protocol):
         ...
 
     def burden(self, cell: Cell) -> Burdened:
-        """Burden an instance with this cell's limits, apart from those that serve, and end it.
+        """Test the limits of an extra instance, made with this cell's knobs, and end it.
 
-        The replica has been brought to a cell on Cloud Run.
+        Needs a replica that was brought to a cell on Cloud Run.
 
         Raises:
             PartFailed: it could not be made.
@@ -174,14 +179,14 @@ class Stack(Protocol):
         ...
 
     def down_parts(self) -> dict[str, str]:
-        """The parts that are dead or stopped now, each with one line of diagnosis."""
+        """The parts that are dead or stopped now, with a line of diagnosis."""
         ...
 
     def inject_fault(self, part: str, action: str) -> None:
         """Do this to a part now; when it returns the part is dead, frozen or ended.
 
-        The part, and what needs it, start anew with the next `apply`: what a process fault has
-        left in them is not of the next cell.
+        The next `apply` restarts the part and those that depend on it, so that nothing the
+        fault has left in them reaches the next cell.
 
         Raises:
             PartFailed: it could not be done.
@@ -190,9 +195,9 @@ class Stack(Protocol):
         ...
 
     def recover(self, part: str, action: str) -> None:
-        """Start a part again that a process fault has ended, or let it go on; wait until it serves.
+        """Start or resume a part after a process fault, and wait until it serves.
 
-        It is then none of the `down_parts`, and it may be called where `inject_fault` has failed.
+        The part is then no longer in `down_parts`. May be called even if `inject_fault` failed.
 
         Raises:
             PartFailed: it did not come back; the message ends with its last log line.
@@ -214,14 +219,14 @@ class Stack(Protocol):
 
 
 NEEDS = {"backend": {"postgres", "toxiproxy"}}
-"""Which part must start anew because another one did: the backend holds connections that a new
-Postgres, or a new proxy, does not know. Cloud Run's gateway starts anew with every cell."""
+"""Which part must restart because another did: the backend holds connections that a new
+Postgres, or a new proxy, does not know. Cloud Run's gateway restarts with every cell."""
 
 
 def settings(part: str, knobs: Knobs) -> dict[str, Any]:
-    """The knobs that a start of this part depends on: the table says which part each restarts.
+    """The knobs that this part reads when it starts; the table of knobs says which.
 
-    ``speed``, one of the backend's, divides nginx's timeouts too.
+    ``speed``, a knob of the backend, divides nginx's timeouts too.
     """
     text = knobs.as_text()
     return {
@@ -232,17 +237,18 @@ def settings(part: str, knobs: Knobs) -> dict[str, Any]:
 
 
 class LifeCycle(ABC):
-    """A replica from one cell to the next, whatever its parts are made of.
+    """Brings a replica from one cell to the next, whatever its parts are made of.
 
-        end the gateway ─> end parts that the target has none of ─> end and start stale parts
+        end the gateway ─> end parts that the target does not have ─> restart stale parts
         ─> wait for free slots ─> empty table and bucket ─> start the gateway (Cloud Run)
 
-    A stack says how it ends and starts its parts, and where they are.
+    A stack implements how its parts end and start, and where they are.
 
     Attributes:
-        target: of the cell that the replica was brought to last.
-        restarted: the parts that this cell has started anew, in their order.
-        workers: the backend's.
+        target: of the last cell that was applied.
+        restarted: the parts that were restarted for that cell, in their order.
+        gateway, monitor, bucket, workers: what holds instances, and what the database, storage
+            and the backend are asked by; a stack makes them.
     """
 
     gateway: Gateway
@@ -263,19 +269,19 @@ class LifeCycle(ABC):
 
     @abstractmethod
     def _begin_logs(self) -> None:
-        """From here on, what the parts of the target write is this cell's."""
+        """Note where the logs are: what the target's parts write from now on is this cell's."""
 
     def _retire(self, parts: list[str]) -> None:
-        """End these parts, of which the next target has none."""
+        """End these parts, which the next target does not have."""
         self._end(parts)
 
     @abstractmethod
     def _end(self, parts: list[str]) -> None:
-        """End these parts, in whatever state each is."""
+        """End these parts, whatever state they are in."""
 
     @abstractmethod
     def _start(self, parts: list[str], knobs: Knobs) -> None:
-        """Start these parts, all of them ended, and wait until each serves.
+        """Start these parts, which have all ended, and wait until they serve.
 
         Raises:
             PartFailed: one did not come up; the message ends with its last log line.
@@ -283,7 +289,7 @@ class LifeCycle(ABC):
 
     @abstractmethod
     def _replica(self) -> Replica:
-        """Where everything is now."""
+        """The addresses and readings of the replica as it is now."""
 
     def apply(self, cell: Cell) -> Replica:
         self.require(cell)
@@ -297,7 +303,7 @@ class LifeCycle(ABC):
         self._restart(cell.knobs)
         if "backend" in self.restarted or cell.target == "cloudrun":
             self._wait_for_free_slots()
-        self.monitor.empty()  # what started anew has its data from before
+        self.monitor.empty()  # a part keeps its data over a restart
         self.bucket.empty()
         if cell.target == "cloudrun":
             self.gateway.start(cell.knobs)
@@ -305,17 +311,17 @@ class LifeCycle(ABC):
         return self._replica()
 
     def _stale(self, knobs: Knobs) -> list[str]:
-        """The parts that must start: not running, changed, busy, or in need of one that must."""
+        """Parts to restart: down, with changed knobs, still busy, or dependent on such a part."""
         wanted = {part: settings(part, knobs) for part in services(self.target)}
         down = self.down_parts()
         stale = {part for part in wanted if part in down or self._running.get(part) != wanted[part]}
         if "backend" in wanted.keys() - stale and self.workers.busy():
-            stale.add("backend")  # with uploads of the last cell, that nobody waits for
+            stale.add("backend")  # it still works on uploads of the last cell
         stale |= {part for part, needed in NEEDS.items() if needed & stale}
         return [part for part in wanted if part in stale]
 
     def _restart(self, knobs: Knobs) -> None:
-        """Start the stale parts anew; one that does not come up will be stale again."""
+        """Restart the stale parts; a part that does not come up stays stale."""
         self._forget(self.restarted)
         if self.restarted:
             self._end(self.restarted)
@@ -323,14 +329,14 @@ class LifeCycle(ABC):
         self._running |= {part: settings(part, knobs) for part in self.restarted}
 
     def _forget(self, parts: Iterable[str]) -> None:
-        """Have these parts start anew with the next cell, whatever state they are in."""
+        """Have the next cell restart these parts, whatever state they are in."""
         for part in parts:
             self._running.pop(part, None)
 
     def _wait_for_free_slots(self) -> None:
-        """Until the last backend's connections are gone, so that the new one finds db_cap.
+        """Wait until the last backend's connections are gone, so that all db_cap slots are free.
 
-        The new one has none yet: its pools connect when an upload first asks.
+        The new backend holds none yet: its pools connect on the first upload.
         """
         deadline = time.monotonic() + FREE_SLOTS_WITHIN_S
         while self.monitor.app_connections():

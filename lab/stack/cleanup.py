@@ -1,4 +1,4 @@
-"""Ending replicas whose lab is no more, on whichever stack: nothing else is touched.
+"""Ends replicas whose lab is gone, on either stack, and touches nothing else.
 
 ``python -m lab.stack.cleanup FOLDER`` is a replica's guardian: it waits for the lab to end,
 then cleans up. Its standard input is a pipe that only the lab holds. The pipe closes when the
@@ -52,7 +52,7 @@ def end(folder: Path, mine: Ownership) -> int:
 
 
 def _sweep(killed: list[psutil.Process]) -> None:
-    """Sweep until all that were killed are gone: a gateway may take a moment to die, too."""
+    """Sweep until all killed processes are gone: a gateway may take a moment to die."""
     deadline = time.monotonic() + GONE_WITHIN_S
     while True:
         gateway.sweep()
@@ -62,9 +62,9 @@ def _sweep(killed: list[psutil.Process]) -> None:
 
 
 def end_abandoned() -> int:
-    """End every replica whose lab is gone; how many there were.
+    """End every replica whose lab is gone, and return how many there were.
 
-    One with containers is left for later where the engine does not answer now.
+    A replica of containers is left for later if the engine does not answer now.
     """
     gone = {mine.id: (folder, mine) for folder, mine in replicas() if mine.gone}
     ended = 0
@@ -78,9 +78,9 @@ def end_abandoned() -> int:
 
 
 def replicas() -> list[tuple[Path, Ownership]]:
-    """Every replica on this machine that this user may end; each by its folder and its ownership.
+    """Folder and ownership of every replica on this machine that this user may end.
 
-    One whose folder is gone, as after a reboot, is still known by its labels on the engine.
+    A replica whose folder is gone, as after a reboot, is still known by labels on the engine.
     """
     known = {mine.id: (folder, mine) for folder, mine in ownership.replicas()}
     for mine in _on_engine():
@@ -89,7 +89,7 @@ def replicas() -> list[tuple[Path, Ownership]]:
 
 
 def _on_engine() -> list[Ownership]:
-    """Those that the engine knows; none where it does not answer."""
+    """The replicas that the engine knows; none if it does not answer."""
     try:
         client = engine.connect()
     except MissingComponent:
@@ -111,7 +111,7 @@ def main(folder: Path) -> None:
     try:
         end(folder, mine)
     except LabError as error:
-        sys.exit(f"lab: {error}")  # what is left, the next lab ends
+        sys.exit(f"lab: {error}")  # the next lab ends what is left
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ class EmbeddedStack(LifeCycle):
     Args:
         results: the results folder that the replica belongs to.
         toxiproxy: ``auto``, ``real`` or ``embedded``.
-        port: where users upload: nginx, or the gateway; None finds a free port.
+        port: where users upload, of nginx or the gateway; None takes a free port.
         stays: whether the replica outlives this process (`lab up`).
 
     Raises:
@@ -57,7 +57,8 @@ class EmbeddedStack(LifeCycle):
         stays: bool = False,
     ) -> None:
         super().__init__()
-        door = ports.check(port) if port else None
+        if port:
+            ports.check(port)
         self.folder, self.ownership = ownership.claim(results, stays)
         os.environ[ownership.MARKER] = self.ownership.id  # all children carry it, the generator too
         with ExitStack() as closing:
@@ -67,15 +68,15 @@ class EmbeddedStack(LifeCycle):
                 closing.callback(cleanup.end, self.folder, self.ownership)
             else:
                 closing.callback(ownership.Guardian(self.folder).close)
-            self._make_parts(toxiproxy, door, monitored=not stays)
+            self._make_parts(toxiproxy, port, monitored=not stays)
             self._closing = closing.pop_all()
         self.toxiproxy_variant = self.toxiproxy.variant
         self._instances_limited = False
         self._log_starts: dict[Path, int] = {}
 
-    def _make_parts(self, toxiproxy: str, door: int | None, monitored: bool) -> None:
+    def _make_parts(self, toxiproxy: str, port: int | None, monitored: bool) -> None:
         database, storage, proxies, gcs, db, backend, free = ports.free(7)
-        door = door or free
+        port = port or free
         storage_url = f"http://{ports.HOST}:{gcs}"
         self.postgres = Postgres(self.folder, database, monitored=monitored)
         self.storage = Storage(self.folder, storage, storage_url)
@@ -85,9 +86,9 @@ class EmbeddedStack(LifeCycle):
         self.backend = Backend(
             self.folder, backend, self.postgres.dsn(APP_ROLE, db), storage_url, BUCKET
         )
-        self.nginx = Nginx(self.folder, door, backend)
+        self.nginx = Nginx(self.folder, port, backend)
         self.gateway = Gateway(
-            self.folder, door, self.backend.evidence, lambda _knobs: self.backend.addresses
+            self.folder, port, self.backend.evidence, lambda _knobs: self.backend.addresses
         )
         self.monitor = self.postgres.monitor
         self.bucket = self.storage.bucket
@@ -154,7 +155,7 @@ class EmbeddedStack(LifeCycle):
 
     def inject_fault(self, part: str, action: str) -> None:
         raise MissingComponent(
-            f"to {action} {part} strikes a container, and the embedded stack has none",
+            f"to {action} {part} takes a container, and the embedded stack has none",
             "use --stack compose",
         )
 
@@ -179,18 +180,18 @@ class EmbeddedStack(LifeCycle):
 
     @property
     def logs_at(self) -> str:
-        """Where a person finds the parts' logs."""
+        """Where the parts' logs are, for a person to read."""
         return str(self.folder / "logs")
 
     def detach(self) -> None:
-        """Hold no connection to the database any more."""
+        """Close the connection to the database."""
         self.monitor.release()
 
     def about(self) -> dict[str, str]:
         return {"toxiproxy": self.toxiproxy_variant}
 
     def close(self) -> None:
-        # All are asked first and waited for after, so that it takes as long as the slowest.
+        # Signal all parts before waiting for any: it takes only as long as the slowest.
         for part in reversed(self._all):
             part.ask_to_stop()
         for part in reversed(self._all):

@@ -2,9 +2,9 @@
 
     users ──> gateway ──> instance ──> Toxiproxy …
 
-It begins anew with each cell, so that each begins with no instance, or with those that are
-kept warm. An instance belongs to the gateway: it is no part, and its death is a result.
-`Instances` reads what the gateway writes of them, while it is written.
+It is started for each cell, so that a cell begins with no instance but those that are kept
+warm. An instance belongs to the gateway: it is not a part, and its death is a result.
+`Instances` follows what the gateway writes about them.
 
 In messages and on disk its name is "front", as its files have been called from the start.
 """
@@ -38,7 +38,7 @@ LOGS = "instances"
 WARM_WITHIN_S = 250.0
 """An instance may take 240 s to listen."""
 ENDS_WITHIN_S = 15.0
-"""An instance that is killed is given up after 10 s."""
+"""The gateway gives up after 10 s on an instance that SIGKILL does not end."""
 
 
 class Gateway(Part):
@@ -85,10 +85,10 @@ class Gateway(Part):
         }
 
     def burden(self, knobs: Knobs) -> Burdened:
-        """Have another gateway burden an instance, and no more.
+        """Have another gateway test the limits of an instance, and do nothing else.
 
         Raises:
-            PartFailed: it could not.
+            PartFailed: the test could not be made.
         """
         done = _run("--calibrate", self._environment(knobs))
         if done.returncode:
@@ -106,8 +106,8 @@ class Gateway(Part):
             time.sleep(POLL_S)
 
     def ask_to_stop(self) -> None:
-        """Have it end every instance at once: nobody waits for what is in them."""
-        for number in (signal.SIGTERM, signal.SIGINT):  # the second is what hurries it
+        """Have it end every instance at once: no client awaits what is in them."""
+        for number in (signal.SIGTERM, signal.SIGINT):  # a second signal ends instances at once
             if self._process:
                 self._process.send(number)
 
@@ -121,26 +121,26 @@ class Gateway(Part):
         self._process = None
 
     def pids(self) -> list[int]:
-        """Its own alone: its children are instances."""
+        """Its own process only: its children are instances."""
         return super().pids()[:1]
 
     def usage(self, others: Callable[[], Mapping[str, Usage]]) -> Callable[[], dict[str, Usage]]:
-        """What the other parts use, and as ``backend`` what all instances together do."""
+        """What the other parts use, and under ``backend`` what all instances use together."""
         instances = self.instances
         return lambda: {**others(), "backend": instances.usage()}
 
     def keep(self, into: Path) -> None:
-        """Copy its events, and what each instance has said."""
+        """Copy its log, its events and the output of each instance."""
         for file in (self.log, self.events, *self.logs.glob("*.log")):
             if file.exists():
                 shutil.copy(file, into)
 
 
 def check(knobs: Knobs) -> None:
-    """Whether instances that are processes can be limited so on this machine.
+    """Check that instances that are processes can be limited on this machine.
 
     Raises:
-        MissingComponent: not so, with the remedy.
+        MissingComponent: they cannot be.
     """
     done = _run("--check", knobs.as_env())
     if done.returncode:
@@ -164,7 +164,7 @@ def _run(flag: str, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
 
 
 OVER = {"stopped", "died", "oom", "removed", "start_failed"}
-"""Events after which an instance takes no memory any more."""
+"""Events after which an instance takes no memory."""
 
 
 class Instances:
@@ -190,21 +190,21 @@ class Instances:
             return sum(self._live.values())
 
     def inflight(self) -> int:
-        """How many requests are inside instances now, those of clients that left too."""
+        """How many requests are inside instances now, including those whose client has left."""
         with self._lock:
             self._read()
             return self._inflight
 
     def failed(self) -> str:
-        """Why an instance last failed to start; empty where none has."""
+        """Why an instance last failed to start; empty if none has."""
         with self._lock:
             self._read()
             return self._failed
 
     def usage(self) -> Usage:
-        """What all instances have used so far, those that ended too.
+        """What all instances have used so far, including those that have ended.
 
-        Its memory is the sum of what each that lives has had at most, its files included.
+        The memory is the sum of the peaks of those that are alive, their files included.
         """
         with self._lock:
             self._read()
@@ -217,7 +217,7 @@ class Instances:
             )
 
     def _read(self) -> None:
-        """Take in the whole lines that are new."""
+        """Process the lines that were added since the last call and are complete."""
         if not self._file.exists():
             return
         with self._file.open("rb") as file:

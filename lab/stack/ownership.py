@@ -1,8 +1,8 @@
-"""Whose a process is: how the lab finds all that it started, and nothing else.
+"""Which replica a process belongs to: the lab finds all that it started, and nothing else.
 
-Every process of a replica carries one environment variable with the replica's id, and so
-do its children, whatever they do with process groups. nginx writes its title over its
-environment, so it carries the same in its arguments; its workers are found as its children.
+Every process of a replica has an environment variable with the replica's id, and so have
+its children, whatever they do with process groups. nginx writes its title over its
+environment, so it has the same in its arguments; its workers are known as its children.
 The replica's folder holds ``owner.json``: the lab's process, or none where the replica was
 asked to stay (`lab up`).
 
@@ -51,8 +51,7 @@ class Ownership:
 
     @property
     def gone(self) -> bool:
-        """Whether the lab that owned this replica is no more; one that is dead but not yet
-        waited for by its parent is no more either."""
+        """Whether the lab that owned this replica has ended; a zombie has ended too."""
         if self.pid is None:
             return False
         try:
@@ -95,16 +94,17 @@ def replicas() -> Iterator[tuple[Path, Ownership]]:
 
 
 def mark() -> str | None:
-    """``VARIABLE=id`` of the replica that this process starts parts of, as they carry it."""
+    """``VARIABLE=id`` of the replica whose parts this process starts; None if it has none."""
     return f"{MARKER}={os.environ[MARKER]}" if MARKER in os.environ else None
 
 
 def processes(replica: str) -> list[psutil.Process]:
-    """All processes that carry this replica's id and their descendants, not the caller."""
+    """All processes that have this replica's id, and their descendants, but not the caller."""
     mine: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
         try:
-            if _carries(process, replica):
+            in_arguments = any(f"{MARKER}={replica}" in part for part in process.cmdline())
+            if in_arguments or process.environ().get(MARKER) == replica:
                 family = (process, *process.children(recursive=True))
                 mine.update((member.pid, member) for member in family)
         except (psutil.Error, OSError):
@@ -113,13 +113,8 @@ def processes(replica: str) -> list[psutil.Process]:
     return list(mine.values())
 
 
-def _carries(process: psutil.Process, replica: str) -> bool:
-    in_arguments = any(f"{MARKER}={replica}" in part for part in process.cmdline())
-    return in_arguments or process.environ().get(MARKER) == replica
-
-
 def kill(replica: str) -> list[psutil.Process]:
-    """Send SIGKILL to the processes that are left of a replica; one that is frozen lives on."""
+    """Send SIGKILL to the processes that are left of a replica; a frozen one survives it."""
     left = processes(replica)
     for process in left:
         try:
@@ -154,7 +149,7 @@ class Guardian:
         )
 
     def close(self) -> None:
-        """Let the guardian end; whatever is left of the replica ends with it."""
+        """Have the guardian end what is left of the replica, and wait for it."""
         if self._process.stdin:
             self._process.stdin.close()
         self._process.wait(timeout=CLOSE_WITHIN_S)

@@ -1,4 +1,4 @@
-"""Ports on 127.0.0.1: found free, or asked for and checked."""
+"""Ports on 127.0.0.1: drawn from the free ones, or given and checked."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from lab.errors import MachineError
 HOST = "127.0.0.1"
 
 OUTGOING = Path("/proc/sys/net/ipv4/ip_local_port_range")
-"""Where Linux tells from which ports it gives those of outgoing connections."""
+"""Where Linux shows the range from which it takes the ports of outgoing connections."""
 
 SPAN = range(20_000, 32_768)
-"""Ports that neither Linux nor macOS gives to outgoing connections unless it is told to."""
+"""Ports that neither Linux nor macOS gives to outgoing connections by default."""
 
 
 def free(count: int) -> list[int]:
     """That many different ports that nothing listens on now, drawn at random.
 
-    A part begins to listen seconds after its port was chosen. A port that the system gave for
-    the asking (``bind`` to 0) may by then be that of somebody's outgoing connection, so it is
-    chosen from those that are never given.
+    A part begins to listen seconds after its port was chosen. A port that the system chose
+    (``bind`` to 0) may by then belong to an outgoing connection, so it is drawn from those
+    that outgoing connections never get.
 
     Raises:
-        MachineError: so many are not free.
+        MachineError: not that many are free.
     """
     candidates = _never_given()
     drawn = random.Random().sample(candidates, len(candidates))  # noqa: S311 - not a secret
@@ -40,7 +40,7 @@ def free(count: int) -> list[int]:
 
 
 def _never_given() -> Sequence[int]:
-    """`SPAN` without the ports of outgoing connections; all of it where those fill it."""
+    """`SPAN` without the ports of outgoing connections; all of it if they cover it."""
     try:
         low, high = map(int, OUTGOING.read_text().split())
     except (OSError, ValueError):

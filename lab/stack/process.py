@@ -1,7 +1,7 @@
-"""A part that is a process of the lab's: started, waited for, diagnosed in one line, ended.
+"""Parts that are child processes: started, awaited, diagnosed in a line, and ended.
 
-`Process` is one child with its descendants, `Part` what every part of the embedded replica
-can do, `ProcessUsage` the CPU and memory of them all, those that have ended included.
+`Process` is a child process with its descendants, `Part` what every part of the embedded
+replica can do, `ProcessUsage` the CPU and memory of all parts, of ended processes too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TAIL_BYTES = 8192
 
 
 def last_line(log: Path) -> str:
-    """The last line with text of a log; empty where there is none."""
+    """The last line of a log that is not blank; empty if there is none."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
@@ -39,14 +39,14 @@ def last_line(log: Path) -> str:
 
 
 class Process:
-    """One child process in a session of its own, so that Ctrl-C reaches the lab alone.
+    """A child process in a session of its own, so that Ctrl-C reaches only the lab.
 
     Args:
         name: of the part, as messages name it.
         command: the program and its arguments.
         log: file that its output is appended to.
         env: variables added to this process's own.
-        user: whom to run it as, when the lab runs as root.
+        user: as whom it runs, if the lab runs as root.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Process:
         return [self.pid, *(child.pid for child in family)]
 
     def down(self) -> str | None:
-        """One line that says how the process is dead or stopped; None while it runs."""
+        """How the process is dead or stopped, in a line; None while it runs."""
         code = self._popen.poll()
         if code is None:
             try:
@@ -107,11 +107,11 @@ class Process:
                 return "gone"
             return "stopped (SIGSTOP)" if stopped else None
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
-        said = last_line(self.log)
-        return f"{how}: {said}" if said else how
+        last = last_line(self.log)
+        return f"{how}: {last}" if last else how
 
     def wait_ready(self, ready: Callable[[], bool], within: float = READY_WITHIN_S) -> None:
-        """Wait until ``ready`` says so.
+        """Wait until ``ready`` returns True.
 
         Raises:
             PartFailed: the process died first, or was not ready in time.
@@ -120,8 +120,8 @@ class Process:
         while not ready():
             down = self.down()
             if down or time.monotonic() > deadline:
-                said = last_line(self.log)
-                why = down or f"not ready after {within:.0f} s" + (f": {said}" if said else "")
+                last = last_line(self.log)
+                why = down or f"not ready after {within:.0f} s" + (f": {last}" if last else "")
                 raise PartFailed(f"{self.name} did not come up: {why}", f"its log is {self.log}")
             time.sleep(POLL_S)
 
@@ -131,7 +131,7 @@ class Process:
             self._popen.send_signal(number)
 
     def stop(self, ask: signal.Signals = signal.SIGTERM, grace: float = 3.0) -> None:
-        """Ask, wait up to ``grace`` seconds, then kill the whole session; waits for the end."""
+        """Send ``ask``, wait up to ``grace`` seconds, kill the session; return after its end."""
         self.send(ask)
         self.end_within(grace)
 
@@ -154,14 +154,14 @@ class Process:
 
 
 class Part(ABC):
-    """One real server of the replica.
+    """A server of the embedded replica.
 
     Args:
         folder: the replica's folder; the part keeps its files and its log there.
     """
 
     name: ClassVar[str]
-    ask: ClassVar[signal.Signals] = signal.SIGTERM  #: what ends it in good order
+    ask: ClassVar[signal.Signals] = signal.SIGTERM  #: the signal that ends it in an orderly way
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -179,7 +179,7 @@ class Part(ABC):
         """
 
     def ask_to_stop(self) -> None:
-        """Send the signal that ends it, and do not wait."""
+        """Send the signal that ends it, without waiting."""
         if self._process:
             self._process.send(self.ask)
 
@@ -194,7 +194,7 @@ class Part(ABC):
         return self._process.pids() if self._process else []
 
     def down(self) -> str | None:
-        """One line that says how it is dead or stopped; None while it runs."""
+        """How it is dead or stopped, in a line; None while it runs."""
         return self._process.down() if self._process else "not started"
 
 
@@ -202,7 +202,7 @@ class ProcessUsage:
     """Running totals since this was made.
 
     Args:
-        parts: name of each part to a function that gives its process ids now.
+        parts: name of each part to a function that returns its process ids now.
     """
 
     def __init__(self, parts: Mapping[str, Callable[[], list[int]]]) -> None:
@@ -210,7 +210,7 @@ class ProcessUsage:
         self._cpu: dict[tuple[str, int], float] = {}
 
     def __call__(self) -> dict[str, Usage]:
-        """The totals now; what a process used stays counted when it has ended."""
+        """The totals now; they include what processes that have ended used."""
         return {name: self._read(name, pids()) for name, pids in self._parts.items()}
 
     def _read(self, name: str, pids: list[int]) -> Usage:

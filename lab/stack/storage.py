@@ -1,7 +1,7 @@
 """fake-gcs-server, the storage API behind the proxy ``gcs``, and the bucket that it holds.
 
-`Bucket` is what either stack does to it, straight and not through the proxy; `Storage` is the
-embedded stack's server, which keeps objects in memory.
+`Bucket` is what both stacks do to it, not through the proxy; `Storage` is the embedded
+stack's server, which keeps objects in memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TIMEOUT_S = 10
 
 
 class Bucket:
-    """The one bucket that the backend uploads to.
+    """The bucket that the backend uploads to.
 
     Args:
         url: of fake-gcs-server, not through the proxy.
@@ -36,7 +36,7 @@ class Bucket:
 
     @cached_property
     def _client(self) -> Any:
-        """Google's client, imported when it is needed: that takes 0.15 s."""
+        """Google's client, imported only when it is needed: the import takes 0.15 s."""
         from google.auth.credentials import AnonymousCredentials
         from google.cloud.storage import Client
 
@@ -55,14 +55,14 @@ class Bucket:
         return bool(answer.status_code == 200)
 
     def make(self) -> None:
-        """Make the bucket, where it is not there.
+        """Make the bucket, if it does not exist.
 
         Raises:
             PartFailed: the server refuses.
         """
-        where, body = f"{self.url}/storage/v1/b", {"name": BUCKET}
-        status = self._http.post(where, json=body, timeout=TIMEOUT_S).status_code
-        if status not in (200, 409):  # it is there already
+        url, body = f"{self.url}/storage/v1/b", {"name": BUCKET}
+        status = self._http.post(url, json=body, timeout=TIMEOUT_S).status_code
+        if status not in (200, 409):  # 409: it exists already
             raise PartFailed(f"the bucket could not be made: HTTP {status}")
 
     def objects(self) -> list[str]:
@@ -75,8 +75,8 @@ class Bucket:
     def empty(self) -> None:
         """Remove every object: 1.0 ms each, where the client's `delete_blobs` takes 1.6 ms."""
         for name in self.objects():
-            where = f"{self.url}/storage/v1/b/{BUCKET}/o/{quote(name, safe='')}"
-            self._http.delete(where, timeout=TIMEOUT_S)
+            url = f"{self.url}/storage/v1/b/{BUCKET}/o/{quote(name, safe='')}"
+            self._http.delete(url, timeout=TIMEOUT_S)
 
 
 def program() -> Path:
@@ -110,8 +110,8 @@ class Storage(Part):
             *("-scheme", "http"),
             *("-host", HOST),
             *("-port", str(self.port)),
-            # The proxy's address: the server puts it into the addresses that it hands out, and
-            # resumable uploads would pass by the proxy otherwise.
+            # The proxy's address: the server puts it into the URLs that it returns, and without
+            # it resumable uploads would bypass the proxy.
             *("-external-url", self._proxy_url),
             *("-log-level", "warn"),
         ]

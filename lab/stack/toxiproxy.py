@@ -1,10 +1,10 @@
-"""Toxiproxy before storage and before the database.
+"""Toxiproxy in front of storage and of the database.
 
     backend ──> :gcs proxy ──> fake-gcs-server
             ──> :db proxy  ──> Postgres
 
-The real ``toxiproxy-server`` where there is one, else our own server, which speaks the
-same API. Which toxics the proxies have is no matter of the stack.
+It is the real ``toxiproxy-server`` if there is one, else the lab's own server, which has the
+same API. A stack makes the proxies; it does not set toxics.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ REAL = "toxiproxy-server"
 
 
 def find_real() -> str | None:
-    """The real server's path: on PATH, or built by ``make toxiproxy``; None if neither."""
+    """Path of the real server, on PATH or built by ``make toxiproxy``; None if there is none."""
     return shutil.which(REAL, path=f"{os.environ.get('PATH', '')}{os.pathsep}{TOOLS}")
 
 
@@ -36,7 +36,7 @@ class ToxiproxyPart(Part):
 
     Args:
         which: ``auto``, ``real`` or ``embedded``.
-        proxies: name of each to its listening port and its upstream's.
+        proxies: by name, the port on which a proxy listens and its upstream's port.
     """
 
     name = "toxiproxy"

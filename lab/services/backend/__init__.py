@@ -1,6 +1,6 @@
 """The upload service of the incident report, written as its authors wrote it.
 
-Each knob changes the one behaviour it names; without any, this is the code as found.
+A knob changes only the behaviour that it names; without any, this is the code as found.
 
     main.py                   the application: rate limits, /health, what runs beside it
     api/students.py           POST /api/students/upload-recording, its five steps
@@ -9,6 +9,6 @@ Each knob changes the one behaviour it names; without any, this is the code as f
     core/thread_pool.py       the pools of threads (*_threads)
     core/middleware.py        Server-Timing, backpressure and the rate limiter
     core/problems.py          errors as RFC 9457 problem details, each with its cause
-    core/evidence.py          what a worker measures of itself, and its event loop
-    core/leak.py              a leak put in on purpose (leak)
+    core/evidence.py          what a worker measures about itself and its event loop
+    core/leak.py              a deliberate leak (leak)
 """

@@ -1,11 +1,11 @@
 """``python -m lab.services.backend``: the report's start-up, with its worker count.
 
-HOST and PORT are read from the environment as the report's ``main.py`` reads PORT.
+HOST and PORT are read from the environment, as the report's ``main.py`` reads PORT.
 
-Two defaults of uvicorn's are not left. ``proxy_headers`` puts X-Forwarded-For in the place
-of a peer on 127.0.0.1, so that ``rate_limit_key: peer`` would mean the TCP peer or not,
-depending on whether nginx runs on the same host. ``loop`` names asyncio's own loop, which is
-the default where uvloop is not installed, with a selector that counts how long it waits.
+Two defaults of uvicorn are changed. ``proxy_headers`` would replace a peer on 127.0.0.1 by
+X-Forwarded-For, so that the meaning of ``rate_limit_key: peer`` would depend on whether nginx
+runs on the same host. ``loop`` is asyncio's own loop, which is the default if uvloop is not
+installed, with a selector that counts how long it waits.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Tables, engine, pool and sessions.
 
 The pool is SQLAlchemy's QueuePool, one *per process*: with N workers the database may see
-N x (pool_size + max_overflow) connections. Defaults that matter and are left alone:
+N x (pool_size + max_overflow) connections. Defaults that matter and are kept:
 LIFO off, no pre-ping, reset on return (a ROLLBACK, so closing a session that has read
 costs a round trip), and psycopg2's connect without a timeout.
 """
@@ -25,7 +25,7 @@ class Base(DeclarativeBase):
 
 
 class Student(Base):
-    """Somebody who may upload, known by a bearer token."""
+    """A user who may upload, identified by a bearer token."""
 
     __tablename__ = "students"
 
@@ -35,7 +35,7 @@ class Student(Base):
 
 
 class Recording(Base):
-    """One uploaded file; ``id`` is what the answer names, ``object_name`` is in the bucket."""
+    """An uploaded file; ``id`` is in the answer, ``object_name`` in the bucket."""
 
     __tablename__ = "recordings"
 
@@ -56,7 +56,7 @@ class StudentProgress(Base):
 
 
 class Database:
-    """The engine of one worker, its sessions, and how its pool stands."""
+    """A worker's engine, its sessions, and the state of its pool."""
 
     def __init__(self, settings: BackendSettings, gauges: Gauges) -> None:
         knobs = settings.knobs
@@ -82,8 +82,8 @@ class Database:
     def session(self, timing: Timing, wait: str) -> Iterator[Session]:
         """A session with its connection checked out; the wait for it is timed as ``wait``.
 
-        The checkout blocks the calling thread. Called in the event loop it freezes the
-        worker, and with it the coroutine that would give a connection back.
+        The checkout blocks the calling thread. In the event loop it freezes the worker,
+        and with it the coroutine that would return a connection.
 
         Raises:
             sqlalchemy.exc.TimeoutError: no connection within pool_timeout.

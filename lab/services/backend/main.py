@@ -1,6 +1,6 @@
 """The application: ``uvicorn lab.services.backend.main:create_app --factory --workers N``.
 
-uvicorn's defaults that matter and are left so: one worker, a backlog of 2048, no limit on
+uvicorn's defaults that matter and are kept: one worker, a backlog of 2048, no limit on
 concurrency, connections kept alive for 5 s. With ``--workers`` a parent restarts a worker
 that dies, or whose answering thread is silent for 5 s (a blocked event loop does not
 silence it).
@@ -51,7 +51,7 @@ def create_app(settings: BackendSettings | None = None) -> FastAPI:
         heartbeat = Heartbeat(loop)
         evidence = evidence_of(settings, database, gauges, heartbeat, loop)
         if evidence and isinstance(loop, MeteredLoop):
-            loop.when_serving(evidence.start)  # so a worker's first line means that it answers
+            loop.when_serving(evidence.start)  # so that a worker's first line means that it serves
         elif evidence:
             evidence.start()
         yield
@@ -72,7 +72,7 @@ def create_app(settings: BackendSettings | None = None) -> FastAPI:
     app.include_router(router)
     add_health(app, database, pools, gauges)
     add_global_rate_limit(app, settings)
-    # The last one added is the outermost: timings surround the limits.
+    # The last middleware added is the outermost: timings surround the limits.
     app.add_middleware(
         BackpressureMiddleware,
         path=UPLOAD_PATH,
@@ -84,7 +84,7 @@ def create_app(settings: BackendSettings | None = None) -> FastAPI:
 
 
 def add_global_rate_limit(app: FastAPI, settings: BackendSettings) -> None:
-    """The report's middleware: so many requests a minute from one address."""
+    """The report's middleware: a limit on the requests a minute from an address."""
     limit = settings.knobs.global_rate_limit
     if limit is None:
         return
@@ -152,7 +152,7 @@ def evidence_of(
     heartbeat: Heartbeat,
     loop: asyncio.AbstractEventLoop,
 ) -> EvidenceWriter | None:
-    """This worker's evidence, where a folder for it is given; it is not started yet."""
+    """This worker's evidence, not started yet; None if there is no folder for it."""
     if settings.evidence is None:
         return None
 

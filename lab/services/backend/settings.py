@@ -47,5 +47,5 @@ class BackendSettings:
         )
 
     def wall(self, seconds: float) -> float:
-        """A real-world duration as this process must wait it: divided by ``speed``."""
+        """Wall-clock seconds of a real-world duration: divided by ``speed``."""
         return seconds / self.knobs.speed

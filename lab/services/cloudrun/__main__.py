@@ -3,9 +3,9 @@
     (nothing)    serve until SIGTERM or SIGINT; a second one ends instances at once
     --check      may instances be limited here? Makes one cgroup, and removes it
     --calibrate  are the limits of an instance what the knobs say? Prints one JSON object
-    --sweep      remove what gateways left that were killed
+    --sweep      remove what killed gateways have left
 
-Exit codes: 0 after an orderly end, 2 a setting that cannot be, 3 not permitted here, the
+Exit codes: 0 after an orderly end, 2 a setting is not allowed, 3 not permitted here, the
 address is taken, or something is left over.
 """
 
@@ -74,7 +74,7 @@ def try_limits(settings: GatewaySettings) -> dict[str, float | bool]:
 
 
 def make_driver(settings: GatewaySettings) -> Driver:
-    """The driver that the settings name, once it is sure that it can work.
+    """The driver that the settings name, after checking that it can work.
 
     Raises:
         NotPermittedError: processes cannot be limited here.
@@ -82,7 +82,7 @@ def make_driver(settings: GatewaySettings) -> Driver:
     """
     memory, cpus = settings.knobs.cloudrun_memory, settings.knobs.cloudrun_cpus
     if settings.driver == "docker":
-        from lab.services.cloudrun import containers  # the SDK, where it is needed
+        from lab.services.cloudrun import containers  # imports the SDK only if it is needed
 
         containers.sweep()
         environment = {

@@ -1,10 +1,10 @@
-"""A program for an instance that is calibrated: it burns CPU and takes memory on request.
+"""The program of an instance that is calibrated: it uses CPU and memory on request.
 
     spin SECONDS    runs a busy loop; answers the cores that it got, as a share of time
     take MIB        takes so much memory and keeps it; answers the MiB that it has taken
 
-One line a connection, on $HOST:$PORT. It imports the standard library alone, and little of it:
-what it takes itself is missing from the memory that is tried.
+It reads a line per connection, on $HOST:$PORT. It imports only a little of the standard
+library: memory that it needs itself is missing from the memory that is tested.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def spin(seconds: float) -> float:
 
 
 def take(mib: float) -> float:
-    """Take memory, page by page, and keep it; what has been taken so far, in MiB."""
+    """Take memory, page by page, and keep it; returns what it has taken so far, in MiB."""
     block = bytearray(int(mib * MIB))
     block[::PAGE] = b"x" * len(block[::PAGE])
     _kept.append(block)
@@ -44,8 +44,8 @@ def main() -> None:
         while True:
             connection, _ = listener.accept()
             with connection, connection.makefile("rw") as line:
-                if words := line.readline().split():  # none where it is only probed
-                    line.write(f"{ACTS[words[0]](float(words[1]))}\n")
+                if command := line.readline().split():  # empty if it is only probed
+                    line.write(f"{ACTS[command[0]](float(command[1]))}\n")
 
 
 if __name__ == "__main__":

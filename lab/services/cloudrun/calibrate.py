@@ -1,7 +1,7 @@
-"""Are an instance's limits what the knobs say? Tried on instances of the gateway's own driver.
+"""Are an instance's limits what the knobs say? Tested on instances of the gateway's own driver.
 
 a busy loop      gets `cloudrun_cpus` of a core
-memory           so much lives, and what is beyond `cloudrun_memory` is killed
+memory           below `cloudrun_memory` an instance lives, beyond it it is killed
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from lab.services.cloudrun.rules import PROBE_EVERY_S
 BURDEN = "lab.services.cloudrun.burden"
 """The module that such an instance runs."""
 STEADY_S, EDGE_S = 2.0, 0.5
-"""Seconds that are measured of a busy loop, and before and after them.
+"""Seconds of a busy loop that are measured, and seconds left out before and after them.
 
-The quota is granted by periods of 100 ms, so that a loop measured from its first instruction
-to its last gains or loses up to one: 0.025 cores of 0.5. Whole periods in the midst of it have
-as much CPU wherever they begin.
+The quota is granted in periods of 100 ms, so that a loop measured from its first instruction
+to its last gains or loses up to a period: 0.025 cores of 0.5. Whole periods from its middle
+have the same CPU wherever they begin.
 """
 MAX_TRIES = 8
-"""What other programs take of the machine's cores is no limit: the greatest try counts."""
+"""The greatest try counts: other programs on the machine can only lower the figure."""
 TOLERANCE = 0.03
 """Cores by which a busy loop may miss its share."""
 LISTENS_WITHIN_S = 60.0
@@ -34,7 +34,7 @@ FIRST_SHARE, MORE_SHARE = 200 / 256, 100 / 256
 
 
 async def calibrate(driver: Driver, knobs: Knobs) -> dict[str, float | bool]:
-    """What an instance got.
+    """Test the limits of two instances, of which one takes CPU and one memory.
 
     Returns:
         ``cores`` of a busy loop; ``first_mib`` and ``more_mib``, the memory it took; whether
@@ -65,7 +65,7 @@ async def calibrate(driver: Driver, knobs: Knobs) -> dict[str, float | bool]:
 
 @asynccontextmanager
 async def instance(driver: Driver, name: str, cpus: float) -> AsyncIterator[Instance]:
-    """An instance that listens; afterwards nothing is left of it."""
+    """An instance that listens; it is removed after the block."""
     made = await driver.start(name, cpus)
     dying = asyncio.create_task(made.ended())
     try:
@@ -84,7 +84,7 @@ async def instance(driver: Driver, name: str, cpus: float) -> AsyncIterator[Inst
 
 
 async def busy_cores(made: Instance) -> float:
-    """The cores that a busy loop gets once it runs, by the kernel's account of the instance."""
+    """The cores that a busy loop gets once it runs, by the kernel's accounting."""
     looping = asyncio.create_task(command(made, "spin", STEADY_S + 2 * EDGE_S))
     try:
         await asyncio.sleep(EDGE_S)
@@ -101,7 +101,7 @@ async def command(made: Instance, act: str, amount: float) -> float | None:
     """Have the program in an instance do something (see `burden`).
 
     Returns:
-        What it answers; None where its connection ended first.
+        Its answer; None if the connection ended first.
     """
     try:
         async with asyncio.timeout(ANSWERS_WITHIN_S):

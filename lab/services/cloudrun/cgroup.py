@@ -1,10 +1,10 @@
-"""Cgroups for instances: made, swept and removed, in version 2 (delegated) or 1 (writable).
+"""Makes, sweeps and removes cgroups for instances, of version 2 (delegated) or 1 (writable).
 
-A new cgroup is made below this process's own, so that what limits the lab limits the instance
-too; or, in version 2, where a cgroup with processes cannot have limited children, below the
-nearest ancestor that can.
+A new cgroup is made below this process's own, so that the lab's limits hold for instances too.
+In version 2 a cgroup that has processes cannot have children with limits, so there it is made
+below the nearest ancestor that can.
 
-The files by which a cgroup limits what is in it, and shows what that has used:
+The files that limit a cgroup, and show what its processes have used:
 
                  version 2                        version 1
     CPU          cpu.max                          cpu.cfs_quota_us over cpu.cfs_period_us
@@ -33,10 +33,10 @@ from typing import Protocol
 from lab.services.cloudrun.instance import CPU_PERIOD_US, DriverError, process_runs
 
 GONE_WITHIN_S = 5.0
-"""Seconds in which a process that is killed dies, and its cgroup can be removed."""
+"""Seconds in which a killed process must die and its cgroup be removed."""
 PROC = Path("/proc/self")
 KINDS = ("cpu", "cpuacct", "memory", "freezer")
-"""The controllers of version 1 that are needed."""
+"""The controllers that are needed in version 1."""
 REMEDY = (
     "run as root, or in a systemd user session to which cpu and memory are delegated, "
     "or use --stack compose"
@@ -44,7 +44,7 @@ REMEDY = (
 
 
 class NotPermittedError(Exception):
-    """This process may not make cgroups with limits; one line with the remedy."""
+    """This process may not make cgroups with limits; the message is a line with the remedy."""
 
     def __init__(self, why: str) -> None:
         super().__init__(f"an instance cannot be limited here: {why} - {REMEDY}")
@@ -52,7 +52,7 @@ class NotPermittedError(Exception):
 
 @dataclass(frozen=True)
 class Folders:
-    """The folders of one cgroup; in version 2 they are the same one."""
+    """The folders of a cgroup by controller; in version 2 they are all the same folder."""
 
     cpu: Path
     cpuacct: Path
@@ -61,7 +61,7 @@ class Folders:
 
     @property
     def all(self) -> list[Path]:
-        """Each folder once."""
+        """The folders without repetition."""
         return list(dict.fromkeys((self.cpu, self.cpuacct, self.memory, self.freezer)))
 
 
@@ -71,19 +71,19 @@ class Cgroup(Protocol):
     folders: Folders
 
     def limit_memory(self, size: int) -> None:
-        """Memory and swap together, in bytes."""
+        """Limit memory and swap together, in bytes."""
 
     def limit_cpus(self, cpus: float) -> None:
-        """A share of time, in cores."""
+        """Limit CPU time, in cores; fractions are shares of time."""
 
     def freeze(self, frozen: bool) -> None:
-        """Withhold CPU altogether, or give it again."""
+        """Withhold all CPU, or give it back."""
 
     def oom_kills(self) -> int:
-        """Processes that the kernel killed for memory."""
+        """How many processes the kernel has killed for memory."""
 
     def usage(self) -> Mapping[str, float]:
-        """``cpu_s`` and ``throttled_s`` in seconds, ``peak_bytes``."""
+        """What was used: ``cpu_s`` and ``throttled_s`` in seconds, ``peak_bytes``."""
 
 
 class CgroupV2:
@@ -95,7 +95,7 @@ class CgroupV2:
 
     def limit_memory(self, size: int) -> None:
         _write(self._folder / "memory.max", size)
-        if (self._folder / "memory.swap.max").exists():  # absent where the kernel has no swap
+        if (self._folder / "memory.swap.max").exists():  # absent if the kernel has no swap
             _write(self._folder / "memory.swap.max", 0)
         _write(self._folder / "memory.oom.group", 1)
 
@@ -117,7 +117,7 @@ class CgroupV2:
 
 
 class CgroupV1:
-    """A cgroup of version 1: one in each hierarchy that it needs."""
+    """A cgroup of version 1: a folder in the hierarchy of each controller."""
 
     def __init__(self, folders: Folders) -> None:
         self.folders = folders
@@ -127,7 +127,7 @@ class CgroupV1:
         with_swap = self.folders.memory / "memory.memsw.limit_in_bytes"
         if with_swap.exists():
             _write(with_swap, size)
-        else:  # swap accounting is off: not a page of it then
+        else:  # swap is not accounted for, so it is not used at all
             _write(self.folders.memory / "memory.swappiness", 0)
 
     def limit_cpus(self, cpus: float) -> None:
@@ -149,7 +149,7 @@ class CgroupV1:
 
 
 def make(name: str, memory: int, cpus: float) -> Cgroup:
-    """A new cgroup of this name, limited.
+    """Make a new cgroup of this name, with limits.
 
     Args:
         memory: bytes, swap included.
@@ -157,7 +157,7 @@ def make(name: str, memory: int, cpus: float) -> Cgroup:
 
     Raises:
         NotPermittedError: cgroups of either version cannot be written here.
-        DriverError: one of this name is here already, or the kernel refuses a limit.
+        DriverError: a cgroup of this name exists already, or the kernel refuses a limit.
     """
     cgroup = _at(name)
     made: list[Path] = []
@@ -181,7 +181,7 @@ def make(name: str, memory: int, cpus: float) -> Cgroup:
 
 
 def check(memory: int, cpus: float) -> None:
-    """Whether `make` would succeed; whatever it made is gone again.
+    """Check that `make` succeeds, with a cgroup that is removed again.
 
     Raises:
         NotPermittedError, DriverError: as `make` does.
@@ -197,7 +197,7 @@ def pids(cgroup: Cgroup) -> list[int]:
 
 
 def kill(cgroup: Cgroup) -> None:
-    """SIGKILL to every process inside, frozen or not."""
+    """Send SIGKILL to every process inside, frozen or not."""
     with suppress(DriverError):  # a cgroup that is gone needs no thawing
         cgroup.freeze(False)
     for pid in pids(cgroup):
@@ -206,10 +206,10 @@ def kill(cgroup: Cgroup) -> None:
 
 
 def remove(cgroup: Cgroup) -> None:
-    """End what is inside and remove the cgroup; nothing happens where it is gone.
+    """End the processes inside and remove the cgroup, if it exists.
 
     Raises:
-        DriverError: a process would not die within 5 s, so the cgroup is left.
+        DriverError: a process did not die within 5 s, so the cgroup remains.
     """
     deadline = time.monotonic() + GONE_WITHIN_S
     left = [folder for folder in cgroup.folders.all if folder.exists()]
@@ -227,7 +227,7 @@ def remove(cgroup: Cgroup) -> None:
 
 
 def sweep(prefix: str) -> list[str]:
-    """Remove the cgroups that a gateway left which was killed: ``<prefix><its pid>-…``.
+    """Remove the cgroups, ``<prefix><pid>-…``, of gateways that were killed.
 
     Returns:
         The names of those removed.
@@ -241,13 +241,13 @@ def sweep(prefix: str) -> list[str]:
 
 
 def is_orphan(name: str, prefix: str) -> bool:
-    """Whether ``<prefix><process id>-…`` names a process that runs no more."""
+    """Whether ``<prefix><process id>-…`` names a process that no longer runs."""
     owner = name.removeprefix(prefix).partition("-")[0]
     return owner.isdigit() and not process_runs(int(owner))
 
 
 def _at(name: str) -> Cgroup:
-    """The cgroup of this name, whether there is one or not."""
+    """The cgroup of this name, whether it exists or not."""
     mounts, own = _mounts(), _own()
     if set(KINDS) <= set(mounts):
         return CgroupV1(
@@ -262,7 +262,7 @@ def nearest(own: Path, mount: Path) -> Path:
     """The nearest folder of version 2, from ``own`` up, whose children can be limited.
 
     Raises:
-        NotPermittedError: none delegates cpu and memory and may be written.
+        NotPermittedError: no such folder delegates cpu and memory and is writable.
     """
     for folder in (own, *own.parents):
         delegated = (folder / "cgroup.subtree_control").read_text().split()
@@ -296,7 +296,7 @@ def _own() -> dict[str, str]:
 
 
 def _below(mount: Path, own: str) -> Path:
-    """This process's folder; the mount itself where a container sees only its own part."""
+    """This process's folder; the mount itself if a container sees only its own part."""
     folder = mount / own.lstrip("/")
     return folder if folder.exists() else mount
 

@@ -1,9 +1,9 @@
 """The driver of the compose stack: an instance is a container, made over the Docker SDK.
 
-The gateway runs on the host, so no container is given the engine's socket. What the container
-is made from (image, network, environment) the caller gives; limits, the port, its name and
-its number are the driver's: LAB_INSTANCE distinguishes instances, as each is the same process
-id in a container of its own. The SDK blocks, so each call runs in a thread.
+The gateway runs on the host, so no container gets the engine's socket. The caller gives what
+the container is made from (image, network, environment); the driver sets limits, port, name and
+number. The number, LAB_INSTANCE, distinguishes instances, which all have the same process id
+in their containers. The SDK blocks, so its calls run in threads.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from lab.services.cloudrun.instance import (
 
 T = TypeVar("T")
 PORT = 8080
-"""Where a container listens on Cloud Run, unless the service is configured otherwise."""
+"""Cloud Run's default for the port on which a container listens."""
 LABEL = "replica-lab.front"
 """The label of every instance; its value is the gateway's process id."""
 READ_EVERY_S = 0.5
-"""Seconds between two readings of what a container uses: once it has ended nobody knows."""
+"""Seconds between two readings of a container's usage, which is lost when it ends."""
 THREADS = 64
-"""Two for each instance at most: one waits for its end."""
+"""At most two for each instance, of which one waits for its end."""
 
 
 class ContainerDriver:
@@ -50,7 +50,7 @@ class ContainerDriver:
     Args:
         container: arguments of `containers.create`: ``image``, ``network``, ``environment`` …
         memory: bytes, swap and the files under /tmp included.
-        logs: folder in which each instance's output goes to ``<name>.log``, at its end.
+        logs: folder in which an instance's output is written to ``<name>.log`` at its end.
 
     Raises:
         DriverError: no engine answers.
@@ -102,7 +102,7 @@ class ContainerDriver:
 
 
 class ContainerInstance:
-    """One container."""
+    """An instance that is a container."""
 
     def __init__(
         self, container: Any, address: Address, log: Path, threads: ThreadPoolExecutor
@@ -113,7 +113,7 @@ class ContainerInstance:
         self._over = False
 
     async def listening(self) -> bool:
-        """Whether the application itself answers: the engine's port proxy accepts for anybody."""
+        """Whether the application itself listens: the engine's port proxy always accepts."""
         try:
             async with asyncio.timeout(PROBE_WITHIN_S):
                 reader, writer = await asyncio.open_connection(*self.address)
@@ -126,7 +126,7 @@ class ContainerInstance:
 
     @staticmethod
     async def _is_held_open(reader: asyncio.StreamReader) -> bool:
-        """The proxy closes at once where nobody listens behind it."""
+        """Whether the connection stays open: the proxy closes it if nothing listens behind."""
         try:
             async with asyncio.timeout(0.05):
                 return await reader.read(1) != b""
@@ -174,7 +174,7 @@ class ContainerInstance:
             await _call(self._threads, lambda: self._container.remove(force=True, v=True))
 
     async def _do(self, action: Callable[[], object]) -> None:
-        """Do something to the container; nothing happens to one that has ended."""
+        """Do something to the container; an error after its end is ignored."""
         try:
             await _call(self._threads, action)
         except (DriverError, NotFound):
@@ -193,7 +193,7 @@ class ContainerInstance:
                 code = self._container.wait()["StatusCode"]
                 self._container.reload()
                 return Ended(_exit_code(code), bool(self._container.attrs["State"]["OOMKilled"]))
-            except requests.ReadTimeout:  # of the SDK: it has only been quiet for long
+            except requests.ReadTimeout:  # the SDK's own timeout: the container still runs
                 continue
             except (DockerException, requests.RequestException):
                 return Ended(None)
@@ -228,7 +228,7 @@ def client() -> Any:
 def address_of(container: Any) -> Address:
     """Where a started container serves: its published port, or its own address.
 
-    A network that is internal publishes nothing; from the host it is reached directly.
+    An internal network publishes no ports; from the host it is reached directly.
     """
     settings = container.attrs["NetworkSettings"]
     if bindings := (settings["Ports"] or {}).get(f"{PORT}/tcp"):
@@ -238,9 +238,9 @@ def address_of(container: Any) -> Address:
 
 
 def sweep() -> list[str]:
-    """Remove the containers of gateways that are no more; their names.
+    """Remove the containers of gateways that have ended; returns their names.
 
-    Several may do so at once: another gateway that starts, a lab that cleans up.
+    May run several times at once: in another gateway that starts, in a lab that cleans up.
 
     Raises:
         DriverError: no engine answers, or it refuses.
@@ -255,7 +255,7 @@ def sweep() -> list[str]:
 
 
 def _discard(container: Any) -> None:
-    """Remove a container that is nobody's; it may be gone, or being removed, already."""
+    """Remove an orphaned container, which may be removed, or being removed, already."""
     try:
         container.remove(force=True, v=True)
     except APIError as error:
@@ -264,7 +264,7 @@ def _discard(container: Any) -> None:
 
 
 def _exit_code(code: int) -> int:
-    """An exit code as Python has it, negative for a signal: the engine's 128 + n is signal n."""
+    """An exit code as in Python, negative for a signal: the engine's 128 + n is signal n."""
     return 128 - code if 128 < code < 160 else code
 
 

@@ -10,8 +10,8 @@ Its settings are its environment:
     FRONT_COMMAND      process: the command as a JSON list; the backend, if not given
     FRONT_CONTAINER    docker: the arguments of `containers.create`, as a JSON object
 
-An instance gets this environment without FRONT_*, with HOST and PORT of its own, and in place
-of what the VM has what it has itself: one process, on the cores that its CPU amounts to.
+An instance gets this environment without FRONT_*, with a HOST and PORT of its own, and instead
+of the VM's knobs its own: a single process, on as many cores as its CPU limit amounts to.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class GatewaySettings(BaseModel):
         """Read the environment.
 
         Raises:
-            ValueError: a value that is missing or cannot be, or knobs that cannot be together;
-                on one line.
+            ValueError: a value is missing or not allowed, or knobs contradict each other; on
+                one line.
         """
         knobs = knobs_of(env)
         try:
@@ -78,10 +78,10 @@ class GatewaySettings(BaseModel):
 
 
 def knobs_of(env: Mapping[str, str]) -> Knobs:
-    """The knobs, which can be, and can be together.
+    """The knobs, checked alone and together.
 
     Raises:
-        ValueError: which cannot, on one line.
+        ValueError: a value is not allowed, or knobs contradict each other; on one line.
     """
     try:
         knobs = Knobs.from_env(env)
@@ -99,7 +99,7 @@ def _first_of(error: ValidationError) -> str:
 
 
 def instance_env(env: Mapping[str, str], knobs: Knobs) -> dict[str, str]:
-    """The environment of an instance, but for its HOST and PORT."""
+    """The environment of an instance, except HOST and PORT."""
     kept = {name: value for name, value in env.items() if not name.startswith("FRONT_")}
     return {**kept, **in_place_of_the_vm(knobs)}
 
@@ -127,7 +127,7 @@ class EventFile:
 
 
 async def keep_reading(log: EventLog, read: Callable[[], Mapping[str, object]]) -> None:
-    """Note a reading ten times a second whenever it differs from the last; until cancelled."""
+    """Write a reading up to ten times a second, when it has changed; until cancelled."""
     last: Mapping[str, object] | None = None
     while True:
         if (now := read()) != last:
@@ -139,7 +139,7 @@ async def keep_reading(log: EventLog, read: Callable[[], Mapping[str, object]]) 
 async def keep_usage(
     log: EventLog, usages: Callable[[], Mapping[str, Mapping[str, float]]]
 ) -> None:
-    """Note twice a second what each instance has used, where it has; until cancelled."""
+    """Write twice a second what instances have used, if that has changed; until cancelled."""
     last: Mapping[str, Mapping[str, float]] = {}
     while True:
         now = usages()
@@ -151,10 +151,10 @@ async def keep_usage(
 
 
 class GatewayServer(uvicorn.Server):
-    """The server of one service; `run_on` serves until `stop`.
+    """The server of a service; `run_on` serves until `stop`.
 
-    On SIGTERM who waits is refused, what is in flight may finish while the instances stop, and
-    the server returns when nothing is left. A second signal ends every instance at once.
+    On SIGTERM waiting requests are refused, those in flight may finish while the instances stop,
+    and the server returns when none is left. A second signal ends every instance at once.
     """
 
     def __init__(self, knobs: Knobs, driver: Driver, log: EventLog) -> None:
@@ -181,8 +181,8 @@ class GatewayServer(uvicorn.Server):
     async def run_on(self, listener: socket.socket) -> None:
         """Serve on a socket until `stop`; afterwards no instance is left, or `stuck` names it.
 
-        An answer goes out in pieces, so its connection must not wait for more (Nagle). The
-        option is inherited from the listener; asyncio sets it only where a socket names TCP.
+        An answer is sent in pieces, so its connection must not wait for more data (Nagle). The
+        option is inherited from the listener; asyncio sets it only if a socket names TCP.
         """
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         notes = [
@@ -199,7 +199,7 @@ class GatewayServer(uvicorn.Server):
             await self.requests.close()
 
     def stop(self) -> None:
-        """Take no more, and end in an orderly way; called again, at once."""
+        """Take no new requests and end in an orderly way; a second call ends at once."""
         if self.should_exit:
             self.scheduler.abort()
         self.should_exit = True
@@ -223,5 +223,5 @@ class GatewayServer(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
-        """Leave signals alone: uvicorn would end the process by them."""
+        """Leave signals alone: uvicorn would end the process with them."""
         yield

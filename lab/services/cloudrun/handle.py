@@ -1,9 +1,9 @@
-"""One instance through its life, as the service sees it.
+"""The life of an instance, as the service sees it.
 
     starting ──listens──> ready ──idle, or asked──> stopping ──> ended
         └────dies, or never listens────┴──dies──────────────────────┘
 
-It has CPU while it starts, serves or stops, and at no other time: request-based billing.
+It has CPU only while it starts, serves or stops: request-based billing.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ class InstanceState(StrEnum):
 
 
 class InstanceOwner(Protocol):
-    """Who is notified of what happens in an instance's life."""
+    """What is notified of the events in an instance's life."""
 
     def started(self, handle: InstanceHandle) -> None:
-        """It listens."""
+        """It listens now."""
 
     def failed(self) -> None:
         """It will never listen."""
 
     def changed(self) -> None:
-        """It has a place free, or has none any more."""
+        """It has become able, or unable, to take a request."""
 
     def idle(self, handle: InstanceHandle) -> None:
         """It has been without requests for ``cloudrun_idle``."""
 
 
 class InstanceHandle:
-    """One instance, and what is known of it; its owner lets it `live` in a task of its own.
+    """An instance, and what is known of it; its owner runs `live` in a task of its own.
 
     ``busy`` is how many requests are inside it; ``begun`` when its start began, in seconds of
-    the loop's clock; ``start_s`` how long it took to listen, in seconds, None before that.
+    the loop's clock; ``start_s`` how many seconds it took to listen, None before it does.
     ``stuck`` is whether it could not be ended or removed.
     """
 
@@ -80,7 +80,7 @@ class InstanceHandle:
 
     @property
     def free(self) -> bool:
-        """Whether it can take one more request now."""
+        """Whether it can take another request now."""
         ready = self.state is InstanceState.READY
         return ready and self.busy < self._knobs.cloudrun_concurrency
 
@@ -96,34 +96,34 @@ class InstanceHandle:
         return self._instance
 
     def usage(self) -> Mapping[str, float]:
-        """What it has used so far; nothing before it is made."""
+        """What it has used so far; empty before it is made."""
         return self._instance.usage() if self._instance else {}
 
     def starting_after(self, moment: float) -> float:
-        """Seconds after ``moment`` for which it was starting; 0 where it listened by then."""
+        """How many seconds after ``moment`` it was still starting; 0 if it listened by then."""
         ready = self.begun + (self.start_s or 0.0)
         return max(0.0, ready - max(moment, self.begun))
 
     def take(self) -> None:
-        """One more request."""
+        """Count a request more."""
         self.busy += 1
         self._stop_idle_timer()
         self._switch()
 
     def give_back(self) -> None:
-        """One request less."""
+        """Count a request less."""
         self.busy -= 1
-        self._owner.changed()  # may fill the place at once, and CPU goes on
+        self._owner.changed()  # may fill the place at once, so that CPU is not withheld
         self._rest()
 
     def ask_to_stop(self) -> None:
-        """End it in an orderly way and give it no more requests; `live` returns after that."""
+        """End it in an orderly way, without further requests; `live` returns after that."""
         self._stop_asked.set()
         if self.state is InstanceState.READY:
             self.state = InstanceState.STOPPING
 
     async def live(self) -> None:
-        """The whole life, to the last thing it held."""
+        """Its whole life, until all that it used is removed."""
         self._note("starting")
         cpus = self._knobs.cloudrun_cpus
         dying: asyncio.Task[Ended] | None = None
@@ -150,7 +150,7 @@ class InstanceHandle:
             await self._remove()
 
     async def _became_ready(self, dying: asyncio.Task[Ended]) -> bool:
-        """Whether it listens in time, before it dies and before it is asked to stop."""
+        """Whether it listened in time, before it died or was asked to stop."""
         deadline = self.begun + STARTUP_PROBE_S
         while not dying.done() and not self._stop_asked.is_set():
             if await self._running.listening():
@@ -162,7 +162,7 @@ class InstanceHandle:
         return False
 
     def _fail(self, why: str) -> None:
-        """It will never serve: its owner knows before anybody starts another."""
+        """It will never serve; its owner is notified before another is started."""
         self._note("start_failed", why=why)
         self._owner.failed()
 
@@ -187,7 +187,7 @@ class InstanceHandle:
             await self._running.set_cpus(self._knobs.cloudrun_cpus)
 
     async def _stop(self, dying: asyncio.Task[Ended]) -> None:
-        """SIGTERM with CPU to act on it; SIGKILL to what is still there 10 s later."""
+        """Send SIGTERM, with CPU to act on it, and SIGKILL if it still runs 10 s later."""
         instance = self._running
         self.state = InstanceState.STOPPING
         self._stop_idle_timer()
@@ -208,7 +208,7 @@ class InstanceHandle:
         self.stuck = True
 
     def _note_end(self, dying: asyncio.Task[Ended]) -> None:
-        """At the moment of the end: wake those who wait for an answer from it."""
+        """At the moment of its end, wake the requests that wait for its answer."""
         if dying.cancelled():
             return
         ended, state = dying.result(), self.state
@@ -236,7 +236,7 @@ class InstanceHandle:
             self._note("stuck", why=str(error))
 
     def _rest(self) -> None:
-        """Without a request: CPU withheld, and the time until it is idle runs."""
+        """If it has no request, withhold its CPU and start the time until it is idle."""
         if self.state is InstanceState.READY and not self.busy:
             self._stop_idle_timer()
             idle = self._knobs.cloudrun_idle
@@ -249,7 +249,7 @@ class InstanceHandle:
             self._idle_timer = None
 
     def _switch(self) -> None:
-        """See that CPU is given or withheld as it should be, one change after the other."""
+        """Give or withhold CPU as it should be; changes follow each other and never overlap."""
         if self._switching is None or self._switching.done():
             self._switching = asyncio.create_task(self._switch_cpu())
 

@@ -1,16 +1,16 @@
-"""HTTP/1.1 towards the users, and towards an instance.
+"""HTTP/1.1 with the users, and with an instance.
 
     users ──uvicorn──> application ──> HttpCall ──exchange──> an instance
 
-Towards the users it is an ASGI application. The body of a request is read ahead, up to what
-the platform takes at all, also while the request waits: only so is a client seen that leaves.
-It is sent on as it comes, and an answer likewise.
+For the users it is an ASGI application. A request's body is read ahead, up to the platform's
+limit, even while the request waits: only then does the gateway notice that a client leaves.
+Bodies of requests and answers are passed on as they come.
 
-Towards an instance it is one connection a request, streamed both ways. A connection is never
-used twice, so none can be closed by the instance while a request is on its way, and a POST
-need not be sent again to find out (RFC 9110, 9.2.2). Nor does the request announce that it
-will be closed: a server that answers before it has read the body, and closes then, would
-reset the connection under its own answer.
+An instance gets a connection for each request, streamed both ways. A connection is never used
+twice, so the instance cannot close it while a next request is on its way, and a POST need not
+be sent again to find out (RFC 9110, 9.2.2). Nor does the request announce that the connection
+will be closed: a server that answers before it has read the body, and then closes, would reset
+the connection before its answer is read.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ HOP_BY_HOP = {
     b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization",
     b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"expect",
 }  # fmt: skip
-"""Headers that are of one connection (RFC 9110, 7.6.1), and Expect, which is answered here."""
+"""Headers for a single connection (RFC 9110, 7.6.1), and Expect, which is answered here."""
 SERVER_TIMING = b"server-timing"
 LINGER_S = 5.0
-"""Seconds that a client has to send the rest of what is answered already; nginx's figure."""
+"""Seconds that a client has to send the rest of an answered request; nginx's figure."""
 CLIENT_ADDRESS = ADDRESS_HEADER.lower().encode()
-"""In which the generator names a user's address; believed, as nginx does, from loopback only."""
+"""The generator's header for a user's address; trusted, as by nginx, only from loopback."""
 BLOCK = 256 * 1024
-"""Bytes that are read from an instance at once, and that may wait to be sent to it."""
+"""Bytes that are read from an instance at once, or may wait to be sent to it."""
 MAX_HEADERS = 64 * 1024
 """Bytes of an answer's headers."""
 
@@ -66,7 +66,7 @@ def application(requests: Requests) -> Application:
 
 
 class Inbox:
-    """What a client sends: read ahead, measured, and the client's leaving noticed."""
+    """What a client sends: read ahead and measured; notices when the client leaves."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
@@ -79,7 +79,7 @@ class Inbox:
         self.reading = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
-        """Read on until the client leaves; what is too large is read and thrown away."""
+        """Read until the client leaves; what exceeds the limit is read and thrown away."""
         while (message := await self._receive())["type"] != "http.disconnect":
             block = message.get("body", b"")
             self._size += len(block)
@@ -107,7 +107,7 @@ class Inbox:
         """The body as it comes.
 
         Raises:
-            ClientLeftError, TooLargeError: there will be no more, and it is not whole.
+            ClientLeftError, TooLargeError: the body ended early, or is too large.
         """
         while True:
             while self._blocks:
@@ -121,10 +121,10 @@ class Inbox:
 
 
 class HttpCall:
-    """A request of a client over HTTP/1.1; see `request.Call`, and `UpstreamAnswer`.
+    """A client's request over HTTP/1.1; see `request.Call` and `UpstreamAnswer`.
 
-    ``declared`` is its Content-Length. An answer that is left unfinished when the application
-    returns makes uvicorn close the connection: so is one cut.
+    ``declared`` is its Content-Length. To cut an answer it is left unfinished: uvicorn then
+    closes the connection when the application returns.
     """
 
     def __init__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -136,10 +136,10 @@ class HttpCall:
         self.declared = int(_header(scope["headers"], b"content-length") or 0)
 
     async def finish(self) -> None:
-        """End the answer, once the client has sent all or has had its time to.
+        """End the answer once the client has sent everything, or has had enough time to.
 
-        A connection that is closed with something unread is reset, and a reset may overtake
-        the answer (RFC 9112, 9.6).
+        A connection that is closed with unread data is reset, and a reset may overtake the
+        answer (RFC 9112, 9.6).
         """
         whole = asyncio.ensure_future(self._inbox.whole.wait())
         await asyncio.wait(
@@ -161,9 +161,9 @@ class HttpCall:
         await self._inbox.interrupted()
 
     async def forward(self, address: Address) -> None:
-        request = h11.Request(
-            method=self._scope["method"], target=self._target(), headers=self._headers()
-        )
+        query: bytes = self._scope["query_string"]
+        target = self._scope["raw_path"] + (b"?" + query if query else b"")
+        request = h11.Request(method=self._scope["method"], target=target, headers=self._headers())
         await exchange(address, request, self._inbox.body(), self)
 
     async def refuse(self, refusal: Refusal) -> bool:
@@ -205,37 +205,29 @@ class HttpCall:
         """The end of the instance's answer; `finish` passes it on to the client."""
         self._ended = True
 
-    def _target(self) -> bytes:
-        path: bytes = self._scope["raw_path"]
-        query: bytes = self._scope["query_string"]
-        return path + b"?" + query if query else path
-
     def _headers(self) -> Headers:
-        """The client's headers as an instance gets them, with who the client is."""
+        """The client's headers as an instance gets them, with the client's address."""
         given: Headers = list(self._scope["headers"])
         dropped = {*HOP_BY_HOP, CLIENT_ADDRESS, b"x-forwarded-for", b"x-forwarded-proto"}
         kept = [(name, value) for name, value in given if name not in dropped]
+        peer: str = (self._scope.get("client") or ("",))[0]
+        user = _header(given, CLIENT_ADDRESS) if peer.startswith("127.") else b""
         forwarded = [value for name, value in given if name == b"x-forwarded-for"]
-        forwarded.append(self._client(given))
+        forwarded.append(user or peer.encode())
         kept.append((b"X-Forwarded-For", b", ".join(forwarded)))
         kept.append((b"X-Forwarded-Proto", b"http"))
         if _header(given, b"transfer-encoding"):
             kept.append((b"Transfer-Encoding", b"chunked"))
         return kept
 
-    def _client(self, headers: Headers) -> bytes:
-        peer: str = (self._scope.get("client") or ("",))[0]
-        named = _header(headers, CLIENT_ADDRESS) if peer.startswith("127.") else b""
-        return named or peer.encode()
-
 
 def _header(headers: Headers, name: bytes) -> bytes:
-    """The first value of a header; empty where there is none."""
+    """The first value of a header; empty if there is none."""
     return next((value for key, value in headers if key == name), b"")
 
 
 class UpstreamAnswer(Protocol):
-    """Where an answer goes, piece by piece."""
+    """What receives an answer, piece by piece."""
 
     async def head(self, response: h11.Response) -> None:
         """Status and headers."""
@@ -244,7 +236,7 @@ class UpstreamAnswer(Protocol):
         """Some of the body."""
 
     async def end(self) -> None:
-        """That was all."""
+        """The answer has ended."""
 
 
 async def exchange(
@@ -252,7 +244,7 @@ async def exchange(
 ) -> None:
     """Send a request and pass its answer on, to the answer's end.
 
-    Whatever ``body`` raises ends the exchange and is raised.
+    An error that ``body`` raises ends the exchange and is raised.
 
     Raises:
         BrokenError: there is no connection, or it ended before the answer did.
@@ -284,7 +276,7 @@ async def _send(
     request: h11.Request,
     body: AsyncIterator[bytes],
 ) -> None:
-    """Send a request whole, unless the instance stops reading: it may have answered already."""
+    """Send a whole request; an instance that stops reading may have answered already."""
     writer.write(connection.send(request) or b"")
     async for block in body:
         writer.write(connection.send(h11.Data(data=block)) or b"")

@@ -1,6 +1,6 @@
-"""What a driver of instances offers, whatever an instance is: a process, a container, a double.
+"""What a driver of instances offers, whether they are processes, containers or test doubles.
 
-And where the gateway notes what happens to them.
+Also the log in which the gateway notes what happens to them.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ Address = tuple[str, int]
 
 HOST = "127.0.0.1"
 PREFIX = "replica-lab-front-"
-"""What the names of instances begin with; the gateway's process id follows."""
+"""Beginning of the names of instances; the gateway's process id follows."""
 CPU_PERIOD_US = 100_000
 """Period of the CPU quota: the kernel's default, and Docker's."""
 PROBE_WITHIN_S = 1.0
-"""Seconds in which an instance that listens accepts a connection."""
+"""Seconds within which an instance that listens accepts a connection."""
 
 
 class DriverError(Exception):
-    """An instance could not be made, or not be controlled; one line that says why."""
+    """An instance could not be made or controlled; the message is a line that says why."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """Why an instance is no more.
+    """How an instance ended.
 
     Args:
-        code: its exit code, negative for a signal; None where it is not known.
-        oom: whether it was killed for passing its memory.
+        code: its exit code, negative for a signal; None if unknown.
+        oom: whether it was killed for exceeding its memory.
     """
 
     code: int | None
@@ -46,7 +46,7 @@ class Ended:
 
 
 class Instance(Protocol):
-    """One instance. Each call may raise DriverError; all but `usage` do nothing once it ended."""
+    """An instance. Calls may raise DriverError; after its end all but `usage` do nothing."""
 
     @property
     def address(self) -> Address:
@@ -56,19 +56,19 @@ class Instance(Protocol):
         """Whether a TCP connection to its port is accepted now."""
 
     async def set_cpus(self, cpus: float) -> None:
-        """Limit its CPU to so many cores, as a share of time."""
+        """Limit its CPU time, in cores; fractions are shares of time."""
 
     async def pause(self) -> None:
-        """Withhold its CPU; its memory and its connections stay."""
+        """Withhold its CPU; it keeps memory and connections."""
 
     async def resume(self) -> None:
-        """Give it its CPU again."""
+        """Give its CPU back."""
 
     async def terminate(self) -> None:
         """Send SIGTERM."""
 
     async def kill(self) -> None:
-        """Send SIGKILL; works on one that is paused, too."""
+        """Send SIGKILL; ends a paused instance too."""
 
     async def ended(self) -> Ended:
         """Wait for its end."""
@@ -77,17 +77,17 @@ class Instance(Protocol):
         """What it has used so far: ``cpu_s``, ``throttled_s``, ``peak_bytes``, where known."""
 
     async def read_usage(self) -> float:
-        """Read anew what `usage` gives.
+        """Refresh what `usage` gives.
 
         Returns:
-            The moment of the reading, in seconds of some clock.
+            The time of the reading, in seconds of some clock.
         """
 
     async def remove(self) -> None:
-        """Remove all that it held, and end it if it lives; safe to call twice.
+        """End it, if it is alive, and remove all that it has; safe to call twice.
 
         Raises:
-            DriverError: something is left over.
+            DriverError: something could not be removed.
         """
 
 
@@ -95,7 +95,7 @@ class Driver(Protocol):
     """Makes instances."""
 
     async def start(self, name: str, cpus: float) -> Instance:
-        """Make an instance and start it; it may listen later, or never.
+        """Make and start an instance, which may listen later or never.
 
         Raises:
             DriverError: it cannot be made.
@@ -103,11 +103,11 @@ class Driver(Protocol):
 
 
 class EventLog(Protocol):
-    """Where events go: of an instance's life, and of the requests to it.
+    """The log of events: of instances' lives, and of the requests to them.
 
     starting ready start_failed paused resumed idle sigterm sigkill died oom stopped stuck removed
     request_start request_end refused left
-    reading (10 times a second, where something moved)    usage (twice a second, each instance)
+    reading (10 times a second, if something changed)    usage (twice a second, each instance)
 
     Durations are in seconds, memory in bytes.
     """
@@ -117,7 +117,7 @@ class EventLog(Protocol):
 
 
 def process_runs(pid: int) -> bool:
-    """Whether there is such a process; one that nobody has waited for yet is none any more."""
+    """Whether this process runs; a zombie does not."""
     try:
         status = Path("/proc", str(pid), "stat").read_text()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,8 +1,8 @@
-"""The driver of the embedded stack: an instance is one process in a cgroup of its own.
+"""The driver of the embedded stack: an instance is a process in a cgroup of its own.
 
-The process joins its cgroup before it becomes the backend, so that all its memory is
-charged there. Its temporary files lie on a tmpfs, whose pages the kernel charges to whoever
-writes them: as on Cloud Run, a file written is memory used.
+The process joins its cgroup before it becomes the backend, so that all its memory is charged
+there. Its temporary files are on a tmpfs, whose pages the kernel charges to the process that
+writes them: as on Cloud Run, files take memory.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ProcessDriver:
         command: the program and its arguments; it listens on $HOST and $PORT.
         env: its environment, whole.
         memory: bytes, swap and temporary files included.
-        logs: folder in which each instance's output goes to ``<name>.log``.
+        logs: folder in which an instance's output is written to ``<name>.log``.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class ProcessDriver:
 
 
 class ProcessInstance:
-    """One process and its cgroup."""
+    """An instance that is a process, and its cgroup."""
 
     def __init__(
         self, process: Process, group: Cgroup, address: Address, temporary: Path | None
@@ -130,7 +130,7 @@ class ProcessInstance:
         return Ended(code, oom=self._oom())
 
     def usage(self) -> Mapping[str, float]:
-        with suppress(FileNotFoundError):  # removed: what was last read stays true
+        with suppress(FileNotFoundError):  # removed: the last reading stays true
             self._last = self._group.usage()
         return self._last
 
@@ -156,14 +156,14 @@ class ProcessInstance:
 
 
 def sweep() -> list[str]:
-    """Remove what gateways left that were killed: their instances, cgroups and files.
+    """Remove what killed gateways have left: instances, cgroups and files.
 
     Returns:
         The names of the cgroups removed.
 
     Raises:
         NotPermittedError: there are no cgroups here that this process may use.
-        DriverError: something will not go.
+        DriverError: something cannot be removed.
     """
     swept = cgroup.sweep(PREFIX)
     for folder in TMPFS.glob(f"{PREFIX}*"):
@@ -173,14 +173,14 @@ def sweep() -> list[str]:
 
 
 def files_count_as_memory() -> bool:
-    """Whether temporary files of instances are charged to them here: a tmpfs may be written."""
+    """Whether instances' temporary files are charged to them: there is a writable tmpfs."""
     mounts = Path("/proc/self/mounts").read_text().splitlines()
     is_tmpfs = any(line.split()[1:3] == [str(TMPFS), "tmpfs"] for line in mounts)
     return is_tmpfs and os.access(TMPFS, os.W_OK)
 
 
 def _temporary(name: str) -> Path | None:
-    """A folder on a tmpfs for temporary files; None where there is no tmpfs to write on."""
+    """A folder on a tmpfs for temporary files; None if there is no writable tmpfs."""
     if not files_count_as_memory():
         return None
     return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-{name}-", dir=TMPFS))

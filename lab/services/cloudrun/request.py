@@ -1,4 +1,4 @@
-"""The story of one request: it waits for a place, is forwarded, and gets exactly one answer.
+"""The way of a request: it waits for a place, is forwarded, and gets exactly one answer.
 
     arrives ──> queue ──place──> forwarded ──> the instance's answer
                  │ │                │  └──instance dies──> 503, or its connection is cut
@@ -25,9 +25,9 @@ from lab.services.cloudrun.rules import (
 from lab.services.cloudrun.scheduler import Lease, Refused, Scheduler
 
 LAST_WORDS_S = 0.5
-"""Seconds in which what a dead instance has sent may still arrive."""
+"""Seconds in which data that a dead instance has sent may still arrive."""
 DEATH_SHOWS_S = 1.0
-"""Seconds in which a broken connection turns out to have been a death."""
+"""Seconds within which the death that broke a connection becomes known."""
 
 
 class BrokenError(Exception):
@@ -35,18 +35,18 @@ class BrokenError(Exception):
 
 
 class ClientLeftError(Exception):
-    """The client is gone, and its request was not whole."""
+    """The client has left before its request was complete."""
 
 
 class TooLargeError(Exception):
-    """The request's body is larger than the platform takes."""
+    """The request's body is larger than the platform accepts."""
 
 
 class Call(Protocol):
-    """One request of a client, and the way to answer it."""
+    """A client's request, and the way to answer it."""
 
     def note_wait(self, queue: float, cold: float) -> None:
-        """Give its answer the seconds that it waited, and those of them of a start-up."""
+        """Add to its answer how long it waited, and how much of that for a start-up, in seconds."""
 
     async def interrupted(self) -> None:
         """Wait until the client leaves or its body proves too large, and raise that.
@@ -56,18 +56,20 @@ class Call(Protocol):
         """
 
     async def forward(self, address: Address) -> None:
-        """Send it to an instance and its answer back; to the answer's end, heard or not.
+        """Send it to an instance and its answer back, until the answer ends.
+
+        The answer is read to its end even if the client no longer gets it.
 
         Raises:
             BrokenError: the instance's connection ended first.
-            ClientLeftError, TooLargeError: it cannot be sent whole.
+            ClientLeftError, TooLargeError: the request cannot be sent whole.
         """
 
     async def refuse(self, refusal: Refusal) -> bool:
-        """Answer it so, and drop whatever the instance sends from now on.
+        """Answer it with this refusal, and drop what the instance sends from now on.
 
-        Where the instance's answer is under way the client's connection is cut instead.
-        Nothing happens where it has been answered whole; returns whether anything did.
+        If the instance's answer is under way, the client's connection is cut instead. If it
+        was answered completely, nothing happens. Returns whether anything did.
         """
 
 
@@ -80,7 +82,7 @@ class Requests:
         self._forwarding: set[asyncio.Task[None]] = set()
 
     async def serve(self, call: Call) -> None:
-        """See a request through to its answer; returns once it is answered, or its client gone."""
+        """Serve a request; returns once it is answered or its client has left."""
         begun = self._loop.time()
         lease = await self._place(call, begun)
         if lease is None:
@@ -99,7 +101,7 @@ class Requests:
             await self._refuse(call, REQUEST_TIMEOUT, begun, lease.instance)
 
     async def _place(self, call: Call, begun: float) -> Lease | None:
-        """A place at an instance; None where the request has had its answer or needs none."""
+        """A place at an instance; None if the request was answered or its client has left."""
         try:
             if lease := await self._wait(call):
                 return lease
@@ -113,7 +115,7 @@ class Requests:
         return None
 
     async def _wait(self, call: Call) -> Lease | None:
-        """Wait for a place, but no longer than the client does or the timeout: None then."""
+        """Wait for a place, at most until the client leaves (raised) or the timeout (None)."""
         waiting = asyncio.create_task(self._scheduler.acquire())
         watching = asyncio.create_task(call.interrupted())
         try:
@@ -145,7 +147,7 @@ class Requests:
             )
 
     async def _forward(self, call: Call, lease: Lease) -> None:
-        """Forward it and hold the place until the instance has done with it."""
+        """Forward it, and keep the place until the instance has finished with it."""
         begun = self._loop.time()
         how = "answered"
         try:
@@ -166,7 +168,7 @@ class Requests:
             self._log.write("request_end", instance=lease.instance, how=how, took=took)
 
     async def _until_death(self, call: Call, lease: Lease) -> None:
-        """Forward it; what a dead instance leaves unanswered is broken."""
+        """Forward it; a request that a dead instance leaves unanswered is broken."""
         work = asyncio.create_task(call.forward(lease.address))
         try:
             either: set[asyncio.Future[Any]] = {work, lease.ended}
@@ -186,7 +188,7 @@ class Requests:
 
 
 async def _cancel(task: asyncio.Task[Any]) -> None:
-    """Cancel a task and wait until it has gone; its result or error is the caller's no more."""
+    """Cancel a task and wait for its end; its result or error is ignored."""
     if not task.done():
         task.cancel()
         await asyncio.wait({task})

@@ -1,4 +1,4 @@
-"""The platform's rules as figures, texts and arithmetic; docs/cloudrun.md has their sources."""
+"""The platform's rules: figures, texts and formulas; docs/cloudrun.md has their sources."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ PROBE_EVERY_S = 0.02
 BACKOFF_S, MAX_BACKOFF_S = 1.0, 10.0
 """Pause after a failed start-up, doubled by each further one; the platform's is not published."""
 KILL_WITHIN_S = 10.0
-"""Seconds that an instance may take to die of SIGKILL before it is given up; the lab's own."""
+"""Seconds in which SIGKILL must end an instance before the lab gives up; the lab's own."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """An answer that the platform gives in an instance's stead.
+    """An answer that the platform gives instead of an instance.
 
     Args:
         status: of HTTP.
@@ -74,14 +74,14 @@ CLOSING = Refusal(503, "no_instance", "The service is being stopped.")
 def longest_wait(pending: float, starts: Sequence[float], ongoing: Sequence[float]) -> float:
     """Seconds that a request waits for an instance before it is given up.
 
-    max(``pending``, 3.5 × mean start-up). Before any start-up has ended, those that go on
-    count with the time they have taken so far: the platform knows a mean from the start at
+    max(``pending``, 3.5 × mean start-up). Before any start-up has ended, those under way count
+    with the time that they have taken so far: the platform knows a mean from the start at
     deployment, which the lab does not make.
 
     Args:
         pending: the knob, in seconds.
         starts: how long start-ups have taken, in seconds.
-        ongoing: how long those that go on have taken so far.
+        ongoing: how long those under way have taken so far.
     """
     known = starts or ongoing
     mean = sum(known) / len(known) if known else 0.0
@@ -89,12 +89,12 @@ def longest_wait(pending: float, starts: Sequence[float], ongoing: Sequence[floa
 
 
 def backoff(failures: int) -> float:
-    """Seconds before the next start after so many failed ones in a row; 0 after none."""
+    """Seconds before the next start after this many failed starts in a row; 0 after none."""
     return min(MAX_BACKOFF_S, BACKOFF_S * 2 ** (failures - 1)) if failures else 0.0
 
 
 def boosted(cpus: float) -> float:
-    """CPUs of an instance that is boosted: 2 up to 1, 4 up to 2, 8 above.
+    """CPUs of a boosted instance: 2 for up to 1 CPU, 4 for up to 2, 8 above that.
 
     The table in "Configure CPU limits for services", Startup CPU boost.
     """

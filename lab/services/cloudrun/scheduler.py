@@ -1,9 +1,9 @@
-"""Who is given which instance, who waits for one, and how many instances there are.
+"""Which request gets which instance, which must wait, and how many instances there are.
 
-A request is given the longest-lived instance that has a place free, so that the others
-may become idle. One that finds none waits, first come first served, and is answered 429
-when it has waited too long. An instance is started when those that start already cannot
-take all who wait; the maximum holds for instances that start or serve.
+A request gets the oldest instance with a free place, so that the others may become idle. If
+there is none it waits, first come first served, and is answered 429 when it has waited too
+long. An instance is started when those that are starting cannot take all waiting requests;
+the maximum limits the instances that start or serve.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LIVING = InstanceState.STARTING, InstanceState.READY, InstanceState.STOPPING
 
 
 class Refused(Exception):
-    """No instance for this request: the answer that it is given."""
+    """There is no instance for this request; holds the answer that it gets."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.detail)
@@ -39,7 +39,7 @@ class Refused(Exception):
 class Lease:
     """A place at an instance, for one request.
 
-    ``waited`` is how many seconds the request waited for it, ``cold`` for how many of them
+    ``waited`` is how many seconds the request waited for it; ``cold`` is for how many of these
     the instance was starting.
     """
 
@@ -52,7 +52,7 @@ class Lease:
         handle.take()
 
     def release(self) -> None:
-        """Give the place back; once is enough."""
+        """Give the place back; safe to call twice."""
         handle, self._handle = self._handle, None
         if handle:
             handle.give_back()
@@ -84,7 +84,7 @@ class Scheduler:
         self.changed()
 
     async def close(self) -> None:
-        """Refuse who waits and who comes, and end every instance in an orderly way."""
+        """Refuse waiting and new requests, and end every instance in an orderly way."""
         self._closing = True
         self._forget_retry()
         for waiter in self._queue:
@@ -101,19 +101,19 @@ class Scheduler:
             life.cancel()
 
     def reading(self) -> dict[str, object]:
-        """How things stand: the queue, the instances by state, and the requests inside them."""
+        """Length of the queue, instances by state, and requests inside them."""
         in_flight = sum(handle.busy for handle in self._instances)
         states = {str(state): len(self._in(state)) for state in LIVING}
         return {"queue": len(self._queue), "in_flight": in_flight, **states}
 
     def usages(self) -> dict[str, Mapping[str, float]]:
-        """What each instance that lives has used so far."""
+        """By name, what the instances that are alive have used so far."""
         return {handle.name: used for handle in self._in(*LIVING) if (used := handle.usage())}
 
     async def acquire(self) -> Lease:
         """A place at an instance, as soon as there is one.
 
-        A caller that is cancelled while it waits has never been there.
+        A caller that is cancelled while it waits leaves nothing behind.
 
         Raises:
             Refused: there was none in time, or there will be none.
@@ -132,7 +132,10 @@ class Scheduler:
 
     async def _wait(self, waiter: _Waiter) -> None:
         while not waiter.lease.done():
-            left = waiter.since + self._longest_wait() - self._loop.time()
+            now = self._loop.time()
+            ongoing = [now - handle.begun for handle in self._in(InstanceState.STARTING)]
+            longest = longest_wait(self._knobs.cloudrun_pending, self._starts, ongoing)
+            left = waiter.since + longest - now
             if left <= 0:
                 raise Refused(WILL_NOT_START if self._failures else NO_INSTANCE)
             await asyncio.wait({waiter.lease}, timeout=left)
@@ -146,16 +149,11 @@ class Scheduler:
         if waiter.lease.done() and not waiter.lease.cancelled():
             waiter.lease.result().release()
 
-    def _longest_wait(self) -> float:
-        now = self._loop.time()
-        ongoing = [now - handle.begun for handle in self._in(InstanceState.STARTING)]
-        return longest_wait(self._knobs.cloudrun_pending, self._starts, ongoing)
-
     def _in(self, *states: InstanceState) -> list[InstanceHandle]:
         return [handle for handle in self._instances if handle.state in states]
 
     def changed(self) -> None:
-        """Give out the places that are free, then see to the number of instances."""
+        """Give free places to waiting requests, then start instances that are needed."""
         if self._closing:
             return
         for handle in self._in(InstanceState.READY):
@@ -163,11 +161,14 @@ class Scheduler:
                 waiter = self._queue.popleft()
                 waited = self._loop.time() - waiter.since
                 waiter.lease.set_result(Lease(handle, waited, handle.starting_after(waiter.since)))
-        while self._needs_one_more():
-            self._start()
+        while self._needs_another():
+            self._made += 1
+            name = f"instance-{self._made}"
+            handle = InstanceHandle(name, self._knobs, self._driver, self._log, self)
+            self._instances[handle] = asyncio.create_task(self._live(handle))
 
-    def _needs_one_more(self) -> bool:
-        """Whether another instance is to be started, and may be."""
+    def _needs_another(self) -> bool:
+        """Whether another instance should be started, and may be."""
         to_come = len(self._in(InstanceState.STARTING)) * self._knobs.cloudrun_concurrency
         too_few = self._serving() < self._knobs.cloudrun_min_instances
         may = self._serving() < self._knobs.cloudrun_max_instances and self._retry is None
@@ -176,12 +177,6 @@ class Scheduler:
     def _serving(self) -> int:
         """How many instances start or serve."""
         return len(self._in(InstanceState.STARTING, InstanceState.READY))
-
-    def _start(self) -> None:
-        self._made += 1
-        name = f"instance-{self._made}"
-        handle = InstanceHandle(name, self._knobs, self._driver, self._log, self)
-        self._instances[handle] = asyncio.create_task(self._live(handle))
 
     async def _live(self, handle: InstanceHandle) -> None:
         try:
@@ -192,7 +187,7 @@ class Scheduler:
                 self.stuck.append(handle.name)
 
     def started(self, handle: InstanceHandle) -> None:
-        """A start-up is over, well: it counts in the mean."""
+        """A start-up has succeeded: it counts in the mean."""
         if handle.start_s is not None:
             self._starts.append(handle.start_s)
         self._failures = 0
@@ -200,7 +195,7 @@ class Scheduler:
         self.changed()
 
     def failed(self) -> None:
-        """A start-up is over, in vain: the next waits a while."""
+        """A start-up has failed: the next waits a while."""
         self._failures += 1
         self._forget_retry()
         if not self._closing:
@@ -216,7 +211,7 @@ class Scheduler:
             self._retry = None
 
     def idle(self, handle: InstanceHandle) -> None:
-        """End an instance that nobody needs; those that are kept warm stay."""
+        """End an instance that is not needed; those that are kept warm stay."""
         if self._serving() > self._knobs.cloudrun_min_instances:
             self._log.write("idle", instance=handle.name)
             handle.ask_to_stop()

@@ -4,14 +4,14 @@
            <──       ── Link (downstream):        <─ stage <─ stage <── chunk
 
 It stands in for ``toxiproxy-server`` (written against v2.12.0) where that is not
-installed. One toxic is one *stage* on every link of its direction. Differences from the
+installed. A toxic is a *stage* on every link of its direction. Differences from the
 original, all where a lab needs certainty:
 
-* a toxic that does not apply to a link (``toxicity``) leaves it alone altogether: the
+* a toxic that does not apply to a link (``toxicity``) has no effect on it at all: the
   original sets SO_LINGER, and closes on the removal of ``timeout``, regardless;
 * ``reset_peer`` resets a connection that was open before it was added, too;
 * adding or updating a toxic never lets the chunk in hand pass early, and an update draws
-  the toxicity of that toxic alone anew, not its neighbour's;
+  the toxicity of only that toxic again, not its neighbour's;
 * a negative ``rate`` and a slicer without a size, which end the original's process, are
   a standstill and slices of one byte.
 """

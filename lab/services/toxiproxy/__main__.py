@@ -94,7 +94,7 @@ async def _serve(host: str, port: str, config: bytes) -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handling, which ends the process by the signal itself."""
+    """uvicorn without its signal handling, which would end the process with the signal."""
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:

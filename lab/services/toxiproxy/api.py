@@ -1,4 +1,4 @@
-"""The HTTP API, endpoint for endpoint Toxiproxy's."""
+"""The HTTP API, with the same endpoints as Toxiproxy's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lab.services.toxiproxy.collection import Collection
 from lab.services.toxiproxy.proxy import ApiError
 
 VERSION = "2.12.0+lab"
-"""The version of Toxiproxy whose behaviour this server has, marked as the lab's own."""
+"""The version of Toxiproxy that this server behaves like, marked as the lab's own."""
 
 Answer = tuple[int, Any]
 Action = Callable[[dict[str, str], bytes], Answer]
@@ -25,7 +25,7 @@ NO_CONTENT: Answer = (204, None)
 
 
 class Api:
-    """The endpoints over one collection of proxies."""
+    """The endpoints over a collection of proxies."""
 
     def __init__(self, proxies: Collection) -> None:
         self._all = proxies
@@ -108,7 +108,7 @@ class Api:
 def _route(path: str, **actions: Action) -> Route:
     async def answer(request: Request) -> Response:
         action = actions.get(request.method)
-        if action is None:  # HEAD, which comes with GET here and not in the original
+        if action is None:  # HEAD: Starlette adds it to GET, the original does not
             return Response(status_code=405)
         if request.headers.get("user-agent", "").startswith("Mozilla/"):
             return PlainTextResponse("User agent not allowed\n", 403)

@@ -1,4 +1,4 @@
-"""All proxies of a server, and what the API's bodies ask of them; bodies are read strictly."""
+"""All proxies of a server, and the changes that the API's bodies ask for, read strictly."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Collection:
         """A new proxy from ``{name, listen, upstream, enabled}``.
 
         Raises:
-            ApiError: 400 a bad body, 409 the name is taken, 500 the address is.
+            ApiError: 400 a bad body, 409 the name is taken, 500 the address is taken.
         """
         proxy, enabled = self._read(read_json(body, dict), place="")
         if proxy.name in self.proxies:
@@ -40,9 +40,9 @@ class Collection:
         return self._keep(proxy, enabled)
 
     def populate(self, body: bytes) -> tuple[list[Proxy], ApiError | None]:
-        """Proxies from a list; one that is there already with these addresses is kept.
+        """Proxies from a list; an existing proxy with the same addresses is kept.
 
-        What was done before an error stays done, and is given beside the error.
+        What was done before an error stays done, and is returned with the error.
         """
         done: list[Proxy] = []
         try:
@@ -73,7 +73,7 @@ class Collection:
         return proxy
 
     def delete(self, name: str) -> None:
-        """Stop a proxy and forget it.
+        """Stop and remove a proxy.
 
         Raises:
             ApiError: 404.
@@ -112,7 +112,7 @@ class Collection:
         return toxic
 
     def remove_toxic(self, name: str, toxic_name: str) -> None:
-        """Take a toxic out.
+        """Remove a toxic.
 
         Raises:
             ApiError: 404 no such proxy or toxic.
@@ -124,7 +124,7 @@ class Collection:
         """Enable every proxy and remove every toxic.
 
         Raises:
-            ApiError: 500, a proxy's address has been taken meanwhile.
+            ApiError: 500, a proxy's address was taken meanwhile.
         """
         for proxy in self.proxies.values():
             proxy.reset()

@@ -1,4 +1,4 @@
-"""A link carries one direction of a connection through the stages of that direction."""
+"""A link passes one direction of a connection through the stages of that direction."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from lab.services.toxiproxy.toxics import (
 )
 
 BUFFER = 256 * 1024
-"""Bytes that may wait for a slow receiver before its sender is slowed too."""
+"""Bytes that may wait for a slow receiver before the sender is slowed down."""
 
 LINGER_0 = struct.pack("ii", 1, 0)
-"""The option SO_LINGER by which closing a socket resets its connection."""
+"""The value of SO_LINGER with which closing a socket resets its connection."""
 
 
 class Link:
-    """From a source, through stages, to a destination; the end of the chain itself.
+    """From a source, through stages, to a destination; a link is itself the end of its chain.
 
-    When the source ends, the destination is closed behind the last byte, whole and not by
-    half: that is how the original does it.
+    When the source ends, the destination is closed after the last byte, in both directions
+    as in the original.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Link:
         self._splice()
 
     def receive(self, data: bytes) -> None:
-        """Data from the source."""
+        """Take data from the source."""
         if self._finished:
             return
         if not self._stages:
@@ -60,13 +60,13 @@ class Link:
             self._head.feed(data[start : start + CHUNK], at)
 
     def end(self) -> None:
-        """The source will send no more."""
+        """The source has ended."""
         if not self._ended:
             self._ended = True
             self._head.feed(END, self.loop.time())
 
     def feed(self, data: bytes, _at: float) -> None:
-        """What has come through all stages."""
+        """Take data that has passed all stages."""
         if self._finished:
             return
         if data:
@@ -79,18 +79,18 @@ class Link:
             self._dest.close()
 
     def abandon(self) -> None:
-        """The destination is lost: drop what is held for it."""
+        """The destination is lost: drop the data held for it."""
         self._finished = True
         for stage in self._stages:
             stage.surrender()
 
     def add(self, toxic: Toxic) -> None:
-        """Put a toxic behind the others; what they hold will pass through it too."""
+        """Add a toxic behind the others; data that they hold will pass through it too."""
         self._stages.append(TYPES[toxic.type](toxic, self))
         self._splice()
 
     def update(self, index: int) -> None:
-        """Apply a toxic's new attributes, also to what it holds."""
+        """Apply a toxic's new attributes, also to the data that it holds."""
         stage = self._stages[index]
         held = stage.surrender()
         stage.start()
@@ -98,7 +98,7 @@ class Link:
             stage.feed(data, at)
 
     def remove(self, index: int) -> None:
-        """Take a toxic out; what it held passes at once."""
+        """Remove a toxic; the data that it held passes at once."""
         stage = self._stages.pop(index)
         self._splice()
         for data, at in stage.surrender():
@@ -131,9 +131,9 @@ class Link:
 
 
 class End(asyncio.Protocol):
-    """One of a connection's two sockets: the source of one link, the destination of the other.
+    """One of a connection's two sockets: the source of a link, the destination of the other.
 
-    It reads nothing until `join` has given it both.
+    It reads nothing until `join` has given it both links.
     """
 
     transport: asyncio.Transport
@@ -153,7 +153,7 @@ class End(asyncio.Protocol):
         """Start reading into one link and writing from the other."""
         self._when_lost = when_lost
         self._reads, self._writes, self._joined = reads, writes, True
-        self.data_received = reads.receive  # type: ignore[method-assign]  # once a chunk: no detour
+        self.data_received = reads.receive  # type: ignore[method-assign]  # called for every chunk: no detour
         self.transport.resume_reading()
 
     def eof_received(self) -> bool:
@@ -195,7 +195,7 @@ class Connection:
         upstream.join(reads=back, writes=there, when_lost=self._end_lost)
 
     def abort(self) -> None:
-        """Close both sockets now; what is on its way is lost."""
+        """Close both sockets now; data on its way is lost."""
         for end in self._ends:
             end.transport.abort()
 

@@ -18,7 +18,7 @@ ACCEPT_RETRY_S = 0.1
 
 
 class ServerError(Exception):
-    """What the server cannot do, in one line; where it cannot start for it, its exit code."""
+    """What the server cannot do, in a line, with its exit code if it therefore cannot start."""
 
     exit_code: ClassVar[int] = 3
 
@@ -32,7 +32,7 @@ class ApiError(ServerError):
 
 
 class Proxy:
-    """Client <-> proxy <-> upstream; toxics apply to live connections and to new ones."""
+    """Client <-> proxy <-> upstream; toxics apply to existing connections and to new ones."""
 
     def __init__(
         self, name: str, listen: str, upstream: str, loop: asyncio.AbstractEventLoop
@@ -58,7 +58,7 @@ class Proxy:
         }
 
     def all_toxics(self) -> list[Toxic]:
-        """Its toxics, those of the upstream direction first."""
+        """Its toxics, upstream first."""
         return [toxic for stream in STREAMS for toxic in self.toxics[stream]]
 
     def toxics_json(self) -> list[dict[str, Any]]:
@@ -66,7 +66,7 @@ class Proxy:
         return [toxic.as_json() for toxic in self.all_toxics()]
 
     def start(self) -> None:
-        """Listen; a proxy that listens already is left as it is.
+        """Listen; does nothing if the proxy listens already.
 
         Raises:
             ApiError: 500, the address cannot be listened on.
@@ -86,7 +86,7 @@ class Proxy:
         LOG.info("proxy %s: listens on %s for %s", self.name, self.listen, self.upstream)
 
     def stop(self) -> None:
-        """Stop listening and drop every connection, with what is on its way."""
+        """Stop listening and drop every connection with the data on its way."""
         if self._listener is None:
             return
         self._loop.remove_reader(self._listener)
@@ -113,11 +113,11 @@ class Proxy:
             self.stop()
 
     def differs(self, listen: str, upstream: str) -> bool:
-        """Whether these addresses are others than its own; a host name is looked up."""
+        """Whether these addresses differ from its own, after host names are looked up."""
         return (self.listen, self.upstream) != (join_address(*resolve(listen)[1]), upstream)
 
     def find(self, name: str) -> Toxic:
-        """The toxic of that name, of either direction.
+        """The toxic of that name, in either direction.
 
         Raises:
             ApiError: 404.
@@ -128,21 +128,21 @@ class Proxy:
         raise ApiError("toxic not found", 404)
 
     def add_toxic(self, toxic: Toxic) -> None:
-        """Put a toxic at the end of its direction, of live connections too."""
+        """Add a toxic at the end of its direction, on existing connections too."""
         self.toxics[toxic.direction].append(toxic)
         for connection in self._connections:
             connection.links[toxic.direction].add(toxic)
         LOG.info("proxy %s: toxic %s: %s", self.name, toxic.name, toxic.as_json())
 
     def toxic_updated(self, toxic: Toxic) -> None:
-        """Let live connections know of a toxic's new attributes."""
+        """Apply a toxic's new attributes to existing connections."""
         index = self.toxics[toxic.direction].index(toxic)
         for connection in self._connections:
             connection.links[toxic.direction].update(index)
         LOG.info("proxy %s: toxic %s: %s", self.name, toxic.name, toxic.as_json())
 
     def remove_toxic(self, toxic: Toxic) -> None:
-        """Take a toxic out, of live connections too; what it held passes at once."""
+        """Remove a toxic, from existing connections too; the data that it held passes at once."""
         chain = self.toxics[toxic.direction]
         index = chain.index(toxic)
         del chain[index]
@@ -176,7 +176,7 @@ class Proxy:
             self._loop.add_reader(listener, self._accept, listener)
 
     async def _open(self, client: socket.socket) -> None:
-        """Connect upstream, then the two; until then nothing is read from the client."""
+        """Connect upstream, then both ends; nothing is read from the client before that."""
         upstream: asyncio.Transport | None = None
         try:
             host, port = split_address(self.upstream)
@@ -216,7 +216,7 @@ def split_address(address: str) -> tuple[str, int]:
     """Host and port of ``host:port`` or ``[host]:port``.
 
     Raises:
-        ApiError: 500, as the original has it: no port, or not a port.
+        ApiError: 500, as from the original: no port, or not a port.
     """
     host, colon, port = address.rpartition(":")
     if not colon:

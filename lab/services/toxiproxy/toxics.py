@@ -1,9 +1,9 @@
-"""The toxics: what each does on one link, from the chunks it is fed to those it emits.
+"""The toxics: what they do on a link, from the chunks that they get to those that they emit.
 
     chunk ──feed──> ToxicStage ──emit──> the next stage, or the link's end
 
 A chunk is ``(data, at)``: bytes, and when they arrived in seconds of the loop's clock. Empty
-bytes are the end of the stream, so it keeps its place behind the data before it.
+bytes are the end of the stream, which so keeps its place behind the data.
 
 A new toxic is a class here, with the names of its attributes, and a line in `TYPES`.
 """
@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Protocol
 STREAMS = UPSTREAM, DOWNSTREAM = "upstream", "downstream"
 
 CHUNK = 32 * 1024
-"""A toxic is given no more than this at once, as the original reads no more at once."""
+"""The most that a toxic is given at once, as the original reads no more at once."""
 
 MS = 1e-3
 US = 1e-6
@@ -72,7 +72,7 @@ class StageLink(Protocol):
     loop: asyncio.AbstractEventLoop
 
     def block(self) -> None:
-        """Stop reading from the source, once more."""
+        """Stop reading from the source; calls are counted."""
 
     def unblock(self) -> None:
         """Take one `block` back."""
@@ -95,11 +95,11 @@ class ToxicStage:
         self.start()
 
     def start(self) -> None:
-        """Begin, or begin anew after an update: draw whether it applies to this link."""
+        """Begin, or begin again after an update: draw whether it applies to this link."""
         self.applies = random.random() < self.toxic.toxicity  # noqa: S311 (no secret)
 
     def feed(self, data: bytes, at: float) -> None:
-        """Take one chunk; nothing follows the end of the stream."""
+        """Take a chunk; what follows the end of the stream is ignored."""
         if self.closed:
             return
         if self.applies:
@@ -118,15 +118,15 @@ class ToxicStage:
         self.out.feed(data, at)
 
     def surrender(self) -> list[Chunk]:
-        """Stop timers and give up the chunks held, in order, so that none is lost."""
+        """Stop timers and return the held chunks in order, so that none is lost."""
         return []
 
 
 class PacedStage(ToxicStage):
     """Holds chunks in order and emits each when it is due.
 
-    More than ``capacity`` held chunks block the link, which is how a slow toxic slows
-    the sender instead of filling memory.
+    More than ``capacity`` held chunks block the link, so that a slow toxic slows the sender
+    instead of filling memory.
     """
 
     capacity: ClassVar[int] = 1
@@ -153,7 +153,7 @@ class PacedStage(ToxicStage):
         return at
 
     def put_back(self, data: bytes, at: float) -> None:
-        """Hold the rest of a chunk, before all others."""
+        """Hold the rest of a chunk, ahead of all others."""
         self._held.appendleft((data, at))
 
     def take(self, data: bytes, at: float) -> None:
@@ -211,16 +211,15 @@ class LatencyStage(PacedStage):
     capacity = 1024
 
     def pace(self, data: bytes, at: float) -> tuple[bytes, float]:
-        return data, at + self._draw() * MS if data else 0.0
-
-    def stamp(self, at: float) -> float:
-        return max(at, self._due)
-
-    def _draw(self) -> int:
+        if not data:
+            return data, 0.0
         latency, jitter = self.toxic.attributes["latency"], self.toxic.attributes["jitter"]
         if jitter > 0:
             latency += random.randrange(2 * jitter) - jitter  # noqa: S311 (no secret)
-        return latency
+        return data, at + latency * MS
+
+    def stamp(self, at: float) -> float:
+        return max(at, self._due)
 
 
 class BandwidthStage(PacedStage):
@@ -277,9 +276,9 @@ class SlowCloseStage(PacedStage):
 
 
 class TimeoutStage(ToxicStage):
-    """Drops all data; ends the stream ``timeout`` ms after the last of it, or never at 0.
+    """Drops all data; ends the stream ``timeout`` ms after the last data, or never at 0.
 
-    Removing it ends the stream too: what it dropped is missing from it.
+    Removing it ends the stream too, because the dropped data is missing.
     """
 
     attributes = ("timeout",)
@@ -363,4 +362,4 @@ TYPES: dict[str, type[ToxicStage]] = {
     "reset_peer": ResetPeerStage,
     "limit_data": LimitDataStage,
 }
-"""Each toxic type of the API and the stage that does it."""
+"""The stage that implements each toxic type of the API."""

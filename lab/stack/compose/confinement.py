@@ -1,8 +1,8 @@
-"""What holds a replica's containers in, tried out: CPU quota, memory limit, networks.
+"""Tests that a replica's containers are confined: CPU quota, memory limit, networks.
 
-The limits are those that the engine has of the backend's container, whatever Compose made
-of the knobs. They are tried by small containers of the lab's own, each as confined as the
-parts are and removed whatever happens, so that nothing of the replica is killed.
+The limits are read from the backend's container on the engine, not from the knobs. They are
+tested on small containers of the lab's own, which are confined like the parts and always
+removed, so that nothing of the replica is killed.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ except OSError:
 
 
 class ContainerConfinement:
-    """Tries the confinement of one project's containers.
+    """Tests the confinement of a project's containers.
 
     Args:
         client: the engine.
@@ -79,16 +79,16 @@ class ContainerConfinement:
         self.cores = int(client.info()["NCPU"])
 
     def busy(self, seconds: float) -> tuple[float, float]:
-        """What a busy loop for every core gets under the backend's quota.
+        """Run a busy loop on every core under the backend's quota.
 
-        Both from the engine's running totals, which the lab's own figures come from too.
+        Both figures come from the engine's running totals, as the lab's own readings do.
 
         Returns:
-            Cores' worth of CPU, and seconds throttled, over at least this many seconds.
+            Cores' worth of CPU, and seconds throttled, during at least this many seconds.
         """
         quota = self._limits()["NanoCpus"]
         with self._running(BUSY, nano_cpus=quota) as container:
-            next(iter(container.logs(stream=True)))  # all of them run
+            next(iter(container.logs(stream=True)))  # printed when all loops run
             readings = (
                 (datetime.fromisoformat(stats["read"]).timestamp(), usage(stats))
                 for stats in self._client.api.stats(container.id, stream=True, decode=True)
@@ -104,7 +104,7 @@ class ContainerConfinement:
         """Whether a process that fills this share of the backend's memory limit is killed.
 
         Raises:
-            PartFailed: it ended in another way.
+            PartFailed: it ended neither so nor in an orderly way.
         """
         host = self._limits()
         limits = {"mem_limit": host["Memory"], "memswap_limit": host["MemorySwap"]}
@@ -117,9 +117,9 @@ class ContainerConfinement:
         return killed
 
     def reached(self) -> Reached | None:
-        """Whether an address outside its networks answers each part, and a container that may.
+        """Which parts, and which allowed container, reach an address outside their networks.
 
-        None where the engine's networks are not this machine's, so nobody can listen there.
+        None if the engine's networks are on another machine: the lab cannot listen there.
         """
         labels = self._project.labels
         parts = self._project.containers()
@@ -157,7 +157,7 @@ def running(
     """A container that runs this Python code.
 
     Args:
-        labels: by which whoever made it finds it.
+        labels: by which its maker lists and removes it.
         network: its name, or ``container:<id>`` for that container's own.
         limits: as the SDK names them: ``nano_cpus``, ``mem_limit``, ...
 
@@ -201,7 +201,7 @@ def connects(
 
 @dataclass(frozen=True)
 class Outside:
-    """A listener on this machine: its address, and the one network that leads there."""
+    """A listener on this machine: its address, and the only network that leads there."""
 
     host: str
     port: int
@@ -212,7 +212,7 @@ class Outside:
 def outside(client: docker.DockerClient, labels: Mapping[str, str]) -> Iterator[Outside | None]:
     """Listen where no part of a replica has a network.
 
-    None where the engine's networks are not this machine's: nobody can listen there.
+    None if the engine's networks are on another machine: the lab cannot listen there.
 
     Raises:
         LabError: the engine refuses.
@@ -238,7 +238,7 @@ def outside(client: docker.DockerClient, labels: Mapping[str, str]) -> Iterator[
 
 @contextmanager
 def _listening(address: str) -> Iterator[int | None]:
-    """A port of this address that takes connections; None where the address is not here."""
+    """A port of this address that accepts connections; None if the machine lacks the address."""
     with socket.socket() as listener:
         try:
             listener.bind((address, 0))

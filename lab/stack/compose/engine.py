@@ -1,6 +1,6 @@
-"""The Docker engine and Compose: whether they are here and new enough, and how they are asked.
+"""The Docker engine and Compose: whether they are here and new enough, and how to call them.
 
-What either says when something is wrong becomes one line with its remedy.
+Their error messages become one line with its remedy.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ OLDEST_API = "1.41"
 TIMEOUT_S = 30
 
 LIMITS = {"MemoryLimit": "memory", "SwapLimit": "swap", "CpuCfsQuota": "CPU"}
-"""What a container of Cloud Run is limited in, by the field in which the engine says it can."""
+"""What a Cloud Run container is limited in, by the engine's field that says it can do so."""
 
 _OVERLAPS = r"Pool overlaps|networks have overlapping"
-"""The first where the ranges are the same, the second where one holds the other."""
+"""The first if two ranges are the same, the second if a range contains the other."""
 
 _KNOWN: tuple[tuple[str, type[LabError], str, str], ...] = (
-    # what they say           the error         what is wrong                    the remedy
+    # their message           the error         what is wrong                    the remedy
     (
         r"no space left on device",
         MachineError,
@@ -73,9 +73,9 @@ _KNOWN: tuple[tuple[str, type[LabError], str, str], ...] = (
 
 
 def host() -> str | None:
-    """The engine's address: DOCKER_HOST, else the current context's, as the client's is.
+    """The engine's address: DOCKER_HOST, else the current context's, as for the client.
 
-    None is the platform's default socket.
+    None stands for the platform's default socket.
     """
     if given := os.environ.get("DOCKER_HOST"):
         return given
@@ -92,17 +92,17 @@ def connect() -> docker.DockerClient:
     Raises:
         MissingComponent: it does not answer, or is too old.
     """
-    where = host()
+    address = host()
     try:
-        # Asked first, because the SDK takes an engine that is too old for it as an error.
-        asked = docker.APIClient(where, OLDEST_API, TIMEOUT_S)
-        about = asked.version(api_version=False)
-        asked.close()
+        # Checked first, because the SDK raises an error for an engine that is too old for it.
+        client = docker.APIClient(address, OLDEST_API, TIMEOUT_S)
+        about = client.version(api_version=False)
+        client.close()
         engine, api = about["Version"], about["ApiVersion"]
         too_old = _numbers(api) < _numbers(OLDEST_API)
     except (DockerException, OSError, ValueError, KeyError, TypeError) as error:
         raise MissingComponent(
-            f"the Docker engine at {where or 'its default socket'} does not answer",
+            f"the Docker engine at {address or 'its default socket'} does not answer",
             "start it, `make engine` (Debian, root), or use --stack embedded",
         ) from error
     if too_old:
@@ -110,7 +110,7 @@ def connect() -> docker.DockerClient:
             f"the Docker engine {engine} is too old (API {api})",
             "install Docker engine 20.10 or later, or use --stack embedded",
         )
-    return docker.DockerClient(base_url=where, version=api, timeout=TIMEOUT_S)
+    return docker.DockerClient(base_url=address, version=api, timeout=TIMEOUT_S)
 
 
 def _numbers(version: str) -> list[int]:
@@ -123,17 +123,17 @@ def describe(client: docker.DockerClient) -> str:
     Raises:
         MachineError: it does not answer.
     """
-    with answering("tell its version"):
+    with answering("give its version"):
         about = client.version()
     return f"{about['Version']} (API {about['ApiVersion']}) at {host() or 'its default socket'}"
 
 
 @contextmanager
 def answering(what: str) -> Iterator[None]:
-    """An engine that fails, or has gone, inside is an error of the machine.
+    """Turn an error of the engine inside the block into one of the machine.
 
     Raises:
-        MachineError: it did not do ``what``.
+        MachineError: the engine did not do ``what``.
     """
     try:
         yield
@@ -145,10 +145,10 @@ def answering(what: str) -> Iterator[None]:
 
 
 def require_limits(client: docker.DockerClient) -> None:
-    """Whether the engine can limit a container as Cloud Run limits an instance.
+    """Check that the engine can limit a container as Cloud Run limits an instance.
 
     Raises:
-        MissingComponent: not so, or it does not answer.
+        MissingComponent: it cannot, or does not answer.
     """
     try:
         about = client.info()
@@ -186,14 +186,14 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run the client ``docker`` against the same engine, whatever its exit code.
 
-    No variable of the lab's reaches it but those given.
+    Of the lab's own variables it gets only those given.
 
     Raises:
         MachineError: it did not end ``within`` these seconds.
     """
     clean = {key: value for key, value in os.environ.items() if not key.startswith("LAB_")}
-    where = host()
-    env = {**clean, **({"DOCKER_HOST": where} if where else {}), **(variables or {})}
+    address = host()
+    env = {**clean, **({"DOCKER_HOST": address} if address else {}), **(variables or {})}
     try:
         return subprocess.run(  # noqa: S603 - the engine's own client
             ["docker", *arguments],  # noqa: S607 - wherever it is on PATH
@@ -211,12 +211,12 @@ def run(
 
 
 def overlaps(message: str) -> bool:
-    """Whether another network took the addresses meanwhile."""
+    """Whether Compose failed because another network has taken the addresses."""
     return re.search(_OVERLAPS, message) is not None
 
 
 def explain(message: str) -> LabError:
-    """The error for what the engine, or ``docker compose`` on standard error, answered."""
+    """The error for a message of the engine, or of ``docker compose`` on standard error."""
     last = _lines(message)[-1:] or ["no message"]
     for pattern, error, what, remedy in _KNOWN:
         if re.search(pattern, message, re.MULTILINE):

@@ -4,9 +4,9 @@
                        ├──> the environment of `docker compose`             (the lab)
                        └──> /settings/now.env in nginx, backend, Postgres   (from cell to cell)
 
-Images and passwords are the machine's, not a replica's, and stand in ``compose/.env``.
+Images and passwords belong to the machine, not to a replica, and are in ``compose/.env``.
 
-    python -m lab.stack.compose.environment        writes both presets anew
+    python -m lab.stack.compose.environment        writes both presets' files
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from lab.stack.monitor import MONITORS, RESERVED
 
 @dataclass(frozen=True)
 class Place:
-    """What tells two replicas with the same knobs apart; each field is a variable.
+    """What distinguishes two replicas with the same knobs; each field is a variable.
 
-    The values are those of a replica that somebody brings up with Compose alone.
+    The defaults are those of a replica that somebody brings up with Compose alone.
 
     Args:
         id: marks every container, network and volume, with ``owner``.
-        net_prefix: first three numbers of the networks' addresses, of the range that is set
-            apart for benchmarks (198.18.0.0/15, RFC 2544): two replicas need two.
+        net_prefix: first three numbers of the networks' addresses, from the range reserved for
+            benchmarks (198.18.0.0/15, RFC 2544); every replica needs its own.
         evidence: folder that the workers' readings go to, or a volume's name.
-        settings: folder whose ``now.env`` goes before what a container was made with, or the
+        settings: folder whose ``now.env`` overrides what a container was made with, or the
             name of a volume, which stays empty.
-        probe_interval: how often the engine looks at every part. A probe takes CPU, a
-            connection, and a request out of the rate limit that all users share, so a lab
-            that measures looks for itself and sets this long.
+        probe_interval: how often the engine probes every part. A probe takes CPU, a connection,
+            and a request from the rate limit that all users share, so a lab that measures
+            checks for itself and makes this long.
     """
 
     id: str = "by-hand"
@@ -62,17 +62,17 @@ BY_HAND = Place()
 
 
 def variables(knobs: Knobs, place: Place = BY_HAND, monitored: bool = False) -> dict[str, str]:
-    """All that the Compose file asks for, but images and passwords.
+    """All variables of the Compose file but images and passwords.
 
     Args:
-        monitored: whether a superuser's connection is held beside the application's
+        monitored: whether a superuser's connection is open beside the application's
             (`lab.stack.postgres` says why Postgres then needs one more).
     """
     return {**knobs.as_env(), **_derived(knobs, monitored), **place.as_env()}
 
 
 def _derived(knobs: Knobs, monitored: bool) -> dict[str, str]:
-    """What follows from the knobs, in the units of those who read it."""
+    """What follows from the knobs, in the units of the programs that read it."""
     connections = knobs.db_cap + RESERVED + (MONITORS if monitored else 0)
     return {
         **nginx.limits(knobs),

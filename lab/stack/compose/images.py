@@ -1,4 +1,4 @@
-"""Which images the replica runs on, where each came from, and whether all that it needs is here."""
+"""Which images the replica runs on, where they came from, and whether all are here."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ OFFICIAL = {
 
 ORIGIN_LABEL = "replica-lab.origin"
 CODE_LABEL = "replica-lab.code"
-"""On the backend's image: a digest of the code that it holds."""
+"""On the backend's image: a digest of the code inside."""
 
 HELD = ("lab/__init__.py", "lab/model", "lab/services")
 """What the backend's Dockerfile copies."""
 
 
 def code() -> str:
-    """A digest of this checkout's code, as far as the backend's image holds it."""
+    """A digest of the part of this checkout's code that the backend's image contains."""
     digest = hashlib.sha256()
     for held in HELD:
         where = ROOT / held
@@ -68,7 +68,7 @@ class Image:
 
     @property
     def about(self) -> str:
-        """Where it came from, and which it is."""
+        """Where it came from, and its id."""
         held = "" if self.current else ", of other code than this checkout"
         return f"{self.origin}, {self.id}{held}"
 
@@ -81,14 +81,14 @@ def short(variable: str) -> str:
 def tags(chosen: Path = CHOSEN) -> dict[str, str]:
     """The tag of each image, by the variable of the Compose file that names it.
 
-    As Compose has it, a variable of the environment goes before one of the file.
+    As with Compose, a variable of the environment overrides that of the file.
     """
     given = read_env(chosen) | {name: value for name, value in os.environ.items() if value}
     return {name: given.get(name) or official for name, official in OFFICIAL.items()}
 
 
 def read_env(path: Path) -> dict[str, str]:
-    """The variables of an env file; none where there is no file."""
+    """The variables of an env file; none if there is no file."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else ()
     return dict(line.strip().split("=", 1) for line in lines if "=" in line and line[0] != "#")
 
@@ -121,7 +121,7 @@ def require(client: docker.DockerClient) -> dict[str, Image]:
     """Every image that the replica needs.
 
     Raises:
-        MissingComponent: one is not on this engine, or holds other code than this checkout.
+        MissingComponent: an image is not on this engine, or holds other code than this checkout.
     """
     wanted = tags()
     here = present(client, wanted)
@@ -147,7 +147,7 @@ def origins(images: Iterable[Image]) -> str:
 
 
 def require_stack() -> None:
-    """Find out whether the compose stack can be used.
+    """Check that the compose stack can be used.
 
     Raises:
         LabError: the first thing that is missing, with its remedy.

@@ -1,13 +1,13 @@
-"""One Compose project: a replica's containers, its place on the machine, its passwords.
+"""A Compose project: a replica's containers, its place on the machine, its passwords.
 
     docker compose up ──> containers, networks, volumes           once, and where limits change
     settings/now.env ───> mounted; read when a container starts    from cell to cell
     kill, start ────────> the same containers, with the settings of now
 
-Compose makes the containers and nothing more: what a knob changes in one that is there, it
-reads from a file, so nobody else has to know how Compose makes a container. It makes the
-backend's anew where ``vm_cpus`` or ``vm_memory`` changes: limits belong to the container, and
-an engine (20.10 and later) takes a limit on memory back in no other way.
+Compose only makes the containers: an existing container reads changed knobs from a file, so
+that nothing else has to know how Compose makes a container. The backend's container is made
+again when ``vm_cpus`` or ``vm_memory`` changes: limits belong to the container, and the engine
+(20.10 and later) offers no other way to remove a limit on memory.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from lab.stack.compose.resources import SERVICE_LABEL
 from lab.stack.ownership import MARKER, Ownership
 
 PROBE_INTERVAL = "1h"
-"""The lab looks itself; a probe every second would take CPU and requests of the replica."""
+"""Long, because the lab checks for itself: probes would take CPU and requests of the replica."""
 
 TRIES = 3
 
@@ -52,18 +52,18 @@ INSTANCE_LABEL = "replica-lab.front"
 """The gateway's own label of each instance."""
 
 ADDRESS_RANGE = ipaddress.ip_network("198.18.0.0/15")
-"""RFC 2544: for benchmarks of network devices, and routed by nobody."""
+"""RFC 2544: reserved for benchmarks of network devices, and not routed on the internet."""
 
 
 class Project:
-    """What Compose is told of one replica, and what the engine is asked of its containers.
+    """A replica as Compose and the engine have it.
 
     Args:
         client: the engine.
-        mine: the replica's ownership; its id is the project's name and the label of all it has.
-        folder: the replica's; the workers' readings and the settings of now are kept there.
-        nginx_port: where users upload; None finds a free port.
-        monitored: whether the lab holds a connection to the database.
+        mine: the replica's ownership; its id is the project's name, and the label of all it has.
+        folder: of the replica; the workers' readings and the current settings are kept there.
+        nginx_port: where users upload; None takes a free port.
+        monitored: whether the lab keeps a connection to the database.
         chosen: the image of each variable of the Compose file.
     """
 
@@ -105,7 +105,7 @@ class Project:
 
     @property
     def labels(self) -> dict[str, str]:
-        """By which everything of the replica is found, and removed."""
+        """The labels of everything of the replica, by which it is listed and removed."""
         return {resources.ID_LABEL: self.id, resources.OWNER_LABEL: self.place.owner}
 
     def dsn(self, role: str, port: int) -> str:
@@ -113,7 +113,7 @@ class Project:
         return f"postgresql://{role}:{self._passwords[role]}@{ports.HOST}:{port}/{DATABASE}"
 
     def containers(self) -> dict[str, Any]:
-        """The container of each part that has one.
+        """By part, the containers that exist.
 
         Raises:
             MachineError: the engine does not answer.
@@ -126,10 +126,10 @@ class Project:
             }
 
     def kill(self, parts: Collection[str]) -> None:
-        """Have the containers of these parts dead, whatever state each is in.
+        """Kill the containers of these parts, whatever state they are in.
 
         Raises:
-            LabError: the engine refuses; what it said, with the remedy.
+            LabError: the engine refuses; its message, with the remedy.
         """
         containers = self.containers().items()
         _at_once(partial(_kill, container) for part, container in containers if part in parts)
@@ -138,44 +138,46 @@ class Project:
         """The containers of these parts, with these settings and not started yet.
 
         Raises:
-            LabError: Compose failed; what it said, with the remedy.
-            MachineError: an image was built or pulled anew: results would be of two.
+            LabError: Compose failed; its message, with the remedy.
+            MachineError: an image has changed since, so that results would mix two.
         """
-        self._write(knobs)
-        there = self.containers()
+        # Complete at any moment: the engine may restart a backend by itself.
+        unfinished = self._settings / ".now.env"
+        unfinished.write_text(settings_file(knobs, self._monitored), encoding="utf-8")
+        unfinished.rename(self._settings / "now.env")
+        containers = self.containers()
         limits = (knobs.vm_cpus, knobs.vm_memory)
-        missing = [part for part in parts if part not in there]
-        if "backend" in there and "backend" in parts and limits != self._limits:
-            missing.append("backend")
-        if missing:
-            there = self._make(knobs, missing, first=not there)
+        kept = containers.keys() - (set() if limits == self._limits else {"backend"})
+        if missing := [part for part in parts if part not in kept]:
+            self._make(knobs, missing, first=not containers)
+            containers = self.containers()
         if "backend" in missing:
             self._limits = limits
-        return {part: there[part] for part in parts}
+        for container in containers.values():
+            tag = container.attrs["Config"]["Image"]
+            if self._image_ids[tag] not in container.attrs["Image"]:
+                raise MachineError(
+                    f"the image {tag} has changed since the replica started", "run again"
+                )
+        return {part: containers[part] for part in parts}
 
     def start(self, containers: Iterable[Any]) -> None:
         """Start these containers all at once.
 
-        Compose itself starts a part when the engine's health checks have found those before
-        it well, and checks take seconds: they are for those who use Compose by hand.
+        Compose itself starts a part only after those that it depends on have passed the
+        engine's health checks, which takes seconds; that is for use by hand.
 
         Raises:
-            LabError: the engine refuses; what it said, with the remedy.
+            LabError: the engine refuses; its message, with the remedy.
         """
         _at_once(container.start for container in containers)
 
-    def _write(self, knobs: Knobs) -> None:
-        """The settings of now, whole at any moment: the engine may start a backend by itself."""
-        unfinished = self._settings / ".now.env"
-        unfinished.write_text(settings_file(knobs, self._monitored), encoding="utf-8")
-        unfinished.rename(self._settings / "now.env")
-
-    def _make(self, knobs: Knobs, parts: Collection[str], first: bool) -> dict[str, Any]:
-        """Let Compose make the containers of these parts anew; every container there is then.
+    def _make(self, knobs: Knobs, parts: Collection[str], first: bool) -> None:
+        """Have Compose make new containers for these parts.
 
         Args:
-            first: whether the project has nothing yet: a network that another lab took
-                meanwhile can then be chosen anew.
+            first: whether the project has nothing yet, so that it can choose another network
+                if another lab took its own meanwhile.
         """
         for attempt in range(1, TRIES + 1):
             done = self._compose(
@@ -184,36 +186,28 @@ class Project:
                 *("--force-recreate", "--timeout", "0", *parts),
             )
             if done.returncode == 0:
-                break
+                return
             if not overlaps(done.stderr) or not first or attempt == TRIES:
                 raise explain(done.stderr)
             resources.remove(self._client, self.id)
             self.place = replace(self.place, net_prefix=free_prefix(taken_subnets(self._client)))
-        there = self.containers()
-        for container in there.values():
-            tag = container.attrs["Config"]["Image"]
-            if self._image_ids[tag] not in container.attrs["Image"]:
-                raise MachineError(
-                    f"the image {tag} has changed since the replica started", "run again"
-                )
-        return there
 
     def _compose(
         self, knobs: Knobs, *arguments: str, profile: Iterable[str] = ()
     ) -> CompletedProcess[str]:
         file = paths.data("compose", "compose.yaml")
         command = ["compose", "--file", str(file), "--project-name", self.id, *profile, *arguments]
-        given = {
+        environment = {
             **variables(knobs, self.place, self._monitored),
             **self._tags,
             "LAB_POSTGRES_PASSWORD": self._passwords[SUPERUSER],
             "LAB_APP_PASSWORD": self._passwords[APP_ROLE],
-            MARKER: self.id,  # so that it ends with a lab that is killed meanwhile
+            MARKER: self.id,  # so that it is ended too if the lab is killed meanwhile
         }
-        return engine.run(command, given)
+        return engine.run(command, environment)
 
     def remove(self, parts: Collection[str]) -> None:
-        """Remove the containers of these parts at once, where there are any.
+        """Remove the containers of these parts at once, if there are any.
 
         Raises:
             PartFailed: the engine refuses.
@@ -234,10 +228,10 @@ class Project:
             raise PartFailed(f"{part}: the engine did not {act} it: {error}") from error
 
     def log(self, part: str, since: datetime | None = None, **streams: bool) -> bytes:
-        """What a part has written since then; nothing where it has no container.
+        """What a part has written since then; nothing if it has no container.
 
         Args:
-            streams: ``stdout=False`` or ``stderr=False`` leaves that one out.
+            streams: ``stdout=False`` or ``stderr=False`` leaves that stream out.
         """
         options: dict[str, Any] = {"since": since.timestamp()} if since else {}
         try:
@@ -246,9 +240,9 @@ class Project:
             return b""
 
     def collect_logs(self, parts: Iterable[str], since: datetime, into: Path) -> None:
-        """A file for each part, made with its folder; nginx has one more, of its requests.
+        """Write a log file for each part, and for nginx a second with its requests.
 
-        And a file for each instance on Cloud Run, by its name there.
+        On Cloud Run each instance gets a file too, by its name there.
         """
         into.mkdir(parents=True, exist_ok=True)
         for part in parts:
@@ -264,11 +258,11 @@ class Project:
     def instance(self, knobs: Knobs) -> dict[str, Any]:
         """What the gateway makes an instance from, as arguments of `containers.create`.
 
-        It is the service of the Compose file that nobody starts. An instance's size, its
-        temporary files, its port and its name the gateway sets.
+        It comes from a service of the Compose file that is never started itself. The gateway
+        sets an instance's size, temporary files, port and name.
 
         Raises:
-            LabError: Compose failed; what it said, with the remedy.
+            LabError: Compose failed; its message, with the remedy.
         """
         profile = ("--profile", INSTANCE_PROFILE)
         done = self._compose(knobs, "config", "--format", "json", profile=profile)
@@ -305,7 +299,7 @@ class Project:
 
 
 def _kill(container: Any) -> None:
-    """Kill a container; one that does not run, or is no more, is dead already."""
+    """Kill a container; no error if it is not running or does not exist."""
     try:
         container.kill()
     except APIError as error:
@@ -314,10 +308,10 @@ def _kill(container: Any) -> None:
 
 
 def _at_once(acts: Iterable[Callable[[], Any]]) -> None:
-    """Have the engine do all of these side by side, and wait until it has.
+    """Have the engine do all of these in parallel, and wait for the end of all.
 
     Raises:
-        LabError: it refused; what it said, with the remedy.
+        LabError: it refused; its message, with the remedy.
     """
     with ThreadPoolExecutor() as pool:
         doing = [pool.submit(act) for act in acts]
@@ -341,11 +335,11 @@ def taken_subnets(client: docker.DockerClient) -> list[str]:
 def free_prefix(subnets: Iterable[str]) -> str:
     """The first three numbers of a /24 that overlaps none of these, chosen at random.
 
-    At random, so that two labs that start together rarely choose the same; where they do,
-    the engine refuses the second, which then chooses again.
+    At random, so that two labs that start together rarely choose the same; if they do, the
+    engine refuses the second, which then chooses again.
 
     Raises:
-        MachineError: none is left.
+        MachineError: no such network is left.
     """
     used = [ipaddress.ip_network(subnet, strict=False) for subnet in subnets]
     free = [

@@ -1,8 +1,8 @@
-"""What the lab made on an engine: found by its labels, removed by them, nothing else touched.
+"""What the lab made on an engine, listed and removed by its labels; nothing else is touched.
 
 Every container, network and volume of a replica carries two labels: the replica's id, and
-its ownership as JSON (`lab.stack.ownership.Ownership`). A name is never a reason to touch
-anything.
+its ownership as JSON (`lab.stack.ownership.Ownership`). Nothing is touched because of its
+name.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ ID_LABEL = "replica-lab.id"
 OWNER_LABEL = "replica-lab.owner"
 REMOVE_WITHIN_S = 20.0
 ASKED_BEFORE_S = 0.5
-"""An engine that was asked to make something by a client that is dead now may still do so."""
+"""The engine may still make something that a client, dead by now, has asked for."""
 
 
 def containers(client: docker.DockerClient, replica: str) -> list[Any]:
-    """A replica's containers, the newest first, running or not; none that is just removed."""
+    """A replica's containers, newest first, running or not, but not those being removed."""
     return _mine(client.containers, replica, all=True, ignore_removed=True)
 
 
@@ -39,7 +39,7 @@ def _mine(collection: Any, replica: str, **options: Any) -> list[Any]:
 
 
 def ownerships(client: docker.DockerClient) -> Iterator[Ownership]:
-    """Of each replica that has anything on the engine, once.
+    """The ownership of every replica that has anything on the engine.
 
     Raises:
         MachineError: the engine does not answer.
@@ -50,7 +50,7 @@ def ownerships(client: docker.DockerClient) -> Iterator[Ownership]:
         try:
             yield Ownership(**json.loads(text))
         except (ValueError, TypeError):
-            continue  # brought up by hand, or not of the lab
+            continue  # brought up by hand, or not the lab's
 
 
 def _labels(client: docker.DockerClient) -> Iterator[str]:
@@ -64,9 +64,9 @@ def _labels(client: docker.DockerClient) -> Iterator[str]:
 
 
 def remove(client: docker.DockerClient, replica: str) -> int:
-    """Remove all of a replica's containers, networks and volumes; how many there were.
+    """Remove all containers, networks and volumes of a replica; returns how many there were.
 
-    Several may do so at once: the lab itself, its guardian, another lab that cleans up.
+    May run several times at once: in the lab itself, its guardian, another lab's cleanup.
 
     Raises:
         MachineError: something is still there after 20 s, or the engine does not answer.
@@ -97,7 +97,7 @@ def _remove_all(client: docker.DockerClient, replica: str) -> int:
 
 
 def _left(client: docker.DockerClient, replica: str) -> list[tuple[Any, dict[str, Any]]]:
-    """Containers first: a network or a volume in use cannot be removed."""
+    """What to remove next: containers first, since a network or volume in use cannot go."""
     left: list[tuple[Any, dict[str, Any]]] = [
         (container, {"force": True, "v": True}) for container in containers(client, replica)
     ]
@@ -108,7 +108,7 @@ def _left(client: docker.DockerClient, replica: str) -> list[tuple[Any, dict[str
 
 
 def _remove(left: tuple[Any, dict[str, Any]]) -> APIError | None:
-    """Remove one; why the engine does not: in use for a moment more, or being removed already."""
+    """Remove a thing; the error if it is still in use, or is being removed already."""
     thing, options = left
     try:
         thing.remove(**options)

@@ -2,11 +2,11 @@
 
     lab ──docker compose──> makes the containers              compose/compose.yaml
         ──engine's API────> kills and starts those that changed, in place
-                            events, usage, logs, process faults, found by label
+                            events, usage, logs and process faults, by label
 
-Whether a part serves the lab asks the part itself, as its users would, and what happens to one
-the engine tells as it happens. Cloud Run's gateway is a process of the lab's, and its instances
-are containers that it makes.
+The lab asks a part itself whether it serves, as the part's users would; what happens to a
+container it learns from the engine's events. Cloud Run's gateway is a process of the lab's,
+and its instances are containers that it makes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from pathlib import Path
 import requests
 
 from lab.errors import LabError, PartFailed
-from lab.model.evidence import Usage
 from lab.model.experiment import Cell
 from lab.model.knobs import Knobs
 from lab.model.replica import APP_ROLE, BUCKET, GATEWAY, HEALTH_PATH, SUPERUSER, services
@@ -52,7 +51,7 @@ class ComposeStack(LifeCycle):
 
     Args:
         results: the results folder that the replica belongs to.
-        port: where users upload: nginx, or the gateway; None finds a free port.
+        port: where users upload, of nginx or the gateway; None takes a free port.
         stays: whether the replica outlives this process (`lab up`).
 
     Raises:
@@ -66,7 +65,8 @@ class ComposeStack(LifeCycle):
 
     def __init__(self, results: Path, port: int | None = None, stays: bool = False) -> None:
         super().__init__()
-        door = ports.check(port) if port else None
+        if port:
+            ports.check(port)
         self._client = engine.connect()
         with ExitStack() as closing:
             closing.callback(self._client.close)
@@ -78,7 +78,7 @@ class ComposeStack(LifeCycle):
                 closing.callback(ownership.Guardian(self.folder).close)
             closing.callback(resources.remove, self._client, self.ownership.id)
             self.project = Project(
-                self._client, self.ownership, self.folder, door, not stays, self.images.values()
+                self._client, self.ownership, self.folder, port, not stays, self.images.values()
             )
             evidence, place = self.project.evidence, self.project.place
             self._events = Events(
@@ -99,12 +99,12 @@ class ComposeStack(LifeCycle):
         self._since = datetime.now(UTC)
 
     def _gateway_env(self, knobs: Knobs) -> dict[str, str]:
-        where = engine.host()
+        address = engine.host()
         return {
             ownership.MARKER: self.ownership.id,
             "FRONT_DRIVER": "docker",
             "FRONT_CONTAINER": json.dumps(self.project.instance(knobs)),
-            **({"DOCKER_HOST": where} if where else {}),
+            **({"DOCKER_HOST": address} if address else {}),
         }
 
     def require(self, cell: Cell) -> None:
@@ -136,17 +136,17 @@ class ComposeStack(LifeCycle):
                 if part in parts:
                     raise self._failed(part, why) from None
             raise
-        self._wait_until(parts, self._serves_anew)
+        self._wait_until(parts, self._serves_unloaded)
 
     def _failed(self, part: str, why: str) -> PartFailed:
         last = last_lines(self.project.log(part))
         return PartFailed(f"{part} {why}: {last}", "see the part's log, and `lab doctor`")
 
     def _wait_until(self, parts: list[str], serves: Callable[[str], bool]) -> None:
-        """Wait until each of these parts serves.
+        """Wait until these parts serve.
 
         Raises:
-            PartFailed: one exited, or did not serve within a minute; with its last log lines.
+            PartFailed: a part exited, or did not serve within a minute; with its last log lines.
         """
         deadline = time.monotonic() + SERVES_WITHIN_S
         waiting = parts
@@ -159,14 +159,14 @@ class ComposeStack(LifeCycle):
                 raise self._failed(waiting[0], f"did not serve within {SERVES_WITHIN_S:.0f} s")
             time.sleep(POLL_S if waiting else 0)
 
-    def _serves_anew(self, part: str) -> bool:
-        """Whether a part serves that was started without a load."""
+    def _serves_unloaded(self, part: str) -> bool:
+        """Whether a part serves, where no load can keep the backend from answering nginx."""
         if part == "nginx":
             return _answers(self.url + HEALTH_PATH)
         return self._serves(part)
 
     def _serves(self, part: str, since: float = 0.0) -> bool:
-        """Whether a part serves that was started after ``since``, also under a load."""
+        """Whether a part serves that was started after ``since``, under a load too."""
         if part == "postgres":
             return self.monitor.answers()
         if part == "fake-gcs-server":
@@ -183,6 +183,7 @@ class ComposeStack(LifeCycle):
         on_vm = self.target == "vm"
         place = self.project.place
         parts = {} if on_vm else {self.gateway.name: self.gateway.pids}
+        processes = ProcessUsage(parts)
         return Replica(
             url=self.url,
             backend=self.url,
@@ -200,7 +201,11 @@ class ComposeStack(LifeCycle):
             parts=parts,
             query=self.monitor.query,
             inflight=self.workers.inflight if on_vm else self.gateway.instances.inflight,
-            usage=self._statistics if on_vm else self._usage(ProcessUsage(parts)),
+            usage=(
+                self._statistics
+                if on_vm
+                else self.gateway.usage(lambda: {**self._statistics(), **processes()})
+            ),
             refused=lambda: count_refused(self.project.log("postgres", since).splitlines()),
             round_trip=RoundTrip(
                 self.project.dsn(SUPERUSER, place.db_proxy_port),
@@ -208,9 +213,6 @@ class ComposeStack(LifeCycle):
                 from_outside=True,
             ),
         )
-
-    def _usage(self, gateway: ProcessUsage) -> Callable[[], dict[str, Usage]]:
-        return self.gateway.usage(lambda: {**self._statistics(), **gateway()})
 
     def down_parts(self) -> dict[str, str]:
         known = {*services(self.target), "engine"}
@@ -238,11 +240,11 @@ class ComposeStack(LifeCycle):
 
     @property
     def logs_at(self) -> str:
-        """How a person sees the parts' logs."""
+        """The command that shows the parts' logs."""
         return f"docker compose -p {self.ownership.id} logs"
 
     def detach(self) -> None:
-        """Hold no connection to the database, nor to the engine, any more."""
+        """Close the connections to the database and to the engine."""
         self.monitor.release()
         self._events.close()
 
@@ -276,7 +278,7 @@ def _answers(url: str) -> bool:
 
 
 def _refuses(port: int) -> bool:
-    """Whether nginx itself refuses what is no request, whatever the backend does meanwhile."""
+    """Whether nginx itself answers 400 to a malformed request; that needs no backend."""
     try:
         with socket.create_connection((ports.HOST, port), ASK_S) as connection:
             connection.sendall(b"GET / HTTP/1.1\r\n\r\n")

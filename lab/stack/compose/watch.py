@@ -1,8 +1,8 @@
-"""What the engine tells of a replica's containers, as it happens.
+"""What the engine reports about a replica's containers, as it happens.
 
-`Events` reads its stream of events: it knows of each part whether it is dead or paused, and of
-a container that passed its memory it writes a line for the observer. `Statistics` reads CPU,
-memory and throttling, as the engine has them from each container's cgroup.
+`Events` reads its stream of events: it knows which parts are dead or paused, and writes a line
+for the observer when a container exceeds its memory. `Statistics` reads CPU, memory and
+throttling, which the engine takes from each container's cgroup.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ KILLED = 137
 KNOWN = ("die", "oom", "pause", "unpause", "start")
 NS = 1e9
 OOM_WITHIN_S = 2.0
-"""A container that is killed so soon after it passed its memory was killed for that; and what
-the engine reports so soon after is the same kill, which it often reports a dozen times."""
+"""A container that dies this soon after it exceeded its memory was killed for that. Further OOM
+events within this time are the same kill, which the engine often reports a dozen times."""
 
 
 class Events(threading.Thread):
-    """Follows the events of one replica's containers, of each part the one that counts.
+    """Follows the events of a replica's containers, of each part only the current one.
 
-    A part that died stays down until the lab itself starts it, also where the engine does so
-    at once: by then it has lost what it was doing.
+    A part that died stays down until the lab itself starts it, even if the engine restarts it
+    at once: it has lost what it was doing.
 
     Args:
-        client: a connection of its own: the stream holds it.
+        client: a connection of its own, because the stream occupies it.
         replica: id of the replica.
         evidence: folder that gets a line (`note_oom`) when a container is killed for memory.
-        comes_back: the parts that the engine starts anew when they were killed for memory.
+        comes_back: the parts that the engine restarts after a kill for memory.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Events(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Read until the stream ends; that it ends before `close` means a dead engine."""
+        """Read until the stream ends; if it ends before `close`, the engine is dead."""
         try:
             for event in self._stream:
                 self._see(event)
@@ -98,7 +98,7 @@ class Events(threading.Thread):
         code = int(event["Actor"]["Attributes"].get("exitCode", 0))
         for_memory = code == KILLED and _at(event) - self._oom.get(part, 0.0) < OOM_WITHIN_S
         if for_memory and part in self._comes_back:
-            return  # a result: the engine starts it again
+            return  # a result of the cell: the engine restarts it
         why = f"was killed by signal {code - SIGNALLED}" if code > SIGNALLED else f"exited ({code})"
         self._down[part] = "was killed for its memory" if for_memory else why
 
@@ -109,13 +109,13 @@ class Events(threading.Thread):
         self._oom[part] = at
 
     def down(self) -> dict[str, str]:
-        """The parts that are dead or paused now, each with one line."""
+        """The parts that are dead or paused now, each with a line that says which."""
         return dict(self._down)
 
     def expect(self, containers: Mapping[str, str]) -> None:
-        """These, by part, are about to be started, or to go on: only they count from now on.
+        """These containers, by part, are about to start or resume: only they count from now on.
 
-        What is still to be reported of how they ended before is of no interest.
+        Late events about how they ended before are ignored.
         """
         self._containers |= containers
         self._coming |= set(containers)
@@ -124,7 +124,7 @@ class Events(threading.Thread):
             self._oom.pop(part, None)
 
     def arrived(self, parts: Iterable[str]) -> None:
-        """These serve: one that ran all the time has no start to be reported."""
+        """These parts serve: no start is to be expected of a part that never stopped."""
         self._coming -= set(parts)
 
     def close(self) -> None:
@@ -141,9 +141,9 @@ def _at(event: dict[str, Any]) -> float:
 
 
 def usage(stats: dict[str, Any]) -> Usage:
-    """One reading of ``GET /containers/{id}/stats?one-shot=1``.
+    """A reading of ``GET /containers/{id}/stats?one-shot=1``.
 
-    Memory is what the container is charged with, less the file pages that the kernel may
+    Memory is what the container is charged with, minus the file pages that the kernel may
     drop at once: the figure of ``docker stats``.
     """
     cpu = stats.get("cpu_stats", {})
@@ -159,13 +159,13 @@ def usage(stats: dict[str, Any]) -> Usage:
 
 
 class Statistics:
-    """Follows the statistics of containers, a reading a second from each.
+    """Follows the statistics of containers, with a reading a second from each.
 
-    The engine takes about a second for a single reading, and none for one of a stream. A
-    stream ends when its container is removed.
+    The engine takes about a second for a single reading, but a stream gives them without a
+    wait. A stream ends when its container is removed.
 
     Args:
-        client: the engine; each stream takes a connection of its own from it.
+        client: the engine; each stream opens a connection of its own.
     """
 
     def __init__(self, client: docker.DockerClient) -> None:
@@ -174,7 +174,7 @@ class Statistics:
         self._latest: dict[str, Usage] = {}
 
     def follow(self, containers: Mapping[str, Any]) -> None:
-        """Follow these, by part, and none but these."""
+        """Follow exactly these containers, by part."""
         for part in set(self._followed) - set(containers):
             del self._followed[part]
             self._latest.pop(part, None)
@@ -187,11 +187,11 @@ class Statistics:
                 ).start()
 
     def _read(self, part: str, container: str) -> None:
-        before = Usage(cpu_s=0, memory=0, throttled_s=0)  # its earlier lives
+        before = Usage(cpu_s=0, memory=0, throttled_s=0)  # before its last restart
         last = before
         try:
             for stats in self._client.api.stats(container, stream=True, decode=True):
-                if not stats.get("memory_stats"):  # it does not run now
+                if not stats.get("memory_stats"):  # it is not running
                     continue
                 if self._followed.get(part) != container:
                     return
@@ -201,15 +201,15 @@ class Statistics:
                 last = now
                 self._latest[part] = plus(before, now)
         except (DockerException, requests.RequestException, OSError):
-            return  # dead or gone: the events say which
+            return  # dead or removed: the events say which
 
     def __call__(self) -> dict[str, Usage]:
-        """What each has used so far, as of at most a second ago."""
+        """What each part has used so far, as of at most a second ago."""
         return dict(self._latest)
 
 
 def plus(before: Usage, now: Usage) -> Usage:
-    """Totals of a container's earlier lives and of this one: a restart begins them anew."""
+    """Add what a container used before its last restart, which resets its totals."""
     return Usage(
         cpu_s=before.cpu_s + now.cpu_s,
         memory=now.memory,

@@ -53,9 +53,9 @@ def move(project: Project, knobs: Knobs, parts: tuple[str, ...] = PARTS) -> None
 def made_by_compose(project: Project, knobs: Knobs) -> None:
     """New containers, which have their settings from Compose alone."""
     project.kill(PARTS)
-    containers = project._make(knobs, PARTS, first=False)
+    project._make(knobs, PARTS, first=False)
     (project._settings / "now.env").unlink()
-    project.start(containers.values())
+    project.start(project.containers().values())
 
 
 LIMITS = ("NanoCpus", "Memory", "MemorySwap", "PidsLimit")
@@ -177,8 +177,9 @@ def test_another_image_of_the_same_name_is_refused(
     tag = project.containers()["toxiproxy"].attrs["Config"]["Image"]
     monkeypatch.setitem(project._image_ids, tag, "0123456789ab")
     project.remove(["toxiproxy"])
-    with pytest.raises(MachineError, match=r"the image .* has changed since .* - run again"):
-        project.prepare(AS_FOUND, ["toxiproxy"])
+    for _ in ("while it is made", "when it is there"):
+        with pytest.raises(MachineError, match=r"the image .* has changed since .* - run again"):
+            project.prepare(AS_FOUND, ["toxiproxy"])
 
 
 @pytest.mark.compose

@@ -51,7 +51,7 @@ async def upload_student_recording(
 
 
 async def in_event_loop(call: Callable[..., Any], *args: Any) -> Any:
-    """``db_call: blocking``: a synchronous call straight from the coroutine, as found."""
+    """``db_call: blocking``: a synchronous call directly from the coroutine, as found."""
     return call(*args)
 
 
@@ -82,7 +82,7 @@ def bearer_token(request: Request) -> str:
 
 
 class Upload:
-    """One upload: the steps after validation, with the session held or released."""
+    """An upload: the steps after validation, with the session held or released."""
 
     def __init__(
         self, database: Database, uploader: AudioUploader, query: Query, timing: Timing
@@ -131,7 +131,7 @@ class Upload:
     async def _store(
         self, recording: Recording, content: bytes, content_type: str
     ) -> dict[str, Any]:
-        """Step 3, and the answer that the upload is given if the rest succeeds."""
+        """Step 3; returns the upload's answer, in case the rest succeeds."""
         url = await self._uploader.upload_audio(
             recording.object_name, content, content_type, self._timing
         )
@@ -155,7 +155,7 @@ def authenticate(session: Session, token: str) -> int:
     """Step 1, one query, about 50 ms away (BEGIN, SELECT): the id of the token's student.
 
     Raises:
-        Problem: ``unauthorized``, when nobody has it.
+        Problem: ``unauthorized``, no student has this token.
     """
     student = session.scalar(select(Student).where(Student.token == token))
     if student is None:
@@ -164,14 +164,14 @@ def authenticate(session: Session, token: str) -> int:
 
 
 def new_recording(student_id: int, size: int) -> Recording:
-    """The row of a recording of ``size`` bytes, with an id and an object's name of its own."""
+    """The row of a recording of ``size`` bytes, with a new id and object name."""
     number = str(uuid.uuid4())
     name = f"recordings/{student_id}/{number}.wav"
     return Recording(id=number, student_id=student_id, object_name=name, size=size)
 
 
 def write_progress(session: Session, recording: Recording) -> None:
-    """Step 5, about 100 ms away (BEGIN, INSERT, UPDATE, COMMIT): one more recording."""
+    """Step 5, about 100 ms away (BEGIN, INSERT, UPDATE, COMMIT): add a recording."""
     session.add(recording)
     session.flush()
     session.execute(

@@ -1,6 +1,6 @@
-"""What a worker measures of itself, and writes ten times a second from a thread of its own.
+"""What a worker measures about itself, and writes ten times a second from its own thread.
 
-    Gauges           what it is doing right now, counted where it happens
+    Gauges           what it is doing now, counted where it happens
     MeteredLoop      how busy its event loop is, and when it serves
     Heartbeat        how late its event loop is
     EvidenceWriter   the thread, and the file ``worker-<number>.jsonl``
@@ -26,7 +26,7 @@ from typing import Any
 INTERVAL_S = 0.1
 """Seconds between two lines."""
 BEAT_S = 0.05
-"""Seconds between two beats of an event loop that is not late."""
+"""Seconds between two beats of an event loop that is on time."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -49,23 +49,23 @@ class Gauges:
         self.gcs_bytes = 0
 
     def waiting_for_connection(self) -> AbstractContextManager[None]:
-        """While a checkout waits."""
+        """Count a waiting checkout while inside."""
         return self._during("waiting")
 
     def busy_with_storage(self) -> AbstractContextManager[None]:
-        """While a thread is inside a storage call."""
+        """Count a thread that makes a storage call while inside."""
         return self._during("threads_busy")
 
     def upload(self) -> AbstractContextManager[None]:
-        """While an upload is inside this worker."""
+        """Count an upload in this worker while inside."""
         return self._during("inflight")
 
     def queued_for_thread(self, step: int) -> None:
-        """One storage call more (+1) or fewer (-1) waits for a thread."""
+        """Count a storage call more (+1) or fewer (-1) that waits for a thread."""
         self._add("threads_queued", step)
 
     def storage_attempt(self, size: int) -> None:
-        """One more HTTP request to storage, carrying ``size`` bytes."""
+        """Count an HTTP request to storage with ``size`` bytes."""
         self._add("gcs_attempts", 1)
         self._add("gcs_bytes", size)
 
@@ -85,10 +85,9 @@ class Gauges:
 class IdleSelector(selectors.DefaultSelector):
     """The platform's selector, which counts the seconds that it waits.
 
-    A loop is idle while its selector waits for something to happen, and busy the rest of the
-    time: running callbacks, and standing still in a call that blocks. That share is the direct
-    reading of how full the worker's one slot is; how late a beat comes (`Heartbeat`) only
-    shows that it was blocked.
+    A loop is idle while its selector waits for an event, and busy the rest of the time, when it
+    runs callbacks or is blocked in a call. The busy share is a direct measure of how full the
+    worker's single slot is; a late beat (`Heartbeat`) only shows that it was blocked.
 
     Args:
         clock: monotonic seconds.
@@ -102,7 +101,7 @@ class IdleSelector(selectors.DefaultSelector):
         self._since: float | None = None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Wait as the platform's does, and count the wait."""
+        """Wait as the platform's selector does, and count the wait."""
         self._since = since = self._clock()
         try:
             return super().select(timeout)
@@ -111,17 +110,17 @@ class IdleSelector(selectors.DefaultSelector):
             self._waited += self._clock() - since
 
     def busy_s(self) -> float:
-        """Seconds since the loop was made in which it did not wait; any thread may ask.
+        """Seconds since the loop was made in which it did not wait; any thread may call this.
 
-        Read without a lock: the loop's thread is not held up, and what is caught between two
-        of its lines is off by the time that those take.
+        Reads without a lock, so as not to delay the loop's thread; a reading between two of its
+        lines is off by the time that these take.
         """
         waited, since, now = self._waited, self._since, self._clock()
         return now - self._began - waited - (now - since if since is not None else 0.0)
 
 
 class MeteredLoop(asyncio.SelectorEventLoop):
-    """asyncio's loop on Unix, with a selector that counts; ``uvicorn --loop`` takes it."""
+    """asyncio's loop on Unix, with a selector that counts; for ``uvicorn --loop``."""
 
     def __init__(self) -> None:
         self.meter = IdleSelector()
@@ -130,14 +129,14 @@ class MeteredLoop(asyncio.SelectorEventLoop):
         super().__init__(self.meter)
 
     def when_serving(self, call: Callable[[], None]) -> None:
-        """Call this once a server listens; uvicorn's does only after the application's start."""
+        """Call this once a server listens, which with uvicorn is after the application's start."""
         if self._serving:
             call()
         else:
             self._then.append(call)
 
     async def create_server(self, *args: Any, **options: Any) -> asyncio.Server:
-        """Listen as asyncio's does, then make the calls that waited for it."""
+        """Listen as asyncio's loop does, then make the calls that waited for it."""
         server = await super().create_server(*args, **options)
         self._serving = True
         while self._then:
@@ -146,7 +145,7 @@ class MeteredLoop(asyncio.SelectorEventLoop):
 
 
 class Heartbeat:
-    """How late the event loop is: a beat that it should make every 50 ms."""
+    """Measures how late the event loop is, by a beat that it should make every 50 ms."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -162,19 +161,19 @@ class Heartbeat:
         return max(0.0, time.monotonic() - self._last - BEAT_S)
 
     def stop(self) -> None:
-        """Beat no more."""
+        """Stop the beats."""
         self._handle.cancel()
 
 
 class EvidenceWriter:
     """The thread that writes ``worker-<number>.jsonl``.
 
-    The number is the process id, or in a container its instance's number: in a container of
-    its own every instance of Cloud Run has the same process id.
+    The number is the process id, or in a container its instance's number: Cloud Run instances
+    in containers all have the same process id.
 
     Args:
         folder: where the file goes.
-        read: gives one reading; called in the thread.
+        read: returns a reading; called in the thread.
     """
 
     def __init__(self, folder: Path, read: Callable[[], dict[str, Any]]) -> None:
@@ -186,7 +185,7 @@ class EvidenceWriter:
         self._thread = threading.Thread(target=self._run, name="evidence", daemon=True)
 
     def start(self) -> None:
-        """Write the first line now and one every 0.1 s from now on."""
+        """Write a line now, and another every 0.1 s."""
         self._write()
         self._thread.start()
 
@@ -208,23 +207,23 @@ class EvidenceWriter:
 
 
 def process_figures() -> dict[str, float | None]:
-    """What this process has: from /proc, without which a count is None and its memory 0.
+    """What this process uses, from /proc; without /proc counts are None and memory is 0.
 
     Returns:
-        ``threads``, whoever started them; ``fds``, open files and sockets; ``rss``, resident
+        ``threads``, all of the process; ``fds``, open files and sockets; ``rss``, resident
         bytes; ``cpu_s``, seconds of CPU used so far.
     """
     open_files = count_entries("/proc/self/fd")
     return {
         "threads": count_entries("/proc/self/task"),
-        "fds": None if open_files is None else open_files - 1,  # one is the open folder itself
+        "fds": None if open_files is None else open_files - 1,  # without the open folder itself
         "rss": resident_bytes(),
         "cpu_s": time.process_time(),
     }
 
 
 def count_entries(folder: str) -> int | None:
-    """How many entries a folder of /proc has; None where there is no such folder."""
+    """How many entries a folder of /proc has; None if there is no such folder."""
     try:
         return len(os.listdir(folder))  # noqa: PTH208 - a count needs no paths, ten times a second
     except OSError:
@@ -232,7 +231,7 @@ def count_entries(folder: str) -> int | None:
 
 
 def resident_bytes() -> int:
-    """Resident memory of this process; 0 where there is no /proc."""
+    """Resident memory of this process; 0 if there is no /proc."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE
     except OSError:

@@ -1,12 +1,12 @@
-"""A leak, put in on purpose (``leak``, off by default), so that a test that looks for one finds it.
+"""A deliberate leak (``leak``, off by default), to show that leaks are detected.
 
-Every ``leak_every``-th upload leaves one thing behind for as long as the worker lives:
+Every ``leak_every``-th upload leaves something behind for as long as the worker lives:
 
-    connections   one of its own beside the pool, as code that connects by itself and forgets
-                  to close. One that was taken from the pool would be missed there and end in
-                  pool_timeout: exhaustion, not a leak that grows.
-    memory        100 KB that something still refers to
-    threads       a daemon thread that waits for what never comes
+    connections   a connection beside the pool, as from code that connects by itself and forgets
+                  to close. A connection taken from the pool would be missing there and end in
+                  pool_timeout, which is exhaustion and not a growing leak.
+    memory        100 KB that are still referenced
+    threads       a daemon thread that waits for ever
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MEMORY = 100_000
 
 
 class DeliberateLeak:
-    """What one worker has leaked."""
+    """What a worker has leaked."""
 
     def __init__(self, settings: BackendSettings) -> None:
         self._kind = settings.knobs.leak
@@ -34,7 +34,7 @@ class DeliberateLeak:
         self._engine: Engine = create_engine(settings.database_url, poolclass=NullPool)
 
     def upload(self) -> None:
-        """Count an upload, and leak where it is one that does.
+        """Count an upload, and leak if it is a ``leak_every``-th.
 
         Raises:
             sqlalchemy.exc.OperationalError: the database has no slot left to leak.

@@ -1,7 +1,7 @@
-"""What stands around the endpoints: timings outermost, then backpressure, then rate limits.
+"""The middleware around the endpoints: timings outermost, then backpressure, then rate limits.
 
-``Server-Timing`` (W3C) holds the milliseconds of each stage of a request; a stage that failed
-is in it too, so that an error shows where the time went.
+``Server-Timing`` (W3C) has the milliseconds of each stage of a request, including a stage that
+failed, so that an error shows where the time went.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RETRY_AFTER_S = 5
 
 
 class Timing:
-    """Seconds by stage of one request."""
+    """Seconds by stage of a request."""
 
     def __init__(self) -> None:
         self.stages: dict[str, float] = {}
@@ -36,7 +36,7 @@ class Timing:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time what happens inside, also when it fails."""
+        """Time what happens inside, even if it fails."""
         start = time.perf_counter()
         try:
             yield
@@ -72,7 +72,7 @@ class ServerTimingMiddleware:
 class BackpressureMiddleware:
     """Counts uploads inside this worker and refuses those past the limit at once.
 
-    It stands before the form is parsed, so a refused upload costs neither memory nor a read
+    It acts before the form is parsed, so a refused upload costs neither memory nor a read
     of its body.
 
     Args:
@@ -102,13 +102,12 @@ class BackpressureMiddleware:
 
 
 class RateLimiter:
-    """At most so many requests in any window: a sliding log of request times by key.
+    """Limits requests in any window, by a sliding log of request times for each key.
 
-    It counts in this process alone: nothing is shared between workers, so N workers allow N
-    times as much.
+    It counts in this process only: workers share nothing, so N workers allow N times as much.
 
     Args:
-        key: what is counted together: an address, a user.
+        key: what requests are counted by, such as an address or a user.
         clock: monotonic seconds.
     """
 
@@ -122,11 +121,11 @@ class RateLimiter:
     async def check_rate_limit(
         self, request: Request, max_requests: int, window_seconds: float
     ) -> tuple[bool, dict[str, int]]:
-        """Count this request, unless it is one too many.
+        """Count this request, unless it exceeds the limit.
 
         Returns:
             Whether it is allowed, and ``limit``, ``remaining`` and ``retry_after`` (whole
-            seconds until one more is allowed).
+            seconds until another is allowed).
         """
         now = self._clock()
         hits = self._hits.setdefault(self._key(request), deque())

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem details, each with its cause.
+"""Errors as RFC 9457 problem details with their cause.
 
 Pool exhaustion (QueuePool gave up after pool_timeout) and database exhaustion (Postgres
 refused at once) are different failures and have different causes.
@@ -34,19 +34,19 @@ STATUS = {
     "unauthorized": 401,
     "bad_upload": 400,
 }
-"""The HTTP status of each cause that this service can name."""
+"""HTTP status by cause, for the causes that this service can name."""
 
 REFUSALS = ("too many clients", "remaining connection slots", "too many connections")
 """The texts of SQLSTATE 53300 (Postgres' proc.c and postinit.c).
 
 libpq reports an error of connection start without its SQLSTATE: psycopg2's ``pgcode`` is
-None then (seen with psycopg2 2.9.13), so the code is matched where there is one and the
-text where there is none. Postgres' own log, which carries the code, is counted beside it.
+None then (seen with psycopg2 2.9.13), so the code is matched if there is one and otherwise
+the text. Postgres' own log, which has the code, is counted in addition.
 """
 
 
 class Problem(Exception):
-    """An error that an endpoint answers on purpose; the arguments are those of `problem`."""
+    """An error that an endpoint answers deliberately; the arguments are those of `problem`."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ def problem(
     status: int | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    """An answer that names its cause; its HTTP status is the cause's own where none is given."""
+    """An answer that names its cause; the default HTTP status is that of the cause."""
     status = STATUS[cause] if status is None else status
     return JSONResponse(problem_body(cause, detail, status), status, headers, MEDIA_TYPE)
 
@@ -80,7 +80,7 @@ def database_cause(error: DBAPIError) -> str:
 
 
 def install(app: FastAPI) -> None:
-    """Answer each kind of error with its cause; what is unknown stays a plain 500."""
+    """Answer errors with their cause; an unknown error stays a plain 500."""
 
     @app.exception_handler(Problem)
     async def on_problem(_request: Request, error: Problem) -> Response:

@@ -1,14 +1,14 @@
 """Step 3: the call to storage, 2-5 s away, and where it runs.
 
-`blob.upload_from_string` is synchronous. As found it is called straight from the
-coroutine, so the event loop stands still until storage has answered; every other value
-of ``gcs_call`` is a way out of that.
+`blob.upload_from_string` is synchronous. As found it is called directly from the
+coroutine, so the event loop is blocked until storage has answered; every other value
+of ``gcs_call`` avoids that.
 
-What google-cloud-storage does by default, and is left so: an object up to 8 MiB is one
+The defaults of google-cloud-storage, which are kept: an object up to 8 MiB is one
 request; a request waits 60 s; failures are retried after 1 s, then twice as long each time
 up to 60 s, for 120 s in all, uploads unconditionally (a retry multiplies the load); its
-HTTP session keeps 10 connections and opens and discards more. Beside a client's first upload
-it asks for the bucket's metadata, in a thread of its own (seen with 3.17): one request more.
+HTTP session keeps 10 connections and opens and discards more. With a client's
+first upload it also requests the bucket's metadata, in a thread of its own (seen with 3.17).
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from lab.services.backend.settings import BackendSettings
 
 
 class CountingSession(AuthorizedSession):
-    """The client's HTTP session, its defaults untouched, counting every attempt."""
+    """The client's HTTP session with its defaults, which counts every attempt."""
 
     def __init__(self, gauges: Gauges) -> None:
         super().__init__(AnonymousCredentials())  # type: ignore[no-untyped-call]
         self._gauges = gauges
 
     def request(self, method: str, url: str, data: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
-        """One attempt; a retry of the library comes here again."""
+        """Make an attempt; the library's retries come here too."""
         self._gauges.storage_attempt(len(data) if isinstance(data, bytes) else 0)
         return super().request(method, url, data=data, **kwargs)  # type: ignore[no-untyped-call]
 
 
 class AudioUploader:
-    """Uploads recordings to the bucket, where ``gcs_call`` says."""
+    """Uploads recordings to the bucket; ``gcs_call`` says in which thread."""
 
     def __init__(self, settings: BackendSettings, pools: ThreadPools, gauges: Gauges) -> None:
         self._call = settings.knobs.gcs_call
