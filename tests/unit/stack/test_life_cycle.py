@@ -6,7 +6,7 @@ import re
 from typing import Any, cast
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 from lab.errors import PartFailed
 from lab.model.experiment import Cell
@@ -19,7 +19,7 @@ from lab.stack.compose.environment import variables
 from tests.fakes import make_cell
 
 FILE = ROOT / "compose" / "replica.yaml"
-SERVICES: dict[str, Any] = yaml.safe_load(FILE.read_text(encoding="utf-8"))["services"]
+SERVICES: dict[str, Any] = YAML(typ="safe").load(FILE)["services"]
 
 
 class Journal(LifeCycle):
