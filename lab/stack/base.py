@@ -21,18 +21,15 @@ from lab.model.evidence import Usage
 from lab.model.experiment import Cell
 from lab.model.knobs import TABLE, Knobs
 from lab.model.replica import GATEWAY, PARTS, Target, services
+from lab.stack.ports import POLL_S
 
-if TYPE_CHECKING:  # these modules import this one
+if TYPE_CHECKING:  # what a run is made of shall not cost every command their imports
     from lab.stack.backend import Workers
-    from lab.stack.gateway import Gateway
-    from lab.stack.monitor import Monitor
+    from lab.stack.gateway import Burdened, Gateway
+    from lab.stack.monitor import Monitor, Query
     from lab.stack.storage import Bucket
 
-Query = Callable[..., list[tuple[Any, ...]]]
-"""Runs SQL, with values for its placeholders, and returns the rows."""
-
 FREE_SLOTS_WITHIN_S = 60.0
-POLL_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -113,25 +110,6 @@ class Confinement(Protocol):
     def reached(self) -> Reached | None:
         """Which parts reach outside; None if that cannot be tested here."""
         ...
-
-
-@dataclass(frozen=True)
-class Burdened:
-    """What a Cloud Run instance got when its limits were tested by a busy loop and by memory.
-
-    Args:
-        cores: CPU of its busy loop, in cores' worth of time.
-        first_mib: memory that it took first.
-        more_mib: memory that it took after that.
-        lived: whether it survived the first.
-        killed: whether it was killed for the second.
-    """
-
-    cores: float
-    first_mib: float
-    more_mib: float
-    lived: bool
-    killed: bool
 
 
 class Stack(Protocol):

@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,7 @@ from lab.errors import MissingComponent, PartFailed
 from lab.model.evidence import Usage
 from lab.model.knobs import Knobs
 from lab.model.replica import GATEWAY
-from lab.stack.base import POLL_S, Burdened
-from lab.stack.ports import HOST, accepts
+from lab.stack.ports import HOST, POLL_S, accepts
 from lab.stack.process import Part, Process
 
 PROGRAM = [sys.executable, "-m", "lab.services.cloudrun"]
@@ -39,6 +39,25 @@ WARM_WITHIN_S = 250.0
 """An instance may take 240 s to listen."""
 ENDS_WITHIN_S = 15.0
 """The gateway gives up after 10 s on an instance that SIGKILL does not end."""
+
+
+@dataclass(frozen=True)
+class Burdened:
+    """What a Cloud Run instance got when its limits were tested by a busy loop and by memory.
+
+    Args:
+        cores: CPU of its busy loop, in cores' worth of time.
+        first_mib: memory that it took first.
+        more_mib: memory that it took after that.
+        lived: whether it survived the first.
+        killed: whether it was killed for the second.
+    """
+
+    cores: float
+    first_mib: float
+    more_mib: float
+    lived: bool
+    killed: bool
 
 
 class Gateway(Part):

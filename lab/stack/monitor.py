@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from select import select
 from statistics import quantiles
 from typing import Any
@@ -19,7 +19,10 @@ from psycopg2.extensions import POLL_OK, POLL_READ, connection
 
 from lab.errors import PartFailed
 from lab.model.replica import APP_ROLE, DATABASE
-from lab.stack.base import POLL_S, Query
+from lab.stack.ports import POLL_S
+
+Query = Callable[..., list[tuple[Any, ...]]]
+"""Runs SQL, with values for its placeholders, and returns the rows."""
 
 ANSWERS_WITHIN_S = 5.0
 """After this long without an answer the database counts as gone: a frozen one gives no error."""

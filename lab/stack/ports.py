@@ -12,6 +12,9 @@ from lab.errors import MachineError
 
 HOST = "127.0.0.1"
 
+POLL_S = 0.02
+"""How long to wait before a part is asked again whether it serves."""
+
 OUTGOING = Path("/proc/sys/net/ipv4/ip_local_port_range")
 """Where Linux shows the range from which it takes the ports of outgoing connections."""
 

@@ -21,7 +21,7 @@ import psutil
 from lab.errors import MissingComponent, PartFailed
 from lab.model.evidence import Usage
 from lab.model.knobs import Knobs
-from lab.stack.base import POLL_S
+from lab.stack.ports import POLL_S
 
 READY_WITHIN_S = 30.0
 TAIL_BYTES = 8192

@@ -11,7 +11,8 @@ from lab.errors import PartFailed
 from lab.model.evidence import Cause
 from lab.model.experiment import Cell
 from lab.model.fault import Action
-from lab.stack.base import Burdened, Replica
+from lab.stack.base import Replica
+from lab.stack.gateway import Burdened
 from tests.fakes.server import Server
 
 

@@ -28,7 +28,7 @@ from lab.model.knobs import Knobs
 from lab.model.replica import APP_ROLE, BUCKET, GATEWAY, HEALTH_PATH, SUPERUSER, services
 from lab.stack import ownership, ports
 from lab.stack.backend import Workers, wrote_lately
-from lab.stack.base import POLL_S, LifeCycle, Replica
+from lab.stack.base import LifeCycle, Replica
 from lab.stack.compose import engine, images, resources
 from lab.stack.compose.confinement import ContainerConfinement
 from lab.stack.compose.engine import last_lines
@@ -36,6 +36,7 @@ from lab.stack.compose.project import Project
 from lab.stack.compose.watch import Events, Statistics
 from lab.stack.gateway import Gateway
 from lab.stack.monitor import Monitor, RoundTrip, count_refused
+from lab.stack.ports import POLL_S
 from lab.stack.process import ProcessUsage
 from lab.stack.storage import Bucket
 

@@ -9,7 +9,8 @@ import pytest
 from lab.calibrate import Calibration
 from lab.calibrate.limits import calibrate_instances
 from lab.model.experiment import Cell
-from lab.stack.base import Burdened, Replica
+from lab.stack.base import Replica
+from lab.stack.gateway import Burdened
 from tests.fakes import FakeStack
 
 SOUND = Burdened(0.5, 200.0, 100.0, lived=True, killed=True)
