@@ -75,7 +75,7 @@ class EmbeddedStack(LifeCycle):
         self._log_starts: dict[Path, int] = {}
 
     def _make_parts(self, toxiproxy: str, port: int | None, monitored: bool) -> None:
-        database, storage, proxies, gcs, db, backend, free = ports.free(7)
+        database, storage, proxies, gcs, db, backend, free = ports.free(7, but=port)
         port = port or free
         storage_url = f"http://{ports.HOST}:{gcs}"
         self.postgres = Postgres(self.folder, database, monitored=monitored)

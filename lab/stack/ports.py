@@ -22,19 +22,23 @@ SPAN = range(20_000, 32_768)
 """Ports that neither Linux nor macOS gives to outgoing connections by default."""
 
 
-def free(count: int) -> list[int]:
+def free(count: int, but: int | None = None) -> list[int]:
     """That many different ports that nothing listens on now, drawn at random.
 
     A part begins to listen seconds after its port was chosen. A port that the system chose
     (``bind`` to 0) may by then belong to an outgoing connection, so it is drawn from those
     that outgoing connections never get.
 
+    Args:
+        count: how many.
+        but: a port that is not to be among them: it is somebody's already, who will listen soon.
+
     Raises:
         MachineError: not that many are free.
     """
     candidates = _never_given()
     drawn = random.Random().sample(candidates, len(candidates))  # noqa: S311 - not a secret
-    ports = list(islice(filter(_is_free, drawn), count))
+    ports = list(islice((port for port in drawn if port != but and _is_free(port)), count))
     if len(ports) < count:
         raise MachineError(
             f"{count} free ports on {HOST} were not found", "end programs that listen on many"

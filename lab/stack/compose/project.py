@@ -87,7 +87,7 @@ class Project:
         self._tags = {image.variable: image.tag for image in chosen}
         self._image_ids = {image.tag: image.id for image in chosen}
         self._limits: tuple[object, ...] = ()
-        nginx, postgres, storage, toxiproxy, gcs, db = ports.free(6)
+        nginx, postgres, storage, toxiproxy, gcs, db = ports.free(6, but=nginx_port)
         self.place = Place(
             id=mine.id,
             owner=json.dumps(asdict(mine)),

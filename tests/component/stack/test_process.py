@@ -128,6 +128,14 @@ def test_a_port_that_is_taken_is_passed_over(monkeypatch: pytest.MonkeyPatch) ->
             ports.free(1)
 
 
+def test_a_port_that_was_asked_for_is_none_of_the_free_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    [asked, other] = ports.free(2)
+    monkeypatch.setattr(ports, "SPAN", (asked, other))
+    assert all(ports.free(1, but=asked) == [other] for _ in range(20))
+
+
 def test_the_last_line_of_a_log_is_the_last_with_text(tmp_path: Path) -> None:
     log = tmp_path / "log"
     assert last_line(log) == ""
