@@ -92,7 +92,7 @@ class Endpoints:
         return side is None or self.cost(users, side) == NEVER
 
     def outward(self) -> int | None:
-        """A number of users to try on a side of the hopeless where no end is in sight."""
+        """A number of users beyond those too near to tell, on a side that has no endpoint yet."""
         state, hopeless = self.state, self._hopeless()
         if not hopeless:
             return None
@@ -108,7 +108,7 @@ class Endpoints:
         return None
 
     def unclear(self) -> int | None:
-        """Of the hopeless, one with fewer trials than it takes to say so; None: there is none."""
+        """A number too near to tell, of which fewer trials were made than it takes to say so."""
         trials = [(len(self.state.levels[n].trials), n) for n in self._hopeless()]
         fewest, users = min(trials, default=(ENOUGH, 0))
         return users if fewest < ENOUGH else None
@@ -171,7 +171,7 @@ class Endpoints:
             window = min(round(1.5 * window), settings.max_window)
 
     def _may_be(self, low: int, high: int) -> bool:
-        """Whether both ends exist, and are new or may still become certain."""
+        """Whether both endpoints can be tried, and each is new or may still become certain."""
         ends: Pair = ((low, "held"), (high, "broke"))
         return high < self.state.top and all(
             users not in self.state.blocked

@@ -66,7 +66,7 @@ def correlation_within(window: float, correlation: float) -> float:
 
 
 def log_e(counts: Counts, allowed: float, side: Side) -> float:
-    """The logarithm of the e-value for a side: above log(1/a), it is wrong at most a of times.
+    """The logarithm of the e-value for a side: above log(1/a) it is wrong with chance a at most.
 
     Args:
         counts: of every trial at a number of users.
@@ -77,7 +77,7 @@ def log_e(counts: Counts, allowed: float, side: Side) -> float:
 
 
 def confidence(count: CriterionCount, correlation: float = CORRELATION) -> float:
-    """With which one trial alone shows its side: 1 - 1/e of the larger e-value, from 0 to 1.
+    """How sure one trial alone is of its side: 1 - 1/e of the larger e-value, from 0 to 1.
 
     Args:
         count: a criterion in that trial.

@@ -185,7 +185,7 @@ def _climb(state: SearchState) -> TrialRequest | None:
 
 
 def _wall(state: SearchState) -> int:
-    """The fewest users from whom on trials show nothing.
+    """The fewest users above whom every trial is invalid.
 
     A single number is passed over, for it may have been a bad hour of the machine. Two in a
     row without a valid trial between them, or the highest there is, are the lab's limit.
@@ -200,7 +200,10 @@ def _halve(state: SearchState, high: int) -> TrialRequest | None:
 
 
 def _visit(state: SearchState, users: Iterable[int], near: float, why: str) -> TrialRequest | None:
-    """A trial at the nearest number that can be tried, the smaller of two."""
+    """A trial with the number of users that is nearest to ``near`` and may be tried.
+
+    Of two as near it is the smaller; None where none may be tried.
+    """
     known = state.levels.keys() | state.blocked
     full = len(known) >= state.settings.max_levels
     free = [n for n in users if n not in state.blocked and (n in known or not full)]
@@ -255,7 +258,7 @@ def _confirm(state: SearchState, endpoints: Endpoints) -> TrialRequest | None:
 
 
 def _assure(endpoints: Endpoints, pair: Pair) -> TrialRequest:
-    """A trial at the end of a pair that takes longer to make certain."""
+    """A trial at that endpoint of a pair which takes longer to become certain."""
     users, side = max(pair, key=lambda end: endpoints.cost(*end).seconds)
     why = f"making sure that it {'holds' if side == 'held' else 'breaks'}"
     return TrialRequest(users=users, window=endpoints.cost(users, side).window, why=why)

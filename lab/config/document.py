@@ -196,7 +196,8 @@ def _explained(error: MarkedYAMLError) -> tuple[str, str]:
     if isinstance(error, MaxDepthExceededError):
         return "nested too deeply", "a spec is four levels deep"
     what = " ".join(filter(None, ("not YAML:", error.problem, error.context)))
-    what = what.replace("('<", "'<").replace(">',)", ">'")  # some name a token by a tuple
+    what = re.sub(r"\('([^']*)',\)", r"'\1'", what)  # ruamel names some tokens by a tuple
+    what = what.replace("hexdecimal", "hexadecimal")
     return what, "check brackets, quotes and indentation"
 
 
@@ -226,6 +227,8 @@ def _mapping(node: MappingNode, path: Loc, into: Document) -> dict[str, Any]:
         if not isinstance(key_node, ScalarNode):
             raise _error(into.file, "a key that is not text", "write a name", place)
         key = str(key_node.value)
+        if not key_node.style:
+            key = key.removesuffix(":")  # YAML 1.2 reads "{users:, ramp: 1 s}" as the key "users:"
         inner = (*path, key)
         if key in mapping:
             line, _ = into.keys[inner]

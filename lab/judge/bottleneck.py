@@ -344,7 +344,7 @@ def rate_limit(trial: Trial) -> Level:
 
 @rule(Resource.BACKPRESSURE, causes=(Cause.OVERLOADED,))
 def backpressure(trial: Trial) -> Level:
-    """A worker refuses what is past ``max_inflight_uploads``; how those fared that it accepted."""
+    """A worker refuses uploads past ``max_inflight_uploads``; told with the p95 of the others."""
     why = f"a worker takes {trial.knobs.max_inflight_uploads} at once"
     if "p95" in trial.metrics:
         why += f", and those it took were answered within {trial.metrics['p95']:.1f} s (p95)"
@@ -392,7 +392,7 @@ def memory(trial: Trial) -> Level | None:
 
 @rule(Resource.CPU, queue=True, explains=(Resource.EVENT_LOOP,))
 def cpu(trial: Trial) -> Level | None:
-    """Of one worker, whose Python code runs on one core at a time, or of all that it may use.
+    """CPU of the busiest worker, whose Python code runs on one core at a time, or of all workers.
 
     ``cpu_worker_max`` against one core, or an instance's share of it, and ``cpu_backend``
     against the cores of the VM, or of all instances.

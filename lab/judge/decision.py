@@ -1,10 +1,10 @@
 """From candidates to one answer, or to *unclear* where two compete.
 
-    candidates ─> at their limit ─> less what another explains
+    candidates ─> at their limit ─> less those that are full because another is
                                        ├─> criteria on failures: who made them
                                        └─> criteria on slowness: what uploads queued for
 
-What a rule says of its resource, `lab.judge.bottleneck` holds.
+The rules, one a resource, stand in `lab.judge.bottleneck`.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def bottleneck(trial: Trial, findings: Sequence[Finding], rules: Rules = RULES) 
 
 
 def _failing(missed: Set[str], full: Iterable[Candidate]) -> bool:
-    """Whether what the cell missed is made by failures: too many connections are, where Postgres
-    refused the rest of them."""
+    """Whether a missed criterion is about failed uploads; one of connections is, where Postgres
+    refused more of them."""
     refused = any(c.resource is Resource.DATABASE_SLOTS for c in full)
     return (refused and "pg_connections" in missed) or any(
         name == "error_rate" or name.startswith("errors.") for name in missed

@@ -75,7 +75,7 @@ def checks(trial: Trial) -> tuple[Check, ...]:
 
 
 def only_delay(cell: Cell, proxy: ProxyName) -> Span | None:
-    """The delay of a proxy's answers, where that is all that the cell's faults do to them.
+    """The delay of a proxy's answers; None where the cell's faults do anything else to them.
 
     A process fault is more: a pause lengthens every stage that it falls into, and after a
     restart connections are made anew.

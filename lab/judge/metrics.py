@@ -87,7 +87,7 @@ def utilisation(trial: Trial) -> float | None:
 
 
 def failures(cause: Cause, trial: Trial) -> int | None:
-    """How many uploads failed of a cause that there is before this target, or was seen anyway."""
+    """How many uploads failed of a cause; None for one that cannot occur on this target."""
     foreign = CLOUDRUN_CAUSES if trial.cell.target == "vm" else NGINX_CAUSES
     known = trial.sent and cause not in foreign
     return trial.causes[cause] if known or cause in trial.causes else None

@@ -20,7 +20,10 @@ from lab.model.replica import Target
 from lab.model.verdict import Bottleneck, Check, Finding, Leak, Outcome, Timeline
 
 SCHEMA_VERSION = 1
-"""The version of the files in a run folder."""
+"""The version of the files in a run folder, but for ``run.json``."""
+
+RUN_SCHEMA_VERSION = 2
+"""The version of ``run.json``: since 2 it says what the run is (``kind``)."""
 
 Phase = Literal["applying", "arming", "ramp", "warm-up", "window", "drain", "auditing", "judging"]
 
@@ -114,7 +117,7 @@ class RunInfo(RunRequest):
         cells: ids of all cells, in order.
     """
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = RUN_SCHEMA_VERSION
     name: str
     digest: str
     cells: tuple[str, ...]
@@ -122,10 +125,11 @@ class RunInfo(RunRequest):
     @model_validator(mode="before")
     @classmethod
     def _with_kind(cls, data: Any) -> Any:
-        """Runs of earlier labs do not say what they are: a search alone has a limit of users."""
+        """Version 1 does not say what a run is: a search alone has a limit of users."""
         if not isinstance(data, dict) or "kind" in data:
             return data
-        return {**data, "kind": "run" if data.get("most_users") is None else "threshold"}
+        kind = "run" if data.get("most_users") is None else "threshold"
+        return {**data, "kind": kind, "schema_version": RUN_SCHEMA_VERSION}
 
 
 class CellResult(Stored):

@@ -75,7 +75,7 @@ def check_pace(cells: Sequence[Cell]) -> None:
 
 
 def too_few(cell: Cell) -> list[str]:
-    """For each criterion that no outcome of this load can show to be met: a sentence."""
+    """A sentence for each criterion that this load is too small to decide."""
     there_are = max_uploads(cell)
     return [
         f"{cell.id}: {criterion} cannot be shown to hold: about {there_are} uploads count at most,"

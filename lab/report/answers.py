@@ -142,7 +142,7 @@ def _within(cells: Cells) -> list[Claim]:
 
 
 def _cannot_pass(cells: Cells) -> list[Claim]:
-    """The cells whose pools hold no more than the bound: there, it could not be missed."""
+    """The cells whose pools hold no more than the bound: that they met it proves nothing."""
 
     def could_not(cell: CellResult) -> bool:
         finding, knobs = finding_on("pg_connections", cell), cell.knobs

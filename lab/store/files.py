@@ -170,7 +170,7 @@ def read_document(path: Path, model: type[M]) -> M:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise StoreError(f"{path}:{line}: the file is damaged: not UTF-8", remedy) from error
-    _check_version(path, data)
+    _check_version(path, data, model)
     try:
         return model.model_validate_json(raw)
     except ValidationError as error:
@@ -178,11 +178,13 @@ def read_document(path: Path, model: type[M]) -> M:
         raise StoreError(what, remedy) from error
 
 
-def _check_version(path: Path, data: Any) -> None:
-    version = data.get("schema_version", SCHEMA_VERSION) if isinstance(data, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
+def _check_version(path: Path, data: Any, model: type[BaseModel]) -> None:
+    field = model.model_fields.get("schema_version")
+    latest = field.default if field else SCHEMA_VERSION
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if isinstance(version, int) and version > latest:
         raise UsageError(
             f"{path}: written by a later lab (schema_version {version}; "
-            f"this lab reads up to {SCHEMA_VERSION})",
+            f"this lab reads up to {latest})",
             "use the version of the lab that wrote it, or a later one",
         )

@@ -67,7 +67,7 @@ def python(copy: Path, *arguments: str) -> str:
         env={**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -118,13 +118,18 @@ def judged(copy: Path) -> dict[str, object]:
     return verdict
 
 
+def passes(copy: Path, *tests: str) -> None:
+    """These tests of the copy pass, on its own code."""
+    python(copy, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", *tests)
+
+
 def works_as_a_knob(copy: Path) -> None:
     spec = "experiments/as-found.yaml"
     python(copy, "-m", "lab", "run", spec, "--dry-run", "--set", "backlog=7")
     assert "LAB_BACKLOG=2048" in (copy / "compose/as-found.env").read_text(encoding="utf-8")
-    options = ("-q", "-n0", "-p", "no:cacheprovider", "-k", "backlog or may_wait")
     effect = "tests/replica/services/test_speed.py::test_uvicorn_is_told_how_many_may_wait"
-    python(copy, "-m", "pytest", *options, "tests/unit/test_knob_coverage.py", effect)
+    passes(copy, "tests/unit/test_knob_coverage.py", "-k", "backlog")
+    passes(copy, "tests/unit/stack/test_life_cycle.py", effect)
 
 
 def works_as_a_fault(copy: Path) -> None:
@@ -138,6 +143,7 @@ def works_as_a_rule(copy: Path) -> None:
     [network] = [one for one in limit["candidates"] if one["resource"] == "network"]
     assert 0 < network["level"] < 0.1
     assert network["evidence"].endswith("of 125 MB a second")
+    passes(copy, "tests/unit/judge/test_bottleneck.py")
 
 
 def works_as_a_metric(copy: Path) -> None:
@@ -145,6 +151,7 @@ def works_as_a_metric(copy: Path) -> None:
     metrics = judged(copy)["metrics"]
     assert isinstance(metrics, dict)
     assert metrics["bytes_sent"] == metrics["attempts"] * 50_000
+    passes(copy, "tests/unit/config/test_schema.py", "tests/unit/judge/test_metrics.py")
 
 
 def works_as_an_experiment(copy: Path) -> None:
@@ -172,4 +179,8 @@ def test_what_is_added_works_and_touches_the_named_places_alone(kind: str, copy:
     follow(text, copy)
     assert changed(copy) == places(text)
     WORKS[kind](copy)
+    python_files = sorted(place for place in places(text) if place.endswith(".py"))
+    for check in (("check",), ("format", "--check")) if python_files else ():
+        python(copy, "-m", "ruff", *check, "--no-cache", *python_files)
+    passes(copy, "tests/unit/test_stored_runs.py")
     assert changed(copy) == places(text)

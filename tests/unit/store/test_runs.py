@@ -160,8 +160,8 @@ def test_latest_that_was_removed_is_named(tmp_path: Path) -> None:
 def test_a_run_of_a_later_lab_is_refused(tmp_path: Path) -> None:
     run = sample.create(tmp_path)
     file = run.path / "run.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "schema_version": 2, "new": 1}))
-    with pytest.raises(UsageError, match="written by a later lab \\(schema_version 2"):
+    file.write_text(json.dumps({**json.loads(file.read_text()), "schema_version": 3, "new": 1}))
+    with pytest.raises(UsageError, match="written by a later lab \\(schema_version 3"):
         RunFolder.open(run.path)
 
 
