@@ -76,6 +76,7 @@ def python(copy: Path, *arguments: str) -> str:
 def changed(copy: Path) -> set[str]:
     """The files of the copy that are new, or other than in the checkout."""
     files = [file.relative_to(copy) for file in copy.rglob("*") if file.is_file()]
+    files = [file for file in files if file.parts[0] != ".hypothesis"]
     return {
         str(file)
         for file in files

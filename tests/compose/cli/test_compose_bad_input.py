@@ -89,7 +89,7 @@ def test_a_port_that_is_taken_between_choosing_and_starting(
     with socket.create_server((ports.HOST, 0)) as taken:
         found = ports.free(5)
         port = taken.getsockname()[1]
-        monkeypatch.setattr(ports, "free", lambda _count: [*found, port])
+        monkeypatch.setattr(ports, "free", lambda _count, **_but: [*found, port])
         said = refused("up")
     assert said.startswith("a port that the replica needs was taken meanwhile (")
     assert str(port) in said
