@@ -24,6 +24,7 @@ from lab.stack.ownership import Ownership
 SERVICE_LABEL = "com.docker.compose.service"
 ID_LABEL = "replica-lab.id"
 OWNER_LABEL = "replica-lab.owner"
+MISCOUNT_WITHIN_S = 5.0
 REMOVE_WITHIN_S = 20.0
 ASKED_BEFORE_S = 0.5
 """The engine may still make something that a client, dead by now, has asked for."""
@@ -68,6 +69,8 @@ def remove(client: docker.DockerClient, replica: str) -> int:
 
     May run several times at once: in the lab itself, its guardian, another lab's cleanup.
 
+    What the engine itself cannot remove (`_is_miscounted`) is left to its next start.
+
     Raises:
         MachineError: something is still there after 20 s, or the engine does not answer.
     """
@@ -76,7 +79,7 @@ def remove(client: docker.DockerClient, replica: str) -> int:
 
 
 def _remove_all(client: docker.DockerClient, replica: str) -> int:
-    deadline = time.monotonic() + REMOVE_WITHIN_S
+    began = time.monotonic()
     count, looked_in_vain = 0, 0
     while looked_in_vain < 2:
         if not (left := _left(client, replica)):
@@ -85,15 +88,35 @@ def _remove_all(client: docker.DockerClient, replica: str) -> int:
             continue
         looked_in_vain = 0
         with ThreadPoolExecutor() as pool:
-            refused = list(filter(None, pool.map(_remove, left)))
+            outcomes = list(zip(left, pool.map(_remove, left), strict=True))
+        refused = [(thing, error) for (thing, _), error in outcomes if error]
         count += len(left) - len(refused)
-        if refused and time.monotonic() > deadline:
-            names = ", ".join(thing.name for thing, _ in left)
+        waited = time.monotonic() - began
+        if refused and waited > MISCOUNT_WITHIN_S and all(_is_miscounted(*one) for one in refused):
+            return count
+        if refused and waited > REMOVE_WITHIN_S:
+            names = ", ".join(thing.name for thing, _ in refused)
             raise MachineError(
-                f"the engine still has {names}: {refused[0]}",
+                f"the engine still has {names}: {refused[0][1]}",
                 "remove them by hand: docker rm, network rm, volume rm",
             )
     return count
+
+
+def _is_miscounted(thing: Any, error: APIError) -> bool:
+    """Whether the engine keeps an empty network of ours for an endpoint that is gone.
+
+    Engine 20.10 now and then loses count of a network's endpoints where several containers start
+    and end at once, and refuses to remove it until it starts anew itself, when it says "Fixing
+    inconsistent endpoint_cnt". Nothing is in such a network, and no lab can do more about it.
+    """
+    if "has active endpoints" not in str(error):
+        return False
+    try:
+        thing.reload()
+    except NotFound:  # removed meanwhile, by another that cleans up
+        return False
+    return not thing.containers
 
 
 def _left(client: docker.DockerClient, replica: str) -> list[tuple[Any, dict[str, Any]]]:
