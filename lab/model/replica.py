@@ -19,6 +19,12 @@ TARGETS: tuple[Target, ...] = get_args(Target)
 GATEWAY = "front"
 """The name of Cloud Run's gateway as a part, in evidence, messages and files."""
 
+INSTANCE_LABEL = "replica-lab.front"
+"""The label of each instance that is a container; its value is the gateway's process id."""
+
+INSTANCE_PREFIX = "replica-lab-front-"
+"""What an instance's name begins with: the gateway's process id and its own name follow."""
+
 _SHARED = ("postgres", "fake-gcs-server", "toxiproxy")
 
 PARTS: dict[Target, tuple[str, ...]] = {

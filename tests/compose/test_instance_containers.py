@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from lab import __version__
+from lab.model.replica import INSTANCE_LABEL
 from lab.services.cloudrun import containers
 from lab.services.cloudrun.containers import ContainerDriver, ContainerInstance
 from lab.services.cloudrun.instance import DriverError, Ended
@@ -59,7 +60,7 @@ async def instance(tmp_path: Path, **more: Any) -> AsyncIterator[ContainerInstan
 
 
 def left_over() -> list[str]:
-    mine = {"label": f"{containers.LABEL}={os.getpid()}"}
+    mine = {"label": f"{INSTANCE_LABEL}={os.getpid()}"}
     return [found.name for found in containers.client().containers.list(all=True, filters=mine)]
 
 
@@ -144,8 +145,8 @@ def test_a_container_that_cannot_be_made_leaves_nothing(
 
 def test_containers_of_fronts_that_are_no_more_are_swept() -> None:
     engine = containers.client()
-    kept = engine.containers.create(IMAGE, labels={containers.LABEL: str(os.getpid())})
-    gone = engine.containers.create(IMAGE, labels={containers.LABEL: "99999999"})
+    kept = engine.containers.create(IMAGE, labels={INSTANCE_LABEL: str(os.getpid())})
+    gone = engine.containers.create(IMAGE, labels={INSTANCE_LABEL: "99999999"})
     try:
         assert containers.sweep() == [gone.name]
         assert left_over() == [kept.name]
@@ -156,8 +157,7 @@ def test_containers_of_fronts_that_are_no_more_are_swept() -> None:
 def test_several_may_sweep_at_once() -> None:
     engine = containers.client()
     gone = {
-        engine.containers.create(IMAGE, labels={containers.LABEL: "99999999"}).name
-        for _ in range(4)
+        engine.containers.create(IMAGE, labels={INSTANCE_LABEL: "99999999"}).name for _ in range(4)
     }
     with ThreadPoolExecutor() as pool:
         swept = [each.result() for each in [pool.submit(containers.sweep) for _ in range(3)]]

@@ -22,10 +22,10 @@ import docker
 import requests
 from docker.errors import APIError, DockerException, NotFound
 
+from lab.model.replica import INSTANCE_LABEL, INSTANCE_PREFIX
 from lab.services.cloudrun.instance import (
     CPU_PERIOD_US,
     HOST,
-    PREFIX,
     PROBE_WITHIN_S,
     Address,
     DriverError,
@@ -36,8 +36,6 @@ from lab.services.cloudrun.instance import (
 T = TypeVar("T")
 PORT = 8080
 """Cloud Run's default for the port on which a container listens."""
-LABEL = "replica-lab.front"
-"""The label of every instance; its value is the gateway's process id."""
 READ_EVERY_S = 0.5
 """Seconds between two readings of a container's usage, which is lost when it ends."""
 THREADS = 64
@@ -79,10 +77,10 @@ class ContainerDriver:
             "PORT": str(PORT),
             "LAB_INSTANCE": str(number),
         }
-        labels = {**given.pop("labels", {}), LABEL: str(os.getpid())}
+        labels = {**given.pop("labels", {}), INSTANCE_LABEL: str(os.getpid())}
         made = self._client.containers.create(
             **given,
-            name=f"{PREFIX}{os.getpid()}-{name}",
+            name=f"{INSTANCE_PREFIX}{os.getpid()}-{name}",
             environment=environment,
             labels=labels,
             ports={f"{PORT}/tcp": (HOST, None)},
@@ -246,9 +244,9 @@ def sweep() -> list[str]:
         DriverError: no engine answers, or it refuses.
     """
     swept = []
-    labelled = {"label": LABEL}
+    labelled = {"label": INSTANCE_LABEL}
     for container in client().containers.list(all=True, filters=labelled, ignore_removed=True):
-        if not process_runs(int(container.labels[LABEL])):
+        if not process_runs(int(container.labels[INSTANCE_LABEL])):
             _discard(container)
             swept.append(container.name)
     return swept

@@ -13,8 +13,6 @@ from typing import Protocol
 Address = tuple[str, int]
 
 HOST = "127.0.0.1"
-PREFIX = "replica-lab-front-"
-"""Beginning of the names of instances; the gateway's process id follows."""
 CPU_PERIOD_US = 100_000
 """Period of the CPU quota: the kernel's default, and Docker's."""
 PROBE_WITHIN_S = 1.0

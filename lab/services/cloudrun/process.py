@@ -19,11 +19,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from lab.model.replica import INSTANCE_PREFIX
 from lab.services.cloudrun import cgroup
 from lab.services.cloudrun.cgroup import Cgroup
 from lab.services.cloudrun.instance import (
     HOST,
-    PREFIX,
     PROBE_WITHIN_S,
     Address,
     DriverError,
@@ -52,7 +52,7 @@ class ProcessDriver:
 
     async def start(self, name: str, cpus: float) -> ProcessInstance:
         try:
-            group = cgroup.make(f"{PREFIX}{os.getpid()}-{name}", self._memory, cpus)
+            group = cgroup.make(f"{INSTANCE_PREFIX}{os.getpid()}-{name}", self._memory, cpus)
         except cgroup.NotPermittedError as error:
             raise DriverError(str(error)) from error
         temporary = _temporary(name)
@@ -165,9 +165,9 @@ def sweep() -> list[str]:
         NotPermittedError: there are no cgroups here that this process may use.
         DriverError: something cannot be removed.
     """
-    swept = cgroup.sweep(PREFIX)
-    for folder in TMPFS.glob(f"{PREFIX}*"):
-        if cgroup.is_orphan(folder.name, PREFIX):
+    swept = cgroup.sweep(INSTANCE_PREFIX)
+    for folder in TMPFS.glob(f"{INSTANCE_PREFIX}*"):
+        if cgroup.is_orphan(folder.name, INSTANCE_PREFIX):
             _discard(folder)
     return swept
 
@@ -183,7 +183,7 @@ def _temporary(name: str) -> Path | None:
     """A folder on a tmpfs for temporary files; None if there is no writable tmpfs."""
     if not files_count_as_memory():
         return None
-    return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-{name}-", dir=TMPFS))
+    return Path(tempfile.mkdtemp(prefix=f"{INSTANCE_PREFIX}{os.getpid()}-{name}-", dir=TMPFS))
 
 
 def _discard(folder: Path | None) -> None:

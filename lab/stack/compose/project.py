@@ -32,7 +32,7 @@ from docker.errors import APIError, DockerException
 from lab import paths
 from lab.errors import MachineError, PartFailed
 from lab.model.knobs import Knobs
-from lab.model.replica import APP_ROLE, DATABASE, SUPERUSER
+from lab.model.replica import APP_ROLE, DATABASE, INSTANCE_LABEL, INSTANCE_PREFIX, SUPERUSER
 from lab.stack import ports
 from lab.stack.compose import engine, images, resources
 from lab.stack.compose.engine import explain, overlaps
@@ -48,8 +48,6 @@ TRIES = 3
 INSTANCE_SERVICE = "instance"
 INSTANCE_PROFILE = "cloudrun"
 INSTANCE_NETWORK = "near"
-INSTANCE_LABEL = "replica-lab.front"
-"""The gateway's own label of each instance."""
 
 ADDRESS_RANGE = ipaddress.ip_network("198.18.0.0/15")
 """RFC 2544: reserved for benchmarks of network devices, and not routed on the internet."""
@@ -290,9 +288,8 @@ class Project:
 
         The engine has ``instance-3`` as ``replica-lab-front-<pid of the gateway>-instance-3``.
         """
-        prefix = f"{INSTANCE_LABEL.replace('.', '-')}-"
         return {
-            container.name.removeprefix(prefix).partition("-")[2]: container
+            container.name.removeprefix(INSTANCE_PREFIX).partition("-")[2]: container
             for container in resources.containers(self._client, self.id)
             if INSTANCE_LABEL in container.labels
         }

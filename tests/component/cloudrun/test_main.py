@@ -18,9 +18,9 @@ import pytest
 import requests
 
 from lab.model.knobs import Knobs
+from lab.model.replica import INSTANCE_PREFIX
 from lab.services.cloudrun import cgroup, process
 from lab.services.cloudrun.gateway import BACKEND, GatewaySettings, instance_env
-from lab.services.cloudrun.instance import PREFIX
 from tests.component.cloudrun.permitted import needs_cgroups
 from tests.component.cloudrun.test_process import APP
 from tests.live import wait_until
@@ -63,7 +63,7 @@ class Running:
         return any("FROZEN" in text or "frozen 1" in text for text in states)
 
     def left_over(self) -> list[str]:
-        mine = f"{PREFIX}{self.process.pid}-*"
+        mine = f"{INSTANCE_PREFIX}{self.process.pid}-*"
         parents = {folder.parent for folder in cgroup._at("x").folders.all}
         return [str(path) for parent in (*parents, process.TMPFS) for path in parent.glob(mine)]
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from lab.model.replica import INSTANCE_PREFIX
 from lab.services.cloudrun import cgroup, process
-from lab.services.cloudrun.instance import PREFIX, DriverError, Ended, Instance
+from lab.services.cloudrun.instance import DriverError, Ended, Instance
 from lab.services.cloudrun.process import ProcessDriver, ProcessInstance
 from tests.component.cloudrun.permitted import needs_cgroups
 
@@ -40,7 +41,7 @@ async def instance(
 
 def left_over() -> list[str]:
     """Cgroups and files of this process's instances."""
-    mine = f"{PREFIX}{os.getpid()}-*"
+    mine = f"{INSTANCE_PREFIX}{os.getpid()}-*"
     parents = {folder.parent for folder in cgroup._at("x").folders.all}
     return [str(path) for parent in (*parents, process.TMPFS) for path in parent.glob(mine)]
 
@@ -205,5 +206,5 @@ def test_two_instances_of_one_name_are_refused(tmp_path: Path) -> None:
 
 def test_a_limit_that_the_kernel_refuses_leaves_nothing() -> None:
     with pytest.raises(DriverError, match="cannot be set to"):
-        cgroup.make(f"{PREFIX}{os.getpid()}-x", 256 * MIB, 1e-6)
+        cgroup.make(f"{INSTANCE_PREFIX}{os.getpid()}-x", 256 * MIB, 1e-6)
     assert left_over() == []
