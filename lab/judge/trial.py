@@ -29,6 +29,7 @@ from lab.model.evidence import (
     OomKill,
     ProcessFaultRecord,
     Sample,
+    UploadRecord,
     WorkerReading,
 )
 from lab.model.experiment import Cell
@@ -152,6 +153,15 @@ class Trial:
     def workers(self) -> list[WorkerReading]:
         """The readings of all workers in the window, in the order of their times."""
         return [reading for reading in self.evidence(WorkerReading) if self._inside(reading.t)]
+
+    @cached_property
+    def records(self) -> dict[str, UploadRecord]:
+        """The workers' records of all uploads of the trial, by request; none of an earlier lab."""
+        return {record.request: record for record in self.evidence(UploadRecord)}
+
+    def record_of(self, sample: Sample) -> UploadRecord | None:
+        """What the worker that had an upload recorded of it; None if none had it."""
+        return self.records.get(sample.request) if sample.request else None
 
     @cached_property
     def by_worker(self) -> list[list[WorkerReading]]:

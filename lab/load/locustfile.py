@@ -37,7 +37,7 @@ from lab.load.plan import LoadPlan, read_plan
 from lab.load.session import LoadSession, UploadAnswer
 from lab.load.upload import headers, multipart, outcome
 from lab.model.evidence import Cause
-from lab.model.replica import STUDENTS, UPLOAD_PATH
+from lab.model.replica import REQUEST_HEADER, STUDENTS, UPLOAD_PATH
 from lab.model.units import SizeRange
 
 REPORT = 0.2
@@ -83,8 +83,9 @@ class Uploader(FastHttpUser):
                 break
             size, body = session.bodies[(self.number + self.uploads) % len(session.bodies)]
             self.uploads += 1
-            answer = self.upload(body)
-            ended = session.record(self.number, planned, sent, size, answer)
+            request = f"{self.number}-{self.uploads}"
+            answer = self.upload(request, body)
+            ended = session.record(self.number, request, planned, sent, size, answer)
             try:
                 planned = attempts.send((ended, answer.error is None))
             except StopIteration:
@@ -92,7 +93,7 @@ class Uploader(FastHttpUser):
         session.leave()
         raise StopUser
 
-    def upload(self, body: bytes) -> UploadAnswer:
+    def upload(self, request: str, body: bytes) -> UploadAnswer:
         """Send an upload and follow it to its last byte, or to the client's timeout."""
         self.load_session.sent += 1
         begun = time.monotonic()
@@ -100,7 +101,7 @@ class Uploader(FastHttpUser):
             self.pool.close()
         try:
             with gevent.Timeout(self.load_session.timeout):
-                answer = self._exchange(body)
+                answer = self._exchange(request, body)
         except (gevent.Timeout, TimeoutError):
             self.pool.close()
             answer = UploadAnswer(Cause.CLIENT_TIMEOUT)
@@ -111,9 +112,10 @@ class Uploader(FastHttpUser):
         self._count(answer, (self.used - begun) * 1000)
         return answer
 
-    def _exchange(self, body: bytes) -> UploadAnswer:
+    def _exchange(self, request: str, body: bytes) -> UploadAnswer:
         client = self.pool.get_client(self.load_session.plan.url)
-        response = client.request("POST", UPLOAD_PATH, body=body, headers=self.headers)
+        headers = {**self.headers, REQUEST_HEADER: request}
+        response = client.request("POST", UPLOAD_PATH, body=body, headers=headers)
         content = response.read()
         status = response.status_code
         error, recording = outcome(status, _header(response, "content-type"), content)

@@ -107,7 +107,13 @@ class LoadSession:
         GeneratorStatus(self._epoch, self._origin, self.sent, done).write(self.plan.status)
 
     def record(
-        self, user: int, planned: float, sent: float, size: int, answer: UploadAnswer
+        self,
+        user: int,
+        request: str,
+        planned: float,
+        sent: float,
+        size: int,
+        answer: UploadAnswer,
     ) -> float:
         """Append an attempt that ends now, as a line in a single write; returns the time.
 
@@ -126,6 +132,7 @@ class LoadSession:
             "stage": schedule.stage_at(self.load, sent),
             "stages": stages(answer.timing, self.speed),
             "recording": answer.recording,
+            "request": request,
         }
         line = json.dumps(sample, separators=(",", ":")).encode() + b"\n"
         if os.write(self._samples, line) < len(line):

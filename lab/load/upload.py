@@ -8,11 +8,10 @@ any other answer                      judged by its status: from nginx, or a def
 
 from __future__ import annotations
 
-import json
 import re
 
 from lab.model.evidence import FROM_STATUS, Cause
-from lab.model.problem import MEDIA_TYPE
+from lab.model.problem import MEDIA_TYPE, problem_cause, text_member
 from lab.model.replica import ADDRESS_HEADER, address, token
 
 _BOUNDARY = "----replica-lab-5f0c3a91d7e24b68"
@@ -42,16 +41,6 @@ def headers(student: int) -> dict[str, str]:
     }
 
 
-def _member(body: bytes, name: str) -> str | None:
-    """A text member of a JSON object; None if there is none."""
-    try:
-        document = json.loads(body)
-    except ValueError:
-        return None
-    value = document.get(name) if isinstance(document, dict) else None
-    return value if isinstance(value, str) else None
-
-
 def outcome(status: int, content_type: str, body: bytes) -> tuple[Cause | None, str | None]:
     """What an answer means: a cause and nothing, or None and the recording's id.
 
@@ -59,10 +48,10 @@ def outcome(status: int, content_type: str, body: bytes) -> tuple[Cause | None, 
     a recording, is a defect of the replica: `Cause.INTERNAL_ERROR`.
     """
     if status == 200:
-        recording = _member(body, "recording")
+        recording = text_member(body, "recording")
         return (None, recording) if recording else (Cause.INTERNAL_ERROR, None)
     if content_type.partition(";")[0].strip().lower() == MEDIA_TYPE:
-        named = _member(body, "cause")
+        named = problem_cause(body)
         if named in _CAUSES:
             return Cause(named), None
     other = Cause.BAD_UPLOAD if 400 <= status < 500 else Cause.INTERNAL_ERROR

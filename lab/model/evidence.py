@@ -12,7 +12,7 @@ one. On disk the lines of Cloud Run's gateway are of the kinds ``serving``, ``fr
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, TypeAdapter
 
@@ -77,6 +77,8 @@ class Sample(Frozen):
             Cloud Run's gateway adds queue, the wait for a place at an instance, and cold, the
             part of that wait in which the instance was starting; a warm one has none.
         recording: what the answer called the recording; None for a failure.
+        request: the id that went with it, by which an `UploadRecord` is of the same upload;
+            None in samples of an earlier lab.
     """
 
     planned_at: float
@@ -89,6 +91,43 @@ class Sample(Frozen):
     stage: int = 0
     stages: dict[str, float] = {}
     recording: str | None = None
+    request: str | None = None
+
+
+class StageSpan(NamedTuple):
+    """A stage of an upload: its name, when it began, and how many seconds it took."""
+
+    stage: str
+    begun: float
+    took: float
+
+
+class UploadRecord(Frozen):
+    """An upload as its worker saw it, whether or not anybody waited for the answer.
+
+    One that is still inside is written whenever it has stood in one stage for a while, so that
+    the last record of a request says where it was; the one that counts is the last.
+
+    Args:
+        t: when this was written; of an upload that has ended, when it ended.
+        request: its id, as `Sample.request`.
+        worker: the process that had it, as `WorkerReading.pid`.
+        handed: when the proxy or gateway handed it over; None where none said so.
+        arrived: when the application had it.
+        status: what it was answered; None while it is inside.
+        cause: the cause that the service named; None for a success, and while it is inside.
+        spans: its stages in the order of their beginnings, of the last one so much as is known.
+    """
+
+    kind: Literal["upload"] = "upload"
+    t: float
+    request: str
+    worker: int
+    handed: float | None
+    arrived: float
+    status: int | None
+    cause: str | None
+    spans: list[StageSpan]
 
 
 class WorkerReading(Frozen):
@@ -96,7 +135,8 @@ class WorkerReading(Frozen):
 
     ``cpu_s``, ``loop_busy_s`` (wall-clock seconds in which the event loop did not wait),
     ``gcs_attempts`` and ``gcs_bytes`` are running totals since the worker began. ``threads``
-    and ``fds`` count all of the process. What an earlier lab did not read is None.
+    and ``fds`` count all of the process. ``anyio_busy`` counts anyio's threads in use, and
+    ``anyio_queued`` the calls that wait for one. What an earlier lab did not read is None.
     """
 
     kind: Literal["worker"] = "worker"
@@ -117,6 +157,8 @@ class WorkerReading(Frozen):
     loop_busy_s: float | None = None
     threads: int | None = None
     fds: int | None = None
+    anyio_busy: int | None = None
+    anyio_queued: int | None = None
 
 
 class DatabaseReading(Frozen):
@@ -300,6 +342,7 @@ class GatewayRequest(Frozen):
 
 Evidence = Annotated[
     WorkerReading
+    | UploadRecord
     | DatabaseReading
     | MachineReading
     | PartDown

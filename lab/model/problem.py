@@ -5,6 +5,8 @@ The backend and the gateway answer so, and the load generator counts failures by
 
 from __future__ import annotations
 
+import json
+
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -23,3 +25,18 @@ def problem_body(cause: str, detail: str, status: int) -> dict[str, str | int]:
         "detail": detail,
         "cause": cause,
     }
+
+
+def problem_cause(body: bytes) -> str | None:
+    """The cause that a problem body names; None of any other body."""
+    return text_member(body, "cause")
+
+
+def text_member(body: bytes, name: str) -> str | None:
+    """A text member of a JSON object; None if there is none."""
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return None
+    value = document.get(name) if isinstance(document, dict) else None
+    return value if isinstance(value, str) else None

@@ -100,6 +100,13 @@ only, for the client's address (realip), and does not pass it on.
 """
 
 
+REQUEST_HEADER = "X-Request-ID"
+"""The header with an upload's id, by which the user's sample and the worker's record are joined."""
+
+HANDED_HEADER = "X-Request-Start"
+"""The header in which a proxy says when it passed a request on: ``t=`` and seconds since 1970."""
+
+
 def token(number: int) -> str:
     """The bearer token of student ``number``, counted from 0; the database holds the same."""
     return f"student-token-{number:05d}"

@@ -13,7 +13,14 @@ from lab.errors import PartFailed
 from lab.model.evidence import Audit, Evidence, Injected, LoadDone, PartDown, ProcessFaultRecord
 from lab.observe import Observed
 from lab.observe.audit import audit
-from lab.observe.readings import Clock, from_gateway, from_watch, from_workers, json_lines
+from lab.observe.readings import (
+    Clock,
+    from_gateway,
+    from_uploads,
+    from_watch,
+    from_workers,
+    json_lines,
+)
 from lab.observe.retention import Retention
 from lab.observe.watch import Watch
 
@@ -65,6 +72,7 @@ class Observer:
         clock = Clock(t0, self._speed)
         yield from faults
         yield from from_workers(self._replica.evidence, clock, self._since)
+        yield from from_uploads(self._replica.evidence, clock, self._since)
         yield from from_gateway(self._replica.evidence, clock, self._since)
         yield from from_watch(self.watch.seen, clock)
         yield load

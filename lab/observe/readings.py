@@ -1,6 +1,7 @@
 """Turns readings on the wall clock into evidence, in real-world seconds after t = 0.
 
     worker-*.jsonl, oom.jsonl   every worker, and which was killed for its memory
+    uploads-*.jsonl             every upload as its worker saw it
     front.jsonl                 Cloud Run's gateway: instances' lives, requests that waited
     Seen                        the watch: connections, CPU and memory, parts that are down
 
@@ -25,6 +26,8 @@ from lab.model.evidence import (
     MachineReading,
     OomKill,
     PartDown,
+    StageSpan,
+    UploadRecord,
     WorkerReading,
 )
 from lab.observe.watch import Seen
@@ -67,6 +70,25 @@ def from_workers(folder: Path, clock: Clock, since: float) -> Iterator[Evidence]
     for line in json_lines(folder / "oom.jsonl"):
         if line["at"] >= since:
             yield OomKill(t=clock(line["at"]), pid=line["pid"], rss=line["rss"])
+
+
+def from_uploads(folder: Path, clock: Clock, since: float) -> Iterator[Evidence]:
+    """The last record of each upload that a worker had after wall clock ``since``."""
+    records: dict[str, UploadRecord] = {}
+    for path in sorted(folder.glob("uploads-*.jsonl")):
+        for line in json_lines(path):
+            if line["arrived"] >= since:
+                records[line["request"] or f"{path.name}@{line['arrived']}"] = UploadRecord(
+                    t=clock(line["at"]),
+                    handed=None if line["handed"] is None else clock(line["handed"]),
+                    arrived=clock(line["arrived"]),
+                    spans=[
+                        StageSpan(stage, clock(begun), clock.scaled(took))
+                        for stage, begun, took in line["spans"]
+                    ],
+                    **{name: line[name] for name in ("request", "worker", "status", "cause")},
+                )
+    yield from records.values()
 
 
 def from_watch(seen: Seen, clock: Clock) -> Iterator[Evidence]:

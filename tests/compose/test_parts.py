@@ -29,8 +29,8 @@ from lab.model.fault import Fault
 from lab.model.knobs import Knobs
 from lab.model.replica import APP_ROLE, BUCKET, DATABASE
 from lab.services.backend.core.evidence import Gauges
-from lab.services.backend.core.middleware import Timing
 from lab.services.backend.core.thread_pool import ThreadPools
+from lab.services.backend.core.uploads import Timing
 from lab.services.backend.services.audio_upload import AudioUploader
 from lab.services.backend.settings import BackendSettings
 from lab.stack import ports

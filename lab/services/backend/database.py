@@ -16,7 +16,7 @@ from sqlalchemy import BigInteger, Engine, ForeignKey, QueuePool, create_engine,
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 from lab.services.backend.core.evidence import Gauges
-from lab.services.backend.core.middleware import Timing
+from lab.services.backend.core.uploads import Timing
 from lab.services.backend.settings import BackendSettings
 
 

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI, Request
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.responses import Response
@@ -31,6 +32,7 @@ from lab.services.backend.core.middleware import (
 )
 from lab.services.backend.core.problems import Problem, problem
 from lab.services.backend.core.thread_pool import ThreadPools
+from lab.services.backend.core.uploads import UploadLog
 from lab.services.backend.database import Database
 from lab.services.backend.services.audio_upload import AudioUploader
 from lab.services.backend.settings import BackendSettings
@@ -39,7 +41,7 @@ from lab.services.backend.settings import BackendSettings
 def create_app(settings: BackendSettings | None = None) -> FastAPI:
     """The application, from the environment or from settings given (in tests)."""
     settings = settings or BackendSettings.from_env()
-    gauges = Gauges()
+    gauges, uploads = Gauges(), UploadLog()
     pools = ThreadPools(settings.knobs)
     database = Database(settings, gauges)
     leak = DeliberateLeak(settings)
@@ -49,7 +51,7 @@ def create_app(settings: BackendSettings | None = None) -> FastAPI:
         loop = asyncio.get_running_loop()
         pools.install(loop)
         heartbeat = Heartbeat(loop)
-        evidence = evidence_of(settings, database, gauges, heartbeat, loop)
+        evidence = evidence_of(settings, database, gauges, uploads, heartbeat, loop)
         if evidence and isinstance(loop, MeteredLoop):
             loop.when_serving(evidence.start)  # so that a worker's first line means that it serves
         elif evidence:
@@ -79,7 +81,7 @@ def create_app(settings: BackendSettings | None = None) -> FastAPI:
         limit=settings.knobs.max_inflight_uploads,
         gauges=gauges,
     )
-    app.add_middleware(ServerTimingMiddleware)
+    app.add_middleware(ServerTimingMiddleware, path=UPLOAD_PATH, uploads=uploads)
     return app
 
 
@@ -149,14 +151,20 @@ def evidence_of(
     settings: BackendSettings,
     database: Database,
     gauges: Gauges,
+    uploads: UploadLog,
     heartbeat: Heartbeat,
     loop: asyncio.AbstractEventLoop,
 ) -> EvidenceWriter | None:
-    """This worker's evidence, not started yet; None if there is no folder for it."""
+    """This worker's evidence, not started yet; None if there is no folder for it.
+
+    To be called in the event loop: anyio's limiter is the loop's.
+    """
     if settings.evidence is None:
         return None
+    limiter = current_default_thread_limiter()
 
     def read() -> dict[str, Any]:
+        anyio_threads = limiter.statistics()
         return {
             **database.figures(),
             "threads_busy": gauges.threads_busy,
@@ -166,6 +174,8 @@ def evidence_of(
             "loop_busy_s": loop.meter.busy_s() if isinstance(loop, MeteredLoop) else None,
             "gcs_attempts": gauges.gcs_attempts,
             "gcs_bytes": gauges.gcs_bytes,
+            "anyio_busy": anyio_threads.borrowed_tokens,
+            "anyio_queued": anyio_threads.tasks_waiting,
         }
 
-    return EvidenceWriter(settings.evidence, read)
+    return EvidenceWriter(settings.evidence, read, uploads)

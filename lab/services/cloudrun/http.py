@@ -16,6 +16,7 @@ the connection before its answer is read.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import suppress
@@ -24,7 +25,7 @@ from typing import Any, Protocol
 import h11
 
 from lab.model.problem import MEDIA_TYPE
-from lab.model.replica import ADDRESS_HEADER
+from lab.model.replica import ADDRESS_HEADER, HANDED_HEADER
 from lab.services.cloudrun.instance import Address
 from lab.services.cloudrun.request import BrokenError, ClientLeftError, Requests, TooLargeError
 from lab.services.cloudrun.rules import MAX_BODY, TOO_LARGE, Refusal
@@ -45,6 +46,7 @@ LINGER_S = 5.0
 """Seconds that a client has to send the rest of an answered request; nginx's figure."""
 CLIENT_ADDRESS = ADDRESS_HEADER.lower().encode()
 """The generator's header for a user's address; trusted, as by nginx, only from loopback."""
+HANDED = HANDED_HEADER.lower().encode()
 BLOCK = 256 * 1024
 """Bytes that are read from an instance at once, or may wait to be sent to it."""
 MAX_HEADERS = 64 * 1024
@@ -206,9 +208,9 @@ class HttpCall:
         self._ended = True
 
     def _headers(self) -> Headers:
-        """The client's headers as an instance gets them, with the client's address."""
+        """The client's headers as an instance gets them, with the client's address, and when."""
         given: Headers = list(self._scope["headers"])
-        dropped = {*HOP_BY_HOP, CLIENT_ADDRESS, b"x-forwarded-for", b"x-forwarded-proto"}
+        dropped = {*HOP_BY_HOP, CLIENT_ADDRESS, b"x-forwarded-for", b"x-forwarded-proto", HANDED}
         kept = [(name, value) for name, value in given if name not in dropped]
         peer: str = (self._scope.get("client") or ("",))[0]
         user = _header(given, CLIENT_ADDRESS) if peer.startswith("127.") else b""
@@ -216,6 +218,7 @@ class HttpCall:
         forwarded.append(user or peer.encode())
         kept.append((b"X-Forwarded-For", b", ".join(forwarded)))
         kept.append((b"X-Forwarded-Proto", b"http"))
+        kept.append((HANDED, f"t={time.time():.6f}".encode()))
         if _header(given, b"transfer-encoding"):
             kept.append((b"Transfer-Encoding", b"chunked"))
         return kept

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from lab.model.evidence import OomKill, Usage, WorkerReading
-from lab.observe.readings import Clock, from_watch, from_workers
+from lab.model.evidence import OomKill, UploadRecord, Usage, WorkerReading
+from lab.observe.readings import Clock, from_uploads, from_watch, from_workers
 from lab.observe.watch import MachineUsage, Seen
 
 T0 = 1_000_000.0
@@ -26,6 +26,8 @@ READING = {
     "loop_busy_s": 0.7,
     "threads": 30,
     "fds": 40,
+    "anyio_busy": 2,
+    "anyio_queued": 1,
     "rss": 100,
     "cpu_s": 1.5,
     "gcs_attempts": 4,
@@ -38,11 +40,36 @@ def line(at: float, **changed: Any) -> str:
 
 
 def test_lines_of_a_lab_that_read_less_are_readings_still(tmp_path: Path) -> None:
-    later = ("loop_busy_s", "threads", "fds")
+    later = ("loop_busy_s", "threads", "fds", "anyio_busy", "anyio_queued")
     old = {name: value for name, value in READING.items() if name not in later}
     (tmp_path / "worker-7.jsonl").write_text(json.dumps({"at": T0 + 1, **old}) + "\n")
     [reading] = from_workers(tmp_path, Clock(T0, 1), since=0.0)
-    assert [getattr(reading, name) for name in later] == [None, None, None]
+    assert [getattr(reading, name) for name in later] == [None] * 5
+
+
+def test_the_last_record_of_an_upload_counts_in_real_world_seconds(tmp_path: Path) -> None:
+    inside = {
+        "worker": 7,
+        "at": T0 + 2,
+        "request": "3-1",
+        "handed": T0 + 0.9,
+        "arrived": T0 + 1,
+        "status": None,
+        "cause": None,
+        "spans": [["auth", T0 + 1.5, 0.05], ["gcs_queue", T0 + 1.55, 0.45]],
+    }
+    answered = {**inside, "at": T0 + 4, "status": 200}
+    unnamed = {**answered, "request": "", "handed": None}
+    earlier = {**answered, "request": "0-1", "arrived": T0 - 9}
+    (tmp_path / "uploads-7.jsonl").write_text(
+        "".join(json.dumps(record) + "\n" for record in (earlier, inside, answered, unnamed))
+    )
+    [record, other] = from_uploads(tmp_path, Clock(T0, 10), since=T0 - 1)
+    assert isinstance(record, UploadRecord)
+    assert isinstance(other, UploadRecord)
+    assert (record.t, record.handed, record.arrived, record.status) == (40.0, 9.0, 10.0, 200)
+    assert record.spans == [("auth", 15.0, 0.5), ("gcs_queue", 15.5, 4.5)]
+    assert (other.request, other.handed) == ("", None)
 
 
 @pytest.mark.parametrize(

@@ -3,38 +3,65 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from lab.load.upload import stages
-from lab.services.backend.core.middleware import ServerTimingMiddleware, Timing
+from lab.services.backend.core.middleware import ServerTimingMiddleware
+from lab.services.backend.core.uploads import Timing, UploadLog
 
 
-def test_a_stage_that_fails_is_timed_too_and_the_same_stage_adds_up() -> None:
+class Clock:
+    """A clock that tests move, in place of ``time.perf_counter`` and ``time.time``."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(time, "time", lambda: self.now + 1000)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def test_a_stage_that_fails_is_timed_too_and_the_same_stage_adds_up(clock: Clock) -> None:
     timing = Timing()
-    with pytest.raises(ValueError, match="gave up"), timing.stage("auth"):
-        raise ValueError("gave up")
-    assert timing.stages["auth"] > 0
-    timing.add("gcs", 1.25)
-    timing.add("gcs", 0.5)
-    assert timing.stages["gcs"] == 1.75
+
+    def give_up_after(seconds: float) -> None:
+        with timing.stage("auth"):
+            clock.now += seconds
+            raise ValueError("gave up")
+
+    for seconds in (1.25, 0.5):
+        with pytest.raises(ValueError, match="gave up"):
+            give_up_after(seconds)
+    assert timing.stages == {"auth": 1.75}
 
 
-def test_the_header_is_read_back_as_it_was_measured() -> None:
+def test_the_header_is_read_back_as_it_was_measured(clock: Clock) -> None:
     timing = Timing()
-    timing.add("auth", 0.0501)
-    timing.add("gcs", 3.5)
-    assert timing.header() == "auth;dur=50.100, gcs;dur=3500.000"
-    assert stages(timing.header(), speed=1) == {"auth": 0.0501, "gcs": 3.5}
-    assert stages(timing.header(), speed=10) == {"auth": 0.501, "gcs": 35.0}
+    timing.begin("gcs_queue")
+    clock.now += 3.5
+    timing.end()
+    with timing.stage("gcs"):
+        clock.now += 0.0501
+        assert timing.header() == "gcs_queue;dur=3500.000"  # not the one under way
+    assert timing.header() == "gcs_queue;dur=3500.000, gcs;dur=50.100"
+    assert stages(timing.header(), speed=1) == {"gcs": 0.0501, "gcs_queue": 3.5}
+    assert stages(timing.header(), speed=10) == {"gcs": 0.501, "gcs_queue": 35.0}
 
 
 @pytest.mark.parametrize("timed", [True, False])
-def test_each_request_has_a_timing_that_is_sent_where_it_holds_anything(timed: bool) -> None:
+def test_each_request_has_a_timing_that_is_sent_where_it_holds_anything(
+    timed: bool, clock: Clock
+) -> None:
     async def app(scope: Scope, _receive: Receive, send: Send) -> None:
         if timed:
-            scope["state"]["timing"].add("auth", 0.05)
+            with scope["state"]["timing"].stage("auth"):
+                clock.now += 0.05
         await send({"type": "http.response.start", "status": 503, "headers": []})
 
     sent: list[Message] = []
@@ -45,6 +72,7 @@ def test_each_request_has_a_timing_that_is_sent_where_it_holds_anything(timed: b
     async def receive() -> Message:
         return {"type": "http.disconnect"}
 
-    asyncio.run(ServerTimingMiddleware(app)({"type": "http"}, receive, send))
+    request = {"type": "http", "path": "/health", "headers": []}
+    asyncio.run(ServerTimingMiddleware(app, "/upload", UploadLog())(request, receive, send))
     expected = [(b"server-timing", b"auth;dur=50.000")] if timed else []
     assert list(sent[0]["headers"]) == expected

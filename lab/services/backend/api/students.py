@@ -20,8 +20,8 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from lab.model.replica import UPLOAD_PATH
-from lab.services.backend.core.middleware import Timing
 from lab.services.backend.core.problems import Problem
+from lab.services.backend.core.uploads import Timing
 from lab.services.backend.database import Database, Recording, Student, StudentProgress
 from lab.services.backend.services.audio_upload import AudioUploader
 
@@ -39,8 +39,9 @@ async def upload_student_recording(
     The answer names the recording; every error is a problem body with its cause.
     """
     app = request.app.state
-    query: Query = run_in_threadpool if app.knobs.db_call == "threadpool" else in_event_loop
-    upload = Upload(app.database, app.uploader, query, request.state.timing)
+    timing: Timing = request.state.timing
+    query = in_anyio_thread(timing) if app.knobs.db_call == "threadpool" else in_event_loop
+    upload = Upload(app.database, app.uploader, query, timing)
     content = await read_audio(file)
     token = bearer_token(request)
     await app.check_upload_limit(request)
@@ -53,6 +54,20 @@ async def upload_student_recording(
 async def in_event_loop(call: Callable[..., Any], *args: Any) -> Any:
     """``db_call: blocking``: a synchronous call directly from the coroutine, as found."""
     return call(*args)
+
+
+def in_anyio_thread(timing: Timing) -> Query:
+    """``db_call: threadpool``: a call in one of anyio's threads; the wait for one is a stage."""
+
+    async def query(call: Callable[..., Any], *args: Any) -> Any:
+        def in_thread() -> Any:
+            timing.end()
+            return call(*args)
+
+        timing.begin("anyio_queue")
+        return await run_in_threadpool(in_thread)
+
+    return query
 
 
 async def read_audio(file: UploadFile) -> bytes:

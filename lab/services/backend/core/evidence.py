@@ -3,7 +3,7 @@
     Gauges           what it is doing now, counted where it happens
     MeteredLoop      how busy its event loop is, and when it serves
     Heartbeat        how late its event loop is
-    EvidenceWriter   the thread, and the file ``worker-<number>.jsonl``
+    EvidenceWriter   the thread, and its files; the other holds the records of uploads
 
 A blocked event loop cannot stop this thread, and a file outlives a killed process. Each
 line is one JSON object; ``at`` is the wall clock (seconds since 1970), everything else is
@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
+
+from lab.services.backend.core.uploads import UploadLog
 
 INTERVAL_S = 0.1
 """Seconds between two lines."""
@@ -166,7 +168,7 @@ class Heartbeat:
 
 
 class EvidenceWriter:
-    """The thread that writes ``worker-<number>.jsonl``.
+    """The thread that writes ``worker-<number>.jsonl`` and ``uploads-<number>.jsonl``.
 
     The number is the process id, or in a container its instance's number: Cloud Run instances
     in containers all have the same process id.
@@ -174,14 +176,19 @@ class EvidenceWriter:
     Args:
         folder: where the file goes.
         read: returns a reading; called in the thread.
+        uploads: the records of this worker's uploads.
     """
 
-    def __init__(self, folder: Path, read: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self, folder: Path, read: Callable[[], dict[str, Any]], uploads: UploadLog
+    ) -> None:
         self._read = read
+        self._uploads = uploads
         self._stop = threading.Event()
         folder.mkdir(parents=True, exist_ok=True)
         self._number = int(os.environ.get("LAB_INSTANCE") or os.getpid())
         self._file = (folder / f"worker-{self._number}.jsonl").open("a", buffering=1)
+        self._records = (folder / f"uploads-{self._number}.jsonl").open("a")
         self._thread = threading.Thread(target=self._run, name="evidence", daemon=True)
 
     def start(self) -> None:
@@ -194,16 +201,24 @@ class EvidenceWriter:
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join()
-            self._write()
+            self._write(last=True)
         self._file.close()
+        self._records.close()
 
     def _run(self) -> None:
         while not self._stop.wait(INTERVAL_S):
             self._write()
 
-    def _write(self) -> None:
+    def _write(self, last: bool = False) -> None:
         line = {"at": time.time(), "pid": self._number, **process_figures(), **self._read()}
-        self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
+        self._file.write(_json(line))
+        records = [_json({"worker": self._number, **line}) for line in self._uploads.take(last)]
+        self._records.writelines(records)
+        self._records.flush()
+
+
+def _json(line: dict[str, Any]) -> str:
+    return json.dumps(line, separators=(",", ":")) + "\n"
 
 
 def process_figures() -> dict[str, float | None]:

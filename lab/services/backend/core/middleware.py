@@ -1,7 +1,8 @@
 """The middleware around the endpoints: timings outermost, then backpressure, then rate limits.
 
 ``Server-Timing`` (W3C) has the milliseconds of each stage of a request, including a stage that
-failed, so that an error shows where the time went.
+failed, so that an error shows where the time went. The same timings go to the worker's record
+of the upload, which is written even if nobody waits for the answer any more.
 """
 
 from __future__ import annotations
@@ -9,64 +10,67 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from http import HTTPStatus
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lab.model.knobs import Knobs
+from lab.model.problem import problem_cause
+from lab.model.replica import HANDED_HEADER, REQUEST_HEADER
 from lab.services.backend.core.evidence import Gauges
 from lab.services.backend.core.problems import problem
+from lab.services.backend.core.uploads import Timing, UploadLog
 
 RETRY_AFTER_S = 5
 """Retry-After of an upload that backpressure refuses, in seconds: about one upload."""
 
 
-class Timing:
-    """Seconds by stage of a request."""
-
-    def __init__(self) -> None:
-        self.stages: dict[str, float] = {}
-
-    def add(self, stage: str, seconds: float) -> None:
-        """Count ``seconds`` towards a stage."""
-        self.stages[stage] = self.stages.get(stage, 0.0) + seconds
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time what happens inside, even if it fails."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.add(name, time.perf_counter() - start)
-
-    def header(self) -> str:
-        """The value of ``Server-Timing``: ``auth;dur=50.1, gcs;dur=3500.2``."""
-        return ", ".join(f"{name};dur={s * 1000:.3f}" for name, s in self.stages.items())
-
-
 class ServerTimingMiddleware:
-    """Gives every request a `Timing` (``request.state.timing``) and sends it with the answer."""
+    """Gives every request a `Timing` (``request.state.timing``) and sends it with the answer.
 
-    def __init__(self, app: ASGIApp) -> None:
+    An upload's goes to ``uploads`` as well, with its status and the cause of its failure.
+    """
+
+    def __init__(self, app: ASGIApp, path: str, uploads: UploadLog) -> None:
         self.app = app
+        self._path = path
+        self._uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry point."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        timing = scope.setdefault("state", {})["timing"] = Timing()
+        headers = Headers(scope=scope)
+        timing = Timing(headers.get(REQUEST_HEADER, ""), handed_at(headers.get(HANDED_HEADER, "")))
+        scope.setdefault("state", {})["timing"] = timing
 
         async def send_with_timing(message: Message) -> None:
-            if message["type"] == "http.response.start" and timing.stages:
-                MutableHeaders(scope=message)["Server-Timing"] = timing.header()
+            if message["type"] == "http.response.start":
+                timing.status = message["status"]
+                if timing.stages:
+                    MutableHeaders(scope=message)["Server-Timing"] = timing.header()
+            elif timing.status != HTTPStatus.OK:
+                timing.cause = timing.cause or problem_cause(message.get("body", b""))
             await send(message)
 
-        await self.app(scope, receive, send_with_timing)
+        if scope["path"] != self._path:
+            await self.app(scope, receive, send_with_timing)
+            return
+        with self._uploads.upload(timing):
+            await self.app(scope, receive, send_with_timing)
+
+
+def handed_at(header: str) -> float | None:
+    """Seconds since 1970 from ``t=1700000000.123``; None where a proxy said nothing."""
+    _, _, seconds = header.partition("t=")
+    try:
+        return float(seconds)
+    except ValueError:
+        return None
 
 
 class BackpressureMiddleware:

@@ -14,7 +14,6 @@ first upload it also requests the bucket's metadata, in a thread of its own (see
 from __future__ import annotations
 
 import asyncio
-import time
 from concurrent.futures import Executor
 from typing import Any
 
@@ -25,8 +24,8 @@ from google.cloud.storage.constants import _DEFAULT_TIMEOUT
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from lab.services.backend.core.evidence import Gauges
-from lab.services.backend.core.middleware import Timing
 from lab.services.backend.core.thread_pool import ThreadPools
+from lab.services.backend.core.uploads import Timing
 from lab.services.backend.settings import BackendSettings
 
 
@@ -76,18 +75,18 @@ class AudioUploader:
         upload = (name, content, content_type, timing)
         if self._call == "blocking":
             return self._upload(*upload)
-        submitted = time.perf_counter()
+        timing.begin("gcs_queue")
         self._gauges.queued_for_thread(+1)
         if self._call == "to_thread":
-            return await asyncio.to_thread(self._upload_in_thread, submitted, *upload)
+            return await asyncio.to_thread(self._upload_in_thread, *upload)
         pool: Executor = self._pools.gcs if self._call == "executor" else self._pools.audio
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(pool, self._upload_in_thread, submitted, *upload)
+        return await loop.run_in_executor(pool, self._upload_in_thread, *upload)
 
-    def _upload_in_thread(self, submitted: float, *upload: Any) -> str:
+    def _upload_in_thread(self, *upload: Any) -> str:
         self._gauges.queued_for_thread(-1)
         timing: Timing = upload[-1]
-        timing.add("gcs_queue", time.perf_counter() - submitted)
+        timing.end()
         return self._upload(*upload)
 
     def _upload(self, name: str, content: bytes, content_type: str, timing: Timing) -> str:

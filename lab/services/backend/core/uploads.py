@@ -1,0 +1,144 @@
+"""A worker's record of each upload: its stages with their times, and how it was answered.
+
+The record does not depend on the answer reaching anybody. Of an upload that stands in one stage
+for a while a line is written before it has ended, so that one that nobody follows to its end
+shows what it was waiting for.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+STANDING_S = 0.5
+"""Wall-clock seconds in one stage after which an upload that is inside is written down."""
+
+
+class Timing:
+    """The stages of a request, in wall-clock seconds.
+
+    Args:
+        request: the id that came with it; empty where none did.
+        handed: when a proxy passed it on, in seconds since 1970, where it said so.
+
+    Attributes:
+        status: what it was answered, as soon as it is.
+        cause: of its failure, likewise.
+    """
+
+    def __init__(self, request: str = "", handed: float | None = None) -> None:
+        self.request, self.handed = request, handed
+        self.status: int | None = None
+        self.cause: str | None = None
+        self.arrived, self._origin = time.time(), time.perf_counter()
+        self._spans: list[tuple[str, float, float | None]] = []
+
+    @property
+    def stages(self) -> dict[str, float]:
+        """Seconds by stage, of those that have ended."""
+        seconds: dict[str, float] = {}
+        for stage, _, took in self._spans:
+            if took is not None:
+                seconds[stage] = seconds.get(stage, 0.0) + took
+        return seconds
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time what happens inside, even if it fails."""
+        begun = time.perf_counter()
+        place = len(self._spans)
+        self._spans.append((name, begun, None))
+        try:
+            yield
+        finally:
+            self._spans[place] = (name, begun, time.perf_counter() - begun)
+
+    def begin(self, name: str) -> None:
+        """Begin a stage that the next `end` ends, in another thread perhaps."""
+        self._spans.append((name, time.perf_counter(), None))
+
+    def end(self) -> None:
+        """End the stage that was begun last."""
+        name, begun, _ = self._spans[-1]
+        self._spans[-1] = (name, begun, time.perf_counter() - begun)
+
+    def header(self) -> str:
+        """The value of ``Server-Timing``: ``auth;dur=50.1, gcs;dur=3500.2``."""
+        return ", ".join(f"{name};dur={s * 1000:.3f}" for name, s in self.stages.items())
+
+    def changed(self) -> float:
+        """When it last came into a stage or out of one, on the clock of ``time.perf_counter``."""
+        if not self._spans:
+            return self._origin
+        _, begun, took = self._spans[-1]
+        return begun + (took or 0.0)
+
+    def line(self) -> dict[str, Any]:
+        """The record: ``at`` now, ``arrived``, ``handed`` and beginnings in seconds since 1970."""
+        now = time.perf_counter()
+        spans = [
+            (name, self._at(begun), round(now - begun if took is None else took, 6))
+            for name, begun, took in self._spans
+        ]
+        return {
+            "at": self._at(now),
+            "request": self.request,
+            "handed": self.handed,
+            "arrived": round(self.arrived, 6),
+            "status": self.status,
+            "cause": self.cause,
+            "spans": spans,
+        }
+
+    def _at(self, moment: float) -> float:
+        return round(self.arrived + moment - self._origin, 6)
+
+
+class UploadLog:
+    """The uploads of a worker: those inside, and the records of those that are to be written.
+
+    The event loop's thread appends, the evidence thread takes; neither waits for the other's file.
+    """
+
+    def __init__(self) -> None:
+        self._inside: dict[Timing, float] = {}  # and how it stood when it was last written
+        self._lock = threading.Lock()
+        self._ended: deque[dict[str, Any]] = deque()
+
+    @contextmanager
+    def upload(self, timing: Timing) -> Iterator[None]:
+        """Follow an upload while inside; what is raised there is answered 500, by Starlette."""
+        with self._lock:
+            self._inside[timing] = 0.0
+        try:
+            yield
+        except BaseException:
+            timing.status, timing.cause = timing.status or 500, timing.cause or "internal_error"
+            raise
+        finally:
+            with self._lock:
+                del self._inside[timing]
+            self._ended.append(timing.line())
+
+    def take(self, last: bool = False) -> Iterator[dict[str, Any]]:
+        """The records of uploads that ended since the last call, and of those that stand still.
+
+        Args:
+            last: there will be no other call, so all that are inside are recorded.
+        """
+        while self._ended:
+            yield self._ended.popleft()
+        now = time.perf_counter()
+        with self._lock:
+            inside = list(self._inside.items())
+        for timing, written in inside:
+            changed = timing.changed()
+            if last or (changed != written and now - changed >= STANDING_S):
+                yield timing.line()
+                with self._lock:
+                    if timing in self._inside:
+                        self._inside[timing] = changed
