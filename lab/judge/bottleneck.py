@@ -1,12 +1,11 @@
-"""The rules of the bottleneck: which resource was at its limit, each asked of one resource.
+"""The rules of the bottleneck: how near each resource was to its limit, and what would name it.
 
     rules ─> candidates ─> `lab.judge.decision` ─> one answer
 
-A resource can be full because another is: Postgres refuses connections, so pools cannot
-fill; a core is used up, so the event loop is late; uploads queue for something, so nginx
-cuts them off. What is left is asked for what the cell missed: failures name the resource that
-made them, each by its cause; slowness is made by what uploads queue for. Two answers of like
-weight are no answer.
+A resource can be full because another is: Postgres refuses connections, so pools cannot fill; a
+core is used up, so the event loop is late. A level is evidence, not the test: what uploads were
+late for, or failed by, names the limit, and a rule says which waits, failures and figures are its
+resource's.
 
 A rule is a function of a `Trial`, and `rule` says all that is to be known of it beside. To add
 one, write it here; its resource is a member of `lab.model.verdict.Resource`, since it is stored.
@@ -19,28 +18,34 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import NamedTuple
 
+from lab.judge.gateway import places_taken, queued_share
+from lab.judge.levels import (
+    QUEUED,
+    Level,
+    fullness,
+    of_attempts,
+    percent,
+    processes,
+    refusals,
+    served,
+    share_of,
+    slots_level,
+)
 from lab.judge.metrics import loop_busy
 from lab.judge.trial import Trial
+from lab.judge.waiting import WAITS, Station
 from lab.model.evidence import Cause, WorkerReading
-from lab.model.physics import SATURATED, max_processes, pool_connections
+from lab.model.physics import ANYIO_THREADS, SATURATED, max_processes, pool_connections
 from lab.model.replica import NGINX
 from lab.model.units import format_size
 from lab.model.verdict import Candidate, Resource
 
-QUEUED = 0.5
-"""Share of the time for which somebody must be seen waiting before a full resource is a limit.
-
-A resource that is just full holds nobody up: what limits is what others wait for.
-"""
-
-
-class Level(NamedTuple):
-    """How near a resource was to its limit, 1 being there; ``evidence`` is a phrase."""
-
-    level: float
-    at_limit: bool
-    evidence: str
-
+OF_THREADS = ("gcs_queue", "threads_busy", "threads_queued")
+OF_INSTANCES = (
+    *("queue_depth", "queue_wait", "queue_wait_p95", "queue_wait_refused", "instances"),
+    *("cold_starts", "cold_start_s", "cold_start_made", "cold_start_max", "cold_uploads"),
+)
+"""The metrics of storage's threads, and of Cloud Run's instances and their queue."""
 
 Examine = Callable[[Trial], Level | None]
 """Looks at a trial; None where the resource is not there, or was not read."""
@@ -54,15 +59,22 @@ class Rule:
         resource: which.
         examine: says how near it was to its limit.
         causes: the failures that name it as what made them.
-        queue: whether uploads wait for it; the others turn uploads away, or cut them off.
+        stations: where uploads are while they wait for it, or while it serves them.
+        metrics: the figures that are its own: a missed criterion on one names it.
         explains: what is full because it is.
     """
 
     resource: Resource
     examine: Examine
     causes: tuple[Cause, ...] = ()
-    queue: bool = False
+    stations: tuple[Station, ...] = ()
+    metrics: tuple[str, ...] = ()
     explains: tuple[Resource, ...] = ()
+
+    @property
+    def queue(self) -> bool:
+        """Whether uploads queue for it; the others turn uploads away, or take their time."""
+        return any(station in WAITS for station in self.stations)
 
     def candidate(self, trial: Trial) -> Candidate | None:
         """The resource, held against the evidence."""
@@ -79,92 +91,24 @@ def rule(
     resource: Resource,
     *,
     causes: tuple[Cause, ...] = (),
-    queue: bool = False,
+    stations: tuple[Station, ...] = (),
+    metrics: tuple[str, ...] = (),
     explains: tuple[Resource, ...] = (),
     into: Rules = RULES,
 ) -> Callable[[Examine], Examine]:
     """Registers a function as the rule of a resource; see `Rule`."""
 
     def register(examine: Examine) -> Examine:
-        into[resource] = Rule(resource, examine, causes, queue, explains)
+        into[resource] = Rule(resource, examine, causes, stations, metrics, explains)
         return examine
 
     return register
 
 
-# What several rules use.
-
-
-def processes(trial: Trial) -> float:
-    """Workers of the VM, or the most instances that there were."""
-    if trial.cell.target == "vm":
-        return trial.knobs.workers
-    return trial.metrics.get("instances", 0.0) or 1.0
-
-
-def of_attempts(trial: Trial, count: int) -> str:
-    """A count beside all attempts: ``41 of 100 uploads``."""
-    return f"{count} of {trial.metrics.get('attempts', 0):.0f} uploads"
-
-
-def share_of(trial: Trial, count: int) -> float:
-    """A count as a share of all attempts."""
-    attempts = trial.metrics.get("attempts", 0.0)
-    return count / attempts if attempts else 0.0
-
-
-def percent(share: float) -> str:
-    """A share as a whole percentage: ``99 %``."""
-    return f"{share * 100:.0f} %"
-
-
-def refusals(trial: Trial, causes: tuple[Cause, ...], why: str) -> Level:
-    """The level of what turns uploads away: the share of them."""
-    count = trial.failed(*causes)
-    evidence = f"{of_attempts(trial, count)} were refused: {why}" if count else "refused nothing"
-    return Level(share_of(trial, count), count > 0, evidence)
-
-
-class Fullness(NamedTuple):
-    """How full one kind of slot was in the worker where it was fullest.
-
-    Args:
-        at_limit: whether it was full, and others waited for it.
-        level: mean share of the slots in use.
-        waiting: share of the readings in which somebody waited for one.
-        peak: the most in use at once in any worker, be it another one.
-    """
-
-    at_limit: bool
-    level: float
-    waiting: float
-    peak: int
-
-
-Gauge = Callable[[WorkerReading], int]
-
-
-def fullness(trial: Trial, used: Gauge, waiting: Gauge, slots: int) -> Fullness | None:
-    """Fullness of a kind of slot that each worker has ``slots`` of; None without readings.
-
-    It is of the part in which a load in stages was near its most users.
-    """
-    lives = trial.peak.by_worker
-    if not lives:
-        return None
-    peak = max(used(reading) for life in lives for reading in life)
-    workers = []
-    for life in lives:
-        level = fmean(used(reading) for reading in life) / slots
-        waited = fmean(waiting(reading) > 0 for reading in life)
-        workers.append(Fullness(level >= SATURATED and waited >= QUEUED, level, waited, peak))
-    return max(workers, key=lambda worker: (worker.at_limit, worker.level))
-
-
 # The rules.
 
 
-@rule(Resource.EVENT_LOOP, queue=True, explains=(Resource.PROXY_TIMEOUT,))
+@rule(Resource.EVENT_LOOP, stations=(Station.LOOP,), metrics=("loop_busy", "loop_lag"))
 def event_loop(trial: Trial) -> Level | None:
     """One a worker, and whatever runs in it keeps everything else waiting.
 
@@ -226,7 +170,7 @@ def _database_in_loop(trial: Trial) -> float:
     return sum(trial.peak.metrics.get(stage, 0.0) for stage in ("auth", "release", "write"))
 
 
-@rule(Resource.DEFAULT_EXECUTOR, queue=True, explains=(Resource.PROXY_TIMEOUT,))
+@rule(Resource.DEFAULT_EXECUTOR, stations=(Station.THREADS,), metrics=OF_THREADS)
 def default_executor(trial: Trial) -> Level | None:
     """min(32, cores + 4) threads a worker that ``gcs_call: to_thread`` shares.
 
@@ -235,7 +179,7 @@ def default_executor(trial: Trial) -> Level | None:
     return _threads(trial, "default executor") if trial.knobs.gcs_call == "to_thread" else None
 
 
-@rule(Resource.OWN_THREADS, queue=True, explains=(Resource.PROXY_TIMEOUT,))
+@rule(Resource.OWN_THREADS, stations=(Station.THREADS,), metrics=OF_THREADS)
 def own_threads(trial: Trial) -> Level | None:
     """The pool that storage calls have to themselves, or share with audio conversion.
 
@@ -250,20 +194,29 @@ def _threads(trial: Trial, name: str) -> Level | None:
     """How full the threads are that storage calls run in, as many as may be in use."""
     slots = trial.cell.storage_slots // max_processes(trial.cell)
     full = fullness(trial, lambda r: r.threads_busy, lambda r: r.threads_queued, slots)
-    if full is None:
+    return full and slots_level(name, "uploads", full, slots)
+
+
+@rule(Resource.ANYIO_THREADS, stations=(Station.ANYIO,))
+def anyio_threads(trial: Trial) -> Level | None:
+    """The threads of each event loop that ``db_call: threadpool`` shares with the framework.
+
+    anyio's limiter: ``anyio_busy`` against anyio_threads, and ``anyio_queued`` in front of it.
+    """
+    if trial.knobs.db_call != "threadpool":
         return None
-    evidence = f"{name} never above {full.peak} of {slots} threads"
-    if full.peak >= slots:
-        evidence = f"{name} {percent(full.level)} busy, {slots} threads"
-        evidence += f", uploads queued {percent(full.waiting)} of the time"
-    return Level(full.level, full.at_limit, evidence)
+    if any(reading.anyio_busy is None for reading in trial.peak.workers):
+        return None
+    slots = ANYIO_THREADS
+    full = fullness(trial, lambda r: r.anyio_busy or 0, lambda r: r.anyio_queued or 0, slots)
+    return full and slots_level("anyio's threads", "calls", full, slots)
 
 
 @rule(
     Resource.POOL,
     causes=(Cause.POOL_TIMEOUT,),
-    queue=True,
-    explains=(Resource.PROXY_TIMEOUT,),
+    stations=(Station.POOL,),
+    metrics=("pg_connections", "pool_checked_out", "pool_waiting", "pool_wait"),
 )
 def pool(trial: Trial) -> Level | None:
     """The connections that a worker's QueuePool may have out at once.
@@ -288,7 +241,12 @@ def pool(trial: Trial) -> Level | None:
     return Level(1.0 if gave_up else level, at_limit, evidence)
 
 
-@rule(Resource.DATABASE_SLOTS, causes=(Cause.DB_REFUSED,), explains=(Resource.POOL,))
+@rule(
+    Resource.DATABASE_SLOTS,
+    causes=(Cause.DB_REFUSED,),
+    metrics=("pg_connections", "db_refusals", "connections_slope"),
+    explains=(Resource.POOL,),
+)
 def database_slots(trial: Trial) -> Level | None:
     """The connections that Postgres grants the application, all workers together.
 
@@ -314,7 +272,7 @@ def body_limit(trial: Trial) -> Level:
     return refusals(trial, causes, f"their body is above {limit}")
 
 
-@rule(Resource.PROXY_TIMEOUT)
+@rule(Resource.PROXY_TIMEOUT, causes=(Cause.GATEWAY_TIMEOUT,))
 def proxy_timeout(trial: Trial) -> Level | None:
     """nginx gives up on an answer that takes too long (``errors.gateway_timeout``).
 
@@ -351,14 +309,33 @@ def backpressure(trial: Trial) -> Level:
     return refusals(trial, (Cause.OVERLOADED,), why)
 
 
-@rule(Resource.INSTANCE_QUEUE, causes=(Cause.NO_INSTANCE,))
-def instance_queue(trial: Trial) -> Level:
-    """Cloud Run keeps a request until an instance is free, and then gives up."""
-    why = "no instance was free in time"
+@rule(
+    Resource.INSTANCE_QUEUE,
+    causes=(Cause.NO_INSTANCE,),
+    stations=(Station.GATEWAY,),
+    metrics=OF_INSTANCES,
+)
+def instance_queue(trial: Trial) -> Level | None:
+    """Cloud Run keeps a request until an instance is free, and in the end gives up.
+
+    ``errors.no_instance``; where none was refused, the places that were taken, and for how much
+    of the time requests waited for one.
+    """
+    if trial.cell.target == "vm":
+        return None
+    places = ""
     if "instances" in trial.metrics:
-        count, places = trial.metrics["instances"], trial.knobs.cloudrun_concurrency
-        why += f", of {count:.0f} at most, {places} at once in each"
-    return refusals(trial, (Cause.NO_INSTANCE,), why)
+        count, at_once = trial.metrics["instances"], trial.knobs.cloudrun_concurrency
+        places = f", of {count:.0f} at most, {at_once} at once in each"
+    if trial.failed(Cause.NO_INSTANCE):
+        return refusals(trial, (Cause.NO_INSTANCE,), f"no instance was free in time{places}")
+    taken, queued = places_taken(trial.peak), queued_share(trial.peak)
+    if taken is None or not queued:
+        return refusals(trial, (Cause.NO_INSTANCE,), "")
+    evidence = f"requests waited for an instance {percent(queued)} of the time{places}"
+    if "queue_wait" in trial.metrics:
+        evidence += f", those answered {trial.metrics['queue_wait']:.1f} s in the mean"
+    return Level(taken, taken >= SATURATED and queued >= QUEUED, evidence)
 
 
 DIED_WITH = (Cause.INSTANCE_DIED, Cause.CONNECTION, Cause.BAD_GATEWAY)
@@ -366,7 +343,11 @@ DIED_WITH = (Cause.INSTANCE_DIED, Cause.CONNECTION, Cause.BAD_GATEWAY)
 there was a kill."""
 
 
-@rule(Resource.MEMORY, causes=DIED_WITH)
+@rule(
+    Resource.MEMORY,
+    causes=DIED_WITH,
+    metrics=("oom_kills", "memory_backend", "memory_instance", "rss_backend", "rss_slope"),
+)
 def memory(trial: Trial) -> Level | None:
     """A worker, or an instance, is killed for what it holds, and all in it is lost.
 
@@ -390,7 +371,11 @@ def memory(trial: Trial) -> Level | None:
     return Level((held or 0.0) / limit if limit else 0.0, False, evidence)
 
 
-@rule(Resource.CPU, queue=True, explains=(Resource.EVENT_LOOP,))
+@rule(
+    Resource.CPU,
+    metrics=("cpu_backend", "cpu_worker_max", "throttled_backend"),
+    explains=(Resource.EVENT_LOOP,),
+)
 def cpu(trial: Trial) -> Level | None:
     """CPU of the busiest worker, whose Python code runs on one core at a time, or of all workers.
 
@@ -410,3 +395,31 @@ def cpu(trial: Trial) -> Level | None:
     if used / cores > busiest / core:
         evidence = f"backend used {used:.2f} of {cores:g} cores"
     return Level(level, level >= SATURATED, evidence)
+
+
+@rule(
+    Resource.STORAGE,
+    causes=(Cause.GCS_ERROR,),
+    stations=(Station.STORAGE,),
+    metrics=("gcs_latency", "gcs_attempts", "net_to_gcs"),
+)
+def storage(trial: Trial) -> Level | None:
+    """What a storage call takes, with nobody waiting; and the calls that failed.
+
+    ``gcs_latency`` as a share of an upload's life, and ``errors.gcs_error``.
+    """
+    return served(trial, "storage", ("gcs_latency",), Cause.GCS_ERROR)
+
+
+@rule(
+    Resource.DATABASE,
+    causes=(Cause.DB_ERROR,),
+    stations=(Station.DATABASE,),
+    metrics=("auth", "release", "write"),
+)
+def database(trial: Trial) -> Level | None:
+    """What queries take: round trips, and what Postgres and its locks add; and those that failed.
+
+    ``auth``, ``release`` and ``write`` as a share of an upload's life, and ``errors.db_error``.
+    """
+    return served(trial, "the database", ("auth", "release", "write"), Cause.DB_ERROR)

@@ -8,6 +8,7 @@ or the database should be.
     event loop    one a worker         whatever runs in it: blocking calls
     threads       gcs_call's pool      the storage call
     connections   the pools, db_cap    auth to release, and write; held across the upload: all
+    anyio         anyio's threads      the same, and the waits for a connection: db_call's pool
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import NamedTuple
 from lab.judge.gateway import ready_instances, time_held
 from lab.judge.trial import Trial
 from lab.model.knobs import Knobs
-from lab.model.physics import max_processes, pool_connections
+from lab.model.physics import ANYIO_THREADS, max_processes, pool_connections
 
 
 class Slots(NamedTuple):
@@ -46,7 +47,7 @@ def mean_stages(trial: Trial) -> dict[str, float]:
     queue later than it was sent.
     """
     means: dict[str, float] = {}
-    for stage in ("auth", "release", "write", "gcs", "gcs_queue"):
+    for stage in ("auth", "release", "write", "gcs", "gcs_queue", "pool_wait", "pool_wait2"):
         of = [(s.stages[stage], share) for s, share in trial.answered if stage in s.stages]
         if total := fsum(share for _, share in of):
             means[stage] = fsum(seconds * share for seconds, share in of) / total
@@ -75,7 +76,10 @@ def _of_processes(
     connected = database
     if knobs.db_session == "hold":
         connected += storage + stages.get("gcs_queue", 0.0)
-    connections = Slots(min(processes * pool_connections(knobs), knobs.db_cap), connected)
+    slots = [Slots(min(processes * pool_connections(knobs), knobs.db_cap), connected)]
+    if knobs.db_call == "threadpool":
+        checkouts = stages.get("pool_wait", 0.0) + stages.get("pool_wait2", 0.0)
+        slots.append(Slots(processes * ANYIO_THREADS, database + checkouts))
     if knobs.gcs_call == "blocking":
-        return [connections, Slots(processes, in_loop + storage)]
-    return [connections, Slots(processes, in_loop), Slots(storage_slots, storage)]
+        return [*slots, Slots(processes, in_loop + storage)]
+    return [*slots, Slots(processes, in_loop), Slots(storage_slots, storage)]

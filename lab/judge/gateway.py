@@ -67,17 +67,38 @@ def throttled(trial: Trial) -> float | None:
     return kept / lived if lived > 0 else None
 
 
-def ready_instances(trial: Trial) -> float | None:
-    """Instances that were ready, as a mean over the window's time; None without evidence."""
+def mean_over_time(of: Callable[[GatewayReading], float], trial: Trial) -> float | None:
+    """The mean of how things stood, over the window's time; None without evidence."""
     readings, (start, end) = trial.gateway_readings, trial.window
     if not readings or end <= start:
         return None
     ends = [reading.t for reading in readings[1:]] + [end]
     spans = (
-        reading.ready * max(0.0, min(until, end) - max(reading.t, start))
+        of(reading) * max(0.0, min(until, end) - max(reading.t, start))
         for reading, until in zip(readings, ends, strict=True)
     )
     return fsum(spans) / (end - start)
+
+
+def ready_instances(trial: Trial) -> float | None:
+    """Instances that were ready, as a mean over the window's time; None without evidence."""
+    return mean_over_time(lambda reading: reading.ready, trial)
+
+
+def queued_share(trial: Trial) -> float | None:
+    """Share of the window's time for which requests waited for an instance."""
+    return mean_over_time(lambda reading: reading.queue > 0, trial)
+
+
+def places_taken(trial: Trial) -> float | None:
+    """Requests inside instances as a share of the places in those that were ready, or of one.
+
+    While none is ready all places are taken.
+    """
+    at_once = trial.knobs.cloudrun_concurrency
+    return mean_over_time(
+        lambda r: min(1.0, r.in_flight / (r.ready * at_once)) if r.ready else 1.0, trial
+    )
 
 
 def time_held(trial: Trial) -> float | None:

@@ -29,6 +29,9 @@ stations (asymptotic bounds; Lazowska et al., Quantitative System Performance, 1
 the generator's one core: from there on it sends late.
 """
 
+ANYIO_THREADS = 40
+"""anyio's default limit of threads, by event loop."""
+
 ALPHA = 0.05
 """The chance that a one-sided bound is on the wrong side of the truth."""
 

@@ -29,11 +29,15 @@ class Outcome(StrEnum):
 
 
 class Resource(StrEnum):
-    """What can be at its limit, and the two answers that name no resource."""
+    """What can be at its limit, and the two answers that name no resource.
+
+    Of storage and database it is the time that they take, however few wait for them.
+    """
 
     EVENT_LOOP = "event_loop"
     DEFAULT_EXECUTOR = "default_executor"
     OWN_THREADS = "own_threads"
+    ANYIO_THREADS = "anyio_threads"
     POOL = "pool"
     DATABASE_SLOTS = "database_slots"
     BODY_LIMIT = "body_limit"
@@ -43,6 +47,8 @@ class Resource(StrEnum):
     INSTANCE_QUEUE = "instance_queue"
     MEMORY = "memory"
     CPU = "cpu"
+    STORAGE = "storage"
+    DATABASE = "database"
     NONE = "none"  #: nothing was at its limit
     UNCLEAR = "unclear"  #: two or more were, and the evidence does not say which decided
 
@@ -50,13 +56,16 @@ class Resource(StrEnum):
 class Candidate(Frozen):
     """One resource, held against the evidence.
 
-    ``level`` says how near it was to its limit, 1 being there; ``evidence`` is a phrase.
+    ``level`` says how near it was to its limit in the mean, 1 being there; ``evidence`` is a
+    phrase. ``waited`` is the share of the time by which uploads were late that is its; None
+    where none was late, and in verdicts of an earlier lab.
     """
 
     resource: Resource
     level: float
     at_limit: bool
     evidence: str
+    waited: float | None = None
 
 
 class Bottleneck(Frozen):

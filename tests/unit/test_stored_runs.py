@@ -58,6 +58,7 @@ def differences(stored: Any, now: Any, place: str = "") -> list[str]:
         ]
     if isinstance(stored, list) and isinstance(now, list):
         if stored and isinstance(stored[0], dict) and "resource" in stored[0]:
+            stored = [item for item in stored if item["level"]]  # a queue that is not there is gone
             stored, now = ({item["resource"]: item for item in side} for side in (stored, now))
             return differences(stored, now, place)
         if len(stored) == len(now):

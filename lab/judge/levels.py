@@ -1,0 +1,127 @@
+"""How near a resource was to its limit, as the rules of the bottleneck tell it.
+
+slots that are used, and a queue before them     threads, connections
+uploads that were turned away                    limits of rate, size and number
+time that is taken, with nobody in a queue       storage, database
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import fmean
+from typing import NamedTuple
+
+from lab.judge.trial import Trial
+from lab.model.evidence import Cause, WorkerReading
+from lab.model.physics import SATURATED
+
+QUEUED = 0.5
+"""Share of the time for which somebody must be seen waiting before a full resource is a limit.
+
+A resource that is just full holds nobody up: what limits is what others wait for.
+"""
+
+
+class Level(NamedTuple):
+    """How near a resource was to its limit, 1 being there; ``evidence`` is a phrase."""
+
+    level: float
+    at_limit: bool
+    evidence: str
+
+
+def processes(trial: Trial) -> float:
+    """Workers of the VM, or the most instances that there were."""
+    if trial.cell.target == "vm":
+        return trial.knobs.workers
+    return trial.metrics.get("instances", 0.0) or 1.0
+
+
+def of_attempts(trial: Trial, count: int) -> str:
+    """A count beside all attempts: ``41 of 100 uploads``."""
+    return f"{count} of {trial.metrics.get('attempts', 0):.0f} uploads"
+
+
+def share_of(trial: Trial, count: int) -> float:
+    """A count as a share of all attempts."""
+    attempts = trial.metrics.get("attempts", 0.0)
+    return count / attempts if attempts else 0.0
+
+
+def percent(share: float) -> str:
+    """A share as a whole percentage: ``99 %``."""
+    return f"{share * 100:.0f} %"
+
+
+def refusals(trial: Trial, causes: tuple[Cause, ...], why: str) -> Level:
+    """The level of what turns uploads away: the share of them."""
+    count = trial.failed(*causes)
+    evidence = f"{of_attempts(trial, count)} were refused: {why}" if count else "refused nothing"
+    return Level(share_of(trial, count), count > 0, evidence)
+
+
+class Fullness(NamedTuple):
+    """How full one kind of slot was in the worker where it was fullest.
+
+    Args:
+        at_limit: whether it was full, and others waited for it.
+        level: mean share of the slots in use.
+        waiting: share of the readings in which somebody waited for one.
+        peak: the most in use at once in any worker, be it another one.
+        meanwhile: the level of those readings; 0 where there is none.
+    """
+
+    at_limit: bool
+    level: float
+    waiting: float
+    peak: int
+    meanwhile: float
+
+
+Gauge = Callable[[WorkerReading], int]
+
+
+def fullness(trial: Trial, used: Gauge, waiting: Gauge, slots: int) -> Fullness | None:
+    """Fullness of a kind of slot that each worker has ``slots`` of; None without readings.
+
+    It is of the part in which a load in stages was near its most users.
+    """
+    lives = trial.peak.by_worker
+    if not lives:
+        return None
+    peak = max(used(reading) for life in lives for reading in life)
+    workers = []
+    for life in lives:
+        level = fmean(used(reading) for reading in life) / slots
+        queued = [used(reading) / slots for reading in life if waiting(reading) > 0]
+        waited = len(queued) / len(life)
+        at_limit = level >= SATURATED and waited >= QUEUED
+        workers.append(Fullness(at_limit, level, waited, peak, fmean(queued) if queued else 0.0))
+    return max(workers, key=lambda worker: (worker.at_limit, worker.level))
+
+
+def slots_level(name: str, who: str, full: Fullness, slots: int) -> Level:
+    """The level of threads, and for how much of the time they had a queue."""
+    evidence = f"{name} never above {full.peak} of {slots} threads"
+    if full.peak >= slots:
+        evidence = f"{name} {percent(full.level)} busy, {slots} threads"
+        evidence += f", {who} queued {percent(full.waiting)} of the time"
+        if full.waiting and full.level < SATURATED:
+            evidence += f", all the while {percent(full.meanwhile)} busy"
+    return Level(full.level, full.at_limit, evidence)
+
+
+def served(trial: Trial, name: str, stages: tuple[str, ...], failed: Cause) -> Level | None:
+    """The level of what only takes its time: its share of an upload's, at no limit but if it
+    failed some."""
+    times = [trial.metrics[stage] for stage in stages if stage in trial.metrics]
+    count = trial.failed(failed)
+    if not times and not count:
+        return None
+    evidence = f"{name} took {sum(times):.2f} s of an upload"
+    if "p50" in trial.metrics:
+        evidence += f" of {trial.metrics['p50']:.2f} s (p50)"
+    if count:
+        return Level(1.0, True, f"{name} failed {of_attempts(trial, count)}")
+    level = sum(times) / trial.metrics["p50"] if trial.metrics.get("p50") else 0.0
+    return Level(min(1.0, level), False, evidence)

@@ -1,0 +1,315 @@
+"""What uploads waited for: a life taken apart into service and waiting, and who is to blame.
+
+    sent ─ gateway ─ accept, event loop ─ anyio ─ pool ─ auth … ─ threads ─ storage ─ … write ─ end
+           └──────────────────── waits ─────────────┘   service   wait      └──── service ────┘
+
+A worker's record says when each stage began and ended; what lies between two stages is a wait
+for the event loop. Without a record, as in runs of an earlier lab, the stages that the answer
+told are laid one after the other; an upload that no worker had waited for one all its life.
+
+A wait is not always its own resource's. Where a resource that the upload has still to pass is
+full, and others queue for it, a wait further up costs nothing: whoever had been spared it would
+stand in the next queue. And where a checkout stops the event loop, or checkouts fill anyio's
+threads, it is the pool that keeps everybody. So each moment of a wait belongs to the resource
+furthest down the way that was full with a queue then, as the worker's readings say.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from math import fsum
+
+from lab.judge.statistics import growth
+from lab.judge.trial import Trial
+from lab.model.evidence import Cause, Sample, UploadRecord, WorkerReading
+from lab.model.physics import max_processes, pool_connections
+
+
+class Station(StrEnum):
+    """Where an upload spends its time; those at which it waits, in the order of its way."""
+
+    GATEWAY = "gateway"
+    LOOP = "loop"
+    ANYIO = "anyio"
+    POOL = "pool"
+    THREADS = "threads"
+    STORAGE = "storage"
+    DATABASE = "database"
+    ELSEWHERE = "elsewhere"  #: on its way, or in an event loop that had nothing else to do
+
+
+WAITS = (Station.GATEWAY, Station.LOOP, Station.ANYIO, Station.POOL, Station.THREADS)
+
+SERVICE = (Station.STORAGE, Station.DATABASE)
+
+STATION_OF = {
+    "queue": Station.GATEWAY,
+    "anyio_queue": Station.ANYIO,
+    "pool_wait": Station.POOL,
+    "pool_wait2": Station.POOL,
+    "gcs_queue": Station.THREADS,
+    "gcs": Station.STORAGE,
+    "auth": Station.DATABASE,
+    "release": Station.DATABASE,
+    "write": Station.DATABASE,
+}
+"""The station of each stage; what has none, as the cold part of a queue, is a part of another."""
+
+BLOCKED_WALL_S = 0.05
+"""A beat of the event loop that is so late, in wall-clock seconds, finds it held by a call."""
+
+OPEN_S = 0.002
+"""A stage that ends within this of its record, in wall-clock seconds, was still going on."""
+
+
+@dataclass(frozen=True)
+class Stay:
+    """A part of an upload's life in one station; ``stored`` once its storage call has begun."""
+
+    station: Station
+    begun: float
+    until: float
+    stored: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return max(0.0, self.until - self.begun)
+
+
+@dataclass(frozen=True)
+class Life:
+    """What became of an upload's time, in seconds by station.
+
+    Args:
+        waits: for which it waited, by the resource that kept it; see the module. What it spent
+            elsewhere is a wait that nobody is to blame for.
+        service: in which something was done for it.
+        whole: whether that is all of it: the answer came, or its worker saw the end.
+    """
+
+    waits: dict[Station, float]
+    service: dict[Station, float]
+    whole: bool
+
+    @property
+    def waited(self) -> float:
+        """Seconds for which it waited."""
+        return fsum(self.waits.values())
+
+    @property
+    def served(self) -> float:
+        """Seconds of service."""
+        return fsum(self.service.values())
+
+
+def stays(trial: Trial, sample: Sample) -> list[Stay]:
+    """An upload's life in the order of its parts, each in the station where it was.
+
+    One that was cut off goes on in its worker; its life does, too, as far as it was recorded.
+    """
+    record = trial.record_of(sample)
+    return list(_recorded(trial, sample, record) if record else _told(trial, sample))
+
+
+def _outside(trial: Trial) -> Station:
+    """Where an upload is before it is handed to a worker: nginx takes it in without delay."""
+    return Station.ELSEWHERE if trial.cell.target == "vm" else Station.GATEWAY
+
+
+def _recorded(trial: Trial, sample: Sample, record: UploadRecord) -> Iterator[Stay]:
+    ended = max(record.t, sample.sent_at + sample.latency_s)
+    handed = record.arrived if record.handed is None else record.handed
+    yield Stay(_outside(trial), sample.sent_at, handed)
+    last, stored = handed, False
+    for stage, begun, took in record.spans:
+        yield Stay(Station.LOOP, last, begun, stored)
+        stored = stored or stage == "gcs"
+        last = begun + took
+        is_open = record.status is None and record.t - last <= OPEN_S * trial.knobs.speed
+        last = ended if is_open else last
+        if stage in STATION_OF:
+            yield Stay(STATION_OF[stage], begun, last, stored)
+    if record.status is None:
+        yield Stay(Station.LOOP, last, ended, stored)
+    else:
+        yield Stay(Station.LOOP, last, record.t, stored)
+        yield Stay(Station.ELSEWHERE, record.t, ended, stored)
+
+
+def _told(trial: Trial, sample: Sample) -> Iterator[Stay]:
+    """By the stages of the answer; all other time is taken to come before the first of them."""
+    ended = sample.sent_at + sample.latency_s
+    stages = {stage: took for stage, took in sample.stages.items() if stage in STATION_OF}
+    if not stages:
+        yield Stay(
+            Station.LOOP if trial.cell.target == "vm" else Station.GATEWAY, sample.sent_at, ended
+        )
+        return
+    last, stored = sample.sent_at + stages.pop("queue", 0.0), False
+    yield Stay(Station.GATEWAY, sample.sent_at, last)
+    first = max(last, ended - fsum(stages.values()))
+    yield Stay(Station.LOOP, last, first)
+    for stage, took in stages.items():
+        stored = stored or stage == "gcs"
+        yield Stay(STATION_OF[stage], first, first + took, stored)
+        first += took
+
+
+@dataclass(frozen=True)
+class Stood:
+    """How a worker stood at each of its readings.
+
+    Args:
+        times: of the readings.
+        full: the resources that were full then, with somebody in the queue.
+        busy_s: seconds for which its event loop had been busy by then; empty where it was not read.
+    """
+
+    times: list[float]
+    full: list[frozenset[Station]]
+    busy_s: list[float]
+
+    def within(self, stay: Stay) -> list[frozenset[Station]]:
+        """The readings in a stay; of one between two readings, the next."""
+        first = bisect_left(self.times, stay.begun)
+        return self.full[first : max(self._after(stay), first + 1)] or self.full[-1:]
+
+    def busy(self, stay: Stay) -> float:
+        """The most seconds for which the event loop can have been busy in a stay."""
+        if not self.busy_s:
+            return stay.seconds
+        before = max(0, bisect_right(self.times, stay.begun) - 1)
+        after = min(bisect_left(self.times, stay.until), len(self.times) - 1)
+        return growth(self.busy_s[before : after + 1])
+
+    def _after(self, stay: Stay) -> int:
+        return bisect_right(self.times, stay.until)
+
+
+class Waiting:
+    """Takes the lives of a trial's uploads apart."""
+
+    def __init__(self, trial: Trial) -> None:
+        self._trial = trial
+
+    def life(self, sample: Sample) -> Life:
+        """An upload's time by station, each wait laid to the resource that kept it."""
+        record = self._trial.record_of(sample)
+        waits: dict[Station, float] = defaultdict(float)
+        service: dict[Station, float] = defaultdict(float)
+        for stay in stays(self._trial, sample):
+            for station, seconds in self._blamed(stay, record).items():
+                (service if station in SERVICE else waits)[station] += seconds
+        ended = sample.error not in CUT_OFF if record is None else record.status is not None
+        return Life(dict(waits), dict(service), ended)
+
+    def queued(self, sample: Sample, station: Station) -> dict[Station, float]:
+        """The same of what it waited in one station alone."""
+        record = self._trial.record_of(sample)
+        seconds: dict[Station, float] = defaultdict(float)
+        for stay in stays(self._trial, sample):
+            for kept, s in self._blamed(stay, record).items() if stay.station is station else ():
+                seconds[kept] += s
+        return dict(seconds)
+
+    def _blamed(self, stay: Stay, record: UploadRecord | None) -> dict[Station, float]:
+        """The seconds of a stay by the resource that kept it; an idle event loop keeps nobody."""
+        if stay.station not in WAITS or not stay.seconds:
+            return {stay.station: stay.seconds}
+        way, stood = self._way(stay), self._stood_by(record)
+        kept = Counter(
+            next((further for further in reversed(way) if further in full), stay.station)
+            for worker in stood
+            for full in worker.within(stay)
+        )
+        of = kept.total()
+        seconds = {station: stay.seconds * count / of for station, count in kept.items()}
+        if stood and Station.LOOP in seconds and stay.station is Station.LOOP:
+            busy = min(seconds[Station.LOOP], max(worker.busy(stay) for worker in stood))
+            seconds[Station.ELSEWHERE] = seconds[Station.LOOP] - busy
+            seconds[Station.LOOP] = busy
+        return seconds or {stay.station: stay.seconds}
+
+    def _way(self, stay: Stay) -> list[Station]:
+        """What comes after a station: to the storage call, or from there to the end.
+
+        The write needs a connection of its own only where the session was released; where it is
+        held, a checkout can still be in the way if it stops the loop, or fills anyio's threads.
+        """
+        way = WAITS[WAITS.index(stay.station) + 1 :]
+        knobs = self._trial.knobs
+        held = stay.stored and knobs.db_session == "hold" and knobs.db_call == "threadpool"
+        left_out = {Station.THREADS} if stay.stored else set()
+        if held and stay.station is Station.LOOP:
+            left_out |= {Station.POOL}
+        return [station for station in way if station not in left_out]
+
+    def _stood_by(self, record: UploadRecord | None) -> list[Stood]:
+        """The worker that had an upload; all of them where none is known to have had it."""
+        if record and record.worker in self._workers:
+            return [self._workers[record.worker]]
+        return list(self._workers.values())
+
+    @cached_property
+    def _workers(self) -> dict[int, Stood]:
+        """Each worker, in the whole trial."""
+        lives: dict[int, list[WorkerReading]] = defaultdict(list)
+        for reading in self._trial.evidence(WorkerReading):
+            lives[reading.pid].append(reading)
+        return {pid: self._stood(life) for pid, life in lives.items()}
+
+    def _stood(self, life: Sequence[WorkerReading]) -> Stood:
+        speed = self._trial.knobs.speed
+        busy_s = [r.loop_busy_s * speed for r in life if r.loop_busy_s is not None]
+        return Stood(
+            times=[reading.t for reading in life],
+            full=[self._full(reading) for reading in life],
+            busy_s=busy_s if len(busy_s) == len(life) else [],
+        )
+
+    def _full(self, reading: WorkerReading) -> frozenset[Station]:
+        cell, knobs = self._trial.cell, self._trial.knobs
+        slots = cell.storage_slots // max_processes(cell)
+        pool = 0 if self._trial.causes[Cause.DB_REFUSED] else pool_connections(knobs)
+        queues = {
+            Station.LOOP: reading.loop_lag > BLOCKED_WALL_S * knobs.speed and reading.inflight > 1,
+            Station.ANYIO: bool(reading.anyio_queued),
+            Station.POOL: reading.waiting > 0 and reading.checked_out >= pool,
+            Station.THREADS: reading.threads_queued > 0 and reading.threads_busy >= slots,
+        }
+        return frozenset(station for station, full in queues.items() if full)
+
+
+CUT_OFF = (Cause.GATEWAY_TIMEOUT, Cause.CLIENT_TIMEOUT, Cause.REQUEST_TIMEOUT)
+"""The failures of uploads that somebody gave up while they were under way."""
+
+
+def excess(life: Life, bound: float, service_s: float = 0.0) -> dict[Station, float]:
+    """The seconds by which an upload was late, by the stations that made them.
+
+    Waits come first, as much as there is of them: without them it would have been in time, if
+    what was done for it fits into the bound. What does not is the service's own.
+
+    Args:
+        life: the upload's.
+        bound: seconds that it might have taken.
+        service_s: seconds that service takes at the least, of one whose end nobody saw.
+    """
+    served = life.served if life.whole else max(life.served, service_s)
+    over = life.waited + served - bound
+    if over <= 0:
+        return {}
+    waits = min(life.waited, over)
+    parts = {
+        station: seconds / life.waited * waits for station, seconds in life.waits.items() if waits
+    }
+    rest = over - waits
+    if rest > 0 and life.served:
+        parts |= {station: s / life.served * rest for station, s in life.service.items()}
+    return parts
