@@ -122,15 +122,17 @@ class Decision:
         if name.startswith("errors."):
             return self._makers([Cause(name.removeprefix("errors."))])
         if name in RATES:
-            turned_away = self.trial.causes.total() and self._enough_with_failures(criterion)
-            return self._makers(Cause) if turned_away else leading(self._all_waits)
+            refused = self._enough_with_failures(criterion)
+            return self._makers(Cause) if refused else leading(self._all_waits)
         asked = (r for r, rule in self.rules.items() if name in rule.metrics)
         at_hand = [self.candidates[r] for r in asked if r in self.candidates]
         fullest = sorted(at_hand, key=lambda candidate: not candidate.at_limit)
         return [self._explained(candidate.resource) for candidate in fullest[:1]]
 
     def _enough_with_failures(self, criterion: Criterion) -> bool:
-        """Whether a rate would have been enough, had every upload succeeded."""
+        """Whether a rate is too low because uploads failed, and would be enough had none."""
+        if not self.trial.causes:
+            return False
         good = 1 - self.trial.metrics["error_rate"]
         value = self.trial.metrics[criterion.metric]
         return criterion.satisfied_by(value / good if good else inf)
@@ -251,7 +253,8 @@ class Decision:
     def _blamed(self) -> list[Shares]:
         """Of each upload that was late or cut off, by how much, by resource."""
         late = self._late if any(c.metric in LATENCIES for c in self.missed) else []
-        rates = self._all_waits if any(c.metric in RATES for c in self.missed) else []
+        too_few = [c for c in self.missed if c.metric in RATES]
+        rates = [] if all(map(self._enough_with_failures, too_few)) else self._all_waits
         return [*late, *rates, *chain.from_iterable(self._cut_off.values())] if self.missed else []
 
     def _bottleneck(self, answers: Sequence[Resource]) -> Bottleneck:
@@ -291,11 +294,7 @@ class Decision:
         if told:
             parts = ", ".join(f"{str(r).replace('_', ' ')} {percent(shares[r])}" for r in told)
             phrases.append(f"what {len(self._blamed)} uploads were late for: {parts}")
-        counts = uploads_by_worker(self.trial)
-        if len(counts) > 1:
-            *most, last = (str(count) for count in counts)
-            phrases.append(f"the workers had {', '.join(most)} and {last} of the uploads")
-        return phrases
+        return [*phrases, *split_of(self.trial)]
 
     def _nothing(self, ordered: Sequence[Candidate]) -> str:
         """What can be said where no resource was at its limit."""
@@ -310,13 +309,17 @@ class Decision:
         ]
         if "gcs_latency" in self.trial.metrics:
             phrases.append(f"storage took {self.trial.metrics['gcs_latency']:.2f} s of an upload")
-        return "; ".join(phrases)
+        return "; ".join([*phrases, *split_of(self.trial)])
 
 
-def uploads_by_worker(trial: Trial) -> list[int]:
-    """How many of the uploads that count each worker had, most first; empty without records."""
+def split_of(trial: Trial) -> list[str]:
+    """How many of the uploads that count each of several workers had, most first, as a phrase."""
     records = (trial.record_of(sample) for sample in trial.sent)
-    return sorted(Counter(r.worker for r in records if r).values(), reverse=True)
+    counts = sorted(Counter(r.worker for r in records if r).values(), reverse=True)
+    if len(counts) < 2:
+        return []
+    *most, last = (str(count) for count in counts)
+    return [f"the workers had {', '.join(most)} and {last} of the uploads"]
 
 
 def shares_of(blamed: Sequence[Shares]) -> Shares:

@@ -12,6 +12,7 @@ from lab.config import read_faults
 from lab.load.driver import LocustLoad
 from lab.model.evidence import Observation
 from lab.model.experiment import Cell, Experiment
+from lab.model.replica import Target
 from lab.model.run import RunRequest
 from lab.paths import ROOT
 from lab.runner import Lab, run_experiment
@@ -30,6 +31,7 @@ def trial(
     *,
     criteria: Sequence[str] = CRITERIA,
     faults: Sequence[str] = ("gcs-latency", "db-distance"),
+    target: Target = "vm",
 ) -> tuple[Cell, Observation]:
     """A cell at these settings, measured: what was seen of it.
 
@@ -41,6 +43,7 @@ def trial(
         load=load,
         criteria=criteria,
         faults=[known[name] for name in faults],
+        target=target,
     )
     request = RunRequest(
         started=datetime(2026, 1, 1, 0, 0, next(_NUMBERS) % 60, tzinfo=UTC),
