@@ -34,7 +34,7 @@ from lab.model.evidence import (
     Sample,
     WorkerReading,
 )
-from lab.model.metrics import TABLE
+from lab.model.metrics import BY_NAME, TABLE, only_on
 from lab.model.physics import PERCENTILES, quantile
 
 DIGITS = 6
@@ -65,8 +65,22 @@ PEAKS: dict[str, Callable[[WorkerReading], float]] = {
 
 def measure(trial: Trial) -> dict[str, float]:
     """Every metric of the table that there is evidence for, in the table's order and units."""
-    values = {row.name: MEASURES[row.name](trial) for row in TABLE}
-    return {name: round(float(v), DIGITS) for name, v in values.items() if v is not None}
+    known = foreign(trial)
+    measured = ((row.name, MEASURES[row.name](trial)) for row in TABLE)
+    values = ((name, known.get(name) if v is None else v) for name, v in measured)
+    return {name: round(float(v), DIGITS) for name, v in values if v is not None}
+
+
+def foreign(trial: Trial) -> dict[str, int]:
+    """The counts that a criterion asks for and that only another target can have: known to be 0.
+
+    A spec over both targets asks all of its cells; see `lab.plan.expand`.
+    """
+    asked = {criterion.metric for criterion in trial.cell.criteria} if trial.sent else set()
+    here = (None, trial.cell.target)
+    return {
+        name: 0 for name in asked if only_on(name) not in here and BY_NAME[name].unit == "count"
+    }
 
 
 # Samples: what the users saw; nothing where no upload was sent in the window.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lab.model.evidence import Cause
+from lab.model.evidence import CLOUDRUN_CAUSES, NGINX_CAUSES, Cause
 
 Unit = Literal["count", "seconds", "share", "per second", "cores", "bytes", "bytes per second"]
 
@@ -179,3 +179,34 @@ TABLE: tuple[Metric, ...] = (
 )
 
 BY_NAME: dict[str, Metric] = {metric.name: metric for metric in TABLE}
+
+_OF_CLOUDRUN = (
+    *("cold_starts", "cold_start_s", "cold_start_made", "cold_start_max", "cold_uploads"),
+    *("instances", "memory_instance"),
+    *("queue_depth", "queue_wait", "queue_wait_p95", "queue_wait_refused"),
+)
+
+_ONLY: dict[str, Literal["vm", "cloudrun"]] = {
+    **{f"errors.{cause}": "vm" for cause in NGINX_CAUSES},
+    **{f"errors.{cause}": "cloudrun" for cause in CLOUDRUN_CAUSES},
+    **dict.fromkeys(_OF_CLOUDRUN, "cloudrun"),
+}
+
+_INSTEAD = {
+    "errors.gateway_timeout": "errors.request_timeout",
+    "errors.request_timeout": "errors.gateway_timeout",
+    "errors.body_too_large": "errors.too_large",
+    "errors.too_large": "errors.body_too_large",
+    "errors.instance_died": "errors.bad_gateway",
+    "memory_instance": "memory_backend",
+}
+
+
+def only_on(name: str) -> Literal["vm", "cloudrun"] | None:
+    """The one target that has a metric; None where both have it."""
+    return _ONLY.get(name)
+
+
+def nearest_elsewhere(name: str) -> str | None:
+    """The metric of the other target that comes nearest to one which only one has; None: none."""
+    return _INSTEAD.get(name)

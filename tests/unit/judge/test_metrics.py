@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab.judge.criteria import decide
 from lab.judge.metrics import MEASURES, measure
 from lab.judge.trial import Trial
 from lab.model.evidence import Cause, DatabaseReading, Evidence, OomKill
-from lab.model.metrics import BY_NAME, TABLE
+from lab.model.metrics import BY_NAME, TABLE, only_on
 from tests.unit.judge.observations import (
     STAGES,
     at_rest,
@@ -48,6 +49,8 @@ def test_what_is_of_one_target_alone_is_absent_on_the_other() -> None:
         both += [worker(t), container(t, 100, t / 100)]
     vm = measure(Trial(cell(load={"burst": 1}), observation([upload], both)))
     cloudrun = measure(Trial(on_cloudrun(), observation(burst(), [*both, *one_instance()])))
+    for target, lone in (("cloudrun", {*cloudrun} - {*vm}), ("vm", {*vm} - {*cloudrun})):
+        assert lone == {name for name in BY_NAME if only_on(name) == target}
     assert {*cloudrun} - {*vm} == {
         "errors.no_instance",
         "errors.instance_died",
@@ -68,6 +71,30 @@ def test_what_is_of_one_target_alone_is_absent_on_the_other() -> None:
     assert {*vm} - {*cloudrun} == {"errors.body_too_large", "errors.gateway_timeout"}
     sent = [*samples(6), sample(error=Cause.NO_INSTANCE)]
     assert measure(Trial(cell(), observation(sent, [])))["errors.no_instance"] == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "metric"),
+    [
+        ("cloudrun", "errors.gateway_timeout"),
+        ("vm", "errors.no_instance"),
+        ("vm", "cold_starts"),
+        ("vm", "queue_depth"),
+    ],
+)
+def test_a_count_that_a_criterion_asks_of_the_wrong_target_is_known_to_be_0(
+    target: str, metric: str
+) -> None:
+    of = cell(f"{metric} == 0", target=target)
+    trial = Trial(of, observation(samples(6), [audit()]))
+    assert measure(trial)[metric] == 0
+    found = decide(of.criteria[0], trial)
+    assert (found.outcome, found.reason) == ("met", f"{metric} 0 against == 0")
+    assert metric not in measure(Trial(cell(target=target), observation(samples(6), [audit()])))
+    assert metric not in measure(Trial(of, observation([], [audit()])))
+    seen = [*samples(6), sample(error=Cause.NO_INSTANCE), sample(error=Cause.GATEWAY_TIMEOUT)]
+    if metric.startswith("errors."):
+        assert measure(Trial(of, observation(seen, [])))[metric] == 1
 
 
 def test_no_evidence_gives_no_metrics() -> None:
