@@ -23,7 +23,7 @@ from lab.model.experiment import Cell, Experiment
 from lab.model.knobs import Preset
 from lab.model.replica import Target
 from lab.model.run import RunKind, RunRequest
-from lab.plan import check_pace, expand, no_faster
+from lab.plan import check_pace, expand, no_faster, without_effect
 from lab.report import LiveLine
 from lab.runner import Lab
 from lab.stack import cleanup
@@ -45,12 +45,21 @@ class Overrides:
 
 @dataclass(frozen=True)
 class Planned:
-    """A spec, read and expanded; ``run`` is the stored run that it continues, if any."""
+    """A spec, read and expanded.
+
+    Args:
+        file: where it stands.
+        experiment: what it says.
+        cells: what it became.
+        run: the stored run that it continues, if any.
+        idle: a sentence for each knob that was set and that cells do not feel.
+    """
 
     file: str
     experiment: Experiment
     cells: tuple[Cell, ...]
     run: RunFolder | None = None
+    idle: tuple[str, ...] = ()
 
     @property
     def missing(self) -> tuple[Cell, ...]:
@@ -100,7 +109,9 @@ def _continued(
             "--resume without a spec runs the stored cells as they are", "leave the settings out"
         )
     if not files:
-        return Planned(stored.info.spec_file, stored.info.experiment, stored.cells(), stored)
+        experiment, cells = stored.info.experiment, stored.cells()
+        idle = tuple(without_effect(experiment, {}, cells))
+        return Planned(stored.info.spec_file, experiment, cells, stored, idle)
     specs = _read(files, overrides, stored)
     if len(specs) > 1:
         raise UsageError(f"--resume continues one run, not {len(specs)}", "give one spec or none")
@@ -121,7 +132,8 @@ def _read(files: Sequence[Path], overrides: Overrides, stored: RunFolder | None)
         if overrides.max_speed is not None:
             cells = no_faster(cells, overrides.max_speed)
         check_pace(cells)
-        planned.append(Planned(str(file), experiment, cells, stored))
+        idle = tuple(without_effect(experiment, settings, cells))
+        planned.append(Planned(str(file), experiment, cells, stored, idle))
     return planned
 
 
