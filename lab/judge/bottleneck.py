@@ -22,6 +22,7 @@ from typing import NamedTuple
 from lab.judge.metrics import loop_busy
 from lab.judge.trial import Trial
 from lab.model.evidence import Cause, WorkerReading
+from lab.model.knobs import default_executor_threads
 from lab.model.physics import SATURATED, max_processes, pool_connections
 from lab.model.replica import NGINX
 from lab.model.units import format_size
@@ -256,7 +257,18 @@ def _threads(trial: Trial, name: str) -> Level | None:
     if full.peak >= slots:
         evidence = f"{name} {percent(full.level)} busy, {slots} threads"
         evidence += f", uploads queued {percent(full.waiting)} of the time"
-    return Level(full.level, full.at_limit, evidence)
+    return Level(full.level, full.at_limit, evidence + _out_of_reach(trial, slots))
+
+
+def _out_of_reach(trial: Trial, slots: int) -> str:
+    """A phrase for threads that an instance has and its concurrency leaves idle; none: empty."""
+    knobs = trial.knobs
+    sized = {"executor": knobs.gcs_threads, "audio_pool": knobs.audio_threads}
+    threads = sized.get(knobs.gcs_call) or default_executor_threads(knobs.instance_cores)
+    if trial.cell.target == "vm" or threads <= slots:
+        return ""
+    concurrency = f"concurrency {knobs.cloudrun_concurrency}"
+    return f" ({slots} of its {threads} threads can be used at once, by {concurrency})"
 
 
 @rule(

@@ -480,6 +480,22 @@ def killed(peak: float) -> Evidence:
             "default_executor",
             "default executor 100 % busy, 5 threads, uploads queued 100 % of the time",
         ),
+        (
+            {**MANY, "gcs_threads": 20, "cloudrun_concurrency": 4},
+            uploads(60, SLOW),
+            lived(inflight=30, threads_busy=4, threads_queued=3),
+            "own_threads",
+            "storage threads 100 % busy, 4 threads, uploads queued 100 % of the time"
+            " (4 of its 20 threads can be used at once, by concurrency 4)",
+        ),
+        (
+            {**MANY, "gcs_call": "to_thread", "cloudrun_concurrency": 2},
+            uploads(60, SLOW),
+            lived(inflight=30, threads_busy=2, threads_queued=3),
+            "default_executor",
+            "default executor 100 % busy, 2 threads, uploads queued 100 % of the time"
+            " (2 of its 5 threads can be used at once, by concurrency 2)",
+        ),
     ],
 )
 def test_the_limit_is_what_the_cell_is_made_to_have(
