@@ -77,6 +77,8 @@ class Sample(Frozen):
             Cloud Run's gateway adds queue, the wait for a place at an instance, and cold, the
             part of that wait in which the instance was starting; a warm one has none.
         recording: what the answer called the recording; None for a failure.
+        uplink_s: of ``latency_s``, the seconds in which the user's line carried the body; 0 where
+            the load has no ``uplink``.
     """
 
     planned_at: float
@@ -89,6 +91,7 @@ class Sample(Frozen):
     stage: int = 0
     stages: dict[str, float] = {}
     recording: str | None = None
+    uplink_s: float = 0.0
 
 
 class WorkerReading(Frozen):
@@ -177,12 +180,17 @@ class OomKill(Frozen):
 
 
 class LoadDone(Frozen):
-    """How the load went: the window it had, in seconds after its start."""
+    """How the load went: the window it had, in seconds after its start.
+
+    ``dropped`` counts the arrivals of that window that were not sent, because as many uploads as
+    the load's ``max_in_flight`` allows were in flight.
+    """
 
     kind: Literal["load"] = "load"
     t: float
     window: tuple[float, float]
     generator_exit: int
+    dropped: int = 0
 
 
 class Injected(Frozen):

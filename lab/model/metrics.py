@@ -35,6 +35,12 @@ class Metric:
 TABLE: tuple[Metric, ...] = (
     Metric("attempts", "count", "samples", "uploads sent in the window"),
     Metric("succeeded", "count", "samples", "of these, answered 200"),
+    Metric(
+        "dropped",
+        "count",
+        "load generator",
+        "arrivals of the window that an open load's max_in_flight kept from being sent",
+    ),
     Metric("error_rate", "share", "samples", "failed / attempts"),
     Metric(
         "throughput",
@@ -126,7 +132,8 @@ TABLE: tuple[Metric, ...] = (
         "wait",
         "seconds",
         "samples",
-        "mean of what successful uploads only waited: their latency less that of their stages",
+        "mean of what successful uploads only waited: their latency less that of their stages and "
+        "of the user's uplink",
     ),
     Metric("wait_p95", "seconds", "samples", "95th percentile of these waits"),
     Metric("gcs_attempts", "count", "workers", "HTTP requests to storage, retries included"),

@@ -42,8 +42,8 @@ MENDED = {
         "workers=1,pool=10+10,db_session=hold",
     ): ".course.failures[0].users: 0 is 1 now",
 }
-"""By run and cell, what an earlier lab told wrongly: an upload's sender is one of the users there were
-when it was sent, and so are all of a burst."""
+"""By run and cell, what an earlier lab told wrongly: an upload's sender is one of the users that
+there were when it was sent, and so are all of a burst."""
 
 
 @pytest.fixture(scope="module")
