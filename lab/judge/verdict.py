@@ -49,14 +49,18 @@ def judge(cell: Cell, observation: Observation) -> Verdict:
 def _reasons(
     trial: Trial, outcome: Outcome, invalid: Sequence[str], findings: Sequence[Finding]
 ) -> tuple[str, ...]:
-    """What decides, first: why it is invalid, then the criteria that were missed."""
-    order = ("missed", "undecided", "met")
+    """What decides, first: why it is invalid, then the criteria that were missed.
+
+    That less was offered than asked for stands before what was met all the same.
+    """
     reasons = [*invalid, *([] if trial.sent else [_why_nothing_sent(trial)])]
-    reasons += [f.reason for f in sorted(findings, key=lambda f: order.index(f.outcome))]
+    reasons += [f.reason for kind in ("missed", "undecided") for f in findings if f.outcome == kind]
+    reasons += _not_sent(trial)
+    reasons += [f.reason for f in findings if f.outcome == "met"]
     causes = leading_causes(trial)
     if outcome == Outcome.BROKE and causes and not any(causes in reason for reason in reasons):
         reasons.append(f"uploads failed: {causes}")
-    return (*reasons, *_not_sent(trial))
+    return tuple(reasons)
 
 
 def _not_sent(trial: Trial) -> Iterator[str]:
