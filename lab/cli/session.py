@@ -16,7 +16,7 @@ from lab import doctor
 from lab.cli.options import check_writable, known_faults, print_message
 from lab.cli.wiring import StackChoice, ToxiproxyInjector, choose, choose_again, open_stack
 from lab.config import parse_settings, read_experiment
-from lab.errors import Interrupted, MachineError, UsageError
+from lab.errors import Interrupted, MachineError, SpecError, UsageError
 from lab.faults import process
 from lab.load.driver import LocustLoad
 from lab.model.experiment import Cell, Experiment
@@ -120,7 +120,10 @@ def _continued(
 
 
 def _read(files: Sequence[Path], overrides: Overrides, stored: RunFolder | None) -> list[Planned]:
-    """Each spec with the command line's values, expanded, at a pace that can be offered."""
+    """Each spec with the command line's values, expanded, at a pace that can be offered.
+
+    What is wrong with a spec's cells as a whole has no line of its own; its file is named.
+    """
     faults = known_faults()
     preset = Preset(overrides.preset) if overrides.preset else None
     planned = []
@@ -128,7 +131,10 @@ def _read(files: Sequence[Path], overrides: Overrides, stored: RunFolder | None)
         experiment = read_experiment(file, faults)
         settings = parse_settings(overrides.settings, overrides.speed)
         users, target = overrides.users, overrides.target
-        cells = expand(experiment, faults, settings, preset, users, target)
+        try:
+            cells = expand(experiment, faults, settings, preset, users, target)
+        except SpecError as error:
+            raise SpecError(error.what, error.remedy, str(file)) from None
         if overrides.max_speed is not None:
             cells = no_faster(cells, overrides.max_speed)
         check_pace(cells)
