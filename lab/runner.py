@@ -101,6 +101,7 @@ def run_cell(lab: Lab, cell: Cell, folder: CellFolder, progress: CellProgress) -
             t=(time.time() - result.t0) * cell.knobs.speed,
             window=result.window,
             generator_exit=result.exit_code,
+            dropped=result.dropped,
         )
         faults: list[Injected | ProcessFaultRecord] = [*injected, *process_faults.evidence]
         folder.write_evidence(observer.evidence(result.t0, folder.samples, faults, done))

@@ -102,7 +102,7 @@ def ramp_of(cell: Cell) -> Ramp:
         raise UsageError(f"cell {cell.id}: its load has no stages", remedy)
     stages = tuple(Stage(stage.users, stage.over, stage.hold) for stage in cell.load.stages)
     try:
-        return Ramp(stages, NGINX[cell.knobs.nginx].read_s, cell.load.backoff)
+        return Ramp(stages, NGINX[cell.knobs.nginx].read_s, cell.load.backoff.mean)
     except ValueError as error:
         raise UsageError(f"cell {cell.id}: {error}", remedy) from None
 

@@ -107,7 +107,7 @@ def search_for(
     split = _correlation(cell) == SPLIT_CORRELATION
     max_window = MAX_SPLIT_WINDOW_S if split else CapacitySearch.max_window
     return CapacitySearch(
-        rate=1 / max(service_s(cell) + load.think, INSTANT_S),
+        rate=1 / max(load.uplink_s + service_s(cell) + load.think.mean, INSTANT_S),
         slots=upload_slots(cell),
         max_users=max_users,
         min_window=max(load.window, MIN_SPLIT_WINDOW_S) if split else load.window,

@@ -71,6 +71,7 @@ def command(
                 spec.experiment.experiment,
                 round(estimate(spec.missing)),
                 {cell.id: too_few(cell) for cell in spec.missing},
+                spec.idle,
             )
             for spec in planned
         ]
@@ -92,9 +93,8 @@ def _measure(
     reports = []
     with session.replica(planned, choice, toxiproxy, results) as (stack, reason):
         for spec in planned:
-            for cell in spec.missing:
-                for problem in too_few(cell):
-                    print_message(problem)
+            for note in (*spec.idle, *(text for cell in spec.missing for text in too_few(cell))):
+                print_message(note)
             run = spec.run or session.new_run(spec, stack, reason, results)
             with session.measuring("run", run, stack, _describe_stored) as (lab, _):
                 run_experiment(lab, run, spec.cells)

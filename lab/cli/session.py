@@ -16,14 +16,14 @@ from lab import doctor
 from lab.cli.options import check_writable, known_faults, print_message
 from lab.cli.wiring import StackChoice, ToxiproxyInjector, choose, choose_again, open_stack
 from lab.config import parse_settings, read_experiment
-from lab.errors import Interrupted, MachineError, UsageError
+from lab.errors import Interrupted, MachineError, SpecError, UsageError
 from lab.faults import process
 from lab.load.driver import LocustLoad
 from lab.model.experiment import Cell, Experiment
 from lab.model.knobs import Preset
 from lab.model.replica import Target
 from lab.model.run import RunKind, RunRequest
-from lab.plan import check_pace, expand, no_faster
+from lab.plan import check_pace, expand, no_faster, without_effect
 from lab.report import LiveLine
 from lab.runner import Lab
 from lab.stack import cleanup
@@ -45,12 +45,21 @@ class Overrides:
 
 @dataclass(frozen=True)
 class Planned:
-    """A spec, read and expanded; ``run`` is the stored run that it continues, if any."""
+    """A spec, read and expanded.
+
+    Args:
+        file: where it stands.
+        experiment: what it says.
+        cells: what it became.
+        run: the stored run that it continues, if any.
+        idle: a sentence for each knob that was set and that cells do not feel.
+    """
 
     file: str
     experiment: Experiment
     cells: tuple[Cell, ...]
     run: RunFolder | None = None
+    idle: tuple[str, ...] = ()
 
     @property
     def missing(self) -> tuple[Cell, ...]:
@@ -100,7 +109,9 @@ def _continued(
             "--resume without a spec runs the stored cells as they are", "leave the settings out"
         )
     if not files:
-        return Planned(stored.info.spec_file, stored.info.experiment, stored.cells(), stored)
+        experiment, cells = stored.info.experiment, stored.cells()
+        idle = tuple(without_effect(experiment, {}, cells))
+        return Planned(stored.info.spec_file, experiment, cells, stored, idle)
     specs = _read(files, overrides, stored)
     if len(specs) > 1:
         raise UsageError(f"--resume continues one run, not {len(specs)}", "give one spec or none")
@@ -109,7 +120,10 @@ def _continued(
 
 
 def _read(files: Sequence[Path], overrides: Overrides, stored: RunFolder | None) -> list[Planned]:
-    """Each spec with the command line's values, expanded, at a pace that can be offered."""
+    """Each spec with the command line's values, expanded, at a pace that can be offered.
+
+    What is wrong with a spec's cells as a whole has no line of its own; its file is named.
+    """
     faults = known_faults()
     preset = Preset(overrides.preset) if overrides.preset else None
     planned = []
@@ -117,11 +131,15 @@ def _read(files: Sequence[Path], overrides: Overrides, stored: RunFolder | None)
         experiment = read_experiment(file, faults)
         settings = parse_settings(overrides.settings, overrides.speed)
         users, target = overrides.users, overrides.target
-        cells = expand(experiment, faults, settings, preset, users, target)
+        try:
+            cells = expand(experiment, faults, settings, preset, users, target)
+        except SpecError as error:
+            raise SpecError(error.what, error.remedy, str(file)) from None
         if overrides.max_speed is not None:
             cells = no_faster(cells, overrides.max_speed)
         check_pace(cells)
-        planned.append(Planned(str(file), experiment, cells, stored))
+        idle = tuple(without_effect(experiment, settings, cells))
+        planned.append(Planned(str(file), experiment, cells, stored, idle))
     return planned
 
 

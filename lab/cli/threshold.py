@@ -14,6 +14,7 @@ from lab.cli.options import (
     json_option,
     max_speed_option,
     print_json,
+    print_message,
     results_option,
     settings_options,
     stack_options,
@@ -86,7 +87,8 @@ def command(
         search_for(cell, max_users)  # refuses what has no threshold, before anything is started
     if dry_run:
         cells = [_cell_search(planned.run, cell, max_users) for cell in planned.cells]
-        plan = SearchPlan(planned.experiment.experiment, max_users, USUAL_TRIALS, cells)
+        name = planned.experiment.experiment
+        plan = SearchPlan(name, max_users, USUAL_TRIALS, cells, planned.idle)
         print_json(plan.as_json()) if as_json else click.echo(plan.text(), nl=False)
         return 0
     if planned.run and max_load:
@@ -129,6 +131,8 @@ def _measure(
 ) -> StoredReport:
     """Search, with each trial and each answer on a line as it comes; store and show the report."""
     with session.replica([planned], choice, toxiproxy, results) as (stack, reason):
+        for note in planned.idle:
+            print_message(note)
         run = planned.run or session.new_run(planned, stack, reason, results, "threshold", *limits)
         with session.measuring("threshold", run, stack, _describe_stored) as (lab, live):
             find_thresholds(lab, run, planned.cells, lambda step: live.print(news(step)))

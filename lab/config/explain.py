@@ -89,6 +89,7 @@ def _bound(limit: Any, given: str) -> str:
         (units.parse_size, lambda size: units.format_size(int(size))),
         (units.parse_share, units.format_share),
         (units.parse_rate, units.format_rate),
+        (units.parse_byte_rate, units.format_byte_rate),
     ):
         with suppress(ValueError):
             read(given)

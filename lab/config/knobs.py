@@ -76,7 +76,7 @@ def check_knobs(document: Document) -> None:
     Raises:
         SpecError: at the first knob, axis or label that cannot be.
     """
-    _check_set(document, ("knobs",))
+    shared = _check_set(document, ("knobs",))
     if "matrix" not in document.value:
         return
     matrix = document.value["matrix"]
@@ -84,14 +84,14 @@ def check_knobs(document: Document) -> None:
         raise document.error(
             ("matrix",), "'matrix' has no axes", "give one, as `workers: [1, 2]`", at_key=True
         )
-    setters: dict[str, str] = {}
+    setters = dict.fromkeys(shared, "'knobs'")
     for axis in matrix:
-        for knob in _check_axis(document, axis):
+        for knob in sorted(_check_axis(document, axis)):
             if knob in setters:
-                what = f"axis '{axis}' sets '{knob}', and so does axis '{setters[knob]}'"
+                what = f"axis '{axis}' sets '{knob}', and so does {setters[knob]}"
                 path = ("matrix", axis)
                 raise document.error(path, what, "set it in one of them", at_key=True)
-            setters[knob] = axis
+            setters[knob] = f"axis '{axis}'"
     _check_size(document)
 
 
@@ -118,6 +118,9 @@ def _check_axis(document: Document, axis: str) -> set[str]:
     """Check one axis; returns the knobs that it sets."""
     path: Loc = ("matrix", axis)
     values = document.at(path)
+    if axis == "repeat":
+        what = "axis 'repeat' has the name by which the trials of a cell are told apart"
+        raise document.error(path, what, "give it another name", at_key=True)
     if axis == "target":
         _check_targets(document, path, values)
         return set()

@@ -74,7 +74,7 @@ def _knobs() -> Schema:
     schema = _cleaned(Knobs.model_json_schema())
     properties, as_found = schema["properties"], Knobs().as_text()
     documented = {
-        row.name: {**_or_off(properties[row.name]), "default": as_found[row.name]}
+        row.name: {**properties[row.name], "default": as_found[row.name]}
         | {"description": row.help}
         for row in TABLE
     }
@@ -83,10 +83,11 @@ def _knobs() -> Schema:
 
 def _or_off(schema: Schema) -> Schema:
     """A value that is None inside the lab is ``off`` in a spec."""
-    if "anyOf" not in schema:
+    null = {"type": "null"}
+    if null not in schema.get("anyOf", ()):
         return schema
-    branches = [{"const": "off"} if b == {"type": "null"} else b for b in schema["anyOf"]]
-    return {**schema, "anyOf": branches}
+    branches = [{"const": "off"} if branch == null else branch for branch in schema["anyOf"]]
+    return {**schema, "anyOf": branches, "default": schema["default"] or "off"}
 
 
 def _matrix() -> Schema:
@@ -120,7 +121,7 @@ def _list_of(value: Schema) -> Schema:
 
 
 def _cleaned(schema: Schema) -> Schema:
-    """Without pydantic's titles, and with defaults of durations written as a spec writes them."""
+    """Without pydantic's titles, and with what is off and durations written as a spec does."""
 
     def clean(node: Any) -> Any:
         if isinstance(node, list):
@@ -130,7 +131,7 @@ def _cleaned(schema: Schema) -> Schema:
         kept = {k: clean(v) for k, v in node.items() if not (k == "title" and isinstance(v, str))}
         if kept.get("type") == "string" and isinstance(kept.get("default"), float):
             kept["default"] = format_duration(kept["default"])
-        return kept
+        return _or_off(kept)
 
     return dict(clean(schema))
 

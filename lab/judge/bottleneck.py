@@ -35,6 +35,7 @@ from lab.judge.metrics import loop_busy
 from lab.judge.trial import Trial
 from lab.judge.waiting import WAITS, Station
 from lab.model.evidence import Cause, WorkerReading
+from lab.model.knobs import default_executor_threads
 from lab.model.physics import ANYIO_THREADS, SATURATED, max_processes, pool_connections
 from lab.model.replica import NGINX
 from lab.model.units import format_size
@@ -194,7 +195,21 @@ def _threads(trial: Trial, name: str) -> Level | None:
     """How full the threads are that storage calls run in, as many as may be in use."""
     slots = trial.cell.storage_slots // max_processes(trial.cell)
     full = fullness(trial, lambda r: r.threads_busy, lambda r: r.threads_queued, slots)
-    return full and slots_level(name, "uploads", full, slots)
+    if full is None:
+        return None
+    level = slots_level(name, "uploads", full, slots)
+    return level._replace(evidence=level.evidence + _out_of_reach(trial, slots))
+
+
+def _out_of_reach(trial: Trial, slots: int) -> str:
+    """A phrase for threads that an instance has and its concurrency leaves idle; none: empty."""
+    knobs = trial.knobs
+    sized = {"executor": knobs.gcs_threads, "audio_pool": knobs.audio_threads}
+    threads = sized.get(knobs.gcs_call) or default_executor_threads(knobs.instance_cores)
+    if trial.cell.target == "vm" or threads <= slots:
+        return ""
+    concurrency = f"concurrency {knobs.cloudrun_concurrency}"
+    return f" ({slots} of its {threads} threads can be used at once, by {concurrency})"
 
 
 @rule(Resource.ANYIO_THREADS, stations=(Station.ANYIO,))

@@ -29,12 +29,14 @@ from lab.model.evidence import (
     NGINX_CAUSES,
     Audit,
     Cause,
+    LoadDone,
     MachineReading,
     OomKill,
     Sample,
     WorkerReading,
 )
-from lab.model.metrics import TABLE
+from lab.model.load import OpenLoad
+from lab.model.metrics import BY_NAME, TABLE, only_on
 from lab.model.physics import PERCENTILES, quantile
 
 DIGITS = 6
@@ -65,8 +67,22 @@ PEAKS: dict[str, Callable[[WorkerReading], float]] = {
 
 def measure(trial: Trial) -> dict[str, float]:
     """Every metric of the table that there is evidence for, in the table's order and units."""
-    values = {row.name: MEASURES[row.name](trial) for row in TABLE}
-    return {name: round(float(v), DIGITS) for name, v in values.items() if v is not None}
+    known = foreign(trial)
+    measured = ((row.name, MEASURES[row.name](trial)) for row in TABLE)
+    values = ((name, known.get(name) if v is None else v) for name, v in measured)
+    return {name: round(float(v), DIGITS) for name, v in values if v is not None}
+
+
+def foreign(trial: Trial) -> dict[str, int]:
+    """The counts that a criterion asks for and that only another target can have: known to be 0.
+
+    A spec over both targets asks all of its cells; see `lab.plan.expand`.
+    """
+    asked = {criterion.metric for criterion in trial.cell.criteria} if trial.sent else set()
+    here = (None, trial.cell.target)
+    return {
+        name: 0 for name in asked if only_on(name) not in here and BY_NAME[name].unit == "count"
+    }
 
 
 # Samples: what the users saw; nothing where no upload was sent in the window.
@@ -135,10 +151,22 @@ def mean_wait(stages: Sequence[str], trial: Trial) -> float | None:
 def waits(trial: Trial) -> list[float]:
     """How long uploads waited for their turn, wherever: in the event loop, for a thread or pool."""
     return [
-        max(0.0, sample.latency_s - fsum(sample.stages.get(s, 0.0) for s in STAGE_OF.values()))
+        max(0.0, sample.latency_s - sample.uplink_s - _in_stages(sample))
         for sample in trial.succeeded
         if "gcs" in sample.stages
     ]
+
+
+def _in_stages(sample: Sample) -> float:
+    return fsum(sample.stages.get(stage, 0.0) for stage in STAGE_OF.values())
+
+
+def dropped(trial: Trial) -> int | None:
+    """Arrivals of the window that were not sent; None for a load whose users keep none back."""
+    load = trial.cell.load
+    if not isinstance(load, OpenLoad) or load.max_in_flight is None:
+        return None
+    return next((line.dropped for line in trial.evidence(LoadDone)), None)
 
 
 # Readings: what went on inside the replica and this machine.
@@ -244,6 +272,7 @@ Measure = Callable[[Trial], float | None]
 MEASURES: Mapping[str, Measure] = {
     "attempts": lambda trial: len(trial.sent) or None,
     "succeeded": lambda trial: len(trial.succeeded) if trial.sent else None,
+    "dropped": dropped,
     "error_rate": lambda trial: mean(sample.error is not None for sample in trial.sent),
     "throughput": throughput,
     "capacity": lambda trial: capacity(trial) if trial.sent else None,

@@ -294,12 +294,21 @@ def failures(trial: Trial) -> tuple[Failure, ...]:
     failed = []
     for cause, samples in by_cause.items():
         first = min(samples, key=lambda sample: sample.sent_at + sample.latency_s)
-        t, users = round(first.sent_at + first.latency_s, 3), trial.users_at(first.sent_at)
+        t, users = round(first.sent_at + first.latency_s, 3), _users_sending(trial, first.sent_at)
         failed.append(Failure(cause=cause, t=t, users=users, count=len(samples)))
     if trial.kills:
         failed.append(_of_part(trial, "oom_kill", trial.kills[0], len(trial.kills)))
     failed += [_of_part(trial, down.part, down.t, 1) for down in trial.evidence(PartDown)]
     return tuple(sorted(failed, key=lambda failure: (failure.t, failure.cause)))
+
+
+def _users_sending(trial: Trial, t: float) -> int:
+    """Users when an upload was sent at ``t``, its own included: at 0 a ramp has its first one.
+
+    Those of a burst send at once, however long the generator takes to write it all.
+    """
+    load = trial.cell.load
+    return load.burst if isinstance(load, BurstLoad) else max(1, trial.users_at(t))
 
 
 def _of_part(trial: Trial, cause: str, t: float, count: int) -> Failure:

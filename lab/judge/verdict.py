@@ -8,7 +8,7 @@ cell + observation ─> Trial ─┬─> checks of what was injected ─> reason
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from lab.judge.criteria import decide, leading_causes, outcome_of
 from lab.judge.decision import bottleneck
@@ -18,6 +18,7 @@ from lab.judge.trial import Trial
 from lab.judge.validity import reasons_invalid
 from lab.model.evidence import Observation
 from lab.model.experiment import Cell
+from lab.model.load import OpenLoad
 from lab.model.verdict import Finding, Outcome, Verdict
 
 
@@ -48,14 +49,28 @@ def judge(cell: Cell, observation: Observation) -> Verdict:
 def _reasons(
     trial: Trial, outcome: Outcome, invalid: Sequence[str], findings: Sequence[Finding]
 ) -> tuple[str, ...]:
-    """What decides, first: why it is invalid, then the criteria that were missed."""
-    order = ("missed", "undecided", "met")
+    """What decides, first: why it is invalid, then the criteria that were missed.
+
+    That less was offered than asked for stands before what was met all the same.
+    """
     reasons = [*invalid, *([] if trial.sent else [_why_nothing_sent(trial)])]
-    reasons += [f.reason for f in sorted(findings, key=lambda f: order.index(f.outcome))]
+    reasons += [f.reason for kind in ("missed", "undecided") for f in findings if f.outcome == kind]
+    reasons += _not_sent(trial)
+    reasons += [f.reason for f in findings if f.outcome == "met"]
     causes = leading_causes(trial)
     if outcome == Outcome.BROKE and causes and not any(causes in reason for reason in reasons):
         reasons.append(f"uploads failed: {causes}")
     return tuple(reasons)
+
+
+def _not_sent(trial: Trial) -> Iterator[str]:
+    """What an open load kept back: the cell was offered less than its rate."""
+    dropped, load = int(trial.metrics.get("dropped", 0)), trial.cell.load
+    if dropped and isinstance(load, OpenLoad):
+        yield (
+            f"{dropped} of {dropped + len(trial.sent)} arrivals of the window were not sent:"
+            f" {load.max_in_flight} uploads were in flight (max_in_flight)"
+        )
 
 
 def _why_nothing_sent(trial: Trial) -> str:

@@ -125,7 +125,9 @@ def _outside(trial: Trial) -> Station:
 def _recorded(trial: Trial, sample: Sample, record: UploadRecord) -> Iterator[Stay]:
     ended = max(record.t, sample.sent_at + sample.latency_s)
     handed = record.arrived if record.handed is None else record.handed
-    yield Stay(_outside(trial), sample.sent_at, handed)
+    sent = sample.sent_at + sample.uplink_s
+    yield Stay(Station.ELSEWHERE, sample.sent_at, sent)
+    yield Stay(_outside(trial), sent, handed)
     last, stored = handed, False
     for stage, begun, took in record.spans:
         yield Stay(Station.LOOP, last, begun, stored)
@@ -145,14 +147,14 @@ def _recorded(trial: Trial, sample: Sample, record: UploadRecord) -> Iterator[St
 def _told(trial: Trial, sample: Sample) -> Iterator[Stay]:
     """By the stages of the answer; all other time is taken to come before the first of them."""
     ended = sample.sent_at + sample.latency_s
+    sent = sample.sent_at + sample.uplink_s
+    yield Stay(Station.ELSEWHERE, sample.sent_at, sent)
     stages = {stage: took for stage, took in sample.stages.items() if stage in STATION_OF}
     if not stages:
-        yield Stay(
-            Station.LOOP if trial.cell.target == "vm" else Station.GATEWAY, sample.sent_at, ended
-        )
+        yield Stay(Station.LOOP if trial.cell.target == "vm" else Station.GATEWAY, sent, ended)
         return
-    last, stored = sample.sent_at + stages.pop("queue", 0.0), False
-    yield Stay(Station.GATEWAY, sample.sent_at, last)
+    last, stored = sent + stages.pop("queue", 0.0), False
+    yield Stay(Station.GATEWAY, sent, last)
     first = max(last, ended - fsum(stages.values()))
     yield Stay(Station.LOOP, last, first)
     for stage, took in stages.items():

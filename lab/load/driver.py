@@ -57,12 +57,14 @@ class LoadResult:
         window: start and end of the measured time, in real-world seconds after t = 0.
         exit_code: of the generator; a failed upload is data and leaves it 0.
         pid: its process id, by now gone.
+        dropped: arrivals of the window that ``max_in_flight`` kept from being sent.
     """
 
     t0: float
     window: tuple[float, float]
     exit_code: int
     pid: int
+    dropped: int = 0
 
 
 class LoadGenerator(Protocol):
@@ -117,11 +119,12 @@ class LocustLoad:
             start = _wait_for_start(process, plan, log)
             if on_start:
                 on_start(LoadStart(process.pid, start.epoch))
-            _follow(process, plan, log, tick, start)
+            last = _follow(process, plan, log, tick, start)
         finally:
             _end(process)
             self.pid = None
-        return LoadResult(start.epoch, cell.load.measured, process.returncode, process.pid)
+        window, code = cell.load.measured, process.returncode
+        return LoadResult(start.epoch, window, code, process.pid, last.dropped)
 
 
 def _prepare(cell: Cell, url: str, samples: Path, log: Path) -> LoadPlan:
@@ -224,8 +227,8 @@ def _follow(
     log: Path,
     tick: Callable[[LoadTick], None],
     start: GeneratorStatus,
-) -> None:
-    """Tick until the generator has ended.
+) -> GeneratorStatus:
+    """Tick until the generator has ended; returns its last status.
 
     Raises:
         PartFailed: it died, or did not end by its deadline.
@@ -244,6 +247,7 @@ def _follow(
         tick(_progress(plan, status, reader))
     if process.returncode != 0 or not status.done:
         raise _failed(f"died (exit code {process.returncode})", log)
+    return status
 
 
 def _progress(plan: LoadPlan, status: GeneratorStatus, reader: SampleReader) -> LoadTick:

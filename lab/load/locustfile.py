@@ -21,6 +21,7 @@ import os
 import sys
 import time
 import traceback
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -35,6 +36,7 @@ from lab.load import schedule
 from lab.load.audio import recordings
 from lab.load.plan import LoadPlan, read_plan
 from lab.load.session import LoadSession, UploadAnswer
+from lab.load.uplink import PacedBody
 from lab.load.upload import headers, multipart, outcome
 from lab.model.evidence import Cause
 from lab.model.replica import REQUEST_HEADER, STUDENTS, UPLOAD_PATH
@@ -74,7 +76,8 @@ class Uploader(FastHttpUser):
     @task
     def live(self) -> None:
         session = self.load_session
-        attempts = schedule.attempts(session.load, self.number, session.planned)
+        load, seed = session.load, session.plan.seed
+        attempts = schedule.attempts(load, self.number, session.planned, seed)
         session.enter()
         planned = next(attempts, None)
         while planned is not None:
@@ -96,12 +99,14 @@ class Uploader(FastHttpUser):
     def upload(self, request: str, body: bytes) -> UploadAnswer:
         """Send an upload and follow it to its last byte, or to the client's timeout."""
         self.load_session.sent += 1
+        rate = self.load_session.uplink
+        line = PacedBody(body, rate, gevent.sleep) if rate else None
         begun = time.monotonic()
         if begun - self.used > KEEP_ALIVE:
             self.pool.close()
         try:
             with gevent.Timeout(self.load_session.timeout):
-                answer = self._exchange(request, body)
+                answer = self._exchange(request, body if line is None else line)
         except (gevent.Timeout, TimeoutError):
             self.pool.close()
             answer = UploadAnswer(Cause.CLIENT_TIMEOUT)
@@ -110,9 +115,9 @@ class Uploader(FastHttpUser):
             answer = UploadAnswer(Cause.CONNECTION)
         self.used = time.monotonic()
         self._count(answer, (self.used - begun) * 1000)
-        return answer
+        return answer if line is None else replace(answer, uplink_s=line.carried_s)
 
-    def _exchange(self, request: str, body: bytes) -> UploadAnswer:
+    def _exchange(self, request: str, body: Any) -> UploadAnswer:
         client = self.pool.get_client(self.load_session.plan.url)
         headers = {**self.headers, REQUEST_HEADER: request}
         response = client.request("POST", UPLOAD_PATH, body=body, headers=headers)

@@ -56,12 +56,14 @@ class GeneratorStatus:
         monotonic: the same moment on CLOCK_MONOTONIC, which all processes share.
         sent: uploads sent so far, including those in flight.
         done: whether every upload was followed to its end.
+        dropped: arrivals of the window that ``max_in_flight`` kept from being sent.
     """
 
     epoch: float
     monotonic: float
     sent: int
     done: bool
+    dropped: int = 0
 
     def write(self, path: Path) -> None:
         """Replace ``path`` by this status, atomically."""

@@ -4,6 +4,8 @@ closed    user i is active from ramp · i / users to the end
 stages    user i is active while the number of users is above i
 burst     every user uploads once, at 0
 open      arrivals are planned from the seed; the next free user takes the next arrival
+
+Pauses that are a range are drawn uniformly, from the seed and the user's number.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ def arrivals(load: OpenLoad, seed: int) -> list[float]:
 Attempts = Generator[float, tuple[float, bool], None]
 
 
-def attempts(load: AnyLoad, user: int, planned: Iterator[float]) -> Attempts:
+def attempts(load: AnyLoad, user: int, planned: Iterator[float], seed: int) -> Attempts:
     """The times at which a user is to upload.
 
     A coroutine: it yields the planned time of the next upload, and is sent the time at which
@@ -63,6 +65,7 @@ def attempts(load: AnyLoad, user: int, planned: Iterator[float]) -> Attempts:
         load: the load that the user is part of.
         user: the user's number, from 0.
         planned: the remaining arrivals of an open load, shared by all users.
+        seed: of the pauses, where they are a range.
     """
     if isinstance(load, BurstLoad):
         yield 0.0
@@ -71,8 +74,10 @@ def attempts(load: AnyLoad, user: int, planned: Iterator[float]) -> Attempts:
             yield at
     else:
         at = 0.0
+        rng = random.Random(f"{seed}/pauses/{user}")  # noqa: S311 - a workload, not a secret
         for start, stop in active_spans(load, user):
             at = max(at, start)
             while at < stop:
                 ended, succeeded = yield at
-                at = ended + (load.think if succeeded else load.backoff)
+                pause = load.think if succeeded else load.backoff
+                at = ended + rng.uniform(pause.low, pause.high)

@@ -30,39 +30,44 @@ LEAD = 0.1
 
 @dataclass(frozen=True)
 class UploadAnswer:
-    """The answer to an upload; ``status`` is 0 if there was none, ``timing`` Server-Timing."""
+    """The answer to an upload; ``status`` is 0 if there was none, ``timing`` Server-Timing.
+
+    ``uplink_s`` is the wall seconds for which the user's line carried the body, if it has a limit.
+    """
 
     error: Cause | None
     status: int = 0
     recording: str | None = None
     timing: str = ""
     length: int = 0
+    uplink_s: float = 0.0
 
 
 class LoadSession:
     """What all users share.
 
     Bodies are made here, before the load: a bounded set that users cycle through. ``sent``
-    counts uploads, including those in flight.
+    counts uploads, including those in flight, and ``dropped`` the arrivals of the window that
+    were not sent, because as many as may be were in flight.
     """
 
     def __init__(self, plan: LoadPlan) -> None:
         load = plan.load
         self.plan, self.load, self.speed = plan, load, plan.speed
         self.timeout = load.timeout / plan.speed
-        self.planned: Iterator[float] = iter(
-            schedule.arrivals(load, plan.seed) if isinstance(load, OpenLoad) else ()
-        )
+        self.uplink = load.uplink and load.uplink * plan.speed
+        self.planned = self._arrivals()
         self.bodies = [
             (len(audio), multipart(audio, f"recording-{n:02d}.wav"))
             for n, audio in enumerate(recordings(load.audio, plan.seed))
         ]
         self.all_waiting, self.all_finished = Event(), Event()
-        self.sent = 0
+        self.sent = self.dropped = 0
         self._samples = os.open(plan.samples, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self._gate = Event()
         self._origin = self._epoch = 0.0
         self._waiting = self._finished = 0
+        self._free_since = 0.0  # when the user was answered that takes the next arrival
 
     def now(self) -> float:
         """Real-world seconds after the load started."""
@@ -72,6 +77,22 @@ class LoadSession:
         """Sleep until ``t`` is past; a timer may be early by its resolution, so it repeats."""
         while (left := t - self.now()) > 0:
             gevent.sleep(left / self.speed)
+
+    def _arrivals(self) -> Iterator[float]:
+        """The arrivals of an open load, each for the user that takes it; others have none.
+
+        A user takes one as soon as it is free, so one from before that moment has found none
+        free: with a cap it is dropped, without one it is sent late, and that shows.
+        """
+        load = self.load
+        if not isinstance(load, OpenLoad):
+            return
+        start, end = load.measured
+        for at in schedule.arrivals(load, self.plan.seed):
+            if load.max_in_flight is None or at >= self._free_since:
+                yield at
+            elif start <= at < end:
+                self.dropped += 1
 
     def over(self, t: float) -> bool:
         """Whether at ``t`` nothing new is sent.
@@ -104,7 +125,8 @@ class LoadSession:
 
     def report(self, done: bool) -> None:
         """Write the status file."""
-        GeneratorStatus(self._epoch, self._origin, self.sent, done).write(self.plan.status)
+        status = GeneratorStatus(self._epoch, self._origin, self.sent, done, self.dropped)
+        status.write(self.plan.status)
 
     def record(
         self,
@@ -120,7 +142,7 @@ class LoadSession:
         Raises:
             OSError: the disk is full, or the file cannot be written.
         """
-        ended = self.now()
+        ended = self._free_since = self.now()
         sample = {
             "planned_at": round(planned, 6),
             "sent_at": round(sent, 6),
@@ -133,6 +155,7 @@ class LoadSession:
             "stages": stages(answer.timing, self.speed),
             "recording": answer.recording,
             "request": request,
+            "uplink_s": round(answer.uplink_s * self.speed, 6),
         }
         line = json.dumps(sample, separators=(",", ":")).encode() + b"\n"
         if os.write(self._samples, line) < len(line):

@@ -79,6 +79,8 @@ class Sample(Frozen):
         recording: what the answer called the recording; None for a failure.
         request: the id that went with it, by which an `UploadRecord` is of the same upload;
             None in samples of an earlier lab.
+        uplink_s: of ``latency_s``, the seconds in which the user's line carried the body; 0 where
+            the load has no ``uplink``.
     """
 
     planned_at: float
@@ -92,6 +94,7 @@ class Sample(Frozen):
     stages: dict[str, float] = {}
     recording: str | None = None
     request: str | None = None
+    uplink_s: float = 0.0
 
 
 class StageSpan(NamedTuple):
@@ -219,12 +222,17 @@ class OomKill(Frozen):
 
 
 class LoadDone(Frozen):
-    """How the load went: the window it had, in seconds after its start."""
+    """How the load went: the window it had, in seconds after its start.
+
+    ``dropped`` counts the arrivals of that window that were not sent, because as many uploads as
+    the load's ``max_in_flight`` allows were in flight.
+    """
 
     kind: Literal["load"] = "load"
     t: float
     window: tuple[float, float]
     generator_exit: int
+    dropped: int = 0
 
 
 class Injected(Frozen):

@@ -127,7 +127,7 @@ def load_problem(load: Load) -> tuple[tuple[str | int, ...], str, str] | None:
     if load.peak_users > STUDENTS:
         what = f"the load may have {load.peak_users} users at once; there are {STUDENTS} students"
         if isinstance(load, OpenLoad):
-            return (), what, "lower the rate or the timeout"
+            return (), what, "lower the rate or the timeout, or set max_in_flight"
         key = "burst" if isinstance(load, BurstLoad) else "users"
         return (), what, f"set {key} to {STUDENTS} or fewer"
     if not isinstance(load, StagesLoad):

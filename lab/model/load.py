@@ -9,22 +9,35 @@ All durations are real-world seconds; the driver divides them by ``speed``.
 
 The drain follows every request in flight to its end. In the three closed forms a user
 waits for its answer before it sends again, so a slow server is offered less: queueing is
-hidden. The open form hides nothing.
+hidden. The open form hides nothing: where ``max_in_flight`` keeps arrivals back, they are counted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import log
 from operator import ge, gt
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Discriminator, Field, Tag, TypeAdapter
+from pydantic import AfterValidator, Discriminator, Field, Tag, TypeAdapter
 
 from lab.model.base import Frozen
-from lab.model.units import Duration, Rate, SizeRange
+from lab.model.units import OFF, ByteRate, Duration, Rate, SizeRange, Span, format_duration
 
-SECONDS = Annotated[Duration, Field(ge=0, le=86400)]
-POSITIVE = Annotated[Duration, Field(gt=0, le=86400)]
+MAX_S = 86400
+MAX_USERS = 5000
+
+
+def _bounded(span: Span) -> Span:
+    if span.high > MAX_S:
+        longest = format_duration(MAX_S)
+        raise ValueError(f"{span} is out of bounds; it must be <= {longest}")
+    return span
+
+
+PAUSE = Annotated[Span, AfterValidator(_bounded)]
+SECONDS = Annotated[Duration, Field(ge=0, le=MAX_S)]
+POSITIVE = Annotated[Duration, Field(gt=0, le=MAX_S)]
 
 Window = tuple[float, float]
 """Start and end in real-world seconds after the load started; the end is not in it."""
@@ -36,21 +49,44 @@ PEAK = 0.9
 class _Load(Frozen):
     kind: ClassVar[str]
 
-    think: Annotated[SECONDS, Field(description="pause after a success")] = 0.0
+    think: Annotated[
+        PAUSE, Field(description="pause after a success, one or a range, drawn anew each time")
+    ] = Span(low=0, high=0)
     backoff: Annotated[
-        SECONDS, Field(description="pause after a failure: nobody retries in the same millisecond")
-    ] = 1.0
+        PAUSE,
+        Field(
+            description="pause after a failure, one or a range: nobody retries in the same "
+            "millisecond"
+        ),
+    ] = Span(low=1, high=1)
     timeout: Annotated[POSITIVE, Field(description="how long the client waits")] = 120.0
     audio: Annotated[SizeRange, Field(description="size of the WAV file, one or a range")] = (
         SizeRange(low=200_000, high=200_000)
     )
+    uplink: Annotated[
+        Annotated[ByteRate, Field(ge=1000, le=10**9)] | None,
+        *OFF,
+        Field(description="bytes a second that a user's line carries, or off: as fast as it goes"),
+    ] = None
+
+    @property
+    def uplink_s(self) -> float:
+        """Seconds for which a user's line is busy with an upload, in the mean; 0 without a limit.
+
+        Sizes are log-uniform, so their mean is (b - a) / ln(b / a).
+        """
+        if self.uplink is None:
+            return 0.0
+        low, high = self.audio.low, self.audio.high
+        mean = low if low == high else (high - low) / log(high / low)
+        return mean / self.uplink
 
 
 class ClosedLoad(_Load):
     """Users who upload again as soon as they are answered; what is sent in the window counts."""
 
     kind: ClassVar[str] = "closed"
-    users: Annotated[int, Field(ge=1, le=5000)]
+    users: Annotated[int, Field(ge=1, le=MAX_USERS)]
     ramp: SECONDS = 5.0
     warmup: SECONDS = 10.0
     window: POSITIVE = 60.0
@@ -76,7 +112,7 @@ class ClosedLoad(_Load):
 class Stage(Frozen):
     """Users move linearly ``over`` this long to ``users``, then ``hold``."""
 
-    users: Annotated[int, Field(ge=0, le=5000)]
+    users: Annotated[int, Field(ge=0, le=MAX_USERS)]
     over: SECONDS = 0.0
     hold: SECONDS = 0.0
 
@@ -160,7 +196,7 @@ class BurstLoad(_Load):
     """That many users at once, one upload each."""
 
     kind: ClassVar[str] = "burst"
-    burst: Annotated[int, Field(ge=1, le=5000)]
+    burst: Annotated[int, Field(ge=1, le=MAX_USERS)]
 
     @property
     def peak_users(self) -> int:
@@ -180,12 +216,24 @@ class OpenLoad(_Load):
     rate: Annotated[Rate, Field(gt=0, le=1000)]
     warmup: SECONDS = 10.0
     window: POSITIVE = 60.0
+    max_in_flight: Annotated[
+        Annotated[int, Field(ge=1, le=MAX_USERS)] | None,
+        *OFF,
+        Field(
+            description="uploads that may be in flight at once, or off: an arrival beyond them "
+            "is not sent, and counted as dropped"
+        ),
+    ] = None
 
     @property
     def peak_users(self) -> int:
-        """The most that can be in flight at once: all that arrive within one timeout."""
+        """The most that can be in flight at once: all that arrive within one timeout, or the cap.
+
+        More users than that would never have anything to send.
+        """
         span = min(self.timeout, self.warmup + self.window)
-        return max(1, round(self.rate * span * 1.5) + 10)
+        likely = max(1, round(self.rate * span * 1.5) + 10)
+        return likely if self.max_in_flight is None else min(likely, self.max_in_flight)
 
     @property
     def measured(self) -> Window:

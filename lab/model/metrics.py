@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lab.model.evidence import Cause
+from lab.model.evidence import CLOUDRUN_CAUSES, NGINX_CAUSES, Cause
 
 Unit = Literal["count", "seconds", "share", "per second", "cores", "bytes", "bytes per second"]
 
@@ -35,6 +35,12 @@ class Metric:
 TABLE: tuple[Metric, ...] = (
     Metric("attempts", "count", "samples", "uploads sent in the window"),
     Metric("succeeded", "count", "samples", "of these, answered 200"),
+    Metric(
+        "dropped",
+        "count",
+        "load generator",
+        "arrivals of the window that an open load's max_in_flight kept from being sent",
+    ),
     Metric("error_rate", "share", "samples", "failed / attempts"),
     Metric(
         "throughput",
@@ -126,7 +132,8 @@ TABLE: tuple[Metric, ...] = (
         "wait",
         "seconds",
         "samples",
-        "mean of what successful uploads only waited: their latency less that of their stages",
+        "mean of what successful uploads only waited: their latency less that of their stages and "
+        "of the user's uplink",
     ),
     Metric("wait_p95", "seconds", "samples", "95th percentile of these waits"),
     Metric("gcs_attempts", "count", "workers", "HTTP requests to storage, retries included"),
@@ -179,3 +186,34 @@ TABLE: tuple[Metric, ...] = (
 )
 
 BY_NAME: dict[str, Metric] = {metric.name: metric for metric in TABLE}
+
+_OF_CLOUDRUN = (
+    *("cold_starts", "cold_start_s", "cold_start_made", "cold_start_max", "cold_uploads"),
+    *("instances", "memory_instance"),
+    *("queue_depth", "queue_wait", "queue_wait_p95", "queue_wait_refused"),
+)
+
+_ONLY: dict[str, Literal["vm", "cloudrun"]] = {
+    **{f"errors.{cause}": "vm" for cause in NGINX_CAUSES},
+    **{f"errors.{cause}": "cloudrun" for cause in CLOUDRUN_CAUSES},
+    **dict.fromkeys(_OF_CLOUDRUN, "cloudrun"),
+}
+
+_INSTEAD = {
+    "errors.gateway_timeout": "errors.request_timeout",
+    "errors.request_timeout": "errors.gateway_timeout",
+    "errors.body_too_large": "errors.too_large",
+    "errors.too_large": "errors.body_too_large",
+    "errors.instance_died": "errors.bad_gateway",
+    "memory_instance": "memory_backend",
+}
+
+
+def only_on(name: str) -> Literal["vm", "cloudrun"] | None:
+    """The one target that has a metric; None where both have it."""
+    return _ONLY.get(name)
+
+
+def nearest_elsewhere(name: str) -> str | None:
+    """The metric of the other target that comes nearest to one which only one has; None: none."""
+    return _INSTEAD.get(name)

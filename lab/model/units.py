@@ -38,6 +38,7 @@ PER = {"s": 1.0, "min": 60.0, "h": 3600.0}
 _NUMBER = r"(\d+(?:\.\d+)?)"
 _QUANTITY = re.compile(rf"{_NUMBER}\s*([A-Za-zµ%]+)")
 _RANGE = re.compile(rf"{_NUMBER}\s*([A-Za-z]*)\s*(?:-|–|to)\s*{_NUMBER}\s*([A-Za-z]+)")
+_BYTE_RATE = re.compile(rf"{_NUMBER}\s*([A-Za-z]+)\s*/\s*s")
 _RATE = re.compile(rf"{_NUMBER}\s*/\s*({'|'.join(PER)})")
 
 
@@ -94,6 +95,26 @@ def format_size(size: int) -> str:
     return f"{size} B"
 
 
+def parse_byte_rate(text: object) -> int:
+    """Bytes a second from a text like ``250 KB/s``.
+
+    Raises:
+        ValueError: not a size with ``/s`` after it.
+    """
+    match = _BYTE_RATE.fullmatch(text.strip()) if isinstance(text, str) else None
+    if not match or match[2] not in SIZES:
+        units = ", ".join(f"{unit}/s" for unit in SIZES)
+        raise ValueError(
+            f"'{text}' is not a size a second; write it like '250 KB/s' (units: {units})"
+        )
+    return round(float(match[1]) * SIZES[match[2]])
+
+
+def format_byte_rate(rate: int) -> str:
+    """The text form of bytes a second, in the largest unit that divides them."""
+    return f"{format_size(rate)}/s"
+
+
 def parse_share(text: object) -> float:
     """A share from 0 to 1 from a text like ``5 %``.
 
@@ -147,6 +168,12 @@ Duration = Annotated[
 ]
 Size = Annotated[
     int, *_typed(parse_size, format_size, rf"^{DECIMAL}({'|'.join(SIZES)})$", "200 KB")
+]
+ByteRate = Annotated[
+    int,
+    *_typed(
+        parse_byte_rate, format_byte_rate, rf"^{DECIMAL}({'|'.join(SIZES)})\s*/\s*s$", "250 KB/s"
+    ),
 ]
 Share = Annotated[float, *_typed(parse_share, format_share, rf"^{DECIMAL}%$", "5 %")]
 Rate = Annotated[

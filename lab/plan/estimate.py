@@ -35,10 +35,11 @@ def drain(cell: Cell) -> float:
     """Real-world seconds from the last request sent to the last answer: a guess.
 
     The users there are, each in turn on one of the workers' upload slots, for one upload's
-    service time (Little's law at saturation); no longer than the client waits.
+    service time (Little's law at saturation), after their lines have carried what they send; no
+    longer than the client waits.
     """
     turns = max(1.0, cell.load.peak_users / upload_slots(cell))
-    return min(cell.load.timeout, service_s(cell) * turns)
+    return min(cell.load.timeout, cell.load.uplink_s + service_s(cell) * turns)
 
 
 UPLOAD_S, BYTE_S = 150e-6, 0.3e-9

@@ -1,6 +1,6 @@
 """An experiment to its cells: every combination of its axes, a trial each.
 
-    preset < knobs: < matrix: < --set and --speed
+    preset < knobs: and matrix:, which set no knob twice < --set and --speed
 
 The cells of one repeat share a seed, so that they meet the same users, sizes and arrivals
 and differ only in what the axes say. A repeat is a whole pass over the matrix: a drift of
@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain, count, product
+from itertools import product
 from typing import Any
 
 from pydantic import ValidationError
@@ -23,8 +24,10 @@ from lab.model.experiment import Cell, Experiment
 from lab.model.fault import Fault
 from lab.model.knobs import Knobs, Preset
 from lab.model.load import BurstLoad, ClosedLoad, Load, varied
+from lab.model.metrics import BY_NAME, nearest_elsewhere, only_on
 from lab.model.replica import PARTS, TARGETS, Target, contradiction
 from lab.model.suggest import suggest
+from lab.plan.effect import refuse_equal
 
 TARGET = "target"
 """The axis that sets no knob: where a cell runs."""
@@ -60,8 +63,8 @@ def expand(
         target: in place of the spec's.
 
     Raises:
-        SpecError: a knob's value that cannot be, or a fault of a part that a
-            cell's target does not have.
+        SpecError: a knob's value that cannot be, a fault of a part or a criterion on a figure
+            that a cell's target does not have, or cells that differ in nothing that they feel.
         UsageError: a setting or target that an axis sweeps, or users for a load that has none.
     """
     given = dict(settings or {})
@@ -87,6 +90,8 @@ def expand(
         )
         cells.append(cell)
     _refuse_missing_parts(cells)
+    _refuse_missing_metrics(cells)
+    refuse_equal(cells)
     return _repeated(cells, experiment)
 
 
@@ -116,23 +121,44 @@ def seed_of(seed: int, repeat: int) -> int:
 def cell_ids(axes: Sequence[Mapping[str, str]], alone: str) -> list[str]:
     """An id for each cell: ``workers=2,pool=5+5``; unique, also where case is ignored.
 
+    A label that reads like another one once it is safe (``a b`` and ``ab``) gets a digest of
+    what it says, so that its id does not depend on which of the two comes first.
+
     Args:
-        axes: label by axis, of each cell; no two the same.
+        axes: label by axis, of each cell; the same axes, and no two cells with the same labels.
         alone: the id where there are no axes.
     """
-    ids: list[str] = []
-    taken: set[str] = set()
-    for labels in axes:
-        name = ",".join(f"{_safe(axis)}={_safe(text)}" for axis, text in labels.items())
-        name = name or _safe(alone)
-        if len(name) > MAX_ID_LENGTH:
-            digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-            name = f"{name[: MAX_ID_LENGTH - 9]}-{digest}"
-        numbered = (f"{name}-{number}" for number in count(2))
-        name = next(free for free in chain([name], numbered) if free.casefold() not in taken)
-        taken.add(name.casefold())
-        ids.append(name)
-    return ids
+    named = _distinct({axis for labels in axes for axis in labels})
+    labelled = {
+        axis: _distinct({labels[axis] for labels in axes if axis in labels}) for axis in named
+    }
+    return [
+        _short(",".join(f"{named[axis]}={labelled[axis][label]}" for axis, label in labels.items()))
+        or _safe(alone)
+        for labels in axes
+    ]
+
+
+def _distinct(texts: Iterable[str]) -> dict[str, str]:
+    """Each text made safe, and with a digest where it would not be the only one of its name."""
+    safe = {text: _safe(text) for text in texts}
+    alike = Counter(name.casefold() for name in safe.values())
+    return {
+        text: f"{name}-{_digest(text)}" if alike[name.casefold()] > 1 else name
+        for text, name in safe.items()
+    }
+
+
+def _short(name: str) -> str:
+    """A name, its end replaced by a digest where it is too long."""
+    if len(name) <= MAX_ID_LENGTH:
+        return name
+    return f"{name[: MAX_ID_LENGTH - 9]}-{_digest(name)}"
+
+
+def _digest(text: str) -> str:
+    """Eight hexadecimal digits that stand for a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _repeated(cells: Sequence[Cell], experiment: Experiment) -> tuple[Cell, ...]:
@@ -203,6 +229,23 @@ def _refuse_missing_parts(cells: Iterable[Cell]) -> None:
             if fault.part not in PARTS[target]:
                 what = f"{fault.fault} hits {fault.part}, and target {target} has none"
                 raise SpecError(what, f"its parts are {', '.join(PARTS[target])}")
+
+
+def _refuse_missing_metrics(cells: Sequence[Cell]) -> None:
+    """Refuse a criterion on a figure that no target of the cells has.
+
+    One of several targets may lack it where it is a count: there it is known to be 0.
+    """
+    targets = sorted({cell.target for cell in cells})
+    for criterion in cells[0].criteria:
+        only = only_on(criterion.metric)
+        lacking = [target for target in targets if only not in (None, target)]
+        if not lacking or (only in targets and BY_NAME[criterion.metric].unit == "count"):
+            continue
+        what = f"criterion '{criterion}': there is no {criterion.metric} on target {lacking[0]}"
+        instead = nearest_elsewhere(criterion.metric)
+        write = f"write {instead}" if instead else "leave it out"
+        raise SpecError(what, f"{write}, or judge it on target {only} alone")
 
 
 def _load(experiment: Experiment, labels: Mapping[str, str], users: int | None) -> Load:

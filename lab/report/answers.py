@@ -343,7 +343,8 @@ def _what_went_first(cell: CellResult) -> Claim:
         users = crossing.since_users
         events.append((crossing.t, _crossed(cell, crossing, f"{users} users", users)))
     for failure in _timeline(cell).failures:
-        text = f"{failure.cause} from {failure.users} users on ({failure.count} in all, "
+        since = format.plural(failure.users, "user")
+        text = f"{failure.cause} from {since} on ({failure.count} in all, "
         text += f"{failure.t:.0f} s)"
         phrase = stated(text, cell, f"failure {failure.cause}", float(failure.count))
         events.append((failure.t, phrase))

@@ -121,7 +121,7 @@ def what_went_first(timeline: Timeline) -> tuple[str, ...]:
     """What was crossed and what failed, a line each, in the order in which it showed."""
     events = [(crossing.t, _crossing(crossing)) for crossing in timeline.crossings]
     for failure in timeline.failures:
-        since = f"{failure.cause} from {failure.users} users on, {failure.t:.0f} s"
+        since = f"{failure.cause} from {format.plural(failure.users, 'user')} on, {failure.t:.0f} s"
         events.append((failure.t, f"{since}: {failure.count} in all"))
     return tuple(text for _, text in sorted(events, key=lambda event: event[0]))
 

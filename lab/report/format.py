@@ -16,7 +16,7 @@ from lab.model import metrics
 from lab.model.load import BurstLoad, ClosedLoad, Load, OpenLoad, StagesLoad
 from lab.model.metrics import Unit
 from lab.model.run import CellResult, RunInfo
-from lab.model.units import format_duration, format_rate
+from lab.model.units import format_byte_rate, format_duration, format_rate
 
 NONE = "-"
 """What stands where nothing was measured."""
@@ -150,10 +150,12 @@ def load(stored: Mapping[str, Any], max_users: int | None = None) -> str:
     """An offered load in plain English; of a search that goes up to ``max_users``, all of them."""
     given = read_load(stored)
     uploads = f"{given.audio} each"
+    if given.uplink:
+        uploads += f" over a line of {format_byte_rate(given.uplink)}"
     if isinstance(given, BurstLoad):
         return f"a burst of {given.burst} users at once, one upload each; {uploads}"
-    if given.think:
-        uploads += f", {format_duration(given.think)} of thought between"
+    if given.think.high:
+        uploads += f", {given.think} of thought between"
     if isinstance(given, ClosedLoad):
         window = format_duration(given.window)
         return (
@@ -162,8 +164,10 @@ def load(stored: Mapping[str, Any], max_users: int | None = None) -> str:
             f"{f'windows of {window} and longer' if max_users else f'window {window}'}; {uploads}"
         )
     if isinstance(given, OpenLoad):
+        cap = given.max_in_flight
         return (
-            f"{format_rate(given.rate)} arriving, open loop: warm-up "
+            f"{format_rate(given.rate)} arriving{f', at most {cap} in flight' if cap else ''}, "
+            f"open loop: warm-up "
             f"{format_duration(given.warmup)}, window {format_duration(given.window)}; {uploads}"
         )
     steps = ", ".join(

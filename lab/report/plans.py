@@ -12,11 +12,15 @@ from lab.report.format import clock, plural
 
 @dataclass(frozen=True)
 class RunPlan:
-    """A run: each cell that is missing, and why a load is too small for a criterion of it."""
+    """A run: each cell that is missing, and why a load is too small for a criterion of it.
+
+    ``idle`` has a sentence for each knob that was set and that cells do not feel.
+    """
 
     experiment: str
     estimate_s: int
     cells: Mapping[str, Sequence[str]]
+    idle: Sequence[str] = ()
 
     def as_json(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -25,6 +29,7 @@ class RunPlan:
             "cells": list(self.cells),
             "estimate_s": self.estimate_s,
             "undecidable": [reason for reasons in self.cells.values() for reason in reasons],
+            "without_effect": list(self.idle),
         }
 
     def text(self) -> str:
@@ -34,6 +39,7 @@ class RunPlan:
         lines = [f"{self.experiment}: {cells}, about {minutes}:{seconds:02d} min"]
         for cell, reasons in self.cells.items():
             lines += [f"  {cell}", *(f"    {reason}" for reason in reasons)]
+        lines += self.idle
         return "\n".join(lines) + "\n"
 
 
@@ -77,12 +83,16 @@ class CellSearch:
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """Searches for thresholds up to ``max_users``; as a rule one takes ``usual_trials``."""
+    """Searches for thresholds up to ``max_users``; as a rule one takes ``usual_trials``.
+
+    ``idle`` has a sentence for each knob that was set and that cells do not feel.
+    """
 
     experiment: str
     max_users: int
     usual_trials: int
     cells: Sequence[CellSearch]
+    idle: Sequence[str] = ()
 
     @property
     def usual_s(self) -> int:
@@ -92,7 +102,12 @@ class SearchPlan:
     def as_json(self) -> dict[str, Any]:
         """For ``--json``."""
         cells = [asdict(cell) for cell in self.cells]
-        return {"experiment": self.experiment, "usual_s": self.usual_s, "cells": cells}
+        return {
+            "experiment": self.experiment,
+            "usual_s": self.usual_s,
+            "cells": cells,
+            "without_effect": list(self.idle),
+        }
 
     def text(self) -> str:
         """For the terminal."""
@@ -100,4 +115,5 @@ class SearchPlan:
             f"{self.experiment}: {plural(len(self.cells), 'cell')}, up to {self.max_users} users;"
             f" as a rule {self.usual_trials} trials a cell, {clock(self.usual_s)}"
         )
-        return "\n".join([head, *(f"  {cell.id}: {cell.text()}" for cell in self.cells)]) + "\n"
+        lines = [head, *(f"  {cell.id}: {cell.text()}" for cell in self.cells), *self.idle]
+        return "\n".join(lines) + "\n"

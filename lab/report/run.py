@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import chain
 
 from lab.model.criterion import Criterion
+from lab.model.load import OpenLoad
 from lab.model.run import CellResult, RunInfo, Summary
 from lab.model.verdict import Outcome
 from lab.report import format
@@ -36,7 +37,17 @@ CLOSED_NOTE = (
 )
 OPEN_NOTE = "Open loop: uploads arrive at their rate however slow the answers are."
 BURST_NOTE = "Burst: every user uploads once, so what is offered does not depend on the answers."
-_NOTES = {CLOSED_NOTE: {"closed", "stages"}, OPEN_NOTE: {"open"}, BURST_NOTE: {"burst"}}
+CAPPED_NOTE = (
+    "Open loop with a cap: an arrival that finds max_in_flight uploads in flight is not sent, so "
+    "less than the rate is offered; `dropped` says how many were not."
+)
+_CAPPED = "capped"
+_NOTES = {
+    CLOSED_NOTE: {"closed", "stages"},
+    OPEN_NOTE: {"open"},
+    CAPPED_NOTE: {_CAPPED},
+    BURST_NOTE: {"burst"},
+}
 
 _MAX_CHARTS = 4
 """Cells that are shown over time at a glance; more would bury the table."""
@@ -84,8 +95,12 @@ def offered(summary: Summary) -> str:
 
 def loop_note(summary: Summary) -> str:
     """What must be known of the kind of load to read its figures; empty without cells."""
-    kinds: set[str] = {format.read_load(cell.load).kind for cell in summary.cells}
-    return " ".join(note for note, loads in _NOTES.items() if kinds & loads)
+    loads = [format.read_load(cell.load) for cell in summary.cells]
+    kinds = {
+        _CAPPED if isinstance(load, OpenLoad) and load.max_in_flight else load.kind
+        for load in loads
+    }
+    return " ".join(note for note, told in _NOTES.items() if kinds & told)
 
 
 def _glance(cells: Sequence[CellResult]) -> tuple[Block, ...]:

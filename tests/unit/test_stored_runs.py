@@ -33,6 +33,18 @@ CELLS = {
 SENTENCES = {"reason", "reasons", "evidence", "text", "about"}
 """Keys of what people read; everything else is a value."""
 
+MENDED = {
+    ("scenario-3-cold-start", "case=3-instances"): ".course.failures[0].users: 2 is 50 now",
+    ("scenario-3-cold-start", "case=as-found"): ".course.failures[0].users: 4 is 50 now",
+    ("scenario-3-cold-start", "case=kept-warm"): ".course.failures[0].users: 1 is 50 now",
+    (
+        "workers-x-pool",
+        "workers=1,pool=10+10,db_session=hold",
+    ): ".course.failures[0].users: 0 is 1 now",
+}
+"""By run and cell, what an earlier lab told wrongly: an upload's sender is one of the users that
+there were when it was sent, and so are all of a burst."""
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
@@ -102,7 +114,8 @@ def test_every_stored_cell_is_judged_as_it_was(runs: dict[str, Path], name: str)
     stored = {path.name: read(path / "verdict.json") for path in folders}
     assert len(judged) == CELLS[name]
     for cell in stored:
-        assert differences(stored[cell], judged[cell]) == [], cell
+        mended = [line] if (line := MENDED.get((name, cell))) else []
+        assert differences(stored[cell], judged[cell]) == mended, cell
 
 
 def test_a_stored_search_gives_the_threshold_that_it_gave(runs: dict[str, Path]) -> None:

@@ -68,6 +68,22 @@ BAD_SPECS = {
         WHOLE + "faults: [backend-kill, backend-pause]\n",
         "3:24: backend-kill and backend-pause hit backend at the same time - leave one out",
     ),
+    "a-knob-set-twice": (
+        WHOLE + "knobs: {workers: 2}\nmatrix: {case: {a: {workers: 1}, b: {db_cap: 9}}}\n",
+        "4:10: axis 'case' sets 'workers', and so does 'knobs' - set it in one of them",
+    ),
+    "an-axis-of-repeats": (
+        WHOLE + "repeat: 2\nmatrix: {repeat: {a: {workers: 1}, b: {workers: 2}}}\n",
+        "4:10: axis 'repeat' has the name by which the trials of a cell are told apart - give it",
+    ),
+    "equal-cells": (
+        WHOLE + "matrix: {gcs_threads: [8, 16]}\n",
+        " cells 'gcs_threads 8' and 'gcs_threads 16' are equal: gcs_threads has no effect on them,",
+    ),
+    "a-criterion-of-the-other-target": (
+        WHOLE + "target: cloudrun\ncriteria: [errors.gateway_timeout == 0]\n",
+        " criterion 'errors.gateway_timeout == 0': there is no errors.gateway_timeout on target",
+    ),
     "later-schema": (
         "schema: 2\n" + WHOLE,
         "1:9: was written for a later lab (schema 2; this one reads 1) - upgrade the lab",
@@ -142,7 +158,7 @@ USAGE: dict[str, tuple[list[str | Path], str]] = {
     ),
     "target-of-a-spec-with-a-speed": (
         ["run", MATRIX, "--target", "cloudrun"],
-        "speed 5 with target cloudrun: no speed shortens the start of an instance",
+        f"{MATRIX}: speed 5 with target cloudrun: no speed shortens the start of an instance",
     ),
     "unknown-preset": (["run", MATRIX, "--preset", "best"], "Invalid value for '--preset': 'best'"),
     "unknown-option": (["run", MATRIX, "--spede", "3"], "No such option '--spede'"),

@@ -42,3 +42,20 @@ def test_a_dry_run_tells_which_criterion_the_load_cannot_decide(
     [line] = [line for line in ended.out.splitlines() if why in line]
     [plan] = json.loads(lab("run", file, "--dry-run", "--json").out)
     assert plan["undecidable"] == [line.strip()]
+
+
+def test_a_dry_run_tells_which_knob_has_no_effect(lab: Command, tmp_path: Path) -> None:
+    text = "experiment: e\nload: {users: 40}\nknobs: {gcs_threads: 9}\n"
+    file = command.spec(tmp_path, text)
+    storage = "gcs_threads has no effect: its threads are those of gcs_call: executor"
+    leak = "leak_every has no effect: leak is off"
+    ended = lab("run", file, "--set", "leak_every=3", "--dry-run")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.splitlines()[-2:] == [storage, leak]
+    [plan] = json.loads(lab("run", file, "--set", "leak_every=3", "--dry-run", "--json").out)
+    assert plan["without_effect"] == [storage, leak]
+    ended = lab("threshold", file, "--dry-run")
+    assert ended.out.splitlines()[-1] == storage
+    assert json.loads(lab("threshold", file, "--dry-run", "--json").out)["without_effect"] == [
+        storage
+    ]

@@ -183,9 +183,23 @@ def again_json(faked: Faked) -> str:
     return (faked.path / "threshold.json").read_text()
 
 
+@pytest.mark.parametrize(
+    "arguments", [("run", "--speed", "50"), ("threshold", "--most-users", "1")]
+)
+def test_a_knob_that_cells_do_not_feel_is_said_before_they_are_measured(
+    lab: Command, faked: Faked, arguments: tuple[str, ...]
+) -> None:
+    name, *options = arguments
+    ended = lab(name, faked.spec, *options, "--set", "gcs_threads=3")
+    said = "gcs_threads has no effect: its threads are those of gcs_call: executor"
+    lines = ended.err.splitlines()
+    assert lines.count(said) == 1
+    assert lines.index(said) < next(n for n, line in enumerate(lines) if "workers=1" in line)
+
+
 def test_a_search_that_cannot_decide_ends_with_4(lab: Command, faked: Faked) -> None:
-    # Nothing on the VM starts cold, so there is no evidence of it, however long it takes.
-    faked.spec.write_text(SPEC.replace("error_rate < 5 %", "cold_starts == 0"))
+    # Processes without an engine have no quota, so there is no evidence, however long it takes.
+    faked.spec.write_text(SPEC.replace("error_rate < 5 %", "throttled_backend < 5 %"))
     ended = lab("threshold", faked.spec, "--most-users", "1", "--json")
     assert ended.code == 4, ended.err
     assert ended.out == again_json(faked)

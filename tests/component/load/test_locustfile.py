@@ -6,11 +6,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 from starlette.responses import JSONResponse, Response
 
 from lab.load import schedule
 from lab.model.evidence import Cause
-from lab.model.load import OpenLoad
+from lab.model.load import Load, OpenLoad
 from lab.model.replica import ADDRESS_HEADER, address, token
 from tests.component.load.conftest import Service, load_of, offer, success
 
@@ -154,3 +155,53 @@ def test_the_summary_of_locust_agrees_with_the_samples(tmp_path: Path, service: 
     done = offer(tmp_path, service.url, load_of(burst=8))
     (row,) = [line.split() for line in done.log.splitlines() if "Aggregated" in line][:1]
     assert row[1:3] == ["8", "1(12.50%)"]
+
+
+def typed(**keys: object) -> Load:
+    return TypeAdapter(Load).validate_python({"audio": "2 KB", **keys})
+
+
+@pytest.mark.parametrize("speed", [1.0, 4.0])
+def test_an_open_load_drops_what_finds_as_many_in_flight_as_may_be(
+    tmp_path: Path, service: Service, speed: float
+) -> None:
+    service.delay = 0.5 / speed
+    load = typed(rate="20/s", warmup="1 s", window="5 s", max_in_flight=4)
+    assert isinstance(load, OpenLoad)
+    done = offer(tmp_path, service.url, load, speed)
+    sent = {s.planned_at: s for s in done.samples}
+    kept_back = [at for at in schedule.arrivals(load, 1) if round(at, 6) not in sent]
+    assert len(kept_back) + len(sent) == len(schedule.arrivals(load, 1))
+    assert done.result.dropped == sum(at >= 1.0 for at in kept_back) > 20
+    for at in kept_back:  # each found four users that had no answer yet
+        busy = sum(s.planned_at <= at <= s.sent_at + s.latency_s for s in done.samples)
+        assert busy == 4
+    assert max(s.sent_at - s.planned_at for s in done.samples) < 0.1 * speed
+    assert {s.error for s in done.samples} == {None}
+
+
+def test_an_open_load_without_a_cap_drops_nothing(tmp_path: Path, service: Service) -> None:
+    load = typed(rate="20/s", warmup="0 s", window="2 s", max_in_flight="off")
+    done = offer(tmp_path, service.url, load)
+    assert done.result.dropped == 0
+
+
+def test_a_closed_user_pauses_as_its_range_and_seed_say(tmp_path: Path, service: Service) -> None:
+    service.answer = lambda number: success(number) if number % 2 else Response(status_code=500)
+    load = typed(
+        users=2, ramp="0 s", warmup="0 s", window="15 s", think="1-2 s", backoff="100-900 ms"
+    )
+    done = offer(tmp_path, service.url, load, speed=5)
+    for user in range(2):
+        samples = [s for s in done.samples if s.user == user]
+        attempts = schedule.attempts(load, user, iter(()), 1)
+        at = next(attempts)
+        for sample in samples:
+            assert sample.planned_at == pytest.approx(at, abs=1e-5)
+            ended = sample.sent_at + sample.latency_s
+            at = attempts.send((ended, sample.error is None)) if sample != samples[-1] else 0.0
+    pauses = [
+        after.planned_at - before.sent_at - before.latency_s
+        for before, after in pairwise(s for s in done.samples if s.user == 0)
+    ]
+    assert len({round(pause, 3) for pause in pauses}) > 3

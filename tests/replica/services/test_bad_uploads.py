@@ -15,7 +15,7 @@ from tests.live import PATIENCE_S, Live, left_behind, raw, wait_until
 
 pytestmark = pytest.mark.replica
 
-WAV = ("a.wav", b"\0" * 500, "audio/wav")
+WAV = ("a", b"\0" * 500, "audio/wav")
 BEARER = {"Authorization": f"Bearer {token(0)}"}
 WHOLE = multipart(b"\0" * 50_000, "a.wav")
 
@@ -95,6 +95,27 @@ def test_a_wrong_upload_is_told_what_is_wrong(live: Live, case: str, through: st
     assert body["type"] == f"urn:problem:{cause}"
     assert body["detail"]
     assert left_behind(replica) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "detail"),
+    [
+        (None, "the file has no content type; send it as audio/wav"),
+        ("Text/Plain", "'Text/Plain' is not audio/*; send a WAV file"),
+        ("Audio/WAV", None),
+        ("audio/wav; rate=16000", None),
+    ],
+)
+def test_a_content_type_is_audio_in_any_case_and_a_missing_one_is_told(
+    live: Live, kind: str | None, detail: str | None
+) -> None:
+    url = live({"gcs_latency": "1 ms"}).url
+    file = ("a.wav", WAV[1], kind) if kind else WAV[:2]
+    answer = requests.post(
+        url + UPLOAD_PATH, timeout=PATIENCE_S, headers=BEARER, files={"file": file}
+    )
+    assert answer.status_code == (415 if detail else 200)
+    assert answer.json().get("detail") == detail
 
 
 @pytest.mark.parametrize("through", ["nginx", "backend"])

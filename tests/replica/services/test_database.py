@@ -82,6 +82,18 @@ def test_a_connection_past_its_age_is_replaced(live: Live, age: str, replaced: b
     assert (backends() != before) == replaced
 
 
+def test_the_first_dead_connection_takes_the_whole_pool_with_it(live: Live) -> None:
+    """What `db-down` and `db-restart` say: six are pooled and dead, and one upload finds out."""
+    replica = live({**HOLD, "pool_size": 6})
+    with live.slow("gcs", "10 s"):
+        assert causes(uploads(replica.url, 6)) == {"ok": 6}
+    monitor = live.stack.postgres.monitor
+    assert monitor.app_connections() == 6
+    replica.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'")
+    wait_until(lambda: monitor.app_connections() == 0)
+    assert [causes([upload(replica.url)]) for _ in range(6)] == [{"db_error": 1}] + [{"ok": 1}] * 5
+
+
 @pytest.mark.knob("db_cap")
 @pytest.mark.parametrize("cap", [3, 5])
 def test_the_application_gets_exactly_db_cap_connections(live: Live, cap: int) -> None:

@@ -83,6 +83,8 @@ def test_what_is_left_out_is_the_default(tmp_path: Path) -> None:
         ("{stages: [{users: 5, over: 10 s}, {users: 0, hold: 5 s}]}", StagesLoad),
         ("{burst: 50, audio: 50 KB - 2 MB}", BurstLoad),
         ("{rate: 5/s, backoff: 0 s}", OpenLoad),
+        ("{rate: 500/s, max_in_flight: 200, uplink: 1 MB/s}", OpenLoad),
+        ("{users: 5, think: 2-5 s, backoff: 1 s - 1 min, uplink: off}", ClosedLoad),
     ],
 )
 def test_each_form_of_load_is_told_by_its_key(tmp_path: Path, load: str, kind: type) -> None:
@@ -122,6 +124,52 @@ def test_each_form_of_load_is_told_by_its_key(tmp_path: Path, load: str, kind: t
         ({"load": "{users: 5, window: 60 sec}"}, "'window': '60 sec' is not a duration - write"),
         ({"load": "{users: 5, window: 0 s}"}, "'window': 0 s is out of bounds - it must be > 0 s"),
         ({"load": "{users: 5, window: 2 h, ramp: 25 h}"}, "'ramp': 25 h is out of bounds - it mus"),
+        (
+            {"load": "{users: 5, think: 5}"},
+            ":2:25: 'think': 5 has no unit - write the duration like '10 s'",
+        ),
+        ({"load": "{users: 5, think: 5-2 s}"}, "'think': '5-2 s' runs backwards - write the small"),
+        (
+            {"load": "{users: 5, think: 2-5 sec}"},
+            "'think': '2-5 sec' is not a range of durations - write it like '2-5 s' (units: us, ",
+        ),
+        (
+            {"load": "{users: 5, backoff: 1 s - 25 h}"},
+            ":2:27: 'backoff': 1 s - 1500 min is out of bounds - it must be <= 1440 min",
+        ),
+        ({"load": "{users: 5, backoff: [1, 2]}"}, ":2:27: 'backoff': [1, 2] is not a duration"),
+        (
+            {"load": "{users: 5, think: {low: 1, high: 2}}"},
+            ":2:25: 'think' is a mapping - write it as one text",
+        ),
+        (
+            {"load": "{users: 5, uplink: 1 MB}"},
+            ":2:26: 'uplink': '1 MB' is not a size a second - write it like '250 KB/s' (units: B/s,"
+            " KB/s, MB/s, GB/s, KiB/s, MiB/s, GiB/s)",
+        ),
+        ({"load": "{users: 5, uplink: 5/s}"}, "'uplink': '5/s' is not a size a second - write it"),
+        ({"load": "{users: 5, uplink: 1000000}"}, "'uplink': '1000000' is not a size a second"),
+        (
+            {"load": "{users: 5, uplink: 999 B/s}"},
+            ":2:26: 'uplink': 999 B/s is out of bounds - it must be >= 1 KB/s",
+        ),
+        (
+            {"load": "{burst: 5, uplink: 2 GB/s}"},
+            ":2:26: 'uplink': 2 GB/s is out of bounds - it must be <= 1 GB/s",
+        ),
+        (
+            {"load": "{rate: 5/s, max_in_flight: 0}"},
+            ":2:34: 'max_in_flight': 0 is out of bounds - it must be >= 1",
+        ),
+        (
+            {"load": "{rate: 5/s, max_in_flight: 5001}"},
+            "'max_in_flight': 5001 is out of bounds - it must be <= 5000",
+        ),
+        ({"load": "{rate: 5/s, max_in_flight: 5 s}"}, "'max_in_flight': 5 s is not a whole number"),
+        (
+            {"load": "{users: 5, max_in_flight: 5}"},
+            ":2:18: 'max_in_flight' is not a key of a load of kind closed",
+        ),
         ({"load": "{users: 5, audio: 200}"}, "'audio': 200 has no unit - write the size like '200"),
         (
             {"load": "{users: 5, audio: {low: 1, high: 2}}"},

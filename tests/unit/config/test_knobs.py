@@ -46,6 +46,19 @@ from tests.unit.config.test_experiment import FAULTS
             "matrix: {workers: [1], size: {a: {workers: 2}}}",
             ":3:24: axis 'size' sets 'workers', and so does axis 'workers' - set it in one of them",
         ),
+        (
+            "matrix: {workers: [1, 2]}\nknobs: {workers: 1}",
+            ":3:10: axis 'workers' sets 'workers', and so does 'knobs' - set it in one of them",
+        ),
+        (
+            "matrix: {case: {a: {gcs_threads: 2}, b: {workers: 2}}}\nknobs: {workers: 1}",
+            ":3:10: axis 'case' sets 'workers', and so does 'knobs' - set it in one of them",
+        ),
+        (
+            "matrix: {repeat: {a: {workers: 1}, b: {workers: 2}}}\nrepeat: 2",
+            ":3:10: axis 'repeat' has the name by which the trials of a cell are told apart - give",
+        ),
+        ("matrix: {repeat: [1, 2]}", ":3:10: axis 'repeat' has the name by which the trials of a"),
         ("matrix: {pool: {a: {pool_sze: 5}}}", ":3:21: 'pool_sze' is not a knob - did you mean"),
         ("matrix: {pool: {a: {pool_size: 5 s}}}", ":3:32: 'pool_size': 5 s is not a whole number"),
         ("matrix: {pool: {a: 5}}", ":3:20: 'a' is not a mapping - write knobs with values"),

@@ -538,6 +538,22 @@ ON_CLOUDRUN: list[tuple[dict[str, Any], list[Any], list[Evidence], str, str]] = 
         "default executor 100 % busy, 5 threads, uploads queued 100 % of the time",
     ),
     (
+        {**MANY, "gcs_threads": 20, "cloudrun_concurrency": 4},
+        uploads(60, SLOW),
+        lived(inflight=30, threads_busy=4, threads_queued=3),
+        "own_threads",
+        "storage threads 100 % busy, 4 threads, uploads queued 100 % of the time"
+        " (4 of its 20 threads can be used at once, by concurrency 4)",
+    ),
+    (
+        {**MANY, "gcs_call": "to_thread", "cloudrun_concurrency": 2},
+        uploads(60, SLOW),
+        lived(inflight=30, threads_busy=2, threads_queued=3),
+        "default_executor",
+        "default executor 100 % busy, 2 threads, uploads queued 100 % of the time"
+        " (2 of its 5 threads can be used at once, by concurrency 2)",
+    ),
+    (
         {},
         uploads(20, SLOW, stages={"queue": 16.0, **STAGES}),
         [*lived(inflight=1), front(1.0, queue=3, in_flight=1, ready=1)],

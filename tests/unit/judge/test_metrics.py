@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab.judge.criteria import decide
 from lab.judge.metrics import MEASURES, measure
 from lab.judge.trial import Trial
-from lab.model.evidence import Cause, DatabaseReading, Evidence, OomKill
-from lab.model.metrics import BY_NAME, TABLE
+from lab.model.evidence import Cause, DatabaseReading, Evidence, LoadDone, OomKill
+from lab.model.metrics import BY_NAME, TABLE, only_on
 from tests.unit.judge.observations import (
     STAGES,
     at_rest,
@@ -38,7 +39,8 @@ def test_all_evidence_gives_all_metrics_in_the_tables_order() -> None:
     for found in (vm, cloudrun):
         assert list(found) == [name for name in table if name in found]
     of_long_windows = {name for name in table if name.endswith("_slope")}
-    assert {*vm, *cloudrun} == {*table} - of_long_windows
+    of_other_loads = {"dropped"}
+    assert {*vm, *cloudrun} == {*table} - of_long_windows - of_other_loads
 
 
 def test_what_is_of_one_target_alone_is_absent_on_the_other() -> None:
@@ -48,6 +50,8 @@ def test_what_is_of_one_target_alone_is_absent_on_the_other() -> None:
         both += [worker(t), container(t, 100, t / 100)]
     vm = measure(Trial(cell(load={"burst": 1}), observation([upload], both)))
     cloudrun = measure(Trial(on_cloudrun(), observation(burst(), [*both, *one_instance()])))
+    for target, lone in (("cloudrun", {*cloudrun} - {*vm}), ("vm", {*vm} - {*cloudrun})):
+        assert lone == {name for name in BY_NAME if only_on(name) == target}
     assert {*cloudrun} - {*vm} == {
         "errors.no_instance",
         "errors.instance_died",
@@ -68,6 +72,51 @@ def test_what_is_of_one_target_alone_is_absent_on_the_other() -> None:
     assert {*vm} - {*cloudrun} == {"errors.body_too_large", "errors.gateway_timeout"}
     sent = [*samples(6), sample(error=Cause.NO_INSTANCE)]
     assert measure(Trial(cell(), observation(sent, [])))["errors.no_instance"] == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "metric"),
+    [
+        ("cloudrun", "errors.gateway_timeout"),
+        ("vm", "errors.no_instance"),
+        ("vm", "cold_starts"),
+        ("vm", "queue_depth"),
+    ],
+)
+def test_a_count_that_a_criterion_asks_of_the_wrong_target_is_known_to_be_0(
+    target: str, metric: str
+) -> None:
+    of = cell(f"{metric} == 0", target=target)
+    trial = Trial(of, observation(samples(6), [audit()]))
+    assert measure(trial)[metric] == 0
+    found = decide(of.criteria[0], trial)
+    assert (found.outcome, found.reason) == ("met", f"{metric} 0 against == 0")
+    assert metric not in measure(Trial(cell(target=target), observation(samples(6), [audit()])))
+    assert metric not in measure(Trial(of, observation([], [audit()])))
+    seen = [*samples(6), sample(error=Cause.NO_INSTANCE), sample(error=Cause.GATEWAY_TIMEOUT)]
+    if metric.startswith("errors."):
+        assert measure(Trial(of, observation(seen, [])))[metric] == 1
+
+
+CAPPED = {"rate": "5/s", "max_in_flight": 9}
+
+
+@pytest.mark.parametrize(
+    ("load", "dropped"), [(CAPPED, 37), ({"rate": "5/s"}, None), ({"users": 5}, None)]
+)
+def test_what_an_open_load_kept_back_is_counted(load: dict[str, Any], dropped: int | None) -> None:
+    done = LoadDone(t=75, window=(15, 75), generator_exit=0, dropped=37)
+    found = measure(Trial(cell(load=load), observation(samples(6), [done])))
+    assert found.get("dropped") == dropped
+
+
+def test_what_a_line_carried_is_no_wait() -> None:
+    slow = sample(0.0, 14.0, stages=STAGES)
+    at_once = measure(Trial(cell(load={"burst": 1}), observation([slow], [])))
+    carried = slow.model_copy(update={"uplink_s": 4.0})
+    paced = measure(Trial(cell(load={"burst": 1}), observation([carried], [])))
+    assert paced["wait"] == pytest.approx(at_once["wait"] - 4.0)
+    assert paced["p95"] == at_once["p95"] == 14.0
 
 
 def test_no_evidence_gives_no_metrics() -> None:

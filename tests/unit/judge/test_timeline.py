@@ -242,6 +242,25 @@ def test_a_system_at_its_bound_is_rarely_said_to_cross_it(count: int) -> None:
     assert wrong / trials <= 0.05
 
 
+@pytest.mark.parametrize(
+    ("load", "sent_at", "users"),
+    [
+        (RAMP, 0.0, 1),
+        (RAMP, 90.0, 30),
+        ({"users": 50, "ramp": "5 s"}, 0.02, 1),
+        ({"users": 50, "ramp": "0 s"}, 0.02, 50),
+        ({"burst": 50}, 0.003, 50),
+        ({"rate": "5/s"}, 20.0, 1),
+    ],
+)
+def test_a_failures_users_are_those_of_its_sending_and_it_is_one_of_them(
+    load: dict[str, Any], sent_at: float, users: int
+) -> None:
+    cut_off = sample(sent_at, 60.0, Cause.GATEWAY_TIMEOUT)
+    [found] = failures(Trial(cell(load=load), observation([cut_off])))
+    assert (found.t, found.users) == (sent_at + 60.0, users)
+
+
 def test_failures_come_in_the_order_in_which_they_showed() -> None:
     uploads = [
         sample(90, 60, Cause.GATEWAY_TIMEOUT),

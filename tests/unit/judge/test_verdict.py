@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.judge import Trial, judge, leaks
-from lab.model.evidence import Cause, Observation, PartDown
+from lab.model.evidence import Cause, LoadDone, Observation, PartDown
 from lab.model.verdict import Leak, Outcome, Verdict
 from tests.unit.judge.observations import at_rest, cell, observation, sample, samples
 
@@ -60,6 +60,21 @@ def test_a_window_in_which_everybody_waits_says_so() -> None:
         "no upload was sent in the window: 5 users were still waiting for an earlier answer,"
         " the last until 95 s - let the window end (75 s) later"
     )
+
+
+@pytest.mark.parametrize(("dropped", "said"), [(0, False), (37, True)])
+def test_a_cell_that_was_offered_less_than_its_rate_says_so(dropped: int, said: bool) -> None:
+    of = cell(load={"rate": "5/s", "max_in_flight": 9})
+    done = LoadDone(t=75, window=(15, 75), generator_exit=0, dropped=dropped)
+    evidence = [line for line in at_rest() if not isinstance(line, LoadDone)]
+    verdict = judge(of, observation(samples(100), [*evidence, done]))
+    told = (
+        "37 of 137 arrivals of the window were not sent: 9 uploads were in flight (max_in_flight)"
+    )
+    assert verdict.outcome is Outcome.HELD
+    assert verdict.metrics["dropped"] == dropped
+    assert (verdict.reasons[0] == told) == said
+    assert any("not sent" in reason for reason in verdict.reasons) == said
 
 
 def test_a_cell_that_broke_says_why_uploads_failed_commonest_first() -> None:

@@ -27,7 +27,7 @@ from tests.component.load.conftest import load_of
         (
             load_of(rate=50, warmup=10, window=600, timeout=120),
             "the load may have 9010 users at once; there are 5000 students - lower the rate or the "
-            "timeout",
+            "timeout, or set max_in_flight",
         ),
         (
             load_of(stages=[{"users": 0, "hold": 10}]),

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 from scipy import stats
 
 from lab.load import schedule
-from lab.model.load import ClosedLoad, OpenLoad, StagesLoad, users_at
+from lab.model.load import ClosedLoad, Load, OpenLoad, StagesLoad, users_at
 from tests.component.load.conftest import load_of
 
 
@@ -140,7 +141,7 @@ def test_arrivals_are_the_same_for_a_seed_and_others_for_another() -> None:
 
 def test_a_closed_user_pauses_after_its_answer_and_stops_at_the_end() -> None:
     load = closed(users=2, ramp=4, warmup=1, window=10, think=0.5, backoff=3)
-    attempts = schedule.attempts(load, 1, iter(()))
+    attempts = schedule.attempts(load, 1, iter(()), 1)
     assert next(attempts) == 2.0
     assert attempts.send((5.0, True)) == 5.5
     assert attempts.send((7.0, False)) == 10.0
@@ -148,8 +149,35 @@ def test_a_closed_user_pauses_after_its_answer_and_stops_at_the_end() -> None:
         attempts.send((14.5, True))
 
 
+def pauses(seed: int, user: int, count: int = 200) -> list[float]:
+    """After successes and failures in turn, of a user with a range of both."""
+    text = {"users": 9, "think": "2-5 s", "backoff": "100 ms - 1 s", "ramp": "0 s"}
+    load = TypeAdapter(Load).validate_python({**text, "window": "24 h"})
+    attempts = schedule.attempts(load, user, iter(()), seed)
+    at, found = next(attempts), []
+    for number in range(count):
+        again = attempts.send((at, number % 2 == 0))
+        found.append(again - at)
+        at = again
+    return found
+
+
+def test_a_pause_is_drawn_uniformly_from_its_range() -> None:
+    """Over many seeds p-values are uniform (a fixed seed draws one, this one 0.004)."""
+    drawn = [pause for user in range(9) for pause in pauses(1, user)]
+    for kind, low, high in ((drawn[::2], 2.0, 5.0), (drawn[1::2], 0.1, 1.0)):
+        assert low <= min(kind) < max(kind) <= high
+        assert stats.kstest(kind, "uniform", (low, high - low)).pvalue > 1e-4
+
+
+def test_pauses_are_the_same_for_a_seed_and_a_user_and_others_for_another() -> None:
+    assert pauses(1, 0) == pauses(1, 0)
+    assert pauses(1, 0) != pauses(1, 1)
+    assert pauses(1, 0) != pauses(2, 0)
+
+
 def test_a_user_of_stages_rests_while_it_is_not_active() -> None:
-    attempts = schedule.attempts(UP_AND_DOWN, 7, iter(()))
+    attempts = schedule.attempts(UP_AND_DOWN, 7, iter(()), 1)
     assert next(attempts) == 7.0
     assert attempts.send((17.9, True)) == 17.9
     assert attempts.send((19.0, True)) == 21.0
@@ -159,13 +187,13 @@ def test_a_user_of_stages_rests_while_it_is_not_active() -> None:
 
 
 def test_an_answer_later_than_a_rest_is_not_followed_by_a_send_in_the_past() -> None:
-    attempts = schedule.attempts(UP_AND_DOWN, 7, iter(()))
+    attempts = schedule.attempts(UP_AND_DOWN, 7, iter(()), 1)
     next(attempts)
     assert attempts.send((22.0, True)) == 22.0
 
 
 def test_a_user_of_a_burst_uploads_once_at_zero() -> None:
-    attempts = schedule.attempts(load_of(burst=3), 2, iter(()))
+    attempts = schedule.attempts(load_of(burst=3), 2, iter(()), 1)
     assert next(attempts) == 0.0
     with pytest.raises(StopIteration):
         attempts.send((1.0, False))
@@ -174,7 +202,7 @@ def test_a_user_of_a_burst_uploads_once_at_zero() -> None:
 def test_users_of_an_open_load_share_its_arrivals() -> None:
     load = opened(rate=1, warmup=0, window=5)
     planned = iter([0.5, 1.0, 1.5])
-    one, two = (schedule.attempts(load, user, planned) for user in range(2))
+    one, two = (schedule.attempts(load, user, planned, 1) for user in range(2))
     assert [next(one), next(two), one.send((9.0, True))] == [0.5, 1.0, 1.5]
     with pytest.raises(StopIteration):
         two.send((9.0, False))

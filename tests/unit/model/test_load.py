@@ -6,7 +6,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from lab.model.load import BurstLoad, ClosedLoad, Load, OpenLoad, StagesLoad, end_of, users_at
-from lab.model.units import SizeRange
+from lab.model.units import SizeRange, Span
 
 LOAD: TypeAdapter[Load] = TypeAdapter(Load)
 
@@ -35,7 +35,10 @@ def test_a_load_is_told_by_its_key_and_knows_what_counts(
 
 def test_what_is_left_out_is_the_default() -> None:
     load = LOAD.validate_python({"users": 1})
-    assert (load.think, load.backoff, load.timeout) == (0.0, 1.0, 120.0)
+    assert (load.think, load.backoff) == (Span(low=0, high=0), Span(low=1, high=1))
+    assert (load.timeout, load.uplink) == (120.0, None)
+    as_text = load.model_dump(mode="json")
+    assert (as_text["think"], as_text["backoff"], as_text["uplink"]) == ("0 s", "1 s", "off")
     assert load.audio == SizeRange(low=200_000, high=200_000)
 
 
@@ -67,6 +70,46 @@ def test_a_load_of_no_kind_or_of_two_is_refused(text: object) -> None:
 def test_a_load_that_cannot_be_is_refused(text: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         LOAD.validate_python(text)
+
+
+@pytest.mark.parametrize(
+    ("keys", "key", "text"),
+    [
+        ({"think": "2-5s"}, "think", "2 s - 5 s"),
+        ({"think": "90 s"}, "think", "90 s"),
+        ({"backoff": "500 ms - 2 s"}, "backoff", "500 ms - 2 s"),
+        ({"uplink": "250 KB/s"}, "uplink", "250 KB/s"),
+        ({"uplink": "0.25MB / s"}, "uplink", "250 KB/s"),
+        ({"uplink": "off"}, "uplink", "off"),
+        ({"max_in_flight": 20}, "max_in_flight", 20),
+        ({"max_in_flight": "off"}, "max_in_flight", "off"),
+    ],
+)
+def test_a_value_reads_back_as_it_is_stored(keys: dict[str, Any], key: str, text: object) -> None:
+    load = LOAD.validate_python({"rate": "5/s", **keys})
+    assert load.model_dump(mode="json")[key] == text
+    assert LOAD.validate_python(load.model_dump(mode="json")) == load
+
+
+@pytest.mark.parametrize(
+    ("keys", "peak"), [({}, 235), ({"max_in_flight": 20}, 20), ({"max_in_flight": 999}, 235)]
+)
+def test_an_open_load_has_no_more_users_than_may_be_in_flight(
+    keys: dict[str, Any], peak: int
+) -> None:
+    assert LOAD.validate_python({"rate": "5/s", "window": "20 s", **keys}).peak_users == peak
+
+
+@pytest.mark.parametrize(
+    ("keys", "seconds"),
+    [
+        ({}, 0.0),
+        ({"uplink": "250 KB/s"}, 0.8),
+        ({"uplink": "1 MB/s", "audio": "500 KB - 1 MB"}, 0.5 / 0.693147),
+    ],
+)
+def test_the_line_is_busy_with_an_upload_of_mean_size(keys: dict[str, Any], seconds: float) -> None:
+    assert LOAD.validate_python({"burst": 5, **keys}).uplink_s == pytest.approx(seconds, rel=1e-5)
 
 
 STEPS: dict[str, Any] = {

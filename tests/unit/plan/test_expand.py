@@ -101,11 +101,12 @@ MATRICES = st.fixed_dictionaries(
 def test_a_matrix_has_as_many_different_cells_as_the_product_of_its_axes(
     matrix: dict[str, Any], repeat: int
 ) -> None:
-    cells = expand(experiment(matrix=matrix, repeat=repeat), FAULTS)
+    knobs = {"gcs_call": "executor"}
+    cells = expand(experiment(knobs=knobs, matrix=matrix, repeat=repeat), FAULTS)
     assert len(cells) == repeat * prod(len(axis) for axis in matrix.values())
     assert len({cell.id for cell in cells}) == len(cells)
     assert len({(cell.knobs, cell.seed) for cell in cells}) == len(cells)
-    assert cells == expand(experiment(matrix=matrix, repeat=repeat), FAULTS)
+    assert cells == expand(experiment(knobs=knobs, matrix=matrix, repeat=repeat), FAULTS)
 
 
 def test_precedence_runs_from_preset_over_spec_and_matrix_to_the_command_line() -> None:
@@ -233,12 +234,12 @@ def test_a_target_is_the_specs_or_the_command_lines_or_an_axis() -> None:
     assert (cell.id, cell.target) == ("a", "cloudrun")
     (cell,) = expand(experiment(), FAULTS, target="cloudrun")
     assert cell.target == "cloudrun"
-    both = expand(experiment(matrix={"target": ["vm", "cloudrun"], "workers": [1, 2]}), FAULTS)
-    assert [(cell.id, cell.target, cell.knobs.workers) for cell in both] == [
-        ("target=vm,workers=1", "vm", 1),
-        ("target=vm,workers=2", "vm", 2),
-        ("target=cloudrun,workers=1", "cloudrun", 1),
-        ("target=cloudrun,workers=2", "cloudrun", 2),
+    both = expand(experiment(matrix={"target": ["vm", "cloudrun"], "db_cap": [25, 50]}), FAULTS)
+    assert [(cell.id, cell.target, cell.knobs.db_cap) for cell in both] == [
+        ("target=vm,db_cap=25", "vm", 25),
+        ("target=vm,db_cap=50", "vm", 50),
+        ("target=cloudrun,db_cap=25", "cloudrun", 25),
+        ("target=cloudrun,db_cap=50", "cloudrun", 50),
     ]
 
 
@@ -247,3 +248,64 @@ def test_knobs_are_judged_together_and_not_one_by_one() -> None:
     knobs = {"cloudrun_max_instances": 2}
     cells = expand(experiment(target="cloudrun", matrix=axes, knobs=knobs), FAULTS)
     assert [cell.knobs.cloudrun_concurrency for cell in cells] == [1, 20]
+
+
+BOTH = {"target": ["vm", "cloudrun"]}
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {"target": "cloudrun", "criteria": ["errors.gateway_timeout == 0"]},
+            "criterion 'errors.gateway_timeout == 0': there is no errors.gateway_timeout on target"
+            " cloudrun - write errors.request_timeout, or judge it on target vm alone",
+        ),
+        (
+            {"criteria": ["p95 < 10 s", "errors.no_instance <= 3"]},
+            "criterion 'errors.no_instance <= 3': there is no errors.no_instance on target vm -"
+            " leave it out, or judge it on target cloudrun alone",
+        ),
+        (
+            {"criteria": ["errors.instance_died == 0"]},
+            "criterion 'errors.instance_died == 0': there is no errors.instance_died on target vm -"
+            " write errors.bad_gateway, or judge it on target cloudrun alone",
+        ),
+        (
+            {"criteria": ["queue_depth < 5"]},
+            "criterion 'queue_depth < 5': there is no queue_depth on target vm - leave it out, or"
+            " judge it on target cloudrun alone",
+        ),
+        (
+            {"matrix": BOTH, "criteria": ["queue_wait < 2 s"]},
+            "criterion 'queue_wait < 2 s': there is no queue_wait on target vm - leave it out, or"
+            " judge it on target cloudrun alone",
+        ),
+        (
+            {"matrix": BOTH, "criteria": ["memory_instance < 200 MB"]},
+            "criterion 'memory_instance < 200 MB': there is no memory_instance on target vm - write"
+            " memory_backend, or judge it on target cloudrun alone",
+        ),
+    ],
+)
+def test_a_criterion_that_no_target_can_answer_is_refused(
+    keys: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SpecError) as caught:
+        expand(experiment(**keys), FAULTS)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "metric", ["errors.gateway_timeout", "errors.no_instance", "cold_starts", "queue_depth"]
+)
+def test_a_count_that_one_of_two_targets_can_have_is_a_criterion_of_both(metric: str) -> None:
+    cells = expand(experiment(matrix=BOTH, criteria=[f"{metric} == 0"]), FAULTS)
+    assert [cell.target for cell in cells] == ["vm", "cloudrun"]
+
+
+def test_a_target_from_the_command_line_is_the_one_that_criteria_are_held_against() -> None:
+    spec = experiment(criteria=["errors.no_instance == 0"])
+    assert expand(spec, FAULTS, target="cloudrun")
+    with pytest.raises(SpecError, match="on target vm"):
+        expand(spec, FAULTS, target="vm")

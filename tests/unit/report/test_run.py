@@ -40,6 +40,12 @@ def _with_load(summary: Summary, load: dict[str, object]) -> Summary:
             run.OPEN_NOTE,
         ),
         (
+            {"rate": "5/s", "max_in_flight": 9, "uplink": "1 MB/s", "think": "2-5 s"},
+            "5/s arriving, at most 9 in flight, open loop: warm-up 10 s, window 1 min; "
+            "200 KB each over a line of 1 MB/s, 2 s - 5 s of thought between",
+            run.CAPPED_NOTE,
+        ),
+        (
             {"burst": 50},
             "a burst of 50 users at once, one upload each; 200 KB each",
             run.BURST_NOTE,

@@ -74,9 +74,11 @@ async def read_audio(file: UploadFile) -> bytes:
     """The whole file, in memory, as the report's code reads it.
 
     Raises:
-        Problem: ``bad_upload``: not audio (415), or empty (400).
+        Problem: ``bad_upload``: no content type or not audio (415), or empty (400).
     """
-    if not (file.content_type or "").startswith("audio/"):
+    if not file.content_type:
+        raise Problem("bad_upload", "the file has no content type; send it as audio/wav", 415)
+    if not file.content_type.lower().startswith("audio/"):  # RFC 9110, 8.3.1: in any case
         raise Problem("bad_upload", f"'{file.content_type}' is not audio/*; send a WAV file", 415)
     content = await file.read()
     if not content:
