@@ -53,8 +53,10 @@ def _reasons(
     reasons = [*invalid, *([] if trial.sent else [_why_nothing_sent(trial)])]
     reasons += [f.reason for f in sorted(findings, key=lambda f: order.index(f.outcome))]
     causes = leading_causes(trial)
-    if outcome == Outcome.BROKE and causes and not any(causes in reason for reason in reasons):
+    if outcome != Outcome.INVALID and causes and not any(causes in reason for reason in reasons):
         reasons.append(f"uploads failed: {causes}")
+    if unheard := int(trial.metrics.get("unheard", 0)):
+        reasons.append(f"uploads stored whose users were never told: {unheard}")
     return tuple(reasons)
 
 

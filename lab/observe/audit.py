@@ -2,6 +2,7 @@
 
 answered 200, but no row or no object    lost      a defect of the replica
 an object, but no row                    orphan    a finding
+row and object, but nobody was told      unheard   a finding
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ def audit(
     Args:
         replica: after its load.
         answered: recording ids that were answered 200.
-        verified: those of them that retention verified and removed during the load.
+        verified: recordings with row and object that retention removed during the load,
+            whether or not a client was told of them.
         clock: of the load.
 
     Raises:
@@ -95,6 +97,7 @@ def audit(
         objects=len(objects) + len(verified),
         lost=sorted(set(answered) - set(verified) - (rows & objects)),
         orphans=sorted(objects - rows),
+        unheard=sorted(((rows & objects) | set(verified)) - set(answered)),
         inflight=inflight,
         refused=replica.refused(),
     )

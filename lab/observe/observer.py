@@ -10,7 +10,15 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from lab.errors import PartFailed
-from lab.model.evidence import Audit, Evidence, Injected, LoadDone, PartDown, ProcessFaultRecord
+from lab.model.evidence import (
+    AUDIT,
+    Audit,
+    Evidence,
+    Injected,
+    LoadDone,
+    PartDown,
+    ProcessFaultRecord,
+)
 from lab.observe import Observed
 from lab.observe.audit import audit
 from lab.observe.readings import (
@@ -60,8 +68,9 @@ class Observer:
     ) -> Iterator[Evidence]:
         """All evidence, the audit last.
 
-        A part that is down makes the cell invalid, and may make an audit impossible; then an
-        empty audit follows a `PartDown` that says why.
+        The uploads' records are read after the audit was made, which waits for those that are
+        about to end. A part that is down makes the cell invalid, and may make an audit
+        impossible; then an empty audit follows a `PartDown` that says why.
 
         Args:
             t0: when the load started, in seconds since 1970.
@@ -72,14 +81,18 @@ class Observer:
         clock = Clock(t0, self._speed)
         yield from faults
         yield from from_workers(self._replica.evidence, clock, self._since)
-        yield from from_uploads(self._replica.evidence, clock, self._since)
         yield from from_gateway(self._replica.evidence, clock, self._since)
         yield from from_watch(self.watch.seen, clock)
+        audited = list(self._audit(samples, clock))
+        yield from from_uploads(self._replica.evidence, clock, self._since)
         yield load
+        yield from audited
+
+    def _audit(self, samples: Path, clock: Clock) -> Iterator[PartDown | Audit]:
         try:
             yield audit(self._replica, answered(samples), self.retention.verified, clock)
         except PartFailed as error:
-            yield PartDown(t=clock(time.time()), part="audit", why=str(error))
+            yield PartDown(t=clock(time.time()), part=AUDIT, why=str(error))
             yield Audit(t=clock(time.time()), rows=0, objects=0, lost=[], orphans=[], refused=0)
 
 
