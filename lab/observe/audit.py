@@ -69,6 +69,14 @@ def row_ids(query: Query) -> set[str]:
         raise PartFailed(f"the database does not answer the audit: {first_line}") from error
 
 
+def wait_for_quiet(replica: Observed) -> int:
+    """Wait a moment for uploads that are about to end; how many are still inside a worker."""
+    deadline = time.monotonic() + QUIET_WITHIN_S
+    while replica.inflight() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return replica.inflight()
+
+
 def audit(
     replica: Observed, answered: Collection[str], verified: Collection[str], clock: Clock
 ) -> Audit:
@@ -84,10 +92,7 @@ def audit(
     Raises:
         PartFailed: storage or the database does not answer.
     """
-    deadline = time.monotonic() + QUIET_WITHIN_S
-    while replica.inflight() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    inflight = replica.inflight()
+    inflight = wait_for_quiet(replica)
     # Objects first: a row that is written meanwhile cannot make its object an orphan.
     objects = object_ids(replica.storage, replica.bucket)
     rows = row_ids(replica.query)
