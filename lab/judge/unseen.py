@@ -70,14 +70,19 @@ def _cut_off(trial: Trial) -> str:
     return f"{cut} of {sent} uploads were cut off before the service answered"
 
 
-def _wait(stages: Sequence[str], value: float, trial: Trial) -> Range:
+def _wait(stages: Sequence[str], value: float, trial: Trial) -> Range | None:
     """A mean wait, in seconds, of all that waited, those that were cut off among them."""
     told = [waited(sample.stages.items(), stages) for sample in trial.sent]
-    ends = [(seconds, seconds) for seconds in told if seconds is not None]
-    for sample, seconds in zip(trial.sent, told, strict=True):
-        if seconds is None and sample.error in CUT_OFF:
-            ends += _untold(sample, stages, value, trial)
-    low, high = (fsum(end) / len(ends) for end in zip(*ends, strict=True))
+    untold = [
+        ends
+        for sample, seconds in zip(trial.sent, told, strict=True)
+        if seconds is None and sample.error in CUT_OFF
+        for ends in _untold(sample, stages, value, trial)
+    ]
+    if not untold:
+        return None
+    all_ends = [(seconds, seconds) for seconds in told if seconds is not None] + untold
+    low, high = (fsum(end) / len(all_ends) for end in zip(*all_ends, strict=True))
     why = f"{_cut_off(trial)}, so how long they waited is not known"
     return Range(value, low, high, why)
 

@@ -261,7 +261,8 @@ def test_an_upload_that_is_still_inside_or_failed_unanswered_is_told_apart() -> 
     assert (inside.outcome, inside.low, inside.high) == ("undecided", 0, 3)
     failed = [record("cut-0", None, "gcs_error")]  # it failed, and its answer waits for the loop
     of, seen = cell("errors.gcs_error == 0"), observation(cut_off(1), failed)
-    assert decide(of.criteria[0], Trial(of, seen)).outcome == "missed"
+    finding = decide(of.criteria[0], Trial(of, seen))
+    assert (finding.outcome, finding.value, finding.high) == ("missed", 1, None)
 
 
 @pytest.mark.parametrize("seen", sorted(set(Cause) - SERVICE_CAUSES))
@@ -345,9 +346,19 @@ def test_no_claim_is_decided_against_any_way_in_which_the_unseen_may_have_ended(
         assert of.criteria[0].satisfied_by(actual) == (finding.outcome == "met")
 
 
+@pytest.mark.parametrize("metric", ["pool_wait", "gcs_queue"])
+def test_a_wait_that_everybody_told_is_the_figure_itself(metric: str) -> None:
+    uploads = [sample(stages={metric: 1 / 3 + i / 7}) for i in range(3)]
+    value = Trial(cell(), observation(uploads)).metrics[metric]
+    of = Criterion(metric=metric, op="<=", bound=value)
+    finding = decide(of, Trial(cell(), observation(uploads)))
+    assert (finding.outcome, finding.value, finding.low) == ("met", value, None)
+
+
 def waits(criterion: str, *records: Evidence) -> Finding:
-    """Two uploads that waited 1 s for a connection, and two cut off after 30 s."""
+    """Two uploads that waited 1 s for a connection, one refused, and two cut off after 30 s."""
     told = [sample(error=None, stages={"pool_wait": 0.6, "pool_wait2": 0.4}) for _ in range(2)]
+    told.append(sample(latency=99.0, error=Cause.RATE_LIMITED))  # which never waited
     of, seen = cell(criterion), observation([*told, *cut_off(2, latency=30.0)], records)
     return decide(of.criteria[0], Trial(of, seen))
 
@@ -357,7 +368,7 @@ def test_a_mean_wait_takes_in_those_that_waited_longest_and_were_cut_off() -> No
     assert (blind.outcome, blind.value) == ("undecided", 1.0)
     assert (blind.low, blind.high) == (0.5, 15.5)
     assert blind.reason == (
-        "pool_wait 500 ms to 15.50 s against < 5 s: 2 of 4 uploads were cut off before the"
+        "pool_wait 500 ms to 15.50 s against < 5 s: 2 of 5 uploads were cut off before the"
         " service answered, so how long they waited is not known"
     )
     assert waits("pool_wait < 16 s").outcome == "met"
