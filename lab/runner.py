@@ -127,7 +127,7 @@ class RunningTrial:
 
 
 def load_under_faults(lab: Lab, trial: RunningTrial) -> tuple[list[Injected], LoadResult]:
-    """Inject the faults, observe, offer the load, and remove the faults.
+    """Inject the faults, observe, offer the load, let uploads end, and remove the faults.
 
     Faults that cannot be removed because a part is dead are no error: the cell is invalid
     because of that part, and the next cell restarts it.
@@ -149,6 +149,7 @@ def load_under_faults(lab: Lab, trial: RunningTrial) -> tuple[list[Injected], Lo
             trial.process_faults,
         ):
             result = offer(lab.generator, trial)
+            observer.settle()
     except InjectionError:
         if result is None or not observer.down():
             raise

@@ -5,17 +5,20 @@ of successes that take 10 s or more (the p95 is below 10 s exactly when that sha
 5 %). Such a claim is met when even the upper one-sided 95 % bound satisfies it, missed when
 even the lower one does not, and undecided between: each wrong answer comes at most once in
 twenty, and a short trial says that it was short. What is counted or averaged outright
-(peaks, cores, throughput) is compared as it is.
+(peaks, cores, throughput) is compared as it is; where not all of it could be seen, with both
+ends that it may have (`lab.judge.unseen`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeVar
 
-from lab.judge.metrics import latencies
+from lab.judge.metrics import STAGE_OF, latencies
 from lab.judge.statistics import needed, quantile_bounds, share_bounds
 from lab.judge.trial import Trial
+from lab.judge.unseen import Range, between
 from lab.model.criterion import Criterion
 from lab.model.evidence import Cause
 from lab.model.metrics import BY_NAME
@@ -23,6 +26,13 @@ from lab.model.physics import PERCENTILES, complement
 from lab.model.verdict import Finding, Leak, Outcome
 
 Decision = Literal["met", "missed", "undecided"]
+Text = TypeVar("Text", bound=str)
+
+OF_SUCCESSES = frozenset({*STAGE_OF, "wait", "wait_p95", "queue_wait", "queue_wait_p95"})
+"""The metrics that are of successful uploads alone, beside most percentiles of latency."""
+
+MANY_LEFT_OUT = 0.05
+"""The share of uploads that such a figure leaves out above which its finding says so."""
 
 
 def decide(criterion: Criterion, trial: Trial) -> Finding:
@@ -30,8 +40,15 @@ def decide(criterion: Criterion, trial: Trial) -> Finding:
 
     Returns:
         A finding whose ``low`` and ``high`` are the one-sided 95 % bounds of the metric, in
-        its unit, where the claim is statistical; a metric without evidence is undecided.
+        its unit, where the claim is statistical, or the ends of what was not seen whole; a
+        metric without evidence is undecided.
     """
+    finding = _decide(criterion, trial)
+    note = _left_out(criterion.metric, trial)
+    return finding.model_copy(update={"reason": finding.reason + note}) if note else finding
+
+
+def _decide(criterion: Criterion, trial: Trial) -> Finding:
     value = trial.metrics.get(criterion.metric)
     if value is None:
         reason = f"{criterion.metric}: nothing was measured to hold against {_claim(criterion)}"
@@ -43,6 +60,8 @@ def decide(criterion: Criterion, trial: Trial) -> Finding:
     for leak in trial.leaks:
         if leak.metric == criterion.metric:
             return _decide_slope(criterion, leak)
+    if known := between(criterion.metric, trial):
+        return _decide_range(criterion, known)
     met = criterion.satisfied_by(value)
     reason = f"{criterion.metric} {show(criterion.metric, value)} against {_claim(criterion)}"
     outcome: Decision = "met" if met else "missed"
@@ -74,9 +93,24 @@ def outcome_of(findings: Sequence[Finding], attempts: int) -> Outcome:
 
 
 def leading_causes(trial: Trial) -> str:
-    """The three commonest causes with their counts, ``pool_timeout 41, gateway_timeout 12``."""
-    counted = sorted(trial.causes.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{cause} {count}" for cause, count in counted[:3])
+    """The three commonest causes with their counts, ``pool_timeout 41, gateway_timeout 12``.
+
+    A client that was cut off does not say what the service found; where the service itself
+    does, that follows: ``gateway_timeout 100 (the service itself: pool_timeout 85)``.
+    """
+    return ", ".join(
+        f"{cause} {count}{_at_service(cause, trial)}" for cause, count in _commonest(trial.causes)
+    )
+
+
+def _at_service(cause: Cause, trial: Trial) -> str:
+    named = _commonest(trial.unseen_causes.get(cause, Counter()))
+    listed = ", ".join(f"{own} {count}" for own, count in named)
+    return f" (the service itself: {listed})" if listed else ""
+
+
+def _commonest(counts: Mapping[Text, int]) -> list[tuple[Text, int]]:
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:3]
 
 
 def show(metric: str, value: float) -> str:
@@ -120,6 +154,42 @@ def _decide_percentile(criterion: Criterion, value: float, trial: Trial) -> Find
         # Nor is it known on which side of a later bound they are, so there is no count.
         return finding.model_copy(update={"samples": None, "beyond": None, "allowed": None})
     return finding
+
+
+def _decide_range(criterion: Criterion, known: Range) -> Finding:
+    """Held against both ends of a figure of which not all could be seen."""
+    outcome = compare(criterion, known.low, known.high)
+    exact = known.low == known.high
+    measured = f"{criterion.metric} {_range_label(criterion.metric, known)}"
+    reason = f"{measured} against {_claim(criterion)}"
+    return Finding(
+        criterion=str(criterion),
+        outcome=outcome,
+        value=known.value,
+        low=None if exact else known.low,
+        high=None if exact else known.high,
+        reason=f"{reason}: {known.why}" if outcome == "undecided" else reason,
+    )
+
+
+def _range_label(metric: str, known: Range) -> str:
+    low = show(metric, known.low)
+    high = "or more" if known.high is None else f"to {show(metric, known.high)}"
+    label = low if known.low == known.high else f"{low} {high}"
+    return f"{label} ({known.seen_by})" if known.seen_by else label
+
+
+def _left_out(metric: str, trial: Trial) -> str:
+    """How many uploads a figure of those that came through leaves out, where they are many."""
+    if metric in PERCENTILES:
+        counted = len(latencies(trial.sent, metric, trial.cell.load.timeout))
+    else:
+        counted = len(trial.succeeded if metric in OF_SUCCESSES else trial.sent)
+    left, sent = len(trial.sent) - counted, len(trial.sent)
+    if not counted or left <= MANY_LEFT_OUT * sent:
+        return ""
+    why = "got no answer" if metric == "p95_all" else "failed"
+    return f"; {left} of {sent} uploads {why} and do not count"
 
 
 def _decide_slope(criterion: Criterion, leak: Leak) -> Finding:

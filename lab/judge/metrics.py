@@ -257,7 +257,14 @@ def oom_kills(trial: Trial) -> int | None:
     return len(trial.kills) if watched else None
 
 
-def audited(of: Callable[[Audit], int], trial: Trial) -> int | None:
+def unseen_failures(trial: Trial) -> int | None:
+    """How many uploads the service failed whose clients were cut off; None without records."""
+    if not trial.sent or not trial.records:
+        return None
+    return sum(counts.total() for counts in trial.unseen_causes.values())
+
+
+def audited(of: Callable[[Audit], int | None], trial: Trial) -> int | None:
     """A figure of the audit after the trial."""
     return of(trial.audit) if trial.audit else None
 
@@ -279,6 +286,7 @@ MEASURES: Mapping[str, Measure] = {
     "utilisation": utilisation,
     **{name: partial(percentile, name) for name in PERCENTILES},
     **{f"errors.{cause}": partial(failures, cause) for cause in Cause},
+    "unseen_failures": unseen_failures,
     **{name: partial(mean_stage, stage) for name, stage in STAGE_OF.items()},
     **{name: partial(mean_wait, stages) for name, stages in WAITS.items()},
     "wait": lambda trial: mean(waits(trial)),
@@ -303,6 +311,9 @@ MEASURES: Mapping[str, Measure] = {
     "oom_kills": oom_kills,
     "db_refusals": partial(audited, lambda audit: audit.refused),
     "orphans": partial(audited, lambda audit: max(0, len(audit.orphans) - audit.inflight)),
+    "unheard": partial(
+        audited, lambda audit: None if audit.unheard is None else len(audit.unheard)
+    ),
     "lost": partial(audited, lambda audit: len(audit.lost)),
     **{name: partial(slope, name) for name in QUANTITIES},
     **gateway.MEASURES,

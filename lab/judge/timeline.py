@@ -222,7 +222,7 @@ def _over_time(metric: str, trial: Trial) -> Iterator[tuple[float, float]]:
         yield from ((t, number) for number, t in enumerate(trial.kills, start=1))
     elif metric.startswith("errors."):
         cause = metric.removeprefix("errors.")
-        failed = sorted(sample.sent_at for sample in trial.sent if sample.error == cause)
+        failed = sorted(sample.sent_at for sample in trial.failed_of(cause))
         yield from ((t, number) for number, t in enumerate(failed, start=1))
 
 

@@ -17,6 +17,8 @@ from math import fsum
 from typing import TypeVar, cast
 
 from lab.model.evidence import (
+    AUDIT,
+    CUT_OFF,
     Audit,
     Cause,
     DatabaseReading,
@@ -27,6 +29,7 @@ from lab.model.evidence import (
     MachineReading,
     Observation,
     OomKill,
+    PartDown,
     ProcessFaultRecord,
     Sample,
     UploadRecord,
@@ -163,6 +166,39 @@ class Trial:
         """What the worker that had an upload recorded of it; None if none had it."""
         return self.records.get(sample.request) if sample.request else None
 
+    def service_cause(self, sample: Sample) -> str | None:
+        """The cause that the service itself named for an upload, whoever heard of it."""
+        record = self.record_of(sample)
+        return record.cause if record else None
+
+    def failed_of(self, cause: str) -> list[Sample]:
+        """The uploads that count of which the client, or the service itself, says this cause."""
+        return [s for s in self.sent if cause in (s.error, self.service_cause(s))]
+
+    @cached_property
+    def unseen_causes(self) -> dict[Cause, Counter[str]]:
+        """By what clients saw: the causes that the service named for these uploads instead."""
+        unseen: dict[Cause, Counter[str]] = defaultdict(Counter)
+        for sample in self.sent:
+            cause = self.service_cause(sample)
+            if cause and sample.error in CUT_OFF:
+                unseen[sample.error][cause] += 1
+        return unseen
+
+    @cached_property
+    def unanswered(self) -> list[Sample]:
+        """The uploads that count which were cut off, and of which no record says how they ended.
+
+        They never came to a worker, were still inside when the evidence ended, or died with
+        their worker; or an earlier lab kept no records.
+        """
+        return [s for s in self.sent if s.error in CUT_OFF and not self.ended(s)]
+
+    def ended(self, sample: Sample) -> bool:
+        """Whether a worker recorded how the service answered an upload, or what it failed of."""
+        record = self.record_of(sample)
+        return record is not None and (record.status is not None or record.cause is not None)
+
     @cached_property
     def by_worker(self) -> list[list[WorkerReading]]:
         """The same, worker by worker."""
@@ -198,9 +234,10 @@ class Trial:
 
     @property
     def audit(self) -> Audit | None:
-        """The bucket and the table against the samples."""
+        """The bucket and the table against the samples; None where that could not be done."""
         audits = self.evidence(Audit)
-        return audits[-1] if audits else None
+        failed = any(down.part == AUDIT for down in self.evidence(PartDown))
+        return audits[-1] if audits and not failed else None
 
     @cached_property
     def kills(self) -> list[float]:

@@ -58,8 +58,10 @@ def _reasons(
     reasons += _not_sent(trial)
     reasons += [f.reason for f in findings if f.outcome == "met"]
     causes = leading_causes(trial)
-    if outcome == Outcome.BROKE and causes and not any(causes in reason for reason in reasons):
+    if outcome != Outcome.INVALID and causes and not any(causes in reason for reason in reasons):
         reasons.append(f"uploads failed: {causes}")
+    if unheard := int(trial.metrics.get("unheard", 0)):
+        reasons.append(f"uploads stored whose users were never told: {unheard}")
     return tuple(reasons)
 
 

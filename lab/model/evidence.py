@@ -59,6 +59,24 @@ CLOUDRUN_CAUSES = frozenset(
 )
 """Causes that only Cloud Run names."""
 
+SERVICE_CAUSES = frozenset(
+    {
+        *(Cause.POOL_TIMEOUT, Cause.DB_REFUSED, Cause.DB_ERROR, Cause.GCS_ERROR),
+        *(Cause.RATE_LIMITED, Cause.OVERLOADED, Cause.UNAUTHORIZED, Cause.BAD_UPLOAD),
+        Cause.INTERNAL_ERROR,
+    }
+)
+"""Causes that lie inside the service, which alone names them."""
+
+CUT_OFF = frozenset(
+    {
+        *(Cause.GATEWAY_TIMEOUT, Cause.REQUEST_TIMEOUT, Cause.CLIENT_TIMEOUT, Cause.CONNECTION),
+        *(Cause.BAD_GATEWAY, Cause.INSTANCE_DIED),
+    }
+)
+"""Causes that end an upload before the service has answered it: what it would have answered,
+they do not tell. Who was refused at the gate instead never was inside."""
+
 
 class Sample(Frozen):
     """One upload attempt, as the user saw it.
@@ -118,7 +136,8 @@ class UploadRecord(Frozen):
         handed: when the proxy or gateway handed it over; None where none said so.
         arrived: when the application had it.
         status: what it was answered; None while it is inside.
-        cause: the cause that the service named; None for a success, and while it is inside.
+        cause: the cause that the service named, from the moment it failed, which may be before
+            it is answered; None for a success, and while it has not failed.
         spans: its stages in the order of their beginnings, of the last one so much as is known.
     """
 
@@ -212,6 +231,10 @@ class PartDown(Frozen):
     why: str
 
 
+AUDIT = "audit"
+"""The part that is down where the audit could not be made; an empty one follows then."""
+
+
 class OomKill(Frozen):
     """A worker killed for passing ``vm_memory``; ``rss`` is what it had."""
 
@@ -269,7 +292,9 @@ class Audit(Frozen):
 
     ``lost`` names recordings answered 200 whose row or object is missing; ``orphans``
     names objects without a row, ``inflight`` the uploads that were still inside a worker
-    then and may yet write one. ``refused`` counts SQLSTATE 53300 in Postgres' log.
+    then and may yet write one. ``unheard`` names recordings with row and object of which no
+    client was told; None where an earlier lab did not look. ``refused`` counts SQLSTATE 53300
+    in Postgres' log.
     """
 
     kind: Literal["audit"] = "audit"
@@ -278,6 +303,7 @@ class Audit(Frozen):
     objects: int
     lost: list[str]
     orphans: list[str]
+    unheard: list[str] | None = None
     inflight: int = 0
     refused: int
 

@@ -70,13 +70,38 @@ TABLE: tuple[Metric, ...] = (
         )
         for cause in Cause
     ),
-    Metric("auth", "seconds", "Server-Timing", "mean of the auth stage (BEGIN, SELECT)"),
-    Metric("release", "seconds", "Server-Timing", "mean of closing the session (ROLLBACK)"),
-    Metric("write", "seconds", "Server-Timing", "mean of the write stage (BEGIN to COMMIT)"),
+    Metric(
+        "unseen_failures",
+        "count",
+        "workers",
+        "uploads of the window that the service failed, but that were cut off before their "
+        "client was told so",
+    ),
+    Metric(
+        "auth",
+        "seconds",
+        "Server-Timing",
+        "mean of the auth stage (BEGIN, SELECT) of successful uploads",
+    ),
+    Metric(
+        "release",
+        "seconds",
+        "Server-Timing",
+        "mean of closing the session (ROLLBACK), likewise",
+    ),
+    Metric(
+        "write",
+        "seconds",
+        "Server-Timing",
+        "mean of the write stage (BEGIN to COMMIT), likewise",
+    ),
     Metric("pool_wait", "seconds", "Server-Timing", "mean wait for a connection, both checkouts"),
     Metric("gcs_queue", "seconds", "Server-Timing", "mean wait for a thread to upload with"),
     Metric(
-        "gcs_latency", "seconds", "Server-Timing", "mean of the storage call, its retries included"
+        "gcs_latency",
+        "seconds",
+        "Server-Timing",
+        "mean of the storage call of successful uploads, its retries included",
     ),
     Metric("pg_connections", "count", "pg_stat_activity", "peak of the application's backends"),
     Metric("db_refusals", "count", "Postgres log", "connections refused with SQLSTATE 53300"),
@@ -180,6 +205,12 @@ TABLE: tuple[Metric, ...] = (
         "count",
         "audit",
         "objects without a row, those of uploads still in flight not counted",
+    ),
+    Metric(
+        "unheard",
+        "count",
+        "audit",
+        "uploads stored, with row and object, whose client was never told so",
     ),
     Metric("lost", "count", "audit", "uploads answered 200 whose row or object is missing"),
     Metric("lateness", "seconds", "samples", "95th percentile of sent_at - planned_at"),

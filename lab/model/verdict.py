@@ -196,9 +196,10 @@ class Finding(Frozen):
     """One criterion against the evidence.
 
     ``value`` is None where nothing was measured; ``low`` and ``high`` are the one-sided 95 %
-    bounds of what was tested, where the criterion is statistical. Such a criterion says that
-    of ``samples`` uploads at most a share ``allowed`` may be on the wrong side of its bound;
-    ``beyond`` counts those that are.
+    bounds of what was tested, where the criterion is statistical, and the ends between which a
+    figure lies of which not all could be seen. A statistical criterion says that of ``samples``
+    uploads at most a share ``allowed`` may be on the wrong side of its bound; ``beyond`` counts
+    those that are.
     """
 
     criterion: str

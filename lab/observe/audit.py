@@ -2,6 +2,7 @@
 
 answered 200, but no row or no object    lost      a defect of the replica
 an object, but no row                    orphan    a finding
+row and object, but nobody was told      unheard   a finding
 """
 
 from __future__ import annotations
@@ -68,6 +69,14 @@ def row_ids(query: Query) -> set[str]:
         raise PartFailed(f"the database does not answer the audit: {first_line}") from error
 
 
+def wait_for_quiet(replica: Observed) -> int:
+    """Wait a moment for uploads that are about to end; how many are still inside a worker."""
+    deadline = time.monotonic() + QUIET_WITHIN_S
+    while replica.inflight() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return replica.inflight()
+
+
 def audit(
     replica: Observed, answered: Collection[str], verified: Collection[str], clock: Clock
 ) -> Audit:
@@ -76,16 +85,14 @@ def audit(
     Args:
         replica: after its load.
         answered: recording ids that were answered 200.
-        verified: those of them that retention verified and removed during the load.
+        verified: recordings with row and object that retention removed during the load,
+            whether or not a client was told of them.
         clock: of the load.
 
     Raises:
         PartFailed: storage or the database does not answer.
     """
-    deadline = time.monotonic() + QUIET_WITHIN_S
-    while replica.inflight() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    inflight = replica.inflight()
+    inflight = wait_for_quiet(replica)
     # Objects first: a row that is written meanwhile cannot make its object an orphan.
     objects = object_ids(replica.storage, replica.bucket)
     rows = row_ids(replica.query)
@@ -95,6 +102,7 @@ def audit(
         objects=len(objects) + len(verified),
         lost=sorted(set(answered) - set(verified) - (rows & objects)),
         orphans=sorted(objects - rows),
+        unheard=sorted(((rows & objects) | set(verified)) - set(answered)),
         inflight=inflight,
         refused=replica.refused(),
     )

@@ -1,18 +1,27 @@
 """A cell's observation: watch during the load, then read what was written, and audit.
 
-with observer.watch, observer.retention ──> load … t0 known ──> observer.evidence(…)
+with observer.watch, observer.retention ──> load … t0 known, settle ──> observer.evidence(…)
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from math import inf
 from pathlib import Path
 
 from lab.errors import PartFailed
-from lab.model.evidence import Audit, Evidence, Injected, LoadDone, PartDown, ProcessFaultRecord
+from lab.model.evidence import (
+    AUDIT,
+    Audit,
+    Evidence,
+    Injected,
+    LoadDone,
+    PartDown,
+    ProcessFaultRecord,
+)
 from lab.observe import Observed
-from lab.observe.audit import audit
+from lab.observe.audit import audit, wait_for_quiet
 from lab.observe.readings import (
     Clock,
     from_gateway,
@@ -44,12 +53,22 @@ class Observer:
         self._replica = replica
         self._speed = speed
         self._since = time.time()
+        self._until = inf
         self.watch = Watch(replica.query, replica.usage, down_parts)
         self.retention = Retention(replica.query, replica.storage, replica.bucket)
 
     def down(self) -> dict[str, str]:
         """The parts that were seen down since the watch began, with the reason."""
         return {part: why for part, (_, why) in self.watch.seen.down.items()}
+
+    def settle(self) -> None:
+        """After the load, and before its faults are removed: wait for uploads about to end.
+
+        Those that end later end on a replica without these faults, so what their workers record
+        from then on is no evidence.
+        """
+        wait_for_quiet(self._replica)
+        self._until = time.time()
 
     def evidence(
         self,
@@ -60,8 +79,8 @@ class Observer:
     ) -> Iterator[Evidence]:
         """All evidence, the audit last.
 
-        A part that is down makes the cell invalid, and may make an audit impossible; then an
-        empty audit follows a `PartDown` that says why.
+        A part that is down makes the cell invalid, and may make an audit
+        impossible; then an empty audit follows a `PartDown` that says why.
 
         Args:
             t0: when the load started, in seconds since 1970.
@@ -72,14 +91,18 @@ class Observer:
         clock = Clock(t0, self._speed)
         yield from faults
         yield from from_workers(self._replica.evidence, clock, self._since)
-        yield from from_uploads(self._replica.evidence, clock, self._since)
         yield from from_gateway(self._replica.evidence, clock, self._since)
         yield from from_watch(self.watch.seen, clock)
+        audited = list(self._audit(samples, clock))
+        yield from from_uploads(self._replica.evidence, clock, self._since, self._until)
         yield load
+        yield from audited
+
+    def _audit(self, samples: Path, clock: Clock) -> Iterator[PartDown | Audit]:
         try:
             yield audit(self._replica, answered(samples), self.retention.verified, clock)
         except PartFailed as error:
-            yield PartDown(t=clock(time.time()), part="audit", why=str(error))
+            yield PartDown(t=clock(time.time()), part=AUDIT, why=str(error))
             yield Audit(t=clock(time.time()), rows=0, objects=0, lost=[], orphans=[], refused=0)
 
 

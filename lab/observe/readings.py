@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any, get_args
 
@@ -72,12 +73,17 @@ def from_workers(folder: Path, clock: Clock, since: float) -> Iterator[Evidence]
             yield OomKill(t=clock(line["at"]), pid=line["pid"], rss=line["rss"])
 
 
-def from_uploads(folder: Path, clock: Clock, since: float) -> Iterator[Evidence]:
-    """The last record of each upload that a worker had after wall clock ``since``."""
+def from_uploads(
+    folder: Path, clock: Clock, since: float, until: float = inf
+) -> Iterator[Evidence]:
+    """The last record, by ``until``, of each upload that a worker had since ``since``.
+
+    Both are seconds since 1970.
+    """
     records: dict[str, UploadRecord] = {}
     for path in sorted(folder.glob("uploads-*.jsonl")):
         for line in json_lines(path):
-            if line["arrived"] >= since:
+            if line["arrived"] >= since and line["at"] <= until:
                 records[line["request"] or f"{path.name}@{line['arrived']}"] = UploadRecord(
                     t=clock(line["at"]),
                     handed=None if line["handed"] is None else clock(line["handed"]),

@@ -140,7 +140,7 @@ def _findings(findings: Sequence[Finding]) -> Block:
         return format.metric(Criterion.parse(finding.criterion).metric, value)
 
     def interval(finding: Finding) -> str:
-        """The one-sided 95 % bounds, where the criterion is statistical."""
+        """The one-sided 95 % bounds where the criterion is statistical, or both ends of a range."""
         if finding.low is None and finding.high is None:
             return format.NONE
         return f"{form(finding, finding.low)} .. {form(finding, finding.high)}"
@@ -155,7 +155,7 @@ def _findings(findings: Sequence[Finding]) -> Block:
         )
         for finding in findings
     ]
-    heads = ("criterion", "outcome", "value", "95 % bounds", "why")
+    heads = ("criterion", "outcome", "value", "bounds", "why")
     return _table(heads, rows, right="value")
 
 

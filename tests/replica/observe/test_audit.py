@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
@@ -13,7 +14,7 @@ import psycopg2
 import pytest
 import requests
 
-from lab.model.evidence import Audit, Evidence, LoadDone, PartDown
+from lab.model.evidence import Audit, Evidence, LoadDone, PartDown, UploadRecord
 from lab.observe.audit import audit, object_ids
 from lab.observe.observer import Observer, answered
 from lab.observe.readings import Clock
@@ -67,6 +68,7 @@ def test_what_is_whole_is_neither_lost_nor_an_orphan(live: Live, tmp_path: Path)
         "objects": 3,
         "lost": [],
         "orphans": [],
+        "unheard": [],
         "inflight": 0,
         "refused": 0,
     }
@@ -84,12 +86,14 @@ def test_an_object_that_is_gone_a_row_that_is_gone_and_an_object_too_many_are_fo
     replica.query("DELETE FROM recordings WHERE id = %s", without_row)
     insert_object(replica, f"recordings/0/{left_over}.wav")
     insert_object(replica, "a name of another kind")
+    [unheard] = recordings(replica, 1)
     samples = samples_of([whole, without_object, without_row, never], tmp_path / "samples")
     last = observe(live, replica, samples)[-1]
     assert isinstance(last, Audit)
     assert last.lost == sorted([without_object, without_row, never])
     assert last.orphans == sorted([without_row, left_over, "a name of another kind"])
-    assert (last.rows, last.objects) == (2, 4)
+    assert last.unheard == [unheard]
+    assert (last.rows, last.objects) == (3, 5)
 
 
 @pytest.mark.replica
@@ -135,6 +139,28 @@ def test_the_audit_waits_for_uploads_that_are_about_to_end(live: Live) -> None:
     assert next(left, None) is None
 
 
+@pytest.mark.replica
+@pytest.mark.parametrize(("delay", "status"), [("30 s", 200), ("90 s", None)])
+def test_an_upload_is_followed_for_as_long_as_its_faults_are_in_force(
+    live: Live, tmp_path: Path, delay: str, status: int | None
+) -> None:
+    """At speed 20 the lab waits 60 s; what ends then ends without the fault, and proves nothing."""
+    replica = live({"gcs_call": "executor"})
+    observer = Observer(replica, live.stack.down_parts, live.knobs.speed)
+    with ThreadPoolExecutor(1) as pool:
+        with live.slow("gcs", delay):
+            pool.submit(upload, replica.url)
+            wait_until(replica.inflight)
+            observer.settle()
+        wait_until(lambda: not replica.inflight())
+        seen = list(observer.evidence(time.time(), samples_of([], tmp_path / "none"), [], DONE))
+    [record] = [line for line in seen if isinstance(line, UploadRecord)]
+    [audited] = [line for line in seen if isinstance(line, Audit)]
+    assert (record.status, record.cause, audited.inflight) == (status, None, 0)
+    assert audited.unheard
+    assert seen[-1] == audited
+
+
 def test_only_whole_lines_of_samples_are_answered(tmp_path: Path) -> None:
     file = tmp_path / "samples.jsonl"
     lines = [{"recording": "a"}, {"recording": None}, {"recording": "b"}]
@@ -175,10 +201,11 @@ def test_retention_removes_the_oldest_that_are_whole_and_the_audit_still_knows_t
     assert observer.retention.remove_batch() == 0
     assert observer.retention.verified == set(ids[:3])
     assert left_behind(replica) == (2, 2)
-    samples = samples_of(ids, tmp_path / "samples")
+    samples = samples_of(ids[1:4], tmp_path / "samples")
     *_, last = observer.evidence(time.time(), samples, [], DONE)
     assert isinstance(last, Audit)
     assert (last.rows, last.objects, last.lost, last.orphans) == (5, 5, [], [])
+    assert last.unheard == sorted([ids[0], ids[4]])  # one that was removed, one that is there
 
 
 @pytest.mark.replica

@@ -10,7 +10,7 @@ import requests
 
 from lab.load.upload import headers, multipart, outcome
 from lab.model.evidence import Cause
-from lab.model.replica import STUDENTS, UPLOAD_PATH, token
+from lab.model.replica import REQUEST_HEADER, STUDENTS, UPLOAD_PATH, token
 from tests.live import PATIENCE_S, Live, left_behind, raw, wait_until
 
 pytestmark = pytest.mark.replica
@@ -118,17 +118,29 @@ def test_a_content_type_is_audio_in_any_case_and_a_missing_one_is_told(
     assert answer.json().get("detail") == detail
 
 
+def answered(live: Live, request: str) -> list[tuple[int, str | None]]:
+    """Status and cause of the uploads with this id that the workers have answered."""
+    files = live.stack.backend.evidence.glob("uploads-*.jsonl")
+    lines = [json.loads(line) for file in files for line in file.read_text().split("\n")[:-1]]
+    ended = (line for line in lines if line["request"] == request and line["status"])
+    return [(line["status"], line["cause"]) for line in ended]
+
+
 @pytest.mark.parametrize("through", ["nginx", "backend"])
 def test_a_body_that_stops_half_way_leaves_nothing(live: Live, through: str) -> None:
     replica = live({})
     logs = {name: replica.logs[name].stat().st_size for name in ("backend", "nginx-access")}
     with raw(replica.url if through == "nginx" else replica.backend) as connection:
         fields = {"Host": "lab", **headers(0), "Content-Length": str(len(WHOLE))}
+        fields[REQUEST_HEADER] = "left"
         lines = [f"POST {UPLOAD_PATH} HTTP/1.1", *(f"{k}: {v}" for k, v in fields.items()), "", ""]
         connection.sendall("\r\n".join(lines).encode() + WHOLE[:25_000])
         if through == "backend":
             wait_until(lambda: live.health()["uploads_inflight"] == 1)
     wait_until(lambda: live.health()["uploads_inflight"] == 0)
+    if through == "backend":  # whoever left sent nothing that was bad
+        wait_until(lambda: answered(live, "left"))
+        assert answered(live, "left") == [(499, None)]
     if through == "nginx":
         with replica.logs["nginx-access"].open() as log:
             log.seek(logs["nginx-access"])

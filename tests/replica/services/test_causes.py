@@ -7,9 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg2
 import pytest
 import requests
+from google.api_core.exceptions import GoogleAPIError
+from google.auth.exceptions import TransportError
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from lab.services.backend.core.problems import STATUS, database_cause
+from lab.services.backend.core.problems import STATUS, Problem, cause_of, database_cause
 from tests.live import Live, causes, left_behind, make_fault, timing, upload, wait_until
 
 
@@ -30,6 +33,24 @@ def test_a_refusal_is_told_by_its_code_or_where_there_is_none_by_its_text(
 ) -> None:
     kind = type("Error", (psycopg2.OperationalError,), {"pgcode": code})  # libpq's to set
     assert database_cause(OperationalError("SELECT", {}, kind(text))) == cause
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (Problem("rate_limited", "again later"), "rate_limited"),
+        (PoolTimeout("QueuePool limit reached"), "pool_timeout"),
+        (OperationalError("SELECT", {}, psycopg2.OperationalError("gone")), "db_error"),
+        (GoogleAPIError("503"), "gcs_error"),
+        (TransportError("no route"), "gcs_error"),
+        (requests.ConnectionError("refused"), "gcs_error"),
+        (KeyError("x"), None),
+    ],
+)
+def test_an_error_has_the_cause_that_it_is_answered_with(
+    error: Exception, cause: str | None
+) -> None:
+    assert cause_of(error) == cause
 
 
 def test_every_cause_of_the_service_has_a_status_of_an_error() -> None:

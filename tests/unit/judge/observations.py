@@ -21,6 +21,7 @@ from lab.model.evidence import (
     Observation,
     ProcessFaultRecord,
     Sample,
+    UploadRecord,
     WorkerReading,
 )
 from lab.model.experiment import Cell
@@ -93,6 +94,29 @@ def samples(count: int, *, failed: int = 0, cause: Cause = Cause.POOL_TIMEOUT) -
     ]
 
 
+def record(
+    request: str,
+    status: int | None = 200,
+    cause: str | None = None,
+    spans: Iterable[tuple[str, float, float]] = (),
+    **more: Any,
+) -> UploadRecord:
+    """What a worker recorded of an upload: answered, if not said otherwise."""
+    fields = {"t": 80.0, "worker": 1, "handed": None, "arrived": 20.0, "spans": list(spans)}
+    values = {"request": request, "status": status, "cause": cause}
+    return UploadRecord.model_validate(fields | values | more)
+
+
+def cut_off(
+    count: int, cause: Cause = Cause.GATEWAY_TIMEOUT, latency: float = 60.0
+) -> list[Sample]:
+    """That many uploads in the window that were cut off, named cut-0, cut-1 …, a second apart."""
+    return [
+        sample(WINDOW[0] + number, latency, cause, request=f"cut-{number}")
+        for number in range(count)
+    ]
+
+
 def worker(t: float, pid: int = 1, **values: Any) -> WorkerReading:
     fields = set(WorkerReading.model_fields) - {"kind", "t", "pid"}
     return WorkerReading.model_validate(dict.fromkeys(fields, 0) | {"t": t, "pid": pid} | values)
@@ -109,7 +133,8 @@ def container(t: float, memory: int, throttled_s: float) -> MachineReading:
 
 
 def audit(**values: Any) -> Audit:
-    fields = {"t": 90.0, "rows": 0, "objects": 0, "lost": [], "orphans": [], "refused": 0}
+    fields: dict[str, Any] = {"t": 90.0, "rows": 0, "objects": 0, "refused": 0}
+    fields |= {"lost": [], "orphans": [], "unheard": []}
     return Audit.model_validate(fields | values)
 
 
@@ -139,6 +164,7 @@ def at_rest() -> list[Evidence]:
         *(worker(t, cpu_s=t / 20, checked_out=2) for t in (15.0, 45.0, 75.0)),
         *(container(t, memory=100, throttled_s=t / 100) for t in (15.0, 45.0, 75.0)),
         DatabaseReading(t=30, connections=10),
+        record("one of the ramp", t=9.0, arrived=5.0),
         LoadDone(t=80, window=WINDOW, generator_exit=0),
         audit(),
     ]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lab.judge.criteria import decide
 from lab.judge.metrics import MEASURES, measure
 from lab.judge.trial import Trial
-from lab.model.evidence import Cause, DatabaseReading, Evidence, LoadDone, OomKill
+from lab.model.evidence import AUDIT, Cause, DatabaseReading, Evidence, LoadDone, OomKill, PartDown
 from lab.model.metrics import BY_NAME, TABLE, only_on
 from tests.unit.judge.observations import (
     STAGES,
@@ -22,10 +22,12 @@ from tests.unit.judge.observations import (
     burst,
     cell,
     container,
+    cut_off,
     machine,
     observation,
     on_cloudrun,
     one_instance,
+    record,
     sample,
     samples,
     worker,
@@ -305,11 +307,35 @@ def test_connections_peak_in_the_window_and_the_audit_is_of_the_trial() -> None:
         DatabaseReading(t=5, connections=25),
         DatabaseReading(t=20, connections=20),
         OomKill(t=5, pid=1, rss=1),
-        audit(lost=["a"], orphans=["b", "c", "d"], inflight=1, refused=7),
+        audit(lost=["a"], orphans=["b", "c", "d"], unheard=["e", "f", "g"], inflight=1, refused=7),
     ]
     found = measure(Trial(cell(), observation(evidence=lines)))
     assert (found["pg_connections"], found["oom_kills"], found["db_refusals"]) == (20, 1, 7)
-    assert (found["lost"], found["orphans"]) == (1, 2)
+    assert (found["lost"], found["orphans"], found["unheard"]) == (1, 2, 3)
+
+
+def test_what_an_audit_did_not_look_at_is_absent() -> None:
+    earlier = measure(Trial(cell(), observation(evidence=[audit(unheard=None)])))
+    assert earlier["lost"] == 0
+    assert "unheard" not in earlier
+    down = PartDown(t=90, part=AUDIT, why="storage does not answer the audit")
+    failed = measure(Trial(cell(), observation(evidence=[down, audit()])))
+    assert not {"db_refusals", "orphans", "unheard", "lost"} & set(failed)
+
+
+def test_failures_that_no_client_heard_of_are_counted_by_the_workers_records() -> None:
+    heard = sample(error=Cause.POOL_TIMEOUT, request="heard")
+    records = [
+        record("cut-0", 503, "pool_timeout"),
+        record("cut-1", None, "db_error"),
+        record("cut-2"),
+        record("heard", 503, "pool_timeout"),
+        record("of nobody's sample", 503, "pool_timeout"),
+    ]
+    found = measure(Trial(cell(), observation([heard, *cut_off(4)], records)))
+    assert found["unseen_failures"] == 2
+    assert (found["errors.pool_timeout"], found["errors.gateway_timeout"]) == (1, 4)
+    assert "unseen_failures" not in measure(Trial(cell(), observation(cut_off(4), [])))
 
 
 @given(st.lists(st.floats(0, 100), max_size=30), st.lists(st.floats(0, 100), max_size=30))

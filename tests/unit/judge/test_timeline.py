@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.judge import judge
+from lab.judge.criteria import decide
 from lab.judge.timeline import crossings, failures, series, stages, timeline
 from lab.judge.trial import Trial
 from lab.model.evidence import (
@@ -22,7 +23,7 @@ from lab.model.evidence import (
 )
 from lab.model.verdict import POINTS, Timeline
 from tests.unit.judge.observations import STAGES as STAGE_TIMES
-from tests.unit.judge.observations import at_rest, audit, cell, observation, sample, worker
+from tests.unit.judge.observations import at_rest, audit, cell, observation, record, sample, worker
 
 RAMP = {"stages": [{"users": 100, "over": "300 s"}]}
 STEPS = {
@@ -177,6 +178,18 @@ def test_what_is_counted_is_crossed_by_the_first_above(
     failed = [sample(50.0 * i, 1.0, Cause.POOL_TIMEOUT) for i in range(1, 6)]
     [found] = crossings(Trial(cell(criterion, load=RAMP), observation(failed, lines)))
     assert (found.t, found.since) == (t, t)
+
+
+def test_a_cause_that_the_service_alone_saw_is_crossed_too() -> None:
+    """As the finding counts it, so where it misses there is a moment; what is unknown is none."""
+    cut = [sample(30.0 * i, 60.0, Cause.GATEWAY_TIMEOUT, request=f"cut-{i}") for i in range(1, 6)]
+    named = [record(f"cut-{i}", 503, "pool_timeout") for i in (4, 3)]
+    of = cell("errors.pool_timeout == 0", load=RAMP)
+    trial = Trial(of, observation(cut, named))
+    [crossing] = crossings(trial)
+    assert decide(of.criteria[0], trial).outcome == "missed"
+    assert (crossing.t, crossing.users, crossing.value) == (90.0, 30, 1)
+    assert crossings(Trial(of, observation(cut))) == ()
 
 
 def test_memory_kills_of_instances_are_told_over_time_too() -> None:

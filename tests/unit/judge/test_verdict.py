@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from lab.judge import Trial, judge, leaks
 from lab.model.evidence import Cause, LoadDone, Observation, PartDown
 from lab.model.verdict import Leak, Outcome, Verdict
-from tests.unit.judge.observations import at_rest, cell, observation, sample, samples
+from tests.unit.judge.observations import (
+    at_rest,
+    audit,
+    cell,
+    cut_off,
+    observation,
+    record,
+    sample,
+    samples,
+)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +91,23 @@ def test_a_cell_that_broke_says_why_uploads_failed_commonest_first() -> None:
     verdict = judge(cell("p95 < 1 s"), observation(uploads))
     assert verdict.outcome is Outcome.BROKE
     assert verdict.reasons[-1] == "uploads failed: gateway_timeout 20, pool_timeout 9"
+
+
+def test_what_the_service_found_follows_what_clients_saw() -> None:
+    uploads = [*samples(50, failed=9), *cut_off(20)]
+    named = [record(f"cut-{i}", 503, "pool_timeout") for i in range(12)]
+    named += [record("cut-12", 500, "db_error"), record("cut-13")]
+    told = "gateway_timeout 20 (the service itself: pool_timeout 12, db_error 1), pool_timeout 9"
+    for criterion in ("p95 < 1 s", "p95 < 10 s", "errors.gcs_error == 0"):
+        verdict = judge(cell(criterion), observation(uploads, [*at_rest(), *named]))
+        assert verdict.reasons[-1] == f"uploads failed: {told}"
+    verdict = judge(cell("error_rate < 5 %"), observation(uploads, [*at_rest(), *named]))
+    assert verdict.reasons == (f"error_rate 41.4 % (>= 31.5 % at 95 %) against < 5 %: {told}",)
+
+
+def test_uploads_stored_unheard_are_a_reason_of_their_own() -> None:
+    seen = observation(samples(100), [*at_rest(), audit(unheard=["a", "b"])])
+    assert judge(cell(), seen).reasons[-1] == "uploads stored whose users were never told: 2"
 
 
 UPLOADS = st.lists(

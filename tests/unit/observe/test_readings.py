@@ -70,6 +70,9 @@ def test_the_last_record_of_an_upload_counts_in_real_world_seconds(tmp_path: Pat
     assert (record.t, record.handed, record.arrived, record.status) == (40.0, 9.0, 10.0, 200)
     assert record.spans == [("auth", 15.0, 0.5), ("gcs_queue", 15.5, 4.5)]
     assert (other.request, other.handed) == ("", None)
+    [before] = from_uploads(tmp_path, Clock(T0, 10), since=T0 - 1, until=T0 + 3)
+    assert isinstance(before, UploadRecord)
+    assert (before.request, before.status) == ("3-1", None)
 
 
 @pytest.mark.parametrize(

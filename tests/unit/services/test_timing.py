@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from lab.load.upload import stages
 from lab.services.backend.core.middleware import ServerTimingMiddleware
+from lab.services.backend.core.problems import Problem, cause_of
 from lab.services.backend.core.uploads import Timing, UploadLog
 
 
@@ -39,6 +41,31 @@ def test_a_stage_that_fails_is_timed_too_and_the_same_stage_adds_up(clock: Clock
         with pytest.raises(ValueError, match="gave up"):
             give_up_after(seconds)
     assert timing.stages == {"auth": 1.75}
+
+
+def test_a_cause_is_noted_when_the_upload_fails_not_when_it_is_answered() -> None:
+    log, timing = UploadLog(), Timing("3-1")
+    with log.upload(timing):
+        with suppress(Problem), timing.failure(cause_of):
+            raise Problem("pool_timeout", "gave up")
+        [inside] = log.take(last=True)
+    assert (inside["cause"], inside["status"]) == ("pool_timeout", None)
+    [ended] = log.take()
+    assert ended["cause"] == "pool_timeout"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "cause"),
+    [(KeyError("x"), 500, "internal_error"), (asyncio.CancelledError(), None, None)],
+)
+def test_what_nobody_expects_is_answered_500_and_what_is_cancelled_is_not_answered(
+    error: BaseException, status: int | None, cause: str | None
+) -> None:
+    log, timing = UploadLog(), Timing("3-1")
+    with suppress(type(error)), log.upload(timing), timing.failure(cause_of):
+        raise error
+    [record] = log.take()
+    assert (record["status"], record["cause"]) == (status, cause)
 
 
 def test_the_header_is_read_back_as_it_was_measured(clock: Clock) -> None:

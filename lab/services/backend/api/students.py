@@ -20,7 +20,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from lab.model.replica import UPLOAD_PATH
-from lab.services.backend.core.problems import Problem
+from lab.services.backend.core.problems import Problem, cause_of
 from lab.services.backend.core.uploads import Timing
 from lab.services.backend.database import Database, Recording, Student, StudentProgress
 from lab.services.backend.services.audio_upload import AudioUploader
@@ -38,8 +38,14 @@ async def upload_student_recording(
 
     The answer names the recording; every error is a problem body with its cause.
     """
-    app = request.app.state
     timing: Timing = request.state.timing
+    with timing.failure(cause_of):
+        return await take(request, file, timing)
+
+
+async def take(request: Request, file: UploadFile, timing: Timing) -> dict[str, Any]:
+    """The five steps; returns the answer, and raises what is answered as a problem."""
+    app = request.app.state
     query = in_anyio_thread(timing) if app.knobs.db_call == "threadpool" else in_event_loop
     upload = Upload(app.database, app.uploader, query, timing)
     content = await read_audio(file)

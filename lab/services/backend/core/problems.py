@@ -18,6 +18,7 @@ from psycopg2.errorcodes import TOO_MANY_CONNECTIONS
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from lab.model.problem import MEDIA_TYPE, problem_body
@@ -35,6 +36,12 @@ STATUS = {
     "bad_upload": 400,
 }
 """HTTP status by cause, for the causes that this service can name."""
+
+STORAGE_ERRORS = (GoogleAPIError, TransportError, requests.RequestException)
+"""How a call to storage fails."""
+
+CLIENT_LEFT = 499
+"""The status, nginx's, of a request whose client left before its body was here."""
 
 REFUSALS = ("too many clients", "remaining connection slots", "too many connections")
 """The texts of SQLSTATE 53300 (Postgres' proc.c and postinit.c).
@@ -56,6 +63,7 @@ class Problem(Exception):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
+        self.cause = cause
         self.response = problem(cause, detail, status, headers)
 
 
@@ -79,6 +87,17 @@ def database_cause(error: DBAPIError) -> str:
     return "db_refused" if refused else "db_error"
 
 
+def cause_of(error: Exception) -> str | None:
+    """The cause by which an error of an endpoint is answered; None of one that nobody expects."""
+    if isinstance(error, Problem):
+        return error.cause
+    if isinstance(error, PoolTimeout):
+        return "pool_timeout"
+    if isinstance(error, DBAPIError):
+        return database_cause(error)
+    return "gcs_error" if isinstance(error, STORAGE_ERRORS) else None
+
+
 def install(app: FastAPI) -> None:
     """Answer errors with their cause; an unknown error stays a plain 500."""
 
@@ -94,12 +113,12 @@ def install(app: FastAPI) -> None:
     async def on_database(_request: Request, error: DBAPIError) -> Response:
         return problem(database_cause(error), str(error.orig).strip())
 
-    @app.exception_handler(GoogleAPIError)
-    @app.exception_handler(TransportError)
-    @app.exception_handler(requests.RequestException)
     async def on_storage(_request: Request, error: Exception) -> Response:
         log.warning("storage: %s", error)
         return problem("gcs_error", f"{type(error).__name__}: {error}")
+
+    for kind in STORAGE_ERRORS:
+        app.add_exception_handler(kind, on_storage)
 
     @app.exception_handler(RequestValidationError)
     async def on_validation(_request: Request, error: RequestValidationError) -> Response:
@@ -109,6 +128,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def on_http(_request: Request, error: HTTPException) -> Response:
+        if isinstance(error.__cause__, ClientDisconnect):
+            return Response(status_code=CLIENT_LEFT)  # nobody reads it; no upload was bad
         if error.status_code == 400:
             return problem("bad_upload", str(error.detail))
         return JSONResponse({"detail": error.detail}, error.status_code, error.headers)

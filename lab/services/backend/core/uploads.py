@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,7 +27,7 @@ class Timing:
 
     Attributes:
         status: what it was answered, as soon as it is.
-        cause: of its failure, likewise.
+        cause: of its failure, as soon as it fails.
     """
 
     def __init__(self, request: str = "", handed: float | None = None) -> None:
@@ -56,6 +56,15 @@ class Timing:
             yield
         finally:
             self._spans[place] = (name, begun, time.perf_counter() - begun)
+
+    @contextmanager
+    def failure(self, cause_of: Callable[[Exception], str | None]) -> Iterator[None]:
+        """Note the cause of what is raised inside; the answer may have to wait for its turn."""
+        try:
+            yield
+        except Exception as error:
+            self.cause = cause_of(error)
+            raise
 
     def begin(self, name: str) -> None:
         """Begin a stage that the next `end` ends, in another thread perhaps."""
@@ -116,7 +125,7 @@ class UploadLog:
             self._inside[timing] = 0.0
         try:
             yield
-        except BaseException:
+        except Exception:
             timing.status, timing.cause = timing.status or 500, timing.cause or "internal_error"
             raise
         finally:
