@@ -74,18 +74,18 @@ def _knobs() -> Schema:
     schema = _cleaned(Knobs.model_json_schema())
     properties, as_found = schema["properties"], Knobs().as_text()
     documented = {
-        row.name: {**_or_off(properties[row.name]), "default": as_found[row.name]}
+        row.name: {**_with_word(properties[row.name], row.none_as), "default": as_found[row.name]}
         | {"description": row.help}
         for row in TABLE
     }
     return {"type": "object", "properties": documented, "additionalProperties": False}
 
 
-def _or_off(schema: Schema) -> Schema:
-    """A value that is None inside the lab is ``off`` in a spec."""
+def _with_word(schema: Schema, none_as: str) -> Schema:
+    """A value that is None inside the lab is a word in a spec, as ``off``."""
     if "anyOf" not in schema:
         return schema
-    branches = [{"const": "off"} if b == {"type": "null"} else b for b in schema["anyOf"]]
+    branches = [{"const": none_as} if b == {"type": "null"} else b for b in schema["anyOf"]]
     return {**schema, "anyOf": branches}
 
 

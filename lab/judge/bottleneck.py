@@ -16,14 +16,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from statistics import fmean
 from typing import NamedTuple
 
 from lab.judge.metrics import loop_busy
 from lab.judge.trial import Trial
 from lab.model.evidence import Cause, WorkerReading
-from lab.model.physics import SATURATED, max_processes, pool_connections
-from lab.model.replica import NGINX
+from lab.model.physics import SATURATED, pool_connections, worker_storage_slots
+from lab.model.replica import nginx_limits
 from lab.model.units import format_size
 from lab.model.verdict import Candidate, Resource
 
@@ -96,9 +97,14 @@ def rule(
 
 
 def processes(trial: Trial) -> float:
-    """Workers of the VM, or the most instances that there were."""
+    """Workers of the VM, or of the most instances that there were."""
     if trial.cell.target == "vm":
         return trial.knobs.workers
+    return instances(trial) * trial.knobs.cloudrun_workers
+
+
+def instances(trial: Trial) -> float:
+    """The most instances that there were at once on Cloud Run; 1 where they were not counted."""
     return trial.metrics.get("instances", 0.0) or 1.0
 
 
@@ -144,7 +150,7 @@ class Fullness(NamedTuple):
 Gauge = Callable[[WorkerReading], int]
 
 
-def fullness(trial: Trial, used: Gauge, waiting: Gauge, slots: int) -> Fullness | None:
+def fullness(trial: Trial, used: Gauge, waiting: Gauge, slots: float) -> Fullness | None:
     """Fullness of a kind of slot that each worker has ``slots`` of; None without readings.
 
     It is of the part in which a load in stages was near its most users.
@@ -248,7 +254,7 @@ def own_threads(trial: Trial) -> Level | None:
 
 def _threads(trial: Trial, name: str) -> Level | None:
     """How full the threads are that storage calls run in, as many as may be in use."""
-    slots = trial.cell.storage_slots // max_processes(trial.cell)
+    slots = worker_storage_slots(trial.cell)
     full = fullness(trial, lambda r: r.threads_busy, lambda r: r.threads_queued, slots)
     if full is None:
         return None
@@ -269,9 +275,12 @@ def pool(trial: Trial) -> Level | None:
     """The connections that a worker's QueuePool may have out at once.
 
     ``pool_checked_out`` against pool_size + max_overflow, and who waited or gave up. A checkout
-    that timed out is proof that the pool was empty for all of pool_timeout.
+    that timed out is proof that the pool was empty for all of pool_timeout. A pool without a
+    limit is never at it.
     """
     slots = pool_connections(trial.knobs)
+    if not isfinite(slots):
+        return None
     full = fullness(trial, lambda r: r.checked_out, lambda r: r.waiting, slots)
     gave_up = trial.failed(Cause.POOL_TIMEOUT)
     if full is None and not gave_up:
@@ -307,9 +316,9 @@ def database_slots(trial: Trial) -> Level | None:
 @rule(Resource.BODY_LIMIT, causes=(Cause.BODY_TOO_LARGE, Cause.TOO_LARGE))
 def body_limit(trial: Trial) -> Level:
     """What nginx, or Cloud Run, lets through at most, however idle the replica is."""
-    limit = "the platform's limit"
-    if trial.failed(Cause.BODY_TOO_LARGE):
-        limit = format_size(NGINX[trial.knobs.nginx].body)
+    limit, nginx = "the platform's limit", nginx_limits(trial.knobs).body
+    if nginx is not None and trial.failed(Cause.BODY_TOO_LARGE):
+        limit = format_size(nginx)
     causes = (Cause.BODY_TOO_LARGE, Cause.TOO_LARGE)
     return refusals(trial, causes, f"their body is above {limit}")
 
@@ -322,7 +331,7 @@ def proxy_timeout(trial: Trial) -> Level | None:
     """
     if trial.cell.target != "vm":
         return None
-    count, limit = trial.failed(Cause.GATEWAY_TIMEOUT), NGINX[trial.knobs.nginx].read_s
+    count, limit = trial.failed(Cause.GATEWAY_TIMEOUT), nginx_limits(trial.knobs).patience_s
     evidence = "nginx cut nothing off"
     if count:
         evidence = f"nginx cut off {of_attempts(trial, count)} after {limit:g} s"
@@ -401,7 +410,7 @@ def cpu(trial: Trial) -> Level | None:
     if "cpu_backend" not in metrics:
         return None
     on_vm = trial.cell.target == "vm"
-    cores = knobs.vm_cpus if on_vm else processes(trial) * knobs.cloudrun_cpus
+    cores = knobs.vm_cpus if on_vm else instances(trial) * knobs.cloudrun_cpus
     core = 1.0 if on_vm else min(1.0, knobs.cloudrun_cpus)
     used, busiest = metrics["cpu_backend"], metrics.get("cpu_worker_max", 0.0)
     level = max(busiest / core, used / cores)

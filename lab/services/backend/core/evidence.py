@@ -23,6 +23,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from lab.services.backend.settings import worker_number
+
 INTERVAL_S = 0.1
 """Seconds between two lines."""
 BEAT_S = 0.05
@@ -166,10 +168,7 @@ class Heartbeat:
 
 
 class EvidenceWriter:
-    """The thread that writes ``worker-<number>.jsonl``.
-
-    The number is the process id, or in a container its instance's number: Cloud Run instances
-    in containers all have the same process id.
+    """The thread that writes ``worker-<number>.jsonl``; `worker_number` says which number.
 
     Args:
         folder: where the file goes.
@@ -180,7 +179,7 @@ class EvidenceWriter:
         self._read = read
         self._stop = threading.Event()
         folder.mkdir(parents=True, exist_ok=True)
-        self._number = int(os.environ.get("LAB_INSTANCE") or os.getpid())
+        self._number = worker_number()
         self._file = (folder / f"worker-{self._number}.jsonl").open("a", buffering=1)
         self._thread = threading.Thread(target=self._run, name="evidence", daemon=True)
 
