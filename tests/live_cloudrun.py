@@ -145,6 +145,35 @@ def connections_are_refused_exactly_when_the_pools_together_pass_the_cap(service
         assert kept == [(2 * instances - refused,)]
 
 
+def an_instance_runs_as_many_processes_as_it_is_to_have(service: Service) -> None:
+    settings = {
+        "cloudrun_workers": 2,
+        "cloudrun_cpus": 1,
+        "cloudrun_memory": "512 MiB",
+        "cloudrun_concurrency": 4,
+        "cloudrun_min_instances": 2,
+        "cloudrun_max_instances": 2,
+        "gcs_call": "executor",
+    }
+    replica = service(settings)
+
+    def writers() -> list[str]:
+        return [file.stem for file in replica.evidence.glob("worker-*.jsonl")]
+
+    def all_serve() -> bool:
+        """An instance is ready with its first process, and has no CPU for others until it is
+        given requests."""
+        assert causes(uploads(replica.url, 8)) == {"ok": 8}
+        return len(writers()) == 4
+
+    with service.slow_storage(replica, "2 s"):
+        wait_until(all_serve)
+    starts = service.events("request_start")
+    assert {start["instance"] for start in starts} == {"instance-1", "instance-2"}
+    assert left_behind(replica) == (len(starts), len(starts))
+    wait_until(lambda: replica.inflight() == 0)
+
+
 def each_target_has_its_parts_and_a_cell_begins_at_zero(service: Service) -> None:
     stack = service.stack
     replica = service({})
@@ -169,5 +198,6 @@ STORIES: list[Callable[[Service], None]] = [
     an_idle_instance_ends_in_good_order_and_the_next_upload_is_cold,
     what_a_killed_instance_was_doing_is_answered_503,
     connections_are_refused_exactly_when_the_pools_together_pass_the_cap,
+    an_instance_runs_as_many_processes_as_it_is_to_have,
     each_target_has_its_parts_and_a_cell_begins_at_zero,
 ]

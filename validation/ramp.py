@@ -26,7 +26,7 @@ from lab.model.evidence import Observation, WorkerReading
 from lab.model.experiment import Cell
 from lab.model.load import StagesLoad
 from lab.model.physics import pool_connections
-from lab.model.replica import NGINX
+from lab.model.replica import nginx_limits
 from lab.model.verdict import Crossing
 from lab.store import RunFolder
 from validation.command import exit_code, parser, run_of
@@ -102,7 +102,7 @@ def ramp_of(cell: Cell) -> Ramp:
         raise UsageError(f"cell {cell.id}: its load has no stages", remedy)
     stages = tuple(Stage(stage.users, stage.over, stage.hold) for stage in cell.load.stages)
     try:
-        return Ramp(stages, NGINX[cell.knobs.nginx].read_s, cell.load.backoff.mean)
+        return Ramp(stages, nginx_limits(cell.knobs).read_s, cell.load.backoff.mean)
     except ValueError as error:
         raise UsageError(f"cell {cell.id}: {error}", remedy) from None
 
@@ -114,10 +114,16 @@ def system_of(cell: Cell, observation: Observation) -> System:
         UsageError: the oracle does not know such a cell, or no upload of it succeeded.
     """
     knobs, good = cell.knobs, [s.stages for s in observation.samples if s.error is None]
+    connections = pool_connections(knobs)
     if cell.target != "vm" or knobs.gcs_call == "audio_pool":
         what = f"target {cell.target}" if cell.target != "vm" else f"gcs_call {knobs.gcs_call}"
         remedy = "give a run of target vm with gcs_call blocking, to_thread or executor"
         raise UsageError(f"cell {cell.id}: the oracle does not know {what}", remedy)
+    if not isfinite(connections):
+        raise UsageError(
+            f"cell {cell.id}: the oracle does not know a pool without a limit",
+            "give a run with pool_class QueuePool and a number for max_overflow",
+        )
     if not good:
         raise UsageError(
             f"cell {cell.id}: no upload succeeded, so its stages have no times",
@@ -132,7 +138,7 @@ def system_of(cell: Cell, observation: Observation) -> System:
         workers=knobs.workers,
         threads=knobs.gcs_threads,
         cpus=int(knobs.vm_cpus),
-        pool=pool_connections(knobs),
+        pool=int(connections),
         auth=auth,
         release=release,
         write=write,

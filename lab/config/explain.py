@@ -17,8 +17,8 @@ from pydantic_core import ErrorDetails
 
 from lab.config.document import Document, Loc, entry, one_line
 from lab.model import fault, load, units
+from lab.model.bounds import SIGNS
 from lab.model.experiment import Experiment
-from lab.model.knobs import SIGNS
 from lab.model.suggest import nearest, suggest
 
 M = TypeVar("M", bound=BaseModel)

@@ -71,23 +71,23 @@ def _range(units: dict[str, Any]) -> str:
 
 def _knobs() -> Schema:
     """Any knobs: each with its bounds, its default as found, and its meaning."""
-    schema = _cleaned(Knobs.model_json_schema())
+    schema = _cleaned(Knobs.model_json_schema(), none_as=None)
     properties, as_found = schema["properties"], Knobs().as_text()
     documented = {
-        row.name: {**properties[row.name], "default": as_found[row.name]}
+        row.name: {**_with_word(properties[row.name], row.none_as), "default": as_found[row.name]}
         | {"description": row.help}
         for row in TABLE
     }
     return {"type": "object", "properties": documented, "additionalProperties": False}
 
 
-def _or_off(schema: Schema) -> Schema:
-    """A value that is None inside the lab is ``off`` in a spec."""
+def _with_word(schema: Schema, none_as: str) -> Schema:
+    """A value that is None inside the lab is a word in a spec, as ``off``."""
     null = {"type": "null"}
     if null not in schema.get("anyOf", ()):
         return schema
-    branches = [{"const": "off"} if branch == null else branch for branch in schema["anyOf"]]
-    return {**schema, "anyOf": branches, "default": schema["default"] or "off"}
+    branches = [{"const": none_as} if branch == null else branch for branch in schema["anyOf"]]
+    return {**schema, "anyOf": branches, "default": schema.get("default") or none_as}
 
 
 def _matrix() -> Schema:
@@ -120,7 +120,7 @@ def _list_of(value: Schema) -> Schema:
     return {"type": "array", "minItems": 1, "uniqueItems": True, "items": value}
 
 
-def _cleaned(schema: Schema) -> Schema:
+def _cleaned(schema: Schema, none_as: str | None = "off") -> Schema:
     """Without pydantic's titles, and with what is off and durations written as a spec does."""
 
     def clean(node: Any) -> Any:
@@ -131,7 +131,7 @@ def _cleaned(schema: Schema) -> Schema:
         kept = {k: clean(v) for k, v in node.items() if not (k == "title" and isinstance(v, str))}
         if kept.get("type") == "string" and isinstance(kept.get("default"), float):
             kept["default"] = format_duration(kept["default"])
-        return _or_off(kept)
+        return _with_word(kept, none_as) if none_as else kept
 
     return dict(clean(schema))
 

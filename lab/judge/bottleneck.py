@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from statistics import fmean
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from lab.judge.levels import (
     QUEUED,
     Level,
     fullness,
+    instances,
     of_attempts,
     percent,
     processes,
@@ -36,8 +38,8 @@ from lab.judge.trial import Trial
 from lab.judge.waiting import WAITS, Station
 from lab.model.evidence import Cause, WorkerReading
 from lab.model.knobs import default_executor_threads
-from lab.model.physics import ANYIO_THREADS, SATURATED, max_processes, pool_connections
-from lab.model.replica import NGINX
+from lab.model.physics import SATURATED, pool_connections, worker_storage_slots
+from lab.model.replica import nginx_limits
 from lab.model.units import format_size
 from lab.model.verdict import Candidate, Resource
 
@@ -193,7 +195,7 @@ def own_threads(trial: Trial) -> Level | None:
 
 def _threads(trial: Trial, name: str) -> Level | None:
     """How full the threads are that storage calls run in, as many as may be in use."""
-    slots = trial.cell.storage_slots // max_processes(trial.cell)
+    slots = worker_storage_slots(trial.cell)
     full = fullness(trial, lambda r: r.threads_busy, lambda r: r.threads_queued, slots)
     if full is None:
         return None
@@ -222,7 +224,7 @@ def anyio_threads(trial: Trial) -> Level | None:
         return None
     if any(reading.anyio_busy is None for reading in trial.peak.workers):
         return None
-    slots = ANYIO_THREADS
+    slots = trial.knobs.anyio_threads
     full = fullness(trial, lambda r: r.anyio_busy or 0, lambda r: r.anyio_queued or 0, slots)
     return full and slots_level("anyio's threads", "calls", full, slots)
 
@@ -237,9 +239,12 @@ def pool(trial: Trial) -> Level | None:
     """The connections that a worker's QueuePool may have out at once.
 
     ``pool_checked_out`` against pool_size + max_overflow, and who waited or gave up. A checkout
-    that timed out is proof that the pool was empty for all of pool_timeout.
+    that timed out is proof that the pool was empty for all of pool_timeout. A pool without a
+    limit is never at it.
     """
     slots = pool_connections(trial.knobs)
+    if not isfinite(slots):
+        return None
     full = fullness(trial, lambda r: r.checked_out, lambda r: r.waiting, slots)
     gave_up = trial.failed(Cause.POOL_TIMEOUT)
     if full is None and not gave_up:
@@ -280,9 +285,9 @@ def database_slots(trial: Trial) -> Level | None:
 @rule(Resource.BODY_LIMIT, causes=(Cause.BODY_TOO_LARGE, Cause.TOO_LARGE))
 def body_limit(trial: Trial) -> Level:
     """What nginx, or Cloud Run, lets through at most, however idle the replica is."""
-    limit = "the platform's limit"
-    if trial.failed(Cause.BODY_TOO_LARGE):
-        limit = format_size(NGINX[trial.knobs.nginx].body)
+    limit, nginx = "the platform's limit", nginx_limits(trial.knobs).body
+    if nginx is not None and trial.failed(Cause.BODY_TOO_LARGE):
+        limit = format_size(nginx)
     causes = (Cause.BODY_TOO_LARGE, Cause.TOO_LARGE)
     return refusals(trial, causes, f"their body is above {limit}")
 
@@ -295,7 +300,7 @@ def proxy_timeout(trial: Trial) -> Level | None:
     """
     if trial.cell.target != "vm":
         return None
-    count, limit = trial.failed(Cause.GATEWAY_TIMEOUT), NGINX[trial.knobs.nginx].read_s
+    count, limit = trial.failed(Cause.GATEWAY_TIMEOUT), nginx_limits(trial.knobs).patience_s
     evidence = "nginx cut nothing off"
     if count:
         evidence = f"nginx cut off {of_attempts(trial, count)} after {limit:g} s"
@@ -401,7 +406,7 @@ def cpu(trial: Trial) -> Level | None:
     if "cpu_backend" not in metrics:
         return None
     on_vm = trial.cell.target == "vm"
-    cores = knobs.vm_cpus if on_vm else processes(trial) * knobs.cloudrun_cpus
+    cores = knobs.vm_cpus if on_vm else instances(trial) * knobs.cloudrun_cpus
     core = 1.0 if on_vm else min(1.0, knobs.cloudrun_cpus)
     used, busiest = metrics["cpu_backend"], metrics.get("cpu_worker_max", 0.0)
     level = max(busiest / core, used / cores)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from lab.judge.gateway import ready_instances, time_held
 from lab.judge.trial import Trial
 from lab.model.knobs import Knobs
-from lab.model.physics import ANYIO_THREADS, max_processes, pool_connections
+from lab.model.physics import pool_connections
 
 
 class Slots(NamedTuple):
@@ -62,9 +62,10 @@ def _slots(trial: Trial, stages: Mapping[str, float]) -> list[Slots]:
     ready, held_s = ready_instances(trial), time_held(trial)
     if not ready or held_s is None:
         return []
-    threads = cell.storage_slots / max_processes(cell)
-    places = Slots(ready * cell.knobs.cloudrun_concurrency, held_s)
-    return [places, *_of_processes(cell.knobs, ready, ready * threads, stages)]
+    knobs, threads = cell.knobs, cell.storage_slots / cell.knobs.cloudrun_max_instances
+    places = Slots(ready * knobs.cloudrun_concurrency, held_s)
+    processes = ready * knobs.cloudrun_workers
+    return [places, *_of_processes(knobs, processes, ready * threads, stages)]
 
 
 def _of_processes(
@@ -79,7 +80,7 @@ def _of_processes(
     slots = [Slots(min(processes * pool_connections(knobs), knobs.db_cap), connected)]
     if knobs.db_call == "threadpool":
         checkouts = stages.get("pool_wait", 0.0) + stages.get("pool_wait2", 0.0)
-        slots.append(Slots(processes * ANYIO_THREADS, database + checkouts))
+        slots.append(Slots(processes * knobs.anyio_threads, database + checkouts))
     if knobs.gcs_call == "blocking":
         return [*slots, Slots(processes, in_loop + storage)]
     return [*slots, Slots(processes, in_loop), Slots(storage_slots, storage)]

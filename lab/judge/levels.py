@@ -31,9 +31,14 @@ class Level(NamedTuple):
 
 
 def processes(trial: Trial) -> float:
-    """Workers of the VM, or the most instances that there were."""
+    """Workers of the VM, or of the most instances that there were."""
     if trial.cell.target == "vm":
         return trial.knobs.workers
+    return instances(trial) * trial.knobs.cloudrun_workers
+
+
+def instances(trial: Trial) -> float:
+    """The most instances that there were at once on Cloud Run; 1 where they were not counted."""
     return trial.metrics.get("instances", 0.0) or 1.0
 
 
@@ -81,7 +86,7 @@ class Fullness(NamedTuple):
 Gauge = Callable[[WorkerReading], int]
 
 
-def fullness(trial: Trial, used: Gauge, waiting: Gauge, slots: int) -> Fullness | None:
+def fullness(trial: Trial, used: Gauge, waiting: Gauge, slots: float) -> Fullness | None:
     """Fullness of a kind of slot that each worker has ``slots`` of; None without readings.
 
     It is of the part in which a load in stages was near its most users.

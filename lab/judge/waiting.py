@@ -27,7 +27,7 @@ from math import fsum
 from lab.judge.statistics import growth
 from lab.judge.trial import Trial
 from lab.model.evidence import Cause, Sample, UploadRecord, WorkerReading
-from lab.model.physics import max_processes, pool_connections
+from lab.model.physics import pool_connections, worker_storage_slots
 
 
 class Station(StrEnum):
@@ -277,7 +277,7 @@ class Waiting:
 
     def _full(self, reading: WorkerReading) -> frozenset[Station]:
         cell, knobs = self._trial.cell, self._trial.knobs
-        slots = cell.storage_slots // max_processes(cell)
+        slots = worker_storage_slots(cell)
         pool = 0 if self._trial.causes[Cause.DB_REFUSED] else pool_connections(knobs)
         queues = {
             Station.LOOP: reading.loop_lag > BLOCKED_WALL_S * knobs.speed and reading.inflight > 1,

@@ -13,13 +13,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from math import ceil
-from types import UnionType
-from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Self, get_args, get_type_hints
 
 from pydantic import Field
 
 from lab.model.base import Frozen
-from lab.model.units import OFF, Duration, RateLimit, Size, Span, format_size
+from lab.model.bounds import bounds_of, none_word, unit_of
+from lab.model.units import (
+    OFF,
+    PRESET,
+    UNLIMITED,
+    Duration,
+    RateLimit,
+    Size,
+    Span,
+    format_size,
+)
 
 ENV_PREFIX = "LAB_"
 
@@ -82,10 +91,21 @@ class Knobs(Frozen):
         Field(ge=1, le=200),
         Knob("connections that a worker's pool keeps", recommended=15),
     ] = 10
+    pool_class: Annotated[
+        Literal["QueuePool", "NullPool"],
+        Knob(
+            "SQLAlchemy's pool: QueuePool keeps connections and lends them; NullPool keeps none: "
+            "each checkout opens one, without a limit, and its return closes it"
+        ),
+    ] = "QueuePool"
     max_overflow: Annotated[
-        int,
-        Field(ge=0, le=200),
-        Knob("connections that a worker's pool may open beyond pool_size", recommended=15),
+        Annotated[int, Field(ge=0, le=200)] | None,
+        *UNLIMITED,
+        Knob(
+            "connections that a worker's pool may open beyond pool_size, or unlimited "
+            "(SQLAlchemy's -1)",
+            recommended=15,
+        ),
     ] = 10
     pool_timeout: Annotated[
         Duration,
@@ -95,6 +115,29 @@ class Knobs(Frozen):
     pool_recycle: Annotated[
         Duration, Field(ge=1, le=86400), Knob("age at which a pooled connection is replaced")
     ] = 3600.0
+    pool_pre_ping: Annotated[
+        Literal["off", "on"],
+        Knob(
+            "whether a pooled connection is tried by a SELECT 1 at each checkout, a round trip "
+            "more, and replaced if it is dead"
+        ),
+    ] = "off"
+    anyio_threads: Annotated[
+        int,
+        Field(ge=1, le=256),
+        Knob(
+            "anyio's threads of an event loop: database calls under db_call: threadpool, and "
+            "reading the file of an upload above 1 MB"
+        ),
+    ] = 40
+    keep_alive: Annotated[
+        Duration,
+        Field(gt=0, le=3600),
+        Knob(
+            "how long uvicorn keeps an idle connection open: one of nginx under nginx_keepalive, "
+            "since all others are used once"
+        ),
+    ] = 5.0
     global_rate_limit: Annotated[
         RateLimit | None,
         *OFF,
@@ -138,6 +181,33 @@ class Knobs(Frozen):
             recommended="recommended",
         ),
     ] = "as-found"
+    nginx_body: Annotated[
+        Annotated[Size, Field(ge=1)] | Literal["preset"] | None,
+        *OFF,
+        Knob(
+            "the largest body that nginx passes on, past it 413; preset, as nginx says; or off, "
+            "no limit",
+            part="nginx",
+        ),
+    ] = PRESET
+    nginx_read_timeout: Annotated[
+        Annotated[Duration, Field(gt=0, le=86400)] | Literal["preset"] | None,
+        *OFF,
+        Knob(
+            "how long nginx waits for the backend's answer, past it 504; preset, as nginx says; "
+            "or off, longer than any load lasts",
+            part="nginx",
+        ),
+    ] = PRESET
+    nginx_keepalive: Annotated[
+        Annotated[int, Field(ge=1, le=1000)] | None,
+        *OFF,
+        Knob(
+            "idle connections to the backend that nginx keeps for its next requests, over "
+            "HTTP/1.1; or off, a connection for each request",
+            part="nginx",
+        ),
+    ] = None
     vm_cpus: Annotated[
         float,
         Field(ge=1, le=64),
@@ -166,6 +236,15 @@ class Knobs(Frozen):
         int,
         Field(ge=1, le=1000),
         Knob("requests that an instance is given at once", part="cloudrun"),
+    ] = 1
+    cloudrun_workers: Annotated[
+        int,
+        Field(ge=1, le=16),
+        Knob(
+            "uvicorn processes of an instance, each with a pool of its own; they share its CPU "
+            "and memory",
+            part="cloudrun",
+        ),
     ] = 1
     cloudrun_min_instances: Annotated[
         int, Field(ge=0, le=16), Knob("instances kept warm", part="cloudrun")
@@ -302,10 +381,16 @@ class Knobs(Frozen):
     def instance_slots(self) -> int:
         """How many storage calls can run at once on Cloud Run, all instances together.
 
-        An instance is one process: `workers` says nothing of it.
+        An instance has `cloudrun_workers` processes, whatever `workers` says, and is given no
+        more requests than its concurrency.
         """
-        threads = self._storage_threads(self.instance_cores)
+        threads = self.cloudrun_workers * self._storage_threads(self.instance_cores)
         return self.cloudrun_max_instances * min(self.cloudrun_concurrency, threads)
+
+    @property
+    def instance_worker_slots(self) -> int:
+        """How many storage calls can run at once in a process of an instance."""
+        return min(self.cloudrun_concurrency, self._storage_threads(self.instance_cores))
 
     @property
     def instance_cores(self) -> int:
@@ -363,60 +448,19 @@ class KnobRow:
     """A row of the table, derived from the class above for those who print or check it.
 
     ``unit`` is the kind of value (``duration``, ``count``, ``choice`` …); ``bounds`` is text
-    for people; ``default`` and ``recommended`` are values of the knob's Python type.
+    for people; ``default`` and ``recommended`` are values of the knob's Python type, whose None,
+    where it may be that, a spec writes as ``none_as``.
     """
 
     name: str
     variable: str
     unit: str
+    none_as: str
     bounds: str
     default: Any
     recommended: Any
     part: str
     help: str
-
-
-_UNITS: dict[Any, str] = {
-    Span: "range of durations",
-    RateLimit: "rate limit",
-    int: "count",
-    float: "number",
-}
-
-
-def _unit(kind: Any) -> str:
-    if get_origin(kind) is Literal:
-        return "choice"
-    if get_origin(kind) in (Union, UnionType):
-        return f"{_unit(get_args(kind)[0])} or off"
-    if get_origin(kind) is Annotated:
-        size = get_args(Size)[1] in get_args(kind)
-        return "size" if size else _unit(get_args(kind)[0])
-    if kind in _UNITS:
-        return _UNITS[kind]
-    raise TypeError(f"no unit is known for a knob of type {kind}")
-
-
-SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-"""How people read the limits of a value, by pydantic's names for them."""
-
-
-def _bounds(kind: Any, metadata: tuple[Any, ...]) -> str:
-    """The limits of a knob's value, as people read them."""
-    if get_origin(kind) is Literal:
-        return " | ".join(get_args(kind))
-    if get_origin(kind) in (Union, UnionType):
-        inner = get_args(kind)[0]
-        return _bounds(inner, get_args(inner)[1:] if get_origin(inner) is Annotated else ())
-    is_size = get_args(Size)[1] in metadata
-    limits = [
-        f"{sign} {format_size(value) if is_size else f'{value:g}'}"
-        for extra in metadata
-        for limit in (getattr(extra, "metadata", None) or [extra])
-        for name, sign in SIGNS.items()
-        if (value := getattr(limit, name, None)) is not None
-    ]
-    return ", ".join(limits)
 
 
 def _rows() -> tuple[KnobRow, ...]:
@@ -425,20 +469,14 @@ def _rows() -> tuple[KnobRow, ...]:
     for name in Knobs.model_fields:
         kind, *metadata = get_args(hints[name])
         knob = next(extra for extra in metadata if isinstance(extra, Knob))
-        # Annotated flattens: a quantity's own annotations stand before the knob's, so it is
-        # recognised by the reader that it shares with the alias.
-        quantities = {"duration": Duration, "size": Size}
-        quantity = next(
-            (word for word, alias in quantities.items() if get_args(alias)[1] in metadata),
-            None,
-        )
         default = Knobs.model_fields[name].default
         rows.append(
             KnobRow(
                 name=name,
                 variable=variable(name),
-                unit=quantity or _unit(kind),
-                bounds=_bounds(kind, tuple(metadata)),
+                unit=unit_of(kind, metadata),
+                none_as=none_word(metadata),
+                bounds=bounds_of(kind, tuple(metadata)),
                 default=default,
                 recommended=default if knob.recommended is None else knob.recommended,
                 part=knob.part,

@@ -10,7 +10,7 @@ All of it is pure, and in real-world seconds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil, log
+from math import ceil, inf, log
 
 from lab.model.criterion import Criterion
 from lab.model.experiment import Cell
@@ -20,6 +20,14 @@ DB_TRIPS = {"auth": 2, "release": 1, "write": 4}
 """An upload's round trips to the database by stage: BEGIN, SELECT; ROLLBACK; BEGIN, INSERT,
 UPDATE, COMMIT."""
 
+CHECKOUTS = 2
+"""How often an upload takes a connection from the pool; one whose session is held, once."""
+
+PING_TRIPS, CONNECT_TRIPS = 1, 4
+"""Round trips of a checkout that tries a connection (SELECT 1, in autocommit), and of one that
+opens one: SSLRequest, the start-up message, and two of SCRAM-SHA-256 (RFC 5802); measured. That
+of TCP itself is not delayed by Toxiproxy."""
+
 SATURATED = 0.90
 """Share of its time for which something is in use from which on it counts as full.
 
@@ -28,9 +36,6 @@ closed network the busiest station alone sets the rate once there are many more 
 stations (asymptotic bounds; Lazowska et al., Quantitative System Performance, 1984, ch. 5). Of
 the generator's one core: from there on it sends late.
 """
-
-ANYIO_THREADS = 40
-"""anyio's default limit of threads, by event loop."""
 
 ALPHA = 0.05
 """The chance that a one-sided bound is on the wrong side of the truth."""
@@ -50,29 +55,51 @@ def db_trips(knobs: Knobs) -> dict[str, int]:
     return {"auth": DB_TRIPS["auth"], "write": DB_TRIPS["write"] - 1}
 
 
+def checkout_trips(knobs: Knobs) -> int:
+    """Round trips of a checkout that waits for nobody: to try the connection, or to open one."""
+    if knobs.pool_class == "NullPool":
+        return CONNECT_TRIPS
+    return PING_TRIPS if knobs.pool_pre_ping == "on" else 0
+
+
 def service_s(cell: Cell) -> float:
     """Seconds of an upload that waits for nobody: storage, and all of the database's round trips.
 
-    A guess from above: a session that is held makes two round trips less.
+    A guess from above: a session that is held makes two round trips less, and one checkout.
     """
-    return cell.knobs.gcs_latency.mean + sum(DB_TRIPS.values()) * cell.knobs.db_rtt.mean
+    trips = sum(DB_TRIPS.values()) + CHECKOUTS * checkout_trips(cell.knobs)
+    return cell.knobs.gcs_latency.mean + trips * cell.knobs.db_rtt.mean
 
 
 def max_processes(cell: Cell) -> int:
-    """Processes that can serve at once: workers of the VM, or instances of Cloud Run."""
-    return cell.knobs.workers if cell.target == "vm" else cell.knobs.cloudrun_max_instances
+    """Processes that can serve at once: workers of the VM, or of all of Cloud Run's instances."""
+    if cell.target == "vm":
+        return cell.knobs.workers
+    return cell.knobs.cloudrun_max_instances * cell.knobs.cloudrun_workers
 
 
-def pool_connections(knobs: Knobs) -> int:
-    """Connections that one process's pool may have out at once."""
+def worker_storage_slots(cell: Cell) -> int:
+    """Uploads that can be inside a storage call at once in one process."""
+    if cell.target == "vm":
+        return cell.storage_slots // cell.knobs.workers
+    return cell.knobs.instance_worker_slots
+
+
+def pool_connections(knobs: Knobs) -> float:
+    """Connections that one process's pool may have out at once; infinite without a limit.
+
+    A pool that keeps none (``NullPool``) has none, nor has one whose overflow is unlimited.
+    """
+    if knobs.pool_class == "NullPool" or knobs.max_overflow is None:
+        return inf
     return knobs.pool_size + knobs.max_overflow
 
 
 def upload_slots(cell: Cell) -> int:
     """Uploads that can be inside a storage call at once: threads, or connections held for them."""
-    if cell.knobs.db_session == "release":
-        return cell.storage_slots
-    return min(cell.storage_slots, max_processes(cell) * pool_connections(cell.knobs))
+    slots, connections = cell.storage_slots, max_processes(cell) * pool_connections(cell.knobs)
+    held = cell.knobs.db_session == "hold"
+    return int(connections) if held and connections < slots else slots
 
 
 def quantile(ordered: Sequence[float], p: float) -> float:

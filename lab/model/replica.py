@@ -7,10 +7,12 @@ parts call each other by, and what they must agree on, stands here once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf, isfinite
 from typing import Literal, get_args
 
 from lab.model.knobs import Knobs
+from lab.model.units import PRESET
 
 Target = Literal["vm", "cloudrun"]
 
@@ -69,24 +71,41 @@ class NginxLimits:
     """What one configuration of nginx lets pass, in real-world time, which ``speed`` divides.
 
     Args:
-        body: bytes of a request's body; a larger one is answered 413.
-        read_s: seconds between two reads of the backend's answer; then 504.
+        body: bytes of a request's body; a larger one is answered 413. None lets every size pass.
+        read_s: seconds between two reads of the backend's answer; then 504. Infinite where nginx
+            waits as long as it takes.
         send_s: seconds between two writes of the request to the backend; then 504.
         connect_s: seconds until the backend accepts; then 504.
     """
 
-    body: int
+    body: int | None
     read_s: float
     send_s: float
     connect_s: float
 
+    @property
+    def patience_s(self) -> float:
+        """Seconds after which nginx answers 504: for the answer, or where it waits for that as
+        long as it takes, for the backend to accept and to read."""
+        return self.read_s if isfinite(self.read_s) else min(self.send_s, self.connect_s)
 
-NGINX: Mapping[str, NginxLimits] = {
+
+_PRESETS: Mapping[str, NginxLimits] = {
     "as-found": NginxLimits(body=1024**2, read_s=60, send_s=60, connect_s=60),
     "recommended": NginxLimits(body=3 * 1024**2, read_s=30, send_s=60, connect_s=60),
 }
 """By value of the knob ``nginx``. All are nginx's defaults, but for the report's recommended
 body limit of 3 MiB and read timeout of 30 s."""
+
+
+def nginx_limits(knobs: Knobs) -> NginxLimits:
+    """nginx's limits: the preset ``nginx``, but for what a knob of its own sets or switches off."""
+    preset, body, read_s = _PRESETS[knobs.nginx], knobs.nginx_body, knobs.nginx_read_timeout
+    return replace(
+        preset,
+        body=preset.body if body == PRESET else body,
+        read_s=preset.read_s if read_s == PRESET else inf if read_s is None else read_s,
+    )
 
 
 STUDENTS = 5000

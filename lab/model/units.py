@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Annotated, Any, Self
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Self
 
 from pydantic import (
     BeforeValidator,
@@ -282,8 +283,26 @@ class RateLimit(_Text):
         return f"{self.count}/{unit}"
 
 
-OFF = (
-    BeforeValidator(lambda value: None if value == "off" else value),
-    WrapSerializer(lambda value, text: "off" if value is None else text(value), when_used="json"),
-)
-"""The annotations of an optional value that specs write as ``off``."""
+@dataclass(frozen=True)
+class NoneAs:
+    """What an optional value's None is called in specs: ``off``, ``unlimited``."""
+
+    word: str
+
+
+def _none_as(word: str) -> tuple[Any, ...]:
+    """The annotations of an optional value whose None specs write as ``word``."""
+    return (
+        NoneAs(word),
+        BeforeValidator(lambda value: None if value == word else value),
+        WrapSerializer(
+            lambda value, text: word if value is None else text(value), when_used="json"
+        ),
+    )
+
+
+OFF = _none_as("off")
+UNLIMITED = _none_as("unlimited")
+
+PRESET: Final = "preset"
+"""The word for a value that another knob's preset says."""

@@ -15,9 +15,12 @@ from math import ceil
 from lab.judge.leaks import MIN_WINDOW_S, QUANTITIES
 from lab.model.criterion import Criterion
 from lab.model.experiment import Question
+from lab.model.knobs import Knobs
 from lab.model.load import window_of_spec
-from lab.model.replica import NGINX
+from lab.model.physics import pool_connections
+from lab.model.replica import nginx_limits
 from lab.model.run import Answer, CellResult, Claim, Summary
+from lab.model.units import PRESET
 from lab.model.verdict import Crossing, Leak, Outcome, Timeline
 from lab.report import format
 from lab.report.phrases import claim, finding_on, held_against, limits, listed, of_all, stated
@@ -145,10 +148,10 @@ def _cannot_pass(cells: Cells) -> list[Claim]:
     """The cells whose pools hold no more than the bound: that they met it proves nothing."""
 
     def could_not(cell: CellResult) -> bool:
-        finding, knobs = finding_on("pg_connections", cell), cell.knobs
+        finding, knobs = finding_on("pg_connections", cell), knobs_of(cell)
         if finding is None or finding.outcome != "met":
             return False
-        allowed = knobs["workers"] * (knobs["pool_size"] + knobs["max_overflow"])
+        allowed = knobs.workers * pool_connections(knobs)
         return bool(allowed <= Criterion.parse(finding.criterion).bound)
 
     form = (
@@ -156,6 +159,11 @@ def _cannot_pass(cells: Cells) -> list[Claim]:
     )
     on = ["knob pool_size", "knob max_overflow"]
     return of_all(form, [claim("{cell}", cell, on) for cell in cells if could_not(cell)])
+
+
+def knobs_of(cell: CellResult) -> Knobs:
+    """A cell's knobs; those that its lab did not know yet are as found."""
+    return Knobs().with_settings(cell.knobs)
 
 
 def _without_connection(cell: CellResult) -> float:
@@ -445,15 +453,17 @@ def _too_short(cells: Cells) -> list[Claim]:
     """What a trial is too short to show: a sentence on the first cell whose users met nginx's
     time-out and could send hardly more than once in the window."""
     for cell in cells:
-        limit = NGINX[cell.knobs["nginx"]].read_s
+        limit = nginx_limits(knobs_of(cell)).patience_s
+        own = cell.knobs.get("nginx_read_timeout", PRESET) != PRESET
+        knob = "nginx_read_timeout" if own else "nginx"
         start, end = window_of_spec(cell.load)
         met = cell.target == "vm" and cell.metrics.get("errors.gateway_timeout")
         if met and end - start < MIN_TIMEOUTS * limit:
             form = (
                 f"{{errors.gateway_timeout}} uploads of {{cell}} met nginx's time-out of {limit:g}"
-                f" s (nginx {{knob nginx}}); in a window of {end - start:.0f} s such a user sends "
-                f"{ceil((end - start) / limit)} at most: enough to show that uploads fail, too few "
-                "to show how failures go on."
+                f" s ({knob} {{knob {knob}}}); in a window of {end - start:.0f} s such a user "
+                f"sends {ceil((end - start) / limit)} at most: enough to show that uploads fail, "
+                "too few to show how failures go on."
             )
             return [claim(form, cell)]
     return []

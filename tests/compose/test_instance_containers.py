@@ -178,3 +178,14 @@ def test_where_a_container_serves(settings: dict[str, Any], address: tuple[str, 
         attrs: dict[str, Any] = {"NetworkSettings": settings}  # noqa: RUF012 - as the SDK has it
 
     assert containers.address_of(Made()) == address
+
+
+@pytest.mark.knob("cloudrun_workers")
+def test_when_one_of_its_processes_is_killed_for_memory_the_container_ends(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with instance(tmp_path) as made:
+            assert b"200 OK" in await get(made, "/child?n=100")
+            await get(made, "/child?n=160")
+            assert await made.ended() == Ended(-9, oom=True)
+
+    play(story)

@@ -13,6 +13,7 @@ from lab.model.experiment import DEFAULT_FAULTS, Cell, Experiment
 from lab.model.fault import Fault, KnobRef, Latency
 from lab.model.knobs import Knobs
 from lab.model.load import ClosedLoad
+from lab.model.physics import pool_connections
 from lab.model.run import RunRequest, Summary
 from lab.model.verdict import Check, Finding, Outcome, Verdict
 from lab.store import RunFolder
@@ -125,7 +126,7 @@ def evidence() -> list[Evidence]:
 
 def _metrics(of: Cell) -> tuple[dict[str, float], Cause | None]:
     """Figures as such a cell gives them: held sessions stall, too many connections are refused."""
-    workers, size = of.knobs.workers, of.knobs.pool_size + of.knobs.max_overflow
+    workers, size = of.knobs.workers, pool_connections(of.knobs)
     hold, demand = of.knobs.db_session == "hold", workers * size
     cause = Cause.DB_REFUSED if hold and demand > 25 else Cause.POOL_TIMEOUT if hold else None
     rate = 0.7 * workers if hold else min(5.2 * workers, 13.13)

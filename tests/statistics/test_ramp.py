@@ -254,6 +254,9 @@ def test_what_is_no_ramp_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
         "does not know gcs_call audio_pool": make_cell(
             {"gcs_call": "audio_pool"}, load=LOAD, criteria=["p95 < 10 s"]
         ),
+        "does not know a pool without a limit": make_cell(
+            {"max_overflow": "unlimited"}, load=LOAD, criteria=["p95 < 10 s"]
+        ),
         "no upload succeeded": make_cell(cell_id="failed", load=LOAD, criteria=["p95 < 10 s"]),
         "no criterion of cell": make_cell(load=LOAD, criteria=["error_rate < 5 %"]),
         "users may only grow": make_cell(

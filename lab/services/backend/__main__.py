@@ -16,9 +16,6 @@ import uvicorn
 
 from lab.services.backend.settings import BackendSettings
 
-KEEP_ALIVE_S = 5
-"""uvicorn's default, in real-world seconds; ``speed`` divides it."""
-
 
 def main() -> None:
     """Run uvicorn as the knobs say."""
@@ -30,7 +27,7 @@ def main() -> None:
         port=int(os.getenv("PORT", "8080")),
         workers=settings.knobs.workers,
         loop="lab.services.backend.core.evidence:MeteredLoop",
-        timeout_keep_alive=settings.wall(KEEP_ALIVE_S),  # type: ignore[arg-type] # any number serves
+        timeout_keep_alive=settings.wall(settings.knobs.keep_alive),  # type: ignore[arg-type] # any number serves
         proxy_headers=False,
         access_log=False,
     )

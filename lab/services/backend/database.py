@@ -1,18 +1,30 @@
 """Tables, engine, pool and sessions.
 
 The pool is SQLAlchemy's QueuePool, one *per process*: with N workers the database may see
-N x (pool_size + max_overflow) connections. Defaults that matter and are kept:
-LIFO off, no pre-ping, reset on return (a ROLLBACK, so closing a session that has read
-costs a round trip), and psycopg2's connect without a timeout.
+N x (pool_size + max_overflow) connections, or any number where the overflow is unlimited; or it
+is NullPool, which keeps none. Defaults that matter and are kept: LIFO off, reset on return (a
+ROLLBACK, so closing a session that has read costs a round trip), and psycopg2's connect without
+a timeout.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import BigInteger, Engine, ForeignKey, QueuePool, create_engine, func
+from sqlalchemy import (
+    BigInteger,
+    Engine,
+    ForeignKey,
+    NullPool,
+    QueuePool,
+    create_engine,
+    event,
+    func,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 from lab.services.backend.core.evidence import Gauges
@@ -55,28 +67,46 @@ class StudentProgress(Base):
     recordings: Mapped[int]
 
 
+def pool_options(settings: BackendSettings) -> dict[str, Any]:
+    """What SQLAlchemy's ``create_engine`` is told of the pool; a NullPool knows no sizes."""
+    knobs = settings.knobs
+    common = {
+        "pool_recycle": settings.wall(knobs.pool_recycle),
+        "pool_pre_ping": knobs.pool_pre_ping == "on",
+    }
+    if knobs.pool_class == "NullPool":
+        return {**common, "poolclass": NullPool}
+    return {
+        **common,
+        "pool_size": knobs.pool_size,
+        "max_overflow": -1 if knobs.max_overflow is None else knobs.max_overflow,
+        "pool_timeout": settings.wall(knobs.pool_timeout),
+    }
+
+
+class Lent:
+    """Counts the connections that a NullPool has lent, which does not count them itself."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.count = 0
+        self._lock = threading.Lock()
+        if isinstance(engine.pool, NullPool):
+            event.listen(engine, "checkout", lambda *_: self._add(1))
+            event.listen(engine, "checkin", lambda *_: self._add(-1))
+
+    def _add(self, step: int) -> None:
+        with self._lock:
+            self.count += step
+
+
 class Database:
     """A worker's engine, its sessions, and the state of its pool."""
 
     def __init__(self, settings: BackendSettings, gauges: Gauges) -> None:
-        knobs = settings.knobs
-        self.engine: Engine = create_engine(
-            settings.database_url,
-            pool_size=knobs.pool_size,
-            max_overflow=knobs.max_overflow,
-            pool_timeout=settings.wall(knobs.pool_timeout),
-            pool_recycle=settings.wall(knobs.pool_recycle),
-        )
+        self.engine: Engine = create_engine(settings.database_url, **pool_options(settings))
+        self._lent = Lent(self.engine)
         self.SessionLocal: Callable[[], Session] = sessionmaker(self.engine, autoflush=False)
         self._gauges = gauges
-
-    @property
-    def pool(self) -> QueuePool:
-        """The pool behind the engine."""
-        pool = self.engine.pool
-        if not isinstance(pool, QueuePool):
-            raise TypeError(f"the engine's pool is a {type(pool).__name__}, not a QueuePool")
-        return pool
 
     @contextmanager
     def session(self, timing: Timing, wait: str) -> Iterator[Session]:
@@ -98,13 +128,16 @@ class Database:
             session.close()
 
     def figures(self) -> dict[str, int]:
-        """The pool as ``/health`` reports it."""
-        return {
-            "pool_size": self.pool.size(),
-            "checked_out": self.pool.checkedout(),
-            "overflow": max(0, self.pool.overflow()),
-            "waiting": self._gauges.waiting,
-        }
+        """The pool as ``/health`` reports it; of a NullPool, which keeps none, all is overflow."""
+        pool, lent = self.engine.pool, self._lent.count
+        figures = {"pool_size": 0, "checked_out": lent, "overflow": lent}
+        if isinstance(pool, QueuePool):
+            figures = {
+                "pool_size": pool.size(),
+                "checked_out": pool.checkedout(),
+                "overflow": max(0, pool.overflow()),
+            }
+        return {**figures, "waiting": self._gauges.waiting}
 
     def dispose(self) -> None:
         """Close every connection."""

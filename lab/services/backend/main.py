@@ -1,9 +1,8 @@
 """The application: ``uvicorn lab.services.backend.main:create_app --factory --workers N``.
 
 uvicorn's defaults that matter and are kept: one worker, a backlog of 2048, no limit on
-concurrency, connections kept alive for 5 s. With ``--workers`` a parent restarts a worker
-that dies, or whose answering thread is silent for 5 s (a blocked event loop does not
-silence it).
+concurrency. With ``--workers`` a parent restarts a worker that dies, or whose answering thread
+is silent for 5 s (a blocked event loop does not silence it).
 """
 
 from __future__ import annotations

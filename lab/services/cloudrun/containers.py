@@ -2,7 +2,7 @@
 
 The gateway runs on the host, so no container gets the engine's socket. The caller gives what
 the container is made from (image, network, environment); the driver sets limits, port, name and
-number. The number, LAB_INSTANCE, distinguishes instances, which all have the same process id
+number. The number, LAB_INSTANCE, distinguishes instances, which all have the same process ids
 in their containers. The SDK blocks, so its calls run in threads.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -108,6 +109,7 @@ class ContainerInstance:
         self.address = address
         self._container, self._log, self._threads = container, log, threads
         self._used: dict[str, float] = {}
+        self._begun, self._oom = time.time() - 1, False
         self._over = False
 
     async def listening(self) -> bool:
@@ -155,6 +157,8 @@ class ContainerInstance:
             await asyncio.wait({waiting}, timeout=READ_EVERY_S)
             with suppress(DriverError, NotFound):
                 await self.read_usage()
+                if await _call(self._threads, self._lost_a_process):
+                    await self.kill()
         self._over = True
         return waiting.result()
 
@@ -185,12 +189,24 @@ class ContainerInstance:
             return bool(self._container.attrs["State"]["Running"])
         return False
 
+    def _lost_a_process(self) -> bool:
+        """Whether the kernel has killed one of its processes for memory.
+
+        The kernel ends a process; the platform ends the instance. The state of a container in
+        which others run on says nothing of it, the engine's events do.
+        """
+        filters = {"container": self._container.id, "event": "oom"}
+        events = self._container.client.api.events(self._begun, time.time(), filters)
+        self._oom = self._oom or any(True for _ in events)
+        return self._oom
+
     def _wait(self) -> Ended:
         while True:
             try:
                 code = self._container.wait()["StatusCode"]
                 self._container.reload()
-                return Ended(_exit_code(code), bool(self._container.attrs["State"]["OOMKilled"]))
+                oom = self._oom or bool(self._container.attrs["State"]["OOMKilled"])
+                return Ended(_exit_code(code), oom)
             except requests.ReadTimeout:  # the SDK's own timeout: the container still runs
                 continue
             except (DockerException, requests.RequestException):

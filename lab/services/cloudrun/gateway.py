@@ -11,7 +11,8 @@ Its settings are its environment:
     FRONT_CONTAINER    docker: the arguments of `containers.create`, as a JSON object
 
 An instance gets this environment without FRONT_*, with a HOST and PORT of its own, and instead
-of the VM's knobs its own: a single process, on as many cores as its CPU limit amounts to.
+of the VM's knobs its own: cloudrun_workers processes, on as many cores as its CPU limit amounts
+to.
 """
 
 from __future__ import annotations
@@ -106,7 +107,10 @@ def instance_env(env: Mapping[str, str], knobs: Knobs) -> dict[str, str]:
 
 def in_place_of_the_vm(knobs: Knobs) -> dict[str, str]:
     """The variables of an instance that differ from those of the backend on the VM."""
-    return {"LAB_WORKERS": "1", "LAB_VM_CPUS": str(knobs.instance_cores)}
+    return {
+        "LAB_WORKERS": str(knobs.cloudrun_workers),
+        "LAB_VM_CPUS": str(knobs.instance_cores),
+    }
 
 
 class EventFile:

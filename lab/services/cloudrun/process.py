@@ -31,6 +31,8 @@ from lab.services.cloudrun.instance import (
 )
 
 TMPFS = Path("/dev/shm")  # noqa: S108 - a tmpfs is what is wanted
+READ_EVERY_S = 0.5
+"""Seconds between two looks at whether the kernel has killed one of an instance's processes."""
 _JOIN = 'for folder in $LAB_CGROUPS; do echo $$ >"$folder/cgroup.procs" || exit 97; done; exec "$@"'
 """Enters the cgroups, then becomes the command; the shell's process id stays."""
 
@@ -126,8 +128,13 @@ class ProcessInstance:
         cgroup.kill(self._group)
 
     async def ended(self) -> Ended:
-        code = await self._process.wait()
-        return Ended(code, oom=self._oom())
+        waiting = asyncio.ensure_future(self._process.wait())
+        while not waiting.done():
+            await asyncio.wait({waiting}, timeout=READ_EVERY_S)
+            if self._oom():
+                # In version 1 the kernel ends a process of the cgroup; the platform, the instance.
+                cgroup.kill(self._group)
+        return Ended(waiting.result(), oom=self._oom())
 
     def usage(self) -> Mapping[str, float]:
         with suppress(FileNotFoundError):  # removed: the last reading stays true

@@ -1,9 +1,9 @@
 """A program for an instance to run: each path spends what its query says.
 
 ``/spin`` burns CPU for ``s`` seconds, ``/take`` keeps ``mib`` of memory, ``/file`` writes as
-much to a temporary file, ``/later`` goes on in the background after it has answered, ``/pid``
-does nothing. What is posted is answered with its length. SIGTERM is told on stdout and obeyed,
-unless the first argument is ``stubborn``.
+much to a temporary file, ``/child`` has a process of its own take as much, ``/later`` goes on in
+the background after it has answered, ``/pid`` does nothing. What is posted is answered with its
+length. SIGTERM is told on stdout and obeyed, unless the first argument is ``stubborn``.
 """
 
 from __future__ import annotations
@@ -41,6 +41,12 @@ def file(mib: float) -> None:
     target.flush()
 
 
+def child(mib: float) -> None:
+    if os.fork() == 0:
+        take(mib)
+        signal.pause()
+
+
 def later(seconds: float) -> None:
     threading.Thread(target=spin, args=(seconds,), daemon=True).start()
 
@@ -49,7 +55,14 @@ def nothing(_: float) -> None:
     pass
 
 
-WORK = {"/spin": spin, "/take": take, "/file": file, "/later": later, "/pid": nothing}
+WORK = {
+    "/spin": spin,
+    "/take": take,
+    "/file": file,
+    "/later": later,
+    "/child": child,
+    "/pid": nothing,
+}
 
 
 class Handler(BaseHTTPRequestHandler):

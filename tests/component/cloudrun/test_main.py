@@ -200,13 +200,17 @@ def test_a_setting_that_cannot_be_is_one_line(env: dict[str, str], message: str)
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize(("cpus", "cores"), [(0.08, "1"), (0.5, "1"), (2, "2")])
+@pytest.mark.knob("cloudrun_workers")
+@pytest.mark.parametrize(
+    ("cpus", "workers", "cores"), [(0.08, 1, "1"), (0.5, 1, "1"), (2, 1, "2"), (2, 3, "2")]
+)
 def test_an_instance_gets_the_environment_without_the_gateways_own_and_is_no_vm(
-    cpus: float, cores: str
+    cpus: float, workers: int, cores: str
 ) -> None:
     env = {"DATABASE_URL": "x", "LAB_WORKERS": "4", "FRONT_LOGS": "y", "LAB_VM_CPUS": "8"}
-    given = instance_env(env, Knobs().with_settings({"cloudrun_cpus": cpus}))
-    assert given == {"DATABASE_URL": "x", "LAB_WORKERS": "1", "LAB_VM_CPUS": cores}
+    knobs = Knobs().with_settings({"cloudrun_cpus": cpus, "cloudrun_workers": workers})
+    given = instance_env(env, knobs)
+    assert given == {"DATABASE_URL": "x", "LAB_WORKERS": str(workers), "LAB_VM_CPUS": cores}
 
 
 def test_without_a_command_the_instance_is_the_backend() -> None:

@@ -122,6 +122,25 @@ def test_memory_and_temporary_files_beyond_the_limit_kill(
     play(story)
 
 
+@pytest.mark.knob("cloudrun_workers")
+@pytest.mark.parametrize(("second", "dies"), [(60, False), (160, True)])
+def test_the_memory_of_all_its_processes_is_limited_and_all_end_together(
+    tmp_path: Path, second: int, dies: bool
+) -> None:
+    async def story() -> None:
+        async with instance(tmp_path, 256) as made:
+            assert b"200 OK" in await get(made, "/child?n=100")
+            await get(made, f"/child?n={second}")
+            if dies:
+                assert await made.ended() == Ended(-9, oom=True)
+                while cgroup.pids(made._group):  # SIGKILL was sent; they have yet to end
+                    await asyncio.sleep(0.01)
+            else:
+                assert len(cgroup.pids(made._group)) == 3
+
+    play(story)
+
+
 def test_work_left_after_the_answer_makes_no_progress_while_paused(tmp_path: Path) -> None:
     async def story() -> None:
         async with instance(tmp_path) as made:

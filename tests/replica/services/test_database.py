@@ -9,6 +9,7 @@ import psycopg2
 import pytest
 
 from lab.config import read_faults
+from lab.model.physics import checkout_trips
 from lab.paths import ROOT
 from tests.live import Live, causes, timing, upload, uploads, wait_until
 
@@ -47,6 +48,66 @@ def test_uploads_past_the_pool_fail_with_pool_timeout(live: Live, size: int, ove
     assert live.health()["database"]["pool_size"] == size
     monitor = live.stack.postgres.monitor
     wait_until(lambda: monitor.app_connections() == size)  # overflow is not kept
+
+
+@pytest.mark.knob("max_overflow", "pool_class")
+@pytest.mark.parametrize(
+    ("pool", "size", "kept"),
+    [({"pool_size": 1, "max_overflow": "unlimited"}, 1, 1), ({"pool_class": "NullPool"}, 0, 0)],
+)
+def test_a_pool_without_a_limit_opens_a_connection_for_every_upload(
+    live: Live, pool: dict[str, Any], size: int, kept: int
+) -> None:
+    replica = live({**HOLD, **pool, "pool_timeout": "1 s"})
+    with live.slow("gcs", "20 s"):
+        answers = uploads(replica.url, 8)
+    assert causes(answers) == {"ok": 8}
+    readings = live.readings()
+    assert max(line["checked_out"] for line in readings) == 8
+    assert max(line["overflow"] for line in readings) == 8 - size
+    assert {line["pool_size"] for line in readings} == {size}
+    wait_until(lambda: live.stack.postgres.monitor.app_connections() == kept)
+    figures = live.health()["database"]
+    assert figures == {"pool_size": size, "checked_out": 0, "overflow": 0, "waiting": 0}
+
+
+@pytest.mark.knob("pool_class")
+def test_a_null_pool_is_refused_by_the_database_and_counts_right_after_that(live: Live) -> None:
+    replica = live({**HOLD, "pool_class": "NullPool", "db_cap": 3})
+    with live.slow("gcs", "16 s"):
+        assert causes(uploads(replica.url, 6)) == {"ok": 3, "db_refused": 3}
+    assert max(line["checked_out"] for line in live.readings()) == 3
+    assert live.health()["database"]["checked_out"] == 0
+
+
+@pytest.mark.knob("pool_pre_ping", "pool_class")
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"pool_pre_ping": "on"}, {"pool_class": "NullPool"}],
+    ids=["as found", "pre-ping", "null"],
+)
+def test_a_checkout_makes_as_many_round_trips_as_physics_says(
+    live: Live, settings: dict[str, Any]
+) -> None:
+    replica = live({**settings, "speed": 1})
+    upload(replica.url)  # a queue's first connection is opened
+    with live.slow("db", "100 ms"):
+        took = timing(upload(replica.url))
+    for wait in ("pool_wait", "pool_wait2"):
+        assert took[wait] / 0.1 == pytest.approx(checkout_trips(live.knobs), abs=0.5)
+
+
+@pytest.mark.knob("pool_pre_ping")
+@pytest.mark.parametrize(("ping", "cause"), [("off", "db_error"), ("on", "ok")])
+def test_a_connection_that_died_in_the_pool_is_replaced_only_where_it_is_tried(
+    live: Live, ping: str, cause: str
+) -> None:
+    replica = live({"pool_pre_ping": ping})
+    assert upload(replica.url).status_code == 200
+    replica.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'")
+    wait_until(lambda: live.stack.postgres.monitor.app_connections() == 0)
+    assert causes([upload(replica.url)]) == {cause: 1}
+    assert causes([upload(replica.url)]) == {"ok": 1}
 
 
 @pytest.mark.knob("pool_timeout")

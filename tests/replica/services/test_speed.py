@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+from sqlalchemy import NullPool
 
 from lab.model.knobs import Knobs
 from lab.services.backend import __main__
@@ -31,11 +32,22 @@ def test_the_engine_is_made_as_the_knobs_say(speed: int) -> None:
     settings = make_settings(
         speed=speed, pool_size=7, max_overflow=3, pool_timeout="12 s", pool_recycle="60 s"
     )
-    pool = create_app(settings).state.database.pool
+    pool = create_app(settings).state.database.engine.pool
     assert pool.size() == 7
     assert pool._max_overflow == 3
     assert pool._timeout == 12 / speed
     assert pool._recycle == 60 / speed
+    assert not pool._pre_ping
+
+
+@pytest.mark.knob("pool_class", "max_overflow", "pool_pre_ping")
+def test_a_pool_without_a_limit_is_sqlalchemys_own() -> None:
+    unlimited = create_app(make_settings(max_overflow="unlimited")).state.database.engine.pool
+    assert (unlimited.size(), unlimited._max_overflow) == (10, -1)
+    null = create_app(make_settings(pool_class="NullPool", pool_pre_ping="on")).state.database
+    assert isinstance(null.engine.pool, NullPool)
+    assert null.engine.pool._pre_ping
+    assert null.figures() == {"pool_size": 0, "checked_out": 0, "overflow": 0, "waiting": 0}
 
 
 @pytest.mark.knob("speed")
@@ -52,14 +64,17 @@ def test_the_storage_clients_own_times_are_divided(speed: int) -> None:
     )
 
 
-@pytest.mark.knob("speed", "workers")
+@pytest.mark.knob("speed", "workers", "keep_alive")
 @pytest.mark.parametrize("speed", [1, 20])
 def test_uvicorn_is_told_the_workers_and_little_else(
     monkeypatch: pytest.MonkeyPatch, speed: int
 ) -> None:
     told: dict[str, Any] = {}
     monkeypatch.setattr(uvicorn, "run", lambda app, **options: told.update(options, app=app))
-    env = {**Knobs().with_settings({"speed": speed, "workers": 3}).as_env(), **ADDRESSES}
+    env = {
+        **Knobs().with_settings({"speed": speed, "workers": 3, "keep_alive": "9 s"}).as_env(),
+        **ADDRESSES,
+    }
     for name, value in {**env, "HOST": "127.0.0.1", "PORT": "8123"}.items():
         monkeypatch.setenv(name, value)
     __main__.main()
@@ -70,7 +85,7 @@ def test_uvicorn_is_told_the_workers_and_little_else(
         "port": 8123,
         "workers": 3,
         "loop": "lab.services.backend.core.evidence:MeteredLoop",
-        "timeout_keep_alive": 5 / speed,
+        "timeout_keep_alive": 9 / speed,
         "proxy_headers": False,
         "access_log": False,
     }

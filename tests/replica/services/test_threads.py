@@ -104,6 +104,18 @@ def test_where_database_calls_run(live: Live, call: str, frees_the_loop: bool) -
     assert (1 in checked_out) == frees_the_loop
 
 
+@pytest.mark.knob("anyio_threads")
+@pytest.mark.parametrize("threads", [2, 5])
+def test_so_many_database_calls_run_at_once_in_anyios_threads(live: Live, threads: int) -> None:
+    calls = {"db_call": "threadpool", "anyio_threads": threads, "gcs_call": "executor"}
+    replica = live({**calls, "nginx_read_timeout": "off", "pool_timeout": "600 s"})
+    with live.slow("db", "2 s"):
+        answers = uploads(replica.url, threads + 3)
+    assert causes(answers) == {"ok": threads + 3}
+    assert max(line["checked_out"] for line in live.readings()) == threads
+    assert live.health()["threads"]["anyio"] == threads
+
+
 @pytest.mark.knob("speech_threads", "audio_threads", "gcs_threads", "vm_cpus")
 def test_health_tells_the_sizes_of_the_pools(live: Live) -> None:
     live({"speech_threads": 7, "audio_threads": 8, "gcs_threads": 9, "vm_cpus": 4})

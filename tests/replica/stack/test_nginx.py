@@ -6,21 +6,23 @@ import json
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import requests
 
 from lab.load.upload import headers, multipart, outcome
 from lab.model.evidence import Cause
-from lab.model.replica import UPLOAD_PATH
+from lab.model.replica import UPLOAD_PATH, nginx_limits
 from lab.stack.nginx import render
-from tests.live import PATIENCE_S, Live, upload, wait_until
+from tests.live import PATIENCE_S, Live, causes, upload, uploads, wait_until
 
 MIB = 1024**2
 
 
 def site(live: Live) -> dict[str, str]:
     """The directives of the configuration that runs, those inside of blocks left out."""
-    text = (live.stack.folder / "nginx" / f"{live.knobs.nginx}.conf").read_text()
+    folder = live.stack.folder / "nginx"
+    text = (folder / f"{live.knobs.nginx}.conf").read_text() + (folder / "proxy.conf").read_text()
     lines = [line.strip(" ;") for line in text.splitlines() if line and line[0] not in "# }"]
     return dict(line.rsplit(" ", 1) for line in lines if not line.endswith("{"))
 
@@ -30,23 +32,25 @@ def site(live: Live) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("nginx", "speed", "limit", "read_ms", "others_ms"),
     [
-        ("as-found", 1, "1m", 60_000, 60_000),
-        ("as-found", 20, "1m", 3_000, 3_000),
-        ("recommended", 1, "3m", 30_000, 60_000),
-        ("recommended", 20, "3m", 1_500, 3_000),
+        ("as-found", 1, MIB, 60_000, 60_000),
+        ("as-found", 20, MIB, 3_000, 3_000),
+        ("recommended", 1, 3 * MIB, 30_000, 60_000),
+        ("recommended", 20, 3 * MIB, 1_500, 3_000),
     ],
 )
 def test_the_configuration_is_rendered_with_its_times_divided_by_speed(
-    live: Live, nginx: str, speed: int, limit: str, read_ms: int, others_ms: int
+    live: Live, nginx: str, speed: int, limit: int, read_ms: int, others_ms: int
 ) -> None:
     live({"nginx": nginx, "speed": speed})
     directives = site(live)
-    assert directives["client_max_body_size"] == limit
+    assert directives["client_max_body_size"] == str(limit)
     assert directives["proxy_read_timeout"] == f"{read_ms}ms"
     for name in ("proxy_connect_timeout", "proxy_send_timeout", "client_body_timeout"):
         assert directives[name] == f"{others_ms}ms"
     frame = (live.stack.folder / "nginx" / "nginx.conf").read_text()
     assert f"keepalive_timeout {75_000 // speed}ms;" in frame
+    assert f"keepalive_timeout {60_000 // speed}ms;" in frame
+    assert f"keepalive_time {3_600_000 // speed}ms;" in frame
 
 
 @pytest.mark.replica
@@ -63,6 +67,92 @@ def test_the_configuration_is_rendered_with_its_times_divided_by_speed(
 def test_a_body_passes_up_to_the_limit(live: Live, nginx: str, size: int, status: int) -> None:
     replica = live({"nginx": nginx})
     assert upload(replica.url, size=size).status_code == status
+
+
+@pytest.mark.replica
+@pytest.mark.knob("nginx_body")
+@pytest.mark.parametrize("nginx", ["as-found", "recommended"])
+def test_a_body_limit_of_its_own_is_exact_to_the_byte(live: Live, nginx: str) -> None:
+    limit = 1_234_567
+    replica = live({"nginx": nginx, "nginx_body": f"{limit} B"})
+    size = limit - len(multipart(b"", "test.wav"))
+    assert upload(replica.url, size=size).status_code == 200
+    answer = upload(replica.url, size=size + 1)
+    assert outcome(answer.status_code, "text/html", answer.content) == (Cause.BODY_TOO_LARGE, None)
+
+
+@pytest.mark.replica
+@pytest.mark.knob("nginx_body")
+def test_without_a_body_limit_every_size_passes(live: Live) -> None:
+    replica = live({"nginx_body": "off", "speed": 1})
+    assert upload(replica.url, size=12 * MIB).status_code == 200
+
+
+@pytest.mark.replica
+@pytest.mark.knob("nginx_read_timeout")
+@pytest.mark.parametrize(
+    ("timeout", "served"), [("preset", False), ("20 s", False), ("55 s", True), ("off", True)]
+)
+def test_an_answer_after_45_s_is_in_time_where_nginx_waits_longer(
+    live: Live, timeout: str, served: bool
+) -> None:
+    knobs = {"nginx": "recommended", "nginx_read_timeout": timeout, "gcs_call": "executor"}
+    replica = live({**knobs, "speed": 10})
+    with live.slow("gcs", "45 s"):
+        answer = upload(replica.url)
+    assert answer.status_code == (200 if served else 504)
+    if not served:
+        took = answer.elapsed.total_seconds() * 10
+        assert nginx_limits(live.knobs).read_s == pytest.approx(took, abs=8)
+
+
+@pytest.mark.replica
+def test_a_read_timeout_that_is_off_is_longer_than_any_client_waits(live: Live) -> None:
+    live({"nginx_read_timeout": "off", "speed": 50})
+    assert site(live)["proxy_read_timeout"] == f"{7 * 86_400_000 // 50}ms"
+
+
+def backend_ports(live: Live) -> set[int]:
+    """The ports from which nginx is connected to the backend now."""
+    port = live.stack.backend.port
+    return {
+        each.laddr.port
+        for pid in live.stack.nginx.pids()
+        for each in psutil.Process(pid).net_connections("tcp")
+        if each.raddr and each.raddr.port == port and each.status == psutil.CONN_ESTABLISHED
+    }
+
+
+@pytest.mark.replica
+@pytest.mark.knob("nginx_keepalive", "keep_alive")
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        ({"nginx_keepalive": "off"}, False),
+        ({"nginx_keepalive": 4}, True),
+        ({"nginx_keepalive": 4, "keep_alive": "200 ms"}, False),
+    ],
+)
+def test_a_connection_to_the_backend_serves_the_next_upload_if_both_keep_it(
+    live: Live, settings: dict[str, Any], kept: bool
+) -> None:
+    replica = live({"keep_alive": "600 s", "speed": 1, **settings})
+    assert upload(replica.url).status_code == 200
+    if not kept:
+        wait_until(lambda: not backend_ports(live))
+    first = backend_ports(live)
+    assert len(first) == kept
+    assert upload(replica.url).status_code == 200
+    assert backend_ports(live) & first == first
+
+
+@pytest.mark.replica
+@pytest.mark.knob("nginx_keepalive")
+def test_nginx_keeps_no_more_idle_connections_than_it_may(live: Live) -> None:
+    replica = live({"nginx_keepalive": 2, "keep_alive": "600 s", "gcs_call": "executor"})
+    with live.slow("gcs", "20 s"):
+        assert causes(uploads(replica.url, 5)) == {"ok": 5}
+    wait_until(lambda: len(backend_ports(live)) == 2)
 
 
 @pytest.mark.replica

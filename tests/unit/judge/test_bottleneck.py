@@ -152,6 +152,30 @@ BY_CONSTRUCTION: list[tuple[str, dict[str, Any], list[Any], list[Evidence], str,
         "40 of 100 uploads were refused: their body is above 1 MiB; event loop busy 20 %",
     ),
     (
+        "recordings beyond a limit of its own",
+        {"nginx_body": "1500 KB"},
+        uploads(60, body_too_large=40),
+        lived(),
+        "body_limit",
+        "40 of 100 uploads were refused: their body is above 1500 KB; event loop busy 20 %",
+    ),
+    (
+        "cut off by a limit of its own",
+        {"nginx_read_timeout": "45 s", "gcs_threads": 60},
+        uploads(10, gateway_timeout=90),
+        lived(threads_busy=40),
+        "proxy_timeout",
+        "nginx cut off 90 of 100 uploads after 45 s; what 90 uploads were late for: proxy timeout",
+    ),
+    (
+        "cut off by a proxy that waits for answers, but not for the backend to accept",
+        {"nginx": "recommended", "nginx_read_timeout": "off", "gcs_threads": 60},
+        uploads(10, gateway_timeout=90),
+        lived(threads_busy=40),
+        "proxy_timeout",
+        "nginx cut off 90 of 100 uploads after 60 s; what 90 uploads were late for: proxy timeout",
+    ),
+    (
         "storage slower than the proxy waits",
         {"nginx": "recommended", "gcs_threads": 60},
         uploads(10, gateway_timeout=90),
@@ -304,6 +328,27 @@ def test_a_peak_is_of_all_workers_not_of_the_one_that_is_fullest_in_the_mean() -
     lines = [*lived(busy=0.99, checked_out=5), *brief]
     found = limit(cell(workers=2, gcs_call="blocking"), observation(uploads(60, SLOW), lines))
     assert "pool never above 19 of 20" in found.evidence
+
+
+@pytest.mark.parametrize("pool", [{"max_overflow": "unlimited"}, {"pool_class": "NullPool"}])
+def test_a_pool_without_a_limit_is_never_at_it(pool: dict[str, Any]) -> None:
+    lines = lived(busy=0.99, inflight=90, checked_out=90, waiting=1)
+    of = cell(gcs_call="blocking", db_session="hold", **pool)
+    found = limit(of, observation(uploads(60, SLOW), lines))
+    assert found.resource == "event_loop"
+    assert "pool" not in {str(each.resource) for each in found.candidates}
+    assert found.evidence.startswith("event loop busy 99 % (storage 3.50 s an upload, database")
+    assert "in wait for a connection" not in found.evidence
+
+
+def test_a_process_of_an_instance_is_held_against_its_own_share() -> None:
+    """Two processes of four threads each; what an instance is given at once is not the limit."""
+    of = cell(target="cloudrun", gcs_threads=4, cloudrun_workers=2, cloudrun_concurrency=20)
+    full, idle = lived(threads_busy=4, threads_queued=3), lived(pid=2)
+    trial = Trial(of, observation(uploads(60, SLOW), [*full, *idle]))
+    threads = RULES[Resource.OWN_THREADS].examine(trial)
+    evidence = "storage threads 100 % busy, 4 threads, uploads queued 100 % of the time"
+    assert threads == Level(1.0, True, evidence)
 
 
 def test_a_loop_that_was_full_is_full_though_its_worker_was_started_anew() -> None:

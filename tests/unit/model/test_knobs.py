@@ -18,6 +18,11 @@ VALUES = {
     "max_inflight_uploads": st.just("off") | st.integers(1, 10_000),
     "vm_memory": st.just("off") | st.integers(64, 4096).map(lambda n: f"{n} MiB"),
     "gcs_latency": st.integers(1, 9000).map(lambda ms: f"{ms} ms - 9 s"),
+    "max_overflow": st.just("unlimited") | st.integers(0, 200),
+    "nginx_body": st.sampled_from(["preset", "off"]) | st.integers(1, 10**9).map("{} B".format),
+    "nginx_read_timeout": st.sampled_from(["preset", "off"])
+    | st.integers(1, 86_400_000).map("{} ms".format),
+    "nginx_keepalive": st.just("off") | st.integers(1, 1000),
     "vm_cpus": st.integers(1, 64) | st.just(1.5),
     "speed": st.integers(1, 50),
 }
@@ -75,6 +80,11 @@ def test_every_row_is_filled() -> None:
         ("gcs_latency", "range of durations", ""),
         ("global_rate_limit", "rate limit or off", ""),
         ("max_inflight_uploads", "count or off", ">= 1, <= 10000"),
+        ("max_overflow", "count or unlimited", ">= 0, <= 200"),
+        ("nginx_body", "size or preset or off", ">= 1 B"),
+        ("nginx_read_timeout", "duration or preset or off", "> 0, <= 86400"),
+        ("nginx_keepalive", "count or off", ">= 1, <= 1000"),
+        ("keep_alive", "duration", "> 0, <= 3600"),
         ("gcs_call", "choice", "blocking | to_thread | executor | audio_pool"),
         ("speed", "number", ">= 1, <= 50"),
         ("cloudrun_memory", "size", ">= 128 MiB, <= 32 GiB"),
@@ -95,6 +105,16 @@ def test_a_row_tells_unit_and_bounds(name: str, unit: str, bounds: str) -> None:
         {"pool_timeout": "0 s"},
         {"gcs_call": "thread"},
         {"max_inflight_uploads": 0},
+        {"max_overflow": -1},
+        {"max_overflow": "off"},
+        {"nginx_body": "0 B"},
+        {"nginx_body": "none"},
+        {"nginx_read_timeout": "25 h"},
+        {"nginx_keepalive": 0},
+        {"pool_class": "static"},
+        {"keep_alive": "0 s"},
+        {"anyio_threads": 257},
+        {"cloudrun_workers": 17},
         {"vm_memory": "1 MiB"},
         {"speed": 0.5},
         {"speed": 51},
@@ -135,13 +155,16 @@ def test_storage_slots_are_the_threads_that_can_be_in_a_storage_call(
     [
         ({"workers": 4, "gcs_call": "executor"}, 1),
         ({"cloudrun_max_instances": 3}, 3),
+        ({"cloudrun_workers": 4}, 1),
+        ({"cloudrun_workers": 4, "cloudrun_concurrency": 80}, 4),
+        ({"cloudrun_workers": 2, "cloudrun_concurrency": 8, "gcs_call": "to_thread"}, 8),
         ({"cloudrun_concurrency": 80, "cloudrun_max_instances": 2}, 2),
         ({"cloudrun_concurrency": 80, "gcs_call": "to_thread", "vm_cpus": 8}, 5),
         ({"cloudrun_concurrency": 80, "gcs_call": "to_thread", "cloudrun_cpus": 2}, 6),
         ({"cloudrun_concurrency": 3, "gcs_call": "executor", "cloudrun_max_instances": 2}, 6),
     ],
 )
-def test_an_instance_is_one_process_and_takes_no_more_than_its_concurrency(
+def test_an_instance_takes_no_more_than_its_concurrency_and_its_processes_threads(
     settings: dict[str, Any], slots: int
 ) -> None:
     assert Knobs().with_settings(settings).instance_slots == slots

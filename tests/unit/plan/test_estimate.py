@@ -47,7 +47,14 @@ def test_a_load_takes_its_duration_and_a_drain_divided_by_speed() -> None:
             {"gcs_call": "executor", "db_session": "hold", "pool_size": 1, "max_overflow": 1},
             10.0,
         ),
+        (
+            CLOSED,
+            {"gcs_call": "executor", "db_session": "hold", "max_overflow": "unlimited"},
+            2.0,
+        ),
+        (CLOSED, {"gcs_call": "executor", "db_session": "hold", "pool_class": "NullPool"}, 2.0),
         (CLOSED, CLOUDRUN | {"workers": 4}, 20.0),
+        (CLOSED, CLOUDRUN | {"cloudrun_workers": 2, "cloudrun_concurrency": 2}, 10.0),
         (CLOSED, CLOUDRUN | {"cloudrun_max_instances": 2}, 10.0),
         (
             CLOSED,

@@ -91,6 +91,19 @@ CASES: dict[str, tuple[Question, list[CellResult], list[str]]] = {
         [result(metrics={"errors.gateway_timeout": 31.0})],
         ["31 uploads of as-found met nginx's time-out of 60 s", "of 120 s such a user sends 2"],
     ),
+    "pool-without-a-limit": (
+        "pool_validation",
+        [result(metrics={"pg_connections": 1.0}, findings={POOL: "met"}, max_overflow="unlimited")],
+        ["Connections never passed 20 in as-found (peak 1)."],
+    ),
+    "pool-own-read-timeout": (
+        "pool_validation",
+        [result(metrics={"errors.gateway_timeout": 31.0}, nginx_read_timeout="50 s")],
+        [
+            "31 uploads of as-found met nginx's time-out of 50 s (nginx_read_timeout 50 s)",
+            "of 120 s such a user sends 3",
+        ],
+    ),
     "ramp-order": (
         "gcs_threshold",
         [

@@ -20,12 +20,16 @@ SERVICES = MODEL["services"]
 
 REFERENCE = re.compile(r"\$\{(\w+)(?:(:\?|:-)([^}]*))?\}")
 PASSWORDS = {"LAB_POSTGRES_PASSWORD", "LAB_APP_PASSWORD"}
-SOURCES = {"LAB_DB_CAP", "LAB_DB_RTT", "LAB_GCS_LATENCY", "LAB_CLOUDRUN_MEMORY"}
+SOURCES = {
+    *("LAB_DB_CAP", "LAB_DB_RTT", "LAB_GCS_LATENCY", "LAB_CLOUDRUN_MEMORY"),
+    *("LAB_NGINX_BODY", "LAB_NGINX_READ_TIMEOUT", "LAB_NGINX_KEEPALIVE"),
+}
 """Knobs that no container is told: something that follows from each is."""
 FRONT = {
     row.variable
     for row in TABLE
-    if row.part == "cloudrun" and row.name not in ("cloudrun_cpus", "cloudrun_memory")
+    if row.part == "cloudrun"
+    and row.name not in ("cloudrun_cpus", "cloudrun_memory", "cloudrun_workers")
 }
 """Knobs of the front, which is no container."""
 

@@ -21,6 +21,7 @@ def test_the_knobs_read_back_as_they_were() -> None:
 
 
 @pytest.mark.knob("db_cap", "vm_memory", "nginx", "speed", "gcs_latency", "db_rtt")
+@pytest.mark.knob("nginx_body", "nginx_read_timeout", "nginx_keepalive", "cloudrun_workers")
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
@@ -36,6 +37,29 @@ def test_the_knobs_read_back_as_they_were() -> None:
                 "LAB_CLIENT_KEEPALIVE_MS": "3750",
             },
         ),
+        ({"nginx_body": "1500001 B"}, {"LAB_MAX_BODY": "1500001"}),
+        ({"nginx": "recommended", "nginx_body": "off"}, {"LAB_MAX_BODY": "0"}),
+        ({"nginx_read_timeout": "90 s", "speed": 20}, {"LAB_READ_TIMEOUT_MS": "4500"}),
+        ({"nginx_read_timeout": "off"}, {"LAB_READ_TIMEOUT_MS": "604800000"}),
+        ({"nginx_read_timeout": "1 us"}, {"LAB_READ_TIMEOUT_MS": "1"}),
+        (
+            {},
+            {
+                "LAB_UPSTREAM_KEEPALIVE": "0",
+                "LAB_UPSTREAM_HTTP": "1.0",
+                "LAB_UPSTREAM_CONNECTION": "close",
+            },
+        ),
+        (
+            {"nginx_keepalive": 32, "speed": 10},
+            {
+                "LAB_UPSTREAM_KEEPALIVE": "32",
+                "LAB_UPSTREAM_HTTP": "1.1",
+                "LAB_UPSTREAM_CONNECTION": '""',
+                "LAB_UPSTREAM_IDLE_MS": "6000",
+            },
+        ),
+        ({"cloudrun_workers": 3}, {"LAB_CLOUDRUN_WORKERS": "3"}),
         ({"gcs_latency": "2-5 s"}, {"LAB_GCS_LATENCY_MS": "3500", "LAB_GCS_JITTER_MS": "1500"}),
         (
             {"gcs_latency": "2-5 s", "speed": 10},

@@ -116,8 +116,15 @@ OTHERS = Knobs.preset(Preset.RECOMMENDED).with_settings(
         "db_cap": 20,
         "db_rtt": "1 ms",
         "gcs_latency": "1 s",
+        "pool_class": "NullPool",
         "pool_timeout": "3 s",
         "pool_recycle": "60 s",
+        "pool_pre_ping": "on",
+        "anyio_threads": 6,
+        "keep_alive": "9 s",
+        "nginx_body": "1234567 B",
+        "nginx_read_timeout": "77 s",
+        "nginx_keepalive": 8,
         "global_rate_limit": "100/min",
         "audio_threads": 3,
         "speech_threads": 4,
@@ -128,6 +135,7 @@ OTHERS = Knobs.preset(Preset.RECOMMENDED).with_settings(
         "speed": 20,
         "cloudrun_cpus": 1,
         "cloudrun_concurrency": 2,
+        "cloudrun_workers": 2,
         "cloudrun_min_instances": 1,
         "cloudrun_max_instances": 2,
         "cloudrun_idle": "1 s",
@@ -145,7 +153,12 @@ def test_every_knob_differs_in_the_two_settings() -> None:
     assert [name for name in here if here[name] == there[name]] == []
 
 
-RESTARTS = {"nginx": ["nginx"], "db_cap": ["postgres", "backend"], "speed": ["backend", "nginx"]}
+NGINX_ALONE = ("nginx", "nginx_body", "nginx_read_timeout", "nginx_keepalive")
+RESTARTS = {
+    **{knob: ["nginx"] for knob in NGINX_ALONE},
+    "db_cap": ["postgres", "backend"],
+    "speed": ["backend", "nginx"],
+}
 """What a change of a knob starts anew, by the knob; the backend where nothing is said."""
 
 

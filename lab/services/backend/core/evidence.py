@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.services.backend.core.uploads import UploadLog
+from lab.services.backend.settings import worker_number
 
 INTERVAL_S = 0.1
 """Seconds between two lines."""
@@ -170,8 +171,7 @@ class Heartbeat:
 class EvidenceWriter:
     """The thread that writes ``worker-<number>.jsonl`` and ``uploads-<number>.jsonl``.
 
-    The number is the process id, or in a container its instance's number: Cloud Run instances
-    in containers all have the same process id.
+    `worker_number` says which number.
 
     Args:
         folder: where the file goes.
@@ -186,7 +186,7 @@ class EvidenceWriter:
         self._uploads = uploads
         self._stop = threading.Event()
         folder.mkdir(parents=True, exist_ok=True)
-        self._number = int(os.environ.get("LAB_INSTANCE") or os.getpid())
+        self._number = worker_number()
         self._file = (folder / f"worker-{self._number}.jsonl").open("a", buffering=1)
         self._records = (folder / f"uploads-{self._number}.jsonl").open("a")
         self._thread = threading.Thread(target=self._run, name="evidence", daemon=True)

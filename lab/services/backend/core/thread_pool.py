@@ -1,4 +1,4 @@
-"""The service's thread pools, and the loop's default executor.
+"""The service's thread pools, the loop's default executor, and how many threads anyio has.
 
 As found there are two, for Azure Speech and for audio conversion, and storage uses
 neither. ``gcs_call`` decides in which of four places a storage call runs:
@@ -8,12 +8,17 @@ neither. ``gcs_call`` decides in which of four places a storage call runs:
                  what ``asyncio.to_thread`` and ``run_in_executor(None, …)`` use)
     executor     a pool of its own, with gcs_threads
     audio_pool   the audio threads, shared with conversion
+
+anyio's threads are others again: ``run_in_threadpool`` (``db_call: threadpool``), and whatever
+Starlette runs beside the loop, as the reading of a file that it has put on the disk.
 """
 
 from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+
+from anyio.to_thread import current_default_thread_limiter
 
 from lab.model.knobs import Knobs, default_executor_threads
 
@@ -31,11 +36,14 @@ class ThreadPools:
             "audio": knobs.audio_threads,
             "gcs": knobs.gcs_threads,
             "default": default_executor_threads(knobs.vm_cpus),
+            "anyio": knobs.anyio_threads,
         }
 
     def install(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Give the loop a default executor of the size that follows from the VM's cores."""
+        """Give the running loop a default executor of the size that follows from the VM's cores,
+        and anyio as many threads as it may have (its own limit is 40 a loop)."""
         loop.set_default_executor(self._default)
+        current_default_thread_limiter().total_tokens = self.sizes["anyio"]
 
     def close(self) -> None:
         """Release all threads without waiting for running calls."""
