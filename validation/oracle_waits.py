@@ -85,9 +85,7 @@ class System:
     max_overflow: int = 10
     pool_timeout: float = 10.0
     db_cap: int = 25
-    trips: Mapping[str, int] = field(
-        default_factory=lambda: {"auth": 2, "release": 1, "write": 4}
-    )
+    trips: Mapping[str, int] = field(default_factory=lambda: {"auth": 2, "release": 1, "write": 4})
     trip: tuple[float, float] = (0.025, 0.025)
     trip_cpu: float = 0.0004
     cpu: float = 0.007

@@ -165,9 +165,7 @@ def _stage(*names: str) -> Formula:
 
 def _capacity(raw: RawCell) -> float | None:
     """Uploads a second at most: by the loops, the threads, and connections where they are held."""
-    stages = {
-        name: _stage(name).value(raw) or 0.0 for name in ("auth", "release", "gcs", "write")
-    }
+    stages = {name: _stage(name).value(raw) or 0.0 for name in ("auth", "release", "gcs", "write")}
     if not raw.good or not stages["gcs"]:
         return None
     knobs, processes = raw.cell.knobs, max_processes(raw.cell)
@@ -258,7 +256,9 @@ def _part(total: str, part: str) -> Formula:
 
 
 def _memory(raw: RawCell) -> float | None:
-    held = [line["memory"]["backend"] for line in raw.inside("machine") if "backend" in line["memory"]]
+    held = [
+        line["memory"]["backend"] for line in raw.inside("machine") if "backend" in line["memory"]
+    ]
     return max(held, default=None) or _peak_of_all("rss").value(raw)
 
 
