@@ -34,6 +34,10 @@ CUT_OFF = {"gateway_timeout", "client_timeout", "request_timeout", "bad_gateway"
 """How an upload ends whose user never hears what the service made of it."""
 
 
+SERVICE = {"auth", "release", "gcs", "write"}
+"""Stages of ``Server-Timing`` that are work; the others are waits."""
+
+
 @dataclass(frozen=True)
 class RawCell:
     """A cell's stored lines."""
@@ -75,12 +79,12 @@ class RawCell:
     @cached_property
     def _by_kind(self) -> Mapping[str, list[Line]]:
         kinds: dict[str, list[Line]] = defaultdict(list)
-        for line in self.evidence:
+        for line in sorted(self.evidence, key=lambda line: float(line["t"])):
             kinds[line["kind"]].append(line)
         return kinds
 
     def of(self, kind: str) -> list[Line]:
-        """The evidence of a kind."""
+        """The evidence of a kind, in the order of time; a file has one part after the other."""
         return self._by_kind.get(kind, [])
 
     def inside(self, kind: str) -> list[Line]:
@@ -156,22 +160,31 @@ def _throughput(raw: RawCell) -> float | None:
 
 
 def _stage(*names: str) -> Formula:
+    """The mean of the uploads that say how long it took, failures as well."""
+
     def mean(raw: RawCell) -> float | None:
-        staged = [s["stages"] for s in raw.good if any(name in s["stages"] for name in names)]
+        staged = [s["stages"] for s in raw.sent if any(name in s["stages"] for name in names)]
         return _mean(sum(stages.get(name, 0.0) for name in names) for stages in staged)
 
     return Formula(mean)
 
 
 def _capacity(raw: RawCell) -> float | None:
-    """Uploads a second at most: by the loops, the threads, and connections where they are held."""
-    stages = {name: _stage(name).value(raw) or 0.0 for name in ("auth", "release", "gcs", "write")}
-    if not raw.good or not stages["gcs"]:
+    """Uploads a second at most: by the loops, the threads, and connections where they are held.
+
+    The stage times are those of the whole trial: where all of the window's uploads hang, what
+    was sent before shows how long a slot is held.
+    """
+    times = {
+        name: _mean(s["stages"][name] for s in raw.samples if name in s["stages"]) or 0.0
+        for name in SERVICE
+    }
+    if not times["gcs"]:
         return None
     knobs, processes = raw.cell.knobs, max_processes(raw.cell)
-    database = sum(stages[name] for name in db_trips(knobs))
-    whole = database + stages["gcs"]
-    bounds = [raw.cell.storage_slots / stages["gcs"]]
+    database = sum(times[name] for name in db_trips(knobs))
+    whole = database + times["gcs"]
+    bounds = [raw.cell.storage_slots / times["gcs"]]
     if raw.cell.target == "cloudrun" or knobs.gcs_call == "blocking":
         bounds.append(raw.cell.storage_slots / whole)
     elif knobs.db_call == "blocking":
@@ -192,10 +205,6 @@ def _waits(raw: RawCell) -> list[float]:
         for s in raw.good
         if s["stages"]
     ]
-
-
-SERVICE = {"auth", "release", "gcs", "write"}
-"""Stages of ``Server-Timing`` that are work; the others are waits."""
 
 
 def _peak(kind: str, key: str) -> Formula:
@@ -278,16 +287,32 @@ def _slope(kind: str, key: str) -> Formula:
 
 
 def _growth(key: str, *, per_second: bool = False) -> Formula:
-    """By how much the workers' running totals grew, together."""
+    """By how much the workers' running totals grew in the window, together.
+
+    One that began in the window grew from nothing, before its first reading.
+    """
 
     def growth(raw: RawCell) -> float | None:
-        grown = [g for lines in raw.workers.values() if (g := _grown(raw, key, lines))]
-        if not grown:
-            return None
-        total = sum(amount for amount, _ in grown)
-        return total / (raw.until - raw.window[0]) if per_second else float(total)
+        total, before = 0.0, {line["pid"] for line in raw.of("worker") if line["t"] < raw.window[0]}
+        for pid, lines in raw.workers.items():
+            total += lines[-1][key] - (lines[0][key] if pid in before else 0)
+        seconds = raw.until - raw.window[0] if per_second else 1.0
+        return total / seconds if raw.workers and seconds > 0 else None
 
     return Formula(growth, ESTIMATE)
+
+
+def _throttled(raw: RawCell) -> float | None:
+    """Of the time that the backend was there: on Cloud Run, of the time of all its instances."""
+    if raw.cell.target == "vm":
+        return _part("throttled_s", "backend").value(raw)
+    instances: dict[str, list[Line]] = defaultdict(list)
+    for line in raw.of("instance"):
+        if line["event"] == "usage" and line.get("throttled_s") is not None:
+            instances[line["instance"]].append(line)
+    lived = sum(lines[-1]["t"] - lines[0]["t"] for lines in instances.values())
+    waited = sum(x[-1]["throttled_s"] - x[0]["throttled_s"] for x in instances.values())
+    return waited / lived if lived else None
 
 
 def _audited(count: Callable[[Line], float]) -> Formula:
@@ -375,7 +400,7 @@ FORMULAS: Mapping[str, Formula] = {
     ),
     "rss_backend": _peak_of_all("rss"),
     "memory_backend": Formula(_memory, ESTIMATE),
-    "throttled_backend": _part("throttled_s", "backend"),
+    "throttled_backend": Formula(_throttled, SLOPE),
     "threads": _peak_of_all("threads"),
     "fds": _peak_of_all("fds"),
     "rss_slope": _slope("worker", "rss"),
