@@ -15,6 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import ceil, inf
+from statistics import median
 
 from lab.errors import UsageError
 from lab.model.experiment import Cell
@@ -62,7 +63,8 @@ class Expected:
         late: of these, answered past the bound.
         cut_off: of these, left by the client or the proxy.
         causes: other failures, by cause.
-        p95: the largest of the seeds' percentiles of successes; infinite where none succeeded.
+        median: of the latencies of all, however they ended.
+        p95: the median of the seeds' percentiles of successes; infinite where none succeeded.
         length: real-world seconds until the last upload of the window has ended for its user.
         certain: whether one resource stands first in every variation, and alone would do.
     """
@@ -72,6 +74,7 @@ class Expected:
     late: int
     cut_off: int
     causes: Mapping[str, int]
+    median: float
     p95: float
     length: float
     certain: bool = True
@@ -162,7 +165,8 @@ def _trial(cell: Cell, system: System, offered: Offered, bound: float) -> Expect
         late=sum(upload.cause is None and upload.latency >= bound for upload in uploads),
         cut_off=sum(upload.cut_off for upload in uploads),
         causes=Counter(u.cause for u in uploads if u.cause and not u.cut_off),
-        p95=max(map(_p95, trials)),
+        median=median(upload.latency for upload in uploads) if uploads else 0.0,
+        p95=median(map(_p95, trials)),
         length=max((u.sent + u.latency for u in uploads), default=0.0),
     )
 

@@ -289,15 +289,17 @@ def _slope(kind: str, key: str) -> Formula:
 def _growth(key: str, *, per_second: bool = False) -> Formula:
     """By how much the workers' running totals grew in the window, together.
 
-    One that began in the window grew from nothing, before its first reading.
+    One that began in the window grew from nothing, before its first reading. A rate is that
+    between the first and the last reading of any.
     """
 
     def growth(raw: RawCell) -> float | None:
         total, before = 0.0, {line["pid"] for line in raw.of("worker") if line["t"] < raw.window[0]}
         for pid, lines in raw.workers.items():
             total += lines[-1][key] - (lines[0][key] if pid in before else 0)
-        seconds = raw.until - raw.window[0] if per_second else 1.0
-        return total / seconds if raw.workers and seconds > 0 else None
+        read = raw.inside("worker")
+        seconds = read[-1]["t"] - read[0]["t"] if per_second and read else 1.0
+        return total / seconds if read and seconds > 0 else None
 
     return Formula(growth, ESTIMATE)
 
