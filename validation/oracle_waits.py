@@ -25,7 +25,13 @@ for, each of them alike. So a loop that a checkout has frozen counts for the poo
 connections are held by uploads in the queue for a storage thread, for those threads; anyio's
 threads full of checkouts, for the pool. A circle, such as a pool whose connections are held by
 uploads that wait for the loop that a checkout has frozen, ends at the pool, for every circle has
-one in it. The state is known at every moment, so this is integrated over time exactly.
+one in it.
+
+Further down: while uploads queue for a worker's storage threads, whoever has yet to come there
+loses nothing by waiting before, for the threads are as busy as they can be. Such a wait counts
+for the threads, unless ``simulate`` is told to count each wait where it is spent.
+
+The state is known at every moment, so all this is integrated over time exactly.
 
 All times are real-world seconds, CPU as well: at ``--speed S`` give S times what it takes.
 """
@@ -132,6 +138,8 @@ class Upload:
     state: str = ""
     worker: Worker | None = None
     since: float = 0.0
+    stored: bool = False
+    queue: Queue | None = None
     before: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -148,32 +156,42 @@ class Upload:
         return id(self)
 
 
-class Meter:
-    """Counts seconds of lives: for each queue, how much of one in it counts for which resource."""
+@dataclass(frozen=True)
+class Queue:
+    """What uploads wait for together: in which state, of which worker, and on which way.
 
-    def __init__(self, env: simpy.Environment) -> None:
-        self._env, self._last = env, 0.0
-        self._sizes: dict[tuple[str, Worker | None], int] = defaultdict(int)
-        self._totals: dict[tuple[str, Worker | None], dict[str, float]] = defaultdict(
-            lambda: defaultdict(float)
-        )
+    ``worker`` is None for the accept queue; ``stored`` is whether their storage call has begun.
+    """
+
+    state: str
+    worker: Worker | None
+    stored: bool
+
+
+class Meter:
+    """Counts seconds of lives: for each queue, for what an upload in it waits at each moment."""
+
+    def __init__(self, env: simpy.Environment, further_down: bool) -> None:
+        self._env, self._further_down, self._last = env, further_down, 0.0
+        self._sizes: dict[Queue, int] = defaultdict(int)
+        self._totals: dict[Queue, dict[str, float]] = defaultdict(lambda: defaultdict(float))
         self.workers: list[Worker] = []
 
     def move(self, upload: Upload, state: str) -> None:
         """The upload is in another state from now on; ``""`` when its life has ended."""
         self._advance()
         self._leave(upload)
-        queue = upload.state, upload.since = (state, self._env.now)
-        if state in WAITING:
-            key = queue[0], upload.worker
-            self._sizes[key] += 1
-            upload.before = dict(self._totals[key])
+        upload.state, upload.since = state, self._env.now
+        upload.stored |= state == STORAGE
+        upload.queue = Queue(state, upload.worker, upload.stored) if state in WAITING else None
+        if upload.queue:
+            self._sizes[upload.queue] += 1
+            upload.before = dict(self._totals[upload.queue])
 
     def _leave(self, upload: Upload) -> None:
-        if upload.state in WAITING:
-            key = upload.state, upload.worker if upload.state != ACCEPT else None
-            self._sizes[key] -= 1
-            for name, total in self._totals[key].items():
+        if upload.queue:
+            self._sizes[upload.queue] -= 1
+            for name, total in self._totals[upload.queue].items():
                 upload.seconds[name] += total - upload.before.get(name, 0.0)
         elif upload.state:
             upload.seconds[upload.state] += self._env.now - upload.since
@@ -182,17 +200,22 @@ class Meter:
         seconds, self._last = self._env.now - self._last, self._env.now
         if seconds <= 0:
             return
-        for (queue, worker), size in self._sizes.items():
+        for queue, size in self._sizes.items():
             if size:
-                totals = self._totals[queue, worker]
-                for name, share in self._counts_for(queue, worker).items():
+                totals = self._totals[queue]
+                for name, share in self._counts_for(queue).items():
                     totals[name] += seconds * share
 
-    def _counts_for(self, queue: str, worker: Worker | None) -> Shares:
+    def _counts_for(self, queue: Queue) -> Shares:
         """For what waiting in a queue counts at this moment, in shares of one."""
-        if worker is not None:
-            return counts_for(queue, worker)
-        return mean(counts_for(EVENT_LOOP, each) for each in self.workers)
+        if queue.worker is not None:
+            return self._at_worker(queue.state, queue.worker, queue.stored)
+        return mean(self._at_worker(EVENT_LOOP, worker, False) for worker in self.workers)
+
+    def _at_worker(self, state: str, worker: Worker, stored: bool) -> Shares:
+        if self._further_down and not stored and worker.queues_for_threads:
+            return {THREADS: 1.0}
+        return counts_for(state, worker)
 
 
 def counts_for(queue: str, worker: Worker, path: frozenset[str] = frozenset()) -> Shares:
@@ -355,6 +378,11 @@ class Worker:
             THREADS: [],
         }[queue]
 
+    @property
+    def queues_for_threads(self) -> bool:
+        """Whether uploads wait for a thread for their storage call."""
+        return bool(self._threads.queue)
+
     def _loop(self) -> Step:
         """Turn after turn; it sleeps while nothing is ready and nobody waits to be accepted."""
         while True:
@@ -373,7 +401,6 @@ class Worker:
                 upload.answer.succeed()
 
     def _accepted(self, upload: Upload) -> Coroutine:
-        self._meter.move(upload, "")
         upload.worker = self
         self._meter.move(upload, EVENT_LOOP)
         return self._upload(upload)
@@ -487,10 +514,15 @@ class Worker:
         return sum(delays) + count * self._system.trip_cpu
 
 
-def simulate(system: System, offered: Offered, seed: int = 1) -> list[Upload]:
-    """The uploads sent in the window, each followed to its end; the same seed gives the same."""
+def simulate(
+    system: System, offered: Offered, seed: int = 1, further_down: bool = True
+) -> list[Upload]:
+    """The uploads sent in the window, each followed to its end; the same seed gives the same.
+
+    ``further_down`` is whether a wait counts for the threads while others queue for those.
+    """
     env, rng = simpy.Environment(), random.Random(f"{seed}/waits")
-    meter, queue = Meter(env), AcceptQueue(rng, system.lead)
+    meter, queue = Meter(env, further_down), AcceptQueue(rng, system.lead)
     slots = Slots(system.db_cap)
     for _ in range(system.workers):
         Worker(env, system, queue, slots, meter, rng)
