@@ -13,7 +13,7 @@ of the judge. Contradicted is a criterion that is met though
     there is nothing in the lines to say it by;
     it says how few uploads failed for a cause inside the service, and so many were cut off before
     the service answered that it may be wrong, and the service itself has not counted; or it has,
-    and counted more.
+    and counted more, those that were still inside at the end included.
 
 No outcome may be held that has a contradicted criterion, or one that is not met. Where there are
 fewer stored cells than --cells asks for, they are judged again by other criteria.
@@ -41,7 +41,7 @@ from lab.model.verdict import Finding, Outcome, Verdict
 from lab.store import CellFolder, RunFolder
 from validation.command import exit_code, parser, run_of
 from validation.raw_metrics import CUT_OFF, FORMULAS, RawCell
-from validation.server_counts import INSIDE, server_count
+from validation.server_counts import INSIDE, server_count, still_inside
 
 STORED = Path(__file__).parent.parent / "tests" / "fixtures" / "stored_runs"
 FACTORS = (0.0, 0.5, 0.9, 0.99, 1.0, 1.01, 1.1, 2.0)
@@ -204,7 +204,9 @@ def _why_of_cause(cause: str, criterion: Criterion, raw: RawCell) -> str | None:
     cut_off = sum(sample["error"] in CUT_OFF for sample in raw.sent)
     counted = server_count(cause, raw)
     if counted is not None:
-        most, who = max(seen, counted), f"the service counted {counted}"
+        inside = still_inside(raw)
+        most = max(seen, counted) + inside
+        who = f"the service counted {counted}, and {inside} were still inside"
     else:
         most = seen + cut_off
         who = f"{seen} failed so, and {cut_off} were cut off before the service answered"

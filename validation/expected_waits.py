@@ -6,8 +6,7 @@ the lab judges.
 An answer is ambiguous where the two largest shares are within `MARGIN` of each other; where
 trials of twice or half the CPU, of evenly shared workers, or in which each wait counts where it
 is spent, put another resource first; or where twice as much of another resource that was waited
-for would do, without
-touching the first: then either can be called the limit.
+for would do, without touching the first: then either can be called the limit.
 """
 
 from __future__ import annotations
