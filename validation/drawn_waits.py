@@ -58,12 +58,16 @@ APT: Mapping[str, Mapping[str, Sequence[Any]]] = {
     "database": {
         "gcs_call": ("executor", "to_thread"),
         "gcs_latency": ("100 ms - 200 ms",),
+        "workers": (2, 3),
         "db_call": ("threadpool",),
         "db_rtt": ("100 ms",),
         "pool_size": (20,),
     },
 }
 """Knobs from whose values a cell is drawn when it is a resource's turn."""
+
+FEW = {"storage": (3, 10), "database": (2, 4)}
+"""Users, the fewest and the most, where service alone is to make uploads late."""
 
 
 @dataclass(frozen=True)
@@ -181,18 +185,17 @@ def load_at_random(rng: random.Random, resource: str) -> dict[str, Any]:
 
     For service alone there are few users, and no burst: that one opens all connections at once.
     """
-    service = resource in {"storage", "database"}
-    most = 10 if service else 60
-    form = rng.choice(("users", "stages") if service else ("users", "burst", "stages"))
+    form = rng.choice(("users", "stages") if resource in FEW else ("users", "burst", "stages"))
     if form == "burst":
         return {"burst": rng.randint(20, 100), "audio": "50 KB"}
+    fewest, most = FEW.get(resource, (5, 60))
     common = {"audio": "50 KB", "backoff": f"{rng.randint(1, 5)} s"}
     if form == "stages":
-        few, many = sorted((rng.randint(3, most), rng.randint(3, most)))
+        few, many = sorted((rng.randint(fewest, most), rng.randint(fewest, most)))
         stages = [_stage(few, rng), _stage(many, rng), _stage(few, rng)]
         return {"stages": stages[: rng.randint(2, 3)], **common}
     return {
-        "users": rng.randint(5, most),
+        "users": rng.randint(fewest, most),
         "ramp": f"{rng.randint(1, 6)} s",
         "warmup": f"{rng.randint(2, 10)} s",
         "window": f"{rng.randint(40, 50)} s",

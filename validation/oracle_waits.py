@@ -4,6 +4,8 @@ Like `validation.oracle` it is written from how the parts are documented to work
 nothing of the lab. That one gives capacities; this one takes every life of an upload apart.
 
 What it models beside the users, proxy, accept queue and turn-by-turn event loop of `oracle`
+    answers   go out at once: a transport writes to its socket when it is told to, not at the
+              end of the loop's turn
     pool      QueuePool of each worker: a checkout blocks its *thread*, which is the event loop's
               own under ``database: blocking``; it gives up after ``pool_timeout``. Connections
               beyond ``pool_size`` are opened when needed and closed when nobody waits for them.
@@ -365,7 +367,6 @@ class Worker:
         self._running: Upload | None = None
         self._inflight = 0
         self._ready: list[tuple[Upload, Coroutine, Failed | None]] = []
-        self._answers: list[Upload] = []
         self._wake: simpy.Event | None = None
         env.process(self._loop())
 
@@ -396,9 +397,6 @@ class Worker:
             turn += [(upload, self._accepted(upload), None) for upload in self._queue.take_all()]
             for upload, coroutine, failure in turn:
                 yield from self._run(upload, coroutine, failure)
-            answers, self._answers = self._answers, []
-            for upload in answers:
-                upload.answer.succeed()
 
     def _accepted(self, upload: Upload) -> Coroutine:
         upload.worker = self
@@ -452,7 +450,7 @@ class Worker:
         if not upload.cut_off:
             upload.cause = cause
         upload.life = self._env.now - upload.sent
-        self._answers.append(upload)
+        upload.answer.succeed()
 
     def _upload(self, upload: Upload) -> Coroutine:
         """The coroutine of an upload, as the service's code has it."""
@@ -462,6 +460,7 @@ class Worker:
         self._inflight += 1
         try:
             yield Call(self._spend(upload, CPU, self._system.cpu), holds_loop=True)
+            yield Call(self._spend(upload, EVENT_LOOP, 0.0), holds_loop=False)  # awaits its body
             yield self._query(upload)
             if self._system.session == "hold":
                 yield self._query(upload, checkout=True)
@@ -504,8 +503,8 @@ class Worker:
             yield thread
             yield from self._spend(upload, STORAGE, seconds)
 
-    def _spend(self, upload: Upload, service: str, seconds: float) -> Step:
-        self._meter.move(upload, service)
+    def _spend(self, upload: Upload, state: str, seconds: float) -> Step:
+        self._meter.move(upload, state)
         yield self._env.timeout(seconds)
 
     def _trips(self, count: int) -> float:

@@ -30,7 +30,7 @@ def server_count(cause: str, raw: RawCell) -> int | None:
     """
     last = _last_records(raw)
     if last:
-        return sum(record["cause"] == cause for record in last)
+        return len([record for record in last if record["cause"] == cause])
     audit = next(iter(raw.of("audit")), None)
     if cause == Cause.DB_REFUSED and audit is not None and audit["refused"] == 0:
         return 0
