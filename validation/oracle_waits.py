@@ -181,7 +181,7 @@ class Meter:
 
     def move(self, upload: Upload, state: str) -> None:
         """The upload is in another state from now on; ``""`` when its life has ended."""
-        self._advance()
+        self.advance()
         self._leave(upload)
         upload.state, upload.since = state, self._env.now
         upload.stored |= state == STORAGE
@@ -198,7 +198,8 @@ class Meter:
         elif upload.state:
             upload.seconds[upload.state] += self._env.now - upload.since
 
-    def _advance(self) -> None:
+    def advance(self) -> None:
+        """Count up to now; to be called before anybody takes or gives back what others wait for."""
         seconds, self._last = self._env.now - self._last, self._env.now
         if seconds <= 0:
             return
@@ -292,6 +293,7 @@ class Pool:
             self._idle -= 1
         elif self._opened < self._limit or not (yield from self._wait(upload, meter)):
             yield from self._open(upload, meter)
+        meter.advance()
         self.holders.add(upload)
 
     def _wait(self, upload: Upload, meter: Meter) -> Step:
@@ -405,6 +407,7 @@ class Worker:
 
     def _run(self, upload: Upload, coroutine: Coroutine, failure: Failed | None) -> Step:
         """Run a coroutine until it awaits something, or ends; the loop is held meanwhile."""
+        self._meter.advance()
         self._running = upload
         token = self._in_anyio.pop(upload, None)
         if token is not None:
@@ -424,6 +427,7 @@ class Worker:
             self._end(upload, None)
         except Failed as error:
             self._end(upload, str(error))
+        self._meter.advance()
         self._running = None
 
     def _await(self, upload: Upload, coroutine: Coroutine, call: Call) -> Step:
@@ -433,6 +437,7 @@ class Worker:
             self._meter.move(upload, ANYIO)
             token = self._anyio.request()
             yield token
+            self._meter.advance()
             self._in_anyio[upload] = token
         try:
             yield from call.work
@@ -502,6 +507,7 @@ class Worker:
         with self._threads.request() as thread:
             yield thread
             yield from self._spend(upload, STORAGE, seconds)
+            self._meter.advance()
 
     def _spend(self, upload: Upload, state: str, seconds: float) -> Step:
         self._meter.move(upload, state)
