@@ -27,7 +27,7 @@ MAX_RATE = 15.0
 """Uploads a wall-clock second: with the generator and all parts, half of two cores."""
 MAX_BURST = 75.0
 """Uploads of a burst times the speed: they are parsed at once, and no speed divides CPU."""
-MIN_MEDIAN_S, MIN_TRIP_S = 0.3, 0.002
+MIN_MEDIAN_S, MIN_TRIP_S = 0.25, 0.002
 """Seconds of wall-clock time that an upload, and a round trip to the database, take at least.
 What the lab adds to them, about 12 ms and 0.3 ms, would else show."""
 MAX_SPEED = 6

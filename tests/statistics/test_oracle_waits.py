@@ -116,7 +116,9 @@ def test_of_a_burst_the_batches_wait_for_those_before() -> None:
     uploads = simulate(system, burst(100))
     assert Counter(round(upload.latency) for upload in uploads) == {10: 40, 20: 40, 30: 20}
     for upload in uploads:
-        assert upload.waited.get("threads", 0.0) == pytest.approx(upload.latency - 10, abs=NETWORK_S)
+        assert upload.waited.get("threads", 0.0) == pytest.approx(
+            upload.latency - 10, abs=NETWORK_S
+        )
     assert nonzero(blame(uploads, 20)) == {"threads": pytest.approx(20 * 10, abs=0.5)}
 
 
