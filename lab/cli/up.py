@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -28,6 +29,7 @@ from lab.model.experiment import DEFAULT_FAULTS, Cell
 from lab.model.knobs import Knobs, Preset
 from lab.model.load import BurstLoad
 from lab.model.replica import UPLOAD_PATH, Target, contradiction, token
+from lab.plan import settings_without_effect
 from lab.stack import cleanup
 from lab.stack.base import Replica
 
@@ -69,11 +71,14 @@ def command(
         raise UsageError("--fault and --no-faults exclude each other", "leave one out")
     check_writable(results)
     cleanup.end_abandoned()
-    knobs = _knobs(target, settings, preset, speed)
+    chosen = parse_settings(settings, speed)
+    knobs = _knobs(target, chosen, preset)
     cell = _cell(target, knobs, () if no_faults else (faults or DEFAULT_FAULTS))
     opened, reason = make_stack(choose(stack, toxiproxy), results, toxiproxy, port, stays=True)
     try:
         print_message(f"stack: {opened.name} ({reason})")
+        for note in settings_without_effect(chosen, cell):
+            print_message(note)
         record = _bring_up(opened, cell)
     except BaseException:
         opened.close()
@@ -81,11 +86,8 @@ def command(
     print_json(asdict(record)) if as_json else click.echo(replica_text(record), nl=False)
 
 
-def _knobs(
-    target: Target, settings: tuple[str, ...], preset: str | None, speed: float | None
-) -> Knobs:
-    chosen = parse_settings(settings, speed)
-    knobs = Knobs.preset(Preset(preset or "as-found")).with_settings(chosen)
+def _knobs(target: Target, settings: Mapping[str, Any], preset: str | None) -> Knobs:
+    knobs = Knobs.preset(Preset(preset or "as-found")).with_settings(settings)
     if problem := contradiction(target, knobs):
         raise UsageError(*problem)
     return knobs

@@ -1,7 +1,15 @@
 """From an experiment to its cells, and how long they will take; pure."""
 
-from lab.plan.effect import without_effect
+from lab.plan.effect import settings_without_effect, without_effect
 from lab.plan.estimate import check_pace, estimate, too_few
 from lab.plan.expand import expand, no_faster
 
-__all__ = ["check_pace", "estimate", "expand", "no_faster", "too_few", "without_effect"]
+__all__ = [
+    "check_pace",
+    "estimate",
+    "expand",
+    "no_faster",
+    "settings_without_effect",
+    "too_few",
+    "without_effect",
+]

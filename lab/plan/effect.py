@@ -6,7 +6,7 @@ those with a condition are rows of a table. A knob without a row is felt by ever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -43,6 +43,16 @@ def _counts_by_address(cell: Cell) -> bool:
     return cell.knobs.global_rate_limit is not None and is_sent
 
 
+def _lends(cell: Cell) -> bool:
+    """Whether connections are kept and lent; NullPool opens one each time."""
+    return cell.knobs.pool_class == "QueuePool"
+
+
+def _kept_by_nginx(cell: Cell) -> bool:
+    """Whether uvicorn has idle connections; the gateway uses each of its own once."""
+    return _on_vm(cell) and cell.knobs.nginx_keepalive is not None
+
+
 def _injected(knob: str) -> Callable[[Cell], bool]:
     """Whether one of a cell's faults takes its delay from a knob."""
     return lambda cell: any(
@@ -54,6 +64,7 @@ def _injected(knob: str) -> Callable[[Cell], bool]:
 
 OF_THE_VM = Effect(_on_vm, "target cloudrun has no VM and no nginx")
 OF_CLOUDRUN = Effect(lambda cell: not _on_vm(cell), "target vm has no instances")
+OF_QUEUE_POOL = Effect(_lends, "pool_class: NullPool keeps no connections and sets no limit")
 
 EFFECTS: Mapping[str, Effect] = {
     "workers": OF_THE_VM,
@@ -62,6 +73,17 @@ EFFECTS: Mapping[str, Effect] = {
     "gcs_threads": Effect(
         lambda cell: cell.knobs.gcs_call == "executor",
         "its threads are those of gcs_call: executor",
+    ),
+    "pool_size": OF_QUEUE_POOL,
+    "max_overflow": OF_QUEUE_POOL,
+    "pool_timeout": Effect(
+        lambda cell: _lends(cell) and cell.knobs.max_overflow is not None,
+        "a checkout never waits in a pool without a limit",
+    ),
+    "pool_recycle": OF_QUEUE_POOL,
+    "pool_pre_ping": OF_QUEUE_POOL,
+    "keep_alive": Effect(
+        _kept_by_nginx, "only nginx keeps idle connections to uvicorn, under nginx_keepalive"
     ),
     "audio_threads": Effect(
         lambda cell: cell.knobs.gcs_call == "audio_pool",
@@ -73,8 +95,8 @@ EFFECTS: Mapping[str, Effect] = {
         "it takes a global_rate_limit, and an address that is passed on: nginx as found does not",
     ),
     "leak_every": Effect(lambda cell: cell.knobs.leak != "off", "leak is off"),
-    "gcs_latency": Effect(_injected("gcs_latency"), "no fault of the spec injects it"),
-    "db_rtt": Effect(_injected("db_rtt"), "no fault of the spec injects it"),
+    "gcs_latency": Effect(_injected("gcs_latency"), "none of the faults injects it"),
+    "db_rtt": Effect(_injected("db_rtt"), "none of the faults injects it"),
 }
 """By knob, when it is felt. A new knob that only some cells feel is one row."""
 
@@ -102,10 +124,21 @@ def without_effect(
         settings: knobs from the command line.
         cells: what they became.
     """
+    return _in_vain([(cell, _set(experiment, settings, cell)) for cell in cells])
+
+
+def settings_without_effect(settings: Iterable[str], cell: Cell) -> list[str]:
+    """The same of one cell that no spec is behind, and of the knobs that were set for it."""
+    return _in_vain([(cell, set(settings))])
+
+
+def _in_vain(pairs: Sequence[tuple[Cell, set[str]]]) -> list[str]:
+    """Sentences, from each cell and the names of the knobs that were set for it."""
+    cells = [cell for cell, _ in pairs]
     return [
         f"{name} has no effect{_where(unfelt, cells)}: {effect.why_not}"
         for name, effect in ALL.items()
-        if (unfelt := [c for c in cells if name in _set(experiment, settings, c) - felt(c).keys()])
+        if (unfelt := [cell for cell, names in pairs if name in names - felt(cell).keys()])
     ]
 
 

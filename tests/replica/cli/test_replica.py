@@ -36,7 +36,7 @@ class Up:
         self.folder = folder
         self.port = ports.free(1)[0]
         arguments = ("--port", str(self.port), "--speed", "20", "--toxiproxy", "embedded")
-        self.ended = self.lab("up", *arguments)
+        self.ended = self.lab("up", *arguments, "--set", "gcs_threads=9")
         assert self.ended.returncode == 0, self.ended.stderr
         self.left = command.Leftovers(folder / "results")
 
@@ -69,6 +69,11 @@ def test_up_prints_where_everything_is_and_status_prints_it_again(up: Up) -> Non
     shown = up.lab("status")
     assert shown.returncode == 0
     assert shown.stdout == up.ended.stdout + "\nall parts are running\n"
+
+
+def test_up_says_which_settings_have_no_effect(up: Up) -> None:
+    said = "gcs_threads has no effect: its threads are those of gcs_call: executor"
+    assert up.ended.stderr.splitlines()[1] == said
 
 
 def test_every_address_that_up_tells_answers(up: Up) -> None:

@@ -10,7 +10,7 @@ from lab.errors import SpecError
 from lab.model.experiment import Cell, Experiment
 from lab.model.fault import Fault
 from lab.model.knobs import TABLE, Knobs
-from lab.plan import expand, without_effect
+from lab.plan import expand, settings_without_effect, without_effect
 from lab.plan.effect import ALL, EFFECTS, felt
 from tests.fakes import make_cell
 
@@ -40,6 +40,12 @@ NO_VM = "target cloudrun has no VM and no nginx"
 LIMIT_KEY = (
     "rate_limit_key has no effect: it takes a global_rate_limit, and an address that is passed on:"
     " nginx as found does not"
+)
+NULL_POOL = "{} has no effect: pool_class: NullPool keeps no connections and sets no limit"
+NEVER_WAITS = "pool_timeout has no effect: a checkout never waits in a pool without a limit"
+OF_NULL_POOL = ("pool_size", "max_overflow", "pool_recycle", "pool_pre_ping")
+KEPT = (
+    "keep_alive has no effect: only nginx keeps idle connections to uvicorn, under nginx_keepalive"
 )
 BOTH = {"target": ["vm", "cloudrun"]}
 
@@ -112,12 +118,49 @@ BOTH = {"target": ["vm", "cloudrun"]}
         ({"knobs": {"leak_every": 5}}, ["leak_every has no effect: leak is off"]),
         ({"knobs": {"leak_every": 5, "leak": "memory"}}, []),
         (
+            {
+                "knobs": {
+                    "pool_class": "NullPool",
+                    "pool_size": 5,
+                    "max_overflow": 5,
+                    "pool_timeout": "5 s",
+                    "pool_recycle": "1 min",
+                    "pool_pre_ping": "on",
+                }
+            },
+            [*(NULL_POOL.format(name) for name in OF_NULL_POOL), NEVER_WAITS],
+        ),
+        (
+            {"knobs": {"max_overflow": "unlimited", "pool_size": 5, "pool_timeout": "5 s"}},
+            [NEVER_WAITS],
+        ),
+        ({"knobs": {"pool_size": 5, "pool_timeout": "5 s", "pool_pre_ping": "on"}}, []),
+        ({"knobs": {"keep_alive": "5 s"}}, [KEPT]),
+        ({"knobs": {"keep_alive": "5 s", "nginx_keepalive": 8}}, []),
+        (
+            {"knobs": {"keep_alive": "5 s", "nginx_keepalive": 8}, "target": "cloudrun"},
+            [KEPT, f"nginx_keepalive has no effect: {NO_VM}"],
+        ),
+        (
+            {"target": "cloudrun", "knobs": {"nginx_body": "off", "nginx_read_timeout": "9 s"}},
+            [f"{name} has no effect: {NO_VM}" for name in ("nginx_body", "nginx_read_timeout")],
+        ),
+        (
+            {"target": "cloudrun", "knobs": {"workers": 2, "cloudrun_workers": 2}},
+            [f"workers has no effect: {NO_VM}"],
+        ),
+        (
+            {"knobs": {"workers": 2, "cloudrun_workers": 2}},
+            ["cloudrun_workers has no effect: target vm has no instances"],
+        ),
+        ({"knobs": {"anyio_threads": 5}}, []),
+        (
             {"knobs": {"gcs_latency": "1 s", "db_rtt": "1 ms"}, "faults": ["db-distance"]},
-            ["gcs_latency has no effect: no fault of the spec injects it"],
+            ["gcs_latency has no effect: none of the faults injects it"],
         ),
         (
             {"knobs": {"gcs_latency": "1 s", "db_rtt": "1 ms"}, "faults": ["gcs-latency"]},
-            ["db_rtt has no effect: no fault of the spec injects it"],
+            ["db_rtt has no effect: none of the faults injects it"],
         ),
     ],
 )
@@ -128,6 +171,11 @@ def test_a_knob_that_is_set_in_vain_is_said(keys: dict[str, Any], said: list[str
 def test_so_is_one_that_the_command_line_sets() -> None:
     assert notes({"gcs_threads": 5}) == [STORAGE.format("")]
     assert notes({"gcs_threads": 5, "gcs_call": "executor"}) == []
+
+
+def test_so_is_one_that_is_set_for_a_cell_without_a_spec() -> None:
+    assert settings_without_effect(["gcs_threads", "db_cap"], make_cell()) == [STORAGE.format("")]
+    assert settings_without_effect(["gcs_threads"], make_cell({"gcs_call": "executor"})) == []
 
 
 @pytest.mark.parametrize(
@@ -148,6 +196,10 @@ def test_so_is_one_that_the_command_line_sets() -> None:
             {"matrix": BOTH | {"nginx": ["as-found", "recommended"]}},
             "cells 'target cloudrun, nginx as-found' and 'target cloudrun, nginx recommended' are"
             f" equal: nginx has no effect on them, {NO_VM} - leave it out",
+        ),
+        (
+            {"matrix": {"pool_size": [5, 10]}, "knobs": {"pool_class": "NullPool"}},
+            "cells 'pool_size 5' and 'pool_size 10' are equal: pool_size has no effect on them",
         ),
         (
             {"matrix": {"rate_limit_key": ["peer", "forwarded"]}},
