@@ -1,20 +1,21 @@
 """From candidates to one answer, or to *unclear* where two compete.
 
-    a missed criterion on      names
-    latency                    what the late uploads waited for
-    failures                   who made them; of those cut off, what they waited for
-    a rate                     who turned uploads away, or else what all of them waited for
-    any other figure           the resource whose figure it is
+    a missed criterion on   names
+    latency                 what the late uploads waited for
+    what waits raise        what all uploads waited for: uploads in flight, arrivals not sent
+    failures                who made them; of those that were timed out, what they waited for
+    a rate                  who turned uploads away, or else what all of them waited for
+    any other figure        the resource whose figure it is
 
 A cell that missed nothing has the resource that uploads queued for, if any was full: it would be
 the first to limit. The rules, one a resource, stand in `lab.judge.bottleneck`; whose a wait was,
-in `lab.judge.waiting`.
+in `lab.judge.waiting`. All times are real-world seconds.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -25,9 +26,9 @@ from lab.judge.bottleneck import RULES, Rules
 from lab.judge.levels import percent
 from lab.judge.metrics import latency
 from lab.judge.trial import Trial
-from lab.judge.waiting import CUT_OFF, Station, Waiting, excess
+from lab.judge.waiting import TIMED_OUT, Station, Waiting, excess
 from lab.model.criterion import Criterion
-from lab.model.evidence import Cause, Sample
+from lab.model.evidence import CUT_OFF, SERVICE_CAUSES, Cause, Sample
 from lab.model.physics import PERCENTILES
 from lab.model.verdict import Bottleneck, Candidate, Finding, Resource
 
@@ -48,12 +49,25 @@ BATCHES = 10
 """Uploads that are late together wait for the same, so a share's error is taken from as many
 batches of them (batch means; Law, Simulation Modeling and Analysis, ch. 9)."""
 
-TOLD = 0.05
+HARDLY = 0.10
+"""A share of their lives below which uploads as good as never waited."""
+
+MIN_SHARE = 0.05
 """The smallest share that is worth a word."""
 
 RATES = ("throughput", "succeeded", "attempts", "utilisation")
-LATENCIES = (*PERCENTILES, "wait", "wait_p95", "uploads_inflight")
-"""The metrics that waits lower, and those that waits raise."""
+LATENCIES = (*PERCENTILES, "wait", "wait_p95", "uploads_inflight", "dropped")
+"""The metrics that waits lower, and those that waits raise: an open load's ``max_in_flight`` drops
+arrivals because those in flight wait."""
+
+FAILURES: Mapping[str, Collection[Cause]] = {
+    "error_rate": frozenset(Cause),
+    **{f"errors.{cause}": {cause} for cause in Cause},
+    "unseen_failures": SERVICE_CAUSES,
+    "unheard": CUT_OFF,
+    "orphans": CUT_OFF | {Cause.POOL_TIMEOUT, Cause.DB_REFUSED, Cause.DB_ERROR},
+}
+"""The metrics that count failures, and of which causes; an orphan's came after its storage call."""
 
 GAVE_UP: Mapping[Cause, Station] = {
     Cause.POOL_TIMEOUT: Station.POOL,
@@ -61,14 +75,14 @@ GAVE_UP: Mapping[Cause, Station] = {
 }
 """The failures of uploads that were given up in a queue, and which."""
 
-NOBODY = (Resource.STORAGE, Resource.DATABASE, Resource.NONE)
+NO_QUEUE = (Resource.STORAGE, Resource.DATABASE, Resource.NONE)
 """What an upload is not kept waiting by."""
 
-WAITED = (*CUT_OFF, *GAVE_UP)
+BY_WAITING = (*TIMED_OUT, *GAVE_UP)
 """The failures that are made by what the upload waited for."""
 
-Shares = dict[Resource, float]
-"""Seconds, or uploads, by the resource that made them."""
+Seconds = dict[Resource, float]
+"""Of one upload, the seconds that each resource made it wait, or late."""
 
 
 def bottleneck(trial: Trial, findings: Sequence[Finding], rules: Rules = RULES) -> Bottleneck:
@@ -99,7 +113,7 @@ class Decision:
 
     def answer(self) -> Bottleneck:
         """The resource that what was missed names, if it is one."""
-        failures_first = sorted(self.missed, key=lambda c: c.metric in (*LATENCIES, *RATES))
+        failures_first = sorted(self.missed, key=_is_slowness)
         named = list(dict.fromkeys(chain.from_iterable(map(self._named, failures_first))))
         if not self.missed:
             named = self._queues()
@@ -110,24 +124,26 @@ class Decision:
 
     @cached_property
     def _slow(self) -> bool:
-        return any(criterion.metric in (*LATENCIES, *RATES) for criterion in self.missed)
+        return any(map(_is_slowness, self.missed))
 
     def _named(self, criterion: Criterion) -> list[Resource]:
         """The resources that a missed criterion names; more than one compete."""
         name = criterion.metric
         if name in LATENCIES:
             return leading(self._late)
-        if name == "error_rate":
-            return self._makers(Cause)
-        if name.startswith("errors."):
-            return self._makers([Cause(name.removeprefix("errors."))])
+        if name in FAILURES:
+            return self._makers(self._counts(name))
         if name in RATES:
             refused = self._enough_with_failures(criterion)
-            return self._makers(Cause) if refused else leading(self._all_waits)
-        asked = (r for r, rule in self.rules.items() if name in rule.metrics)
-        at_hand = [self.candidates[r] for r in asked if r in self.candidates]
-        fullest = sorted(at_hand, key=lambda candidate: not candidate.at_limit)
-        return [self._explained(candidate.resource) for candidate in fullest[:1]]
+            return self._makers(self.trial.causes) if refused else leading(self._all_waits)
+        return self._owner(name)
+
+    def _owner(self, metric: str) -> list[Resource]:
+        """The resource whose figure a metric is; of several, one that is at its limit."""
+        owners = (r for r, rule in self.rules.items() if metric in rule.metrics)
+        read = [self.candidates[r] for r in owners if r in self.candidates]
+        full_first = sorted(read, key=lambda candidate: not candidate.at_limit)
+        return [self._explained(candidate.resource) for candidate in full_first[:1]]
 
     def _enough_with_failures(self, criterion: Criterion) -> bool:
         """Whether a rate is too low because uploads failed, and would be enough had none."""
@@ -144,8 +160,8 @@ class Decision:
         return Waiting(self.trial)
 
     @cached_property
-    def _late(self) -> list[Shares]:
-        """By how much each late upload was late, by resource: of every missed percentile."""
+    def _late(self) -> list[Seconds]:
+        """By how much each late upload was late: of every missed percentile, if there is one."""
         timeout = self.trial.cell.load.timeout
         bounds = [(c.metric, c.bound) for c in self.missed if c.metric in PERCENTILES]
         late = [
@@ -157,33 +173,34 @@ class Decision:
         return late or self._all_waits
 
     @cached_property
-    def _all_waits(self) -> list[Shares]:
+    def _all_waits(self) -> list[Seconds]:
         """All that uploads waited; where they hardly waited, what was done for them."""
-        lives = [self._waiting.life(s) for s in self.trial.sent if not s.error or s.error in WAITED]
+        seen = (s for s in self.trial.sent if s.error is None or s.error in BY_WAITING)
+        lives = [self._waiting.life(sample) for sample in seen]
         waited, served = fsum(life.waited for life in lives), fsum(life.served for life in lives)
-        hardly = waited < ALIKE * (waited + served)
+        hardly = waited < HARDLY * (waited + served)
         return [self._by_resource(life.service if hardly else life.waits) for life in lives]
 
     @cached_property
-    def _cut_off(self) -> dict[Cause, list[Shares]]:
-        """What each upload that was cut off, or gave up in a queue, had waited for by then."""
+    def _ended_by_waiting(self) -> dict[Cause, list[Seconds]]:
+        """What each upload that was timed out, or gave up in a queue, had waited for by then."""
         return {
-            cause: [self._until_cut(s) for s in self.trial.sent if s.error == cause]
-            for cause in WAITED
+            cause: [self._until_ended(s, cause) for s in self.trial.sent if s.error is cause]
+            for cause in BY_WAITING
             if self.trial.causes[cause]
         }
 
-    def _until_cut(self, sample: Sample) -> Shares:
-        if station := GAVE_UP.get(sample.error or Cause.CLIENT_TIMEOUT):
-            return self._by_resource(self._waiting.queued(sample, station))
-        shares = self._excess(sample, sample.latency_s)
-        if sample.error is Cause.GATEWAY_TIMEOUT:
+    def _until_ended(self, sample: Sample, cause: Cause) -> Seconds:
+        if station := GAVE_UP.get(cause):
+            return self._by_resource(self._waiting.in_queue(sample, station))
+        seconds = self._excess(sample, sample.latency_s)
+        if cause is Cause.GATEWAY_TIMEOUT:
             # While nobody kept it waiting there is nobody to blame but who cut it off.
-            nobody = [shares.pop(r) for r in NOBODY if r in shares]
-            shares[Resource.PROXY_TIMEOUT] = fsum(nobody)
-        return shares
+            unqueued = [seconds.pop(r) for r in NO_QUEUE if r in seconds]
+            seconds[Resource.PROXY_TIMEOUT] = fsum(unqueued)
+        return seconds
 
-    def _excess(self, sample: Sample, bound: float) -> Shares:
+    def _excess(self, sample: Sample, bound: float) -> Seconds:
         life = self._waiting.life(sample)
         return self._by_resource(excess(life, bound, self._service_s))
 
@@ -193,19 +210,17 @@ class Decision:
         served = [self._waiting.life(sample).served for sample in self.trial.succeeded]
         return fmean(served) if served else self.trial.knobs.gcs_latency.mean
 
-    def _by_resource(self, seconds: Mapping[Station, float]) -> Shares:
+    def _by_resource(self, stations: Mapping[Station, float]) -> Seconds:
         """The same by resource, where one that is full because another is counts as that one."""
-        shares: Shares = {}
-        for station, s in seconds.items():
+        seconds: Seconds = {}
+        for station, s in stations.items():
             resource = self._explained(self._resource(station))
-            shares[resource] = shares.get(resource, 0.0) + s
-        return shares
+            seconds[resource] = seconds.get(resource, 0.0) + s
+        return seconds
 
     def _resource(self, station: Station) -> Resource:
-        of = (
-            r for r, rule in self.rules.items() if station in rule.stations and r in self.candidates
-        )
-        return next(of, Resource.NONE)
+        at_station = (r for r in self.candidates if station in self.rules[r].stations)
+        return next(at_station, Resource.NONE)
 
     def _explained(self, resource: Resource) -> Resource:
         """The resource that makes this one full, if one does that is at its limit; else itself."""
@@ -214,11 +229,24 @@ class Decision:
 
     # Failures: who made them?
 
-    def _makers(self, causes: Iterable[Cause]) -> list[Resource]:
-        """The one that made most of the failures, and its rivals."""
+    def _counts(self, metric: str) -> Mapping[Cause, int]:
+        """How many uploads a metric of failures counts, by cause.
+
+        What only the service knows of is counted where that is what the metric is of.
+        """
+        causes, seen = FAILURES[metric], self.trial.causes
+        if metric == "unseen_failures":
+            unseen = self.trial.unseen_causes.values()
+            return {cause: sum(of[cause] for of in unseen) for cause in causes}
+        if metric.startswith("errors."):
+            return {cause: len(self.trial.failed_of(cause)) for cause in causes}
+        return {cause: seen[cause] for cause in causes}
+
+    def _makers(self, counts: Mapping[Cause, int]) -> list[Resource]:
+        """The one that made most of so many failures, and its rivals."""
         made: Counter[Resource] = Counter()
-        for cause in causes:
-            count = self.trial.causes[cause]
+        for cause in Cause:
+            count = counts.get(cause, 0)
             for resource in self._of_cause(cause) if count else ():
                 made[resource] += count
         most = max(made.values(), default=0)
@@ -226,7 +254,7 @@ class Decision:
 
     def _of_cause(self, cause: Cause) -> list[Resource]:
         """What made the failures of one cause."""
-        if cause in self._cut_off and (waited := leading(self._cut_off[cause])):
+        if waited := leading(self._ended_by_waiting.get(cause, ())):
             return waited
         rules = (r for r, rule in self.rules.items() if cause in rule.causes)
         maker = next(rules, Resource.NONE)
@@ -238,61 +266,57 @@ class Decision:
 
     def _queues(self) -> list[Resource]:
         """What uploads queued for; the fullest, and those as full."""
-        full = [
-            c
-            for c in self.candidates.values()
-            if c.at_limit
-            and self.rules[c.resource].queue
-            and self._explained(c.resource) == c.resource
-        ]
+        queues = [c for r, c in self.candidates.items() if c.at_limit and self.rules[r].queue]
+        full = [c for c in queues if self._explained(c.resource) is c.resource]
         most = max((c.level for c in full), default=0.0)
         ordered = sorted(full, key=lambda c: -c.level)
         return [c.resource for c in ordered if c.level > most - NEAR]
 
     @cached_property
-    def _blamed(self) -> list[Shares]:
-        """Of each upload that was late or cut off, by how much, by resource."""
+    def _blamed(self) -> list[Seconds]:
+        """Of each upload that was late or ended by waiting, what made it so, in seconds."""
+        if not self.missed:
+            return []
         late = self._late if any(c.metric in LATENCIES for c in self.missed) else []
         too_few = [c for c in self.missed if c.metric in RATES]
         rates = [] if all(map(self._enough_with_failures, too_few)) else self._all_waits
-        return [*late, *rates, *chain.from_iterable(self._cut_off.values())] if self.missed else []
+        return [*late, *rates, *chain.from_iterable(self._ended_by_waiting.values())]
+
+    @cached_property
+    def _shares(self) -> dict[Resource, float]:
+        return shares_of(self._blamed)
 
     def _bottleneck(self, answers: Sequence[Resource]) -> Bottleneck:
-        shares = shares_of(self._blamed)
-        candidates = {
-            resource: candidate.model_copy(
-                update={
-                    "at_limit": candidate.at_limit or resource in answers,
-                    "waited": round(shares.get(resource, 0.0), 3) if shares else None,
-                }
-            )
-            for resource, candidate in self.candidates.items()
-        }
-        ordered = tuple(sorted(candidates.values(), key=lambda c: (not c.at_limit, -c.level)))
+        judged = (self._with_share(candidate, answers) for candidate in self.candidates.values())
+        ordered = tuple(sorted(judged, key=lambda c: (not c.at_limit, -c.level)))
         resource, evidence = Resource.NONE, self._nothing(ordered)
         if len(answers) == 1:
-            answer = candidates[answers[0]]
-            idle = [c for c in self.candidates.values() if self._is_idle_queue(c, answer)]
-            resource = answer.resource
-            evidence = "; ".join([answer.evidence, *self._told(), *(c.evidence for c in idle)])
+            [resource] = answers
+            phrases = [self.candidates[resource].evidence, *self._waited_for()]
+            evidence = "; ".join([*phrases, *self._idle_queues(resource)])
         elif answers:
             resource = Resource.UNCLEAR
-            words = [candidates[answer].evidence for answer in answers]
-            evidence = f"{len(answers)} compete: " + "; ".join([*words, *self._told()])
+            phrases = [self.candidates[answer].evidence for answer in answers]
+            evidence = f"{len(answers)} compete: " + "; ".join([*phrases, *self._waited_for()])
         return Bottleneck(resource=resource, evidence=evidence, candidates=ordered)
 
-    def _is_idle_queue(self, candidate: Candidate, answer: Candidate) -> bool:
-        """Whether it is worth a phrase that uploads did not queue for this one."""
-        is_queue = bool(self.rules[candidate.resource].queue)
-        return is_queue and not candidate.at_limit and candidate.resource != answer.resource
+    def _with_share(self, candidate: Candidate, answers: Sequence[Resource]) -> Candidate:
+        """The same with its share of what was waited; who is named is at its limit."""
+        at_limit = candidate.at_limit or candidate.resource in answers
+        waited = round(self._shares.get(candidate.resource, 0.0), 3) if self._shares else None
+        return candidate.model_copy(update={"at_limit": at_limit, "waited": waited})
 
-    def _told(self) -> list[str]:
+    def _idle_queues(self, answer: Resource) -> list[str]:
+        """Phrases on the queues that were not full, for it is worth a word that nobody stood there."""
+        others = (c for r, c in self.candidates.items() if self.rules[r].queue and r != answer)
+        return [candidate.evidence for candidate in others if not candidate.at_limit]
+
+    def _waited_for(self) -> list[str]:
         """What uploads had waited for, and how the workers shared them, as phrases."""
-        phrases = []
-        shares = shares_of(self._blamed)
-        told = [r for r in sorted(shares, key=lambda r: -shares[r]) if shares[r] >= TOLD]
-        if told:
-            parts = ", ".join(f"{str(r).replace('_', ' ')} {percent(shares[r])}" for r in told)
+        shares, phrases = self._shares, []
+        largest = [r for r in sorted(shares, key=lambda r: -shares[r]) if shares[r] >= MIN_SHARE]
+        if largest:
+            parts = ", ".join(f"{str(r).replace('_', ' ')} {percent(shares[r])}" for r in largest)
             phrases.append(f"what {len(self._blamed)} uploads were late for: {parts}")
         return [*phrases, *split_of(self.trial)]
 
@@ -312,6 +336,10 @@ class Decision:
         return "; ".join([*phrases, *split_of(self.trial)])
 
 
+def _is_slowness(criterion: Criterion) -> bool:
+    return criterion.metric in (*LATENCIES, *RATES)
+
+
 def split_of(trial: Trial) -> list[str]:
     """How many of the uploads that count each of several workers had, most first, as a phrase."""
     records = (trial.record_of(sample) for sample in trial.sent)
@@ -322,16 +350,16 @@ def split_of(trial: Trial) -> list[str]:
     return [f"the workers had {', '.join(most)} and {last} of the uploads"]
 
 
-def shares_of(blamed: Sequence[Shares]) -> Shares:
-    """Each resource's share of all the seconds, from 0 to 1."""
-    total = fsum(chain.from_iterable(shares.values() for shares in blamed))
+def shares_of(blamed: Sequence[Seconds]) -> dict[Resource, float]:
+    """Each resource's share of all the seconds of all uploads, from 0 to 1; of none, nothing."""
+    total = _total(blamed)
     if not total:
         return {}
     resources = dict.fromkeys(chain.from_iterable(blamed))
-    return {r: fsum(shares.get(r, 0.0) for shares in blamed) / total for r in resources}
+    return {r: fsum(seconds.get(r, 0.0) for seconds in blamed) / total for r in resources}
 
 
-def leading(blamed: Sequence[Shares]) -> list[Resource]:
+def leading(blamed: Sequence[Seconds]) -> list[Resource]:
     """The resource with the largest share, and those that cannot be told from it.
 
     Args:
@@ -345,14 +373,24 @@ def leading(blamed: Sequence[Shares]) -> list[Resource]:
     return [r for r in ordered if r is not Resource.NONE and _alike(first, r, shares, blamed)]
 
 
-def _alike(first: Resource, other: Resource, shares: Shares, blamed: Sequence[Shares]) -> bool:
-    """Whether the difference of two shares is within what is known of them."""
+def _alike(
+    first: Resource, other: Resource, shares: Mapping[Resource, float], blamed: Sequence[Seconds]
+) -> bool:
+    """Whether the difference of two shares is within what is known of them.
+
+    Twice the standard error of batch means, about 95 %, or `ALIKE` where that is more.
+    """
     apart = shares[first] - shares[other]
     size = max(1, len(blamed) // BATCHES)
     differences = [
         fsum(s.get(first, 0.0) - s.get(other, 0.0) for s in blamed[start : start + size])
         for start in range(0, len(blamed), size)
     ]
-    total = fsum(chain.from_iterable(s.values() for s in blamed))
-    error = stdev(differences) * sqrt(len(differences)) / total if len(differences) > 1 else 0.0
+    if len(differences) < 2:
+        return apart <= ALIKE
+    error = stdev(differences) * sqrt(len(differences)) / _total(blamed)
     return apart <= max(ALIKE, 2 * error)
+
+
+def _total(blamed: Sequence[Seconds]) -> float:
+    return fsum(chain.from_iterable(seconds.values() for seconds in blamed))

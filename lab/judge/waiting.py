@@ -12,6 +12,8 @@ full, and others queue for it, a wait further up costs nothing: whoever had been
 stand in the next queue. And where a checkout stops the event loop, or checkouts fill anyio's
 threads, it is the pool that keeps everybody. So each moment of a wait belongs to the resource
 furthest down the way that was full with a queue then, as the worker's readings say.
+
+All times are real-world seconds, and moments are such after the load started.
 """
 
 from __future__ import annotations
@@ -60,6 +62,10 @@ STATION_OF = {
 }
 """The station of each stage; what has none, as the cold part of a queue, is a part of another."""
 
+TIMED_OUT = (Cause.GATEWAY_TIMEOUT, Cause.CLIENT_TIMEOUT, Cause.REQUEST_TIMEOUT)
+"""The failures of uploads that somebody gave up for their time, while they were under way: of all
+that are cut off (`lab.model.evidence.CUT_OFF`) those that a wait can have made."""
+
 BLOCKED_WALL_S = 0.05
 """A beat of the event loop that is so late, in wall-clock seconds, finds it held by a call."""
 
@@ -69,7 +75,14 @@ OPEN_S = 0.002
 
 @dataclass(frozen=True)
 class Stay:
-    """A part of an upload's life in one station; ``stored`` once its storage call has begun."""
+    """A part of an upload's life in one station, between two moments.
+
+    Args:
+        station: where it was.
+        begun: when it came there.
+        until: when it left.
+        stored: whether its storage call had begun, or was over.
+    """
 
     station: Station
     begun: float
@@ -78,7 +91,7 @@ class Stay:
 
     @property
     def seconds(self) -> float:
-        """How long it took."""
+        """How long it was there."""
         return max(0.0, self.until - self.begun)
 
 
@@ -87,9 +100,9 @@ class Life:
     """What became of an upload's time, in seconds by station.
 
     Args:
-        waits: for which it waited, by the resource that kept it; see the module. What it spent
-            elsewhere is a wait that nobody is to blame for.
-        service: in which something was done for it.
+        waits: for which it waited, by the station that kept it, wherever it stood; see the module.
+            What it spent elsewhere is a wait that nobody is to blame for.
+        service: in which something was done for it, by the station that did it.
         whole: whether that is all of it: the answer came, or its worker saw the end.
     """
 
@@ -114,7 +127,7 @@ def stays(trial: Trial, sample: Sample) -> list[Stay]:
     One that was cut off goes on in its worker; its life does, too, as far as it was recorded.
     """
     record = trial.record_of(sample)
-    return list(_recorded(trial, sample, record) if record else _told(trial, sample))
+    return list(_by_record(trial, sample, record) if record else _by_answer(trial, sample))
 
 
 def _outside(trial: Trial) -> Station:
@@ -122,7 +135,8 @@ def _outside(trial: Trial) -> Station:
     return Station.ELSEWHERE if trial.cell.target == "vm" else Station.GATEWAY
 
 
-def _recorded(trial: Trial, sample: Sample, record: UploadRecord) -> Iterator[Stay]:
+def _by_record(trial: Trial, sample: Sample, record: UploadRecord) -> Iterator[Stay]:
+    """As its worker recorded it."""
     ended = max(record.t, sample.sent_at + sample.latency_s)
     handed = record.arrived if record.handed is None else record.handed
     sent = sample.sent_at + sample.uplink_s
@@ -137,14 +151,12 @@ def _recorded(trial: Trial, sample: Sample, record: UploadRecord) -> Iterator[St
         last = ended if is_open else last
         if stage in STATION_OF:
             yield Stay(STATION_OF[stage], begun, last, stored)
-    if record.status is None:
-        yield Stay(Station.LOOP, last, ended, stored)
-    else:
-        yield Stay(Station.LOOP, last, record.t, stored)
-        yield Stay(Station.ELSEWHERE, record.t, ended, stored)
+    left = ended if record.status is None else record.t
+    yield Stay(Station.LOOP, last, left, stored)
+    yield Stay(Station.ELSEWHERE, left, ended, stored)
 
 
-def _told(trial: Trial, sample: Sample) -> Iterator[Stay]:
+def _by_answer(trial: Trial, sample: Sample) -> Iterator[Stay]:
     """By the stages of the answer; all other time is taken to come before the first of them."""
     ended = sample.sent_at + sample.latency_s
     sent = sample.sent_at + sample.uplink_s
@@ -164,12 +176,12 @@ def _told(trial: Trial, sample: Sample) -> Iterator[Stay]:
 
 
 @dataclass(frozen=True)
-class Stood:
-    """How a worker stood at each of its readings.
+class Queues:
+    """The queues of a worker, at each of its readings.
 
     Args:
-        times: of the readings.
-        full: the resources that were full then, with somebody in the queue.
+        times: of the readings, in order.
+        full: the stations that were full then, with somebody in the queue.
         busy_s: seconds for which its event loop had been busy by then; empty where it was not read.
     """
 
@@ -178,9 +190,9 @@ class Stood:
     busy_s: list[float]
 
     def within(self, stay: Stay) -> list[frozenset[Station]]:
-        """The readings in a stay; of one between two readings, the next."""
-        first = bisect_left(self.times, stay.begun)
-        return self.full[first : max(self._after(stay), first + 1)] or self.full[-1:]
+        """What was full at the readings in a stay; of one between two readings, at the next."""
+        first, after = bisect_left(self.times, stay.begun), bisect_right(self.times, stay.until)
+        return self.full[first : max(after, first + 1)] or self.full[-1:]
 
     def busy(self, stay: Stay) -> float:
         """The most seconds for which the event loop can have been busy in a stay."""
@@ -190,9 +202,6 @@ class Stood:
         after = min(bisect_left(self.times, stay.until), len(self.times) - 1)
         return growth(self.busy_s[before : after + 1])
 
-    def _after(self, stay: Stay) -> int:
-        return bisect_right(self.times, stay.until)
-
 
 class Waiting:
     """Takes the lives of a trial's uploads apart."""
@@ -201,42 +210,43 @@ class Waiting:
         self._trial = trial
 
     def life(self, sample: Sample) -> Life:
-        """An upload's time by station, each wait laid to the resource that kept it."""
+        """An upload's time by station, each wait laid to the one that kept it."""
         record = self._trial.record_of(sample)
         waits: dict[Station, float] = defaultdict(float)
         service: dict[Station, float] = defaultdict(float)
         for stay in stays(self._trial, sample):
-            for station, seconds in self._blamed(stay, record).items():
+            for station, seconds in self._kept_by(stay, record).items():
                 (service if station in SERVICE else waits)[station] += seconds
-        ended = sample.error not in CUT_OFF if record is None else record.status is not None
+        ended = sample.error not in TIMED_OUT if record is None else record.status is not None
         return Life(dict(waits), dict(service), ended)
 
-    def queued(self, sample: Sample, station: Station) -> dict[Station, float]:
-        """The same of what it waited in one station alone."""
+    def in_queue(self, sample: Sample, station: Station) -> dict[Station, float]:
+        """The seconds that an upload waited in one station, by the one that kept it there."""
         record = self._trial.record_of(sample)
         seconds: dict[Station, float] = defaultdict(float)
         for stay in stays(self._trial, sample):
-            for kept, s in self._blamed(stay, record).items() if stay.station is station else ():
-                seconds[kept] += s
+            for keeper, s in self._kept_by(stay, record).items() if stay.station is station else ():
+                seconds[keeper] += s
         return dict(seconds)
 
-    def _blamed(self, stay: Stay, record: UploadRecord | None) -> dict[Station, float]:
-        """The seconds of a stay by the resource that kept it; an idle event loop keeps nobody."""
+    def _kept_by(self, stay: Stay, record: UploadRecord | None) -> dict[Station, float]:
+        """The seconds of a stay by the station that kept it; an idle event loop keeps nobody."""
         if stay.station not in WAITS or not stay.seconds:
             return {stay.station: stay.seconds}
-        way, stood = self._way(stay), self._stood_by(record)
-        kept = Counter(
+        way, workers = self._way(stay), self._workers_of(record)
+        readings = Counter(
             next((further for further in reversed(way) if further in full), stay.station)
-            for worker in stood
+            for worker in workers
             for full in worker.within(stay)
         )
-        of = kept.total()
-        seconds = {station: stay.seconds * count / of for station, count in kept.items()}
-        if stood and Station.LOOP in seconds and stay.station is Station.LOOP:
-            busy = min(seconds[Station.LOOP], max(worker.busy(stay) for worker in stood))
-            seconds[Station.ELSEWHERE] = seconds[Station.LOOP] - busy
-            seconds[Station.LOOP] = busy
-        return seconds or {stay.station: stay.seconds}
+        if not readings:
+            return {stay.station: stay.seconds}
+        count = readings.total()
+        seconds = {station: stay.seconds * n / count for station, n in readings.items()}
+        if stay.station is Station.LOOP and Station.LOOP in seconds:
+            busy = min(seconds[Station.LOOP], max(worker.busy(stay) for worker in workers))
+            seconds |= {Station.ELSEWHERE: seconds[Station.LOOP] - busy, Station.LOOP: busy}
+        return seconds
 
     def _way(self, stay: Stay) -> list[Station]:
         """What comes after a station: to the storage call, or from there to the end.
@@ -252,30 +262,34 @@ class Waiting:
             left_out |= {Station.POOL}
         return [station for station in way if station not in left_out]
 
-    def _stood_by(self, record: UploadRecord | None) -> list[Stood]:
+    def _workers_of(self, record: UploadRecord | None) -> list[Queues]:
         """The worker that had an upload; all of them where none is known to have had it."""
         if record and record.worker in self._workers:
             return [self._workers[record.worker]]
         return list(self._workers.values())
 
     @cached_property
-    def _workers(self) -> dict[int, Stood]:
-        """Each worker, in the whole trial."""
-        lives: dict[int, list[WorkerReading]] = defaultdict(list)
+    def _workers(self) -> dict[int, Queues]:
+        """The queues of each worker, by its pid, in the whole trial."""
+        readings: dict[int, list[WorkerReading]] = defaultdict(list)
         for reading in self._trial.evidence(WorkerReading):
-            lives[reading.pid].append(reading)
-        return {pid: self._stood(life) for pid, life in lives.items()}
+            readings[reading.pid].append(reading)
+        return {pid: self._queues(of) for pid, of in readings.items()}
 
-    def _stood(self, life: Sequence[WorkerReading]) -> Stood:
+    def _queues(self, readings: Sequence[WorkerReading]) -> Queues:
         speed = self._trial.knobs.speed
-        busy_s = [r.loop_busy_s * speed for r in life if r.loop_busy_s is not None]
-        return Stood(
-            times=[reading.t for reading in life],
-            full=[self._full(reading) for reading in life],
-            busy_s=busy_s if len(busy_s) == len(life) else [],
+        busy_s = [r.loop_busy_s * speed for r in readings if r.loop_busy_s is not None]
+        return Queues(
+            times=[reading.t for reading in readings],
+            full=[self._full(reading) for reading in readings],
+            busy_s=busy_s if len(busy_s) == len(readings) else [],
         )
 
     def _full(self, reading: WorkerReading) -> frozenset[Station]:
+        """The stations that were full at a reading, with somebody in the queue.
+
+        Where Postgres refuses connections any pool is, for it cannot fill.
+        """
         cell, knobs = self._trial.cell, self._trial.knobs
         slots = worker_storage_slots(cell)
         pool = 0 if self._trial.causes[Cause.DB_REFUSED] else pool_connections(knobs)
@@ -288,20 +302,19 @@ class Waiting:
         return frozenset(station for station, full in queues.items() if full)
 
 
-CUT_OFF = (Cause.GATEWAY_TIMEOUT, Cause.CLIENT_TIMEOUT, Cause.REQUEST_TIMEOUT)
-"""The failures of uploads that somebody gave up while they were under way."""
-
-
 def excess(life: Life, bound: float, service_s: float = 0.0) -> dict[Station, float]:
-    """The seconds by which an upload was late, by the stations that made them.
+    """The seconds by which an upload was late, its excess, by the stations that made them.
 
     Waits come first, as much as there is of them: without them it would have been in time, if
     what was done for it fits into the bound. What does not is the service's own.
 
     Args:
         life: the upload's.
-        bound: seconds that it might have taken.
+        bound: the most that it might have taken, in seconds.
         service_s: seconds that service takes at the least, of one whose end nobody saw.
+
+    Returns:
+        Seconds by station; empty of an upload that was in time.
     """
     served = life.served if life.whole else max(life.served, service_s)
     over = life.waited + served - bound
