@@ -346,13 +346,18 @@ def leading(blamed: Sequence[Shares]) -> list[Resource]:
 
 
 def _alike(first: Resource, other: Resource, shares: Shares, blamed: Sequence[Shares]) -> bool:
-    """Whether the difference of two shares is within what is known of them."""
+    """Whether the difference of two shares is within what is known of them.
+
+    The difference is a ratio of two sums over uploads, so its error is that of a ratio estimator:
+    of what each batch differs from the ratio's share of it (Cochran, Sampling Techniques, ch. 6).
+    """
     apart = shares[first] - shares[other]
     size = max(1, len(blamed) // BATCHES)
-    differences = [
-        fsum(s.get(first, 0.0) - s.get(other, 0.0) for s in blamed[start : start + size])
-        for start in range(0, len(blamed), size)
+    batches = [blamed[start : start + size] for start in range(0, len(blamed), size)]
+    totals = [fsum(chain.from_iterable(s.values() for s in batch)) for batch in batches]
+    off = [
+        fsum(s.get(first, 0.0) - s.get(other, 0.0) for s in batch) - apart * total
+        for batch, total in zip(batches, totals, strict=True)
     ]
-    total = fsum(chain.from_iterable(s.values() for s in blamed))
-    error = stdev(differences) * sqrt(len(differences)) / total if len(differences) > 1 else 0.0
+    error = stdev(off) * sqrt(len(off)) / fsum(totals) if len(off) > 1 else 0.0
     return apart <= max(ALIKE, 2 * error)
