@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from lab.judge import judge
-from lab.judge.injection import checks, true_speed
+from lab.judge.delays import true_speed
+from lab.judge.injection import checks
 from lab.judge.trial import Trial
 from lab.judge.validity import overstated, prolonged, reasons_invalid, scaling
 from lab.model.evidence import Cause, Evidence, Injected, LoadDone, Observation, PartDown
