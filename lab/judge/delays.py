@@ -19,6 +19,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from math import ceil, inf, sqrt
 from statistics import NormalDist, fmean
@@ -264,26 +265,8 @@ def followed_delay(span: Span, limit: float) -> tuple[float, float]:
 
 def storage_check(trial: Trial) -> Iterable[Check]:
     """The mean within 4 standard errors and 4 %, and nothing faster than the fastest."""
-    span = only_delay(trial.cell, "gcs")
-    if span is None:
-        return
-    known = storage_calls(trial)
-    calls = known.telling(span)
-    moments = [followed_delay(span, call.limit) for call in calls]
-    expected = fmean(mean for mean, _ in moments) if moments else span.mean
-    cut = sum(call.took == call.limit for call in calls)
-    mean_text = "mean" if not cut else "mean so far"
-    text = f"{mean_text} {format_duration(round(expected, 3))}, none under" + (
-        f" {format_duration(span.low)}"
-    )
-    if len(calls) < MIN_SAMPLES:
-        yield _too_few("gcs latency", text, len(calls))
-    elif span.high >= ATTEMPT_S:
-        reason = f"storage is tried again after {ATTEMPT_S:g} s, so a call is more than its delay"
-        yield make_check("gcs latency", text, None, None, reason, "")
-    else:
-        error = sqrt(sum(variance for _, variance in moments)) / len(calls)
-        yield _StorageFigures(trial, span, calls, expected, error, known.survivors).check(text, cut)
+    if span := only_delay(trial.cell, "gcs"):
+        yield _StorageFigures(trial, span, storage_calls(trial)).check()
 
 
 @dataclass(frozen=True)
@@ -292,63 +275,110 @@ class _StorageFigures:
 
     trial: Trial
     span: Span
-    calls: Sequence[StorageCall]
-    expected: float
-    error: float
-    survivors: bool
+    known: StorageCalls
 
-    def check(self, text: str, cut: int) -> Check:
-        """The check, from what is wrong; of several the first is the reason."""
-        took = [call.took for call in self.calls]
-        mean = fmean(took)
-        reason = f"storage took {mean:.3f} s in the mean of {len(took)}"
-        if cut:
-            reason += f", {cut} of which were under way when the evidence ended"
-        wrong = self._too_short(mean) or self._too_long(mean, took)
-        if not wrong:
-            return make_check("gcs latency", text, mean, True, reason, "")
-        return make_check("gcs latency", text, mean, False, reason + wrong[0], wrong[1])
+    def check(self) -> Check:
+        """The check, from what is wrong, if anything is."""
+        name, reason = (
+            "gcs latency",
+            f"storage took {self.mean:.3f} s in the mean of {len(self.took)}",
+        )
+        if len(self.took) < MIN_SAMPLES:
+            return _too_few(name, self._wanted, len(self.took))
+        if self.span.high >= ATTEMPT_S:
+            again = f"storage is tried again after {ATTEMPT_S:g} s: a call is more than its delay"
+            return make_check(name, self._wanted, None, None, again, "")
+        if self.cut:
+            reason += f", {self.cut} of which were under way when the evidence ended"
+        wrong, remedy = self._too_short() or self._too_long() or ("", "")
+        return make_check(name, self._wanted, self.mean, not wrong, reason + wrong, remedy)
+
+    @cached_property
+    def calls(self) -> list[StorageCall]:
+        """The calls that show anything of the delay."""
+        return self.known.telling(self.span)
+
+    @cached_property
+    def took(self) -> list[float]:
+        """How long each took, as far as it was followed."""
+        return [call.took for call in self.calls]
+
+    @cached_property
+    def mean(self) -> float:
+        """The mean of them; 0 of none."""
+        return fmean(self.took) if self.took else 0.0
+
+    @cached_property
+    def cut(self) -> int:
+        """How many were followed, but not to their end."""
+        return sum(call.took == call.limit for call in self.calls)
+
+    @cached_property
+    def moments(self) -> list[tuple[float, float]]:
+        """Mean and variance that each would have by the delay alone."""
+        return [followed_delay(self.span, call.limit) for call in self.calls]
 
     @property
-    def tick(self) -> float:
-        """A tick of the proxy's clock, in real-world seconds."""
-        return TICK_WALL_S * self.trial.knobs.speed
+    def expected(self) -> float:
+        """What the mean is by the delay alone."""
+        return fmean(mean for mean, _ in self.moments) if self.moments else self.span.mean
 
     @property
     def allowed(self) -> float:
         """How far the mean may be off, in either direction."""
-        return ERRORS * self.error + GCS_SHARE * self.expected + self.tick
+        error = sqrt(sum(variance for _, variance in self.moments)) / len(self.moments)
+        return ERRORS * error + GCS_SHARE * self.expected + self._tick
+
+    @property
+    def _tick(self) -> float:
+        return TICK_WALL_S * self.trial.knobs.speed
+
+    @property
+    def _wanted(self) -> str:
+        mean = "mean so far" if self.cut else "mean"
+        expected, low = (format_duration(round(s, 3)) for s in (self.expected, self.span.low))
+        return f"{mean} {expected}, none under {low}"
 
     @property
     def _injected(self) -> str:
         return f", {self.expected:.3f} s ± {self.allowed:.3f} s was injected"
 
-    def _too_short(self, mean: float) -> tuple[str, str] | None:
-        fastest = min(call.took for call in self.calls)
-        said = ""
-        if not self.survivors and mean < self.expected - self.allowed:
-            said = self._injected
-        if fastest < self.span.low - self.tick:
-            said += f"; the fastest took {fastest:.3f} s"
+    def _too_short(self) -> tuple[str, str] | None:
+        """What is said of a delay that is too short, and what to do; None where it is not.
+
+        Calls that nothing is known of took longer than these: then the mean shows nothing.
+        """
+        short = not self.known.survivors and self.mean < self.expected - self.allowed
+        said = self._injected if short else ""
+        if min(self.took) < self.span.low - self._tick:
+            said += f"; the fastest took {min(self.took):.3f} s"
         return (said, OTHER_DELAY) if said else None
 
-    def _too_long(self, mean: float, took: Sequence[float]) -> tuple[str, str] | None:
-        """On Cloud Run nothing is: an instance that waits for CPU lengthens every stage."""
-        if self.trial.cell.target != "vm" or mean <= self.expected + self.allowed:
+    def _too_long(self) -> tuple[str, str] | None:
+        """By the mean, or where calls were cut off, which tells less, by the fastest of them.
+
+        On Cloud Run nothing is: an instance that waits for CPU lengthens every stage.
+        """
+        longer = self.mean > self.expected + self.allowed
+        if self.trial.cell.target != "vm" or not (longer or self.cut):
             return None
-        fast, most = fast_tenth(took), fastest_allowed(self.span, 1, len(took))
-        most += GCS_SHARE * self.span.mean + self.tick
-        if fast > most:
+        fast, most = fast_tenth(self.took), fastest_allowed(self.span, 1, len(self.took))
+        if fast > most + GCS_SHARE * self.span.mean + self._tick:
             return f"{self._injected}; even the fastest tenth took {fast:.3f} s", TOO_LONG
-        speed, added = self.trial.knobs.speed, (mean - self.expected) / self.trial.knobs.speed
+        wall_s = (self.mean - self.expected) / self.trial.knobs.speed
+        return self._longer_than_real(wall_s) if longer else None
+
+    def _longer_than_real(self, wall_s: float) -> tuple[str, str] | None:
+        """What a wait of so many wall-clock seconds adds to an upload that is not real."""
         upload = max(self.trial.metrics.get("p50", 0.0), self.span.mean)
 
-        def real(at: float) -> bool:
-            return added * (at - 1) <= ALLOWED * upload
+        def true(speed: float) -> bool:
+            return wall_s * (speed - 1) <= ALLOWED * upload
 
-        if real(speed):
+        speed = self.trial.knobs.speed
+        if true(speed):
             return None
-        return f"{self._injected}", f"lower --speed, to about {true_speed(speed, real):g}"
+        return self._injected, f"lower --speed, to about {true_speed(speed, true):g}"
 
 
 # What waited for nobody.
