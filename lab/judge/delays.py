@@ -69,8 +69,8 @@ ERRORS = 4
 GAP_WALL_S = 0.1
 RECENT_WALL_S = 1.0
 """A worker writes ten times a second, and of an upload that stands in a stage after half a second:
-its evidence is complete up to a tenth of a second before its last reading, and of calls that
-had begun a second before."""
+where uploads were inside at its last reading, its records are complete up to a tenth of a second
+before it, and of calls that had begun a second before it."""
 
 INSTANT_S = 0.002
 """Two moments of a record are the same within this: they are kept to the millisecond."""
@@ -152,38 +152,52 @@ def _standing(record: UploadRecord) -> list[StageSpan]:
 
 
 class _Life(NamedTuple):
-    """A worker's life: when it was first read, and until when all calls in it are known."""
+    """A worker's life: when it was first and last read, and whether an upload was inside then.
+
+    A worker that had none inside has recorded all of them to their end.
+    """
 
     begun: float
-    until: float
+    last: float
+    inside: bool
 
 
-def _lives(readings: Sequence[WorkerReading], speed: float) -> list[_Life]:
-    """Those of one pid: in a container a worker has that of the one before it.
-
-    A worker that had no upload inside at its last reading has recorded all of them to their end.
-    """
+def _lives(readings: Sequence[WorkerReading]) -> list[_Life]:
+    """Those of one pid: in a container a worker has that of the one before it."""
     cuts = [n for n, (a, b) in enumerate(pairwise(readings), 1) if b.cpu_s < a.cpu_s]
     parts = [readings[a:b] for a, b in pairwise([0, *cuts, len(readings)])]
-    return [
-        _Life(part[0].t, part[-1].t - GAP_WALL_S * speed if part[-1].inflight else inf)
-        for part in parts
-    ]
+    return [_Life(part[0].t, part[-1].t, part[-1].inflight > 0) for part in parts]
 
 
-def _followed(trial: Trial) -> Callable[[UploadRecord], float]:
-    """Until when the calls of a record were followed; `inf` where to their end."""
+def load_end(trial: Trial) -> float:
+    """When the last user was answered or left, in seconds: soon afterwards the faults are removed.
+
+    What a proxy still holds back then, it lets go of.
+    """
+    samples = trial.observation.samples
+    return max((sample.sent_at + sample.latency_s for sample in samples), default=0.0)
+
+
+Followed = Callable[[UploadRecord], tuple[float, float]]
+"""Until when the calls of a record were followed, and until when they had to begin for that."""
+
+
+def _followed(trial: Trial) -> Followed:
     readings: dict[int, list[WorkerReading]] = defaultdict(list)
     for reading in trial.evidence(WorkerReading):
         readings[reading.pid].append(reading)
-    lives = {pid: _lives(each, trial.knobs.speed) for pid, each in readings.items()}
+    lives, end = {pid: _lives(of_pid) for pid, of_pid in readings.items()}, load_end(trial)
+    gap, recent = GAP_WALL_S * trial.knobs.speed, RECENT_WALL_S * trial.knobs.speed
 
-    def until(record: UploadRecord) -> float:
+    def followed(record: UploadRecord) -> tuple[float, float]:
         of_pid = lives.get(record.worker, [])
         place = bisect_right([life.begun for life in of_pid], record.arrived) - 1
-        return of_pid[place].until if place >= 0 else record.t
+        if place < 0 or not of_pid[place].inside:
+            return end, end
+        last = of_pid[place].last
+        return min(end, last - gap), last - recent
 
-    return until
+    return followed
 
 
 # Storage.
@@ -201,7 +215,7 @@ class StorageCalls:
     """All that is known of the calls.
 
     Args:
-        calls: those that succeeded, and those that were under way at the end of the evidence.
+        calls: those that succeeded, and those that were under way when the load ended.
         survivors: whether calls that nothing is known of took longer than these.
     """
 
@@ -217,7 +231,7 @@ def storage_calls(trial: Trial) -> StorageCalls:
     """The workers' records of them; of an earlier lab, those of successful uploads."""
     records = trial.evidence(UploadRecord)
     if records:
-        return StorageCalls(list(_recorded(trial, records)), survivors=False)
+        return StorageCalls(_recorded(trial, records), survivors=False)
     calls = [
         StorageCall(sample.stages["gcs"], inf)
         for sample in trial.succeeded
@@ -226,26 +240,26 @@ def storage_calls(trial: Trial) -> StorageCalls:
     return StorageCalls(calls, survivors=any(trial.causes[cause] for cause in CUT_OFF))
 
 
-def _recorded(trial: Trial, records: Sequence[UploadRecord]) -> Iterator[StorageCall]:
+def _recorded(trial: Trial, records: Sequence[UploadRecord]) -> list[StorageCall]:
     """Calls of a size that one request takes; an upload that left no sample has the largest."""
     sizes = {sample.request: sample.bytes for sample in trial.observation.samples}
     largest, followed = trial.cell.load.audio.high, _followed(trial)
+    seen: list[StorageCall] = []
     for record in records:
-        until = followed(record)
         if sizes.get(record.request or None, largest) <= ONE_REQUEST:
-            yield from _of_record(record, until, RECENT_WALL_S * trial.knobs.speed)
+            seen += _of_record(record, *followed(record))
+    if all(call.took < call.limit for call in seen):
+        return [StorageCall(call.took, inf) for call in seen]  # each was followed to its end
+    return seen
 
 
-def _of_record(record: UploadRecord, until: float, recent: float) -> Iterator[StorageCall]:
+def _of_record(record: UploadRecord, until: float, newest: float) -> Iterator[StorageCall]:
     """A call that fails is none: how long it took says nothing of the delay."""
-    ended = [span for span in _ended(record) if span.stage == "gcs"]
-    standing = [span for span in _standing(record) if span.stage == "gcs"]
-    for span in ended + standing:
-        limit = until - span.begun
-        if limit == inf and not standing:
-            yield StorageCall(span.took, inf)
-        elif recent <= limit < inf:
-            yield StorageCall(limit if standing else min(span.took, limit), limit)
+    ended = [(span.begun, span.took) for span in _ended(record) if span.stage == "gcs"]
+    standing = [(span.begun, inf) for span in _standing(record) if span.stage == "gcs"]
+    for begun, took in ended + standing:
+        if begun < until and begun <= newest:
+            yield StorageCall(min(took, until - begun), until - begun)
 
 
 def followed_delay(span: Span, limit: float) -> tuple[float, float]:
@@ -289,7 +303,7 @@ class _StorageFigures:
             again = f"storage is tried again after {ATTEMPT_S:g} s: a call is more than its delay"
             return make_check(name, self._wanted, None, None, again, "")
         if self.cut:
-            reason += f", {self.cut} of which were under way when the evidence ended"
+            reason += f", {self.cut} of which were under way when the load ended"
         wrong, remedy = self._too_short() or self._too_long() or ("", "")
         return make_check(name, self._wanted, self.mean, not wrong, reason + wrong, remedy)
 
@@ -392,26 +406,30 @@ def fast_tenth(took: Iterable[float]) -> float:
 def fastest_allowed(span: Span, trips: int, count: int) -> float:
     """How long the fastest tenth of calls may take by the delay alone, in seconds.
 
-    The sum of so many uniform delays is taken for normal. Its lower decile is then never under
-    the true one, by at most 4 % of the span's width. A quantile's standard error is
-    sqrt(p (1 - p) / n) / f (David and Nagaraja, Order Statistics, 2003, ch. 10).
+    One delay is uniform, and the sum of several is taken for normal: its lower decile is then not
+    under the true one. A quantile's standard error is sqrt(p (1 - p) / n) / f, with the density f
+    there (David and Nagaraja, Order Statistics, 2003, ch. 10).
     """
-    deviation = (span.high - span.low) * sqrt(trips / 12)
-    normal = NormalDist()
-    z = normal.inv_cdf(FAST)
-    error = sqrt(FAST * (1 - FAST) / count) / normal.pdf(z)
-    return trips * span.mean + deviation * (z + ERRORS * error)
+    width = span.high - span.low
+    decile, one_by_density = span.low + FAST * width, width
+    if trips > 1:
+        normal, deviation = NormalDist(), width * sqrt(trips / 12)
+        z = normal.inv_cdf(FAST)
+        decile, one_by_density = trips * span.mean + z * deviation, deviation / normal.pdf(z)
+    return decile + ERRORS * sqrt(FAST * (1 - FAST) / count) * one_by_density
 
 
 # The database.
 
 
 def stage_times(trial: Trial) -> Mapping[str, Sequence[float]]:
-    """Seconds that each stage took in every upload that got to its end."""
+    """Seconds that each stage took in every upload that got to its end while the load went on."""
     times: dict[str, list[float]] = defaultdict(list)
     if records := trial.evidence(UploadRecord):
+        end = load_end(trial)
         for span in (span for record in records for span in _ended(record)):
-            times[span.stage].append(span.took)
+            if span.begun + span.took <= end:
+                times[span.stage].append(span.took)
     else:
         for sample in trial.succeeded:
             for stage, took in sample.stages.items():

@@ -30,7 +30,8 @@ from tests.unit.judge.observations import at_rest, cell, observation, sample, wo
 BOTH = ("gcs-latency", "db-distance")
 LONG: dict[str, Any] = {"gcs_latency": "10 s - 50 s", "gcs_threads": 128}
 LEFT_AT = {"burst": 70, "timeout": "30 s"}
-END = 30.3
+END, READ = 30.0, 33.0
+"""When the last user left, and when the worker was last read."""
 DB = {"auth": 0.05, "release": 0.025}
 
 
@@ -45,12 +46,13 @@ def record(
     number: int,
     storage: float,
     begun: float = 0.5,
-    written: float = END,
+    written: float = READ,
     status: int | None = 200,
     **more: Any,
 ) -> UploadRecord:
     """An upload that came to storage at ``begun``, as it was when it was ``written``."""
     stages = {**DB, **more.pop("stages", {})}
+    write = stages.pop("write", 0.1)
     spans = [StageSpan(stage, begun - 0.1, took) for stage, took in stages.items()]
     took = min(storage, written - begun)
     spans.append(StageSpan("gcs", begun, took))
@@ -58,15 +60,15 @@ def record(
         values = {"t": written, "status": None, "cause": None}
     else:
         if status == 200:
-            spans.append(StageSpan("write", begun + took, stages.get("write", 0.1)))
+            spans.append(StageSpan("write", begun + took, write))
         values = {"t": begun + took + 0.1, "status": status, "cause": None}
     of = {"request": f"r{number}", "worker": 1, "handed": None, "arrived": begun - 0.2}
     return UploadRecord.model_validate(of | values | {"spans": spans} | more)
 
 
-def readings(inside: int, until: float = END) -> list[WorkerReading]:
-    """A worker's readings until the end of the evidence, when so many uploads were inside."""
-    times = [0.0, 0.1, until / 2, until]
+def readings(inside: int) -> list[WorkerReading]:
+    """A worker's readings until soon after the load, when so many uploads were inside."""
+    times = [0.0, 0.1, END / 2, READ]
     return [worker(t, cpu_s=t / 20, inflight=inside, checked_out=2) for t in times]
 
 
@@ -75,11 +77,17 @@ def evidence(records: Iterable[UploadRecord], inside: int = 0) -> list[Evidence]
     return [*rest, *readings(inside), *records]
 
 
+def trial_of(
+    of: Cell, records: Sequence[UploadRecord], uploads: Sequence[Sample] = (), inside: int = 0
+) -> Trial:
+    """A trial with these records; if nothing else is said, one upload was followed to the end."""
+    return Trial(of, observation(uploads or [sample(0, END)], evidence(records, inside)))
+
+
 def found(
     of: Cell, records: Sequence[UploadRecord], uploads: Sequence[Sample] = (), inside: int = 0
 ) -> dict[str, Check]:
-    trial = Trial(of, observation(uploads, evidence(records, inside)))
-    return {check.name: check for check in checks(trial)}
+    return {check.name: check for check in checks(trial_of(of, records, uploads, inside))}
 
 
 def cut_off(storage: Sequence[float]) -> tuple[list[UploadRecord], int]:
@@ -107,7 +115,8 @@ def test_clients_that_leave_do_not_make_a_true_delay_a_wrong_one() -> None:
     assert inside > 30
     assert check.ok
     assert check.expected.startswith("mean so far 23.")
-    assert f"in the mean of 70, {inside} of which were under way when the" in check.reason
+    cut = sum(0.5 + i / 20 + took > END for i, took in enumerate(draws(10, 50)))
+    assert f"in the mean of 70, {cut} of which were under way when the load ended" in check.reason
 
 
 @pytest.mark.parametrize(
@@ -131,8 +140,8 @@ def test_a_wrong_delay_is_wrong_also_where_clients_leave(
 
 def test_an_abandoned_upload_that_was_followed_to_its_end_counts_in_full() -> None:
     records = [record(i, took, written=100) for i, took in enumerate(draws(10, 50))]
-    of = cell(load=LEFT_AT, faults=BOTH, **LONG)
-    check = found(of, records, [sample(0, 30, Cause.CLIENT_TIMEOUT)] * 70)["gcs latency"]
+    of, left = cell(load=LEFT_AT, faults=BOTH, **LONG), sample(0, 30, Cause.CLIENT_TIMEOUT)
+    check = found(of, records, [left, sample(60, 12)])["gcs latency"]
     assert (check.ok, check.measured) == (True, 30.0)
     assert check.expected == "mean 30 s, none under 10 s"
 
@@ -149,25 +158,37 @@ def test_a_call_that_had_ended_while_its_upload_waits_for_the_loop_is_no_call_un
     took = 3.0
     spans = [StageSpan("auth", 0.4, 0.05), StageSpan("gcs", 0.5, took)]
     waits = record(0, took).model_copy(update={"t": 9.0, "status": None, "spans": spans})
-    trial = Trial(cell(faults=BOTH), observation((), evidence([waits], inside=1)))
+    trial = trial_of(cell(faults=BOTH), [waits], inside=1)
     [call] = storage_calls(trial).calls
     assert call.took == took
     under_way = waits.model_copy(update={"t": 3.5})
-    trial = Trial(cell(faults=BOTH), observation((), evidence([under_way], inside=1)))
+    trial = trial_of(cell(faults=BOTH), [under_way], inside=1)
     [call] = storage_calls(trial).calls
-    assert call.took == call.limit == pytest.approx(END - 0.1 - 0.5)
+    assert call.took == call.limit == pytest.approx(END - 0.5)
 
 
-@pytest.mark.parametrize(("begun", "speed", "count"), [(29.1, 1, 1), (29.3, 1, 0), (29.1, 2, 0)])
+@pytest.mark.parametrize(("begun", "speed", "count"), [(31.9, 1, 1), (32.1, 1, 0), (31.9, 2, 0)])
 def test_a_call_that_had_just_begun_is_left_out_as_others_like_it_are_not_recorded(
     begun: float, speed: float, count: int
 ) -> None:
-    short = record(0, 0.05, begun)
-    of = cell(faults=BOTH, speed=speed)
-    trial = Trial(of, observation((), evidence([short], inside=1)))
-    assert len(storage_calls(trial).calls) == count
-    drained = Trial(of, observation((), evidence([short], inside=0)))
-    assert len(storage_calls(drained).calls) == 1
+    short, of, until = record(0, 0.05, begun), cell(faults=BOTH, speed=speed), [sample(0, 40)]
+    assert len(storage_calls(trial_of(of, [short], until, inside=1)).calls) == count
+    assert len(storage_calls(trial_of(of, [short], until, inside=0)).calls) == 1
+
+
+def test_what_a_proxy_lets_go_of_when_the_load_has_ended_is_no_end_of_a_call() -> None:
+    """Faults are removed before the evidence is read; calls that were held back then end."""
+    held = [took for took in draws(20, 100) if took > END - 0.5]
+    records = [record(i, END + 0.1 - 0.5, stages={"write": 0.01}) for i in range(len(held))]
+    records += [record(i + 70, took) for i, took in enumerate(draws(20, 100)) if took not in held]
+    trial = trial_of(cell(load=LEFT_AT, faults=BOTH, **LONG), records)
+    cut = [call for call in storage_calls(trial).calls if call.took == call.limit]
+    assert {call.limit for call in cut} == {END - 0.5}
+    assert len(cut) == len(held) > 50
+    assert len(stage_times(trial)["write"]) == len(records) - len(held)
+    check = {check.name: check for check in checks(trial)}["gcs latency"]
+    assert check.ok is False
+    assert "even the fastest tenth took" in check.reason
 
 
 def test_a_worker_that_was_killed_was_followed_to_its_last_reading() -> None:
@@ -175,11 +196,12 @@ def test_a_worker_that_was_killed_was_followed_to_its_last_reading() -> None:
     killed = record(0, 40, written=5.0)
     lines = [worker(t, cpu_s=t, inflight=1) for t in (0.0, 2.0, 5.0)]
     lines += [worker(t, cpu_s=t - 8, inflight=0) for t in (8.0, 20.0)]
-    trial = Trial(cell(faults=BOTH), observation((), [*lines, killed]))
+    of, seen = cell(faults=BOTH), [sample(0, END)]
+    trial = Trial(of, observation(seen, [*lines, killed]))
     [call] = storage_calls(trial).calls
     assert call.limit == pytest.approx(5.0 - 0.1 - 0.5)
-    unread = Trial(cell(faults=BOTH), observation((), [killed]))
-    assert storage_calls(unread).calls[0].limit == pytest.approx(5.0 - 0.5)
+    unread = Trial(of, observation(seen, [killed]))
+    assert storage_calls(unread).calls[0].limit == pytest.approx(END - 0.5)
 
 
 @pytest.mark.parametrize(
@@ -196,14 +218,14 @@ def test_a_call_of_several_requests_is_left_out_and_one_of_a_size_that_may_be_so
 ) -> None:
     uploads = [sample(bytes=size, request="r0")] if sampled else []
     of = cell(load={"users": 5, "audio": audio}, faults=BOTH)
-    trial = Trial(of, observation(uploads, evidence([record(0, 3.0)])))
+    trial = trial_of(of, [record(0, 3.0)], [*uploads, sample(0, END)])
     assert bool(storage_calls(trial).calls) == counts
 
 
 def test_a_call_that_the_library_makes_again_is_not_held_against_one_delay() -> None:
     records = [record(i, took, written=200) for i, took in enumerate(draws(40, 70))]
     of = cell(load={"burst": 70}, faults=BOTH, gcs_latency="40 s - 70 s")
-    check = found(of, records)["gcs latency"]
+    check = found(of, records, [sample(0, 100)])["gcs latency"]
     assert check.ok is None
     assert "storage is tried again after 60 s" in check.reason
 
@@ -250,7 +272,7 @@ def test_calls_that_wait_for_each_other_are_real_unless_speed_adds_to_it(
     took = waiting(0.5, by / 0.5)
     records = [record(i, each, written=100) for i, each in enumerate(took)]
     of = cell(load={"burst": 200}, faults=BOTH, speed=speed)
-    check = found(of, records, [sample(0, 4.0)] * 200)["gcs latency"]
+    check = found(of, records, [sample(t / 2, 4.0) for t in range(200)])["gcs latency"]
     assert check.ok is (advised is None)
     if advised:
         assert check.reason.endswith(f" was injected - lower --speed, to about {advised}")
@@ -299,7 +321,7 @@ def test_a_stage_in_which_an_upload_failed_or_stands_is_no_sample_of_it() -> Non
     stands = record(2, 3.5)
     spans = [*stands.spans[:-1], StageSpan("write", 4.0, 7.0)]
     stands = stands.model_copy(update={"status": None, "t": 11.0, "spans": spans})
-    trial = Trial(cell(faults=BOTH), observation((), evidence([record(0, 3.5), failed, stands])))
+    trial = trial_of(cell(faults=BOTH), [record(0, 3.5), failed, stands])
     times = {stage: len(took) for stage, took in stage_times(trial).items()}
     assert times == {"auth": 3, "release": 3, "gcs": 3, "write": 1}
 
