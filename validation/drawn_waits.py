@@ -125,10 +125,7 @@ def is_clear(answer: Expected) -> bool:
     """Whether enough uploads are late, and hardly any fails for another reason."""
     fits = {"pool_timeout"} if answer.top == "pool" else set()
     others = sum(number for cause, number in answer.causes.items() if cause not in fits)
-    return (
-        answer.late + answer.cut_off >= MIN_LATE * answer.attempts
-        and others <= OTHER_CAUSES * answer.attempts
-    )
+    return answer.missed >= MIN_LATE * answer.attempts and others <= OTHER_CAUSES * answer.attempts
 
 
 def measurable(cell: Cell, answer: Expected) -> bool:

@@ -131,8 +131,9 @@ def test_a_cell_is_known_by_its_settings(
 
 def test_speed_makes_cpu_longer_and_leaves_the_rest() -> None:
     slow, fast = (system_of(cell({**BLOCKING, "speed": speed})) for speed in (1, 5))
-    assert (fast.cpu, fast.trip_cpu) == pytest.approx((5 * slow.cpu, 5 * slow.trip_cpu))
-    assert replace(fast, cpu=slow.cpu, trip_cpu=slow.trip_cpu) == slow
+    named = {name: getattr(slow, name) for name in ("cpu", "trip_cpu", "proxy_cpu")}
+    assert {name: getattr(fast, name) / 5 for name in named} == pytest.approx(named)
+    assert replace(fast, **named) == slow
 
 
 def test_users_come_as_the_load_says() -> None:
