@@ -22,7 +22,7 @@ from lab.model.experiment import Cell
 from lab.model.knobs import default_executor_threads
 from lab.model.load import AnyLoad, BurstLoad, ClosedLoad, OpenLoad
 from lab.model.physics import db_trips
-from lab.model.replica import NGINX
+from lab.model.replica import nginx_limits
 from validation.oracle_waits import (
     ANYIO,
     EVENT_LOOP,
@@ -38,8 +38,6 @@ from validation.oracle_waits import (
 CPU_S, TRIP_CPU_S, PROXY_CPU_S = 0.007, 0.0004, 0.001
 """Wall-clock seconds of CPU of an upload in its worker, of a round trip, and of an upload before
 its worker: no speed divides them."""
-ANYIO_THREADS = 40
-"""anyio's own number of threads of an event loop, where no knob sets it."""
 THREADS_NAMES = {
     "blocking": EVENT_LOOP,
     "to_thread": "default_executor",
@@ -193,13 +191,18 @@ def system_of(cell: Cell) -> System:
     """A cell's configuration for the simulation.
 
     Raises:
-        UsageError: it is not on the VM.
+        UsageError: it is not on the VM, or its pool has no limit.
     """
-    knobs, speed = cell.knobs, cell.knobs.speed
+    knobs, speed, overflow = cell.knobs, cell.knobs.speed, cell.knobs.max_overflow
     if cell.target != "vm":
         raise UsageError(
             f"cell {cell.id}: the simulation does not know target {cell.target}",
             "give runs of target vm",
+        )
+    if knobs.pool_class != "QueuePool" or overflow is None:
+        raise UsageError(
+            f"cell {cell.id}: the simulation does not know a pool without a limit",
+            "give runs with pool_class QueuePool and a number for max_overflow",
         )
     threads = {
         "to_thread": default_executor_threads(knobs.vm_cpus),
@@ -211,10 +214,10 @@ def system_of(cell: Cell) -> System:
         threads=threads.get(knobs.gcs_call, 1),
         workers=knobs.workers,
         database=knobs.db_call,
-        anyio_threads=int(knobs.as_text().get("anyio_threads", ANYIO_THREADS)),
+        anyio_threads=knobs.anyio_threads,
         session=knobs.db_session,
         pool_size=knobs.pool_size,
-        max_overflow=knobs.max_overflow,
+        max_overflow=overflow,
         pool_timeout=knobs.pool_timeout,
         db_cap=knobs.db_cap,
         trips=db_trips(knobs),
@@ -224,7 +227,7 @@ def system_of(cell: Cell) -> System:
         proxy_cpu=PROXY_CPU_S * speed,
         storage=(knobs.gcs_latency.low, knobs.gcs_latency.high),
         max_inflight=knobs.max_inflight_uploads,
-        proxy_timeout=NGINX[knobs.nginx].read_s,
+        proxy_timeout=nginx_limits(knobs).read_s,
     )
 
 
@@ -235,7 +238,8 @@ def offered_of(load: AnyLoad) -> Offered:
         UsageError: it is an open one.
     """
     window = (0.0, inf) if isinstance(load, BurstLoad) else load.measured
-    return Offered(_spans(load), window, load.think, load.backoff, load.timeout)
+    think, backoff = ((span.low, span.high) for span in (load.think, load.backoff))
+    return Offered(_spans(load), window, think, backoff, load.timeout)
 
 
 def _spans(load: AnyLoad) -> list[list[tuple[float, float]]]:

@@ -110,14 +110,15 @@ class System:
 class Offered:
     """A load: for each user the half-open spans of time in which it begins uploads.
 
-    A user sends again ``think`` after a success and ``backoff`` after a failure, and leaves an
-    upload that takes ``timeout``. What is sent in ``window`` is in the result.
+    A user sends again ``think`` after a success and ``backoff`` after a failure, each the shortest
+    and the longest, uniform, and leaves an upload that takes ``timeout``. What is sent in
+    ``window`` is in the result.
     """
 
     users: Sequence[Sequence[tuple[float, float]]]
     window: tuple[float, float]
-    think: float = 0.0
-    backoff: float = 1.0
+    think: tuple[float, float] = (0.0, 0.0)
+    backoff: tuple[float, float] = (1.0, 1.0)
     timeout: float = 120.0
 
 
@@ -558,7 +559,8 @@ def simulate(
             yield env.timeout(max(0.0, start - env.now))
             while env.now < stop:
                 upload = yield from send()
-                yield env.timeout(offered.backoff if upload.cause else offered.think)
+                pause = offered.backoff if upload.cause else offered.think
+                yield env.timeout(rng.uniform(*pause))
 
     for spans in offered.users:
         env.process(user(spans))

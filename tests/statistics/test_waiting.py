@@ -207,10 +207,11 @@ def test_a_run_is_compared_by_what_is_stored(
     [
         (cell(load={"rate": "1/s"}), "does not know open loads - give runs of closed"),
         (cell(criteria=["error_rate < 5 %"]), "no criterion holds p95 below a bound - give runs"),
+        (cell({"max_overflow": "unlimited"}), "does not know a pool without a limit - give runs"),
         (cell({"speed": 1}).model_copy(update={"target": "cloudrun"}),
          "cell waiting: the simulation does not know target cloudrun - give runs of target vm"),
     ],
-    ids=["open", "no-bound", "cloudrun"],
+    ids=["open", "no-bound", "unlimited", "cloudrun"],
 )  # fmt: skip
 def test_what_the_simulation_does_not_know_is_refused(
     one: Cell, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
