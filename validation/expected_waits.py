@@ -23,17 +23,8 @@ from lab.model.knobs import default_executor_threads
 from lab.model.load import AnyLoad, BurstLoad, ClosedLoad, OpenLoad
 from lab.model.physics import db_trips
 from lab.model.replica import nginx_limits
-from validation.oracle_waits import (
-    ANYIO,
-    EVENT_LOOP,
-    POOL,
-    THREADS,
-    Offered,
-    System,
-    Upload,
-    blame,
-    simulate,
-)
+from validation.oracle_waits import Offered, System, simulate
+from validation.wait_meter import ANYIO, EVENT_LOOP, POOL, THREADS, Upload, blame
 
 CPU_S, TRIP_CPU_S, PROXY_CPU_S = 0.007, 0.0004, 0.001
 """Wall-clock seconds of CPU of an upload in its worker, of a round trip, and of an upload before
