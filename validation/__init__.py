@@ -7,9 +7,10 @@ measured in those very cells.
 
     oracle        one number of users: latencies, and the most users with whom p95 holds
     oracle_ramp   users that grow: at how many of them p95 passes its bound
+    oracle_waits  what each upload waits for at every moment; wait_meter says what that counts for
     simulated     systems whose threshold is known in closed form, for the search alone
 
-The first two use nothing of the lab; a test holds that. Two commands compare stored runs:
+The first three use nothing of the lab; a test holds that. Two commands compare stored runs:
 
     python -m validation.ramp RUN                       a run of experiments/phase-2-gcs.yaml
     python -m validation.thresholds ONE_USER RUN...     searches: `lab threshold SPEC`
@@ -29,4 +30,17 @@ A cell of a ramp takes seconds, one of a search up to a minute.
 
 The tests of all this, and of the search in simulated systems, are `tests.statistics`;
 `python -m benchmarks.threshold` is the search in 2,000 of them.
+
+The judge is held by two more. The first draws cells by a seed (`drawn_waits`), writes a spec for
+each and what `oracle_waits` says that late uploads wait for there (`expected_waits`), and
+compares the runs of them with that:
+
+    python -m validation.waiting --draw 40 --seed 14 --out DIR
+    lab run DIR/*.yaml
+    python -m validation.waiting --check RUN...
+
+The second draws criteria over every metric, has stored cells judged by them, and holds what is
+met against the raw lines, by formulas of its own (`raw_metrics`, `server_counts`):
+
+    python -m validation.contradictions [RUN...] [--cells 200] [--seed 1]
 """

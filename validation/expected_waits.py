@@ -5,8 +5,8 @@ the lab judges.
 
 An answer is ambiguous where the two largest shares are within `MARGIN` of each other; where
 trials of twice or half the CPU, of evenly shared workers, or in which each wait counts where it
-is spent, put another resource first; or where twice as much of another resource that was waited
-for would do, without touching the first: then either can be called the limit.
+is spent, put another resource first or make half as many late; or where twice as much of another
+resource that was waited for would do, without touching the first: then either is the limit.
 """
 
 from __future__ import annotations
@@ -22,23 +22,13 @@ from lab.model.experiment import Cell
 from lab.model.knobs import default_executor_threads
 from lab.model.load import AnyLoad, BurstLoad, ClosedLoad, OpenLoad
 from lab.model.physics import db_trips
-from lab.model.replica import NGINX
-from validation.oracle_waits import (
-    ANYIO,
-    EVENT_LOOP,
-    POOL,
-    THREADS,
-    Offered,
-    System,
-    Upload,
-    blame,
-    simulate,
-)
+from lab.model.replica import nginx_limits
+from validation.oracle_waits import Offered, System, simulate
+from validation.wait_meter import ANYIO, EVENT_LOOP, POOL, THREADS, Upload, blame
 
-CPU_S, TRIP_CPU_S = 0.007, 0.0004
-"""Wall-clock seconds of CPU of an upload, and of a round trip: no speed divides them."""
-ANYIO_THREADS = 40
-"""anyio's own number of threads of an event loop, where no knob sets it."""
+CPU_S, TRIP_CPU_S, PROXY_CPU_S = 0.007, 0.0004, 0.001
+"""Wall-clock seconds of CPU of an upload in its worker, of a round trip, and of an upload before
+its worker: no speed divides them."""
 THREADS_NAMES = {
     "blocking": EVENT_LOOP,
     "to_thread": "default_executor",
@@ -98,6 +88,11 @@ class Expected:
         return first - second
 
     @property
+    def missed(self) -> int:
+        """Uploads that were late or cut off."""
+        return self.late + self.cut_off
+
+    @property
     def ambiguous(self) -> bool:
         """Whether the evidence of the simulation leaves it open."""
         return self.margin <= MARGIN or not self.certain
@@ -111,9 +106,10 @@ def expected(cell: Cell, bound: float) -> Expected:
     """
     system, offered = system_of(cell), offered_of(cell.load)
     answer = _trial(cell, system, offered, bound)
-    tops = {_trial(cell, other, offered, bound).top for other in _variations(system)}
-    tops.add(_trial(cell, system, offered, bound, further_down=False).top)
-    certain = tops == {answer.top} and not _another_would_do(cell, answer, system, offered, bound)
+    others = [_trial(cell, other, offered, bound) for other in _variations(system)]
+    others.append(_trial(cell, system, offered, bound, further_down=False))
+    same = all(other.top == answer.top and 2 * other.missed >= answer.missed for other in others)
+    certain = same and not _another_would_do(cell, answer, system, offered, bound)
     return replace(answer, certain=certain)
 
 
@@ -124,8 +120,11 @@ def at_a_glance(cell: Cell) -> Expected:
 
 def _variations(system: System) -> Iterator[System]:
     """What the simulation does not know exactly: CPU, and how workers share what arrives."""
-    yield replace(system, cpu=system.cpu * 2, trip_cpu=system.trip_cpu * 2)
-    yield replace(system, cpu=system.cpu / 2, trip_cpu=system.trip_cpu / 2)
+    for factor in (2, 0.5):
+        cpu, trip_cpu, proxy_cpu = system.cpu, system.trip_cpu, system.proxy_cpu
+        yield replace(
+            system, cpu=cpu * factor, trip_cpu=trip_cpu * factor, proxy_cpu=proxy_cpu * factor
+        )
     yield replace(system, lead=0.5)
 
 
@@ -137,7 +136,7 @@ def _another_would_do(
         more = _with_more(system, name)
         if name != answer.top and share >= RELIEVED and more:
             mended = _trial(cell, more, offered, bound)
-            if mended.late + mended.cut_off <= (answer.late + answer.cut_off) / 2:
+            if 2 * mended.missed <= answer.missed:
                 return True
     return False
 
@@ -183,13 +182,18 @@ def system_of(cell: Cell) -> System:
     """A cell's configuration for the simulation.
 
     Raises:
-        UsageError: it is not on the VM.
+        UsageError: it is not on the VM, or its pool has no limit.
     """
-    knobs, speed = cell.knobs, cell.knobs.speed
+    knobs, speed, overflow = cell.knobs, cell.knobs.speed, cell.knobs.max_overflow
     if cell.target != "vm":
         raise UsageError(
             f"cell {cell.id}: the simulation does not know target {cell.target}",
             "give runs of target vm",
+        )
+    if knobs.pool_class != "QueuePool" or overflow is None:
+        raise UsageError(
+            f"cell {cell.id}: the simulation does not know a pool without a limit",
+            "give runs with pool_class QueuePool and a number for max_overflow",
         )
     threads = {
         "to_thread": default_executor_threads(knobs.vm_cpus),
@@ -201,19 +205,20 @@ def system_of(cell: Cell) -> System:
         threads=threads.get(knobs.gcs_call, 1),
         workers=knobs.workers,
         database=knobs.db_call,
-        anyio_threads=int(knobs.as_text().get("anyio_threads", ANYIO_THREADS)),
+        anyio_threads=knobs.anyio_threads,
         session=knobs.db_session,
         pool_size=knobs.pool_size,
-        max_overflow=knobs.max_overflow,
+        max_overflow=overflow,
         pool_timeout=knobs.pool_timeout,
         db_cap=knobs.db_cap,
         trips=db_trips(knobs),
         trip=(knobs.db_rtt.low, knobs.db_rtt.high),
         trip_cpu=TRIP_CPU_S * speed,
         cpu=CPU_S * speed,
+        proxy_cpu=PROXY_CPU_S * speed,
         storage=(knobs.gcs_latency.low, knobs.gcs_latency.high),
         max_inflight=knobs.max_inflight_uploads,
-        proxy_timeout=NGINX[knobs.nginx].read_s,
+        proxy_timeout=nginx_limits(knobs).read_s,
     )
 
 
@@ -224,7 +229,8 @@ def offered_of(load: AnyLoad) -> Offered:
         UsageError: it is an open one.
     """
     window = (0.0, inf) if isinstance(load, BurstLoad) else load.measured
-    return Offered(_spans(load), window, load.think, load.backoff, load.timeout)
+    think, backoff = ((span.low, span.high) for span in (load.think, load.backoff))
+    return Offered(_spans(load), window, think, backoff, load.timeout)
 
 
 def _spans(load: AnyLoad) -> list[list[tuple[float, float]]]:

@@ -17,23 +17,7 @@ What it models beside the users, proxy, accept queue and turn-by-turn event loop
     ends      the client's time-out and the proxy's; the worker goes on with the upload
     refusal   ``max_inflight``, before the body is read
 
-What an upload waits for
-    event_loop, threads, pool, anyio_threads    waiting: another upload has what it needs
-    storage, database, cpu                      service: what it takes when it is alone
-
-Passing on: whoever waits for something, all of whose holders work, waits for that. Where
-holders themselves wait, more of it would only wait with them: the wait counts for what they wait
-for, each of them alike. So a loop that a checkout has frozen counts for the pool; a pool whose
-connections are held by uploads in the queue for a storage thread, for those threads; anyio's
-threads full of checkouts, for the pool. A circle, such as a pool whose connections are held by
-uploads that wait for the loop that a checkout has frozen, ends at the pool, for every circle has
-one in it.
-
-Further down: while uploads queue for a worker's storage threads, whoever has yet to come there
-loses nothing by waiting before, for the threads are as busy as they can be. Such a wait counts
-for the threads, unless ``simulate`` is told to count each wait where it is spent.
-
-The state is known at every moment, so all this is integrated over time exactly.
+For what a wait counts at each moment, `validation.wait_meter` says.
 
 All times are real-world seconds, CPU as well: at ``--speed S`` give S times what it takes.
 """
@@ -41,21 +25,27 @@ All times are real-world seconds, CPU as well: at ``--speed S`` give S times wha
 from __future__ import annotations
 
 import random
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import simpy
 
-Step = Generator[simpy.Event, Any, Any]
-Shares = Mapping[str, float]
+from validation.wait_meter import (
+    ACCEPT,
+    ANYIO,
+    CPU,
+    DATABASE,
+    EVENT_LOOP,
+    POOL,
+    STORAGE,
+    THREADS,
+    Meter,
+    Upload,
+)
 
-EVENT_LOOP, POOL, THREADS, ANYIO = "event_loop", "pool", "threads", "anyio_threads"
-STORAGE, DATABASE, CPU = "storage", "database", "cpu"
-ACCEPT = "accept"
-"""Waiting for whichever worker's event loop is first; no answer itself."""
-WAITING = frozenset({EVENT_LOOP, POOL, THREADS, ANYIO, ACCEPT})
+Step = Generator[simpy.Event, Any, Any]
 
 NETWORK_S = 0.005
 """A request is sent, buffered by the proxy and passed on within this long, evenly spread."""
@@ -79,6 +69,8 @@ class System:
         trip_cpu: what the client and the database add to a round trip.
         cpu: of an upload in the worker, before its first query.
         storage: the shortest and the longest answer of storage, uniform.
+        proxy_cpu: what users and proxy need to pass an upload on, one after the other; of a
+            burst of 45 the last was handed over after 28 ms, of one of 56 after 105 ms.
         proxy_timeout: how long the proxy waits for an answer.
         lead: as in `validation.oracle.System`; 0.72 was measured with two workers.
     """
@@ -99,6 +91,7 @@ class System:
     cpu: float = 0.007
     storage: tuple[float, float] = (2.0, 5.0)
     max_inflight: int | None = None
+    proxy_cpu: float = 0.001
     proxy_timeout: float = 60.0
     lead: float = 0.72
 
@@ -107,138 +100,20 @@ class System:
 class Offered:
     """A load: for each user the half-open spans of time in which it begins uploads.
 
-    A user sends again ``think`` after a success and ``backoff`` after a failure, and leaves an
-    upload that takes ``timeout``. What is sent in ``window`` is in the result.
+    A user sends again ``think`` after a success and ``backoff`` after a failure, each the shortest
+    and the longest, uniform, and leaves an upload that takes ``timeout``. What is sent in
+    ``window`` is in the result.
     """
 
     users: Sequence[Sequence[tuple[float, float]]]
     window: tuple[float, float]
-    think: float = 0.0
-    backoff: float = 1.0
+    think: tuple[float, float] = (0.0, 0.0)
+    backoff: tuple[float, float] = (1.0, 1.0)
     timeout: float = 120.0
 
 
 class Failed(Exception):
     """An upload that the worker answers with a cause."""
-
-
-@dataclass
-class Upload:
-    """One request: when it was sent, how it ended for its user, and what its life was made of.
-
-    ``cause`` is None for a success; ``latency`` is the user's, ``life`` ends when the worker is
-    through with it. ``seconds`` are those of its life, by resource: waits and service.
-    """
-
-    sent: float
-    answer: simpy.Event
-    cause: str | None = None
-    latency: float = 0.0
-    life: float = 0.0
-    cut_off: bool = False
-    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    state: str = ""
-    worker: Worker | None = None
-    since: float = 0.0
-    stored: bool = False
-    queue: Queue | None = None
-    before: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def waited(self) -> dict[str, float]:
-        """Seconds of waiting, by resource."""
-        return {name: s for name, s in self.seconds.items() if name in WAITING}
-
-    @property
-    def served(self) -> dict[str, float]:
-        """Seconds of service, by resource."""
-        return {name: s for name, s in self.seconds.items() if name not in WAITING}
-
-    def __hash__(self) -> int:
-        return id(self)
-
-
-@dataclass(frozen=True)
-class Queue:
-    """What uploads wait for together: in which state, of which worker, and on which way.
-
-    ``worker`` is None for the accept queue; ``stored`` is whether their storage call has begun.
-    """
-
-    state: str
-    worker: Worker | None
-    stored: bool
-
-
-class Meter:
-    """Counts seconds of lives: for each queue, for what an upload in it waits at each moment."""
-
-    def __init__(self, env: simpy.Environment, further_down: bool) -> None:
-        self._env, self._further_down, self._last = env, further_down, 0.0
-        self._sizes: dict[Queue, int] = defaultdict(int)
-        self._totals: dict[Queue, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-        self.workers: list[Worker] = []
-
-    def move(self, upload: Upload, state: str) -> None:
-        """The upload is in another state from now on; ``""`` when its life has ended."""
-        self.advance()
-        self._leave(upload)
-        upload.state, upload.since = state, self._env.now
-        upload.stored |= state == STORAGE
-        upload.queue = Queue(state, upload.worker, upload.stored) if state in WAITING else None
-        if upload.queue:
-            self._sizes[upload.queue] += 1
-            upload.before = dict(self._totals[upload.queue])
-
-    def _leave(self, upload: Upload) -> None:
-        if upload.queue:
-            self._sizes[upload.queue] -= 1
-            for name, total in self._totals[upload.queue].items():
-                upload.seconds[name] += total - upload.before.get(name, 0.0)
-        elif upload.state:
-            upload.seconds[upload.state] += self._env.now - upload.since
-
-    def advance(self) -> None:
-        """Count up to now; to be called before anybody takes or gives back what others wait for."""
-        seconds, self._last = self._env.now - self._last, self._env.now
-        if seconds <= 0:
-            return
-        for queue, size in self._sizes.items():
-            if size:
-                totals = self._totals[queue]
-                for name, share in self._counts_for(queue).items():
-                    totals[name] += seconds * share
-
-    def _counts_for(self, queue: Queue) -> Shares:
-        """For what waiting in a queue counts at this moment, in shares of one."""
-        if queue.worker is not None:
-            return self._at_worker(queue.state, queue.worker, queue.stored)
-        return mean(self._at_worker(EVENT_LOOP, worker, False) for worker in self.workers)
-
-    def _at_worker(self, state: str, worker: Worker, stored: bool) -> Shares:
-        if self._further_down and not stored and worker.queues_for_threads:
-            return {THREADS: 1.0}
-        return counts_for(state, worker)
-
-
-def counts_for(queue: str, worker: Worker, path: frozenset[str] = frozenset()) -> Shares:
-    """For what waiting in a worker's queue counts: it, or what its holders wait for."""
-    if queue in path:
-        return {POOL: 1.0}
-    waiting = [upload.state for upload in worker.holders(queue) if upload.state in WAITING]
-    if not waiting:
-        return {queue: 1.0}
-    return mean(counts_for(state, worker, path | {queue}) for state in waiting)
-
-
-def mean(several: Iterable[Shares]) -> Shares:
-    """The mean of shares."""
-    total: dict[str, float] = defaultdict(float)
-    listed = list(several)
-    for shares in listed:
-        for name, share in shares.items():
-            total[name] += share / len(listed)
-    return total
 
 
 class AcceptQueue:
@@ -528,7 +403,7 @@ def simulate(
     """
     env, rng = simpy.Environment(), random.Random(f"{seed}/waits")
     meter, queue = Meter(env, further_down), AcceptQueue(rng, system.lead)
-    slots = Slots(system.db_cap)
+    slots, proxy_core = Slots(system.db_cap), simpy.Resource(env)
     for _ in range(system.workers):
         Worker(env, system, queue, slots, meter, rng)
     uploads: list[Upload] = []
@@ -536,6 +411,9 @@ def simulate(
     def send() -> Step:
         upload = Upload(env.now, env.event())
         uploads.append(upload)
+        with proxy_core.request() as core:
+            yield core
+            yield env.timeout(system.proxy_cpu)
         yield env.timeout(rng.uniform(0, NETWORK_S))
         meter.move(upload, ACCEPT)
         queue.arrive(upload)
@@ -552,34 +430,11 @@ def simulate(
             yield env.timeout(max(0.0, start - env.now))
             while env.now < stop:
                 upload = yield from send()
-                yield env.timeout(offered.backoff if upload.cause else offered.think)
+                pause = offered.backoff if upload.cause else offered.think
+                yield env.timeout(rng.uniform(*pause))
 
     for spans in offered.users:
         env.process(user(spans))
     env.run()
     start, end = offered.window
     return [upload for upload in uploads if start <= upload.sent < end]
-
-
-def blame(uploads: Iterable[Upload], bound: float) -> dict[str, float]:
-    """Seconds by resource that made uploads late: ``p95 < bound`` was missed because of them.
-
-    An upload that succeeded is late by what it took beyond the bound, one that was cut off by
-    what its life took beyond that moment. What it waited stands for that first, each
-    resource in proportion, and what remains is its service's.
-    """
-    seconds: dict[str, float] = defaultdict(float)
-    for upload in uploads:
-        late = upload.life - upload.latency if upload.cut_off else upload.latency - bound
-        if late > 0 and (upload.cut_off or upload.cause is None):
-            waited = min(late, sum(upload.waited.values()))
-            _spread(seconds, upload.waited, waited)
-            _spread(seconds, upload.served, late - waited)
-    return dict(seconds)
-
-
-def _spread(seconds: dict[str, float], parts: Mapping[str, float], amount: float) -> None:
-    total = sum(parts.values())
-    for name, part in parts.items():
-        if total > 0:
-            seconds[name] += amount * part / total

@@ -159,14 +159,37 @@ def _throughput(raw: RawCell) -> float | None:
     return done / (end - start)
 
 
-def _stage(*names: str) -> Formula:
-    """The mean of the uploads that say how long it took, failures as well."""
+def _stage(name: str) -> Formula:
+    """The mean of a stage of the successes."""
+
+    def mean(raw: RawCell) -> float | None:
+        return _mean(s["stages"][name] for s in raw.good if name in s["stages"])
+
+    return Formula(mean)
+
+
+def _waited(*names: str) -> Formula:
+    """The mean of stages, of all uploads that say how long they took, failures as well."""
 
     def mean(raw: RawCell) -> float | None:
         staged = [s["stages"] for s in raw.sent if any(name in s["stages"] for name in names)]
         return _mean(sum(stages.get(name, 0.0) for name in names) for stages in staged)
 
     return Formula(mean)
+
+
+def _unseen_failures(raw: RawCell) -> float | None:
+    """Uploads that were cut off and whose last record has a cause."""
+    cut_off = {s.get("request") for s in raw.sent if s["error"] in CUT_OFF}
+    ended = {record["request"]: record["cause"] for record in raw.of("upload")}
+    if not ended:
+        return None
+    return float(sum(cause is not None and name in cut_off for name, cause in ended.items()))
+
+
+def _unheard(raw: RawCell) -> float | None:
+    heard = [audit["unheard"] for audit in raw.of("audit") if audit.get("unheard") is not None]
+    return float(len(heard[0])) if heard else None
 
 
 def _capacity(raw: RawCell) -> float | None:
@@ -200,11 +223,19 @@ def _utilisation(raw: RawCell) -> float | None:
 
 
 def _waits(raw: RawCell) -> list[float]:
+    """Of successes, what is left of the latency without service and the user's own line."""
     return [
-        s["latency_s"] - sum(service for name, service in s["stages"].items() if name in SERVICE)
+        s["latency_s"]
+        - sum(service for name, service in s["stages"].items() if name in SERVICE)
+        - (s["bytes"] / raw.cell.load.uplink if raw.cell.load.uplink else 0.0)
         for s in raw.good
         if s["stages"]
     ]
+
+
+def _dropped(raw: RawCell) -> float | None:
+    """Arrivals that were not sent; an earlier lab dropped none."""
+    return next((float(line.get("dropped", 0)) for line in raw.of("load")), None)
 
 
 def _peak(kind: str, key: str) -> Formula:
@@ -340,7 +371,14 @@ def _starts(key: str, of: Callable[[list[float]], float]) -> Formula:
 
 
 def _count_at_gateway(count: Callable[[RawCell], float]) -> Formula:
-    return Formula(lambda raw: count(raw) if raw.of("front") else None)
+    """What only Cloud Run's gateway can count: the VM has none of it."""
+
+    def value(raw: RawCell) -> float | None:
+        if raw.cell.target == "vm":
+            return 0.0
+        return count(raw) if raw.of("front") else None
+
+    return Formula(value)
 
 
 def _oom_kills(raw: RawCell) -> float:
@@ -368,6 +406,7 @@ def _instances_at_once(raw: RawCell) -> float:
 FORMULAS: Mapping[str, Formula] = {
     "attempts": Formula(lambda raw: float(len(raw.sent))),
     "succeeded": Formula(lambda raw: float(len(raw.good)) if raw.sent else None),
+    "dropped": Formula(_dropped),
     "error_rate": Formula(_error_rate),
     "throughput": Formula(_throughput),
     "capacity": Formula(_capacity, SLOPE),
@@ -377,11 +416,12 @@ FORMULAS: Mapping[str, Formula] = {
     "p99": _latency(0.99),
     "p95_all": Formula(_latency_of_all),
     **{f"errors.{cause}": _errors(cause) for cause in Cause},
+    "unseen_failures": Formula(_unseen_failures),
     "auth": _stage("auth"),
     "release": _stage("release"),
     "write": _stage("write"),
-    "pool_wait": _stage("pool_wait", "pool_wait2"),
-    "gcs_queue": _stage("gcs_queue"),
+    "pool_wait": _waited("pool_wait", "pool_wait2"),
+    "gcs_queue": _waited("gcs_queue"),
     "gcs_latency": _stage("gcs"),
     "pg_connections": _peak("database", "connections"),
     "db_refusals": _audited(lambda audit: audit["refused"]),
@@ -426,6 +466,7 @@ FORMULAS: Mapping[str, Formula] = {
     "queue_wait_p95": Formula(lambda raw: _quantile(_queue(raw), 0.95)),
     "queue_wait_refused": Formula(lambda raw: _mean(_refused_waits(raw))),
     "orphans": _audited(lambda audit: max(0, len(audit["orphans"]) - audit["inflight"])),
+    "unheard": Formula(_unheard),
     "lost": _audited(lambda audit: len(audit["lost"])),
     "lateness": Formula(
         lambda raw: _quantile((s["sent_at"] - s["planned_at"] for s in raw.sent), 0.95)

@@ -307,7 +307,7 @@ class Decision:
         return candidate.model_copy(update={"at_limit": at_limit, "waited": waited})
 
     def _idle_queues(self, answer: Resource) -> list[str]:
-        """Phrases on the queues that were not full, for it is worth a word that nobody stood there."""
+        """Phrases on the queues that were not full: that nobody stood there is worth a word."""
         others = (c for r, c in self.candidates.items() if self.rules[r].queue and r != answer)
         return [candidate.evidence for candidate in others if not candidate.at_limit]
 
@@ -378,17 +378,18 @@ def _alike(
 ) -> bool:
     """Whether the difference of two shares is within what is known of them.
 
-    Twice the standard error of batch means, about 95 %, or `ALIKE` where that is more.
+    The difference is a ratio of two sums over uploads, so its error is that of a ratio estimator:
+    of what each batch differs from the ratio's share of it (Cochran, Sampling Techniques, ch. 6).
+    Twice that is about 95 %.
     """
     apart = shares[first] - shares[other]
     size = max(1, len(blamed) // BATCHES)
-    differences = [
-        fsum(s.get(first, 0.0) - s.get(other, 0.0) for s in blamed[start : start + size])
-        for start in range(0, len(blamed), size)
+    batches = [blamed[start : start + size] for start in range(0, len(blamed), size)]
+    off = [
+        fsum(s.get(first, 0.0) - s.get(other, 0.0) for s in batch) - apart * _total(batch)
+        for batch in batches
     ]
-    if len(differences) < 2:
-        return apart <= ALIKE
-    error = stdev(differences) * sqrt(len(differences)) / _total(blamed)
+    error = stdev(off) * sqrt(len(off)) / _total(blamed) if len(off) > 1 else 0.0
     return apart <= max(ALIKE, 2 * error)
 
 

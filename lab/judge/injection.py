@@ -2,21 +2,21 @@
 
     proxies          what Toxiproxy read back, against what the faults and knobs set
     process faults   planned, against those that happened: without its own a cell shows nothing
-    delays           the stages that storage and the database take
+    delays           what storage and the database take: `lab.judge.delays`
     quotas           connections of Postgres; Cloud Run's limits of its instances and its queue
 
 Each check applies only where nothing else could move its figure, and says nothing (``ok``
 is None) of fewer than 20 samples. On Cloud Run an instance that waits for CPU lengthens
-every stage, and that is a result: there a delay is held to its lower bound alone.
+every stage, and that is a result: there a delay is held to its lower bound alone. A check that
+is not ok says what to do.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from math import ceil, inf, sqrt
-from statistics import fmean
+from collections.abc import Iterable, Mapping, Sequence
 
+from lab.judge.delays import database_checks, make_check, storage_check
 from lab.judge.gateway import usage_by_instance
 from lab.judge.trial import Trial
 from lab.model.evidence import (
@@ -27,31 +27,9 @@ from lab.model.evidence import (
     InstanceEvent,
     ProcessFaultRecord,
 )
-from lab.model.experiment import Cell
-from lab.model.fault import PAST_TENSE, Latency, ProcessFault, ProxyName, WireToxic, without_base
-from lab.model.physics import db_trips
-from lab.model.units import Span, format_duration, format_size
+from lab.model.fault import PAST_TENSE, ProcessFault, WireToxic, without_base
+from lab.model.units import format_duration, format_size
 from lab.model.verdict import Check
-
-MIN_SAMPLES = 20
-"""Samples below which a check says nothing."""
-
-ONE_REQUEST = 8 * 1024**2
-"""google-cloud-storage sends an object up to 8 MiB in one request, a larger one in several."""
-
-GCS_SHARE = 0.04
-"""What storage, proxy and client may add to a mean of 3.5 s, at any speed that is allowed."""
-
-DB_SHARE = 0.30
-DB_TRIP_WALL_S = {"auth": 0.003, "release": 0.002, "write": 0.003}
-"""What may be added to a stage: 30 %, or so much wall time a round trip where that is more.
-
-A release is a round trip and nothing else; in the others ORM and driver work, and Postgres
-writes. It is enough to show that the right delay is injected; what the addition does to a result
-at a high speed is weighed by `lab.judge.validity`."""
-
-TICK_WALL_S = 0.001
-"""Toxiproxy holds whole milliseconds of wall time."""
 
 CPU_OVER_S = 5.0
 CPU_GIVE = 0.15
@@ -61,39 +39,20 @@ up to half a second late are worth 12 %; `lab calibrate` measures it to 0.03 cor
 WAIT_GIVE_S = 0.1
 """How much shorter a wait may read that timers end."""
 
+ALONE = "let nothing else change the proxies while a cell runs, and run it again"
+RECREATE = "end this replica with `lab down` and run the cell again; if it stays, see `lab doctor`"
+
 
 def checks(trial: Trial) -> tuple[Check, ...]:
     """Every check that applies to this cell, in the order a reader wants them."""
     return (
         *_read_back(trial),
         *process_fault_checks(trial),
-        *_storage(trial),
-        *_database(trial),
+        *storage_check(trial),
+        *database_checks(trial),
         *_connections(trial),
         *quota_checks(trial),
     )
-
-
-def only_delay(cell: Cell, proxy: ProxyName) -> Span | None:
-    """The delay of a proxy's answers; None where the cell's faults do anything else to them.
-
-    A process fault is more: a pause lengthens every stage that it falls into, and after a
-    restart connections are made anew.
-    """
-    if cell.process_faults:
-        return None
-    faults = [fault for fault in cell.faults if fault.proxy == proxy]
-    if len(faults) != 1 or faults[0].down or len(faults[0].toxics) != 1:
-        return None
-    toxic = faults[0].toxics[0]
-    if not isinstance(toxic, Latency) or toxic.stream != "downstream" or toxic.toxicity != 1:
-        return None
-    return toxic.span(cell.knobs)
-
-
-def true_speed(speed: float, fits: Callable[[float], bool]) -> float:
-    """The highest speed below this one, in halves, at which something fits; 1 where none does."""
-    return next((half / 2 for half in range(ceil(2 * speed) - 1, 2, -1) if fits(half / 2)), 1.0)
 
 
 # Proxies: what was set is what is in force.
@@ -116,7 +75,7 @@ def _read_back(trial: Trial) -> Iterable[Check]:
             reason += f", {line.base_s * 1000:.1f} ms less for what a round trip takes by itself"
         if not same:
             reason = f"proxy {line.proxy} should be armed with {wanted}, but read back otherwise"
-        yield _check(f"armed {line.proxy}", wanted, None, same, reason)
+        yield make_check(f"armed {line.proxy}", wanted, None, same, reason, ALONE)
 
 
 def _same(expected: Sequence[WireToxic], toxics: Sequence[Mapping[str, object]]) -> bool:
@@ -151,12 +110,13 @@ def process_fault_checks(trial: Trial) -> Iterable[Check]:
         happened = trial.process_faults.get(planned.fault)
         lasts = f", for {format_duration(planned.lasts)}" if planned.lasts else ""
         at = format_duration(start + planned.at)
-        yield _check(
+        yield make_check(
             planned.fault,
             f"{planned.part} {PAST_TENSE[planned.action]} at {at}{lasts}",
             None if happened is None or happened.until is None else happened.until - happened.t,
             happened is not None and happened.until is not None and start <= happened.t < end,
             _what_happened(planned, happened, end),
+            _remedy(planned, happened, end),
         )
 
 
@@ -171,72 +131,10 @@ def _what_happened(planned: ProcessFault, happened: ProcessFaultRecord | None, e
     return f"{event} and served again at {happened.until:.1f} s"
 
 
-# Delays: the stages of an upload take what their round trips take.
-
-
-def _storage(trial: Trial) -> Iterable[Check]:
-    """The mean within 4 standard errors and 4 %, and nothing faster than the fastest."""
-    span = only_delay(trial.cell, "gcs")
-    if span is None:
-        return
-    values = [
-        sample.stages["gcs"]
-        for sample in trial.succeeded
-        if "gcs" in sample.stages and sample.bytes <= ONE_REQUEST
-    ]
-    expected = f"mean {format_duration(span.mean)}, none under {format_duration(span.low)}"
-    if len(values) < MIN_SAMPLES:
-        yield _too_few("gcs latency", expected, len(values))
-        return
-    mean = fmean(values)
-    # The standard deviation of a uniform distribution is its width / sqrt(12).
-    error = (span.high - span.low) / sqrt(12 * len(values))
-    tick = TICK_WALL_S * trial.knobs.speed
-    allowed = 4 * error + GCS_SHARE * span.mean + tick
-    near = -allowed <= mean - span.mean <= _slack(trial, allowed)
-    slow = min(values) >= span.low - tick
-    reason = f"storage took {mean:.3f} s in the mean of {len(values)}"
-    if not near:
-        reason += f", {span.mean:.3f} s ± {allowed:.3f} s was injected"
-    if not slow:
-        reason += f"; the fastest took {min(values):.3f} s"
-    yield _check("gcs latency", expected, mean, near and slow, reason)
-
-
-def _database(trial: Trial) -> Iterable[Check]:
-    """Stages that are so many round trips: auth 2, release 1, write 4 (3 in an open session)."""
-    span = only_delay(trial.cell, "db")
-    for stage, trips in db_trips(trial.knobs).items():
-        if span and stage in trial.metrics:
-            yield _stage(trial, stage, trips, span)
-
-
-def _stage(trial: Trial, stage: str, trips: int, span: Span) -> Check:
-    """The mean at least what the round trips take, less a tick each, and not much more.
-
-    It is the metric of the same samples.
-    """
-    measured, speed = trial.metrics[stage], trial.knobs.speed
-    count = sum(stage in sample.stages for sample in trial.succeeded)
-    expected = trips * span.mean
-    share, wall_s = DB_SHARE * expected, DB_TRIP_WALL_S[stage] * trips
-    more = max(share, wall_s * speed)
-    less = TICK_WALL_S * trips * speed
-    text = f"{expected * 1000:.0f} ms, up to {more * 1000:.0f} ms more"
-    if count < MIN_SAMPLES:
-        return _too_few(stage, text, count)
-    reason = f"{stage} took {measured * 1000:.1f} ms in the mean of {count}, expected {text}"
-    near = -less <= measured - expected <= _slack(trial, more)
-    if not near and measured > expected and speed > 1:
-        added = (measured - expected) / speed  # by each upload, in wall-clock seconds
-        fitting = true_speed(speed, lambda s: added * s <= max(share, wall_s * s))
-        reason += f" - lower --speed, to about {fitting:g}"
-    return _check(stage, text, measured, near, reason)
-
-
-def _slack(trial: Trial, seconds: float) -> float:
-    """How much longer than it should a stage may take."""
-    return seconds if trial.cell.target == "vm" else inf
+def _remedy(planned: ProcessFault, happened: ProcessFaultRecord | None, end: float) -> str:
+    if happened is not None and happened.t >= end:
+        return "let the window end later, or strike earlier"
+    return f"see the log of {planned.part} in the cell's folder, and run the cell again"
 
 
 # Quotas: no limit was passed.
@@ -247,7 +145,7 @@ def _connections(trial: Trial) -> Iterable[Check]:
     if readings := trial.evidence(DatabaseReading):
         peak = max(reading.connections for reading in readings)
         reason = f"Postgres granted {peak} connections of {cap}"
-        yield _check("connections", f"<= {cap}", peak, peak <= cap, reason)
+        yield make_check("connections", f"<= {cap}", peak, peak <= cap, reason, RECREATE)
 
 
 def quota_checks(trial: Trial) -> list[Check]:
@@ -289,7 +187,7 @@ def _cpus(trial: Trial) -> Iterable[Check]:
             " quota"
         )
         ok = rate <= quota * (1 + CPU_GIVE)
-        yield _check("instance CPU", f"<= {quota:g} cores", rate, ok, reason)
+        yield make_check("instance CPU", f"<= {quota:g} cores", rate, ok, reason, RECREATE)
 
 
 def _memory(trial: Trial) -> Iterable[Check]:
@@ -297,7 +195,9 @@ def _memory(trial: Trial) -> Iterable[Check]:
     if peaks:
         limit, peak = trial.knobs.cloudrun_memory, max(peaks)
         reason = f"an instance held {peak / 1024**2:.1f} MiB at most, of {format_size(limit)}"
-        yield _check("instance memory", f"<= {format_size(limit)}", peak, peak <= limit, reason)
+        yield make_check(
+            "instance memory", f"<= {format_size(limit)}", peak, peak <= limit, reason, RECREATE
+        )
 
 
 def _files(trial: Trial) -> Iterable[Check]:
@@ -306,7 +206,7 @@ def _files(trial: Trial) -> Iterable[Check]:
         if line.files_are_memory:
             reason = "temporary files lie on a tmpfs, in the instance's memory"
         ok = line.files_are_memory or None
-        yield _check("temporary files", "count as memory", None, ok, reason)
+        yield make_check("temporary files", "count as memory", None, ok, reason, RECREATE)
 
 
 def _instances(trial: Trial) -> Iterable[Check]:
@@ -314,7 +214,7 @@ def _instances(trial: Trial) -> Iterable[Check]:
         limit = trial.knobs.cloudrun_max_instances
         peak = max(reading.starting + reading.ready for reading in readings)
         reason = f"{peak} instances started or served at once, {limit} are allowed"
-        yield _check("instances", f"<= {limit}", peak, peak <= limit, reason)
+        yield make_check("instances", f"<= {limit}", peak, peak <= limit, reason, RECREATE)
 
 
 def _concurrency(trial: Trial) -> Iterable[Check]:
@@ -329,7 +229,7 @@ def _concurrency(trial: Trial) -> Iterable[Check]:
     if peak:
         limit = trial.knobs.cloudrun_concurrency
         reason = f"an instance had {peak} requests at once, {limit} are its places"
-        yield _check("concurrency", f"<= {limit}", peak, peak <= limit, reason)
+        yield make_check("concurrency", f"<= {limit}", peak, peak <= limit, reason, RECREATE)
 
 
 def _pending(trial: Trial) -> Iterable[Check]:
@@ -342,14 +242,6 @@ def _pending(trial: Trial) -> Iterable[Check]:
         limit, shortest = trial.knobs.cloudrun_pending, min(waits)
         reason = f"{len(waits)} requests were refused, none before it had waited {shortest:.2f} s"
         ok = shortest >= limit - WAIT_GIVE_S
-        yield _check("pending queue", f">= {format_duration(limit)}", shortest, ok, reason)
-
-
-def _too_few(name: str, expected: str, count: int) -> Check:
-    reason = f"{name}: {count} samples say too little, {MIN_SAMPLES} are needed"
-    return _check(name, expected, None, None, reason)
-
-
-def _check(name: str, expected: str, measured: float | None, ok: bool | None, reason: str) -> Check:
-    rounded = None if measured is None else round(float(measured), 6)
-    return Check(name=name, expected=expected, measured=rounded, ok=ok, reason=reason)
+        yield make_check(
+            "pending queue", f">= {format_duration(limit)}", shortest, ok, reason, RECREATE
+        )

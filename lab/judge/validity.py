@@ -8,11 +8,13 @@
     defects                                       what the replica must never do
 
 At speed s every wait is s times shorter, but work is not: what takes e seconds of CPU or
-overhead looks like s e seconds of real time, s e - e of which are not real. Three things
+overhead looks like s e seconds of real time, s e - e of which are not real. Four things
 follow, and each is held below `ALLOWED`:
 
     each upload takes longer                       excess / latency
     an event loop near saturation carries fewer    excess / busy
+    connections, or anyio's threads, that uploads
+    wait for are held for longer                   excess / time held
     a part that was killed or restarted is away    excess / window
     for longer, for its start is work
 
@@ -30,7 +32,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from lab.judge.injection import only_delay, true_speed
+from lab.judge.delays import ALLOWED, only_delay, true_speed
 from lab.judge.trial import Trial
 from lab.model.evidence import (
     Audit,
@@ -54,8 +56,8 @@ the offered load 7 % less than the cell says, and beside a queue of a minute the
 the same figure from condemning what no longer matters.
 """
 
-ALLOWED = 0.05
-"""How much longer an upload may seem, or how much less a busy event loop may carry."""
+WAITED = 0.5
+"""Share of the readings in which somebody waits for a slot, above which its time counts."""
 
 RESOLUTION_S = 0.001
 """The shortest injected delay, in wall-clock seconds, that timers keep."""
@@ -207,15 +209,22 @@ def overstated(trial: Trial) -> Overstated | None:
     trips = db_trips(knobs)
     calls = sum(metrics.get(stage, 0.0) for stage in trips)
     in_loop = calls if knobs.db_call == "blocking" else 0.0
-    span = only_delay(trial.cell, "db")
-    expected = sum(n * span.mean for stage, n in trips.items() if span and stage in metrics)
-    added = max(0.0, calls - expected) if span else 0.0
+    added = beyond_trips(trial)
     # An upload that failed made few of the calls, or none; its CPU is among the cores.
     work = (cores + carried * added) / knobs.speed
     # The sum counts CPU within a call twice; the loop's own meter counts waits for storage, and
     # not those for threads that compute: they take its time all the same.
     busy = max(cores, min(cores + carried * in_loop, metrics.get("loop_busy", inf)))
     return Overstated(rate, busy, work, knobs.speed)
+
+
+def beyond_trips(trial: Trial) -> float:
+    """Seconds that an upload's calls to the database take beyond their injected round trips."""
+    span, metrics = only_delay(trial.cell, "db"), trial.metrics
+    made = {stage: n for stage, n in db_trips(trial.knobs).items() if stage in metrics}
+    if span is None:
+        return 0.0
+    return max(0.0, sum(metrics[stage] - n * span.mean for stage, n in made.items()))
 
 
 def scaling(trial: Trial) -> Iterable[str]:
@@ -236,7 +245,41 @@ def scaling(trial: Trial) -> Iterable[str]:
                 f"at speed {speed:g} an upload takes {unreal.excess / unreal.rate:.2f} s longer"
                 f" than it would, against a median of {p50:.2f} s {remedy}"
             )
+    yield from _held_longer(trial)
     yield from _timers(trial)
+
+
+def _held_longer(trial: Trial) -> Iterable[str]:
+    """Of slots that uploads wait for, one that a call to the database holds for too long."""
+    speed, added = trial.knobs.speed, beyond_trips(trial)
+    for slot, held in _held(trial).items():
+
+        def true(at: float, held: float = held) -> bool:
+            # Of what is added, the part of one speed is real, the rest comes with the others.
+            return added / speed * (at - 1) <= ALLOWED * held
+
+        if speed > 1 and not true(speed):
+            yield (
+                f"at speed {speed:g} an upload holds {slot} {added * (1 - 1 / speed):.3f} s longer"
+                f" than it would, of {held:.3f} s, and others wait for it ({ALLOWED:.0%} is"
+                f" allowed) - lower --speed, to about {true_speed(speed, true):g}"
+            )
+
+
+def _held(trial: Trial) -> dict[str, float]:
+    """Seconds for which an upload has each slot that others waited for in half of the readings."""
+    metrics, readings = trial.metrics, trial.workers
+    calls = sum(metrics.get(stage, 0.0) for stage in db_trips(trial.knobs))
+    storage = metrics.get("gcs_latency", 0.0) + metrics.get("gcs_queue", 0.0)
+    waited = {
+        "a connection of its pool": sum(reading.waiting > 0 for reading in readings),
+        "a thread of anyio's": sum((reading.anyio_queued or 0) > 0 for reading in readings),
+    }
+    held = {
+        "a connection of its pool": calls + storage * (trial.knobs.db_session == "hold"),
+        "a thread of anyio's": calls + metrics.get("pool_wait", 0.0),
+    }
+    return {slot: held[slot] for slot, count in waited.items() if count > WAITED * len(readings)}
 
 
 def _timers(trial: Trial) -> Iterable[str]:

@@ -469,6 +469,7 @@ def test_a_cell_whose_process_fault_did_not_happen_is_invalid_and_no_other(wired
     assert wired.measure(cells) == [Outcome.INVALID, Outcome.HELD, Outcome.HELD]
     assert wired.verdict("one").reasons[0] == (
         "injected and measured differ: the process fault backend-kill did not happen"
+        " - see the log of backend in the cell's folder, and run the cell again"
     )
     assert wired.stack.acts == []
 

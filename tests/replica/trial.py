@@ -15,7 +15,7 @@ from lab.model.experiment import Cell, Experiment
 from lab.model.replica import Target
 from lab.model.run import RunRequest
 from lab.paths import ROOT
-from lab.runner import Lab, run_experiment
+from lab.runner import Injector, Lab, run_experiment
 from lab.store import RunFolder
 from tests.fakes import make_cell
 from tests.live import SPEED, Live
@@ -32,6 +32,7 @@ def trial(
     criteria: Sequence[str] = CRITERIA,
     faults: Sequence[str] = ("gcs-latency", "db-distance"),
     target: Target = "vm",
+    injector: Injector | None = None,
 ) -> tuple[Cell, Observation]:
     """A cell at these settings, measured: what was seen of it.
 
@@ -54,5 +55,5 @@ def trial(
         speed=cell.knobs.speed,
     )
     run = RunFolder.create(live.folder, (cell,), request)
-    run_experiment(Lab(live.stack, ToxiproxyInjector(), LocustLoad()), run, (cell,))
+    run_experiment(Lab(live.stack, injector or ToxiproxyInjector(), LocustLoad()), run, (cell,))
     return cell, run.cell(cell.id).read_observation()

@@ -131,8 +131,9 @@ def test_a_cell_is_known_by_its_settings(
 
 def test_speed_makes_cpu_longer_and_leaves_the_rest() -> None:
     slow, fast = (system_of(cell({**BLOCKING, "speed": speed})) for speed in (1, 5))
-    assert (fast.cpu, fast.trip_cpu) == pytest.approx((5 * slow.cpu, 5 * slow.trip_cpu))
-    assert replace(fast, cpu=slow.cpu, trip_cpu=slow.trip_cpu) == slow
+    named = {name: getattr(slow, name) for name in ("cpu", "trip_cpu", "proxy_cpu")}
+    assert {name: getattr(fast, name) / 5 for name in named} == pytest.approx(named)
+    assert replace(fast, **named) == slow
 
 
 def test_users_come_as_the_load_says() -> None:
@@ -206,10 +207,11 @@ def test_a_run_is_compared_by_what_is_stored(
     [
         (cell(load={"rate": "1/s"}), "does not know open loads - give runs of closed"),
         (cell(criteria=["error_rate < 5 %"]), "no criterion holds p95 below a bound - give runs"),
+        (cell({"max_overflow": "unlimited"}), "does not know a pool without a limit - give runs"),
         (cell({"speed": 1}).model_copy(update={"target": "cloudrun"}),
          "cell waiting: the simulation does not know target cloudrun - give runs of target vm"),
     ],
-    ids=["open", "no-bound", "cloudrun"],
+    ids=["open", "no-bound", "unlimited", "cloudrun"],
 )  # fmt: skip
 def test_what_the_simulation_does_not_know_is_refused(
     one: Cell, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -6,11 +6,13 @@ import asyncio
 import json
 import random
 import re
+import time
 from collections import Counter
 from itertools import pairwise
 
 import pytest
 
+from lab.services.backend.core.middleware import handed_at
 from lab.services.cloudrun.instance import HOST
 from lab.services.cloudrun.rules import MAX_BODY
 from tests.component.cloudrun.live import LiveGateway, live, parse
@@ -90,22 +92,31 @@ def test_a_chunked_request_passes_and_a_connection_serves_many() -> None:
     asyncio.run(story())
 
 
-def test_the_instance_is_told_who_asks_and_nothing_of_the_connection() -> None:
+def test_the_instance_is_told_who_asks_and_when_and_nothing_of_the_connection() -> None:
+    """When is the gateway's to say: what a client says of it is dropped."""
+
     async def story() -> None:
         async with live() as gateway:
+            before = time.time()
             reader, writer = await asyncio.open_connection(HOST, gateway.port)
             writer.write(
                 b"GET /head HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 1.2.3.4\r\nTE: trailers\r\n"
-                b"X-Lab-Client-Address: 198.18.0.7\r\nConnection: close\r\nA: b\r\n\r\n"
+                b"X-Lab-Client-Address: 198.18.0.7\r\nConnection: close\r\nA: b\r\n"
+                b"X-Request-Start: t=1\r\nX-Request-ID: r1\r\n\r\n"
             )
             _, _, head = parse(await reader.read())
             writer.close()
             lines = head.decode().strip().split("\r\n")
-            assert sorted(line.lower() for line in lines[1:]) == [
+            [start] = [line for line in lines if line.lower().startswith("x-request-start")]
+            handed = handed_at(start.partition(": ")[2])
+            assert handed is not None
+            assert before - 0.001 <= handed <= time.time()
+            assert sorted(line.lower() for line in lines[1:] if line != start) == [
                 "a: b",
                 "host: x",
                 "x-forwarded-for: 1.2.3.4, 198.18.0.7",
                 "x-forwarded-proto: http",
+                "x-request-id: r1",
             ]
 
     asyncio.run(story())

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from lab.load import schedule
 from lab.model.evidence import Cause
 from lab.model.load import Load, OpenLoad
-from lab.model.replica import ADDRESS_HEADER, address, token
+from lab.model.replica import ADDRESS_HEADER, REQUEST_HEADER, address, token
 from tests.component.load.conftest import Service, load_of, offer, success
 
 
@@ -36,6 +36,18 @@ def test_closed_users_start_along_the_ramp_and_send_again_when_answered(
     assert max(s.sent_at + s.latency_s for s in done.samples) > done.result.window[1]
     assert done.result.window == load.measured
     assert done.result.exit_code == 0
+
+
+def test_each_upload_has_an_id_of_its_own_that_its_sample_has_too(
+    tmp_path: Path, service: Service
+) -> None:
+    """A failed one as well: by it the sample and the worker's record are of the same upload."""
+    service.answer = lambda number: success(number) if number % 2 else Response(status_code=500)
+    done = offer(tmp_path, service.url, load_of(burst=20, timeout=10))
+    sent = [request.headers[REQUEST_HEADER] for request, _ in service.received]
+    assert len(set(sent)) == 20
+    assert {sample.request for sample in done.samples} == set(sent)
+    assert {sample.error for sample in done.samples} == {None, Cause.INTERNAL_ERROR}
 
 
 def test_a_closed_user_thinks_after_a_success_and_backs_off_after_a_failure(

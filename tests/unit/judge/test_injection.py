@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from lab.judge.injection import checks, process_fault_checks
+from lab.judge.delays import TOO_LONG
+from lab.judge.injection import ALONE, RECREATE, checks, process_fault_checks
 from lab.judge.trial import Trial
 from lab.model.evidence import (
     DatabaseReading,
@@ -99,7 +100,8 @@ def test_a_stage_that_only_speed_makes_too_long_says_to_which_to_lower_it() -> N
     """Of 70 ms more at speed 10 are 7 a unit of it; at 2 they are within the 30 % allowed."""
     seen = observation(uploads(200, auth=0.12))
     assert found(cell(faults=BOTH, speed=10), seen)["auth"].reason.endswith(
-        "expected 50 ms, up to 60 ms more - lower --speed, to about 2"
+        "expected 50 ms, up to 60 ms more; even the fastest tenth took 120.0 ms - lower --speed, to"
+        f" about 2; if that does not help, {TOO_LONG}"
     )
     assert "speed" not in found(cell(faults=BOTH), seen)["auth"].reason
 
@@ -167,6 +169,7 @@ def test_what_toxiproxy_reads_back_must_be_what_was_set(
     line = Injected(t=0, proxy="gcs", enabled=enabled, toxics=toxics)
     check = found(cell(faults=BOTH), observation(evidence=[line]))["armed gcs"]
     assert check.ok is ok
+    assert check.reason.endswith(ALONE) == (not ok)
 
 
 def test_a_delay_to_the_database_is_shorter_by_the_base_round_trip_and_no_more() -> None:
@@ -200,6 +203,7 @@ def test_postgres_grants_no_more_than_the_cap_also_outside_the_window(
     assert (check.ok, check.measured) == (ok, connections)
 
 
+LOOK = "see the log of backend in the cell's folder, and run the cell again"
 RESTART = strike(35.0, 35.8, fault="db-restart", part="postgres", action="restart")
 
 
@@ -208,14 +212,20 @@ RESTART = strike(35.0, 35.8, fault="db-restart", part="postgres", action="restar
     [
         (strike(), True, 6.5, "backend was killed at 25.0 s and served again at 31.5 s"),
         (strike(26.2, 27.0), True, 0.8, "backend was killed at 26.2 s and served again at 27.0 s"),
-        (strike(until=None), False, None, "backend was killed at 25.0 s and did not come back"),
-        (None, False, None, "the process fault backend-kill did not happen"),
-        (RESTART, False, None, "the process fault backend-kill did not happen"),
+        (
+            strike(until=None),
+            False,
+            None,
+            f"backend was killed at 25.0 s and did not come back - {LOOK}",
+        ),
+        (None, False, None, f"the process fault backend-kill did not happen - {LOOK}"),
+        (RESTART, False, None, f"the process fault backend-kill did not happen - {LOOK}"),
         (
             strike(75.0, 80.0),
             False,
             5.0,
-            "backend was killed at 75.0 s, after the window's end (75 s)",
+            "backend was killed at 75.0 s, after the window's end (75 s) - let the window end"
+            " later, or strike earlier",
         ),
     ],
 )
@@ -295,7 +305,7 @@ def test_a_limit_that_was_not_kept_is_said(
     name: str, lines: Sequence[Evidence], reason: str
 ) -> None:
     found = quotas(lines)[name]
-    assert (found.ok, found.reason) == (False, reason)
+    assert (found.ok, found.reason) == (False, f"{reason} - {RECREATE}")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from lab.judge import judge
-from lab.judge.injection import checks, true_speed
+from lab.judge.delays import true_speed
+from lab.judge.injection import checks
 from lab.judge.trial import Trial
 from lab.judge.validity import overstated, prolonged, reasons_invalid, scaling
 from lab.model.evidence import Cause, Evidence, Injected, LoadDone, Observation, PartDown
@@ -33,6 +34,8 @@ from tests.unit.judge.observations import (
     strike,
     worker,
 )
+
+LOOK = " - see the log of backend in the cell's folder, and run the cell again"
 
 
 def reasons(of: Cell, seen: Observation) -> list[str]:
@@ -91,10 +94,11 @@ def test_each_fault_of_the_lab_is_a_reason(lines: Sequence[Evidence], reason: st
 @pytest.mark.parametrize(
     ("lines", "reason"),
     [
-        ([], "injected and measured differ: the process fault backend-kill did not happen"),
+        ([], f"injected and measured differ: the process fault backend-kill did not happen{LOOK}"),
         (
             [strike(until=None)],
-            "injected and measured differ: backend was killed at 25.0 s and did not come back",
+            "injected and measured differ: backend was killed at 25.0 s and did not come back"
+            + LOOK,
         ),
         ([strike()], None),
     ],
@@ -265,6 +269,31 @@ def test_a_burst_is_as_dense_as_the_time_until_its_last_answer() -> None:
     assert found is not None
     assert found.rate == pytest.approx(50 / 14)
     assert overstated(measured(cell(speed=5, load={"burst": 50}), metrics, (0.0, 0.0))) is None
+
+
+@pytest.mark.parametrize(
+    ("speed", "queued", "settings", "advised"),
+    [
+        (4, {"anyio_queued": 3}, {"db_call": "threadpool"}, "a thread of anyio's"),
+        (4, {"waiting": 3}, {}, "a connection of its pool"),
+        (4, {"waiting": 3}, {"db_session": "hold"}, None),  # of 3.7 s it is little
+        (1, {"waiting": 3}, {}, None),  # the threads' own behaviour
+        (4, {"waiting": 0}, {}, None),  # nobody waits for what is held
+    ],
+)
+def test_a_slot_that_uploads_wait_for_must_not_be_held_for_longer_than_is_real(
+    speed: float, queued: dict[str, int], settings: dict[str, Any], advised: str | None
+) -> None:
+    """Of 16 ms beyond 175 ms 12 are not real at speed 4; at 3 it is 8, which is 5 %."""
+    of = cell(speed=speed, faults=["db-distance"], **settings)
+    trial = measured(of, busy(0.05, write=0.116, gcs_latency=3.5))
+    vars(trial).update(workers=[worker(t, **queued) for t in WINDOW])
+    found = list(scaling(trial))
+    assert bool(found) == (advised is not None)
+    if advised:
+        [reason] = found
+        assert f"an upload holds {advised} 0.012 s longer than it would, of 0.191 s" in reason
+        assert reason.endswith(" - lower --speed, to about 3")
 
 
 def test_a_session_that_was_held_makes_a_round_trip_less() -> None:

@@ -68,9 +68,10 @@ def handed_at(header: str) -> float | None:
     """Seconds since 1970 from ``t=1700000000.123``; None where a proxy said nothing."""
     _, _, seconds = header.partition("t=")
     try:
-        return float(seconds)
+        at = float(seconds)
     except ValueError:
         return None
+    return at if math.isfinite(at) else None
 
 
 class BackpressureMiddleware:

@@ -1,0 +1,469 @@
+"""Do calls to storage and to the database take what the proxies delay them by?
+
+    storage     every call that a worker recorded, to its end or for as long as it was followed
+    database    stages that are so many round trips: auth 2, release 1, write 4 (3 if held)
+
+A delay that is too short shows in the mean. One that is too long has to be told from calls that
+wait for each other, for a core or for a lock, and that is the replica's own behaviour: it spares
+the fastest tenth of the calls, while another delay lengthens these as well. At a speed above 1
+the wait is longer than it would be, and what that changes in a result is held below `ALLOWED`:
+here for storage, in `lab.judge.validity` for the database.
+
+Without records, in runs of an earlier lab, successful uploads say what there is to say. Those that
+were cut off had the longest calls, so that the mean of the others may be short of the delay.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from math import ceil, inf, sqrt
+from statistics import NormalDist, fmean
+from typing import NamedTuple
+
+from lab.judge.trial import Trial
+from lab.model.evidence import CUT_OFF, StageSpan, UploadRecord, WorkerReading
+from lab.model.experiment import Cell
+from lab.model.fault import Latency, ProxyName
+from lab.model.physics import db_trips, quantile
+from lab.model.units import Span, format_duration
+from lab.model.verdict import Check
+
+MIN_SAMPLES = 20
+"""Samples below which a check says nothing."""
+
+ALLOWED = 0.05
+"""How much longer an upload may seem, or how much less a busy resource may carry."""
+
+ONE_REQUEST = 8 * 1024**2
+"""google-cloud-storage sends an object up to 8 MiB in one request, a larger one in several."""
+
+ATTEMPT_S = 60.0
+"""It gives an attempt up after this long and makes another, in the same call."""
+
+GCS_SHARE = 0.04
+"""What storage, proxy and client may add to a mean of 3.5 s, at any speed that is allowed."""
+
+DB_SHARE = 0.30
+DB_TRIP_WALL_S = {"auth": 0.003, "release": 0.002, "write": 0.003}
+"""What may be added to a stage that waits for nobody: 30 %, or so much wall time a round trip
+where that is more.
+
+A release is a round trip and nothing else; in the others ORM and driver work, and Postgres
+writes. It is enough to show that the right delay is injected; what the addition does to a result
+at a high speed is weighed by `lab.judge.validity`."""
+
+TICK_WALL_S = 0.001
+"""Toxiproxy holds whole milliseconds of wall time."""
+
+FAST = 0.10
+"""The share of the calls that is taken to have waited for no other call."""
+
+ERRORS = 4
+"""Standard errors that a figure may be off by chance: once in 30 000 times, two-sided."""
+
+GAP_WALL_S = 0.1
+RECENT_WALL_S = 1.0
+"""A worker writes ten times a second, and of an upload that stands in a stage after half a second:
+where uploads were inside at its last reading, its records are complete up to a tenth of a second
+before it, and of calls that had begun a second before it."""
+
+INSTANT_S = 0.002
+"""Two moments of a record are the same within this: they are kept to the millisecond."""
+
+OTHER_DELAY = "let nothing else set toxics, and see with `lab calibrate` if the proxy keeps to them"
+TOO_LONG = f"{OTHER_DELAY}; if it does, use fewer threads or users, or stop other programs"
+
+
+def only_delay(cell: Cell, proxy: ProxyName) -> Span | None:
+    """The delay of a proxy's answers; None where the cell's faults do anything else to them.
+
+    A process fault is more: a pause lengthens every stage that it falls into, and after a
+    restart connections are made anew.
+    """
+    if cell.process_faults:
+        return None
+    faults = [fault for fault in cell.faults if fault.proxy == proxy]
+    if len(faults) != 1 or faults[0].down or len(faults[0].toxics) != 1:
+        return None
+    toxic = faults[0].toxics[0]
+    if not isinstance(toxic, Latency) or toxic.stream != "downstream" or toxic.toxicity != 1:
+        return None
+    return toxic.span(cell.knobs)
+
+
+def true_speed(speed: float, fits: Callable[[float], bool]) -> float:
+    """The highest speed below this one, in halves, at which something fits; 1 where none does."""
+    return next((half / 2 for half in range(ceil(2 * speed) - 1, 2, -1) if fits(half / 2)), 1.0)
+
+
+def make_check(
+    name: str,
+    expected: str,
+    measured: float | None,
+    ok: bool | None,
+    reason: str,
+    remedy: str,
+) -> Check:
+    """A check; where it is not ok its reason ends with what to do."""
+    rounded = None if measured is None else round(float(measured), 6)
+    said = f"{reason} - {remedy}" if ok is False else reason
+    return Check(name=name, expected=expected, measured=rounded, ok=ok, reason=said)
+
+
+def _too_few(name: str, expected: str, count: int) -> Check:
+    reason = f"{name}: {count} samples say too little, {MIN_SAMPLES} are needed"
+    return Check(name=name, expected=expected, measured=None, ok=None, reason=reason)
+
+
+# What workers recorded.
+
+
+def call_records(trial: Trial) -> list[UploadRecord]:
+    """The records of uploads that came to a stage at all; none of an earlier lab."""
+    return [record for record in trial.evidence(UploadRecord) if record.spans]
+
+
+def _ended(record: UploadRecord) -> list[StageSpan]:
+    """The stages that came to their end without an error.
+
+    An upload that failed did so in its last stage; one that is inside may be in its last still.
+    """
+    whole = record.status == 200 or (record.status is None and not _standing(record))
+    return record.spans if whole else record.spans[:-1]
+
+
+def _standing(record: UploadRecord) -> list[StageSpan]:
+    """The stage that went on when the record was written; none of an upload that had ended."""
+    if record.status is not None:
+        return []
+    return [s for s in record.spans[-1:] if record.t - s.begun - s.took <= INSTANT_S]
+
+
+class _Life(NamedTuple):
+    """A worker's life: when it was first and last read, and whether an upload was inside then.
+
+    A worker that had none inside has recorded all of them to their end.
+    """
+
+    begun: float
+    last: float
+    inside: bool
+
+
+def _lives(readings: Sequence[WorkerReading]) -> list[_Life]:
+    """Those of one pid: in a container a worker has that of the one before it."""
+    cuts = [n for n, (a, b) in enumerate(pairwise(readings), 1) if b.cpu_s < a.cpu_s]
+    parts = [readings[a:b] for a, b in pairwise([0, *cuts, len(readings)])]
+    return [_Life(part[0].t, part[-1].t, part[-1].inflight > 0) for part in parts]
+
+
+def load_end(trial: Trial) -> float:
+    """When the last user was answered or left, in seconds: soon afterwards the faults are removed.
+
+    What a proxy still holds back then, it lets go of.
+    """
+    samples = trial.observation.samples
+    return max((sample.sent_at + sample.latency_s for sample in samples), default=0.0)
+
+
+Followed = Callable[[UploadRecord], tuple[float, float]]
+"""Until when the calls of a record were followed, and until when they had to begin for that."""
+
+
+def _followed(trial: Trial) -> Followed:
+    readings: dict[int, list[WorkerReading]] = defaultdict(list)
+    for reading in trial.evidence(WorkerReading):
+        readings[reading.pid].append(reading)
+    lives, end = {pid: _lives(of_pid) for pid, of_pid in readings.items()}, load_end(trial)
+    gap, recent = GAP_WALL_S * trial.knobs.speed, RECENT_WALL_S * trial.knobs.speed
+
+    def followed(record: UploadRecord) -> tuple[float, float]:
+        of_pid = lives.get(record.worker, [])
+        place = bisect_right([life.begun for life in of_pid], record.arrived) - 1
+        if place < 0 or not of_pid[place].inside:
+            return end, end
+        last = of_pid[place].last
+        return min(end, last - gap), last - recent
+
+    return followed
+
+
+# Storage.
+
+
+class StorageCall(NamedTuple):
+    """A call of one request; ``took`` is no more than the ``limit`` until which it was followed."""
+
+    took: float
+    limit: float
+
+
+@dataclass(frozen=True)
+class StorageCalls:
+    """All that is known of the calls.
+
+    Args:
+        calls: those that succeeded, and those that were under way when the load ended.
+        survivors: whether calls that nothing is known of took longer than these.
+    """
+
+    calls: Sequence[StorageCall]
+    survivors: bool
+
+    def telling(self, span: Span) -> list[StorageCall]:
+        """The calls that were followed for long enough to show anything of this delay."""
+        return [call for call in self.calls if call.took < call.limit or call.limit > span.low]
+
+
+def storage_calls(trial: Trial) -> StorageCalls:
+    """The workers' records of them; of an earlier lab, those of successful uploads."""
+    if records := call_records(trial):
+        return StorageCalls(_recorded(trial, records), survivors=False)
+    calls = [
+        StorageCall(sample.stages["gcs"], inf)
+        for sample in trial.succeeded
+        if "gcs" in sample.stages and sample.bytes <= ONE_REQUEST
+    ]
+    return StorageCalls(calls, survivors=any(trial.causes[cause] for cause in CUT_OFF))
+
+
+def _recorded(trial: Trial, records: Sequence[UploadRecord]) -> list[StorageCall]:
+    """Calls of a size that one request takes; an upload that left no sample has the largest."""
+    sizes = {sample.request: sample.bytes for sample in trial.observation.samples}
+    largest, followed = trial.cell.load.audio.high, _followed(trial)
+    seen: list[StorageCall] = []
+    for record in records:
+        if sizes.get(record.request or None, largest) <= ONE_REQUEST:
+            seen += _of_record(record, *followed(record))
+    if all(call.took < call.limit for call in seen):
+        return [StorageCall(call.took, inf) for call in seen]  # each was followed to its end
+    return seen
+
+
+def _of_record(record: UploadRecord, until: float, newest: float) -> Iterator[StorageCall]:
+    """A call that fails is none: how long it took says nothing of the delay."""
+    ended = [(span.begun, span.took) for span in _ended(record) if span.stage == "gcs"]
+    standing = [(span.begun, inf) for span in _standing(record) if span.stage == "gcs"]
+    for begun, took in ended + standing:
+        if begun < until and begun <= newest:
+            yield StorageCall(min(took, until - begun), until - begun)
+
+
+def followed_delay(span: Span, limit: float) -> tuple[float, float]:
+    """Mean and variance of a delay that is uniform in ``span``, followed up to ``limit``.
+
+    They are the first two moments of min(X, limit), a sample with type I censoring.
+    """
+    low, width = span.low, span.high - span.low
+    if limit <= low or not width:
+        return min(low, limit), 0.0
+    end = min(limit, span.high)
+    beyond = (span.high - end) / width
+    mean = (end**2 - low**2) / (2 * width) + end * beyond
+    square = (end**3 - low**3) / (3 * width) + end**2 * beyond
+    return mean, max(0.0, square - mean**2)
+
+
+def storage_check(trial: Trial) -> Iterable[Check]:
+    """The mean within 4 standard errors and 4 %, and nothing faster than the fastest."""
+    if span := only_delay(trial.cell, "gcs"):
+        yield _StorageFigures(trial, span, storage_calls(trial)).check()
+
+
+@dataclass(frozen=True)
+class _StorageFigures:
+    """The calls' times against the delay, all in seconds."""
+
+    trial: Trial
+    span: Span
+    known: StorageCalls
+
+    def check(self) -> Check:
+        """The check, from what is wrong, if anything is."""
+        name, reason = (
+            "gcs latency",
+            f"storage took {self.mean:.3f} s in the mean of {len(self.took)}",
+        )
+        if len(self.took) < MIN_SAMPLES:
+            return _too_few(name, self._wanted, len(self.took))
+        if self.span.high >= ATTEMPT_S:
+            again = f"storage is tried again after {ATTEMPT_S:g} s: a call is more than its delay"
+            return make_check(name, self._wanted, None, None, again, "")
+        if self.cut:
+            reason += f", {self.cut} of which were under way when the load ended"
+        wrong, remedy = self._too_short() or self._too_long() or ("", "")
+        return make_check(name, self._wanted, self.mean, not wrong, reason + wrong, remedy)
+
+    @cached_property
+    def calls(self) -> list[StorageCall]:
+        """The calls that show anything of the delay."""
+        return self.known.telling(self.span)
+
+    @cached_property
+    def took(self) -> list[float]:
+        """How long each took, as far as it was followed."""
+        return [call.took for call in self.calls]
+
+    @cached_property
+    def mean(self) -> float:
+        """The mean of them; 0 of none."""
+        return fmean(self.took) if self.took else 0.0
+
+    @cached_property
+    def cut(self) -> int:
+        """How many were followed, but not to their end."""
+        return sum(call.took == call.limit for call in self.calls)
+
+    @cached_property
+    def moments(self) -> list[tuple[float, float]]:
+        """Mean and variance that each would have by the delay alone."""
+        return [followed_delay(self.span, call.limit) for call in self.calls]
+
+    @property
+    def expected(self) -> float:
+        """What the mean is by the delay alone."""
+        return fmean(mean for mean, _ in self.moments) if self.moments else self.span.mean
+
+    @property
+    def allowed(self) -> float:
+        """How far the mean may be off, in either direction."""
+        error = sqrt(sum(variance for _, variance in self.moments)) / len(self.moments)
+        return ERRORS * error + GCS_SHARE * self.expected + self._tick
+
+    @property
+    def _tick(self) -> float:
+        return TICK_WALL_S * self.trial.knobs.speed
+
+    @property
+    def _wanted(self) -> str:
+        mean = "mean so far" if self.cut else "mean"
+        expected, low = (format_duration(round(s, 3)) for s in (self.expected, self.span.low))
+        return f"{mean} {expected}, none under {low}"
+
+    @property
+    def _injected(self) -> str:
+        return f", {self.expected:.3f} s ± {self.allowed:.3f} s was injected"
+
+    def _too_short(self) -> tuple[str, str] | None:
+        """What is said of a delay that is too short, and what to do; None where it is not.
+
+        Calls that nothing is known of took longer than these: then the mean shows nothing.
+        """
+        short = not self.known.survivors and self.mean < self.expected - self.allowed
+        said = self._injected if short else ""
+        if min(self.took) < self.span.low - self._tick:
+            said += f"; the fastest took {min(self.took):.3f} s"
+        return (said, OTHER_DELAY) if said else None
+
+    def _too_long(self) -> tuple[str, str] | None:
+        """By the mean, or where calls were cut off, which tells less, by the fastest of them.
+
+        On Cloud Run nothing is: an instance that waits for CPU lengthens every stage.
+        """
+        longer = self.mean > self.expected + self.allowed
+        if self.trial.cell.target != "vm" or not (longer or self.cut):
+            return None
+        fast, most = fast_tenth(self.took), fastest_allowed(self.span, 1, len(self.took))
+        if fast > most + GCS_SHARE * self.span.mean + self._tick:
+            return f"{self._injected}; even the fastest tenth took {fast:.3f} s", TOO_LONG
+        wall_s = (self.mean - self.expected) / self.trial.knobs.speed
+        return self._longer_than_real(wall_s) if longer else None
+
+    def _longer_than_real(self, wall_s: float) -> tuple[str, str] | None:
+        """What a wait of so many wall-clock seconds adds to an upload that is not real."""
+        upload = max(self.trial.metrics.get("p50", 0.0), self.span.mean)
+
+        def true(speed: float) -> bool:
+            return wall_s * (speed - 1) <= ALLOWED * upload
+
+        speed = self.trial.knobs.speed
+        if true(speed):
+            return None
+        return self._injected, f"lower --speed, to about {true_speed(speed, true):g}"
+
+
+# What waited for nobody.
+
+
+def fast_tenth(took: Iterable[float]) -> float:
+    """The slowest of the fastest tenth."""
+    return quantile(sorted(took), FAST)
+
+
+def fastest_allowed(span: Span, trips: int, count: int) -> float:
+    """How long the fastest tenth of calls may take by the delay alone, in seconds.
+
+    One delay is uniform, and the sum of several is taken for normal: its lower decile is then not
+    under the true one. A quantile's standard error is sqrt(p (1 - p) / n) / f, with the density f
+    there (David and Nagaraja, Order Statistics, 2003, ch. 10).
+    """
+    width = span.high - span.low
+    decile, one_by_density = span.low + FAST * width, width
+    if trips > 1:
+        normal, deviation = NormalDist(), width * sqrt(trips / 12)
+        z = normal.inv_cdf(FAST)
+        decile, one_by_density = trips * span.mean + z * deviation, deviation / normal.pdf(z)
+    return decile + ERRORS * sqrt(FAST * (1 - FAST) / count) * one_by_density
+
+
+# The database.
+
+
+def stage_times(trial: Trial) -> Mapping[str, Sequence[float]]:
+    """Seconds that each stage took in every upload that got to its end while the load went on."""
+    times: dict[str, list[float]] = defaultdict(list)
+    if records := call_records(trial):
+        end = load_end(trial)
+        for span in (span for record in records for span in _ended(record)):
+            if span.begun + span.took <= end:
+                times[span.stage].append(span.took)
+    else:
+        for sample in trial.succeeded:
+            for stage, took in sample.stages.items():
+                times[stage].append(took)
+    return times
+
+
+def database_checks(trial: Trial) -> Iterable[Check]:
+    """Stages that are so many round trips: auth 2, release 1, write 4 (3 in an open session)."""
+    span = only_delay(trial.cell, "db")
+    if span is None:
+        return
+    times = stage_times(trial)
+    for stage, trips in db_trips(trial.knobs).items():
+        if took := times.get(stage):
+            yield _stage(trial, stage, trips, span, took)
+
+
+def _stage(trial: Trial, stage: str, trips: int, span: Span, took: Sequence[float]) -> Check:
+    """The mean at least what the round trips take, less a tick each; the fastest not much more."""
+    speed, expected, mean = trial.knobs.speed, trips * span.mean, fmean(took)
+    share, wall_s = DB_SHARE * expected, DB_TRIP_WALL_S[stage] * trips
+    more, less = max(share, wall_s * speed), TICK_WALL_S * trips * speed
+    text = f"{expected * 1000:.0f} ms, up to {more * 1000:.0f} ms more"
+    if len(took) < MIN_SAMPLES:
+        return _too_few(stage, text, len(took))
+    reason = f"{stage} took {mean * 1000:.1f} ms in the mean of {len(took)}, expected {text}"
+    if mean < expected - less:
+        return make_check(stage, text, mean, False, reason, OTHER_DELAY)
+    fast, most = fast_tenth(took), fastest_allowed(span, trips, len(took))
+    if trial.cell.target == "vm" and fast > most + more:
+        added = (fast - most) / speed  # by each upload, in wall-clock seconds
+        reason += f"; even the fastest tenth took {fast * 1000:.1f} ms"
+        remedy = _shorter(speed, lambda s: added * s <= max(share, wall_s * s))
+        return make_check(stage, text, mean, False, reason, remedy)
+    if mean > expected + more:
+        reason += f"; the fastest tenth took {fast * 1000:.1f} ms: the delay is right, calls waited"
+    return make_check(stage, text, mean, True, reason, "")
+
+
+def _shorter(speed: float, fits: Callable[[float], bool]) -> str:
+    """What makes a stage shorter: a lower speed where it is work that takes too long."""
+    if speed == 1 or not fits(1):
+        return TOO_LONG
+    return f"lower --speed, to about {true_speed(speed, fits):g}; if that does not help, {TOO_LONG}"
