@@ -152,7 +152,8 @@ def works_as_a_metric(copy: Path) -> None:
     metrics = judged(copy)["metrics"]
     assert isinstance(metrics, dict)
     assert metrics["bytes_sent"] == metrics["attempts"] * 50_000
-    passes(copy, "tests/unit/config/test_schema.py", "tests/unit/judge/test_metrics.py")
+    judged_by = ("tests/unit/judge/test_metrics.py", "tests/unit/judge/test_decision.py")
+    passes(copy, "tests/unit/config/test_schema.py", *judged_by)
 
 
 def works_as_an_experiment(copy: Path) -> None:

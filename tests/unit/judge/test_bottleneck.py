@@ -13,7 +13,14 @@ from lab.judge.decision import bottleneck
 from lab.judge.levels import Level
 from lab.judge.trial import Trial
 from lab.judge.waiting import Station, Waiting
-from lab.model.evidence import Cause, DatabaseReading, Evidence, Observation, OomKill
+from lab.model.evidence import (
+    Cause,
+    DatabaseReading,
+    Evidence,
+    LoadDone,
+    Observation,
+    OomKill,
+)
 from lab.model.experiment import Cell
 from lab.model.verdict import Bottleneck, Resource
 from tests.unit.judge.observations import (
@@ -430,6 +437,23 @@ def test_too_many_connections_are_the_limit_where_more_were_refused(
     seen = observation(uploads(100 - refused, db_refused=refused), evidence)
     of = cell("pg_connections <= 20", gcs_threads=8, **HOLD)
     assert limit(of, seen).resource == resource
+
+
+@pytest.mark.parametrize(
+    ("latency", "gauges", "resource"),
+    [
+        (SLOW, {"threads_busy": 8, "threads_queued": 12}, "own_threads"),
+        (4.0, {"threads_busy": 5}, "storage"),  # nobody waits: service takes as long as it does
+    ],
+)
+def test_arrivals_that_were_dropped_are_due_to_what_those_in_flight_waited_for(
+    latency: float, gauges: dict[str, int], resource: str
+) -> None:
+    load = {"rate": "5/s", "warmup": "15 s", "window": "60 s", "max_in_flight": 40}
+    done = LoadDone(t=80, window=WINDOW, generator_exit=0, dropped=50)
+    evidence = [done, *(line for line in lived(**gauges) if line.kind != "load")]
+    of = cell("dropped == 0", load=load, gcs_threads=8)
+    assert limit(of, observation(uploads(100, latency), evidence)).resource == resource
 
 
 def test_one_full_worker_of_two_is_enough() -> None:
