@@ -3,7 +3,7 @@
     outcome       held, broke, undecided or invalid
     findings      each criterion against the evidence
     checks        what was injected against what was measured
-    bottleneck    which resource was at its limit, and by what evidence
+    bottleneck    what the uploads that missed a criterion waited for or failed by, with evidence
     timeline      by stage, by second, where each bound was crossed, and what failed when
     leaks         a slope with its confidence interval, and a bound, in a long trial
 
@@ -29,7 +29,7 @@ class Outcome(StrEnum):
 
 
 class Resource(StrEnum):
-    """What can be at its limit, and the two answers that name no resource.
+    """What can make uploads late or fail, and the two answers that name no resource.
 
     Of storage and database it is the time that they take, however few wait for them.
     """
@@ -50,15 +50,20 @@ class Resource(StrEnum):
     STORAGE = "storage"
     DATABASE = "database"
     NONE = "none"  #: nothing was at its limit
-    UNCLEAR = "unclear"  #: two or more were, and the evidence does not say which decided
+    UNCLEAR = "unclear"  #: two or more compete: the evidence does not tell their shares apart
 
 
 class Candidate(Frozen):
     """One resource, held against the evidence.
 
-    ``level`` says how near it was to its limit in the mean, 1 being there; ``evidence`` is a
-    phrase. ``waited`` is the share of the time by which uploads were late that is its; None
-    where none was late, and in verdicts of an earlier lab.
+    Args:
+        resource: which.
+        level: how near it was to its limit in the mean, 1 being there: evidence, not the test.
+        at_limit: whether it was full with a queue, turned uploads away, or is named as the limit.
+        evidence: a phrase.
+        waited: its share, from 0 to 1, of the seconds by which uploads were late; where what is
+            missed is a rate, of those for which they waited. None where there were none, and in
+            verdicts of an earlier lab.
     """
 
     resource: Resource
@@ -69,7 +74,10 @@ class Candidate(Frozen):
 
 
 class Bottleneck(Frozen):
-    """The answer, its evidence in words, and every resource that was looked at, fullest first."""
+    """The answer, its evidence in words, and every resource that was looked at.
+
+    Those at their limit come first, then the fullest.
+    """
 
     resource: Resource
     evidence: str

@@ -72,14 +72,19 @@ def limiting_factor(cell: CellResult) -> list[Block]:
 
 
 def _levels(cell: CellResult) -> list[Block]:
-    """How near its limit each resource was."""
+    """How near its limit each resource was, and its share of what uploads were late for."""
+    candidates = cell.limit.candidates if cell.limit else ()
+    if not candidates:
+        return []
     rows = []
-    for candidate in cell.limit.candidates if cell.limit else ():
+    for candidate in candidates:
         bar = Bar(min(candidate.level, 1.0), full=candidate.at_limit)
         resource = Value(str(candidate.resource), tone="bad" if candidate.at_limit else "")
         level = Value(format.percent(candidate.level), picture=bar)
-        rows.append((resource, level, candidate.evidence))
-    return [Table.of(("resource", "level", "evidence"), rows, right=("level",))] if rows else []
+        waited = format.NONE if candidate.waited is None else format.percent(candidate.waited)
+        rows.append((resource, level, waited, candidate.evidence))
+    heads = ("resource", "level", "waited", "evidence")
+    return [Table.of(heads, rows, right=("level", "waited"))]
 
 
 def over_time(cell: CellResult) -> list[Block]:

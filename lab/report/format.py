@@ -52,9 +52,9 @@ def percent(share: float) -> str:
         return "<0.1 %"
     exact = Decimal(repr(value))
     tenths = round(exact, 1)
-    if tenths < 10 or 99 < tenths < 100:
-        return f"{tenths} %"
-    return f"{round(exact)} %" if exact < 99 or exact >= 100 else "99.9 %"
+    if exact < 100 <= tenths:
+        return "99.9 %"
+    return f"{tenths} %" if tenths < 10 or 99 < tenths < 100 else f"{round(exact)} %"
 
 
 def count(value: float) -> str:

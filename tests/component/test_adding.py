@@ -21,7 +21,10 @@ STEP = re.compile(
     r"(?P<indent> +)```\w+\n(?P<code>.*?)\n(?P=indent)```",
     re.DOTALL,
 )
-COPIED = ("lab", "compose", "faults", "experiments", "nginx", "tests", "docs", "pyproject.toml")
+COPIED = (
+    *("lab", "compose", "faults", "experiments", "nginx", "tests", "validation", "docs"),
+    "pyproject.toml",
+)
 
 
 def sections() -> dict[str, str]:
@@ -154,6 +157,7 @@ def works_as_a_metric(copy: Path) -> None:
     assert metrics["bytes_sent"] == metrics["attempts"] * 50_000
     judged_by = ("tests/unit/judge/test_metrics.py", "tests/unit/judge/test_decision.py")
     passes(copy, "tests/unit/config/test_schema.py", *judged_by)
+    passes(copy, "tests/statistics/test_contradictions.py", "-k", "every_metric")
 
 
 def works_as_an_experiment(copy: Path) -> None:

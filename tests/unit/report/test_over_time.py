@@ -38,7 +38,11 @@ LIMIT = Bottleneck(
     evidence="event loop busy 99 %; pool never above 1 of 20",
     candidates=(
         Candidate(
-            resource=Resource.EVENT_LOOP, level=0.99, at_limit=True, evidence="event loop busy 99 %"
+            resource=Resource.EVENT_LOOP,
+            level=0.99,
+            at_limit=True,
+            evidence="event loop busy 99 %",
+            waited=0.873,
         ),
         Candidate(
             resource=Resource.POOL, level=0.05, at_limit=False, evidence="pool never above 1 of 20"
@@ -115,8 +119,19 @@ def test_every_form_tells_the_limit_the_stages_and_what_went_first(
 def test_every_resource_that_was_looked_at_is_shown(
     run: tuple[Summary, RunInfo], form: str
 ) -> None:
+    text = forms(run)[form]
     for one in LIMIT.candidates:
-        assert one.evidence in forms(run)[form]
+        assert one.evidence in text
+
+
+@pytest.mark.parametrize("form", ["details", "markdown", "html"])
+def test_what_uploads_waited_for_stands_beside_its_level(
+    run: tuple[Summary, RunInfo], form: str
+) -> None:
+    text = re.sub(r"[\s|]+", " ", forms(run)[form])
+    table = text[text.index("resource level waited evidence") :]
+    assert re.search(r"event_loop 99 % (\S+ )?87 % event loop busy", table)
+    assert re.search(r"pool 5.0 % (\S+ )?- pool never", table)
 
 
 def test_what_went_first_is_told_in_order_with_the_users() -> None:
