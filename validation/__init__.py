@@ -1,46 +1,52 @@
-"""The lab, held against simulations that know nothing of it.
+"""The lab, held against simulations and formulas that know nothing of it.
 
 A lab that measures and judges by the same ideas may be wrong twice and never notice. Here the
 replica's closed network is simulated from how its parts are documented to work, and what the
 lab has stored is compared with what the simulation gives for the stage times that were
-measured in those very cells.
+measured in those very cells. What the lab concludes is held against the raw lines, and against
+published incidents of which it is known what is right.
 
-    oracle        one number of users: latencies, and the most users with whom p95 holds
-    oracle_ramp   users that grow: at how many of them p95 passes its bound
-    oracle_waits  what each upload waits for at every moment; wait_meter says what that counts for
-    simulated     systems whose threshold is known in closed form, for the search alone
+    oracle           one number of users: latencies, and the most users with whom p95 holds
+    oracle_ramp      users that grow: at how many of them p95 passes its bound
+    oracle_waits     what each upload waits for at every moment; wait_meter says whose a wait is
+    simulated        systems whose threshold is known in closed form, for the search alone
+    drawn_waits      cells drawn by a seed over knobs and loads
+    expected_waits   what oracle_waits says that late uploads of such a cell wait for
+    raw_metrics      every metric, worked out from the stored lines by formulas of its own
+    server_counts    failures by cause, as the service itself recorded them
+    command          what the commands share
 
-The first three use nothing of the lab; a test holds that. Two commands compare stored runs:
+The oracles use nothing of the lab; a test holds that. Two commands compare stored runs with them:
 
     python -m validation.ramp RUN                       a run of experiments/phase-2-gcs.yaml
     python -m validation.thresholds ONE_USER RUN...     searches: `lab threshold SPEC`
 
 RUN is a run's folder, a name's unique prefix, or ``latest``. ONE_USER is a run of one user on
-two workers: it shows how often the worker that is woken first takes an upload, which the
-simulation has to know. A spec for it:
+two workers, as of validation/one-user.yaml: it shows how often the worker that is woken first
+takes an upload, which the simulation has to know.
 
-    experiment: one-user
-    preset: as-found
-    knobs: {gcs_call: to_thread, workers: 2, speed: 3}
-    load: {users: 1, warmup: 5 s, window: 20 min}
-
-Each prints a table with a row for each cell, and ends with 0 where all agree, 1 where one does
-not, 2 where the runs cannot be compared (on standard error: what is wrong, and the remedy).
-A cell of a ramp takes seconds, one of a search up to a minute.
-
-The tests of all this, and of the search in simulated systems, are `tests.statistics`;
-`python -m benchmarks.threshold` is the search in 2,000 of them.
-
-The judge is held by two more. The first draws cells by a seed (`drawn_waits`), writes a spec for
-each and what `oracle_waits` says that late uploads wait for there (`expected_waits`), and
-compares the runs of them with that:
+Three hold the judge. The first draws cells, writes a spec for each and what is expected of it, and
+compares the runs of them with that: does the lab name what late uploads waited for?
 
     python -m validation.waiting --draw 40 --seed 14 --out DIR
     lab run DIR/*.yaml
     python -m validation.waiting --check RUN...
 
-The second draws criteria over every metric, has stored cells judged by them, and holds what is
-met against the raw lines, by formulas of its own (`raw_metrics`, `server_counts`):
+The second draws criteria over every metric, has stored cells judged by them, and holds what is met
+against the raw lines: is anything met that they contradict?
 
     python -m validation.contradictions [RUN...] [--cells 200] [--seed 1]
+
+The third measures published incidents of others' services, and what looks like them, on the
+embedded stack: is each judged as is right?
+
+    python -m validation.incidents [NAME...]
+
+Each prints a row for each cell, or for each contradiction, and ends with 0 where all agree, 1 where
+one does not, 2 where nothing can be compared (on standard error: what is wrong, and the remedy). A
+cell of a ramp takes seconds, one of a search up to a minute, an incident a few.
+
+The tests of all this, and of the search in simulated systems, are `tests.statistics`; the
+incidents are also tests of the replica. `python -m benchmarks.threshold` is the search in 2,000
+simulated systems.
 """

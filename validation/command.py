@@ -1,4 +1,4 @@
-"""What both commands share: their help, the runs that they are given, and errors on one line."""
+"""What the commands share: their help, the runs that they are given, and errors on one line."""
 
 from __future__ import annotations
 
