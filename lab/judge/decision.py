@@ -23,7 +23,7 @@ from math import fsum, inf, sqrt
 from statistics import fmean, stdev
 
 from lab.judge.bottleneck import RULES, Rules
-from lab.judge.levels import percent
+from lab.judge.levels import of_attempts, percent
 from lab.judge.metrics import latency
 from lab.judge.trial import Trial
 from lab.judge.waiting import TIMED_OUT, Station, Waiting, excess
@@ -234,13 +234,17 @@ class Decision:
 
         What only the service knows of is counted where that is what the metric is of.
         """
-        causes, seen = FAILURES[metric], self.trial.causes
-        if metric == "unseen_failures":
-            unseen = self.trial.unseen_causes.values()
-            return {cause: sum(of[cause] for of in unseen) for cause in causes}
+        causes = FAILURES[metric]
         if metric.startswith("errors."):
             return {cause: len(self.trial.failed_of(cause)) for cause in causes}
-        return {cause: seen[cause] for cause in causes}
+        counted = self._unseen if metric == "unseen_failures" else self.trial.causes
+        return {cause: counted[cause] for cause in causes}
+
+    @cached_property
+    def _unseen(self) -> Counter[Cause]:
+        """The causes that the service named for uploads which were cut off before they heard."""
+        unseen = self.trial.unseen_causes.values()
+        return Counter({cause: sum(of[cause] for of in unseen) for cause in SERVICE_CAUSES})
 
     def _makers(self, counts: Mapping[Cause, int]) -> list[Resource]:
         """The one that made most of so many failures, and its rivals."""
@@ -258,7 +262,7 @@ class Decision:
             return waited
         rules = (r for r, rule in self.rules.items() if cause in rule.causes)
         maker = next(rules, Resource.NONE)
-        if maker in self.candidates and self.candidates[maker].at_limit:
+        if maker in self.candidates and (self.candidates[maker].at_limit or self._unseen[cause]):
             return [self._explained(maker)]
         return [Resource.NONE]  # as a worker's death that nobody saw
 
@@ -292,13 +296,22 @@ class Decision:
         resource, evidence = Resource.NONE, self._nothing(ordered)
         if len(answers) == 1:
             [resource] = answers
-            phrases = [self.candidates[resource].evidence, *self._waited_for()]
+            phrases = [self._evidence(resource), *self._waited_for()]
             evidence = "; ".join([*phrases, *self._idle_queues(resource)])
         elif answers:
             resource = Resource.UNCLEAR
-            phrases = [self.candidates[answer].evidence for answer in answers]
+            phrases = [self._evidence(answer) for answer in answers]
             evidence = f"{len(answers)} compete: " + "; ".join([*phrases, *self._waited_for()])
         return Bottleneck(resource=resource, evidence=evidence, candidates=ordered)
+
+    def _evidence(self, resource: Resource) -> str:
+        """A resource's evidence; of one whose failures no client was told of, how many they are."""
+        candidate = self.candidates[resource]
+        unseen = sum(self._unseen[cause] for cause in self.rules[resource].causes)
+        if candidate.at_limit or not unseen:
+            return candidate.evidence
+        failed = f"{of_attempts(self.trial, unseen)} failed of it, cut off before they were told"
+        return f"{candidate.evidence}, and {failed}"
 
     def _with_share(self, candidate: Candidate, answers: Sequence[Resource]) -> Candidate:
         """The same with its share of what was waited; who is named is at its limit."""

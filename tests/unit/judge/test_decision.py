@@ -61,6 +61,18 @@ def test_failures_that_only_the_service_knows_of_are_their_makers() -> None:
         assert named(criterion, sent, lived(**CHECKOUTS), **HOLD) == "none"
 
 
+def test_what_failed_uploads_unseen_is_named_with_their_number() -> None:
+    recorded = [record(f"cut-{i}", 502, "gcs_error") for i in range(40)]
+    of = cell("errors.gcs_error == 0", gcs_threads=60)
+    found = limit(of, observation([*uploads(60), *cut_off(40)], [*lived(), *recorded]))
+    assert found.resource == "storage"
+    said = ", and 40 of 100 uploads failed of it, cut off before they were told"
+    assert said in found.evidence
+    client_told = limit(of, observation(uploads(60, gcs_error=40), lived()))
+    assert client_told.resource == "storage"
+    assert "cut off" not in client_told.evidence
+
+
 def test_uploads_unheard_are_due_to_who_ended_them_and_not_to_who_refused_others() -> None:
     sent = uploads(60, gateway_timeout=20, rate_limited=100)
     evidence = lived(threads_busy=8, threads_queued=12)
