@@ -179,7 +179,7 @@ def criterion_at_random(name: str, values: Mapping[str, float], rng: random.Rand
 def why_contradicted(criterion: Criterion, raw: RawCell) -> str | None:
     """Why a criterion that is met should not be; None where the lines bear it out."""
     cause = criterion.metric.removeprefix("errors.")
-    if cause in INSIDE and criterion.metric != cause and criterion.op in UPPER:
+    if cause in INSIDE and criterion.metric != cause:
         return _why_of_cause(cause, criterion, raw)
     formula = FORMULAS[criterion.metric]
     value = formula.value(raw)
@@ -199,18 +199,21 @@ def _may_be(criterion: Criterion, value: float, doubt: float) -> bool:
 
 
 def _why_of_cause(cause: str, criterion: Criterion, raw: RawCell) -> str | None:
-    """Of a claim that few uploads failed for a cause inside the service."""
+    """Of a claim about how many uploads failed for a cause inside the service.
+
+    So many did of whom one knows; how many more there may be matters to claims of few.
+    """
     seen = sum(sample["error"] == cause for sample in raw.sent)
     cut_off = sum(sample["error"] in CUT_OFF for sample in raw.sent)
     counted = server_count(cause, raw)
-    if counted is not None:
-        inside = still_inside(raw)
-        most = max(seen, counted) + inside
-        who = f"the service counted {counted}, and {inside} were still inside"
-    else:
-        most = seen + cut_off
+    if counted is None:
+        known, more = seen, cut_off
         who = f"{seen} failed so, and {cut_off} were cut off before the service answered"
-    return None if criterion.satisfied_by(most) else who
+    else:
+        known, more = max(seen, counted), still_inside(raw)
+        who = f"the service counted {counted}, and {more} were still inside"
+    number = known + more if criterion.op in UPPER else known
+    return None if criterion.satisfied_by(number) else who
 
 
 def table(result: Result) -> str:

@@ -169,13 +169,26 @@ def _stage(name: str) -> Formula:
 
 
 def _waited(*names: str) -> Formula:
-    """The mean of stages, of all uploads that say how long they took, failures as well."""
+    """The mean of waits, of all uploads of which one knows them, failures as well.
+
+    Those that were answered tell; of one that was cut off its worker's last record has them.
+    """
 
     def mean(raw: RawCell) -> float | None:
-        staged = [s["stages"] for s in raw.sent if any(name in s["stages"] for name in names)]
+        recorded = _recorded_stages(raw)
+        known = [s["stages"] or recorded.get(s.get("request") or "", {}) for s in raw.sent]
+        staged = [stages for stages in known if any(name in stages for name in names)]
         return _mean(sum(stages.get(name, 0.0) for name in names) for stages in staged)
 
     return Formula(mean)
+
+
+def _recorded_stages(raw: RawCell) -> dict[str, dict[str, float]]:
+    """Seconds by stage of each upload, by its last record."""
+    stages: dict[str, dict[str, float]] = {}
+    for record in raw.of("upload"):
+        stages[record["request"]] = {name: took for name, _, took in record["spans"]}
+    return stages
 
 
 def _unseen_failures(raw: RawCell) -> float | None:

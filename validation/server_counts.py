@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lab.model.evidence import Cause
-from validation.raw_metrics import Line, RawCell
+from validation.raw_metrics import CUT_OFF, Line, RawCell
 
 INSIDE = frozenset(
     {
@@ -38,8 +38,10 @@ def server_count(cause: str, raw: RawCell) -> int | None:
 
 
 def still_inside(raw: RawCell) -> int:
-    """Uploads of the window that the service had not answered when the evidence ends."""
-    return sum(record["status"] is None for record in _last_records(raw))
+    """Uploads of the window that were cut off, and not answered when the evidence ends."""
+    cut_off = {sample.get("request") for sample in raw.sent if sample["error"] in CUT_OFF}
+    records = [record for record in _last_records(raw) if record["request"] in cut_off]
+    return sum(record["status"] is None for record in records)
 
 
 def _last_records(raw: RawCell) -> list[Line]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import suppress
 
 import pytest
@@ -12,16 +11,8 @@ from starlette.types import Message, Receive, Scope, Send
 from lab.load.upload import stages
 from lab.services.backend.core.middleware import ServerTimingMiddleware
 from lab.services.backend.core.problems import Problem, cause_of
-from lab.services.backend.core.uploads import Timing, UploadLog
-
-
-class Clock:
-    """A clock that tests move, in place of ``time.perf_counter`` and ``time.time``."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 100.0
-        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
-        monkeypatch.setattr(time, "time", lambda: self.now + 1000)
+from lab.services.backend.core.uploads import Timing
+from tests.unit.services.records import Clock, KeptLog
 
 
 @pytest.fixture
@@ -44,13 +35,13 @@ def test_a_stage_that_fails_is_timed_too_and_the_same_stage_adds_up(clock: Clock
 
 
 def test_a_cause_is_noted_when_the_upload_fails_not_when_it_is_answered() -> None:
-    log, timing = UploadLog(), Timing("3-1")
+    log, timing = KeptLog(), Timing("3-1")
     with log.upload(timing):
         with suppress(Problem), timing.failure(cause_of):
             raise Problem("pool_timeout", "gave up")
-        [inside] = log.take(last=True)
+        [inside] = log.taken(every=True)
     assert (inside["cause"], inside["status"]) == ("pool_timeout", None)
-    [ended] = log.take()
+    [ended] = log.taken()
     assert ended["cause"] == "pool_timeout"
 
 
@@ -61,10 +52,10 @@ def test_a_cause_is_noted_when_the_upload_fails_not_when_it_is_answered() -> Non
 def test_what_nobody_expects_is_answered_500_and_what_is_cancelled_is_not_answered(
     error: BaseException, status: int | None, cause: str | None
 ) -> None:
-    log, timing = UploadLog(), Timing("3-1")
+    log, timing = KeptLog(), Timing("3-1")
     with suppress(type(error)), log.upload(timing), timing.failure(cause_of):
         raise error
-    [record] = log.take()
+    [record] = log.taken()
     assert (record["status"], record["cause"]) == (status, cause)
 
 
@@ -100,6 +91,6 @@ def test_each_request_has_a_timing_that_is_sent_where_it_holds_anything(
         return {"type": "http.disconnect"}
 
     request = {"type": "http", "path": "/health", "headers": []}
-    asyncio.run(ServerTimingMiddleware(app, "/upload", UploadLog())(request, receive, send))
+    asyncio.run(ServerTimingMiddleware(app, "/upload", KeptLog())(request, receive, send))
     expected = [(b"server-timing", b"auth;dur=50.000")] if timed else []
     assert list(sent[0]["headers"]) == expected

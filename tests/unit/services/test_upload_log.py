@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
-from typing import Any
 
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,19 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lab.model.replica import HANDED_HEADER, REQUEST_HEADER, UPLOAD_PATH
 from lab.services.backend.core.middleware import ServerTimingMiddleware, handed_at
 from lab.services.backend.core.problems import STATUS, problem
-from lab.services.backend.core.uploads import STANDING_S, Timing, UploadLog
-
-WALL = 1000.0
-"""How far the wall clock of these tests is ahead of its steady one."""
-
-
-class Clock:
-    """A clock that tests move, in place of ``time.perf_counter`` and ``time.time``."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 100.0
-        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
-        monkeypatch.setattr(time, "time", lambda: self.now + WALL)
+from lab.services.backend.core.uploads import STANDING_S, Timing
+from tests.unit.services.records import Clock, KeptLog
 
 
 @pytest.fixture
@@ -33,11 +20,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def taken(log: UploadLog, last: bool = False) -> list[dict[str, Any]]:
-    return list(log.take(last))
-
-
-def ask(app: ASGIApp, log: UploadLog, path: str = UPLOAD_PATH, **sent: str) -> None:
+def ask(app: ASGIApp, log: KeptLog, path: str = UPLOAD_PATH, **sent: str) -> None:
     """A request with these headers, to the application within the middleware."""
     headers = [(name.lower().encode(), value.encode()) for name, value in sent.items()]
 
@@ -66,13 +49,13 @@ def answering(status: int, *bodies: bytes) -> ASGIApp:
 
 
 def test_an_upload_that_has_ended_is_written_once(clock: Clock) -> None:
-    log, timing = UploadLog(), Timing("a", 1099.5)
+    log, timing = KeptLog(), Timing("a", 1099.5)
     with log.upload(timing):
         with timing.stage("auth"):
             clock.now += 0.05
         timing.status = 200
-        assert taken(log) == []
-    assert taken(log) == [
+        assert log.taken() == []
+    assert log.taken() == [
         {
             "at": 1100.05,
             "request": "a",
@@ -83,60 +66,60 @@ def test_an_upload_that_has_ended_is_written_once(clock: Clock) -> None:
             "spans": [("auth", 1100.0, 0.05)],
         }
     ]
-    assert taken(log) == []
-    assert taken(log, last=True) == []
+    assert log.taken() == []
+    assert log.taken(every=True) == []
 
 
 def test_an_upload_that_stands_in_a_stage_is_written_once_for_each(clock: Clock) -> None:
-    log, timing = UploadLog(), Timing("a")
+    log, timing = KeptLog(), Timing("a")
     with log.upload(timing):
         clock.now += STANDING_S / 2
         with timing.stage("pool_wait"):
             clock.now += STANDING_S - 0.01
-            assert taken(log) == []  # it has not stood there for long enough
+            assert log.taken() == []  # it has not stood there for long enough
             clock.now += 0.01
-            [line] = taken(log)
+            [line] = log.taken()
             assert line["status"] is None
             assert line["spans"] == [("pool_wait", 1100.25, STANDING_S)]
             clock.now += 10
-            assert taken(log) == []  # it still stands there: what was written is true
+            assert log.taken() == []  # it still stands there: what was written is true
         timing.begin("gcs_queue")
         clock.now += STANDING_S
-        [line] = taken(log)
+        [line] = log.taken()
         assert [stage for stage, _, _ in line["spans"]] == ["pool_wait", "gcs_queue"]
-    [line] = taken(log)
+    [line] = log.taken()
     assert line["spans"][0] == ("pool_wait", 1100.25, STANDING_S + 10)
 
 
 def test_an_upload_that_waits_for_the_loop_after_a_stage_is_written_again(clock: Clock) -> None:
-    log, timing = UploadLog(), Timing("a")
+    log, timing = KeptLog(), Timing("a")
     with log.upload(timing):
         with timing.stage("gcs"):
             clock.now += 3
-            assert len(taken(log)) == 1
+            assert len(log.taken()) == 1
         clock.now += STANDING_S
-        [line] = taken(log)
+        [line] = log.taken()
         assert line["spans"] == [("gcs", 1100.0, 3.0)]
         assert line["at"] == 1103.5
-        assert taken(log) == []
+        assert log.taken() == []
 
 
 def test_an_upload_that_came_into_no_stage_stands_from_its_arrival(clock: Clock) -> None:
-    log = UploadLog()
+    log = KeptLog()
     with log.upload(Timing("a")):
         clock.now += STANDING_S - 0.01
-        assert taken(log) == []
+        assert log.taken() == []
         clock.now += 0.01
-        assert [line["spans"] for line in taken(log)] == [[]]
+        assert [line["spans"] for line in log.taken()] == [[]]
 
 
 def test_the_last_call_records_all_that_are_inside(clock: Clock) -> None:
-    log, standing, new = UploadLog(), Timing("standing"), Timing("new")
+    log, standing, new = KeptLog(), Timing("standing"), Timing("new")
     with log.upload(standing), standing.stage("gcs"):
         clock.now += STANDING_S
-        assert len(taken(log)) == 1
+        assert len(log.taken()) == 1
         with log.upload(new):
-            lines = taken(log, last=True)
+            lines = log.taken(every=True)
     assert [line["request"] for line in lines] == ["standing", "new"]
     assert [line["status"] for line in lines] == [None, None]
 
@@ -173,17 +156,17 @@ def test_a_stage_of_another_thread_is_ended_by_it_and_its_beginnings_are_on_the_
 def test_a_cause_is_that_of_the_problem_body(
     status: int, bodies: list[bytes], cause: str | None
 ) -> None:
-    log = UploadLog()
+    log = KeptLog()
     ask(answering(status, *bodies), log)
-    [line] = taken(log)
+    [line] = log.taken()
     assert (line["status"], line["cause"]) == (status, cause)
 
 
 @pytest.mark.parametrize("cause", STATUS)
 def test_each_cause_that_the_service_names_is_read_from_its_problem(cause: str) -> None:
-    log = UploadLog()
+    log = KeptLog()
     ask(problem(cause, "as a test has it"), log)
-    [line] = taken(log)
+    [line] = log.taken()
     assert (line["status"], line["cause"]) == (STATUS[cause], cause)
 
 
@@ -191,10 +174,10 @@ def test_an_exception_is_an_internal_error_which_starlette_answers_500() -> None
     async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
         raise ValueError("a defect")
 
-    log = UploadLog()
+    log = KeptLog()
     with pytest.raises(ValueError, match="a defect"):
         ask(app, log)
-    [line] = taken(log)
+    [line] = log.taken()
     assert (line["status"], line["cause"]) == (500, "internal_error")
 
 
@@ -203,22 +186,22 @@ def test_an_exception_after_the_answer_leaves_what_was_answered() -> None:
         await answering(429, b'{"cause": "rate_limited"}')(scope, receive, send)
         raise ValueError("a defect")
 
-    log = UploadLog()
+    log = KeptLog()
     with pytest.raises(ValueError, match="a defect"):
         ask(app, log)
-    [line] = taken(log)
+    [line] = log.taken()
     assert (line["status"], line["cause"]) == (429, "rate_limited")
 
 
 def test_only_an_upload_is_recorded_with_what_its_headers_say() -> None:
-    log, sent = UploadLog(), {REQUEST_HEADER: "r7", HANDED_HEADER: "t=1700000000.125"}
+    log, sent = KeptLog(), {REQUEST_HEADER: "r7", HANDED_HEADER: "t=1700000000.125"}
     ask(answering(200), log, path="/health", **sent)
-    assert taken(log) == []
+    assert log.taken() == []
     ask(answering(200), log, **sent)
-    [line] = taken(log)
+    [line] = log.taken()
     assert (line["request"], line["handed"]) == ("r7", 1700000000.125)
     ask(answering(200), log)
-    [line] = taken(log)
+    [line] = log.taken()
     assert (line["request"], line["handed"]) == ("", None)
 
 

@@ -188,7 +188,8 @@ class EvidenceWriter:
         folder.mkdir(parents=True, exist_ok=True)
         self._number = worker_number()
         self._file = (folder / f"worker-{self._number}.jsonl").open("a", buffering=1)
-        self._records = (folder / f"uploads-{self._number}.jsonl").open("a")
+        self._records = (folder / f"uploads-{self._number}.jsonl").open("a", buffering=1)
+        uploads.write = self._record
         self._thread = threading.Thread(target=self._run, name="evidence", daemon=True)
 
     def start(self) -> None:
@@ -201,20 +202,23 @@ class EvidenceWriter:
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join()
-            self._write(last=True)
+            self._write()
+            self._uploads.write_standing(every=True)
+        self._uploads.write = None
         self._file.close()
         self._records.close()
 
     def _run(self) -> None:
         while not self._stop.wait(INTERVAL_S):
             self._write()
+            self._uploads.write_standing()
 
-    def _write(self, last: bool = False) -> None:
+    def _write(self) -> None:
         line = {"at": time.time(), "pid": self._number, **process_figures(), **self._read()}
         self._file.write(_json(line))
-        records = [_json({"worker": self._number, **line}) for line in self._uploads.take(last)]
-        self._records.writelines(records)
-        self._records.flush()
+
+    def _record(self, line: dict[str, Any]) -> None:
+        self._records.write(_json({"worker": self._number, **line}))
 
 
 def _json(line: dict[str, Any]) -> str:

@@ -55,6 +55,8 @@ class ServerTimingMiddleware:
                     MutableHeaders(scope=message)["Server-Timing"] = timing.header()
             elif timing.status != HTTPStatus.OK:
                 timing.cause = timing.cause or problem_cause(message.get("body", b""))
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                self._uploads.end(timing)
             await send(message)
 
         if scope["path"] != self._path:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -108,15 +107,19 @@ class Timing:
 
 
 class UploadLog:
-    """The uploads of a worker: those inside, and the records of those that are to be written.
+    """The uploads inside a worker; each is written as it ends, before its answer is sent.
 
-    The event loop's thread appends, the evidence thread takes; neither waits for the other's file.
+    So whoever has an answer can find its record, and an instance that is frozen as soon as it has
+    answered has written it. Those that stand still are written by the evidence thread.
+
+    Attributes:
+        write: takes a record, in whichever thread; None while nobody wants any.
     """
 
     def __init__(self) -> None:
+        self.write: Callable[[dict[str, Any]], object] | None = None
         self._inside: dict[Timing, float] = {}  # and how it stood when it was last written
         self._lock = threading.Lock()
-        self._ended: deque[dict[str, Any]] = deque()
 
     @contextmanager
     def upload(self, timing: Timing) -> Iterator[None]:
@@ -129,25 +132,26 @@ class UploadLog:
             timing.status, timing.cause = timing.status or 500, timing.cause or "internal_error"
             raise
         finally:
-            with self._lock:
-                del self._inside[timing]
-            self._ended.append(timing.line())
+            self.end(timing)
 
-    def take(self, last: bool = False) -> Iterator[dict[str, Any]]:
-        """The records of uploads that ended since the last call, and of those that stand still.
+    def end(self, timing: Timing) -> None:
+        """Write the record of an upload that is about to be answered; once."""
+        with self._lock:
+            if self._inside.pop(timing, None) is not None and self.write:
+                self.write(timing.line())
+
+    def write_standing(self, every: bool = False) -> None:
+        """Write those that have stood in one stage for a while since they were last written.
 
         Args:
-            last: there will be no other call, so all that are inside are recorded.
+            every: write all that are inside, for there will be no other call.
         """
-        while self._ended:
-            yield self._ended.popleft()
-        now = time.perf_counter()
+        now, write = time.perf_counter(), self.write
+        if write is None:
+            return
         with self._lock:
-            inside = list(self._inside.items())
-        for timing, written in inside:
-            changed = timing.changed()
-            if last or (changed != written and now - changed >= STANDING_S):
-                yield timing.line()
-                with self._lock:
-                    if timing in self._inside:
-                        self._inside[timing] = changed
+            for timing, written in self._inside.items():
+                changed = timing.changed()
+                if every or (changed != written and now - changed >= STANDING_S):
+                    self._inside[timing] = changed
+                    write(timing.line())
