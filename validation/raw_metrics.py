@@ -30,7 +30,10 @@ Line = Mapping[str, Any]
 
 ESTIMATE, SLOPE = 0.1, 0.5
 """Tolerances: of means and levels between two readings, and of slopes."""
-CUT_OFF = {"gateway_timeout", "client_timeout", "request_timeout", "bad_gateway", "connection"}
+CUT_OFF = {
+    *("gateway_timeout", "client_timeout", "request_timeout", "bad_gateway", "connection"),
+    "instance_died",
+}
 """How an upload ends whose user never hears what the service made of it."""
 
 

@@ -120,7 +120,7 @@ class Decision:
         if self._slow and len(named) > 1:
             # It let in more than what is inside could answer in time, so it did not limit.
             named = [resource for resource in named if resource is not Resource.BACKPRESSURE]
-        return self._bottleneck([r for r in named if r in self.candidates])
+        return self._bottleneck([r for r in named if r in self.candidates or r is Resource.NONE])
 
     @cached_property
     def _slow(self) -> bool:
@@ -294,11 +294,11 @@ class Decision:
         judged = (self._with_share(candidate, answers) for candidate in self.candidates.values())
         ordered = tuple(sorted(judged, key=lambda c: (not c.at_limit, -c.level)))
         resource, evidence = Resource.NONE, self._nothing(ordered)
-        if len(answers) == 1:
+        if len(answers) == 1 and answers[0] in self.candidates:
             [resource] = answers
             phrases = [self._evidence(resource), *self._waited_for()]
             evidence = "; ".join([*phrases, *self._idle_queues(resource)])
-        elif answers:
+        elif len(answers) > 1:
             resource = Resource.UNCLEAR
             phrases = [self._evidence(answer) for answer in answers]
             evidence = f"{len(answers)} compete: " + "; ".join([*phrases, *self._waited_for()])
@@ -306,6 +306,8 @@ class Decision:
 
     def _evidence(self, resource: Resource) -> str:
         """A resource's evidence; of one whose failures no client was told of, how many they are."""
+        if resource is Resource.NONE:
+            return "failures that no resource made"
         candidate = self.candidates[resource]
         unseen = sum(self._unseen[cause] for cause in self.rules[resource].causes)
         if candidate.at_limit or not unseen:

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from lab.judge import judge
-from lab.model.evidence import Cause, MachineReading, Observation
+from lab.model.evidence import Cause
 from lab.model.verdict import Finding, Outcome, Verdict
 from tests.live import Live
-from tests.replica.trial import trial
+from tests.replica.trial import on_idle_machine, trial
 
 pytestmark = [pytest.mark.replica, pytest.mark.long]
 
@@ -30,9 +30,7 @@ def verdict(
 ) -> Verdict:
     """The verdict of a trial on a machine that was idle enough: its reasons say what follows."""
     cell, seen = trial(live, settings, load, criteria=criteria, faults=faults)
-    kept = tuple(line for line in seen.evidence if not isinstance(line, MachineReading))
-    idle = MachineReading(t=0, wall_s=0, cpu_share=0.5, cpu_s={})
-    return judge(cell, Observation(samples=seen.samples, evidence=(*kept, idle)))
+    return judge(cell, on_idle_machine(seen))
 
 
 def failures(of: Verdict) -> dict[str, float]:
