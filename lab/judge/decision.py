@@ -130,7 +130,7 @@ class Decision:
         """The resources that a missed criterion names; more than one compete."""
         name = criterion.metric
         if name in LATENCIES:
-            return leading(self._late)
+            return leading(self._late or self._all_waits)
         if name in FAILURES:
             return self._makers(self._counts(name))
         if name in RATES:
@@ -161,16 +161,21 @@ class Decision:
 
     @cached_property
     def _late(self) -> list[Seconds]:
-        """By how much each late upload was late: of every missed percentile, if there is one."""
-        timeout = self.trial.cell.load.timeout
+        """By how much each upload was late that missed a percentile, in the order of sending.
+
+        Those that were timed out would have been later still, whatever the criterion counts.
+        """
         bounds = [(c.metric, c.bound) for c in self.missed if c.metric in PERCENTILES]
-        late = [
-            self._excess(sample, bound)
-            for metric, bound in bounds
-            for sample in self.trial.sent
-            if (latency(sample, metric, timeout) or 0.0) >= bound
-        ]
-        return late or self._all_waits
+        late = []
+        for sample in sorted(self.trial.sent, key=lambda sample: sample.sent_at):
+            if bounds and sample.error in TIMED_OUT:
+                late.append(self._until_ended(sample))
+            else:
+                late += [self._excess(sample, b) for m, b in bounds if self._took(sample, m) >= b]
+        return late
+
+    def _took(self, sample: Sample, percentile: str) -> float:
+        return latency(sample, percentile, self.trial.cell.load.timeout) or 0.0
 
     @cached_property
     def _all_waits(self) -> list[Seconds]:
@@ -185,16 +190,18 @@ class Decision:
     def _ended_by_waiting(self) -> dict[Cause, list[Seconds]]:
         """What each upload that was timed out, or gave up in a queue, had waited for by then."""
         return {
-            cause: [self._until_ended(s, cause) for s in self.trial.sent if s.error is cause]
+            cause: [
+                self._until_ended(sample) for sample in self.trial.sent if sample.error is cause
+            ]
             for cause in BY_WAITING
             if self.trial.causes[cause]
         }
 
-    def _until_ended(self, sample: Sample, cause: Cause) -> Seconds:
-        if station := GAVE_UP.get(cause):
+    def _until_ended(self, sample: Sample) -> Seconds:
+        if station := GAVE_UP.get(sample.error or Cause.CLIENT_TIMEOUT):
             return self._by_resource(self._waiting.in_queue(sample, station))
         seconds = self._excess(sample, sample.latency_s)
-        if cause is Cause.GATEWAY_TIMEOUT:
+        if sample.error is Cause.GATEWAY_TIMEOUT:
             # While nobody kept it waiting there is nobody to blame but who cut it off.
             unqueued = [seconds.pop(r) for r in NO_QUEUE if r in seconds]
             seconds[Resource.PROXY_TIMEOUT] = fsum(unqueued)
@@ -258,7 +265,8 @@ class Decision:
 
     def _of_cause(self, cause: Cause) -> list[Resource]:
         """What made the failures of one cause."""
-        if waited := leading(self._ended_by_waiting.get(cause, ())):
+        ended = self._ended_by_waiting.get(cause, ())
+        if waited := leading(self._late if cause in TIMED_OUT and self._late else ended):
             return waited
         rules = (r for r, rule in self.rules.items() if cause in rule.causes)
         maker = next(rules, Resource.NONE)
@@ -281,10 +289,16 @@ class Decision:
         """Of each upload that was late or ended by waiting, what made it so, in seconds."""
         if not self.missed:
             return []
-        late = self._late if any(c.metric in LATENCIES for c in self.missed) else []
-        too_few = [c for c in self.missed if c.metric in RATES]
-        rates = [] if all(map(self._enough_with_failures, too_few)) else self._all_waits
-        return [*late, *rates, *chain.from_iterable(self._ended_by_waiting.values())]
+        ended = chain.from_iterable(
+            seconds
+            for cause, seconds in self._ended_by_waiting.items()
+            if not (self._late and cause in TIMED_OUT)  # who is among the late
+        )
+        by_rate = [c for c in self.missed if c.metric in RATES]
+        waits = not all(map(self._enough_with_failures, by_rate)) or any(
+            c.metric in LATENCIES and not self._late for c in self.missed
+        )
+        return [*self._late, *(self._all_waits if waits else []), *ended]
 
     @cached_property
     def _shares(self) -> dict[Resource, float]:
