@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -235,7 +235,7 @@ class Waiting:
             return {stay.station: stay.seconds}
         way, workers = self._way(stay), self._workers_of(record)
         readings = Counter(
-            next((further for further in reversed(way) if further in full), stay.station)
+            next((further for further in reversed(way) if further in full), _own(stay, full))
             for worker in workers
             for full in worker.within(stay)
         )
@@ -300,6 +300,15 @@ class Waiting:
             Station.THREADS: reading.threads_queued > 0 and reading.threads_busy >= slots,
         }
         return frozenset(station for station, full in queues.items() if full)
+
+
+def _own(stay: Stay, full: Collection[Station]) -> Station:
+    """Who keeps an upload where nothing further down does.
+
+    A checkout from a pool that is not full waits for the database, to open a connection.
+    """
+    opens = stay.station is Station.POOL and Station.POOL not in full
+    return Station.DATABASE if opens else stay.station
 
 
 def excess(life: Life, bound: float, service_s: float = 0.0) -> dict[Station, float]:

@@ -402,6 +402,19 @@ def test_a_busy_loop_limits_only_where_it_keeps_somebody_else(
     assert limit(cell("p95 < 3 s", gcs_call="blocking"), seen).resource == resource
 
 
+@pytest.mark.parametrize(("out", "station"), [(20, Station.POOL), (3, Station.DATABASE)])
+def test_a_checkout_from_a_pool_that_is_not_full_waits_for_a_new_connection(
+    out: int, station: Station
+) -> None:
+    stages = STAGES | {"pool_wait": 2.0}
+    waits = sample(40, sum(stages.values()), stages=stages)
+    trial = Trial(cell(), observation([waits], lived(checked_out=out, waiting=1)))
+    life = Waiting(trial).life(waits)
+    expected = 2.0 + STAGES["pool_wait2"]
+    expected += sum(STAGES[stage] for stage in ("auth", "release", "write")) * (out == 3)
+    assert (life.waits | life.service)[station] == pytest.approx(expected)
+
+
 def test_what_a_loop_kept_nobody_from_is_nobodys() -> None:
     """Of 16 s between the stages an event loop that was busy for 5 s took no more than these."""
     idle = [
