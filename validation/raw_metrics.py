@@ -186,6 +186,13 @@ def _waited(*names: str) -> Formula:
     return Formula(mean)
 
 
+def _accept_wait(raw: RawCell) -> float | None:
+    """The mean time from the proxy's hand to the worker's, of the uploads that came so far."""
+    names = {s.get("request") for s in raw.sent}
+    came = [r for r in raw.of("upload") if r["request"] in names and r["handed"] is not None]
+    return _mean(max(0.0, r["arrived"] - r["handed"]) for r in came)
+
+
 def _recorded_stages(raw: RawCell) -> dict[str, dict[str, float]]:
     """Seconds by stage of each upload, by its last record."""
     stages: dict[str, dict[str, float]] = {}
@@ -436,6 +443,7 @@ FORMULAS: Mapping[str, Formula] = {
     "auth": _stage("auth"),
     "release": _stage("release"),
     "write": _stage("write"),
+    "accept_wait": Formula(_accept_wait),
     "pool_wait": _waited("pool_wait", "pool_wait2"),
     "gcs_queue": _waited("gcs_queue"),
     "gcs_latency": _stage("gcs"),

@@ -43,6 +43,9 @@ from lab.model.replica import nginx_limits
 from lab.model.units import format_size
 from lab.model.verdict import Candidate, Resource
 
+ACCEPTED_S = 0.1
+"""The shortest mean wait to be accepted that is worth a word."""
+
 OF_THREADS = ("gcs_queue", "threads_busy", "threads_queued")
 OF_INSTANCES = (
     *("queue_depth", "queue_wait", "queue_wait_p95", "queue_wait_refused", "instances"),
@@ -111,7 +114,9 @@ def rule(
 # The rules.
 
 
-@rule(Resource.EVENT_LOOP, stations=(Station.LOOP,), metrics=("loop_busy", "loop_lag"))
+@rule(
+    Resource.EVENT_LOOP, stations=(Station.LOOP,), metrics=("loop_busy", "loop_lag", "accept_wait")
+)
 def event_loop(trial: Trial) -> Level | None:
     """One a worker, and whatever runs in it keeps everything else waiting.
 
@@ -130,6 +135,9 @@ def event_loop(trial: Trial) -> Level | None:
         evidence += f" ({', '.join(held)})"
     if busiest.busy - busiest.own >= 0.05:
         evidence += f", {percent(busiest.busy - busiest.own)} of the time in wait for a connection"
+    accepted = trial.metrics.get("accept_wait", 0.0)
+    if accepted >= ACCEPTED_S:
+        evidence += f", uploads waited {accepted:.1f} s in the mean to be accepted"
     return Level(busiest.own, busiest.own >= SATURATED and busiest.inside > 1, evidence)
 
 

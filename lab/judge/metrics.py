@@ -148,6 +148,16 @@ def mean_wait(stages: Sequence[str], trial: Trial) -> float | None:
     )
 
 
+def accept_waits(trial: Trial) -> list[float]:
+    """How long uploads waited from being passed on until their worker had them, in seconds.
+
+    In the kernel's accept queue, and in that of an event loop which is held; of those that were
+    not passed on by a proxy that says when, nothing is known.
+    """
+    records = (trial.record_of(sample) for sample in trial.sent)
+    return [max(0.0, r.arrived - r.handed) for r in records if r and r.handed is not None]
+
+
 def waits(trial: Trial) -> list[float]:
     """How long uploads waited for their turn, wherever: in the event loop, for a thread or pool."""
     return [
@@ -289,6 +299,7 @@ MEASURES: Mapping[str, Measure] = {
     "unseen_failures": unseen_failures,
     **{name: partial(mean_stage, stage) for name, stage in STAGE_OF.items()},
     **{name: partial(mean_wait, stages) for name, stages in WAITS.items()},
+    "accept_wait": lambda trial: mean(accept_waits(trial)),
     "wait": lambda trial: mean(waits(trial)),
     "wait_p95": lambda trial: p95(waits(trial)),
     "lateness": lambda trial: p95(sample.sent_at - sample.planned_at for sample in trial.sent),

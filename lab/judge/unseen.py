@@ -22,7 +22,7 @@ from functools import partial
 from math import fsum
 
 from lab.judge import gateway
-from lab.judge.metrics import WAITS
+from lab.judge.metrics import WAITS, accept_waits
 from lab.judge.trial import Trial
 from lab.model.evidence import CUT_OFF, SERVICE_CAUSES, Audit, Cause, Sample
 
@@ -84,6 +84,19 @@ def _wait(stages: Sequence[str], value: float, trial: Trial) -> Range | None:
     all_ends = [(seconds, seconds) for seconds in told if seconds is not None] + untold
     low, high = (fsum(end) / len(all_ends) for end in zip(*all_ends, strict=True))
     why = f"{_cut_off(trial)}, so how long they waited is not known"
+    return Range(value, low, high, why)
+
+
+def _accept_wait(value: float, trial: Trial) -> Range | None:
+    """A mean of which those are left out that no worker ever had; they waited as long as they
+    were there, or not at all."""
+    never = [s for s in trial.sent if s.error in CUT_OFF and trial.record_of(s) is None]
+    if not never:
+        return None
+    came = accept_waits(trial)
+    of, longest = len(came) + len(never), fsum(sample.latency_s for sample in never)
+    low, high = fsum(came) / of, (fsum(came) + longest) / of
+    why = f"{len(never)} of {len(trial.sent)} uploads were cut off before a worker had them"
     return Range(value, low, high, why)
 
 
@@ -150,6 +163,7 @@ def _audited(of: Callable[[Audit], int], value: float, trial: Trial) -> Range | 
 
 RANGES: Mapping[str, Callable[[float, Trial], Range | None]] = {
     **{f"errors.{cause}": partial(_cause, cause) for cause in SERVICE_CAUSES},
+    "accept_wait": _accept_wait,
     **{name: partial(_wait, stages) for name, stages in WAITS.items()},
     "unseen_failures": _unseen_failures,
     "cold_uploads": _cold_uploads,

@@ -95,6 +95,12 @@ TABLE: tuple[Metric, ...] = (
         "Server-Timing",
         "mean of the write stage (BEGIN to COMMIT), likewise",
     ),
+    Metric(
+        "accept_wait",
+        "seconds",
+        "workers",
+        "mean wait from nginx's, or the gateway's, passing an upload on until its worker had it",
+    ),
     Metric("pool_wait", "seconds", "Server-Timing", "mean wait for a connection, both checkouts"),
     Metric("gcs_queue", "seconds", "Server-Timing", "mean wait for a thread to upload with"),
     Metric(

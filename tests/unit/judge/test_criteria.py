@@ -355,6 +355,17 @@ def test_a_wait_that_everybody_told_is_the_figure_itself(metric: str) -> None:
     assert (finding.outcome, finding.value, finding.low) == ("met", value, None)
 
 
+def test_a_wait_to_be_accepted_is_longer_where_some_were_never_accepted() -> None:
+    came = [record(f"came-{n}", handed=20.0, arrived=21.0) for n in range(3)]
+    sent = [sample(request=f"came-{n}") for n in range(3)]
+    [criterion] = cell("accept_wait < 5 s").criteria
+    seen = decide(criterion, Trial(cell(), observation(sent, came)))
+    assert (seen.outcome, seen.value) == ("met", 1.0)
+    unseen = decide(criterion, Trial(cell(), observation([*sent, *cut_off(1)], came)))
+    assert (unseen.outcome, unseen.low, unseen.high) == ("undecided", 0.75, 15.75)
+    assert unseen.reason.endswith("1 of 4 uploads were cut off before a worker had them")
+
+
 def waits(criterion: str, *records: Evidence) -> Finding:
     """Two uploads that waited 1 s for a connection, one refused, and two cut off after 30 s."""
     told = [sample(error=None, stages={"pool_wait": 0.6, "pool_wait2": 0.4}) for _ in range(2)]

@@ -34,8 +34,22 @@ from tests.unit.judge.observations import (
 )
 
 
+def test_a_wait_to_be_accepted_is_from_the_proxys_hand_to_the_workers() -> None:
+    records = [
+        record("a", handed=20.0, arrived=20.5),
+        record("b", handed=21.0, arrived=22.5),
+        record("c", handed=None, arrived=30.0),
+        record("of the warm-up", handed=1.0, arrived=9.0),
+    ]
+    sent = [sample(20 + i, request=name) for i, name in enumerate(("a", "b", "c", "d"))]
+    assert measure(Trial(cell(), observation(sent, [*at_rest(), *records])))["accept_wait"] == 1.0
+    assert "accept_wait" not in measure(Trial(cell(), observation(sent)))
+
+
 def test_all_evidence_gives_all_metrics_in_the_tables_order() -> None:
-    vm = measure(Trial(cell(), observation(samples(100, failed=1))))
+    sent = [*samples(99, failed=1), sample(20.0, stages=STAGES, request="accepted")]
+    recorded = [*at_rest(), record("accepted", handed=20.0, arrived=20.1)]
+    vm = measure(Trial(cell(), observation(sent, recorded)))
     cloudrun = measure(Trial(on_cloudrun(), observation(burst(), [*at_rest(), *one_instance()])))
     table = [row.name for row in TABLE]
     for found in (vm, cloudrun):
