@@ -264,6 +264,7 @@ INCIDENTS = (
         SLOW_STORAGE,
         {"burst": 70, "timeout": "30 s"},
         ["error_rate < 5 %"],
+        limits=[Resource.STORAGE],
     ),
     Incident(
         5,
@@ -271,7 +272,7 @@ INCIDENTS = (
         {**SLOW_STORAGE, "nginx": "recommended"},
         {"burst": 70},
         ["error_rate < 5 %"],
-        limits=[Resource.PROXY_TIMEOUT, Resource.UNCLEAR],
+        limits=[Resource.PROXY_TIMEOUT],
         quick={"speed": 4},
     ),
     Incident(

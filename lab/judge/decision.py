@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from math import fsum, inf, sqrt
-from statistics import fmean, stdev
+from statistics import stdev
 
 from lab.judge.bottleneck import RULES, Rules
 from lab.judge.levels import of_attempts, percent
 from lab.judge.metrics import latency
 from lab.judge.trial import Trial
-from lab.judge.waiting import TIMED_OUT, Station, Waiting, excess
+from lab.judge.waiting import TIMED_OUT, Life, Station, Waiting, excess
 from lab.model.criterion import Criterion
 from lab.model.evidence import CUT_OFF, SERVICE_CAUSES, Cause, Sample
 from lab.model.physics import PERCENTILES
@@ -209,13 +209,15 @@ class Decision:
 
     def _excess(self, sample: Sample, bound: float) -> Seconds:
         life = self._waiting.life(sample)
-        return self._by_resource(excess(life, bound, self._service_s))
+        return self._by_resource(excess(life, bound, self._rest_s(life)))
 
-    @cached_property
-    def _service_s(self) -> float:
-        """Seconds that what is done for an upload takes, in the mean of those answered."""
-        served = [self._waiting.life(sample).served for sample in self.trial.succeeded]
-        return fmean(served) if served else self.trial.knobs.gcs_latency.mean
+    def _rest_s(self, life: Life) -> float:
+        """Seconds of storage still to come, in the mean, of an upload that has had so many.
+
+        A delay is uniform between its ends, and so is what is left of one that goes on.
+        """
+        delay, had = self.trial.knobs.gcs_latency, life.service.get(Station.STORAGE, 0.0)
+        return max(0.0, (max(delay.low, had) + delay.high) / 2 - had)
 
     def _by_resource(self, stations: Mapping[Station, float]) -> Seconds:
         """The same by resource, where one that is full because another is counts as that one."""

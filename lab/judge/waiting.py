@@ -311,7 +311,7 @@ def _own(stay: Stay, full: Collection[Station]) -> Station:
     return Station.DATABASE if opens else stay.station
 
 
-def excess(life: Life, bound: float, service_s: float = 0.0) -> dict[Station, float]:
+def excess(life: Life, bound: float, rest_s: float = 0.0) -> dict[Station, float]:
     """The seconds by which an upload was late, its excess, by the stations that made them.
 
     Waits come first, as much as there is of them: without them it would have been in time, if
@@ -320,12 +320,15 @@ def excess(life: Life, bound: float, service_s: float = 0.0) -> dict[Station, fl
     Args:
         life: the upload's.
         bound: the most that it might have taken, in seconds.
-        service_s: seconds that service takes at the least, of one whose end nobody saw.
+        rest_s: seconds of its storage call that were still to come, of one whose end nobody saw.
 
     Returns:
         Seconds by station; empty of an upload that was in time.
     """
-    served = life.served if life.whole else max(life.served, service_s)
+    service = dict(life.service)
+    if not life.whole:
+        service[Station.STORAGE] = service.get(Station.STORAGE, 0.0) + rest_s
+    served = fsum(service.values())
     over = life.waited + served - bound
     if over <= 0:
         return {}
@@ -334,6 +337,6 @@ def excess(life: Life, bound: float, service_s: float = 0.0) -> dict[Station, fl
         station: seconds / life.waited * waits for station, seconds in life.waits.items() if waits
     }
     rest = over - waits
-    if rest > 0 and life.served:
-        parts |= {station: s / life.served * rest for station, s in life.service.items()}
+    if rest > 0 and served:
+        parts |= {station: s / served * rest for station, s in service.items()}
     return parts

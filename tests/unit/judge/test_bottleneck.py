@@ -12,7 +12,7 @@ from lab.judge.bottleneck import RULES, rule
 from lab.judge.decision import bottleneck
 from lab.judge.levels import Level
 from lab.judge.trial import Trial
-from lab.judge.waiting import Station, Waiting
+from lab.judge.waiting import Life, Station, Waiting, excess
 from lab.model.evidence import (
     Cause,
     DatabaseReading,
@@ -413,6 +413,27 @@ def test_a_checkout_from_a_pool_that_is_not_full_waits_for_a_new_connection(
     expected = 2.0 + STAGES["pool_wait2"]
     expected += sum(STAGES[stage] for stage in ("auth", "release", "write")) * (out == 3)
     assert (life.waits | life.service)[station] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("life", "late"),
+    [
+        (Life({}, {Station.STORAGE: 4.0}, whole=True), {}),
+        (Life({Station.LOOP: 9.0}, {Station.STORAGE: 4.0}, whole=True), {Station.LOOP: 3.0}),
+        (  # waits first, and what they leave is the service's
+            Life({Station.LOOP: 1.0, Station.POOL: 3.0}, {Station.STORAGE: 14.0}, whole=True),
+            {Station.LOOP: 1.0, Station.POOL: 3.0, Station.STORAGE: 4.0},
+        ),
+        (  # cut off in storage, with 5 s of it to come
+            Life({Station.LOOP: 2.0}, {Station.STORAGE: 8.0}, whole=False),
+            {Station.LOOP: 2.0, Station.STORAGE: 3.0},
+        ),
+        (Life({Station.LOOP: 10.0}, {}, whole=False), {Station.LOOP: 5.0}),
+    ],
+    ids=["in time", "by its wait", "by both", "cut off in storage", "cut off in a queue"],
+)
+def test_an_excess_is_made_by_waits_first(life: Life, late: dict[Station, float]) -> None:
+    assert excess(life, 10.0, rest_s=5.0) == pytest.approx(late)
 
 
 def test_what_a_loop_kept_nobody_from_is_nobodys() -> None:
