@@ -29,7 +29,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from lab.errors import UsageError
 from lab.model.replica import Target
+from lab.model.suggest import suggest
 from lab.model.verdict import Outcome, Resource, Verdict
 from validation.command import exit_code, parser
 
@@ -346,7 +348,11 @@ def main() -> int:
     flags_parser = parser("validation.incidents", __doc__ or "")
     flags_parser.add_argument("names", nargs="*", metavar="NAME", help="an incident's name")
     flags = flags_parser.parse_args()
-    chosen = [i for i in INCIDENTS if not flags.names or i.name in flags.names]
+    known = {incident.name: incident for incident in INCIDENTS}
+    for name in flags.names:
+        if name not in known:
+            raise UsageError(f"'{name}' is no incident", suggest(name, known))
+    chosen = [known[name] for name in flags.names or known]
     errors = 0
     for incident in chosen:
         verdict = measure(incident, flags.results)

@@ -41,6 +41,14 @@ SERVICE = {"auth", "release", "gcs", "write"}
 """Stages of ``Server-Timing`` that are work; the others are waits."""
 
 
+CHECKOUTS = ("pool_wait", "pool_wait2")
+"""Stages that are a wait for a connection, before the query and before the write."""
+
+GONE_WALL_S = 1.0
+"""A worker that has not written for so long, in wall-clock seconds, is gone: it writes ten times a
+second."""
+
+
 @dataclass(frozen=True)
 class RawCell:
     """A cell's stored lines."""
@@ -235,6 +243,10 @@ def _capacity(raw: RawCell) -> float | None:
         bounds.append(raw.cell.storage_slots / whole)
     elif knobs.db_call == "blocking":
         bounds.append(processes / database)
+    if knobs.db_call == "threadpool":  # where a checkout waits in one of anyio's threads
+        checkouts = _mean(sum(s["stages"].get(name, 0.0) for name in CHECKOUTS) for s in raw.good)
+        threads = processes * knobs.anyio_threads
+        bounds.append(threads / (database + (checkouts or 0.0)))
     connections = min(knobs.db_cap, processes * pool_connections(knobs))
     bounds.append(connections / (whole if knobs.db_session == "hold" else database))
     return min(bounds)
@@ -269,15 +281,16 @@ def _peak(kind: str, key: str) -> Formula:
 
 
 def _peak_of_all(key: str) -> Formula:
-    """The peak of a sum over workers, each counted by its latest reading."""
+    """The peak of a sum over workers, each counted by its latest reading while it writes any."""
 
     def peak(raw: RawCell) -> float | None:
-        latest: dict[int, float] = {}
+        latest: dict[int, tuple[float, float]] = {}
         sums = []
-        for line in raw.inside("worker"):
+        for line in sorted(raw.inside("worker"), key=lambda line: float(line["t"])):
             if line.get(key) is not None:
-                latest[line["pid"]] = line[key]
-                sums.append(sum(latest.values()))
+                latest[line["pid"]] = line["t"], line[key]
+                since = line["t"] - GONE_WALL_S * raw.cell.knobs.speed
+                sums.append(sum(value for t, value in latest.values() if t >= since))
         return max(sums, default=None)
 
     return Formula(peak, ESTIMATE)
@@ -301,8 +314,27 @@ def _busiest(key: str) -> Formula:
     return Formula(lambda raw: max(_rates(raw, key), default=None), ESTIMATE)
 
 
-def _together(key: str) -> Formula:
-    return Formula(lambda raw: sum(_rates(raw, key)) if raw.workers else None, ESTIMATE)
+def _cpu(of: Callable[[Iterable[float]], float]) -> Formula:
+    """CPU-seconds a wall-clock second of all workers' time, of what each used."""
+
+    def cores(raw: RawCell) -> float | None:
+        read = raw.inside("worker")
+        wall = (read[-1]["t"] - read[0]["t"]) / raw.cell.knobs.speed if read else 0.0
+        return of(_used(raw, "cpu_s").values()) / wall if wall else None
+
+    return Formula(cores, ESTIMATE)
+
+
+def _used(raw: RawCell, key: str) -> dict[int, float]:
+    """By how much each worker's running total grew in the window.
+
+    One that began in the window grew from nothing, before its first reading.
+    """
+    begin = raw.window[0] + GONE_WALL_S * raw.cell.knobs.speed
+    return {
+        pid: lines[-1][key] - (lines[0][key] if lines[0]["t"] < begin else 0)
+        for pid, lines in raw.workers.items()
+    }
 
 
 def _part(total: str, part: str) -> Formula:
@@ -343,15 +375,11 @@ def _slope(kind: str, key: str) -> Formula:
 def _growth(key: str, *, per_second: bool = False) -> Formula:
     """By how much the workers' running totals grew in the window, together.
 
-    One that began in the window grew from nothing, before its first reading. A rate is that
-    between the first and the last reading of any.
+    A rate is that between the first and the last reading of any.
     """
 
     def growth(raw: RawCell) -> float | None:
-        total, before = 0.0, {line["pid"] for line in raw.of("worker") if line["t"] < raw.window[0]}
-        for pid, lines in raw.workers.items():
-            total += lines[-1][key] - (lines[0][key] if pid in before else 0)
-        read = raw.inside("worker")
+        total, read = sum(_used(raw, key).values()), raw.inside("worker")
         seconds = read[-1]["t"] - read[0]["t"] if per_second and read else 1.0
         return total / seconds if read and seconds > 0 else None
 
@@ -458,8 +486,8 @@ FORMULAS: Mapping[str, Formula] = {
     "loop_lag": Formula(
         lambda raw: _quantile((line["loop_lag"] for line in raw.inside("worker")), 0.95), ESTIMATE
     ),
-    "cpu_backend": _together("cpu_s"),
-    "cpu_worker_max": _busiest("cpu_s"),
+    "cpu_backend": _cpu(sum),
+    "cpu_worker_max": _cpu(max),
     "cpu_generator": _part("cpu_s", "generator"),
     "cpu_machine": Formula(
         lambda raw: _mean(line["cpu_share"] for line in raw.inside("machine")), ESTIMATE

@@ -109,7 +109,8 @@ def enough_agree(rows: Sequence[Row]) -> bool:
 
 def table(rows: Sequence[Row]) -> str:
     """The comparison as text."""
-    form = "{:<14}{:<52}{:<18}{}"
+    width = max([12, *(len(row.cell) for row in rows)]) + 2
+    form = f"{{:<{width}}}{{:<60}}{{:<18}}{{}}"
     lines = [form.format("cell", "simulation", "lab", "")]
     for row in rows:
         answer = shares_text(row.expected) + (", ambiguous" if row.expected.ambiguous else "")

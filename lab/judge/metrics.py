@@ -211,9 +211,16 @@ def seconds(trial: Trial) -> float:
 
 
 def growths(of: Callable[[WorkerReading], float], trial: Trial) -> list[float]:
-    """Growth of each worker's running total; empty where no time passed between readings."""
+    """Growth of each worker's running total; empty where no time passed between readings.
+
+    One that was not there when the window began has used all of it since.
+    """
     lives = trial.by_worker if seconds(trial) > 0 else []
-    return [growth([of(reading) for reading in life]) for life in lives]
+    was_there = trial.window[0] + STALE_WALL_S * trial.knobs.speed
+    return [
+        growth([*([0.0] if life[0].t > was_there else []), *(of(reading) for reading in life)])
+        for life in lives
+    ]
 
 
 def cores(trial: Trial) -> list[float]:

@@ -22,6 +22,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import accumulate
 from math import ceil, inf
 
@@ -201,12 +202,13 @@ def _crossed(
     samples: int | None = None,
 ) -> Crossing:
     since, until = stretch
+    users_at = trial.users_at if samples is None else partial(_users_sending, trial)
     return Crossing(
         criterion=str(criterion),
         t=round(t, 3),
-        users=trial.users_at(until),
+        users=users_at(until),
         since=round(since, 3),
-        since_users=trial.users_at(since),
+        since_users=users_at(since),
         value=round(value, 6),
         samples=samples,
     )

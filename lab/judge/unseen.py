@@ -95,7 +95,7 @@ def _accept_wait(value: float, trial: Trial) -> Range | None:
         return None
     came = accept_waits(trial)
     of, longest = len(came) + len(never), fsum(sample.latency_s for sample in never)
-    low, high = fsum(came) / of, (fsum(came) + longest) / of
+    low, high = fsum(came) / of, max(value, (fsum(came) + longest) / of)
     why = f"{len(never)} of {len(trial.sent)} uploads were cut off before a worker had them"
     return Range(value, low, high, why)
 
