@@ -383,6 +383,8 @@ def memory(trial: Trial) -> Level | None:
     """
     metrics, on_vm = trial.metrics, trial.cell.target == "vm"
     kills, died = metrics.get("oom_kills", 0.0), trial.failed(Cause.INSTANCE_DIED)
+    if any(fault.part == "backend" for fault in trial.cell.process_faults):
+        died = 0  # they were ended on purpose
     names = ("memory_backend", "rss_backend") if on_vm else ("memory_instance",)
     held = next((metrics[name] for name in names if name in metrics), None)
     limit = trial.knobs.vm_memory if on_vm else trial.knobs.cloudrun_memory

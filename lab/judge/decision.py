@@ -81,6 +81,9 @@ NO_QUEUE = (Resource.STORAGE, Resource.DATABASE, Resource.NONE)
 BY_WAITING = (*TIMED_OUT, *GAVE_UP)
 """The failures that are made by what the upload waited for."""
 
+LIFE = ("waited", "served")
+"""The two parts of a life."""
+
 Seconds = dict[Resource, float]
 """Of one upload, the seconds that each resource made it wait, or late."""
 
@@ -129,14 +132,25 @@ class Decision:
     def _named(self, criterion: Criterion) -> list[Resource]:
         """The resources that a missed criterion names; more than one compete."""
         name = criterion.metric
+        if not self._asks_for_better(criterion):
+            return []  # as a p95 that was to be above its bound
         if name in LATENCIES:
             return leading(self._late or self._all_waits)
         if name in FAILURES:
             return self._makers(self._counts(name))
         if name in RATES:
-            refused = self._enough_with_failures(criterion)
-            return self._makers(self.trial.causes) if refused else leading(self._all_waits)
+            if self._enough_with_failures(criterion):
+                return self._makers(self.trial.causes)
+            return leading(self._all_waits) if self._waited else []  # the load offers too little
         return self._owner(name)
+
+    def _asks_for_better(self, criterion: Criterion) -> bool:
+        """Whether a claim is missed because there is too little of a rate, or too much of else."""
+        value = self.trial.metrics.get(criterion.metric, inf)
+        too_little = criterion.op in (">", ">=") or (
+            criterion.op == "==" and value < criterion.bound
+        )
+        return too_little == (criterion.metric in RATES)
 
     def _owner(self, metric: str) -> list[Resource]:
         """The resource whose figure a metric is; of several, one that is at its limit."""
@@ -180,11 +194,19 @@ class Decision:
     @cached_property
     def _all_waits(self) -> list[Seconds]:
         """All that uploads waited; where they hardly waited, what was done for them."""
+        lives = self._lives
+        return [self._by_resource(life.waits if self._waited else life.service) for life in lives]
+
+    @cached_property
+    def _lives(self) -> list[Life]:
         seen = (s for s in self.trial.sent if s.error is None or s.error in BY_WAITING)
-        lives = [self._waiting.life(sample) for sample in seen]
-        waited, served = fsum(life.waited for life in lives), fsum(life.served for life in lives)
-        hardly = waited < HARDLY * (waited + served)
-        return [self._by_resource(life.service if hardly else life.waits) for life in lives]
+        return [self._waiting.life(sample) for sample in seen]
+
+    @cached_property
+    def _waited(self) -> bool:
+        """Whether uploads waited for a share of their lives that is worth a word."""
+        waited, served = (fsum(getattr(life, of) for life in self._lives) for of in LIFE)
+        return bool(waited >= HARDLY * (waited + served))
 
     @cached_property
     def _ended_by_waiting(self) -> dict[Cause, list[Seconds]]:
@@ -233,8 +255,14 @@ class Decision:
 
     def _explained(self, resource: Resource) -> Resource:
         """The resource that makes this one full, if one does that is at its limit; else itself."""
-        why = (r for r, c in self.candidates.items() if c.at_limit)
+        why = (r for r, c in self.candidates.items() if c.at_limit and self._made_enough(r))
         return next((r for r in why if resource in self.rules[r].explains), resource)
+
+    def _made_enough(self, resource: Resource) -> bool:
+        """Whether one that explains by its failures made about as many as there were by waiting."""
+        causes = self.rules[resource].causes
+        made, waited = (sum(self.trial.causes[c] for c in of) for of in (causes, BY_WAITING))
+        return not causes or made >= RIVAL * waited
 
     # Failures: who made them?
 
@@ -323,7 +351,7 @@ class Decision:
     def _evidence(self, resource: Resource) -> str:
         """A resource's evidence; of one whose failures no client was told of, how many they are."""
         if resource is Resource.NONE:
-            return "failures that no resource made"
+            return "what no resource made"
         candidate = self.candidates[resource]
         unseen = sum(self._unseen[cause] for cause in self.rules[resource].causes)
         if candidate.at_limit or not unseen:
@@ -391,17 +419,14 @@ def shares_of(blamed: Sequence[Seconds]) -> dict[Resource, float]:
 
 
 def leading(blamed: Sequence[Seconds]) -> list[Resource]:
-    """The resource with the largest share, and those that cannot be told from it.
+    """The resource with the largest share, and those that cannot be told from it; or none of them.
 
     Args:
         blamed: seconds by resource of each upload, in the order of their sending.
     """
     shares = shares_of(blamed)
     ordered = sorted(shares, key=lambda resource: -shares[resource])
-    if not ordered or ordered[0] is Resource.NONE:
-        return []
-    first = ordered[0]
-    return [r for r in ordered if r is not Resource.NONE and _alike(first, r, shares, blamed)]
+    return [r for r in ordered if _alike(ordered[0], r, shares, blamed)]
 
 
 def _alike(

@@ -7,10 +7,12 @@ time that is taken, with nobody in a queue       storage, database
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import fsum
 from statistics import fmean
 from typing import NamedTuple
 
+from lab.judge.metrics import STAGE_OF
 from lab.judge.trial import Trial
 from lab.model.evidence import Cause, WorkerReading
 from lab.model.physics import SATURATED
@@ -116,10 +118,22 @@ def slots_level(name: str, who: str, full: Fullness, slots: int) -> Level:
     return Level(full.level, full.at_limit, evidence)
 
 
+def recorded(trial: Trial, stages: Sequence[str]) -> list[float]:
+    """The mean seconds in these stages by the workers' records, where no upload succeeded."""
+    stages = [STAGE_OF.get(stage, stage) for stage in stages]
+    spent = [
+        fsum(span.took for span in record.spans if span.stage in stages)
+        for record in trial.records.values()
+        if any(span.stage in stages for span in record.spans)
+    ]
+    return [fmean(spent)] if spent else []
+
+
 def served(trial: Trial, name: str, stages: tuple[str, ...], failed: Cause) -> Level | None:
     """The level of what only takes its time: its share of an upload's, at no limit but if it
     failed some."""
     times = [trial.metrics[stage] for stage in stages if stage in trial.metrics]
+    times = times or recorded(trial, stages)
     count = trial.failed(failed)
     if not times and not count:
         return None

@@ -221,12 +221,15 @@ class Waiting:
         return Life(dict(waits), dict(service), ended)
 
     def in_queue(self, sample: Sample, station: Station) -> dict[Station, float]:
-        """The seconds that an upload waited in one station, by the one that kept it there."""
+        """The seconds of an upload that gave up in a station, by the one that kept it there.
+
+        That it did is proof that the station was full, whatever the readings caught.
+        """
         record = self._trial.record_of(sample)
         seconds: dict[Station, float] = defaultdict(float)
         for stay in stays(self._trial, sample):
             for keeper, s in self._kept_by(stay, record).items() if stay.station is station else ():
-                seconds[keeper] += s
+                seconds[station if keeper is Station.DATABASE else keeper] += s
         return dict(seconds)
 
     def _kept_by(self, stay: Stay, record: UploadRecord | None) -> dict[Station, float]:
@@ -286,17 +289,13 @@ class Waiting:
         )
 
     def _full(self, reading: WorkerReading) -> frozenset[Station]:
-        """The stations that were full at a reading, with somebody in the queue.
-
-        Where Postgres refuses connections any pool is, for it cannot fill.
-        """
+        """The stations that were full at a reading, with somebody in the queue."""
         cell, knobs = self._trial.cell, self._trial.knobs
         slots = worker_storage_slots(cell)
-        pool = 0 if self._trial.causes[Cause.DB_REFUSED] else pool_connections(knobs)
         queues = {
             Station.LOOP: reading.loop_lag > BLOCKED_WALL_S * knobs.speed and reading.inflight > 1,
             Station.ANYIO: bool(reading.anyio_queued),
-            Station.POOL: reading.waiting > 0 and reading.checked_out >= pool,
+            Station.POOL: reading.waiting > 0 and reading.checked_out >= pool_connections(knobs),
             Station.THREADS: reading.threads_queued > 0 and reading.threads_busy >= slots,
         }
         return frozenset(station for station, full in queues.items() if full)

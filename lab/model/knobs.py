@@ -182,7 +182,7 @@ class Knobs(Frozen):
         ),
     ] = "as-found"
     nginx_body: Annotated[
-        Annotated[Size, Field(ge=1)] | Literal["preset"] | None,
+        Annotated[Size, Field(ge=1, le=1024**4)] | Literal["preset"] | None,
         *OFF,
         Knob(
             "the largest body that nginx passes on, past it 413; preset, as nginx says; or off, "

@@ -62,16 +62,14 @@ class Changed(ToxiproxyInjector):
 def test_a_true_delay_is_told_so_however_uploads_end(
     live: Live, settings: dict[str, Any], load: dict[str, Any], criterion: str, missed: bool | None
 ) -> None:
-    """Where the machine is too busy for a valid cell, that is why, and no delay."""
+    """The machine may be too busy for a valid cell; then that is why, and no delay."""
     verdict = judge(*trial(live, settings, {"audio": "50 KB", **load}, criteria=[criterion]))
     checked = {check.name: check for check in verdict.injected if check.name in DELAYS}
     assert checked.keys() == DELAYS
     assert [check.reason for check in checked.values() if not check.ok] == []
     [finding] = verdict.findings
     assert missed is None or finding.outcome == ("missed" if missed else "met")
-    if verdict.outcome == Outcome.INVALID:
-        *why, _ = verdict.reasons
-        assert all("CPU" in reason or " late " in reason for reason in why)
+    assert not any("injected and measured differ" in reason for reason in verdict.reasons)
 
 
 @pytest.mark.parametrize(

@@ -300,7 +300,7 @@ BY_CONSTRUCTION: list[tuple[str, dict[str, Any], list[Any], list[Evidence], str,
         uploads(40, bad_upload=40, rate_limited=30),
         lived(),
         "unclear",
-        "2 compete: failures that no resource made; 30 of 110 uploads were refused: the limit is",
+        "2 compete: what no resource made; 30 of 110 uploads were refused: the limit is",
     ),
     (
         "audio that is not audio",

@@ -10,10 +10,10 @@ from lab.judge.bottleneck import RULES
 from lab.judge.decision import FAILURES, LATENCIES, RATES, bottleneck
 from lab.judge.trial import Trial
 from lab.model.criterion import Criterion
-from lab.model.evidence import Evidence, Sample
+from lab.model.evidence import Cause, Evidence, Sample
 from lab.model.metrics import TABLE
 from lab.model.verdict import Finding
-from tests.unit.judge.observations import cell, cut_off, observation, record
+from tests.unit.judge.observations import STAGES, cell, cut_off, observation, record, sample
 from tests.unit.judge.test_bottleneck import HOLD, SLOW, limit, lived, uploads
 
 NAMES_NOTHING = {
@@ -98,3 +98,63 @@ def test_a_late_upload_still_counts_beside_them() -> None:
     of = cell("threads < 1", "p95 < 10 s", gcs_threads=8)
     evidence = lived(threads_busy=8, threads_queued=12, threads=50)
     assert limit(of, observation(uploads(100, SLOW), evidence)).resource == "own_threads"
+
+
+def test_one_refusal_of_postgres_does_not_explain_a_pool_that_ran_dry() -> None:
+    dry = lived(busy=0.99, pg=20, checked_out=20, waiting=1)
+    sent = uploads(50, SLOW, pool_timeout=49, db_refused=1)
+    assert named("error_rate < 5 %", sent, dry, **HOLD) == "pool"
+    sent = uploads(50, SLOW, pool_timeout=25, db_refused=25)
+    assert named("error_rate < 5 %", sent, dry, **HOLD) == "database_slots"
+
+
+def test_who_gave_up_waiting_for_a_connection_is_proof_that_the_pool_was_dry() -> None:
+    gave_up = [
+        sample(20 + i, 10.0, Cause.POOL_TIMEOUT, stages={"pool_wait": 10.0}) for i in range(9)
+    ]
+    missed_by_readings = lived(checked_out=19, waiting=3)
+    assert named("errors.pool_timeout == 0", gave_up, missed_by_readings, **HOLD) == "pool"
+
+
+def test_where_nobody_was_answered_the_records_tell_where_uploads_were() -> None:
+    inside = [
+        record(f"cut-{n}", None, spans=[("gcs", 15.0 + n, 30.0)], t=45.0 + n, arrived=15.0 + n)
+        for n in range(20)
+    ]
+    sent = cut_off(20, Cause.CLIENT_TIMEOUT, latency=30.0)
+    slow = {"gcs_latency": "10 - 50 s"}
+    assert named("error_rate < 5 %", sent, [*lived(), *inside], **slow) == "storage"
+
+
+def test_instances_that_were_ended_on_purpose_did_not_die_of_their_memory() -> None:
+    sent, evidence = uploads(40, instance_died=20), lived(inflight=1)
+    of = {"target": "cloudrun", "load": {"users": 5}}
+    assert named("errors.instance_died == 0", sent, evidence, **of) == "memory"
+    killed = {**of, "faults": ["backend-kill"]}
+    assert named("errors.instance_died == 0", sent, evidence, **killed) == "none"
+
+
+@pytest.mark.parametrize(
+    "criterion",
+    [
+        "throughput > 100/s",
+        "succeeded >= 1000",
+        "p95 > 10 s",
+        "throughput < 1/s",
+        "error_rate > 50 %",
+    ],
+)
+def test_a_load_that_offers_too_little_and_a_claim_the_other_way_name_nobody(
+    criterion: str,
+) -> None:
+    sent = uploads(100, sum(STAGES.values()), rate_limited=5 * ("error_rate" in criterion))
+    assert named(criterion, sent, lived()) == "none"
+
+
+def test_time_that_nobody_took_competes_with_what_is_as_long() -> None:
+    own_line = [
+        sample(20 + i, 14.0, stages=STAGES | {"anyio_queue": 4.9}, uplink_s=5.1) for i in range(20)
+    ]
+    busy = lived(anyio_busy=40, anyio_queued=60)
+    found = named("p95 < 5 s", own_line, busy, db_call="threadpool")
+    assert found == "unclear"

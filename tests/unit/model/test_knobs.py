@@ -81,7 +81,7 @@ def test_every_row_is_filled() -> None:
         ("global_rate_limit", "rate limit or off", ""),
         ("max_inflight_uploads", "count or off", ">= 1, <= 10000"),
         ("max_overflow", "count or unlimited", ">= 0, <= 200"),
-        ("nginx_body", "size or preset or off", ">= 1 B"),
+        ("nginx_body", "size or preset or off", ">= 1 B, <= 1024 GiB"),
         ("nginx_read_timeout", "duration or preset or off", "> 0, <= 86400"),
         ("nginx_keepalive", "count or off", ">= 1, <= 1000"),
         ("keep_alive", "duration", "> 0, <= 3600"),
