@@ -72,9 +72,6 @@ RECENT_WALL_S = 1.0
 where uploads were inside at its last reading, its records are complete up to a tenth of a second
 before it, and of calls that had begun a second before it."""
 
-INSTANT_S = 0.002
-"""Two moments of a record are the same within this: they are kept to the millisecond."""
-
 OTHER_DELAY = "let nothing else set toxics, and see with `lab calibrate` if the proxy keeps to them"
 TOO_LONG = f"{OTHER_DELAY}; if it does, use fewer threads or users, or stop other programs"
 
@@ -133,15 +130,8 @@ def _ended(record: UploadRecord) -> list[StageSpan]:
 
     An upload that failed did so in its last stage; one that is inside may be in its last still.
     """
-    whole = record.status == 200 or (record.status is None and not _standing(record))
+    whole = record.status == 200 or (record.status is None and not record.standing)
     return record.spans if whole else record.spans[:-1]
-
-
-def _standing(record: UploadRecord) -> list[StageSpan]:
-    """The stage that went on when the record was written; none of an upload that had ended."""
-    if record.status is not None:
-        return []
-    return [s for s in record.spans[-1:] if record.t - s.begun - s.took <= INSTANT_S]
 
 
 class _Life(NamedTuple):
@@ -248,7 +238,8 @@ def _recorded(trial: Trial, records: Sequence[UploadRecord]) -> list[StorageCall
 def _of_record(record: UploadRecord, until: float, newest: float) -> Iterator[StorageCall]:
     """A call that fails is none: how long it took says nothing of the delay."""
     ended = [(span.begun, span.took) for span in _ended(record) if span.stage == "gcs"]
-    standing = [(span.begun, inf) for span in _standing(record) if span.stage == "gcs"]
+    span = record.standing
+    standing = [(span.begun, inf)] if span and span.stage == "gcs" else []
     for begun, took in ended + standing:
         if begun < until and begun <= newest:
             yield StorageCall(min(took, until - begun), until - begun)

@@ -69,9 +69,6 @@ that are cut off (`lab.model.evidence.CUT_OFF`) those that a wait can have made.
 BLOCKED_WALL_S = 0.05
 """A beat of the event loop that is so late, in wall-clock seconds, finds it held by a call."""
 
-OPEN_S = 0.002
-"""A stage that ends within this of its record, in wall-clock seconds, was still going on."""
-
 
 @dataclass(frozen=True)
 class Stay:
@@ -147,8 +144,7 @@ def _by_record(trial: Trial, sample: Sample, record: UploadRecord) -> Iterator[S
         yield Stay(Station.LOOP, last, begun, stored)
         stored = stored or stage == "gcs"
         last = begun + took
-        is_open = record.status is None and record.t - last <= OPEN_S * trial.knobs.speed
-        last = ended if is_open else last
+        last = ended if (stage, begun, took) == record.standing else last
         if stage in STATION_OF:
             yield Stay(STATION_OF[stage], begun, last, stored)
     left = ended if record.status is None else record.t

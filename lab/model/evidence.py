@@ -115,6 +115,10 @@ class Sample(Frozen):
     uplink_s: float = 0.0
 
 
+INSTANT_S = 0.002
+"""Two moments of a record are the same within this: they are kept to the millisecond."""
+
+
 class StageSpan(NamedTuple):
     """A stage of an upload: its name, when it began, and how many seconds it took."""
 
@@ -150,6 +154,12 @@ class UploadRecord(Frozen):
     status: int | None
     cause: str | None
     spans: list[StageSpan]
+
+    @property
+    def standing(self) -> StageSpan | None:
+        """The stage that went on when this was written; None of an upload that had ended."""
+        last = self.spans[-1] if self.spans and self.status is None else None
+        return last if last and self.t - last.begun - last.took <= INSTANT_S else None
 
 
 class WorkerReading(Frozen):

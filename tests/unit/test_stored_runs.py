@@ -33,35 +33,37 @@ CELLS = {
 SENTENCES = {"reason", "reasons", "evidence", "text", "about"}
 """Keys of what people read; everything else is a value."""
 
-BURST = (".course.crossings[0].since_users", ".course.crossings[0].users")
-CPU = (".metrics.cpu_backend", ".metrics.cpu_worker_max", ".limit.candidates.cpu.level")
-USERS = ".course.failures[0].users"
+SINCE, AT, USERS = (
+    ".course.crossings[0].since_users",
+    ".course.crossings[0].users",
+    ".course.failures[0].users",
+)
+CPU, CPU_MAX, LEVEL = (
+    ".metrics.cpu_backend",
+    ".metrics.cpu_worker_max",
+    ".limit.candidates.cpu.level",
+)
 
 MENDED = {
     ("scenario-3-cold-start", "case=3-instances"): {
-        **dict(zip(BURST, ("1 is 50", "20 is 50"), strict=True)),
+        SINCE: "1 is 50",
+        AT: "20 is 50",
         USERS: "2 is 50",
-        **dict(
-            zip(
-                CPU,
-                ("0.030559 is 0.217447", "0.010344 is 0.073323", "0.020688 is 0.146646"),
-                strict=True,
-            )
-        ),
+        CPU: "0.030559 is 0.217447",
+        CPU_MAX: "0.010344 is 0.073323",
+        LEVEL: "0.020688 is 0.146646",
     },
     ("scenario-3-cold-start", "case=as-found"): {
-        **dict(zip(BURST, ("4 is 50", "20 is 50"), strict=True)),
+        SINCE: "4 is 50",
+        AT: "20 is 50",
         USERS: "4 is 50",
-        **dict(
-            zip(
-                CPU,
-                ("0.007914 is 0.055628", "0.007914 is 0.055628", "0.015828 is 0.111256"),
-                strict=True,
-            )
-        ),
+        CPU: "0.007914 is 0.055628",
+        CPU_MAX: "0.007914 is 0.055628",
+        LEVEL: "0.015828 is 0.111256",
     },
     ("scenario-3-cold-start", "case=kept-warm"): {
-        **dict(zip(BURST, ("1 is 50", "20 is 50"), strict=True)),
+        SINCE: "1 is 50",
+        AT: "20 is 50",
         USERS: "1 is 50",
     },
     ("workers-x-pool", "workers=1,pool=10+10,db_session=hold"): {USERS: "0 is 1"},
