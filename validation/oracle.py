@@ -32,11 +32,13 @@ import random
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from math import ceil, sqrt
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import simpy
 
 Step = Generator[simpy.Event, Any, None]
+Request = TypeVar("Request")
+"""A simulation's own kind of upload."""
 NETWORK_S = 0.005
 """A request is sent, buffered by the proxy and passed on within this long, evenly spread."""
 SURE, MAX_TIMES = 3.0, 12
@@ -119,15 +121,15 @@ class Upload:
         self.answer = env.event()
 
 
-class AcceptQueue:
+class AcceptQueue(Generic[Request]):
     """Connections that no worker has taken yet, and the workers that wait for one."""
 
     def __init__(self, rng: random.Random, lead: float) -> None:
-        self.pending: list[Upload] = []
+        self.pending: list[Request] = []
         self.idle: dict[int, simpy.Event] = {}
         self._rng, self._lead = rng, lead
 
-    def arrive(self, upload: Upload) -> None:
+    def arrive(self, upload: Request) -> None:
         """A connection is made; one of the idle workers, by their numbers, is first."""
         self.pending.append(upload)
         if self.idle:
@@ -135,7 +137,7 @@ class AcceptQueue:
             first = next((worker for worker in others if self._rng.random() < self._lead), last)
             self.idle.pop(first).succeed()
 
-    def take_all(self) -> list[Upload]:
+    def take_all(self) -> list[Request]:
         """What a worker gets that polls now."""
         taken, self.pending = self.pending, []
         return taken
@@ -148,7 +150,7 @@ class Worker:
         self,
         env: simpy.Environment,
         system: System,
-        queue: AcceptQueue,
+        queue: AcceptQueue[Upload],
         rng: random.Random,
         number: int,
     ) -> None:
@@ -230,7 +232,7 @@ def simulate(
 ) -> Result:
     """One trial of so many users; the same seed gives the same trial."""
     env, rng = simpy.Environment(), random.Random(f"{seed}/{users}")
-    queue = AcceptQueue(rng, system.lead)
+    queue: AcceptQueue[Upload] = AcceptQueue(rng, system.lead)
     workers = [Worker(env, system, queue, rng, number) for number in range(system.workers)]
     start, end = ramp + warmup, ramp + warmup + window
     result = Result(window)

@@ -102,7 +102,7 @@ class Crossing:
 def simulate(system: System, ramp: Ramp, seed: int = 1) -> list[Sample]:
     """All uploads of one trial in the order of sending; the same seed gives the same trial."""
     env, rng = simpy.Environment(), random.Random(f"{seed}/ramp")
-    queue = AcceptQueue(rng, system.lead)
+    queue: AcceptQueue[Upload] = AcceptQueue(rng, system.lead)
     for number in range(system.workers):
         Worker(env, system, queue, rng, number)
     samples: list[Sample] = []

@@ -32,6 +32,7 @@ from typing import Any, Literal
 
 import simpy
 
+from validation.oracle import AcceptQueue
 from validation.wait_meter import (
     ACCEPT,
     ANYIO,
@@ -114,28 +115,6 @@ class Offered:
 
 class Failed(Exception):
     """An upload that the worker answers with a cause."""
-
-
-class AcceptQueue:
-    """Connections that no worker has taken yet, and the workers that wait for one."""
-
-    def __init__(self, rng: random.Random, lead: float) -> None:
-        self.pending: list[Upload] = []
-        self.idle: dict[int, simpy.Event] = {}
-        self._rng, self._lead = rng, lead
-
-    def arrive(self, upload: Upload) -> None:
-        """A connection is made; one of the idle workers, by their numbers, is first."""
-        self.pending.append(upload)
-        if self.idle:
-            *others, last = sorted(self.idle)
-            first = next((worker for worker in others if self._rng.random() < self._lead), last)
-            self.idle.pop(first).succeed()
-
-    def take_all(self) -> list[Upload]:
-        """What a worker gets that polls now."""
-        taken, self.pending = self.pending, []
-        return taken
 
 
 class Slots:
@@ -229,7 +208,7 @@ class Worker:
         self,
         env: simpy.Environment,
         system: System,
-        queue: AcceptQueue,
+        queue: AcceptQueue[Upload],
         slots: Slots,
         meter: Meter,
         rng: random.Random,
@@ -402,7 +381,8 @@ def simulate(
     ``further_down`` is whether a wait counts for the threads while others queue for those.
     """
     env, rng = simpy.Environment(), random.Random(f"{seed}/waits")
-    meter, queue = Meter(env, further_down), AcceptQueue(rng, system.lead)
+    meter = Meter(env, further_down)
+    queue: AcceptQueue[Upload] = AcceptQueue(rng, system.lead)
     slots, proxy_core = Slots(system.db_cap), simpy.Resource(env)
     for _ in range(system.workers):
         Worker(env, system, queue, slots, meter, rng)
