@@ -275,7 +275,7 @@ INCIDENTS = (
         {"burst": 70},
         ["error_rate < 5 %"],
         limits=[Resource.PROXY_TIMEOUT],
-        quick={"speed": 4},
+        quick={"speed": 2, "burst": 40},
     ),
     Incident(
         5,

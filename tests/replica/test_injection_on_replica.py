@@ -82,11 +82,11 @@ def test_a_true_delay_is_told_so_however_uploads_end(
             Changed("gcs", "gcs-latency-1", 1500, 1000),
             "; the fastest took ",
         ),
-        (  # 20 to 100 s: most are under way when the evidence ends
+        (  # 40 to 80 s: most are under way when the evidence ends
             "gcs latency",
-            {**LEFT, "speed": 10},
-            {"burst": 40, "timeout": "30 s"},
-            Changed("gcs", "gcs-latency-1", 6000, 4000),
+            {**LEFT, "speed": 5},
+            {"burst": 40, "timeout": "45 s"},
+            Changed("gcs", "gcs-latency-1", 12_000, 4000),
             "; even the fastest tenth took ",
         ),
         (  # half as far, and twice
