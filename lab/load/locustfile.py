@@ -25,15 +25,18 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any, ClassVar
 
+import flask
 import gevent
 from geventhttpclient.response import HTTPParseError
 from locust import FastHttpUser, constant, events, task
 from locust.env import Environment
 from locust.exception import StopUser
 from locust.runners import Runner
+from locust.web import WebUI
 
 from lab.load import schedule
 from lab.load.audio import recordings
+from lab.load.page import PageGuard
 from lab.load.plan import LoadPlan, read_plan
 from lab.load.session import LoadSession, UploadAnswer
 from lab.load.uplink import PacedBody
@@ -178,6 +181,21 @@ class StudentUser(FastHttpUser):
                 response.success()
 
 
+def _guard_page(environment: Environment, web_ui: WebUI | None, **_: Any) -> None:
+    """Have the page answer only what it should; without a page there is nothing to guard."""
+    if web_ui is None:
+        return
+    guard = PageGuard(web_ui.port, environment.host or "")
+
+    def refuse() -> tuple[str, int] | None:
+        asked = flask.request
+        hosts = asked.form.getlist("host")
+        reason = guard.refusal(asked.method, asked.path, asked.headers, hosts)
+        return (reason, 403) if reason else None
+
+    web_ui.app.before_request(refuse)
+
+
 @lru_cache(maxsize=1)
 def _web_bodies() -> list[bytes]:
     audio = SizeRange.parse(os.environ.get("LAB_LOCUST_AUDIO", "200 KB"))
@@ -232,3 +250,4 @@ if _plan := read_plan():
     _offer(_plan)
 else:
     StudentUser.abstract = False
+    events.init.add_listener(_guard_page)  # type: ignore[no-untyped-call]

@@ -54,7 +54,7 @@ def test_the_page_starts_students_who_upload(tmp_path: Path, service: Service) -
         form = {"user_count": 3, "spawn_rate": 3, "host": service.url}
         assert requests.post(f"{address}/swarm", data=form, timeout=5).json()["success"]
         wait_for(lambda: len(service.received) > 8)
-        requests.get(f"{address}/stop", timeout=5)
+        assert requests.post(f"{address}/stop", timeout=5).ok
         statistics = requests.get(f"{address}/stats/requests", timeout=5).json()
     assert {request.headers["authorization"] for request, _ in service.received} == {
         f"Bearer {token(n)}" for n in range(3)
@@ -63,6 +63,35 @@ def test_the_page_starts_students_who_upload(tmp_path: Path, service: Service) -
     assert {error["error"] for error in statistics["errors"]} == {
         "CatchResponseError('bad_gateway')"
     }
+
+
+def test_another_page_can_neither_start_a_load_nor_turn_it_elsewhere(
+    tmp_path: Path, service: Service
+) -> None:
+    elsewhere = "http://192.0.2.1"
+    form = {"user_count": 1, "spawn_rate": 1}
+    user = {"user_class_name": "StudentUser", "host": elsewhere}
+    with page(service, tmp_path / "web.log") as (address, _):
+        swarm = f"{address}/swarm"
+        refused = [
+            requests.post(swarm, data={**form, "host": elsewhere}, timeout=5),
+            requests.post(swarm, data=[*form.items(), ("host", service.url), ("host", elsewhere)]),
+            requests.post(f"{address}/user", json=user, timeout=5),
+            requests.post(swarm, data=form, headers={"Origin": elsewhere}, timeout=5),
+            requests.post(swarm, data=form, headers={"Referer": elsewhere}, timeout=5),
+            requests.post(swarm, data=form, headers={"Sec-Fetch-Site": "cross-site"}, timeout=5),
+            requests.post(swarm, data=form, headers={"Host": "rebound.example:8089"}, timeout=5),
+            requests.get(f"{address}/logs", headers={"Host": "rebound.example"}, timeout=5),
+            requests.get(f"{address}/logs", headers={"Origin": elsewhere}, timeout=5),
+        ]
+        state = requests.get(f"{address}/stats/requests", timeout=5).json()
+        shown = requests.get(address, timeout=5).text
+    assert [answer.status_code for answer in refused] == [403] * len(refused)
+    assert refused[0].text == f"users upload to {service.url} only: it is the replica that is up"
+    assert (state["state"], state["user_count"]) == ("ready", 0)
+    assert service.url in shown
+    assert elsewhere not in shown
+    assert not service.received
 
 
 def test_the_page_is_served_to_this_machine_only() -> None:
