@@ -12,6 +12,9 @@ original, all where a lab needs certainty:
 * ``reset_peer`` resets a connection that was open before it was added, too;
 * adding or updating a toxic never lets the chunk in hand pass early, and an update draws
   the toxicity of only that toxic again, not its neighbour's;
+* proxies listen on loopback only, and a missing host means loopback, unless the server was
+  started with ``-anywhere``; the API answers no request that a page in a browser may have sent
+  (`api.refusal`);
 * a negative ``rate`` and a slicer without a size, which end the original's process, are
   a standstill and slices of one byte.
 """

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = b"[]" if flags.config is None else _read_config(flags.config)
         with asyncio.Runner(loop_factory=precise_loop) as runner:
-            runner.run(_serve(flags.host, flags.port, config))
+            runner.run(_serve(flags, config))
     except ServerError as error:
         print(f"toxiproxy (lab): {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
@@ -58,6 +58,12 @@ def _flags() -> argparse.ArgumentParser:
     parser.add_argument("-port", "--port", default="8474", help="port of the API")
     parser.add_argument("-config", "--config", type=Path, help="JSON list of proxies")
     parser.add_argument("-seed", "--seed", type=int, help="seed of what toxics draw")
+    parser.add_argument(
+        "-anywhere",
+        "--anywhere",
+        action="store_true",
+        help="let proxies listen on other addresses than loopback",
+    )
     parser.add_argument("-version", "--version", action="version", version=VERSION)
     return parser
 
@@ -69,15 +75,15 @@ def _read_config(path: Path) -> bytes:
         raise ConfigError(f"cannot read config {path}: {error.strerror}") from error
 
 
-async def _serve(host: str, port: str, config: bytes) -> None:
+async def _serve(flags: argparse.Namespace, config: bytes) -> None:
     loop = asyncio.get_running_loop()
-    collection = Collection(loop)
-    with _api_socket(host, port) as listener:
+    collection = Collection(loop, flags.anywhere)
+    with _api_socket(flags.host, flags.port) as listener:
         try:
             _populate(collection, config)
             server = _Server(
                 uvicorn.Config(
-                    Api(collection).application(),
+                    Api(collection, flags.host).application(),
                     log_config=None,
                     log_level="warning",
                     access_log=False,
@@ -117,7 +123,7 @@ def _populate(collection: Collection, config: bytes) -> None:
     _, error = collection.populate(config)
     if error is None:
         return
-    if error.status == 400:
+    if error.status in (400, 403):
         raise ConfigError(f"config: {error}")
     raise ServerError(f"config: {error} - choose another address for that proxy")
 

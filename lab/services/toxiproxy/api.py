@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -25,29 +28,34 @@ NO_CONTENT: Answer = (204, None)
 
 
 class Api:
-    """The endpoints over a collection of proxies."""
+    """The endpoints over a collection of proxies.
 
-    def __init__(self, proxies: Collection) -> None:
-        self._all = proxies
+    Args:
+        name: of the host that it is served as, beside ``localhost`` and addresses.
+    """
+
+    def __init__(self, proxies: Collection, name: str) -> None:
+        self._all, self._name = proxies, name
 
     def application(self) -> Starlette:
         """The API as an ASGI application."""
         toxics = "/proxies/{proxy}/toxics"
+
         app = Starlette(
             routes=[
-                _route("/version", GET=self._version),
-                _route("/reset", POST=self._reset),
-                _route("/populate", POST=self._populate),
-                _route("/proxies", GET=self._proxies, POST=self._create),
-                _route(
+                self._route("/version", GET=self._version),
+                self._route("/reset", POST=self._reset),
+                self._route("/populate", POST=self._populate),
+                self._route("/proxies", GET=self._proxies, POST=self._create),
+                self._route(
                     "/proxies/{proxy}",
                     GET=self._proxy,
                     POST=self._update,
                     PATCH=self._update,
                     DELETE=self._delete,
                 ),
-                _route(toxics, GET=self._toxics, POST=self._add_toxic),
-                _route(
+                self._route(toxics, GET=self._toxics, POST=self._add_toxic),
+                self._route(
                     toxics + "/{toxic}",
                     GET=self._toxic,
                     POST=self._update_toxic,
@@ -104,24 +112,53 @@ class Api:
         self._all.remove_toxic(path["proxy"], path["toxic"])
         return NO_CONTENT
 
+    def _route(self, path: str, **actions: Action) -> Route:
+        async def answer(request: Request) -> Response:
+            action = actions.get(request.method)
+            if action is None:  # HEAD: Starlette adds it to GET, the original does not
+                return Response(status_code=405)
+            if reason := refusal(request.headers, self._name):
+                return PlainTextResponse(f"{reason}\n", 403)
+            body = await request.body()
+            try:
+                status, content = action(request.path_params, body)
+            except ApiError as error:
+                return PlainTextResponse(json.dumps(_refusal(error)) + "\n", error.status)
+            if content is None:
+                return Response(status_code=status)
+            return Response(json.dumps(content), status, media_type="application/json")
 
-def _route(path: str, **actions: Action) -> Route:
-    async def answer(request: Request) -> Response:
-        action = actions.get(request.method)
-        if action is None:  # HEAD: Starlette adds it to GET, the original does not
-            return Response(status_code=405)
-        if request.headers.get("user-agent", "").startswith("Mozilla/"):
-            return PlainTextResponse("User agent not allowed\n", 403)
-        body = await request.body()
-        try:
-            status, content = action(request.path_params, body)
-        except ApiError as error:
-            return PlainTextResponse(json.dumps(_refusal(error)) + "\n", error.status)
-        if content is None:
-            return Response(status_code=status)
-        return Response(json.dumps(content), status, media_type="application/json")
+        return Route(path, answer, methods=list(actions))
 
-    return Route(path, answer, methods=list(actions))
+
+def refusal(headers: Mapping[str, str], name: str) -> str | None:
+    """Why a request is refused that a page in a browser may have sent; None if it is answered.
+
+    The original looks at ``User-Agent`` alone, which a page may set in some browsers. None can
+    leave out ``Origin``, or say another ``Host`` than the address bar does: a page whose name was
+    pointed at this machine (DNS rebinding) has a name there, which is not ours.
+
+    Args:
+        name: of the host that the API is served as, beside ``localhost`` and addresses.
+    """
+    if headers.get("user-agent", "").startswith("Mozilla/"):
+        return "User agent not allowed"
+    if "origin" in headers or "sec-fetch-site" in headers:
+        return "Pages in a browser are not allowed"
+    host = headers.get("host", "")
+    return None if _is_ours(host, name) else f"Host '{host}' is not this server's"
+
+
+def _is_ours(host: str, name: str) -> bool:
+    """Whether a ``Host`` is an address, ``localhost`` or this name, with a port or without."""
+    try:
+        hostname = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    with suppress(ValueError):
+        ipaddress.ip_address(hostname)
+        return True
+    return hostname in ("localhost", name.lower())
 
 
 def _refusal(error: ApiError) -> dict[str, Any]:

@@ -12,10 +12,15 @@ from lab.services.toxiproxy.toxics import STREAMS, TYPES, Toxic
 
 
 class Collection:
-    """Proxies by name. Every method is synchronous, so requests never interleave."""
+    """Proxies by name. Every method is synchronous, so requests never interleave.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    Args:
+        anywhere: whether they may listen on other addresses than this machine's loopback.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, anywhere: bool = False) -> None:
         self._loop = loop
+        self._anywhere = anywhere
         self.proxies: dict[str, Proxy] = {}
 
     def get(self, name: str) -> Proxy:
@@ -32,7 +37,8 @@ class Collection:
         """A new proxy from ``{name, listen, upstream, enabled}``.
 
         Raises:
-            ApiError: 400 a bad body, 409 the name is taken, 500 the address is taken.
+            ApiError: 400 a bad body, 403 not on loopback, 409 the name is taken, 500 the address
+                is taken.
         """
         proxy, enabled = self._read(read_json(body, dict), place="")
         if proxy.name in self.proxies:
@@ -61,7 +67,8 @@ class Collection:
         """Change a proxy's listen, upstream or enabled.
 
         Raises:
-            ApiError: 404 no such proxy, 400 a bad body, 500 a bad or taken address.
+            ApiError: 404 no such proxy, 400 a bad body, 403 not on loopback, 500 a bad or taken
+                address.
         """
         proxy = self.get(name)
         given = read_json(body, dict)
@@ -143,7 +150,8 @@ class Collection:
             if not value:
                 raise ApiError(f"missing required field: {key}{place}", 400)
         listen = member(entry, "listen", str, "")
-        return Proxy(name, listen, upstream, self._loop), member(entry, "enabled", bool, True)
+        proxy = Proxy(name, listen, upstream, self._loop, self._anywhere)
+        return proxy, member(entry, "enabled", bool, True)
 
     def _add_or_replace(self, proxy: Proxy, enabled: bool) -> Proxy:
         existing = self.proxies.get(proxy.name)

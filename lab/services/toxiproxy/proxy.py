@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import os
 import socket
@@ -32,12 +33,22 @@ class ApiError(ServerError):
 
 
 class Proxy:
-    """Client <-> proxy <-> upstream; toxics apply to existing connections and to new ones."""
+    """Client <-> proxy <-> upstream; toxics apply to existing connections and to new ones.
+
+    Args:
+        anywhere: whether it may listen on other addresses than this machine's loopback.
+    """
 
     def __init__(
-        self, name: str, listen: str, upstream: str, loop: asyncio.AbstractEventLoop
+        self,
+        name: str,
+        listen: str,
+        upstream: str,
+        loop: asyncio.AbstractEventLoop,
+        anywhere: bool = False,
     ) -> None:
         self.name, self.listen, self.upstream = name, listen, upstream
+        self._anywhere = anywhere
         self.toxics: dict[str, list[Toxic]] = {stream: [] for stream in STREAMS}
         self._loop = loop
         self._listener: socket.socket | None = None
@@ -69,11 +80,11 @@ class Proxy:
         """Listen; does nothing if the proxy listens already.
 
         Raises:
-            ApiError: 500, the address cannot be listened on.
+            ApiError: 500, the address cannot be listened on; 403, it may not be.
         """
         if self._listener is not None:
             return
-        family, address = resolve(self.listen or ":0")
+        family, address = self._resolve(self.listen or ":0")
         try:
             listener = socket.create_server(address, family=family, backlog=BACKLOG)
         except OSError as error:
@@ -103,6 +114,7 @@ class Proxy:
 
         Raises:
             ApiError: 500, the address cannot be listened on; the proxy is then disabled.
+                403, it may not be; then nothing has changed.
         """
         if self.differs(listen, upstream):
             self.stop()
@@ -114,7 +126,7 @@ class Proxy:
 
     def differs(self, listen: str, upstream: str) -> bool:
         """Whether these addresses differ from its own, after host names are looked up."""
-        return (self.listen, self.upstream) != (join_address(*resolve(listen)[1]), upstream)
+        return (self.listen, self.upstream) != (join_address(*self._resolve(listen)[1]), upstream)
 
     def find(self, name: str) -> Toxic:
         """The toxic of that name, in either direction.
@@ -156,6 +168,12 @@ class Proxy:
         for toxic in self.all_toxics():
             self.remove_toxic(toxic)
 
+    def _resolve(self, listen: str) -> tuple[socket.AddressFamily, tuple[str, int]]:
+        family, (ip, port) = resolve(listen, every=self._anywhere)
+        if not (self._anywhere or ipaddress.ip_address(ip).is_loopback):
+            raise ApiError(f"listen tcp {listen}: not on loopback - start it with -anywhere", 403)
+        return family, (ip, port)
+
     def _accept(self, listener: socket.socket) -> None:
         try:
             client, _ = listener.accept()
@@ -195,8 +213,11 @@ class Proxy:
             raise
 
 
-def resolve(address: str) -> tuple[socket.AddressFamily, tuple[str, int]]:
+def resolve(address: str, every: bool = False) -> tuple[socket.AddressFamily, tuple[str, int]]:
     """The socket address to listen on; IPv4 is preferred.
+
+    Args:
+        every: whether no host means every address of this machine, or loopback alone.
 
     Raises:
         ApiError: 500, the host has no address.
@@ -204,7 +225,10 @@ def resolve(address: str) -> tuple[socket.AddressFamily, tuple[str, int]]:
     host, port = split_address(address)
     try:
         choices = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            host or None,
+            port,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE if every else 0,
         )
     except OSError as error:
         raise ApiError(f"lookup {host}: {error.strerror}", 500) from error
