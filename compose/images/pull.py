@@ -6,7 +6,8 @@ import re
 import selectors
 import subprocess
 
-from compose.images.engine import labels, last_line
+from compose.images.engine import digest, docker, labels, last_line
+from lab.stack.compose.image_lock import ImageLock
 
 REACHED_S = 20
 """How long a registry may take to say that it has an image; the download may take longer."""
@@ -24,23 +25,37 @@ class Registries:
     """Gets official images. A registry that cannot be reached is asked once.
 
     Args:
+        lock: what images must be; one that it does not name is pinned when it is got.
         ask: False to use no official image, present or not.
     """
 
-    def __init__(self, ask: bool = True) -> None:
-        self._ask = ask
+    def __init__(self, lock: ImageLock, ask: bool = True) -> None:
+        self._lock, self._ask = lock, ask
         self._unreachable: dict[str, str] = {}
 
     def get(self, image: str) -> str | None:
-        """Have an image on the engine; None when it is there, else why it is not."""
+        """Have an image on the engine; None when it is there, else why it is not.
+
+        Raises:
+            MachineError: it is there, and another than the lock says.
+        """
         if not self._ask:
             return "stand-ins were asked for"
-        if labels(image) is not None:
-            return None
+        failure = None if labels(image) is not None else self._pull(image)
+        if failure is None:
+            self._lock.check(image, digest(image))
+            self._lock.record(image, digest(image))
+        return failure
+
+    def _pull(self, image: str) -> str | None:
         host = registry(image)
         if host in self._unreachable:
             return self._unreachable[host]
-        failure = pull(image)
+        pinned = self._lock.digest(image)
+        wanted = f"{image.rpartition(':')[0]}@{pinned}" if pinned else image
+        failure = pull(wanted)
+        if failure is None and pinned:
+            docker("tag", wanted, image)
         if failure and not _ANSWERED.search(failure):
             failure = f"{host} cannot be reached"
             self._unreachable[host] = failure

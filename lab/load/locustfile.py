@@ -183,14 +183,14 @@ class StudentUser(FastHttpUser):
 
 def _guard_page(environment: Environment, web_ui: WebUI | None, **_: Any) -> None:
     """Have the page answer only what it should; without a page there is nothing to guard."""
-    if web_ui is None:
+    if web_ui is None or web_ui.app is None:
         return
     guard = PageGuard(web_ui.port, environment.host or "")
 
     def refuse() -> tuple[str, int] | None:
         asked = flask.request
         hosts = asked.form.getlist("host")
-        reason = guard.refusal(asked.method, asked.path, asked.headers, hosts)
+        reason = guard.refusal(asked.method, asked.path, dict(asked.headers), hosts)
         return (reason, 403) if reason else None
 
     web_ui.app.before_request(refuse)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -18,7 +19,8 @@ from lab.stack import ports
 from lab.stack.compose import images, project
 from lab.stack.compose.confinement import CONFINED
 from lab.stack.compose.environment import variables
-from tests.unit.stack.test_compose_file import PASSWORDS, REFERENCE, SERVICES
+from lab.stack.compose.passwords import ROLES, write
+from tests.unit.stack.test_compose_file import MODEL, REFERENCE, SERVICES
 
 PASSWORD = "only-in-this-test"
 
@@ -42,6 +44,7 @@ def service(
     network: Network,
     published: Mapping[int, int],
     labels: Mapping[str, str],
+    secrets: Path,
 ) -> DockerContainer:
     """A service of the Compose file, to be entered as a context.
 
@@ -49,8 +52,10 @@ def service(
         name: as the file names it; so it is known in the network.
         published: port on 127.0.0.1 by port of the container. testcontainers itself would
             publish on every address of the machine.
+        secrets: folder for the passwords' files.
     """
-    values = variables(knobs) | images.tags() | dict.fromkeys(PASSWORDS, PASSWORD)
+    write(secrets, dict.fromkeys(ROLES, PASSWORD))
+    values = variables(knobs) | images.tags() | {"LAB_SECRETS": str(secrets)}
     found: dict[str, Any] = SERVICES[name]
 
     def filled(text: str) -> str:
@@ -64,22 +69,32 @@ def service(
     )
     made.with_command([filled(word) for word in found["command"]])
     for key, value in found.get("environment", {}).items():
-        made.with_env(key, filled(value))
+        if key != "POSTGRES_PASSWORD_FILE":  # testcontainers hands the password itself
+            made.with_env(key, filled(value))
     for volume in found.get("volumes", ()):
         source, target = filled(volume).split(":")[:2]
         if source.startswith("."):
             made.with_volume_mapping(ROOT / "compose" / source, target)
         else:
             made.with_tmpfs_mount(target, owned_by(found["user"]))
+    for secret in found.get("secrets", ()):
+        file = filled(MODEL["secrets"][secret]["file"])
+        made.with_volume_mapping(file, f"{project.SECRETS}/{secret}")
     for mount in found.get("tmpfs", ()):
-        target, _, options = mount.partition(":")
+        target, _, options = filled(mount).partition(":")
         made.with_tmpfs_mount(target, options)
     made.ports = {f"{inner}/tcp": (ports.HOST, outer) for inner, outer in published.items()}  # type: ignore[misc] # what the SDK takes
-    made.with_network(network).with_network_aliases(name)
+    made.with_network(network).with_network_aliases(name, *aliases(found["networks"]))
     entrypoint = {"entrypoint": unescaped(found["entrypoint"])} if "entrypoint" in found else {}
     limits = {"mem_limit": found["mem_limit"], "memswap_limit": found["mem_limit"]}
     user = {"user": found["user"], "pids_limit": found["pids_limit"], "labels": dict(labels)}
     return made.with_kwargs(**CONFINED | limits | user | entrypoint)
+
+
+def aliases(networks: list[str] | dict[str, Any]) -> list[str]:
+    """The further names that a service has in any of its networks."""
+    options = networks.values() if isinstance(networks, dict) else ()
+    return [alias for given in options if given for alias in given["aliases"]]
 
 
 def unescaped(words: list[str]) -> list[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import docker
 import psycopg2
@@ -59,12 +60,10 @@ class ByHand:
         found = self.client.containers.list(all=True, filters=mine)
         return {each.labels["com.docker.compose.service"]: each for each in found}
 
-    def environment(self, service: str) -> dict[str, str]:
-        return dict(self.compose.get_config()["services"][service]["environment"])
-
     def rows(self) -> int:
         """Recordings in the database, asked as the application's plain role."""
-        password = urlsplit(self.environment("backend")["DATABASE_URL"]).password
+        secrets = self.compose.get_config()["secrets"]
+        password = Path(secrets["app-password"]["file"]).read_text(encoding="utf-8")
         where = f"{ports.HOST}:{self.place.db_proxy_port}"
         connection = psycopg2.connect(f"postgresql://app:{password}@{where}/students")
         try:
@@ -131,8 +130,8 @@ def by_hand(
         ),
         (
             "as-found.env",
-            {"LAB_APP_PASSWORD": ""},
-            "LAB_APP_PASSWORD is missing a value: run make images, which writes compose/.env",
+            {"LAB_SECRETS": ""},
+            "LAB_SECRETS is missing a value: run make images, which writes compose/.env",
         ),
     ],
 )
@@ -222,6 +221,15 @@ def test_the_backend_reaches_the_database_through_toxiproxy_alone(by_hand: ByHan
     for address in (found["IPAddress"] for found in networks):
         assert not connects(by_hand.client, backend, address, 5432)
     assert connects(by_hand.client, backend, "toxiproxy", 5432)
+
+
+def test_no_password_is_shown_by_the_engine(by_hand: ByHand) -> None:
+    secrets = by_hand.compose.get_config()["secrets"].values()
+    passwords = [Path(found["file"]).read_text(encoding="utf-8") for found in secrets]
+    assert len(set(passwords)) == 2
+    for container in by_hand.containers().values():
+        shown = json.dumps(container.attrs)
+        assert not [password for password in passwords if password in shown], container.name
 
 
 def test_down_leaves_nothing(by_hand: ByHand) -> None:

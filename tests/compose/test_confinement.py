@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from urllib.parse import urlsplit
+
 import docker
 import pytest
 
@@ -9,8 +12,10 @@ from lab.errors import PartFailed
 from lab.model.replica import services
 from lab.stack.compose.confinement import NO_NETWORK, ContainerConfinement, connects
 from lab.stack.compose.confinement import running as running_container
+from lab.stack.compose.passwords import ROLES
 from lab.stack.compose.stack import ComposeStack
 from tests.fakes import make_cell
+from tests.live import wait_until
 
 pytestmark = pytest.mark.compose
 
@@ -43,6 +48,61 @@ def test_only_a_container_that_may_reaches_outside(confinement: ContainerConfine
     assert reached.by_part == dict.fromkeys(services("vm"), False)
 
 
+API, STORAGE, DATABASE = 8474, 4443, 5432
+"""Ports of Toxiproxy: its own, and those of its proxies."""
+
+REACHES = """
+import json, socket, sys
+from concurrent.futures import ThreadPoolExecutor
+
+def reaches(asked):
+    around, host, port = asked
+    with socket.socket() as end:
+        end.settimeout(2)
+        try:
+            if around:  # as a program without rights may: past the table of routes
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_DONTROUTE, 1)
+            end.connect((host, port))
+        except OSError:
+            return False
+    return True
+
+with ThreadPoolExecutor() as pool:
+    print(json.dumps(list(pool.map(reaches, json.loads(sys.argv[1])))))
+"""
+"""Tries out all that it is given, as [around, host, port]."""
+
+
+def toxiproxy_at(stack: ComposeStack) -> dict[str, str]:
+    """Toxiproxy's address in each network, by the network's short name."""
+    networks = stack.project.containers()["toxiproxy"].attrs["NetworkSettings"]["Networks"]
+    return {name.rpartition("_")[2]: found["IPAddress"] for name, found in networks.items()}
+
+
+def test_the_backend_cannot_reach_what_its_faults_are_removed_by(
+    contained: ComposeStack, confinement: ContainerConfinement, client: docker.DockerClient
+) -> None:
+    assert confinement.cores
+    inside = f"container:{contained.project.containers()['backend'].id}"
+    _holds_back(contained, client, inside)
+
+
+def _holds_back(stack: ComposeStack, client: docker.DockerClient, inside: str) -> None:
+    """Assert that from in there proxies are reached, and the API is not, at any address."""
+    at = toxiproxy_at(stack)
+    proxies = [(False, at["near"], STORAGE), (False, "toxiproxy", DATABASE)]
+    proxies += [(True, at["near"], STORAGE)]  # else the way around would be none
+    apis = [(False, host, API) for host in (*at.values(), "toxiproxy", "toxiproxy-api")]
+    apis += [(True, host, API) for host in at.values()]
+    asked = json.dumps([*proxies, *apis])
+    labels = stack.project.labels
+    with running_container(client, REACHES, asked, labels=labels, network=inside) as probe:
+        assert probe.wait()["StatusCode"] == 0
+        reached = json.loads(probe.logs())
+    assert reached == [True] * len(proxies) + [False] * len(apis), (at, asked)
+
+
 def test_it_takes_no_part_down_and_leaves_nothing(
     contained: ComposeStack, confinement: ContainerConfinement, client: docker.DockerClient
 ) -> None:
@@ -73,3 +133,23 @@ def test_a_probe_that_fails_in_another_way_is_no_wall(
 ) -> None:
     with pytest.raises(PartFailed, match=r"a probe exited \(1\): .*ValueError"):
         connects(client, NO_NETWORK, "127.0.0.1", "none", {})  # type: ignore[arg-type]
+
+
+def test_an_instance_on_cloud_run_cannot_either(
+    contained: ComposeStack, client: docker.DockerClient
+) -> None:
+    contained.apply(make_cell({"cloudrun_min_instances": 1}, target="cloudrun"))
+    wait_until(contained.project.instances)
+    (instance,) = contained.project.instances().values()
+    _holds_back(contained, client, f"container:{instance.id}")
+
+
+def test_no_password_is_shown_by_the_engine(contained: ComposeStack) -> None:
+    contained.apply(make_cell({"cloudrun_min_instances": 1}, target="cloudrun"))
+    wait_until(contained.project.instances)
+    project = contained.project
+    passwords = {urlsplit(project.dsn(role, 1)).password for role in ROLES}
+    assert len(passwords) == 2
+    for container in (*project.containers().values(), *project.instances().values()):
+        shown = json.dumps(container.attrs)
+        assert not [password for password in passwords if str(password) in shown], container.name

@@ -62,6 +62,11 @@ def network(client: docker.DockerClient, labels: dict[str, str]) -> Iterator[Net
         yield made
 
 
+@pytest.fixture(scope="module")
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("secrets")
+
+
 class Database:
     """Postgres in a container, with ``DB_CAP`` connections for the plain role."""
 
@@ -76,10 +81,10 @@ class Database:
 
 
 @pytest.fixture(scope="module")
-def database(network: Network, labels: dict[str, str]) -> Iterator[Database]:
+def database(network: Network, labels: dict[str, str], secrets: Path) -> Iterator[Database]:
     [port] = ports.free(1)
     knobs = Knobs(db_cap=DB_CAP)
-    with parts.service("postgres", knobs, network, {5432: port}, labels) as container:
+    with parts.service("postgres", knobs, network, {5432: port}, labels, secrets) as container:
         yield Database(container, port)
 
 
@@ -98,11 +103,11 @@ class Storage:
 
 
 @pytest.fixture(scope="module")
-def storage(network: Network, labels: dict[str, str]) -> Iterator[Storage]:
+def storage(network: Network, labels: dict[str, str], secrets: Path) -> Iterator[Storage]:
     direct, api, proxy = ports.free(3)
     with (
-        parts.service("fake-gcs-server", Knobs(), network, {4443: direct}, labels),
-        parts.service("toxiproxy", Knobs(), network, {8474: api, 4443: proxy}, labels),
+        parts.service("fake-gcs-server", Knobs(), network, {4443: direct}, labels, secrets),
+        parts.service("toxiproxy", Knobs(), network, {8474: api, 4443: proxy}, labels, secrets),
     ):
         found = Storage(
             bucket=Bucket(f"http://{ports.HOST}:{direct}"),

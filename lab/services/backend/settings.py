@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from sqlalchemy import make_url
+
 from lab.model.knobs import Knobs
 
 PIDS = 10**7
@@ -47,12 +49,13 @@ class BackendSettings:
 
         Raises:
             KeyError: DATABASE_URL, STORAGE_EMULATOR_HOST or AUDIO_BUCKET is not set.
+            OSError: the file that DATABASE_PASSWORD_FILE names cannot be read.
             pydantic.ValidationError: a knob has a value that the table does not allow.
         """
         evidence = env.get("LAB_EVIDENCE_DIR")
         return cls(
             knobs=Knobs.from_env(env),
-            database_url=env["DATABASE_URL"],
+            database_url=_database_url(env["DATABASE_URL"], env.get("DATABASE_PASSWORD_FILE")),
             storage_url=env["STORAGE_EMULATOR_HOST"],
             bucket=env["AUDIO_BUCKET"],
             evidence=Path(evidence) if evidence else None,
@@ -61,3 +64,11 @@ class BackendSettings:
     def wall(self, seconds: float) -> float:
         """Wall-clock seconds of a real-world duration: divided by ``speed``."""
         return seconds / self.knobs.speed
+
+
+def _database_url(url: str, password_file: str | None) -> str:
+    """A database's URL, with the password that a file holds, if there is one."""
+    if not password_file:
+        return url
+    password = Path(password_file).read_text(encoding="utf-8").strip()
+    return make_url(url).set(password=password).render_as_string(hide_password=False)

@@ -85,7 +85,8 @@ class ContainerDriver:
             environment=environment,
             labels=labels,
             ports={f"{PORT}/tcp": (HOST, None)},
-            tmpfs={"/tmp": ""},  # noqa: S108 - what is written there is memory, as on Cloud Run
+            # What is written there is memory, as on Cloud Run; as in Compose's service.
+            tmpfs={"/tmp": f"mode=1777,size={self._memory},noexec,nosuid,nodev"},  # noqa: S108
             mem_limit=self._memory,
             memswap_limit=self._memory,
             cpu_period=CPU_PERIOD_US,

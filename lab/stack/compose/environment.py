@@ -4,7 +4,7 @@
                        ├──> the environment of `docker compose`             (the lab)
                        └──> /settings/now.env in nginx, backend, Postgres   (from cell to cell)
 
-Images and passwords belong to the machine, not to a replica, and are in ``compose/.env``.
+Images, and where passwords are, belong to the machine, not to a replica: ``compose/.env``.
 
     python -m lab.stack.compose.environment        writes both presets' files
 """
@@ -62,7 +62,7 @@ BY_HAND = Place()
 
 
 def variables(knobs: Knobs, place: Place = BY_HAND, monitored: bool = False) -> dict[str, str]:
-    """All variables of the Compose file but images and passwords.
+    """All variables of the Compose file but images and where passwords are.
 
     Args:
         monitored: whether a superuser's connection is open beside the application's

@@ -16,10 +16,14 @@ from lab import __version__
 from lab.errors import LabError, MissingComponent
 from lab.paths import ROOT
 from lab.stack.compose import engine
+from lab.stack.compose.image_lock import ImageLock, digest_of
 
 COMPOSE = ROOT / "compose"
 CHOSEN = COMPOSE / ".env"
 """What `make images` wrote: the tag of each image on this machine, and passwords."""
+
+LOCK = COMPOSE / "images.lock"
+"""What each official image must be."""
 
 OFFICIAL = {
     "LAB_NGINX_IMAGE": "nginx:1.31.3",
@@ -33,6 +37,9 @@ OFFICIAL = {
 ORIGIN_LABEL = "replica-lab.origin"
 CODE_LABEL = "replica-lab.code"
 """On the backend's image: a digest of the code inside."""
+
+BASE_LABEL = "replica-lab.base"
+"""On the backend's image: which image it was built on, and its id."""
 
 HELD = ("lab/__init__.py", "lab/model", "lab/services")
 """What the backend's Dockerfile copies."""
@@ -58,6 +65,8 @@ class Image:
         id: its short id.
         origin: ``official``, ``stand-in`` or ``built``.
         current: False for one that holds other code than this checkout.
+        digest: by which a registry gave it to this engine; empty for one that was built here.
+        base: what it was built on, by name and id; empty for one that was not built here.
     """
 
     variable: str
@@ -65,12 +74,15 @@ class Image:
     id: str
     origin: str
     current: bool = True
+    digest: str = ""
+    base: str = ""
 
     @property
     def about(self) -> str:
-        """Where it came from, and its id."""
-        held = "" if self.current else ", of other code than this checkout"
-        return f"{self.origin}, {self.id}{held}"
+        """Where it came from, its id, and its digest or what it was built on."""
+        held = "" if self.current else "of other code than this checkout"
+        on = f"on {self.base}" if self.base else ""
+        return ", ".join(filter(None, [self.origin, self.id, self.digest, on, held]))
 
 
 def short(variable: str) -> str:
@@ -113,6 +125,8 @@ def present(client: docker.DockerClient, wanted: dict[str, str]) -> dict[str, Im
                 image.id.removeprefix("sha256:")[:12],
                 labels.get(ORIGIN_LABEL, "official"),
                 labels.get(CODE_LABEL, code()) == code(),
+                digest_of(tag, image.attrs.get("RepoDigests") or ()),
+                labels.get(BASE_LABEL, ""),
             )
     return here
 
@@ -122,6 +136,7 @@ def require(client: docker.DockerClient) -> dict[str, Image]:
 
     Raises:
         MissingComponent: an image is not on this engine, or holds other code than this checkout.
+        MachineError: an image is another than ``compose/images.lock`` says.
     """
     wanted = tags()
     here = present(client, wanted)
@@ -137,6 +152,9 @@ def require(client: docker.DockerClient) -> dict[str, Image]:
             f"the image {', '.join(stale)} holds other code than this checkout",
             "`make images` builds it anew; or use --stack embedded",
         )
+    lock = ImageLock(LOCK)
+    for image in here.values():
+        lock.check(image.tag, image.digest)
     return here
 
 

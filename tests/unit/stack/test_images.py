@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from docker.errors import ImageNotFound
 
-from lab.errors import MissingComponent
+from lab.errors import MachineError, MissingComponent
 from lab.stack.compose import images
 
 
@@ -16,8 +17,9 @@ class Here:
 
     id = "sha256:0123456789abcdef"
 
-    def __init__(self, **labels: str) -> None:
+    def __init__(self, *digests: str, **labels: str) -> None:
         self.labels = labels
+        self.attrs = {"RepoDigests": list(digests)}
 
 
 class Engine:
@@ -65,3 +67,39 @@ def test_a_backend_of_other_code_is_told_and_not_run() -> None:
 def test_a_missing_image_is_named() -> None:
     with pytest.raises(MissingComponent, match=images.tags()["LAB_NGINX_IMAGE"]):
         images.require(engine(LAB_NGINX_IMAGE=None))
+
+
+def test_a_built_image_says_what_it_was_built_on() -> None:
+    labels = {images.ORIGIN_LABEL: "built", images.BASE_LABEL: "python:3.13-slim sha256:b"}
+    found = images.require(engine(LAB_BACKEND_IMAGE=Here(**labels)))["LAB_BACKEND_IMAGE"]
+    assert found.about == "built, 0123456789ab, on python:3.13-slim sha256:b"
+
+
+ONE, OTHER = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
+NGINX = images.OFFICIAL["LAB_NGINX_IMAGE"]
+
+
+@pytest.fixture
+def pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Official images, of which one must be what compose/images.lock says."""
+    lock = tmp_path / "images.lock"
+    lock.write_text(f"{NGINX} {ONE}\n")
+    monkeypatch.setattr(images, "LOCK", lock)
+    monkeypatch.setattr(images, "tags", lambda: images.OFFICIAL)
+
+
+@pytest.mark.usefixtures("pinned")
+def test_a_replica_starts_on_what_is_pinned_and_says_what_it_is() -> None:
+    here = images.require(engine(LAB_NGINX_IMAGE=Here(f"nginx@{ONE}")))
+    assert here["LAB_NGINX_IMAGE"].about == f"official, 0123456789ab, {ONE}"
+
+
+@pytest.mark.parametrize(
+    ("digests", "found"), [([f"nginx@{OTHER}"], OTHER), ([], "of no registry")]
+)
+@pytest.mark.usefixtures("pinned")
+def test_a_replica_does_not_start_on_another_image_of_that_name(
+    digests: list[str], found: str
+) -> None:
+    with pytest.raises(MachineError, match=f"the image {NGINX} is {found}, not {ONE} as images"):
+        images.require(engine(LAB_NGINX_IMAGE=Here(*digests)))
