@@ -8,10 +8,13 @@ to add one, add its file. What several commands share is in the files that hold 
     session    what ``lab run`` and ``lab threshold`` do alike
     stored     the report of a stored run: shown, stored, and its exit code
     standing   replicas that ``lab up`` left up
+    streams    standard output and error: cleaned, and outlived
 
 Data goes to standard output, progress and messages to standard error. Exit codes: 0 every
 cell was measured, 1 a cell broke under ``--gate``, 2 usage or a bad spec, 3 something is
-missing on this machine, 4 a cell is undecided or invalid, 130 interrupted.
+missing on this machine, 4 a cell is undecided or invalid, 130 interrupted. A command whose
+code is its answer keeps it though its output cannot be written; one that only prints ends with
+3 then, and with 0 where its reader has left (``lab report latest | head -1``).
 """
 
 from __future__ import annotations
@@ -28,7 +31,9 @@ from typing import Any, NoReturn
 import click
 
 from lab import __version__
+from lab.cli import streams
 from lab.errors import Interrupted, LabError, MachineError
+from lab.model.text import clean
 
 MODULES = tuple(module.name for module in pkgutil.iter_modules(__path__))
 
@@ -61,7 +66,12 @@ class Commands(click.Group):
 
 
 @click.group(
-    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=Commands,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "color": True,  # click leaves escapes alone: `streams` writes out what is not the lab's own
+    },
 )
 @click.version_option(__version__, prog_name="lab")
 @click.option(
@@ -79,34 +89,41 @@ def lab() -> None:
 
 def main() -> NoReturn:
     """Run the command line; every failure ends in one line and its exit code."""
+    out, _ = streams.install()
     listen_to_signals()
     stay_on_this_machine()
     debug = "--debug" in sys.argv[1:]
-    try:
-        code = lab.main(prog_name="lab", standalone_mode=False) or 0
-    except click.exceptions.Exit as done:
-        code = done.exit_code
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
-        code = 2
-    except click.ClickException as error:
-        code = _usage(error)
-    except (KeyboardInterrupt, click.Abort):
-        code = _fail(Interrupted("interrupted"), debug)
-    except BrokenPipeError:
-        # Whoever read our output has gone, so an error message would reach nobody.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    except LabError as error:
-        code = _fail(error, debug)
-    except OSError as error:
-        code = _fail(_system_error(error), debug, error)
-    except Exception as error:
-        code = _fail(LabError(f"unexpected {type(error).__name__}: {error}"), debug, error)
+    code = _code(debug)
+    if lost := streams.lost_output(out):
+        _print_error(str(lost))
+        code = lost.exit_code if code is None else code
     for number in (signal.SIGINT, signal.SIGTERM):
         # The interpreter, as it ends, gives the signals that Python handles back to the system.
         signal.signal(number, signal.SIG_IGN)
-    sys.exit(code)
+    sys.exit(code or 0)
+
+
+def _code(debug: bool) -> int | None:
+    """Run the command; its exit code, or None where it only prints."""
+    try:
+        with lab.make_context("lab", sys.argv[1:]) as context:
+            code: int | None = lab.invoke(context)
+            return code
+    except click.exceptions.Exit as done:
+        return done.exit_code or None
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return 2
+    except click.ClickException as error:
+        return _usage(error)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail(Interrupted("interrupted"), debug)
+    except LabError as error:
+        return _fail(error, debug)
+    except OSError as error:
+        return _fail(_system_error(error), debug, error)
+    except Exception as error:
+        return _fail(LabError(f"unexpected {type(error).__name__}: {error}"), debug, error)
 
 
 def listen_to_signals() -> None:
@@ -158,4 +175,4 @@ def _usage(error: click.ClickException) -> int:
 
 
 def _print_error(message: str) -> None:
-    click.echo(f"lab: {' '.join(message.split())}", err=True)
+    click.echo(f"lab: {' '.join(clean(message).split())}", err=True)

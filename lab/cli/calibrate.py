@@ -16,6 +16,7 @@ from lab.cli.options import (
     known_faults,
     print_json,
     print_message,
+    print_text,
     results_option,
     stack_option,
     style,
@@ -79,7 +80,7 @@ def command(
         print_json([calibration.as_json() for calibration in calibrations])
     else:
         for calibration in calibrations:
-            click.echo(render_calibration(calibration, style().width))
+            print_text(render_calibration(calibration, style().width))
     return 0 if all(calibration.ok for calibration in calibrations) else 4
 
 

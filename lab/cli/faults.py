@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from lab.cli.options import json_option, known_faults, print_json, style
+from lab.cli.options import json_option, known_faults, print_json, print_text, style
 from lab.report import tables
 
 
@@ -16,4 +16,4 @@ def command(as_json: bool) -> None:
     if as_json:
         print_json(tables.faults_data(faults))
     else:
-        click.echo(tables.faults_text(faults, style()))
+        print_text(tables.faults_text(faults, style()))

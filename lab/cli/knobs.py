@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from lab.cli.options import json_option, print_json, style
+from lab.cli.options import json_option, print_json, print_text, style
 from lab.report import tables
 
 
@@ -12,4 +12,4 @@ from lab.report import tables
 @json_option
 def command(as_json: bool) -> None:
     """List every knob with both presets, bounds and meaning."""
-    print_json(tables.knobs_data()) if as_json else click.echo(tables.knobs_text(style()))
+    print_json(tables.knobs_data()) if as_json else print_text(tables.knobs_text(style()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from lab.cli.options import json_option, print_json, style
+from lab.cli.options import json_option, print_json, print_text, style
 from lab.report import tables
 
 
@@ -12,4 +12,4 @@ from lab.report import tables
 @json_option
 def command(as_json: bool) -> None:
     """List every metric with its unit, source and meaning."""
-    print_json(tables.metrics_data()) if as_json else click.echo(tables.metrics_text(style()))
+    print_json(tables.metrics_data()) if as_json else print_text(tables.metrics_text(style()))

@@ -135,8 +135,13 @@ def check_writable(results: Path) -> None:
 
 
 def print_json(data: object) -> None:
-    """Data as JSON on standard output."""
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    """Data as JSON on standard output, in ASCII: each value exactly as it is stored."""
+    click.echo(json.dumps(data, indent=2, allow_nan=False))
+
+
+def print_text(text: str) -> None:
+    """Text with a line feed at its end, as `lab.report` makes it, on standard output."""
+    click.echo(text, nl=False)
 
 
 def print_message(text: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from lab.capacity.runner import answers, trial_folders
-from lab.cli.options import json_option, print_json, results_option, style
+from lab.cli.options import json_option, print_json, print_text, results_option, style
 from lab.cli.stored import report_of
 from lab.errors import UsageError
 from lab.model.capacity import Threshold
@@ -44,11 +44,11 @@ def command(
         if as_json:
             print_json(result.model_dump(mode="json"))
         else:
-            click.echo(cell_details(result, style()))
+            print_text(cell_details(result, style()))
     elif markdown:
-        click.echo(report_of(folder).markdown(), nl=False)
+        print_text(report_of(folder).markdown())
     elif html:
-        click.echo(report_of(folder).html(), nl=False)
+        print_text(report_of(folder).html())
     else:
         report_of(folder).show(as_json)
 

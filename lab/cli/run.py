@@ -14,6 +14,7 @@ from lab.cli.options import (
     max_speed_option,
     print_json,
     print_message,
+    print_text,
     results_option,
     settings_options,
     stack_options,
@@ -56,7 +57,7 @@ def command(
     gate: bool,
     results: Path,
     as_json: bool,
-) -> int:
+) -> int | None:
     """Measure every cell of each SPEC and judge it.
 
     Exit code: 0 every cell was measured, whether it held or broke; 1 one broke and --gate is
@@ -78,8 +79,8 @@ def command(
         if as_json:
             print_json([plan.as_json() for plan in plans])
         else:
-            click.echo("".join(plan.text() for plan in plans), nl=False)
-        return 0
+            print_text("".join(plan.text() for plan in plans))
+        return None
     results = stored.path.parent if stored else results
     choice = session.which_stack(planned, stack, toxiproxy, stored)
     reports = _measure(planned, choice, toxiproxy, results, as_json)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from lab import store
-from lab.cli.options import json_option, print_json, results_option, style
+from lab.cli.options import json_option, print_json, print_text, results_option, style
 from lab.report import tables
 
 
@@ -17,4 +17,4 @@ from lab.report import tables
 def command(results: Path, as_json: bool) -> None:
     """List the stored runs."""
     runs = store.runs(results)
-    print_json(tables.runs_data(runs)) if as_json else click.echo(tables.runs_text(runs, style()))
+    print_json(tables.runs_data(runs)) if as_json else print_text(tables.runs_text(runs, style()))

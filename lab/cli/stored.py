@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 
-import click
-
 from lab.capacity.runner import answers
-from lab.cli.options import style
+from lab.cli.options import print_json, print_text, style
 from lab.model.capacity import Thresholds
 from lab.model.run import Summary, as_json
 from lab.model.verdict import Outcome
@@ -54,9 +51,9 @@ class StoredReport:
     def show(self, json_form: bool = False) -> None:
         """Print the run: for a terminal, or its document exactly."""
         if json_form:
-            sys.stdout.write(as_json(self.document))
+            print_json(self.document.model_dump(mode="json"))
         else:
-            click.echo(self.text(style()))
+            print_text(self.text(style()))
 
     def store(self) -> None:
         """Store the run's document, with its answer, and its pages beside it."""

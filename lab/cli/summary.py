@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from lab import store
-from lab.cli.options import check_writable, known_faults, print_message, results_option
+from lab.cli.options import check_writable, known_faults, print_message, print_text, results_option
 from lab.cli.stored import exit_code, report_of
 from lab.config import read_experiment
 from lab.errors import LabError, UsageError
@@ -56,7 +56,7 @@ def command(specs: tuple[Path, ...], since: datetime | None, results: Path) -> i
     page = overview(entries)
     check_writable(results)
     write_atomic(results / PAGE, [page.encode()])
-    click.echo(page, nl=False)
+    print_text(page)
     print_message(f"stored in {results / PAGE}")
     return max(exit_code(entry.stored[0]) if entry.stored else 4 for entry in entries)
 

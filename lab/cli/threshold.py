@@ -15,6 +15,7 @@ from lab.cli.options import (
     max_speed_option,
     print_json,
     print_message,
+    print_text,
     results_option,
     settings_options,
     stack_options,
@@ -70,7 +71,7 @@ def command(
     resume: str | None,
     results: Path,
     as_json: bool,
-) -> int:
+) -> int | None:
     """Find the users at which failures begin, for each cell of SPEC.
 
     The answer is an interval: the most users at whom a cell certainly holds, and the fewest
@@ -89,8 +90,8 @@ def command(
         cells = [_cell_search(planned.run, cell, max_users) for cell in planned.cells]
         name = planned.experiment.experiment
         plan = SearchPlan(name, max_users, USUAL_TRIALS, cells, planned.idle)
-        print_json(plan.as_json()) if as_json else click.echo(plan.text(), nl=False)
-        return 0
+        print_json(plan.as_json()) if as_json else print_text(plan.text())
+        return None
     if planned.run and max_load:
         planned = replace(planned, run=planned.run.allowing(max_load))
     results = stored.path.parent if stored else results

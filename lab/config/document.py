@@ -2,8 +2,10 @@
 
 YAML 1.1 reads ``off``, ``on``, ``yes`` and ``no`` as booleans, ``010`` as eight and
 ``1:30`` as ninety. Here a plain scalar is one of: nothing, ``true``, ``false``, a decimal
-number; all else is the text that stands there. Keys are always text. Aliases and tags are
-refused: a spec says each thing where a reader looks for it.
+number; all else is the text that stands there. Keys are always text. Anchors, aliases and tags
+are refused wherever they stand, and `<<` is a key as any other: a spec says each thing where a
+reader looks for it. A file has at most `MAX_BYTES` bytes and `MAX_NODES` keys, values, lists and
+mappings, `MAX_DEPTH` of them in one another.
 """
 
 from __future__ import annotations
@@ -24,16 +26,17 @@ from ruamel.yaml.resolver import VersionedResolver
 
 from lab.errors import SpecError
 from lab.model.suggest import nearest
+from lab.model.text import clean
 
 Loc = tuple[str | int, ...]
 """Where a value stands: ``("load", "stages", 0, "users")``."""
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 200_000
 MAX_DEPTH = 20
+MAX_NODES = 10_000
 
 _INT = re.compile(r"[-+]?(0|[1-9]\d{0,17})")
 _FLOAT = re.compile(r"[-+]?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d{1,3})?")
-_PLAIN_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map")
 
 
 @dataclass(frozen=True)
@@ -103,8 +106,7 @@ def scalar(text: str) -> str | int | float | bool | None:
 
 def one_line(text: object, limit: int = 200) -> str:
     """Text for a message: on one line, printable, and not too long."""
-    line = " ".join(str(text).split())
-    line = "".join(char if char.isprintable() else "?" for char in line)
+    line = clean(" ".join(str(text).split()))
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
@@ -131,11 +133,14 @@ def _read(file: Path) -> bytes:
     if not file.is_file():
         raise _error(file, "not a regular file", "name a YAML file")
     try:
-        if file.stat().st_size > MAX_BYTES:
-            raise _error(file, "larger than 1 MB", "a spec is a few KB; is this the right file?")
-        return file.read_bytes()
+        with file.open("rb") as opened:
+            data = opened.read(MAX_BYTES + 1)
     except OSError as error:
         raise _error(file, f"cannot be read: {error.strerror}", "check its permissions") from error
+    if len(data) > MAX_BYTES:
+        what = f"larger than {MAX_BYTES // 1000} KB"
+        raise _error(file, what, "a spec is a few KB; is this the right file?")
+    return data
 
 
 def _decode(file: Path, data: bytes) -> str:
@@ -151,18 +156,36 @@ def _place(before: str) -> tuple[int, int]:
     return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
 
 
-class _AliasError(MarkedYAMLError):
-    """An alias: well-formed YAML that a spec may not use."""
+class _Refused(MarkedYAMLError):
+    """Well-formed YAML that a spec may not use; ``problem`` and ``note`` are what and remedy."""
 
 
 class _Composer(Composer):
-    """Composes nodes, and refuses aliases."""
+    """Composes nodes, and refuses what a spec may not use, wherever it stands."""
+
+    nodes = 0
 
     def compose_node(self, parent: Node | None, index: Any) -> Node:
-        if self.parser.check_event(AliasEvent):
-            raise _AliasError(problem_mark=self.parser.peek_event().start_mark)
+        event = self.parser.peek_event()
+        self.nodes += 1
+        if problem := _refusal(event, self.nodes):
+            what, remedy = problem
+            raise _Refused(problem=what, problem_mark=event.start_mark, note=remedy)
         node: Node = super().compose_node(parent, index)
         return node
+
+
+def _refusal(event: Any, nodes: int) -> tuple[str, str] | None:
+    """Why a node may not be, and the remedy; None if it may."""
+    if isinstance(event, AliasEvent):
+        return f"an alias (*{event.anchor}) is not read here", "write the value out"
+    if event.anchor is not None:
+        return f"an anchor (&{event.anchor}) is not read here", "leave it out"
+    if event.tag is not None:
+        return f"a tag ({event.tag}) is not read here", "leave it out, and write the plain value"
+    if nodes > MAX_NODES:
+        return f"more than {MAX_NODES} keys and values", "split the file"
+    return None
 
 
 class _Resolver(VersionedResolver):
@@ -186,13 +209,15 @@ def _compose(file: Path, text: str) -> Node | None:
         raise _error(file, *_explained(error), _start(error.problem_mark)) from error
     except AssertionError as error:  # so ruamel refuses the version of a %YAML directive
         raise _error(file, f"not YAML: {error}", "leave the directive out") from error
+    except ValueError as error:  # and so the number of a character, as "\\U00110000"
+        raise _error(file, f"not YAML: {error}", "check the escapes in its quotes") from error
     return root
 
 
 def _explained(error: MarkedYAMLError) -> tuple[str, str]:
     """What is wrong with a YAML text, and the remedy."""
-    if isinstance(error, _AliasError):
-        return "an alias is not read here", "write the value out"
+    if isinstance(error, _Refused):
+        return str(error.problem), str(error.note)
     if isinstance(error, MaxDepthExceededError):
         return "nested too deeply", "a spec is four levels deep"
     what = " ".join(filter(None, ("not YAML:", error.problem, error.context)))
@@ -207,8 +232,6 @@ def _start(mark: Any) -> tuple[int, int]:
 
 def _plain(node: Node, path: Loc, into: Document) -> Any:
     into.values[path] = _start(node.start_mark)
-    if node.tag not in _PLAIN_TAGS:
-        raise into.error(path, f"a tag ({node.tag}) is not read here", "write the plain value")
     if isinstance(node, MappingNode):
         return _mapping(node, path, into)
     if not isinstance(node, ScalarNode):

@@ -74,6 +74,9 @@ def value_problem(detail: ErrorDetails, name: str) -> tuple[str, str | None]:
         return f"{name}: {given} is not {_KINDS[kind]}", f"write {_KINDS[kind]}"
     if kind == "too_short":
         return f"{name} is empty", "write at least one entry, or leave it out"
+    if kind in ("too_long", "string_too_long"):
+        things = "characters" if kind == "string_too_long" else "entries"
+        return f"{name} has too many {things}", f"it may have {context['max_length']} at most"
     if kind == "string_pattern_mismatch":
         return f"{name}: '{given}' is not kebab-case", "use a-z, 0-9 and single dashes"
     limits = [f"{sign} {_bound(context[k], given)}" for k, sign in SIGNS.items() if k in context]
@@ -132,7 +135,7 @@ def _is_tag(loc: Loc, index: int) -> bool:
 def _branch(part: int | str) -> type | None:
     if part == "KnobRef":
         return dict
-    return str if str(part).startswith("function-wrap") else None
+    return str if str(part).startswith("function-") else None
 
 
 def _meant(document: Document, detail: ErrorDetails) -> bool:

@@ -84,6 +84,7 @@ def check_knobs(document: Document) -> None:
         raise document.error(
             ("matrix",), "'matrix' has no axes", "give one, as `workers: [1, 2]`", at_key=True
         )
+    _check_size(document, matrix)
     setters = dict.fromkeys(shared, "'knobs'")
     for axis in matrix:
         for knob in sorted(_check_axis(document, axis)):
@@ -92,7 +93,6 @@ def check_knobs(document: Document) -> None:
                 path = ("matrix", axis)
                 raise document.error(path, what, "set it in one of them", at_key=True)
             setters[knob] = f"axis '{axis}'"
-    _check_size(document)
 
 
 def _check_set(document: Document, path: Loc) -> dict[str, Any]:
@@ -202,9 +202,11 @@ def _refuse_equal(document: Document, path: Loc, settings: Mapping[str, Any]) ->
             raise document.error((*path, second), what, "remove one of the two", at_key=True)
 
 
-def _check_size(document: Document) -> None:
-    axes, repeat = document.value["matrix"].values(), document.value.get("repeat", 1)
-    count = prod(len(axis) for axis in axes) * (repeat if isinstance(repeat, int) else 1)
+def _check_size(document: Document, matrix: Mapping[str, Any]) -> None:
+    """Refuse what would take long only to be looked at, before its values are."""
+    sizes = [len(axis) for axis in matrix.values() if isinstance(axis, dict | list) and axis]
+    repeat = document.value.get("repeat", 1)
+    count = prod(sizes) * (repeat if isinstance(repeat, int) else 1)
     if count > MAX_CELLS:
         what = f"the matrix makes {count} cells; a run has {MAX_CELLS} at most"
         raise document.error(("matrix",), what, "split it", at_key=True)

@@ -13,6 +13,7 @@ from lab.model.base import Frozen
 from lab.model.suggest import suggest
 from lab.model.units import (
     format_duration,
+    format_number,
     format_rate,
     format_share,
     format_size,
@@ -20,16 +21,26 @@ from lab.model.units import (
     parse_rate,
     parse_share,
     parse_size,
+    short,
 )
 
-_FORM = re.compile(r"\s*([A-Za-z0-9_.]+)\s*(<=|>=|==|<|>)\s*(\S.*?)\s*")
+_FORM = re.compile(r"([A-Za-z0-9_.]+)\s*(<=|>=|==|<|>)\s*(\S.*)")
+_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]+)?(e\+[0-9]{1,2})?")
+"""A count; earlier labs wrote those of a million and more with an exponent."""
 
 
-def _parse_number(text: object) -> float:
-    try:
-        return float(str(text))
-    except ValueError:
-        raise ValueError(f"'{text}' is not a number") from None
+def _parse_count(text: str) -> float:
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(f"'{text}' is not a number; write it like '20'")
+    return float(text)
+
+
+def _parse_cores(text: str) -> float:
+    return _parse_count(re.sub(r"\s*cores?$", "", text))
+
+
+def _parse_bytes_per_second(text: str) -> int:
+    return parse_size(re.sub(r"\s*/\s*s$", "", text))
 
 
 def _format_bytes(value: float) -> str:
@@ -37,13 +48,13 @@ def _format_bytes(value: float) -> str:
 
 
 _UNITS = {
-    "count": (_parse_number, "{:g}".format),
-    "cores": (_parse_number, "{:g}".format),
+    "count": (_parse_count, format_number),
+    "cores": (_parse_cores, format_number),
     "seconds": (parse_duration, format_duration),
     "share": (parse_share, format_share),
     "per second": (parse_rate, format_rate),
     "bytes": (parse_size, _format_bytes),
-    "bytes per second": (parse_size, _format_bytes),
+    "bytes per second": (_parse_bytes_per_second, _format_bytes),
 }
 """How a bound is read and written, by the unit of its metric."""
 
@@ -73,9 +84,10 @@ class Criterion(Frozen):
         Raises:
             ValueError: another form, a metric not in the table, or a bound in a wrong unit.
         """
-        match = _FORM.fullmatch(text) if isinstance(text, str) else None
+        kind, example = "criterion", "p95 < 10 s"
+        match = _FORM.fullmatch(short(text, kind, example)) if isinstance(text, str) else None
         if not match:
-            raise ValueError(f"'{text}' is not a criterion; write it like 'p95 < 10 s'")
+            raise ValueError(f"'{text}' is not a {kind}; write it like '{example}'")
         name, op, bound = match.groups()
         if name not in metrics.BY_NAME:
             remedy = suggest(name, metrics.BY_NAME, "`lab metrics` lists them")

@@ -38,6 +38,10 @@ SCHEMA = 1
 DEFAULT_FAULTS = ("gcs-latency", "db-distance")
 """Storage is 2-5 s away and the database a round trip: what is always so, unless said otherwise."""
 
+MAX_FAULTS = 50
+MAX_CRITERIA = 50
+"""So many of a spec are read: more is a slip of the pen, or of a program's."""
+
 Axis = (
     Annotated[list[Any], Field(min_length=1)]
     | Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
@@ -60,7 +64,9 @@ class Experiment(Frozen):
             description="its name, in kebab-case",
         ),
     ]
-    about: Annotated[str, Field(description="the question that it answers")] = ""
+    about: Annotated[
+        str, Field(max_length=2000, description="the question that it answers")
+    ] = ""
     target: Annotated[
         Target, Field(description="where the backend runs; to compare both, an axis of `matrix`")
     ] = "vm"
@@ -77,11 +83,12 @@ class Experiment(Frozen):
         ),
     ] = {}
     load: Load
-    faults: Annotated[tuple[str, ...], Field(description="files under faults/, by name")] = (
-        DEFAULT_FAULTS
-    )
+    faults: Annotated[
+        tuple[str, ...], Field(max_length=MAX_FAULTS, description="files under faults/, by name")
+    ] = DEFAULT_FAULTS
     criteria: Annotated[
-        tuple[Criterion, ...], Field(min_length=1, description="a cell holds when all are met")
+        tuple[Criterion, ...],
+        Field(min_length=1, max_length=MAX_CRITERIA, description="a cell holds when all are met"),
     ] = (
         Criterion(metric="p95", op="<", bound=10.0),
         Criterion(metric="error_rate", op="<", bound=0.05),

@@ -30,12 +30,14 @@ from pydantic import (
 
 from lab.model.base import Frozen
 from lab.model.knobs import Knobs
-from lab.model.units import Duration, Share, Size, Span, format_duration
+from lab.model.units import AtMost, Duration, Share, Size, Span, format_duration
 
 ProxyName = Literal["gcs", "db"]
 Stream = Literal["upstream", "downstream"]
 
 MS = 1000.0
+
+WithinADay = Annotated[Duration, Field(ge=0, le=86400)]
 
 
 class WireToxic(Frozen):
@@ -78,7 +80,7 @@ class Latency(_Toxic):
     """
 
     type: Literal["latency"]
-    delay: KnobRef | Span  # this order: the other writes a KnobRef as if it were a Span
+    delay: KnobRef | Annotated[Span, AtMost(86400)]  # this order: the other writes a KnobRef as if it were a Span
 
     @property
     def is_distance(self) -> bool:
@@ -104,7 +106,7 @@ class Bandwidth(_Toxic):
     """Limits a connection to ``rate`` bytes a second."""
 
     type: Literal["bandwidth"]
-    rate: Annotated[Size, Field(ge=1000, description="bytes a second, as 200 KB")]
+    rate: Annotated[Size, Field(ge=1000, le=10**12, description="bytes a second, as 200 KB")]
 
     def attributes(self, knobs: Knobs) -> dict[str, int]:
         return {"rate": max(1, round(self.rate * knobs.speed / 1000))}
@@ -114,7 +116,7 @@ class Timeout(_Toxic):
     """Lets nothing through and closes the connection ``after`` this long (0 s: never)."""
 
     type: Literal["timeout"]
-    after: Duration
+    after: WithinADay
 
     def attributes(self, knobs: Knobs) -> dict[str, int]:
         return {"timeout": _ms(self.after, knobs)}
@@ -124,7 +126,7 @@ class ResetPeer(_Toxic):
     """Resets the connection (TCP RST) ``after`` this long."""
 
     type: Literal["reset_peer"]
-    after: Duration = 0.0
+    after: WithinADay = 0.0
 
     def attributes(self, knobs: Knobs) -> dict[str, int]:
         return {"timeout": _ms(self.after, knobs)}
@@ -134,7 +136,7 @@ class SlowClose(_Toxic):
     """Delays the connection's close."""
 
     type: Literal["slow_close"]
-    delay: Duration
+    delay: WithinADay
 
     def attributes(self, knobs: Knobs) -> dict[str, int]:
         return {"delay": _ms(self.delay, knobs)}
@@ -144,9 +146,9 @@ class Slicer(_Toxic):
     """Cuts chunks into slices of about ``size``, ``delay`` apart."""
 
     type: Literal["slicer"]
-    size: Annotated[Size, Field(ge=1)]
-    variation: Annotated[Size, Field(ge=0)] = 0
-    delay: Duration = 0.0
+    size: Annotated[Size, Field(ge=1, le=10**12)]
+    variation: Annotated[Size, Field(ge=0, le=10**12)] = 0
+    delay: WithinADay = 0.0
 
     def attributes(self, knobs: Knobs) -> dict[str, int]:
         return {
@@ -160,7 +162,7 @@ class LimitData(_Toxic):
     """Closes the connection after this many bytes."""
 
     type: Literal["limit_data"]
-    size: Annotated[Size, Field(ge=0)]
+    size: Annotated[Size, Field(ge=0, le=10**12)]
 
     def attributes(self, _knobs: Knobs) -> dict[str, int]:
         return {"bytes": self.size}
@@ -213,9 +215,6 @@ class ProcessFault:
         return f"{when}, for {format_duration(self.lasts)}" if self.lasts else when
 
 
-WithinADay = Annotated[Duration, Field(ge=0, le=86400)]
-
-
 class Fault(Frozen):
     """What a file under ``faults/`` says; its keys are those of one form, never of both.
 
@@ -226,7 +225,7 @@ class Fault(Frozen):
     about: str
     proxy: ProxyName | None = None
     down: Annotated[bool, Field(description="the proxy refuses connections")] = False
-    toxics: tuple[Toxic, ...] = ()
+    toxics: Annotated[tuple[Toxic, ...], Field(max_length=20)] = ()
     part: PartName | None = None
     action: Annotated[Action | None, Field(alias="strike")] = None
     at: Annotated[WithinADay | None, Field(description="after the window begins")] = None

@@ -23,6 +23,7 @@ from lab.model.units import (
     OFF,
     PRESET,
     UNLIMITED,
+    AtMost,
     Duration,
     RateLimit,
     Size,
@@ -214,7 +215,7 @@ class Knobs(Frozen):
         Knob("cores of the VM: the backend may use no more; its default executor is sized by them"),
     ] = 2.0
     vm_memory: Annotated[
-        Annotated[Size, Field(ge=64 * 1024**2)] | None,
+        Annotated[Size, Field(ge=64 * 1024**2, le=1024**4)] | None,
         *OFF,
         Knob("memory of the backend, or off (no limit); a worker past it is killed"),
     ] = None
@@ -293,6 +294,7 @@ class Knobs(Frozen):
     ] = 25
     db_rtt: Annotated[
         Span,
+        AtMost(600),
         Knob(
             "a round trip to the database; at 25 ms the auth query takes about 50 ms "
             "(BEGIN, SELECT) and the write about 100 ms (BEGIN, INSERT, UPDATE, COMMIT)",
@@ -300,7 +302,7 @@ class Knobs(Frozen):
         ),
     ] = Span(low=0.025, high=0.025)
     gcs_latency: Annotated[
-        Span, Knob("how long storage takes to answer an upload, uniform", part="run")
+        Span, AtMost(3600), Knob("how long storage takes to answer an upload, uniform", part="run")
     ] = Span(low=2.0, high=5.0)
     leak: Annotated[
         Literal["off", "connections", "memory", "threads"],

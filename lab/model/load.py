@@ -19,23 +19,19 @@ from math import log
 from operator import ge, gt
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, TypeAdapter
+from pydantic import Discriminator, Field, Tag, TypeAdapter
 
 from lab.model.base import Frozen
-from lab.model.units import OFF, ByteRate, Duration, Rate, SizeRange, Span, format_duration
+from lab.model.units import OFF, AtMost, ByteRate, Duration, Rate, SizeRange, Span
 
 MAX_S = 86400
 MAX_USERS = 5000
+MAX_AUDIO = 1024**3
+"""Bytes of an upload: the load generator holds a whole file in memory."""
 
+MAX_STAGES = 500
 
-def _bounded(span: Span) -> Span:
-    if span.high > MAX_S:
-        longest = format_duration(MAX_S)
-        raise ValueError(f"{span} is out of bounds; it must be <= {longest}")
-    return span
-
-
-PAUSE = Annotated[Span, AfterValidator(_bounded)]
+PAUSE = Annotated[Span, AtMost(MAX_S)]
 SECONDS = Annotated[Duration, Field(ge=0, le=MAX_S)]
 POSITIVE = Annotated[Duration, Field(gt=0, le=MAX_S)]
 
@@ -60,9 +56,9 @@ class _Load(Frozen):
         ),
     ] = Span(low=1, high=1)
     timeout: Annotated[POSITIVE, Field(description="how long the client waits")] = 120.0
-    audio: Annotated[SizeRange, Field(description="size of the WAV file, one or a range")] = (
-        SizeRange(low=200_000, high=200_000)
-    )
+    audio: Annotated[
+        SizeRange, AtMost(MAX_AUDIO), Field(description="size of the WAV file, one or a range")
+    ] = SizeRange(low=200_000, high=200_000)
     uplink: Annotated[
         Annotated[ByteRate, Field(ge=1000, le=10**9)] | None,
         *OFF,
@@ -121,7 +117,7 @@ class StagesLoad(_Load):
     """A number of users that changes over time; every stage counts, and has its own figures."""
 
     kind: ClassVar[str] = "stages"
-    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=MAX_STAGES)]
 
     @property
     def peak_users(self) -> int:

@@ -3,7 +3,8 @@
 A bare number is refused wherever a unit belongs, because `10` has been read as seconds by
 one person and as milliseconds by the next. Inside the lab a duration is a float of
 seconds, a size an int of bytes, a share a float from 0 to 1, a rate a float per second.
-Each type reads its text form and, in JSON, writes it again without loss.
+Each type reads its text form and, in JSON, writes it again without loss. A number is in decimal
+ASCII digits, at most fifteen before its point: so it is finite, whatever its unit.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from pydantic import (
     model_validator,
 )
 
+from pydantic_core import core_schema
+
 from lab.model.base import Frozen
 
 DURATIONS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
@@ -36,11 +39,38 @@ SIZES = {
 }
 PER = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
-_NUMBER = r"(\d+(?:\.\d+)?)"
+MAX_TEXT = 80
+"""Characters of a quantity: no pattern is tried on more."""
+
+_NUMBER = r"([0-9]{1,15}(?:\.[0-9]+)?)"
 _QUANTITY = re.compile(rf"{_NUMBER}\s*([A-Za-zµ%]+)")
 _RANGE = re.compile(rf"{_NUMBER}\s*([A-Za-z]*)\s*(?:-|–|to)\s*{_NUMBER}\s*([A-Za-z]+)")
 _BYTE_RATE = re.compile(rf"{_NUMBER}\s*([A-Za-z]+)\s*/\s*s")
 _RATE = re.compile(rf"{_NUMBER}\s*/\s*({'|'.join(PER)})")
+
+
+def short(text: str, kind: str, example: str) -> str:
+    """A text without blanks around it, as long as a ``kind`` of value may be.
+
+    Raises:
+        ValueError: it is longer than that.
+    """
+    if len(text) > MAX_TEXT:
+        what = f"'{text[:20]}...' has {len(text)} characters, too many for a {kind}"
+        raise ValueError(f"{what}; write it like '{example}'")
+    return text.strip()
+
+
+def _matched(pattern: re.Pattern[str], text: object, kind: str, example: str) -> re.Match[str]:
+    """The parts of a quantity.
+
+    Raises:
+        ValueError: the text is none.
+    """
+    match = pattern.fullmatch(short(text, kind, example)) if isinstance(text, str) else None
+    if not match:
+        raise ValueError(f"'{text}' is not a {kind}; write it like '{example}'")
+    return match
 
 
 def _quantity(text: object, units: dict[str, Any], kind: str, example: str) -> float:
@@ -48,14 +78,14 @@ def _quantity(text: object, units: dict[str, Any], kind: str, example: str) -> f
         raise ValueError(f"{text!r} is not a {kind}; write it like '{example}'")
     if isinstance(text, int | float):
         raise ValueError(f"{text} has no unit; write the {kind} like '{example}'")
-    match = _QUANTITY.fullmatch(text.strip())
+    match = _QUANTITY.fullmatch(short(text, kind, example))
     if not match or match[2] not in units:
         known = ", ".join(units)
         raise ValueError(f"'{text}' is not a {kind}; write it like '{example}' (units: {known})")
     return float(match[1]) * float(units[match[2]])
 
 
-def _number(value: float) -> str:
+def format_number(value: float) -> str:
     """The shortest decimal text that reads back as ``value``, never in exponent form."""
     rounded = round(value, 9)
     return str(int(rounded)) if rounded == int(rounded) else f"{rounded:.9f}".rstrip("0")
@@ -73,10 +103,10 @@ def parse_duration(text: object) -> float:
 def format_duration(seconds: float) -> str:
     """The text form of a duration in seconds, in the unit a person would choose."""
     if seconds and seconds % 60 == 0:
-        return f"{_number(seconds / 60)} min"
+        return f"{format_number(seconds / 60)} min"
     if 0 < seconds < 1:
-        return f"{_number(seconds * 1e3)} ms"
-    return f"{_number(seconds)} s"
+        return f"{format_number(seconds * 1e3)} ms"
+    return f"{format_number(seconds)} s"
 
 
 def parse_size(text: object) -> int:
@@ -102,11 +132,12 @@ def parse_byte_rate(text: object) -> int:
     Raises:
         ValueError: not a size with ``/s`` after it.
     """
-    match = _BYTE_RATE.fullmatch(text.strip()) if isinstance(text, str) else None
+    example = "250 KB/s"
+    match = isinstance(text, str) and _BYTE_RATE.fullmatch(short(text, "size a second", example))
     if not match or match[2] not in SIZES:
         units = ", ".join(f"{unit}/s" for unit in SIZES)
         raise ValueError(
-            f"'{text}' is not a size a second; write it like '250 KB/s' (units: {units})"
+            f"'{text}' is not a size a second; write it like '{example}' (units: {units})"
         )
     return round(float(match[1]) * SIZES[match[2]])
 
@@ -127,7 +158,7 @@ def parse_share(text: object) -> float:
 
 def format_share(share: float) -> str:
     """The text form of a share: ``0.05`` is ``5 %``."""
-    return f"{_number(share * 100)} %"
+    return f"{format_number(share * 100)} %"
 
 
 def parse_rate(text: object) -> float:
@@ -136,15 +167,13 @@ def parse_rate(text: object) -> float:
     Raises:
         ValueError: not a rate.
     """
-    match = _RATE.fullmatch(text.strip()) if isinstance(text, str) else None
-    if not match:
-        raise ValueError(f"'{text}' is not a rate; write it like '5/s'")
+    match = _matched(_RATE, text, "rate", "5/s")
     return float(match[1]) / PER[match[2]]
 
 
 def format_rate(rate: float) -> str:
     """The text form of a rate in events a second: ``5/s``, ``6/h``; the shortest that there is."""
-    return min((f"{_number(rate * per)}/{unit}" for unit, per in PER.items()), key=len)
+    return min((f"{format_number(rate * per)}/{unit}" for unit, per in PER.items()), key=len)
 
 
 def _typed(
@@ -210,7 +239,7 @@ def _range(
     example: str,
 ) -> tuple[Any, Any]:
     """The two ends of a range, or of a single value twice; the first may leave its unit out."""
-    match = _RANGE.fullmatch(text.strip()) if isinstance(text, str) else None
+    match = _RANGE.fullmatch(short(text, kind, example)) if isinstance(text, str) else None
     if not match:
         single = parse(text)
         return single, single
@@ -264,6 +293,10 @@ class SizeRange(_Text):
         return f"{format_size(self.low)} - {format_size(self.high)}"
 
 
+MAX_COUNT = 1_000_000
+"""Events that a rate limit may let pass in its span: more is no limit on one machine."""
+
+
 class RateLimit(_Text):
     """At most ``count`` events in any window of ``per`` seconds: ``500/min``."""
 
@@ -272,15 +305,34 @@ class RateLimit(_Text):
 
     @classmethod
     def parse(cls, text: object) -> Self:
-        match = _RATE.fullmatch(text.strip()) if isinstance(text, str) else None
-        count = float(match[1]) if match else 0.0
-        if not match or count < 1 or not count.is_integer():
-            raise ValueError(f"'{text}' is not a rate limit; write it like '500/min', or 'off'")
+        example = "500/min', or 'off"
+        match = _matched(_RATE, text, "rate limit", example)
+        count = float(match[1])
+        if count < 1 or not count.is_integer():
+            raise ValueError(f"'{text}' is not a rate limit; write it like '{example}'")
+        if count > MAX_COUNT:
+            raise ValueError(f"{text} is out of bounds; it must be <= {MAX_COUNT}/{match[2]}")
         return cls(count=int(count), per=PER[match[2]])
 
     def __str__(self) -> str:
         unit = next(name for name, seconds in PER.items() if seconds == self.per)
         return f"{self.count}/{unit}"
+
+
+@dataclass(frozen=True)
+class AtMost:
+    """A bound of a range's upper end: seconds of a `Span`, bytes of a `SizeRange`."""
+
+    le: int
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def _checked(self, value: Span | SizeRange) -> Span | SizeRange:
+        if value.high > self.le:
+            most = type(value)(low=self.le, high=self.le)
+            raise ValueError(f"{value} is out of bounds; it must be <= {most}")
+        return value
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,18 @@
     CellResult  cell.py        ┘    of blocks    └ html.py
 
 A block holds what is to be read, never how it looks: what a form cannot show (a picture on a
-terminal, a colour in Markdown) it leaves out.
+terminal, a colour in Markdown) it leaves out. Much of its text was written by others, so each
+text is on one line and without what cannot be seen, whatever it was made of.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, Self
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Self
 
+from lab.model.text import clean_line
 from lab.model.verdict import Crossing, Outcome, Series, StageResult
 from lab.report.format import plural
 
@@ -22,6 +24,22 @@ MARKS = {Outcome.HELD: "+", Outcome.BROKE: "x", Outcome.UNDECIDED: "?", Outcome.
 """A sign for each verdict, so that they differ in more than colour."""
 
 Tone = Literal["", "good", "bad", "unclear"]
+
+
+class _Shown:
+    """A dataclass whose texts are cleaned as it is made."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if (cleaned := _cleaned(value)) != value:
+                object.__setattr__(self, field.name, cleaned)
+
+
+def _cleaned(value: Any) -> Any:
+    if type(value) is str:
+        return clean_line(value)
+    return tuple(map(_cleaned, value)) if type(value) is tuple else value
 
 
 @dataclass(frozen=True)
@@ -41,7 +59,7 @@ class Strip:
 
 
 @dataclass(frozen=True)
-class Value:
+class Value(_Shown):
     """What stands in one place of a table."""
 
     text: str  #: with its unit
@@ -63,7 +81,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Column:
+class Column(_Shown):
     """A column of a table."""
 
     head: str  #: its title, where figures carry their units
@@ -94,7 +112,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class MatrixRow:
+class MatrixRow(_Shown):
     """A cell of the run."""
 
     id: str  #: its name, and the title of its section
@@ -105,7 +123,7 @@ class MatrixRow:
 
 
 @dataclass(frozen=True)
-class Matrix:
+class Matrix(_Shown):
     """The table of a whole run, a row a cell, which each form fits into the room that it has.
 
     Where ``sentences`` is set, each ``why`` holds every figure of its row, so that a form
@@ -119,14 +137,14 @@ class Matrix:
 
 
 @dataclass(frozen=True)
-class Heading:
+class Heading(_Shown):
     """The title of what follows it in a section."""
 
     text: str
 
 
 @dataclass(frozen=True)
-class Paragraph:
+class Paragraph(_Shown):
     """Running text; ``lead`` is the name of what it is about."""
 
     text: str
@@ -134,7 +152,7 @@ class Paragraph:
 
 
 @dataclass(frozen=True)
-class Items:
+class Items(_Shown):
     """Sentences of which each stands alone; ``numbered`` where their order matters."""
 
     texts: tuple[str, ...]
@@ -142,7 +160,7 @@ class Items:
 
 
 @dataclass(frozen=True)
-class Fact:
+class Fact(_Shown):
     """A name, in lower case, and what it stands for."""
 
     name: str
@@ -172,7 +190,7 @@ Block = Heading | Paragraph | Items | Facts | Table | Chart
 
 
 @dataclass(frozen=True)
-class Section:
+class Section(_Shown):
     """One cell, whole: its id, its verdict, and all that is stored of it."""
 
     title: str
@@ -181,7 +199,7 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Page:
+class Page(_Shown):
     """A whole run."""
 
     title: str  #: the experiment's name

@@ -6,13 +6,14 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from lab.model.text import clean
 from lab.report.blocks import Page
 from lab.report.charts import drawing
 
 
 def page_html(page: Page) -> str:
     """A run as one HTML document."""
-    return _template().render(page=page)
+    return clean(_template().render(page=page))
 
 
 @cache

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from lab.model.text import clean
 from lab.report import blocks
 from lab.report.charts import chart_lines
 
 _CHART_WIDTH = 100
-_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~])")
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~&$])")
+_HEAD = re.compile(r"^(?=[-+=]|\d+[.)](?:\s|$))(\d*)")
+"""Where a paragraph would begin as a list, a line, or the underline of a title."""
 
 
 def page_markdown(page: blocks.Page) -> str:
@@ -18,7 +21,7 @@ def page_markdown(page: blocks.Page) -> str:
     return document(
         [
             f"# {escaped(page.title)}",
-            escaped(page.about),
+            paragraph(page.about),
             _facts(page.facts),
             f"**{page.tally}**",
             matrix_markdown(page.matrix),
@@ -39,12 +42,17 @@ def page_markdown(page: blocks.Page) -> str:
 
 def document(parts: Iterable[str]) -> str:
     """The parts that are not empty, an empty line between them."""
-    return "\n\n".join(filter(None, parts)) + "\n"
+    return clean("\n\n".join(filter(None, parts))) + "\n"
 
 
 def escaped(value: object) -> str:
     """Text with what Markdown would read as markup escaped, on one line."""
-    return _SPECIAL.sub(r"\\\1", " ".join(str(value).split()))
+    return _SPECIAL.sub(r"\\\1", " ".join(clean(str(value)).split()))
+
+
+def paragraph(text: str) -> str:
+    """Running text that is a paragraph however it begins."""
+    return _HEAD.sub(r"\1\\", escaped(text))
 
 
 def table_markdown(table: blocks.Table) -> str:
@@ -83,7 +91,7 @@ def _block(block: blocks.Block) -> str:
         case blocks.Heading(text):
             return f"### {_capitalised(escaped(text))}"
         case blocks.Paragraph(text, lead):
-            return f"**{escaped(lead)}**: {escaped(text)}" if lead else escaped(text)
+            return f"**{escaped(lead)}**: {escaped(text)}" if lead else paragraph(text)
         case blocks.Items(texts, numbered):
             return "\n".join(
                 f"{f'{number}.' if numbered else '-'} {escaped(text)}"
@@ -99,7 +107,9 @@ def _block(block: blocks.Block) -> str:
 
 
 def _facts(facts: Iterable[blocks.Fact], mark: str = "-") -> str:
-    return "\n".join(f"{mark} {_capitalised(fact.name)}: {escaped(fact.text)}" for fact in facts)
+    return "\n".join(
+        f"{mark} {_capitalised(escaped(fact.name))}: {escaped(fact.text)}" for fact in facts
+    )
 
 
 def _capitalised(text: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Self, TextIO
+from typing import Any, Self, TextIO, cast
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
 from lab.model.run import LoadTick, Progress
+from lab.model.text import Styled, clean_line
 from lab.report import format
 
 _SHORTEST = 8
@@ -25,7 +26,7 @@ def line(progress: Progress, width: int) -> str:
     parts.append(f"{format.clock(progress.left_s)} left")
     tail = "  ".join(parts)
     room = max(width - len(head) - len(tail) - 2, _SHORTEST)
-    return f"{head}{_short(progress.cell, room)}  {tail}"[: max(width, 0)].rstrip()
+    return f"{head}{_short(clean_line(progress.cell), room)}  {tail}"[: max(width, 0)].rstrip()
 
 
 def _load(tick: LoadTick | None) -> list[str]:
@@ -46,6 +47,19 @@ def _short(text: str, room: int) -> str:
     return f"{text[:left]}..{text[len(text) - (room - 2 - left) :]}"
 
 
+class _Styled:
+    """The stream, for rich's colours and moves; the texts among them are cleaned before."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(Styled(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 class LiveLine:
     """Shows progress on a stream while a run goes on; a context manager.
 
@@ -61,7 +75,7 @@ class LiveLine:
         self._stream = stream
         self._plain = not stream.isatty() or environment.get("TERM") == "dumb"
         self._console = Console(
-            file=stream,
+            file=cast(TextIO, _Styled(stream)),
             width=width,
             no_color=bool(environment.get("NO_COLOR")),
             highlight=False,
@@ -99,7 +113,7 @@ class LiveLine:
     def print(self, text: str) -> None:
         """Print a line that stays, above the live line."""
         if self._plain:
-            self._stream.write(text + "\n")
+            self._stream.write(clean_line(text) + "\n")
             self._stream.flush()
         else:
-            self._console.print(text, soft_wrap=True)
+            self._console.print(clean_line(text), soft_wrap=True)

@@ -12,16 +12,19 @@ import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress
+from itertools import chain, compress
 from pathlib import Path
 from typing import TextIO
 
 from rich.box import Box
+from rich.color import ColorSystem
 from rich.console import Console, RenderableType
 from rich.padding import Padding
+from rich.segment import Segment
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from lab.model.text import Styled, clean
 from lab.model.verdict import Outcome
 from lab.report import blocks
 from lab.report.charts import chart_lines
@@ -64,7 +67,7 @@ class Style:
         return cls(width=width, colour=stream.isatty() and not plain, blocks=utf and not dumb)
 
 
-def page_text(page: blocks.Page, where: Path | str, style: Style) -> str:
+def page_text(page: blocks.Page, where: Path | str, style: Style) -> Styled:
     """A run: what was asked, a row a cell, and what came of it.
 
     Args:
@@ -89,19 +92,20 @@ def page_text(page: blocks.Page, where: Path | str, style: Style) -> str:
     return _text(lines, style)
 
 
-def section_text(section: blocks.Section, style: Style) -> str:
+def section_text(section: blocks.Section, style: Style) -> Styled:
     """One cell, whole."""
     head = Text.assemble((section.title, "bold"), _GAP, _value(section.verdict))
     return _text([head, *_rendered(section.blocks, style)], style)
 
 
-def blocks_text(parts: Iterable[blocks.Block], style: Style) -> str:
+def blocks_text(parts: Iterable[blocks.Block], style: Style) -> Styled:
     """Blocks, one under the other."""
     return _text(_rendered(parts, style), style)
 
 
-def _text(parts: Iterable[RenderableType], style: Style) -> str:
-    """The parts as text, a line break after each, without trailing spaces."""
+def _text(parts: Iterable[RenderableType], style: Style) -> Styled:
+    """The parts as text, a line break after each, without trailing spaces; all but the colours
+    is cleaned."""
     console = Console(
         file=io.StringIO(),
         width=style.width,
@@ -114,11 +118,16 @@ def _text(parts: Iterable[RenderableType], style: Style) -> str:
         markup=False,
         _environ={},
     )
-    with console.capture() as captured:
-        for part in parts:
-            console.print(part)
-    lines = captured.get().splitlines()
-    return "\n".join(line.rstrip() for line in lines) + "\n"
+    segments = chain.from_iterable(map(console.render, parts))
+    lines = "".join(_coloured(segment, style) for segment in segments).splitlines()
+    return Styled("\n".join(line.rstrip() for line in lines) + "\n")
+
+
+def _coloured(segment: Segment, style: Style) -> str:
+    text = clean(segment.text)
+    if not style.colour or not segment.style:
+        return text
+    return segment.style.render(text, color_system=ColorSystem.STANDARD)
 
 
 def _rendered(parts: Iterable[blocks.Block], style: Style) -> list[RenderableType]:

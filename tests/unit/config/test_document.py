@@ -81,8 +81,8 @@ def test_positions_of_keys_and_values_count_from_one(tmp_path: Path) -> None:
             ":2:1: not YAML: found character '\\t' that cannot start any token while sc",
         ),
         ("a: 1\n---\nb: 2\n", ":2:1: not YAML: but found another document expected"),
-        ("a: &x 1\nb: *x\n", ":2:4: an alias is not read here - write the value out"),
-        ("a: &x\n  - *x\n", ":2:5: an alias is not read here - "),
+        ("b: *x\na: &x 1\n", ":1:4: an alias (*x) is not read here - write the value out"),
+        ("a: &x\n  - *x\n", ":1:4: an anchor (&x) is not read here - leave it out"),
         ("a: !!python/name:os.system x\n", ":1:4: a tag (tag:yaml.org,2002:python/name:os.system"),
         ("a: 1\nb:\n", ":2:1: 'b' has no value - give one, or leave it out"),
         ("a: [1, null]\n", ":1:8: entry 2 of 'a' has no value - "),
@@ -90,7 +90,7 @@ def test_positions_of_keys_and_values_count_from_one(tmp_path: Path) -> None:
         ("a: " + "[" * 5000, ":1:23: nested too deeply - a spec is four levels deep"),
         (b"a: \xff\n", ":1:4: not UTF-8: byte 0xFF - save the file as UTF-8"),
         (b"ok: 1\na: \x00\n", ":2:4: a character YAML does not allow: U+0000 - remove it"),
-        (b"a: 1\n" * 300_000, ": larger than 1 MB - "),
+        (b"a: 1\n" * 300_000, ": larger than 200 KB - a spec is a few KB; is this the right file?"),
     ],
     ids=range(19),
 )
@@ -122,12 +122,13 @@ def test_a_folder_and_a_pipe_are_refused_at_once(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: Path) -> bytes:
+    def refuse(self: Path, _mode: str) -> None:
         raise PermissionError(13, "Permission denied", str(self))
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    file = document(tmp_path, "a: 1")
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(SpecError, match="cannot be read: Permission denied - check its perm"):
-        read_document(document(tmp_path, "a: 1"))
+        read_document(file)
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
@@ -139,7 +140,22 @@ def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
     [
         ("-\n", ":1:1: not a mapping - write keys with values, as `experiment: name`"),
         ("%YAML 1.3\n---\na: 1\n", ": not YAML: version minor part can only be 2 or 1, got (1, 3)"),
-        ("a: !x [1]\n", ":1:4: a tag (!x) is not read here - write the plain value"),
+        ("a: !x [1]\n", ":1:4: a tag (!x) is not read here - leave it out, and write the plain"),
+        ("a: !x {b: 1}\n", ":1:4: a tag (!x) is not read here - "),
+        ("!x a: 1\n", ":1:1: a tag (!x) is not read here - "),
+        ("a: ! 1\n", ":1:4: a tag (!) is not read here - "),
+        ("a: !!map {b: 1}\n", ":1:4: a tag (tag:yaml.org,2002:map) is not read here - "),
+        ("a: !!binary aGk=\n", ":1:4: a tag (tag:yaml.org,2002:binary) is not read here - "),
+        ("a: !!set {b, c}\n", ":1:4: a tag (tag:yaml.org,2002:set) is not read here - "),
+        ("a: !!omap [b: 1]\n", ":1:4: a tag (tag:yaml.org,2002:omap) is not read here - "),
+        ("&x a: 1\n", ":1:1: an anchor (&x) is not read here - leave it out"),
+        ("a: &x 1\nb: {<<: *x}\n", ":1:4: an anchor (&x) is not read here - leave it out"),
+        pytest.param(
+            "a: [" + "x," * 10_000 + "x]\n",
+            ":1:19999: more than 10000 keys and values - split the file",
+            id="too many",
+        ),
+        ('a: "\\U00110000"\n', ": not YAML: chr() arg not in range(0x110000) - check the esc"),
         ("a\n: b\nc: 1", ":2:1: not YAML: expected '<document start>', but found '<block mapping"),
     ],
 )

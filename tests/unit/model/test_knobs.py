@@ -77,7 +77,7 @@ def test_every_row_is_filled() -> None:
     [
         ("workers", "count", ">= 1, <= 16"),
         ("pool_timeout", "duration", "> 0, <= 600"),
-        ("gcs_latency", "range of durations", ""),
+        ("gcs_latency", "range of durations", "<= 3600"),
         ("global_rate_limit", "rate limit or off", ""),
         ("max_inflight_uploads", "count or off", ">= 1, <= 10000"),
         ("max_overflow", "count or unlimited", ">= 0, <= 200"),
