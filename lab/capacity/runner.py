@@ -13,11 +13,14 @@ again. The answers are a function of the trials, and are never read back to go o
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from lab.capacity import MAX_USERS, CapacitySearch, Search, search_for, trial_cell, trial_of
+from lab.errors import LabError
 from lab.model.capacity import CapacityTrial, Threshold, Thresholds, TrialRequest
 from lab.model.experiment import Cell
+from lab.model.run import DamagedCell
+from lab.model.verdict import Verdict
 from lab.runner import CellProgress, Lab, judge_cell, run_cell
 from lab.store import CellFolder, RunFolder
 
@@ -100,10 +103,21 @@ def write_answers(run: RunFolder) -> Thresholds:
     return thresholds
 
 
-def answers(run: RunFolder) -> Thresholds:
-    """What the stored trials say, of every cell; nothing is measured and nothing written."""
-    cells = run.cells()
-    steps = [search_in(run, cell).next(cell.id, stored_trials(run, cell)) for cell in cells]
+def answers(run: RunFolder, damaged: Sequence[DamagedCell] = ()) -> Thresholds:
+    """What the stored trials say, of every cell; nothing is measured and nothing written.
+
+    Args:
+        run: where they are stored.
+        damaged: trials that are known to be damaged, whatever their verdicts say.
+    """
+    apart = {trial.id: trial for trial in damaged}
+    cells, trials = [], list(_sound(run, apart))
+    for cell_id in run.info.cells:
+        try:
+            cells.append(run.cell(cell_id).read_cell())
+        except LabError as error:
+            apart[cell_id] = DamagedCell(id=cell_id, problem=str(error))
+    steps = [search_in(run, cell).next(cell.id, _of(cell, trials)) for cell in cells]
     pairs = list(zip(cells, steps, strict=True))
     return Thresholds(
         run=run.info.name,
@@ -113,6 +127,7 @@ def answers(run: RunFolder) -> Thresholds:
         speed=run.info.speed,
         cells=tuple(step for step in steps if isinstance(step, Threshold)),
         missing=tuple(cell.id for cell, step in pairs if not isinstance(step, Threshold)),
+        damaged=tuple(apart.values()),
     )
 
 
@@ -122,18 +137,37 @@ def search_in(run: RunFolder, cell: Cell) -> CapacitySearch:
 
 
 def stored_trials(run: RunFolder, cell: Cell) -> tuple[CapacityTrial, ...]:
-    """The finished trials of a cell, by their folders' names."""
+    """The finished trials of a cell, by their folders' names.
+
+    Raises:
+        StoreError: something stored of a trial is damaged.
+    """
+    return _of(cell, [stored for folder in trial_folders(run) if (stored := _stored(folder))])
+
+
+def _of(cell: Cell, trials: Iterable[tuple[Cell, Verdict]]) -> tuple[CapacityTrial, ...]:
+    """Those of them that are trials of the cell."""
     mine = re.compile(re.escape(cell.id) + r"-u\d+-\d+")
-    finished = [(f, f.read_cell()) for f in trial_folders(run) if f.finished()]
-    return tuple(
-        trial_of(trial, folder.read_verdict())
-        for folder, trial in finished
-        if mine.fullmatch(trial.id)
-    )
+    return tuple(trial_of(trial, verdict) for trial, verdict in trials if mine.fullmatch(trial.id))
+
+
+def _sound(run: RunFolder, apart: dict[str, DamagedCell]) -> Iterator[tuple[Cell, Verdict]]:
+    """The finished trials that can be read; the others are put ``apart``."""
+    for folder in trial_folders(run):
+        try:
+            stored = _stored(folder)
+        except LabError as error:
+            apart.setdefault(folder.id, DamagedCell(id=folder.id, problem=str(error)))
+            continue
+        if stored and stored[0].id not in apart:
+            yield stored
+
+
+def _stored(folder: CellFolder) -> tuple[Cell, Verdict] | None:
+    return (folder.read_cell(), folder.read_verdict()) if folder.finished() else None
 
 
 def trial_folders(run: RunFolder) -> list[CellFolder]:
     """The folders of all trials, by name."""
     declared = {run.cell(cell_id).path for cell_id in run.info.cells}
-    paths = sorted(path for path in run.path.glob("cells/*") if path.is_dir())
-    return [CellFolder(path) for path in paths if path not in declared]
+    return [folder for folder in run.cell_folders() if folder.path not in declared]

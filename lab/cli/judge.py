@@ -9,9 +9,10 @@ import click
 from lab.capacity.runner import trial_folders
 from lab.cli.options import json_option, results_option
 from lab.cli.stored import exit_code, report_of
-from lab.errors import UsageError
+from lab.errors import LabError, UsageError
+from lab.model.run import DamagedCell
 from lab.runner import judge_cell
-from lab.store import find
+from lab.store import CellFolder, find
 
 
 @click.command()
@@ -23,19 +24,31 @@ def command(run: str, gate: bool, results: Path, as_json: bool) -> int:
     """Judge a stored run anew.
 
     RUN is a folder, a name's unique prefix, or latest. Nothing is started.
+
+    Exit code: as of `lab run`; 4 also where something stored of a cell is damaged.
     """
     folder = find(results, run)
     with folder.lock():
         if folder.info.kind == "threshold":
             if gate:
                 raise UsageError("a search for thresholds has no gate", "leave --gate out")
-            cells = trial_folders(folder)
+            cells = {trial.id: trial for trial in trial_folders(folder)}
         else:
-            cells = [folder.cell(cell_id) for cell_id in folder.info.cells]
-        for cell in cells:
-            if cell.observed():
-                judge_cell(cell)
-        report = report_of(folder)
+            cells = {cell_id: folder.cell(cell_id) for cell_id in folder.info.cells}
+        problems = {cell_id: _judge(cell) for cell_id, cell in cells.items()}
+        damaged = [DamagedCell(id=name, problem=text) for name, text in problems.items() if text]
+        report = report_of(folder, damaged)
         report.store()
     report.show(as_json)
     return exit_code(report.document, gate)
+
+
+def _judge(cell: CellFolder) -> str:
+    """Judge a cell that can be judged; what is damaged of it, if anything."""
+    try:
+        cell.check_whole()
+        if cell.observed():
+            judge_cell(cell)
+    except LabError as error:
+        return str(error)
+    return ""

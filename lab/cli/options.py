@@ -124,10 +124,9 @@ def check_writable(results: Path) -> None:
     try:
         results.mkdir(parents=True, exist_ok=True)
         probe = results / f".probe-{os.getpid()}"
-        try:
-            probe.write_bytes(b"0" * 4096)
-        finally:
-            probe.unlink(missing_ok=True)
+        with probe.open("xb") as file:  # a new one: somebody else's is not written over
+            probe.unlink()
+            file.write(b"0" * 4096)
     except OSError as error:
         raise StoreError(
             f"{results}: cannot be written ({error.strerror})", "choose another with --results"

@@ -33,10 +33,12 @@ MAX_NAMES = 4
 @json_option
 def command(
     run: str, cell: str | None, markdown: bool, html: bool, results: Path, as_json: bool
-) -> None:
+) -> int:
     """Show a stored run.
 
     RUN is a folder, a name's unique prefix, or latest. Nothing is started.
+
+    Exit code: 0; 4 where something stored of a cell is damaged, which is told beside the others.
     """
     folder = find(results, run)
     if cell is not None:
@@ -45,12 +47,15 @@ def command(
             print_json(result.model_dump(mode="json"))
         else:
             print_text(cell_details(result, style()))
-    elif markdown:
-        print_text(report_of(folder).markdown())
+        return 0
+    report = report_of(folder)
+    if markdown:
+        print_text(report.markdown())
     elif html:
-        print_text(report_of(folder).html())
+        print_text(report.html())
     else:
-        report_of(folder).show(as_json)
+        report.show(as_json)
+    return 4 if report.document.damaged else 0
 
 
 def _find_cell(folder: RunFolder, part: str) -> CellResult | Threshold:

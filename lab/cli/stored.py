@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lab.capacity.runner import answers
 from lab.cli.options import print_json, print_text, style
 from lab.model.capacity import Thresholds
-from lab.model.run import Summary, as_json
+from lab.model.run import DamagedCell, Summary, as_json
 from lab.model.verdict import Outcome
 from lab.report import Style, answered, end_table, html_report, markdown_report
 from lab.store import RunFolder
@@ -15,15 +16,18 @@ from lab.store.runs import SUMMARY, THRESHOLDS
 
 
 def exit_code(document: Summary | Thresholds, gate: bool = False) -> int:
-    """4 where something is undecided, invalid or missing; 1 where a cell broke under gate; else 0.
+    """4 where something is undecided, invalid, missing or damaged; 1 where a cell broke under gate.
+
+    Otherwise 0.
 
     Of several runs the greatest counts. A threshold with an open end is an answer.
     """
     if isinstance(document, Thresholds):
         decided = all(cell.outcome == "found" for cell in document.cells)
-        return 0 if decided and not document.missing else 4
+        return 0 if decided and not (document.missing or document.damaged) else 4
     outcomes = {cell.verdict for cell in document.cells}
-    if document.missing or outcomes & {Outcome.UNDECIDED, Outcome.INVALID}:
+    open_ends = document.missing or document.damaged
+    if open_ends or outcomes & {Outcome.UNDECIDED, Outcome.INVALID}:
         return 4
     return 1 if gate and Outcome.BROKE in outcomes else 0
 
@@ -62,12 +66,19 @@ class StoredReport:
         self.run.write_text("report.md", self.markdown())
 
 
-def report_of(run: RunFolder) -> StoredReport:
+def report_of(run: RunFolder, damaged: Sequence[DamagedCell] = ()) -> StoredReport:
     """The report of a stored run, worked out from its cells or trials.
 
+    One of which something stored is damaged is told apart, and keeps no other from being reported.
+
+    Args:
+        run: which.
+        damaged: cells or trials that are known to be damaged, whatever their verdicts say.
+
     Raises:
-        StoreError: it cannot be read, or is damaged.
+        StoreError: the run itself cannot be read, or is damaged.
     """
     if run.info.kind == "run":
-        return StoredReport(run, answered(run.summary(), run.info.experiment.answers), SUMMARY)
-    return StoredReport(run, answers(run), THRESHOLDS)
+        summary = answered(run.summary(damaged), run.info.experiment.answers)
+        return StoredReport(run, summary, SUMMARY)
+    return StoredReport(run, answers(run, damaged), THRESHOLDS)

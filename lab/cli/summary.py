@@ -19,7 +19,7 @@ from lab.model.experiment import Cell, Experiment
 from lab.model.run import StoredRun
 from lab.plan import expand
 from lab.report import Entry, overview
-from lab.store.files import write_atomic
+from lab.store.files import Folder
 from lab.store.runs import differences
 
 PAGE = "summary.md"
@@ -43,8 +43,8 @@ def command(specs: tuple[Path, ...], since: datetime | None, results: Path) -> i
     the spec's (--set, --preset, a spec that has changed), the page says so. The page is
     summary.md among the results, and is printed too; nothing is started.
 
-    Exit code: 0 every question was measured; 4 one was not, or a cell of it is undecided or
-    invalid.
+    Exit code: 0 every question was measured; 4 one was not, or a cell of it is undecided,
+    invalid or damaged.
     """
     if not specs:
         raise UsageError("no spec is given", "write one, as `lab summary experiments/phase-*.yaml`")
@@ -55,7 +55,7 @@ def command(specs: tuple[Path, ...], since: datetime | None, results: Path) -> i
     entries = [_entry(results, spec, expand(spec, faults), runs) for spec in experiments]
     page = overview(entries)
     check_writable(results)
-    write_atomic(results / PAGE, [page.encode()])
+    Folder(results).write(PAGE, [page.encode()])
     print_text(page)
     print_message(f"stored in {results / PAGE}")
     return max(exit_code(entry.stored[0]) if entry.stored else 4 for entry in entries)

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from lab.model.base import Stored
-from lab.model.run import RunHeader
+from lab.model.run import DamagedCell, RunHeader
 from lab.model.verdict import Outcome
 
 
@@ -88,7 +88,11 @@ class Threshold(Stored):
 
 
 class Thresholds(RunHeader):
-    """``threshold.json``: the answer for every cell; ``missing`` names those without one yet."""
+    """``threshold.json``: the answer for every cell; ``missing`` names those without one yet.
+
+    An answer rests on no trial of which something stored is ``damaged``.
+    """
 
     cells: tuple[Threshold, ...]
     missing: tuple[str, ...]
+    damaged: tuple[DamagedCell, ...] = ()

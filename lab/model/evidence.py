@@ -16,7 +16,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, TypeAdapter
 
-from lab.model.base import Frozen
+from lab.model.base import Bytes, Count, Elapsed, Frozen, Moment, Plain, Total, Whole
 from lab.model.fault import Action
 
 
@@ -101,18 +101,18 @@ class Sample(Frozen):
             the load has no ``uplink``.
     """
 
-    planned_at: float
-    sent_at: float
-    latency_s: float
-    status: int
+    planned_at: Moment
+    sent_at: Moment
+    latency_s: Elapsed
+    status: Count
     error: Cause | None
-    bytes: int
-    user: int
-    stage: int = 0
-    stages: dict[str, float] = {}
+    bytes: Bytes
+    user: Count
+    stage: Count = 0
+    stages: dict[str, Elapsed] = {}
     recording: str | None = None
     request: str | None = None
-    uplink_s: float = 0.0
+    uplink_s: Elapsed = 0.0
 
 
 INSTANT_S = 0.002
@@ -123,8 +123,8 @@ class StageSpan(NamedTuple):
     """A stage of an upload: its name, when it began, and how many seconds it took."""
 
     stage: str
-    begun: float
-    took: float
+    begun: Moment
+    took: Moment
 
 
 class UploadRecord(Frozen):
@@ -146,12 +146,12 @@ class UploadRecord(Frozen):
     """
 
     kind: Literal["upload"] = "upload"
-    t: float
+    t: Moment
     request: str
-    worker: int
-    handed: float | None
-    arrived: float
-    status: int | None
+    worker: Count
+    handed: Moment | None
+    arrived: Moment
+    status: Count | None
     cause: str | None
     spans: list[StageSpan]
 
@@ -172,33 +172,33 @@ class WorkerReading(Frozen):
     """
 
     kind: Literal["worker"] = "worker"
-    t: float
-    pid: int
-    pool_size: int
-    checked_out: int
-    overflow: int
-    waiting: int
-    threads_busy: int
-    threads_queued: int
-    inflight: int
-    loop_lag: float
-    rss: int
-    cpu_s: float
-    gcs_attempts: int
-    gcs_bytes: int
-    loop_busy_s: float | None = None
-    threads: int | None = None
-    fds: int | None = None
-    anyio_busy: int | None = None
-    anyio_queued: int | None = None
+    t: Moment
+    pid: Count
+    pool_size: Whole
+    checked_out: Whole
+    overflow: Whole
+    waiting: Whole
+    threads_busy: Whole
+    threads_queued: Whole
+    inflight: Whole
+    loop_lag: Moment
+    rss: Bytes
+    cpu_s: Total
+    gcs_attempts: Count
+    gcs_bytes: Bytes
+    loop_busy_s: Total | None = None
+    threads: Count | None = None
+    fds: Count | None = None
+    anyio_busy: Count | None = None
+    anyio_queued: Count | None = None
 
 
 class DatabaseReading(Frozen):
     """The application's backends in ``pg_stat_activity``, of the plain role only."""
 
     kind: Literal["database"] = "database"
-    t: float
-    connections: int
+    t: Moment
+    connections: Count
 
 
 class Usage(Frozen):
@@ -211,9 +211,9 @@ class Usage(Frozen):
             where there is no quota.
     """
 
-    cpu_s: float
-    memory: int
-    throttled_s: float | None = None
+    cpu_s: Total
+    memory: Bytes
+    throttled_s: Total | None = None
 
 
 class MachineReading(Frozen):
@@ -224,19 +224,19 @@ class MachineReading(Frozen):
     """
 
     kind: Literal["machine"] = "machine"
-    t: float
-    wall_s: float
-    cpu_share: float
-    cpu_s: dict[str, float]
-    memory: dict[str, int] = {}
-    throttled_s: dict[str, float] = {}
+    t: Moment
+    wall_s: Total
+    cpu_share: Total
+    cpu_s: dict[str, Total]
+    memory: dict[str, Bytes] = {}
+    throttled_s: dict[str, Total] = {}
 
 
 class PartDown(Frozen):
     """A part that died, or was stopped, while it was needed; ``why`` is one line."""
 
     kind: Literal["part_down"] = "part_down"
-    t: float
+    t: Moment
     part: str
     why: str
 
@@ -249,9 +249,9 @@ class OomKill(Frozen):
     """A worker killed for passing ``vm_memory``; ``rss`` is what it had."""
 
     kind: Literal["oom_kill"] = "oom_kill"
-    t: float
-    pid: int
-    rss: int
+    t: Moment
+    pid: Count
+    rss: Bytes
 
 
 class LoadDone(Frozen):
@@ -262,10 +262,10 @@ class LoadDone(Frozen):
     """
 
     kind: Literal["load"] = "load"
-    t: float
-    window: tuple[float, float]
-    generator_exit: int
-    dropped: int = 0
+    t: Moment
+    window: tuple[Moment, Moment]
+    generator_exit: Whole
+    dropped: Count = 0
 
 
 class Injected(Frozen):
@@ -276,11 +276,11 @@ class Injected(Frozen):
     """
 
     kind: Literal["injected"] = "injected"
-    t: float
+    t: Moment
     proxy: str
     enabled: bool
-    toxics: list[dict[str, object]]
-    base_s: Annotated[float, Field(ge=0)] = 0.0
+    toxics: list[dict[str, Plain]]
+    base_s: Elapsed = 0.0
 
 
 class ProcessFaultRecord(Frozen):
@@ -290,11 +290,11 @@ class ProcessFaultRecord(Frozen):
     """
 
     kind: Literal["strike"] = "strike"
-    t: float
+    t: Moment
     fault: str
     part: str
     action: Action
-    until: float | None
+    until: Moment | None
 
 
 class Audit(Frozen):
@@ -308,21 +308,21 @@ class Audit(Frozen):
     """
 
     kind: Literal["audit"] = "audit"
-    t: float
-    rows: int
-    objects: int
+    t: Moment
+    rows: Count
+    objects: Count
     lost: list[str]
     orphans: list[str]
     unheard: list[str] | None = None
-    inflight: int = 0
-    refused: int
+    inflight: Count = 0
+    refused: Count
 
 
 class GatewayServing(Frozen):
     """Cloud Run's gateway is up: what makes its instances, and whether their files are memory."""
 
     kind: Literal["serving"] = "serving"
-    t: float
+    t: Moment
     driver: str
     files_are_memory: bool
 
@@ -331,12 +331,12 @@ class GatewayReading(Frozen):
     """How things stood at the gateway, noted when they changed: requests, instances by state."""
 
     kind: Literal["front"] = "front"
-    t: float
-    queue: int
-    in_flight: int
-    starting: int
-    ready: int
-    stopping: int
+    t: Moment
+    queue: Count
+    in_flight: Count
+    starting: Count
+    ready: Count
+    stopping: Count
 
 
 class InstanceEvent(Frozen):
@@ -349,19 +349,19 @@ class InstanceEvent(Frozen):
     """
 
     kind: Literal["instance"] = "instance"
-    t: float
+    t: Moment
     event: Literal[
         "starting", "ready", "start_failed", "paused", "resumed", "idle", "sigterm", "sigkill",
         "stopped", "died", "oom", "stuck", "removed", "usage",
     ]  # fmt: skip
     instance: str
-    start_s: float | None = None
-    made_s: float | None = None
+    start_s: Moment | None = None
+    made_s: Moment | None = None
     why: str = ""
     during: str = ""
-    cpu_s: float | None = None
-    throttled_s: float | None = None
-    peak_bytes: float | None = None
+    cpu_s: Total | None = None
+    throttled_s: Total | None = None
+    peak_bytes: Total | None = None
 
 
 class GatewayRequest(Frozen):
@@ -373,15 +373,15 @@ class GatewayRequest(Frozen):
     """
 
     kind: Literal["request"] = "request"
-    t: float
+    t: Moment
     event: Literal["request_start", "request_end", "refused", "left"]
     instance: str = ""
-    waited: float | None = None
-    cold: float | None = None
-    took: float | None = None
+    waited: Moment | None = None
+    cold: Moment | None = None
+    took: Moment | None = None
     how: str = ""
     cause: str = ""
-    status: int | None = None
+    status: Count | None = None
 
 
 Evidence = Annotated[

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
-from lab.model.base import Stored
+from lab.model.base import Count, Number, Plain, Stored
 from lab.model.experiment import Experiment, Question
 from lab.model.replica import Target
 from lab.model.verdict import Bottleneck, Check, Finding, Leak, Outcome, Timeline
@@ -138,11 +138,11 @@ class CellResult(Stored):
     id: str
     axes: dict[str, str]
     target: Target = "vm"
-    knobs: dict[str, Any]
-    load: dict[str, Any]
+    knobs: dict[str, Plain]
+    load: dict[str, Plain]
     verdict: Outcome
     reasons: tuple[str, ...]
-    metrics: dict[str, float]
+    metrics: dict[str, Number]
     findings: tuple[Finding, ...]
     injected: tuple[Check, ...]
     limit: Bottleneck | None = None
@@ -160,7 +160,7 @@ class Figure(Stored):
 
     cell: str
     name: str
-    value: float | None = None
+    value: Number | None = None
 
 
 class Claim(Stored):
@@ -193,14 +193,24 @@ class RunHeader(Stored):
     speed: float
 
 
+class DamagedCell(Stored):
+    """A cell of which something stored cannot be read, and why: file, line and remedy."""
+
+    id: str
+    problem: str
+
+
 class Summary(RunHeader):
     """``summary.json``: every finished cell; ``missing`` names those that are not.
+
+    Those of which something stored is ``damaged`` are in neither.
 
     ``answer`` is what they answer together: None until the run has ended.
     """
 
     cells: tuple[CellResult, ...]
     missing: tuple[str, ...]
+    damaged: tuple[DamagedCell, ...] = ()
     answer: Answer | None = None
 
 
@@ -217,7 +227,7 @@ class StoredRun(Stored):
     experiment: str = ""
     started: str = ""
     stack: str = ""
-    finished: int = 0
-    cells: int = 0
+    finished: Count = 0
+    cells: Count = 0
     outcomes: dict[str, int] = {}
     problem: str | None = None

@@ -16,7 +16,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
-from lab.model.base import Frozen
+from lab.model.base import Count, Number, Frozen, Moment
 
 
 class Outcome(StrEnum):
@@ -67,10 +67,10 @@ class Candidate(Frozen):
     """
 
     resource: Resource
-    level: float
+    level: Number
     at_limit: bool
     evidence: str
-    waited: float | None = None
+    waited: Number | None = None
 
 
 class Bottleneck(Frozen):
@@ -101,11 +101,11 @@ class Leak(Frozen):
 
     metric: str
     outcome: Literal["leak", "none", "undecided"]
-    slope: float
-    low: float
-    high: float
-    bound: float
-    over_s: float
+    slope: Number
+    low: Number
+    high: Number
+    bound: Number
+    over_s: Moment
     reason: str
 
 
@@ -120,13 +120,13 @@ class StageResult(Frozen):
     hold's end.
     """
 
-    index: int
-    users: int
-    start: float
-    end: float
+    index: Count
+    users: Count
+    start: Moment
+    end: Moment
     outcome: Outcome
     reasons: tuple[str, ...]
-    metrics: dict[str, float]
+    metrics: dict[str, Number]
 
 
 class Series(Frozen):
@@ -138,17 +138,17 @@ class Series(Frozen):
     bin's end, and the peaks of ``pg_connections``, ``pool_checked_out`` and ``uploads_inflight``.
     """
 
-    start: float
+    start: Moment
     bin_s: float
     window_s: float
-    users: list[int]
-    sent: list[float]
-    answered: list[float]
-    errors: list[float]
-    p95: list[float | None]
-    pg_connections: list[int | None]
-    pool_checked_out: list[int | None]
-    uploads_inflight: list[int | None]
+    users: list[Count]
+    sent: list[Number]
+    answered: list[Number]
+    errors: list[Number]
+    p95: list[Number | None]
+    pg_connections: list[Count | None]
+    pool_checked_out: list[Count | None]
+    uploads_inflight: list[Count | None]
 
 
 class Crossing(Frozen):
@@ -167,12 +167,12 @@ class Crossing(Frozen):
     """
 
     criterion: str
-    t: float
-    users: int
-    since: float
-    since_users: int
-    value: float
-    samples: int | None = None
+    t: Moment
+    users: Count
+    since: Moment
+    since_users: Count
+    value: Number
+    samples: Count | None = None
 
 
 class Failure(Frozen):
@@ -186,9 +186,9 @@ class Failure(Frozen):
     """
 
     cause: str
-    t: float
-    users: int
-    count: int
+    t: Moment
+    users: Count
+    count: Count
 
 
 class Timeline(Frozen):
@@ -212,12 +212,12 @@ class Finding(Frozen):
 
     criterion: str
     outcome: Literal["met", "missed", "undecided"]
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    samples: int | None = None
-    beyond: int | None = None
-    allowed: float | None = None
+    value: Number | None
+    low: Number | None = None
+    high: Number | None = None
+    samples: Count | None = None
+    beyond: Count | None = None
+    allowed: Number | None = None
     reason: str
 
 
@@ -226,7 +226,7 @@ class Check(Frozen):
 
     name: str
     expected: str
-    measured: float | None
+    measured: Number | None
     ok: bool | None
     reason: str
 
@@ -242,7 +242,7 @@ class Verdict(Frozen):
     cell: str
     outcome: Outcome
     reasons: tuple[str, ...]
-    metrics: dict[str, float]
+    metrics: dict[str, Number]
     findings: tuple[Finding, ...]
     injected: tuple[Check, ...]
     limit: Bottleneck | None = None

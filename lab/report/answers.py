@@ -59,6 +59,9 @@ def _left_open(summary: Summary) -> list[Claim]:
     ]
     if summary.missing:
         claims.append(Claim(text=f"Not measured: {', '.join(summary.missing)}."))
+    if summary.damaged:
+        names = ", ".join(cell.id for cell in summary.damaged)
+        claims.append(Claim(text=f"Damaged, and not read: {names}."))
     return claims
 
 

@@ -209,6 +209,7 @@ class Page(_Shown):
     matrix: Matrix
     sections: tuple[Section, ...]  #: every finished cell, whole
     missing: tuple[str, ...]  #: ids of the cells that are not finished
+    damaged: tuple[tuple[str, str], ...]  #: of each cell that cannot be read, its id and why
     resume: str  #: the command that finishes them, but for the run's name
     answer: str = ""  #: the paragraph that a run ends with
     glance: tuple[Block, ...] = ()  #: what a form that leaves the sections out shows of them
@@ -222,8 +223,10 @@ class Page(_Shown):
     @property
     def tally(self) -> str:
         """The same as a sentence's part: ``12 cells: 6 held, 6 broke``."""
-        total = len(self.sections) + len(self.missing)
+        total = len(self.sections) + len(self.missing) + len(self.damaged)
         parts = [f"{number} {verdict.text}" for verdict, number in self.counts.items()]
         if self.missing:
             parts.append(f"{len(self.missing)} not finished")
+        if self.damaged:
+            parts.append(f"{len(self.damaged)} damaged")
         return f"{plural(total, 'cell')}: {', '.join(parts) or 'none measured'}"

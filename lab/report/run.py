@@ -64,6 +64,7 @@ def run_page(summary: Summary, info: RunInfo) -> Page:
         answer=summary.answer.text if summary.answer else "",
         sections=tuple(map(cell_section, summary.cells)),
         missing=summary.missing,
+        damaged=tuple((cell.id, cell.problem) for cell in summary.damaged),
         resume="lab run --resume",
         glance=_glance(summary.cells),
     )

@@ -83,6 +83,8 @@ def page_text(page: blocks.Page, where: Path | str, style: Style) -> Styled:
     lines += [Text(page.note, style="dim")] if page.note else []
     lines.append(Text())
     lines += _sentences(page, style) if page.matrix.sentences else _matrix(page.matrix, style)
+    for cell_id, problem in page.damaged:
+        lines += [Text(f"- {cell_id}: damaged"), *_indented(problem, style)]
     lines += _rendered(page.glance, style)
     lines += [Text("\nanswer", style="bold"), Text(page.answer)] if page.answer else []
     lines += [Text(), Text(page.tally, style="bold")]

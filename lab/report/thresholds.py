@@ -42,6 +42,7 @@ def thresholds_page(thresholds: Thresholds, info: RunInfo) -> Page:
         matrix=_matrix(thresholds),
         sections=tuple(map(threshold_section, thresholds.cells)),
         missing=thresholds.missing,
+        damaged=tuple((cell.id, cell.problem) for cell in thresholds.damaged),
         resume="lab threshold --resume",
     )
 

@@ -12,31 +12,35 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Iterable, Iterator
+import re
+import stat
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from lab.errors import StoreError
 from lab.model.evidence import EVIDENCE, Audit, Evidence, Observation, Sample
 from lab.model.experiment import Cell
+from lab.model.extent import Extent
 from lab.model.run import as_json
 from lab.model.verdict import Verdict
-from lab.store.files import (
-    problem_of,
-    read_bytes,
-    read_document,
-    storing,
-    sync_folder,
-    write_atomic,
-)
+from lab.store.documents import read_document, read_lines
+from lab.store.files import Folder, in_the_way
 
-T = TypeVar("T")
+CELL = "cell.json"
+SAMPLES = "samples.jsonl"
+EVIDENCE_FILE = "evidence.jsonl"
+VERDICT = "verdict.json"
+LOGS = "logs"
+
+FILES = (CELL, SAMPLES, EVIDENCE_FILE, VERDICT)
+"""The lab's files in a cell's folder; each but the samples is written whole."""
+
+_LOG = re.compile(r"[\w.-]+\.log|front\.jsonl|generator\.(plan\.json|status\.(json|draft))")
+"""The lab's files in a cell's logs: of each part, of the generator, and the gateway's events."""
 
 _SAMPLE: TypeAdapter[Sample] = TypeAdapter(Sample)
 _MAX_LENGTH = 200
@@ -62,66 +66,102 @@ class CellFolder:
     path: Path
 
     @property
+    def id(self) -> str:
+        """The cell's id as the folder's name tells it; one that is too long for that is cut."""
+        return unquote(self.path.name)
+
+    @property
     def samples(self) -> Path:
         """A `Sample` a line; the load writes it."""
-        return self.path / "samples.jsonl"
+        return self.path / SAMPLES
 
     @property
     def evidence(self) -> Path:
         """An `Evidence` a line; there once the trial is whole."""
-        return self.path / "evidence.jsonl"
+        return self.path / EVIDENCE_FILE
 
     @property
     def logs(self) -> Path:
         """A folder for the log of each part."""
-        return self.path / "logs"
+        return self.path / LOGS
 
     @property
-    def _verdict(self) -> Path:
-        return self.path / "verdict.json"
+    def folder(self) -> Folder:
+        """What reads and writes it; its own name and ``cells`` above it are the lab's."""
+        return Folder(self.path, depth=2)
 
     def finished(self) -> bool:
-        """Whether the cell has its verdict."""
-        return self._verdict.is_file()
+        """Whether the cell has its verdict.
+
+        Raises:
+            StoreError: something that is no file has the verdict's name.
+        """
+        return self.folder.has(VERDICT)
 
     def observed(self) -> bool:
-        """Whether the evidence is whole, its audit included: the cell can be judged."""
-        if not self.evidence.is_file():
+        """Whether the evidence is whole, its audit included: the cell can be judged.
+
+        Raises:
+            StoreError: something that is no file has its name.
+        """
+        if not self.folder.has(EVIDENCE_FILE):
             return False
-        last = read_bytes(self.evidence).rstrip(b"\n").rpartition(b"\n")[2]
         try:
-            return isinstance(EVIDENCE.validate_json(last), Audit)
+            return isinstance(EVIDENCE.validate_json(self.folder.last_line(EVIDENCE_FILE)), Audit)
         except ValidationError:
             return False
 
+    def check_whole(self) -> None:
+        """See that evidence that was judged is still whole.
+
+        Raises:
+            StoreError: it is there, and does not end with its audit.
+        """
+        if self.finished() and self.folder.has(EVIDENCE_FILE) and not self.observed():
+            raise StoreError(
+                f"{self.evidence}: the file is damaged: it does not end with its audit",
+                "restore the file from a copy, or remove it and verdict.json and run the cell"
+                " again with --resume",
+            )
+
     def declare(self, cell: Cell) -> None:
         """Write ``cell.json``, to know the cell from another of the same id."""
-        with storing(self.path.parent, f"make {self.path.name}"):
-            self.path.mkdir(parents=True, exist_ok=True)
-        write_atomic(self.path / "cell.json", _document(cell))
+        self.folder.make()
+        self.folder.write(CELL, _document(cell))
 
     def begin(self, cell: Cell) -> None:
         """Clear what an unfinished trial left and make ready for a new one.
 
+        What the lab did not write stays. From here on the parts and the generator write by their
+        files' names, because no link and nothing but files and folders is below this one.
+
         Raises:
-            StoreError: the cell is finished, or the folder cannot be written.
+            StoreError: the cell is finished, the folder cannot be written, or something stands in
+                it that is neither a file nor a folder.
         """
         if self.finished():
             raise StoreError(
                 f"{self.path}: the cell is finished and is not measured again", "start a new run"
             )
         self.declare(cell)
-        with storing(self.path, "clear what an unfinished trial left"):
-            # The evidence goes first: without it, a half-removed trial cannot look observed.
-            self.evidence.unlink(missing_ok=True)
-            sync_folder(self.path)
-            for entry in sorted(self.path.iterdir()):
-                if entry.is_dir() and not entry.is_symlink():
-                    shutil.rmtree(entry)
-                elif entry.name != "cell.json":
-                    entry.unlink()
-            self.samples.touch()
-            self.logs.mkdir()
+        own, logs = self.folder, self.folder.below(LOGS)
+        logs.make()
+        left = _own(own, FILES[1:].__contains__), _own(logs, _is_log)
+        # The evidence goes first: without it, a half-removed trial cannot look observed.
+        own.remove(EVIDENCE_FILE)
+        for folder, names in zip((own, logs), left, strict=True):
+            for name in names:
+                folder.remove(name)
+        own.create(SAMPLES)
+
+    def foreign(self) -> list[Path]:
+        """What is in the folder, or among its logs, and is not the lab's."""
+        own, logs = self.folder, self.folder.below(LOGS)
+        entries = own.entries()
+        found = [own.path / name for name in entries if name not in (*FILES, LOGS)]
+        if stat.S_ISDIR(entries.get(LOGS, 0)):
+            found += [logs.path / name for name in logs.entries() if not _is_log(name)]
+        return found
 
     def write_evidence(self, lines: Iterable[Evidence]) -> None:
         """Store all evidence at once, after making the samples durable; the audit comes last.
@@ -129,49 +169,67 @@ class CellFolder:
         Raises:
             StoreError: the file system refused; the cell stays unobserved.
         """
-        with storing(self.path, "make samples.jsonl durable"), self.samples.open("rb") as file:
-            os.fsync(file.fileno())
+        self.folder.sync(SAMPLES)
         data = (line.model_dump(mode="json") for line in lines)
         texts = (json.dumps(line, ensure_ascii=False, allow_nan=False) for line in data)
-        write_atomic(self.evidence, (f"{text}\n".encode() for text in texts))
+        self.folder.write(EVIDENCE_FILE, (f"{text}\n".encode() for text in texts))
 
     def read_cell(self) -> Cell:
-        """The cell as it was when its trial began."""
-        return read_document(self.path / "cell.json", Cell)
+        """The cell as it was when its trial began.
+
+        Raises:
+            StoreError: it cannot be read, is damaged, or is another cell's.
+        """
+        cell = read_document(self.folder, CELL, Cell)
+        if folder_name(cell.id) != self.path.name:
+            raise StoreError(
+                f"{self.path / CELL}: the file is damaged: it is of the cell {cell.id}",
+                "restore the file from a copy, or run the experiment again",
+            )
+        return cell
 
     def read_observation(self) -> Observation:
         """Samples and evidence; the half line of a killed writer is dropped from the samples.
 
         Raises:
-            StoreError: a file is missing or damaged otherwise; names file and line.
+            StoreError: a file is missing or damaged otherwise, which it also is where no trial of
+                this cell can have written it; names file and line.
         """
-        return Observation(
-            samples=tuple(_lines(self.samples, _SAMPLE, may_be_cut=True)),
-            evidence=tuple(_lines(self.evidence, EVIDENCE, may_be_cut=False)),
+        extent = Extent(self.read_cell())
+        samples = tuple(
+            read_lines(self.folder, SAMPLES, _SAMPLE, extent.no_sample, may_be_cut=True)
         )
+        no_evidence = extent.no_evidence(len(samples))
+        evidence = tuple(read_lines(self.folder, EVIDENCE_FILE, EVIDENCE, no_evidence))
+        return Observation(samples=samples, evidence=evidence)
 
     def finish(self, verdict: Verdict) -> None:
         """Store the verdict: the cell is finished; an older verdict is replaced."""
-        write_atomic(self._verdict, _document(verdict))
+        self.folder.write(VERDICT, _document(verdict))
 
     def read_verdict(self) -> Verdict:
         """The stored verdict."""
-        return read_document(self._verdict, Verdict)
+        return read_document(self.folder, VERDICT, Verdict)
 
 
 def _document(model: BaseModel) -> list[bytes]:
     return [as_json(model).encode()]
 
 
-def _lines(path: Path, adapter: TypeAdapter[T], *, may_be_cut: bool) -> Iterator[T]:
-    *whole, rest = read_bytes(path).split(b"\n")
-    for number, raw in enumerate([*whole, rest] if rest else whole, start=1):
-        try:
-            yield adapter.validate_json(raw)
-        except ValidationError as error:
-            if may_be_cut and number > len(whole):
-                return
-            raise StoreError(
-                f"{path}:{number}: the line is damaged: {problem_of(error)}",
-                "remove the cell's evidence.jsonl and verdict.json and run it again with --resume",
-            ) from error
+def _is_log(name: str) -> bool:
+    return bool(_LOG.fullmatch(name))
+
+
+def _own(folder: Folder, is_own: Callable[[str], bool]) -> list[str]:
+    """The lab's files in a folder in which is nothing but files and folders.
+
+    Raises:
+        StoreError: something else is in it, or a folder has the name of a file of the lab's.
+    """
+    own = []
+    for name, mode in folder.entries().items():
+        if is_own(name) and stat.S_ISREG(mode):
+            own.append(name)
+        elif is_own(name) or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise in_the_way(folder.path / name, mode, "file" if is_own(name) else "file or folder")
+    return own

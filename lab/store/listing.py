@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections import Counter
 from pathlib import Path
 
 from lab.errors import LabError, UsageError
 from lab.model.run import StoredRun
 from lab.model.verdict import Outcome
-from lab.store.files import storing
+from lab.store.files import Folder, is_beside
 from lab.store.runs import INFO, LATEST, RunFolder
+
+DAMAGED = "damaged"
+"""What a cell is counted as whose verdict cannot be read; `lab report` says why."""
 
 
 def find(results: Path, ref: str) -> RunFolder:
@@ -47,24 +52,29 @@ def runs(results: Path) -> tuple[StoredRun, ...]:
 
 
 def _names(results: Path) -> list[str]:
-    with storing(results, "list its runs"):
-        if not results.exists():
-            return []
-        entries = [entry for entry in results.iterdir() if not entry.is_symlink()]
-        return sorted(entry.name for entry in entries if (entry / INFO).is_file())
+    """The folders that hold a ``run.json``, whatever that is: what is wrong with it is told."""
+    if not results.exists():
+        return []
+    folders = [name for name, mode in Folder(results).entries().items() if stat.S_ISDIR(mode)]
+    return [name for name in folders if os.path.lexists(results / name / INFO)]
 
 
 def _latest(results: Path) -> RunFolder:
     link = results / LATEST
     if not link.is_symlink():
         raise UsageError(f"there is no latest run in {results}", "`lab run SPEC` makes one")
-    target = results / link.readlink()
-    if not (target / INFO).is_file():
+    target = link.readlink()
+    if not is_beside(str(target)) or (results / target).is_symlink():
+        raise UsageError(
+            f"{link} leads to {target}, which is no run in {results}",
+            "name another; `lab runs` lists them",
+        )
+    if target.name not in _names(results):
         raise UsageError(
             f"the latest run, {target.name}, is not in {results} any more",
             "name another; `lab runs` lists them",
         )
-    return RunFolder.open(target)
+    return RunFolder.open(results / target)
 
 
 def _glance(path: Path) -> StoredRun:
@@ -73,7 +83,7 @@ def _glance(path: Path) -> StoredRun:
         outcomes = _outcomes(run)
     except LabError as error:
         return StoredRun(name=path.name, problem=str(error))
-    order = [str(outcome) for outcome in ("found", *Outcome)]
+    order = [str(outcome) for outcome in ("found", *Outcome, DAMAGED)]
     return StoredRun(
         name=run.info.name,
         kind=run.info.kind,
@@ -91,5 +101,11 @@ def _outcomes(run: RunFolder) -> Counter[str]:
     if run.info.kind == "threshold":
         thresholds = run.read_thresholds()
         return Counter(cell.outcome for cell in thresholds.cells) if thresholds else Counter()
-    cells = (run.cell(cell_id) for cell_id in run.info.cells)
-    return Counter(str(cell.read_verdict().outcome) for cell in cells if cell.finished())
+    outcomes: Counter[str] = Counter()
+    for cell_id in run.info.cells:
+        cell = run.cell(cell_id)
+        try:
+            outcomes.update([str(cell.read_verdict().outcome)] if cell.finished() else [])
+        except LabError:
+            outcomes[DAMAGED] += 1
+    return outcomes

@@ -14,23 +14,30 @@ import hashlib
 import json
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.errors import UsageError
+from lab.errors import LabError, UsageError
 from lab.model.capacity import Thresholds
 from lab.model.experiment import Cell
-from lab.model.run import CellResult, RunInfo, RunRequest, Summary, as_json
-from lab.store.cells import CellFolder, folder_name
-from lab.store.files import exclusive, leftovers, point_link, read_document, storing, write_atomic
+from lab.model.run import CellResult, DamagedCell, RunInfo, RunRequest, Summary, as_json
+from lab.store.cells import FILES, CellFolder, folder_name
+from lab.store.documents import read_document
+from lab.store.files import LOCK, Folder, storing
 
 LATEST = "latest"
 INFO = "run.json"
 SUMMARY = "summary.json"
 THRESHOLDS = "threshold.json"
+CELLS = "cells"
+PAGES = ("report.html", "report.md")
+
+DOCUMENTS = (INFO, SUMMARY, THRESHOLDS, *PAGES)
+"""The lab's files in a run folder, beside its lock."""
 
 MAX_PHRASES = 3
 """That a message about differences holds."""
@@ -50,7 +57,8 @@ class RunFolder:
         A folder that could not be made whole is removed.
 
         Raises:
-            StoreError: the results folder cannot be written.
+            StoreError: the results folder cannot be written, or holds a ``latest`` that the lab
+                did not make.
         """
         started, key = re.sub("[-:]", "", request.started), digest(cells)
         path = _claim(results, f"{started}-{request.experiment.experiment}-{key[:8]}")
@@ -64,7 +72,7 @@ class RunFolder:
             with suppress(OSError):
                 shutil.rmtree(path)
             raise
-        point_link(results / LATEST, path.name)
+        Folder(results).point_link(LATEST, path.name)
         return run
 
     @classmethod
@@ -75,11 +83,11 @@ class RunFolder:
             UsageError: the folder is not a run folder, or a later lab wrote it.
             StoreError: it cannot be read, or is damaged.
         """
-        if not (path / INFO).is_file():
+        if not (path.is_dir() and Folder(path).has(INFO)):
             raise UsageError(
                 f"{path} is not a run folder (it holds no {INFO})", "`lab runs` lists the runs"
             )
-        return cls(path, read_document(path / INFO, RunInfo))
+        return cls(path, read_document(Folder(path), INFO, RunInfo))
 
     def allowing(self, max_load: float) -> RunFolder:
         """The run with another time for each cell's search, in real-world seconds; stored.
@@ -96,18 +104,53 @@ class RunFolder:
         """Hold the run for writing while the block runs, and clear what killed writers left.
 
         Raises:
-            StoreError: another process is writing it.
+            StoreError: another process is writing it, or a link or the like is in place of its
+                lock or its cells.
         """
-        with exclusive(self.path):
-            with storing(self.path, "clear what a killed writer left"):
-                for folder in (self.path, *self.path.glob("cells/*")):
-                    for file in leftovers(folder):
-                        file.unlink(missing_ok=True)
+        with self.folder.locked():
+            self.folder.clear_temporaries(DOCUMENTS)
+            for cell in self.cell_folders():
+                cell.folder.clear_temporaries(FILES)
             yield
+
+    @property
+    def folder(self) -> Folder:
+        """What reads and writes the run's own files."""
+        return Folder(self.path)
+
+    def cell_folders(self) -> list[CellFolder]:
+        """The folders of all cells and trials, by name; what else is beside them is not told.
+
+        Raises:
+            StoreError: something that is no folder is in place of them all.
+        """
+        if CELLS not in self.folder.entries():
+            return []
+        entries = self.folder.below(CELLS).entries()
+        return [
+            CellFolder(self.path / CELLS / name)
+            for name, mode in entries.items()
+            if stat.S_ISDIR(mode)
+        ]
+
+    def foreign(self) -> list[Path]:
+        """What is in the folder and is not the lab's: the lab leaves it as it is.
+
+        Raises:
+            StoreError: a folder cannot be read.
+        """
+        names = {*DOCUMENTS, LOCK, CELLS}
+        found = [self.path / name for name in self.folder.entries() if name not in names]
+        cells = self.cell_folders()
+        for cell in cells:
+            found += cell.foreign()
+        own = {cell.path.name for cell in cells}
+        beside = self.folder.below(CELLS).entries() if cells else ()
+        return found + [self.path / CELLS / name for name in beside if name not in own]
 
     def cell(self, cell_id: str) -> CellFolder:
         """The folder of a cell."""
-        return CellFolder(self.path / "cells" / folder_name(cell_id))
+        return CellFolder(self.path / CELLS / folder_name(cell_id))
 
     def begin(self, cell: Cell) -> CellFolder:
         """The folder of a cell, cleared of an unfinished trial and ready for a new one.
@@ -136,17 +179,33 @@ class RunFolder:
             "resume it with the spec and options it began with, or start a new run",
         )
 
-    def summary(self) -> Summary:
-        """The finished cells in the run's order, and the ids of the others."""
-        done = [cell_id for cell_id in self.info.cells if self.cell(cell_id).finished()]
+    def summary(self, damaged: Sequence[DamagedCell] = ()) -> Summary:
+        """The finished cells in the run's order, the damaged ones, and the ids of the others.
+
+        Args:
+            damaged: cells that are known to be damaged, whatever their verdicts say.
+        """
+        apart = {cell.id: cell for cell in damaged}
+        results, missing = [], []
+        for cell_id in self.info.cells:
+            if cell_id in apart:
+                continue
+            try:
+                if self.cell(cell_id).finished():
+                    results.append(self.result(cell_id))
+                else:
+                    missing.append(cell_id)
+            except LabError as error:
+                apart[cell_id] = DamagedCell(id=cell_id, problem=str(error))
         return Summary(
             run=self.info.name,
             experiment=self.info.experiment.experiment,
             about=self.info.experiment.about,
             stack=self.info.stack,
             speed=self.info.speed,
-            cells=tuple(map(self.result, done)),
-            missing=tuple(cell_id for cell_id in self.info.cells if cell_id not in done),
+            cells=tuple(results),
+            missing=tuple(missing),
+            damaged=tuple(apart.values()),
         )
 
     def result(self, cell_id: str) -> CellResult:
@@ -181,12 +240,13 @@ class RunFolder:
 
     def read_thresholds(self) -> Thresholds | None:
         """``threshold.json`` as it was last written; None: no search has begun."""
-        path = self.path / THRESHOLDS
-        return read_document(path, Thresholds) if path.is_file() else None
+        if not self.folder.has(THRESHOLDS):
+            return None
+        return read_document(self.folder, THRESHOLDS, Thresholds)
 
     def write_text(self, name: str, text: str) -> Path:
         """Store a file in the run folder, atomically; its path."""
-        write_atomic(self.path / name, [text.encode()])
+        self.folder.write(name, [text.encode()])
         return self.path / name
 
 
@@ -194,6 +254,7 @@ def _claim(results: Path, name: str) -> Path:
     """Make the run's folder; where another lab has the name, the next: ``…-2``, ``…-3``."""
     with storing(results, f"make the run folder {name}"):
         results.mkdir(parents=True, exist_ok=True)
+        Folder(results).check_link(LATEST)
         number = 1
         while True:
             path = results / (name if number == 1 else f"{name}-{number}")

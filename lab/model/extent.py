@@ -1,0 +1,96 @@
+"""What a trial of a cell can have written at most: beyond it, what is stored is damaged.
+
+A changed byte makes another number of a number, and a valid one: a user 749,958,119, an upload
+that took 30 years. What is judged of it would be wrong, or take for ever, so what no generator and
+no replica can have written is refused where it is read. The bounds are far above what a trial
+writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from lab.model.evidence import Sample
+from lab.model.experiment import Cell
+from lab.model.load import StagesLoad, end_of
+from lab.model.physics import max_processes
+
+SAMPLES_PER_S = 4000
+"""Uploads that a generator, which has one core, sends in a wall-clock second at most: Locust sends
+about a thousand, and without a body about four thousand."""
+
+READINGS_PER_S = 50
+"""Readings of the machine, the database and the gateway a wall-clock second: there are about 15."""
+
+PROCESS_READINGS_PER_S = 20
+"""The same of a worker or an instance, which are read 10 times, and twice."""
+
+LINES_PER_SAMPLE = 20
+"""Lines of evidence about one upload: its record, and what the gateway noted of it."""
+
+SPARE_LINES = 1000
+SPARE_S = 300
+"""Wall-clock seconds around a load in which parts are read: its generator starts, faults end."""
+
+AWAY_S = 86400
+"""Wall-clock seconds for which a machine may sleep while a load goes on."""
+
+SPARE_BYTES = 1024
+"""A WAV file's header, and the rounding of a size to whole frames."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Of a trial of this cell."""
+
+    cell: Cell
+
+    @cached_property
+    def last_s(self) -> float:
+        """When the last upload can have ended, in real-world seconds after the load started."""
+        load = self.cell.load
+        return end_of(load) + load.timeout + AWAY_S * self.cell.knobs.speed
+
+    @cached_property
+    def samples(self) -> int:
+        """How many uploads there can have been."""
+        load, sent_s = self.cell.load, end_of(self.cell.load) / self.cell.knobs.speed
+        return load.peak_users + round(SAMPLES_PER_S * sent_s) + SPARE_LINES
+
+    def lines(self, samples: int) -> int:
+        """How many lines of evidence there can be beside so many samples."""
+        load, speed = self.cell.load, self.cell.knobs.speed
+        rate = READINGS_PER_S + PROCESS_READINGS_PER_S * max_processes(self.cell)
+        wall_s = (end_of(load) + load.timeout) / speed + SPARE_S
+        return SPARE_LINES + round(rate * wall_s) + LINES_PER_SAMPLE * samples
+
+    def no_sample(self, number: int, line: object) -> str:
+        """Why a line, the n-th, is no upload of such a trial; empty: it may be."""
+        if number > self.samples:
+            return f"no load of this cell sends more than {self.samples} uploads"
+        return self._impossible(line) if isinstance(line, Sample) else ""
+
+    def _impossible(self, sample: Sample) -> str:
+        load = self.cell.load
+        stages = len(load.stages) if isinstance(load, StagesLoad) else 1
+        last = f"no load of this cell lasts beyond {self.last_s:.0f} s"
+        problems = {
+            f"user {sample.user}, and there are {load.peak_users}": sample.user >= load.peak_users,
+            f"stage {sample.stage}, and there are {stages}": sample.stage >= stages,
+            f"planned at {sample.planned_at:g} s, and {last}": sample.planned_at > self.last_s,
+            f"ended at {sample.sent_at + sample.latency_s:g} s, and {last}": (
+                sample.sent_at + sample.latency_s > self.last_s
+            ),
+            f"{sample.bytes} bytes, and the largest file has {load.audio.high}": (
+                sample.bytes > load.audio.high + SPARE_BYTES
+            ),
+        }
+        return next((problem for problem, impossible in problems.items() if impossible), "")
+
+    def no_evidence(self, samples: int) -> Callable[[int, object], str]:
+        """Tells why a line, the n-th, is no evidence beside so many samples; empty: it may be."""
+        limit = self.lines(samples)
+        problem = f"no trial of this cell leaves more than {limit} lines of evidence"
+        return lambda number, _line: problem if number > limit else ""
