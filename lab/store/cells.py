@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -23,7 +23,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from lab.errors import StoreError
-from lab.model.evidence import EVIDENCE, Audit, Evidence, Observation, Sample
+from lab.model.evidence import EVIDENCE, Audit, Beat, Evidence, Observation, Sample
 from lab.model.experiment import Cell
 from lab.model.run import as_json
 from lab.model.verdict import Verdict
@@ -38,7 +38,8 @@ from lab.store.files import (
 
 T = TypeVar("T")
 
-_SAMPLE: TypeAdapter[Sample] = TypeAdapter(Sample)
+_SAMPLE: TypeAdapter[Sample | Beat] = TypeAdapter(Sample)
+_BEAT: TypeAdapter[Sample | Beat] = TypeAdapter(Beat)
 _MAX_LENGTH = 200
 
 
@@ -63,7 +64,7 @@ class CellFolder:
 
     @property
     def samples(self) -> Path:
-        """A `Sample` a line; the load writes it."""
+        """A `Sample` a line, and `Beat` s between them; the load writes it."""
         return self.path / "samples.jsonl"
 
     @property
@@ -145,9 +146,11 @@ class CellFolder:
         Raises:
             StoreError: a file is missing or damaged otherwise; names file and line.
         """
+        lines = list(_lines(self.samples, _of_the_load, may_be_cut=True))
         return Observation(
-            samples=tuple(_lines(self.samples, _SAMPLE, may_be_cut=True)),
-            evidence=tuple(_lines(self.evidence, EVIDENCE, may_be_cut=False)),
+            samples=tuple(line for line in lines if isinstance(line, Sample)),
+            evidence=tuple(_lines(self.evidence, lambda _: EVIDENCE, may_be_cut=False)),
+            beats=tuple(line.beat for line in lines if isinstance(line, Beat)),
         )
 
     def finish(self, verdict: Verdict) -> None:
@@ -163,11 +166,18 @@ def _document(model: BaseModel) -> list[bytes]:
     return [as_json(model).encode()]
 
 
-def _lines(path: Path, adapter: TypeAdapter[T], *, may_be_cut: bool) -> Iterator[T]:
+def _of_the_load(line: bytes) -> TypeAdapter[Sample | Beat]:
+    """What a line of the load's must be: by its own first key, so that an error names its kind."""
+    return _BEAT if line.startswith(b'{"beat"') else _SAMPLE
+
+
+def _lines(
+    path: Path, adapter: Callable[[bytes], TypeAdapter[T]], *, may_be_cut: bool
+) -> Iterator[T]:
     *whole, rest = read_bytes(path).split(b"\n")
     for number, raw in enumerate([*whole, rest] if rest else whole, start=1):
         try:
-            yield adapter.validate_json(raw)
+            yield adapter(raw).validate_json(raw)
         except ValidationError as error:
             if may_be_cut and number > len(whole):
                 return
