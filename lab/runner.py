@@ -19,8 +19,8 @@ from typing import Protocol
 from lab.errors import InjectionError, PartFailed
 from lab.faults.process import ProcessInjector
 from lab.judge import judge
-from lab.load.driver import LoadGenerator, LoadResult, LoadStart
-from lab.model.evidence import Injected, LoadDone, ProcessFaultRecord
+from lab.load.driver import LoadGenerator, LoadResult, LoadStart, StoodStill
+from lab.model.evidence import GENERATOR, Injected, LoadDone, ProcessFaultRecord
 from lab.model.experiment import Cell
 from lab.model.load import end_of
 from lab.model.run import LoadTick, Phase, Progress, Summary
@@ -98,10 +98,11 @@ def run_cell(lab: Lab, cell: Cell, folder: CellFolder, progress: CellProgress) -
         injected, result = load_under_faults(lab, trial)
         progress.phase("auditing")
         done = LoadDone(
-            t=(time.time() - result.t0) * cell.knobs.speed,
+            t=(time.monotonic() - result.t0) * cell.knobs.speed,
             window=result.window,
             generator_exit=result.exit_code,
             dropped=result.dropped,
+            beat_s=result.beat_s,
         )
         faults: list[Injected | ProcessFaultRecord] = [*injected, *process_faults.evidence]
         folder.write_evidence(observer.evidence(result.t0, folder.samples, faults, done))
@@ -163,7 +164,7 @@ class PartDied(PartFailed):
 def offer(generator: LoadGenerator, trial: RunningTrial) -> LoadResult:
     """Offer the load; end it early when a part is seen down, because the cell is invalid then.
 
-    A generator that dies under way makes the cell invalid too, and the run goes on.
+    A generator that dies or stands still makes the cell invalid too, and the run goes on.
 
     Raises:
         PartFailed: the generator did not start.
@@ -187,10 +188,10 @@ def offer(generator: LoadGenerator, trial: RunningTrial) -> LoadResult:
     except PartFailed as error:
         if not started:
             raise
-        exit_code = 0  # if a part died, the lab itself ended the generator
+        exit_code = 0  # if a part died or stood still, the lab itself ended the generator
         if not isinstance(error, PartDied):
-            observer.watch.note_down("generator", str(error))
-            exit_code = 1
+            observer.watch.note_down(GENERATOR, str(error))
+            exit_code = int(not isinstance(error, StoodStill))
         return LoadResult(started[0].t0, cell.load.measured, exit_code, started[0].pid)
 
 

@@ -64,8 +64,8 @@ class StackContract:
                 make_cell(SETTINGS), replica.url, samples, tmp_path / "log", lambda _tick: None
             )
             wait_until(lambda: observer.watch.seen.connections)
-            now = time.time()
-            wait_until(lambda: max(f.stat().st_mtime for f in replica.evidence.iterdir()) > now)
+            now, written = time.monotonic(), time.time()
+            wait_until(lambda: max(f.stat().st_mtime for f in replica.evidence.iterdir()) > written)
         done = LoadDone(t=0.0, window=(0.0, 1.0), generator_exit=0)
         found = list(observer.evidence(now, samples, [], done))
         assert any(isinstance(line, WorkerReading) for line in found)

@@ -59,8 +59,13 @@ class RawCell:
 
     @classmethod
     def read(cls, folder: Path, cell: Cell) -> RawCell:
-        """The lines of a cell's folder; the half line of a killed writer is left out."""
-        return cls(cell, _lines(folder / "samples.jsonl"), _lines(folder / "evidence.jsonl"))
+        """The lines of a cell's folder; the half line of a killed writer is left out.
+
+        So are the load generator's signs of life among the samples, which no metric is of.
+        """
+        of_the_load = _lines(folder / "samples.jsonl")
+        samples = [line for line in of_the_load if "beat" not in line]
+        return cls(cell, samples, _lines(folder / "evidence.jsonl"))
 
     @property
     def window(self) -> tuple[float, float]:

@@ -80,7 +80,7 @@ class ProcessInjector:
         return self
 
     def begin(self, t0: float) -> None:
-        """Carry out every fault at its time; ``t0`` is t = 0, in seconds since 1970."""
+        """Carry out every fault at its time; ``t0`` is t = 0, on the monotonic clock."""
         self._t0 = t0
         self._futures = [self._threads.submit(self._carry_out, fault) for fault in self._planned]
 
@@ -112,7 +112,7 @@ class ProcessInjector:
 
     def _carry_out(self, planned: ProcessFault) -> None:
         due = self._t0 + (self._window_start + planned.at) / self._speed
-        if self._ended.wait(max(0.0, due - time.time())):
+        if self._ended.wait(max(0.0, due - time.monotonic())):
             return  # the load ended first
         with self._excusing(planned.part):
             t, done, back = self._now(), False, False
@@ -156,4 +156,4 @@ class ProcessInjector:
 
     def _now(self) -> float:
         """Real-world seconds after t = 0."""
-        return round((time.time() - self._t0) * self._speed, 3)
+        return round((time.monotonic() - self._t0) * self._speed, 3)

@@ -26,6 +26,7 @@ from lab.judge.statistics import growth, mean, p95, peak, total
 from lab.judge.trial import Trial
 from lab.model.evidence import (
     CLOUDRUN_CAUSES,
+    GENERATOR,
     NGINX_CAUSES,
     Audit,
     Cause,
@@ -52,7 +53,6 @@ STALE_WALL_S = 0.5
 """A worker that has not written for this long, at ten readings a second, is gone."""
 
 BACKEND = "backend"
-GENERATOR = "generator"
 
 PEAKS: dict[str, Callable[[WorkerReading], float]] = {
     "pool_checked_out": lambda r: r.checked_out,

@@ -88,7 +88,7 @@ class Trial:
             for line in self.observation.evidence
             if not isinstance(line, TIMED) or start <= line.t <= end or line in stood
         )
-        seen = Observation(samples=self.observation.samples, evidence=evidence)
+        seen = self.observation.model_copy(update={"evidence": evidence})
         return Trial(self.cell, seen, part)
 
     @cached_property

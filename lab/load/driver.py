@@ -19,10 +19,11 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from lab.errors import PartFailed
 from lab.load.plan import PLAN_VARIABLE, GeneratorStatus, LoadPlan, check
+from lab.model.clock import BEAT_S, STILL_S, format_still
 from lab.model.experiment import Cell
 from lab.model.load import end_of, users_at
 from lab.model.run import LoadTick
@@ -42,7 +43,7 @@ RECENT = 5.0
 
 @dataclass(frozen=True)
 class LoadStart:
-    """The generator is ready: its process id, and the coming t = 0 in seconds since 1970."""
+    """The generator is ready: its process id, and the coming t = 0 on the monotonic clock."""
 
     pid: int
     t0: float
@@ -53,11 +54,12 @@ class LoadResult:
     """How the load went.
 
     Args:
-        t0: t = 0 as seconds since 1970.
+        t0: t = 0 on the monotonic clock.
         window: start and end of the measured time, in real-world seconds after t = 0.
         exit_code: of the generator; a failed upload is data and leaves it 0.
         pid: its process id, by now gone.
         dropped: arrivals of the window that ``max_in_flight`` kept from being sent.
+        beat_s: how often it gave a sign of life, in wall seconds; None where it gives none.
     """
 
     t0: float
@@ -65,6 +67,11 @@ class LoadResult:
     exit_code: int
     pid: int
     dropped: int = 0
+    beat_s: float | None = None
+
+
+class StoodStill(PartFailed):
+    """The generator gave no sign of life for a while, and was ended for that."""
 
 
 class LoadGenerator(Protocol):
@@ -91,7 +98,7 @@ class LoadGenerator(Protocol):
 
         Raises:
             SpecError: a load that cannot be offered.
-            PartFailed: the generator did not start, died or hung.
+            PartFailed: the generator did not start, died, hung or stood still.
         """
         ...
 
@@ -118,13 +125,13 @@ class LocustLoad:
         try:
             start = _wait_for_start(process, plan, log)
             if on_start:
-                on_start(LoadStart(process.pid, start.epoch))
+                on_start(LoadStart(process.pid, start.t0))
             last = _follow(process, plan, log, tick, start)
         finally:
             _end(process)
             self.pid = None
         window, code = cell.load.measured, process.returncode
-        return LoadResult(start.epoch, window, code, process.pid, last.dropped)
+        return LoadResult(start.t0, window, code, process.pid, last.dropped, BEAT_S)
 
 
 def _prepare(cell: Cell, url: str, samples: Path, log: Path) -> LoadPlan:
@@ -190,7 +197,13 @@ def _wait_for_start(process: subprocess.Popen[bytes], plan: LoadPlan, log: Path)
 
 
 class SampleReader:
-    """Running totals of a samples file that still grows; an unfinished line is left for later."""
+    """Running totals of a samples file that still grows; an unfinished line is left for later.
+
+    Attributes:
+        answered: attempts that have ended.
+        failed: of these, those that failed.
+        beat: the generator's last sign of life, in real-world seconds after t = 0.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -198,6 +211,7 @@ class SampleReader:
         self._successes: deque[float] = deque()
         self.answered = 0
         self.failed = 0
+        self.beat = 0.0
 
     def read(self) -> None:
         """Read the lines that were added since the last call and are complete by now."""
@@ -207,12 +221,17 @@ class SampleReader:
         whole = added[: added.rfind(b"\n") + 1]
         self._offset += len(whole)
         for line in whole.splitlines():
-            sample = json.loads(line)
-            self.answered += 1
-            if sample["error"] is None:
-                self._successes.append(sample["sent_at"] + sample["latency_s"])
-            else:
-                self.failed += 1
+            self._count(json.loads(line))
+
+    def _count(self, line: dict[str, Any]) -> None:
+        if "beat" in line:
+            self.beat = line["beat"]
+            return
+        self.answered += 1
+        if line["error"] is None:
+            self._successes.append(line["sent_at"] + line["latency_s"])
+        else:
+            self.failed += 1
 
     def rate(self, t: float) -> float:
         """Successes a real-world second, over the last seconds before ``t``."""
@@ -231,10 +250,10 @@ def _follow(
     """Tick until the generator has ended; returns its last status.
 
     Raises:
-        PartFailed: it died, or did not end by its deadline.
+        PartFailed: it died, did not end by its deadline, or stood still.
     """
     end = (end_of(plan.load) + plan.load.timeout) / plan.speed
-    deadline = start.monotonic + end + GRACE
+    deadline = start.t0 + end + GRACE
     reader, running = SampleReader(plan.samples), True
     while running:
         try:
@@ -244,14 +263,24 @@ def _follow(
             if time.monotonic() > deadline:
                 raise _failed("did not end", log) from None
         status = GeneratorStatus.read(plan.status) or start
-        tick(_progress(plan, status, reader))
+        progress = _progress(plan, status, reader)
+        if running and not status.done:
+            _check_alive(plan, progress.t, reader.beat)
+        tick(progress)
     if process.returncode != 0 or not status.done:
         raise _failed(f"died (exit code {process.returncode})", log)
     return status
 
 
+def _check_alive(plan: LoadPlan, t: float, beat: float) -> None:
+    """Raise `StoodStill` if at ``t`` the last sign of life is too long ago."""
+    still = t - beat
+    if still > STILL_S * plan.speed:
+        raise StoodStill(f"it stood still for {format_still(still, plan.speed)}, from {beat:.1f} s")
+
+
 def _progress(plan: LoadPlan, status: GeneratorStatus, reader: SampleReader) -> LoadTick:
-    t = max(0.0, (time.monotonic() - status.monotonic) * plan.speed)
+    t = max(0.0, (time.monotonic() - status.t0) * plan.speed)
     reader.read()
     sent = max(status.sent, reader.answered)
     users = users_at(plan.load, t, inflight=sent - reader.answered)
@@ -265,11 +294,15 @@ def _failed(what: str, log: Path) -> PartFailed:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the generator's process group, if it has not ended: SIGTERM, then SIGKILL."""
+    """End the generator's process group, if it has not ended: SIGTERM, then SIGKILL.
+
+    One that was stopped (SIGSTOP) acts on a SIGTERM only when it goes on.
+    """
     for number in (signal.SIGTERM, signal.SIGKILL):
         if process.poll() is not None:
             return
         os.killpg(process.pid, number)
+        os.killpg(process.pid, signal.SIGCONT)
         try:
             process.wait(TERM_LIMIT)
         except subprocess.TimeoutExpired:

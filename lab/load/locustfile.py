@@ -209,6 +209,7 @@ def _conduct(session: LoadSession, environment: Environment, runner: Runner) -> 
     while not session.all_waiting.wait(REPORT):
         _end_if_orphaned(session.plan)
     session.start()
+    gevent.spawn(session.beat).link_exception(_die_of)
     while not session.all_finished.wait(REPORT):
         _end_if_orphaned(session.plan)
         session.report(done=False)
@@ -229,6 +230,10 @@ def _die(error: BaseException) -> None:
     os._exit(1)
 
 
+def _die_of(greenlet: Any) -> None:
+    _die(greenlet.exception)
+
+
 def _offer(plan: LoadPlan) -> None:
     """Make this locustfile the generator of a planned load."""
     session = LoadSession(plan)
@@ -237,7 +242,7 @@ def _offer(plan: LoadPlan) -> None:
 
     def on_init(environment: Environment, runner: Runner, **_: Any) -> None:
         conductor = gevent.spawn(_conduct, session, environment, runner)
-        conductor.link_exception(lambda greenlet: _die(greenlet.exception))
+        conductor.link_exception(_die_of)
 
     def on_user_error(exception: BaseException, **_: Any) -> None:
         _die(exception)

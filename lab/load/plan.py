@@ -52,15 +52,13 @@ class GeneratorStatus:
     """How far the generator is.
 
     Args:
-        epoch: t = 0 as seconds since 1970.
-        monotonic: the same moment on CLOCK_MONOTONIC, which all processes share.
+        t0: t = 0 on the monotonic clock, which all processes of the machine share.
         sent: uploads sent so far, including those in flight.
         done: whether every upload was followed to its end.
         dropped: arrivals of the window that ``max_in_flight`` kept from being sent.
     """
 
-    epoch: float
-    monotonic: float
+    t0: float
     sent: int
     done: bool
     dropped: int = 0

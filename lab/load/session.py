@@ -11,7 +11,7 @@ import gc
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import gevent
@@ -21,6 +21,7 @@ from lab.load import schedule
 from lab.load.audio import recordings
 from lab.load.plan import GeneratorStatus, LoadPlan
 from lab.load.upload import multipart, stages
+from lab.model.clock import BEAT_S
 from lab.model.evidence import Cause
 from lab.model.load import BurstLoad, OpenLoad, end_of
 
@@ -65,7 +66,7 @@ class LoadSession:
         self.sent = self.dropped = 0
         self._samples = os.open(plan.samples, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self._gate = Event()
-        self._origin = self._epoch = 0.0
+        self._origin = 0.0
         self._waiting = self._finished = 0
         self._free_since = 0.0  # when the user was answered that takes the next arrival
 
@@ -119,14 +120,24 @@ class LoadSession:
         """Set t = 0, write it down, and open the gate."""
         gc.collect()
         gc.freeze()  # collections examine only what is allocated from now on
-        self._origin, self._epoch = time.monotonic() + LEAD, time.time() + LEAD
+        self._origin = time.monotonic() + LEAD
         self.report(done=False)
         self._gate.set()
 
     def report(self, done: bool) -> None:
         """Write the status file."""
-        status = GeneratorStatus(self._epoch, self._origin, self.sent, done, self.dropped)
+        status = GeneratorStatus(self._origin, self.sent, done, self.dropped)
         status.write(self.plan.status)
+
+    def beat(self) -> None:
+        """Append a `Beat` ten times a second, for as long as the process lives and runs.
+
+        Raises:
+            OSError: the disk is full, or the file cannot be written.
+        """
+        while True:
+            self._append({"beat": round(self.now(), 3)})
+            gevent.sleep(BEAT_S)
 
     def record(
         self,
@@ -157,7 +168,10 @@ class LoadSession:
             "request": request,
             "uplink_s": round(answer.uplink_s * self.speed, 6),
         }
-        line = json.dumps(sample, separators=(",", ":")).encode() + b"\n"
+        self._append(sample)
+        return ended
+
+    def _append(self, entry: Mapping[str, object]) -> None:
+        line = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
         if os.write(self._samples, line) < len(line):
             raise OSError(errno.ENOSPC, "a sample did not fit on the disk", str(self.plan.samples))
-        return ended

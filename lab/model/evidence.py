@@ -115,6 +115,12 @@ class Sample(Frozen):
     uplink_s: Elapsed = 0.0
 
 
+class Beat(Frozen):
+    """A sign of life of the load generator, among its samples; ``beat`` is when."""
+
+    beat: Moment
+
+
 INSTANT_S = 0.002
 """Two moments of a record are the same within this: they are kept to the millisecond."""
 
@@ -168,7 +174,8 @@ class WorkerReading(Frozen):
     ``cpu_s``, ``loop_busy_s`` (wall-clock seconds in which the event loop did not wait),
     ``gcs_attempts`` and ``gcs_bytes`` are running totals since the worker began. ``threads``
     and ``fds`` count all of the process. ``anyio_busy`` counts anyio's threads in use, and
-    ``anyio_queued`` the calls that wait for one. What an earlier lab did not read is None.
+    ``anyio_queued`` the calls that wait for one. ``instance`` is Cloud Run's that it is in; empty
+    on the VM. What an earlier lab did not read is None.
     """
 
     kind: Literal["worker"] = "worker"
@@ -191,6 +198,7 @@ class WorkerReading(Frozen):
     fds: Count | None = None
     anyio_busy: Count | None = None
     anyio_queued: Count | None = None
+    instance: str = ""
 
 
 class DatabaseReading(Frozen):
@@ -221,6 +229,8 @@ class MachineReading(Frozen):
 
     ``cpu_s`` holds running totals of CPU-seconds by part, ``generator`` among them;
     ``memory`` bytes now and ``throttled_s`` running totals, of the parts that have them.
+    ``clock_offset`` is the wall clock minus the monotonic one, in seconds, which changes only
+    where somebody sets the clock; None where an earlier lab did not look.
     """
 
     kind: Literal["machine"] = "machine"
@@ -230,6 +240,7 @@ class MachineReading(Frozen):
     cpu_s: dict[str, Total]
     memory: dict[str, Bytes] = {}
     throttled_s: dict[str, Total] = {}
+    clock_offset: Moment | None = None
 
 
 class PartDown(Frozen):
@@ -240,6 +251,12 @@ class PartDown(Frozen):
     part: str
     why: str
 
+
+GENERATOR = "generator"
+"""The load generator, in readings of this machine and where it died or stood still."""
+
+LAB = "lab"
+"""The part that is down where the lab itself stood still."""
 
 AUDIT = "audit"
 """The part that is down where the audit could not be made; an empty one follows then."""
@@ -258,7 +275,9 @@ class LoadDone(Frozen):
     """How the load went: the window it had, in seconds after its start.
 
     ``dropped`` counts the arrivals of that window that were not sent, because as many uploads as
-    the load's ``max_in_flight`` allows were in flight.
+    the load's ``max_in_flight`` allows were in flight. ``beat_s`` is how often the generator
+    gave a sign of life, in wall-clock seconds (`Beat`); None of an earlier lab, whose readings
+    need not cover the trial either.
     """
 
     kind: Literal["load"] = "load"
@@ -266,6 +285,7 @@ class LoadDone(Frozen):
     window: tuple[Moment, Moment]
     generator_exit: Whole
     dropped: Count = 0
+    beat_s: Elapsed | None = None
 
 
 class Injected(Frozen):
@@ -339,6 +359,13 @@ class GatewayReading(Frozen):
     stopping: Count
 
 
+class GatewayBeat(Frozen):
+    """A sign of life of Cloud Run's gateway, ten times a second of wall-clock time."""
+
+    kind: Literal["front_beat"] = "front_beat"
+    t: Moment
+
+
 class InstanceEvent(Frozen):
     """A moment in an instance's life.
 
@@ -396,6 +423,7 @@ Evidence = Annotated[
     | ProcessFaultRecord
     | GatewayServing
     | GatewayReading
+    | GatewayBeat
     | InstanceEvent
     | GatewayRequest
     | Audit,
@@ -405,7 +433,11 @@ EVIDENCE: TypeAdapter[Evidence] = TypeAdapter(Evidence)
 
 
 class Observation(Frozen):
-    """All that is known of one cell's trial, read back from its folder."""
+    """All that is known of one cell's trial, read back from its folder.
+
+    ``beats`` are the generator's signs of life, in real-world seconds after the load started.
+    """
 
     samples: tuple[Sample, ...]
     evidence: tuple[Evidence, ...]
+    beats: tuple[float, ...] = ()

@@ -27,6 +27,9 @@ READINGS_PER_S = 50
 PROCESS_READINGS_PER_S = 20
 """The same of a worker or an instance, which are read 10 times, and twice."""
 
+BEATS_PER_S = 20
+"""Signs of life of the generator a wall-clock second: there are 10."""
+
 LINES_PER_SAMPLE = 20
 """Lines of evidence about one upload: its record, and what the gateway noted of it."""
 
@@ -54,22 +57,27 @@ class Extent:
         return end_of(load) + load.timeout + AWAY_S * self.cell.knobs.speed
 
     @cached_property
-    def samples(self) -> int:
-        """How many uploads there can have been."""
+    def _wall_s(self) -> float:
+        """For how many wall-clock seconds its parts can have been read."""
+        load = self.cell.load
+        return (end_of(load) + load.timeout) / self.cell.knobs.speed + SPARE_S
+
+    @cached_property
+    def lines_of_load(self) -> int:
+        """How many uploads there can have been, and signs of life between them."""
         load, sent_s = self.cell.load, end_of(self.cell.load) / self.cell.knobs.speed
-        return load.peak_users + round(SAMPLES_PER_S * sent_s) + SPARE_LINES
+        uploads = load.peak_users + round(SAMPLES_PER_S * sent_s) + SPARE_LINES
+        return uploads + round(BEATS_PER_S * self._wall_s)
 
     def lines(self, samples: int) -> int:
         """How many lines of evidence there can be beside so many samples."""
-        load, speed = self.cell.load, self.cell.knobs.speed
         rate = READINGS_PER_S + PROCESS_READINGS_PER_S * max_processes(self.cell)
-        wall_s = (end_of(load) + load.timeout) / speed + SPARE_S
-        return SPARE_LINES + round(rate * wall_s) + LINES_PER_SAMPLE * samples
+        return SPARE_LINES + round(rate * self._wall_s) + LINES_PER_SAMPLE * samples
 
-    def no_sample(self, number: int, line: object) -> str:
-        """Why a line, the n-th, is no upload of such a trial; empty: it may be."""
-        if number > self.samples:
-            return f"no load of this cell sends more than {self.samples} uploads"
+    def no_line_of_load(self, number: int, line: object) -> str:
+        """Why a line, the n-th, is not of such a trial's load; empty: it may be."""
+        if number > self.lines_of_load:
+            return f"no load of this cell writes more than {self.lines_of_load} lines"
         return self._impossible(line) if isinstance(line, Sample) else ""
 
     def _impossible(self, sample: Sample) -> str:

@@ -80,7 +80,9 @@ class Latency(_Toxic):
     """
 
     type: Literal["latency"]
-    delay: KnobRef | Annotated[Span, AtMost(86400)]  # this order: the other writes a KnobRef as if it were a Span
+    delay: (
+        KnobRef | Annotated[Span, AtMost(86400)]
+    )  # this order: the other writes a KnobRef as if it were a Span
 
     @property
     def is_distance(self) -> bool:

@@ -27,6 +27,9 @@ INSTANCE_LABEL = "replica-lab.front"
 INSTANCE_PREFIX = "replica-lab-front-"
 """What an instance's name begins with: the gateway's process id and its own name follow."""
 
+INSTANCE_VARIABLE = "LAB_INSTANCE_NAME"
+"""The variable in which an instance is told its own name."""
+
 _SHARED = ("postgres", "fake-gcs-server", "toxiproxy")
 
 PARTS: dict[Target, tuple[str, ...]] = {
@@ -123,7 +126,8 @@ REQUEST_HEADER = "X-Request-ID"
 """The header with an upload's id, by which the user's sample and the worker's record are joined."""
 
 HANDED_HEADER = "X-Request-Start"
-"""The header in which a proxy says when it passed a request on: ``t=`` and seconds since 1970."""
+"""The header in which a proxy says when it passed a request on: ``t=`` and seconds since 1970, or
+``m=`` and the seconds of the machine's monotonic clock, which nginx cannot tell."""
 
 
 def token(number: int) -> str:

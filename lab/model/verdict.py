@@ -16,7 +16,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
-from lab.model.base import Count, Number, Frozen, Moment
+from lab.model.base import Count, Frozen, Moment, Number
 
 
 class Outcome(StrEnum):

@@ -97,7 +97,7 @@ def audit(
     objects = object_ids(replica.storage, replica.bucket)
     rows = row_ids(replica.query)
     return Audit(
-        t=clock(time.time()),
+        t=clock(time.monotonic()),
         rows=len(rows) + len(verified),
         objects=len(objects) + len(verified),
         lost=sorted(set(answered) - set(verified) - (rows & objects)),

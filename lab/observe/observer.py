@@ -52,7 +52,7 @@ class Observer:
     ) -> None:
         self._replica = replica
         self._speed = speed
-        self._since = time.time()
+        self._since = time.monotonic()
         self._until = inf
         self.watch = Watch(replica.query, replica.usage, down_parts)
         self.retention = Retention(replica.query, replica.storage, replica.bucket)
@@ -68,7 +68,7 @@ class Observer:
         from then on is no evidence.
         """
         wait_for_quiet(self._replica)
-        self._until = time.time()
+        self._until = time.monotonic()
 
     def evidence(
         self,
@@ -83,7 +83,7 @@ class Observer:
         impossible; then an empty audit follows a `PartDown` that says why.
 
         Args:
-            t0: when the load started, in seconds since 1970.
+            t0: when the load started, on the monotonic clock.
             samples: the load's file of samples.
             faults: what was injected.
             load: how the load ended.
@@ -102,10 +102,11 @@ class Observer:
         try:
             yield audit(self._replica, answered(samples), self.retention.verified, clock)
         except PartFailed as error:
-            yield PartDown(t=clock(time.time()), part=AUDIT, why=str(error))
-            yield Audit(t=clock(time.time()), rows=0, objects=0, lost=[], orphans=[], refused=0)
+            t = clock(time.monotonic())
+            yield PartDown(t=t, part=AUDIT, why=str(error))
+            yield Audit(t=t, rows=0, objects=0, lost=[], orphans=[], refused=0)
 
 
 def answered(samples: Path) -> set[str]:
     """The recording ids of all samples that were answered 200; an unfinished line is ignored."""
-    return {line["recording"] for line in json_lines(samples) if line["recording"]}
+    return {line["recording"] for line in json_lines(samples) if line.get("recording")}

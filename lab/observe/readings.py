@@ -1,4 +1,4 @@
-"""Turns readings on the wall clock into evidence, in real-world seconds after t = 0.
+"""Turns readings on the monotonic clock into evidence, in real-world seconds after t = 0.
 
     worker-*.jsonl, oom.jsonl   every worker, and which was killed for its memory
     uploads-*.jsonl             every upload as its worker saw it
@@ -17,9 +17,12 @@ from math import inf
 from pathlib import Path
 from typing import Any, get_args
 
+from lab.errors import PartFailed
+from lab.model.clock import foreign_clock
 from lab.model.evidence import (
     DatabaseReading,
     Evidence,
+    GatewayBeat,
     GatewayReading,
     GatewayRequest,
     GatewayServing,
@@ -39,7 +42,7 @@ Line = dict[str, Any]
 
 
 class Clock:
-    """Wall clock (seconds since 1970) to real-world seconds after the load's t = 0."""
+    """Monotonic clock (`lab.model.clock`) to real-world seconds after the load's t = 0."""
 
     def __init__(self, t0: float, speed: float) -> None:
         self._t0 = t0
@@ -62,9 +65,15 @@ def json_lines(path: Path) -> Iterator[Line]:
 
 
 def from_workers(folder: Path, clock: Clock, since: float) -> Iterator[Evidence]:
-    """What the workers, and the memory watch, wrote after wall clock ``since``."""
+    """What the workers, and the memory watch, wrote since ``since``.
+
+    Raises:
+        PartFailed: a worker's clock is not the lab's, so their moments cannot be compared.
+    """
     for path in sorted(folder.glob("worker-*.jsonl")):
         for line in json_lines(path):
+            if wrong := foreign_clock(line.pop("clock", None)):
+                raise PartFailed(f"{path.stem}: {wrong}", "run the backend on the lab's own kernel")
             if line["at"] >= since:
                 t, lag = clock(line.pop("at")), clock.scaled(line.pop("loop_lag"))
                 yield WorkerReading(t=t, loop_lag=lag, **line)
@@ -78,7 +87,7 @@ def from_uploads(
 ) -> Iterator[Evidence]:
     """The last record, by ``until``, of each upload that a worker had since ``since``.
 
-    Both are seconds since 1970.
+    Both are moments of the monotonic clock.
     """
     records: dict[str, UploadRecord] = {}
     for path in sorted(folder.glob("uploads-*.jsonl")):
@@ -110,20 +119,28 @@ def from_watch(seen: Seen, clock: Clock) -> Iterator[Evidence]:
             cpu_s={part: used.cpu_s for part, used in reading.usage.items()},
             memory={part: used.memory for part, used in reading.usage.items()},
             throttled_s={part: s for part, s in throttled.items() if s is not None},
+            clock_offset=reading.clock_offset,
         )
     for part, (at, why) in seen.down.items():
         yield PartDown(t=clock(at), part=part, why=why)
 
 
-_KINDS: dict[str, type[GatewayServing | GatewayReading | InstanceEvent | GatewayRequest]] = {
+_KINDS: dict[
+    str, type[GatewayServing | GatewayReading | GatewayBeat | InstanceEvent | GatewayRequest]
+] = {
     "serving": GatewayServing,
     "reading": GatewayReading,
+    "beat": GatewayBeat,
     **dict.fromkeys(get_args(InstanceEvent.model_fields["event"].annotation), InstanceEvent),
     **dict.fromkeys(get_args(GatewayRequest.model_fields["event"].annotation), GatewayRequest),
 }
 """What a line of the gateway's log becomes, by its event; other lines are not evidence."""
 
-_LEFT_OUT = {"serving": {"at", "event", "port"}, "reading": {"at", "event"}}
+_LEFT_OUT = {
+    "serving": {"at", "event", "port"},
+    "reading": {"at", "event"},
+    "beat": {"at", "event"},
+}
 """The keys of a line that its evidence does not have; for other events only ``at``."""
 
 _DURATIONS = ("start_s", "made_s", "waited", "cold", "took")

@@ -1,8 +1,8 @@
 """Watches the replica during the load: connections, CPU and memory, parts that are down.
 
 Each of these has its own thread, so that a database that does not answer delays no other
-reading. Readings are kept with the wall clock (seconds since 1970), because t = 0 is known
-only once the load has begun.
+reading, and one more notices where all of the lab stood still. Readings are kept with the
+monotonic clock, because t = 0 is known only once the load has begun.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from typing import NamedTuple
 import psutil
 import psycopg2
 
-from lab.model.evidence import Usage
+from lab.model.clock import BEAT_S, STILL_S, wall_offset
+from lab.model.evidence import GENERATOR, LAB, Usage
 from lab.model.replica import APP_ROLE
 from lab.observe import Query
 
 DATABASE_S = 0.1
 PARTS_S = 0.25
 MACHINE_S = 1.0
-
-GENERATOR = "generator"
 
 CONNECTIONS = (
     "SELECT count(*) FROM pg_stat_activity "
@@ -35,17 +34,21 @@ CONNECTIONS = (
 
 
 class MachineUsage(NamedTuple):
-    """CPU of the machine since the last reading, as a share, and running totals by part."""
+    """CPU of the machine since the last reading, as a share, and running totals by part.
+
+    ``clock_offset`` as in `MachineReading`.
+    """
 
     at: float
     wall_s: float
     cpu_share: float
     usage: Mapping[str, Usage]
+    clock_offset: float | None = None
 
 
 @dataclass
 class Seen:
-    """What the watch saw, with the wall clock: connections, usage, and parts down with why."""
+    """What the watch saw, with the monotonic clock: connections, usage, and parts down with why."""
 
     connections: list[tuple[float, int]] = field(default_factory=list)
     machine: list[MachineUsage] = field(default_factory=list)
@@ -76,7 +79,10 @@ class Watch:
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=watch, name=watch.__name__, daemon=True)
-            for watch in (self._watch_database, self._watch_parts, self._watch_machine)
+            for watch in (
+                *(self._watch_database, self._watch_parts, self._watch_machine),
+                self._watch_the_lab,
+            )
         ]
 
     def __enter__(self) -> Watch:
@@ -98,7 +104,7 @@ class Watch:
 
     def note_down(self, part: str, why: str) -> None:
         """Count a part as down whose death was seen elsewhere."""
-        self.seen.down.setdefault(part, (time.time(), why))
+        self.seen.down.setdefault(part, (time.monotonic(), why))
 
     def _watch_database(self) -> None:
         while not self._stop.wait(DATABASE_S):
@@ -115,8 +121,17 @@ class Watch:
             self._read_machine()
         self._read_machine()
 
+    def _watch_the_lab(self) -> None:
+        """Notice, while the load runs, that nothing of the lab ran: it was stopped, or starved."""
+        last = time.monotonic()
+        while not self._stop.wait(BEAT_S):
+            now = time.monotonic()
+            if now - last > STILL_S and self._generator:
+                self.note_down(LAB, f"it stood still for {now - last:.1f} s of wall time")
+            last = now
+
     def _read_database(self) -> None:
-        now = time.time()
+        now = time.monotonic()
         try:
             rows = self._query(CONNECTIONS, APP_ROLE)
         except psycopg2.Error:
@@ -124,17 +139,18 @@ class Watch:
         self.seen.connections.append((now, int(rows[0][0])))
 
     def _read_parts(self) -> None:
-        now = time.time()
+        now = time.monotonic()
         for part, why in self._down_parts().items():
             self.seen.down.setdefault(part, (now, why))
 
     def _read_machine(self) -> None:
-        now = time.time()
+        now = time.monotonic()
         share = psutil.cpu_percent() / 100
         usage = dict(self._usage())
         if own := self._read_generator():
             usage[GENERATOR] = own
-        self.seen.machine.append(MachineUsage(now, time.monotonic(), share, usage))
+        offset = round(wall_offset(), 6)
+        self.seen.machine.append(MachineUsage(now, time.monotonic(), share, usage, offset))
 
     def _read_generator(self) -> Usage | None:
         """The generator's CPU and memory; the last reading once it has ended."""

@@ -20,6 +20,8 @@ from typing import Any, ClassVar
 
 import psutil
 
+from lab.errors import PartFailed
+from lab.model.clock import foreign_clock
 from lab.model.knobs import Knobs
 from lab.stack.ports import HOST
 from lab.stack.process import Part, Process, last_line
@@ -153,7 +155,7 @@ class MemoryWatch(threading.Thread):
         single = self._knobs.workers == 1
         if single:
             self.restarting.set()
-        note_oom(self._backend.evidence, time.time(), pid, sizes[pid])
+        note_oom(self._backend.evidence, time.monotonic(), pid, sizes[pid])
         with suppress(psutil.NoSuchProcess):
             psutil.Process(pid).kill()
             if single:
@@ -190,16 +192,16 @@ class Workers:
         return [int(file.stem.removeprefix("worker-")) for file in files if file.stat().st_size]
 
     def alive(self, since: float = 0.0) -> list[int]:
-        """Workers that are alive and have written since then (seconds since 1970)."""
+        """Workers that are alive and have written since then (on the monotonic clock)."""
         return [
             pid
             for pid in self.seen()
-            if self._alive(pid, self._file(pid)) and self._file(pid).stat().st_mtime >= since
+            if self._alive(pid, self._file(pid)) and last_reading(self._file(pid))["at"] >= since
         ]
 
     def inflight(self) -> int:
         """Uploads inside the workers, by each worker's last line."""
-        return sum(self._last(pid).get("inflight", 0) for pid in self.alive())
+        return sum(last_reading(self._file(pid)).get("inflight", 0) for pid in self.alive())
 
     def killed_for_memory(self) -> set[int]:
         """Process ids of the workers that `note_oom` has noted."""
@@ -219,19 +221,13 @@ class Workers:
     def _file(self, pid: int) -> Path:
         return self.evidence / f"worker-{pid}.jsonl"
 
-    def _last(self, pid: int) -> dict[str, Any]:
-        try:
-            return dict(json.loads(last_line(self._file(pid))))
-        except ValueError:  # half a line, being written
-            return {}
-
 
 def note_oom(evidence: Path, at: float, pid: int = 0, rss: int = 0) -> None:
     """Write down that the memory limit was exceeded.
 
     Args:
         evidence: the workers' folder.
-        at: seconds since 1970.
+        at: when, on the monotonic clock.
         pid: of the worker that was killed; 0 where it was the whole container.
         rss: its resident bytes; 0 if unknown.
     """
@@ -239,9 +235,21 @@ def note_oom(evidence: Path, at: float, pid: int = 0, rss: int = 0) -> None:
         file.write(json.dumps({"at": at, "pid": pid, "rss": rss}) + "\n")
 
 
+def last_reading(file: Path) -> dict[str, Any]:
+    """A worker's last line; one that says nothing where there is none, or only half of one.
+
+    Raises:
+        PartFailed: its clock is not the lab's.
+    """
+    try:
+        line: dict[str, Any] = {"at": 0.0, **json.loads(last_line(file))}
+    except ValueError:
+        return {"at": 0.0}
+    if wrong := foreign_clock(line.get("clock")):
+        raise PartFailed(f"{file.stem}: {wrong}", "run the backend on the lab's own kernel")
+    return line
+
+
 def wrote_lately(_pid: int, file: Path) -> bool:
     """Whether a worker still writes; for a process that is not visible from here."""
-    try:
-        return time.time() - file.stat().st_mtime < 5 * LINE_S
-    except FileNotFoundError:
-        return False
+    return time.monotonic() - float(last_reading(file)["at"]) < 5 * LINE_S

@@ -22,7 +22,7 @@ from urllib.parse import quote, unquote
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from lab.errors import StoreError
-from lab.model.evidence import EVIDENCE, Audit, Evidence, Observation, Sample
+from lab.model.evidence import EVIDENCE, Audit, Beat, Evidence, Observation, Sample
 from lab.model.experiment import Cell
 from lab.model.extent import Extent
 from lab.model.run import as_json
@@ -42,7 +42,8 @@ FILES = (CELL, SAMPLES, EVIDENCE_FILE, VERDICT)
 _LOG = re.compile(r"[\w.-]+\.log|front\.jsonl|generator\.(plan\.json|status\.(json|draft))")
 """The lab's files in a cell's logs: of each part, of the generator, and the gateway's events."""
 
-_SAMPLE: TypeAdapter[Sample] = TypeAdapter(Sample)
+_SAMPLE: TypeAdapter[Sample | Beat] = TypeAdapter(Sample)
+_BEAT: TypeAdapter[Sample | Beat] = TypeAdapter(Beat)
 _MAX_LENGTH = 200
 
 
@@ -72,7 +73,7 @@ class CellFolder:
 
     @property
     def samples(self) -> Path:
-        """A `Sample` a line; the load writes it."""
+        """A `Sample` a line, and `Beat` s between them; the load writes it."""
         return self.path / SAMPLES
 
     @property
@@ -196,12 +197,16 @@ class CellFolder:
                 this cell can have written it; names file and line.
         """
         extent = Extent(self.read_cell())
-        samples = tuple(
-            read_lines(self.folder, SAMPLES, _SAMPLE, extent.no_sample, may_be_cut=True)
+        lines = list(
+            read_lines(self.folder, SAMPLES, _of_the_load, extent.no_line_of_load, may_be_cut=True)
         )
+        samples = tuple(line for line in lines if isinstance(line, Sample))
         no_evidence = extent.no_evidence(len(samples))
-        evidence = tuple(read_lines(self.folder, EVIDENCE_FILE, EVIDENCE, no_evidence))
-        return Observation(samples=samples, evidence=evidence)
+        return Observation(
+            samples=samples,
+            evidence=tuple(read_lines(self.folder, EVIDENCE_FILE, lambda _: EVIDENCE, no_evidence)),
+            beats=tuple(line.beat for line in lines if isinstance(line, Beat)),
+        )
 
     def finish(self, verdict: Verdict) -> None:
         """Store the verdict: the cell is finished; an older verdict is replaced."""
@@ -214,6 +219,11 @@ class CellFolder:
 
 def _document(model: BaseModel) -> list[bytes]:
     return [as_json(model).encode()]
+
+
+def _of_the_load(line: bytes) -> TypeAdapter[Sample | Beat]:
+    """What a line of the load's must be: by its own first key, so that an error names its kind."""
+    return _BEAT if line.startswith(b'{"beat"') else _SAMPLE
 
 
 def _is_log(name: str) -> bool:

@@ -83,7 +83,7 @@ def _later(path: Path, version: object, model: type[BaseModel]) -> UsageError | 
 def read_lines(
     folder: Folder,
     name: str,
-    adapter: TypeAdapter[T],
+    adapter: Callable[[bytes], TypeAdapter[T]],
     impossible: Callable[[int, T], str],
     *,
     may_be_cut: bool = False,
@@ -93,7 +93,7 @@ def read_lines(
     Args:
         folder: whose file.
         name: the file's.
-        adapter: reads a value.
+        adapter: what reads the value of a line.
         impossible: why the n-th value, from 1, cannot have been written; empty: it can.
         may_be_cut: whether the half line of a killed writer may be at its end.
 
@@ -102,7 +102,7 @@ def read_lines(
     """
     for number, raw in enumerate(folder.lines(name), start=1):
         try:
-            value = adapter.validate_json(raw.removesuffix(b"\n"))
+            value = adapter(raw).validate_json(raw.removesuffix(b"\n"))
             problem = impossible(number, value)
         except HOSTILE as error:
             if may_be_cut and not raw.endswith(b"\n"):

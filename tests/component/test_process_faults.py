@@ -54,7 +54,7 @@ def load_under(
 ) -> None:
     """A load that ends, or fails, when the stack was first asked to act."""
     with injector:
-        injector.begin(time.time())
+        injector.begin(time.monotonic())
         wait_until(lambda: stack.acts)
         if error:
             raise error
@@ -66,7 +66,7 @@ def test_a_fault_begins_when_it_is_due_and_the_part_is_back_when_its_time_is_ove
     stack = FakeStack(tmp_path)
     planned = cell(process_fault(at="20 s", lasts="1 s"), speed=10, warmup="10 s")
     with ProcessInjector(stack, planned) as injector:
-        injector.begin(time.time() - 2.9)  # 29 of the 30 s are over
+        injector.begin(time.monotonic() - 2.9)  # 29 of the 30 s are over
         wait_until(lambda: len(stack.acts) == 2)
     assert stack.acts == ["kill backend", "recover backend"]
     [seen] = injector.evidence
@@ -82,7 +82,7 @@ def test_a_fault_that_is_not_due_while_the_load_runs_does_not_happen(
     stack = FakeStack(tmp_path)
     with ProcessInjector(stack, cell(process_fault())) as injector:
         if begun:
-            injector.begin(time.time() + 1000)
+            injector.begin(time.monotonic() + 1000)
     assert (stack.acts, injector.evidence) == ([], [])
 
 
@@ -106,7 +106,7 @@ def test_a_fault_ends_also_when_the_load_fails(tmp_path: Path) -> None:
 def test_faults_may_befall_two_parts_at_once(tmp_path: Path) -> None:
     stack = FakeStack(tmp_path)
     with ProcessInjector(stack, cell(process_fault(), process_fault("stop", "nginx"))) as injector:
-        injector.begin(time.time())
+        injector.begin(time.monotonic())
         wait_until(lambda: set(stack.acts) == {"kill backend", "stop nginx"})
         assert set(stack.down) == {"backend", "nginx"}
         assert injector.down_parts() == {}
@@ -119,7 +119,7 @@ def test_a_part_under_a_fault_is_not_down_and_every_other_is(tmp_path: Path) -> 
     with ProcessInjector(stack, cell(process_fault())) as injector:
         stack.down["backend"] = "died before"
         assert injector.down_parts() == {"backend": "died before"}
-        injector.begin(time.time())
+        injector.begin(time.monotonic())
         wait_until(lambda: stack.acts)
         stack.down["nginx"] = "killed by SIGKILL"
         assert injector.down_parts() == {"nginx": "killed by SIGKILL"}
@@ -145,7 +145,7 @@ def test_a_part_that_comes_back_while_it_is_asked_for_is_not_down(tmp_path: Path
 
     stack = Slow(tmp_path)
     with ProcessInjector(stack, cell(process_fault(lasts="1 ms"))) as injector:
-        injector.begin(time.time())
+        injector.begin(time.monotonic())
         wait_until(lambda: stack.down)
         assert injector.down_parts() == {}
 
@@ -176,7 +176,7 @@ def test_a_fault_that_fails_makes_its_part_down_and_says_why(
 ) -> None:
     stack = Stack(tmp_path, **fails)
     with ProcessInjector(stack, cell(process_fault(lasts="1 ms"))) as injector:
-        injector.begin(time.time())
+        injector.begin(time.monotonic())
         wait_until(injector.down_parts)
     assert stack.acts[-1] == "recover backend"
     assert injector.down_parts() == {"backend": down}

@@ -46,7 +46,7 @@ class InstantLoad:
         for file in (samples, log):
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(b"")
-        t0 = time.time()
+        t0 = time.monotonic()
         if on_start:
             on_start(LoadStart(os.getpid(), t0))
         with requests.Session() as http, samples.open("a", buffering=1) as lines:

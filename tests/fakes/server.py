@@ -132,7 +132,7 @@ class Server:
         """The readings that a worker of the backend writes; its counts stay 0."""
         with (self.evidence / f"worker-{os.getpid()}.jsonl").open("a", buffering=1) as file:
             while not self._stop.wait(READING_S):
-                line = {"at": time.time(), "pid": os.getpid(), **NOTHING}
+                line = {"at": time.monotonic(), "pid": os.getpid(), **NOTHING}
                 file.write(json.dumps(line) + "\n")
 
 

@@ -11,6 +11,7 @@ from typing import Self
 from sqlalchemy import make_url
 
 from lab.model.knobs import Knobs
+from lab.model.replica import INSTANCE_VARIABLE
 
 PIDS = 10**7
 """More than any process id: Linux counts to 2^22."""
@@ -23,6 +24,11 @@ def worker_number(env: Mapping[str, str] = os.environ) -> int:
     its instance (``LAB_INSTANCE``, from 1) before it: process 7 of instance 3 is 30000007.
     """
     return int(env.get("LAB_INSTANCE") or 0) * PIDS + os.getpid()
+
+
+def instance_name(env: Mapping[str, str] = os.environ) -> str:
+    """What Cloud Run's gateway calls the instance that this process is of; empty on the VM."""
+    return env.get(INSTANCE_VARIABLE, "")
 
 
 @dataclass(frozen=True)

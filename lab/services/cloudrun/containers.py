@@ -23,7 +23,7 @@ import docker
 import requests
 from docker.errors import APIError, DockerException, NotFound
 
-from lab.model.replica import INSTANCE_LABEL, INSTANCE_PREFIX
+from lab.model.replica import INSTANCE_LABEL, INSTANCE_PREFIX, INSTANCE_VARIABLE
 from lab.services.cloudrun.instance import (
     CPU_PERIOD_US,
     HOST,
@@ -77,6 +77,7 @@ class ContainerDriver:
             "HOST": "0.0.0.0",  # noqa: S104 - the container's own
             "PORT": str(PORT),
             "LAB_INSTANCE": str(number),
+            INSTANCE_VARIABLE: name,
         }
         labels = {**given.pop("labels", {}), INSTANCE_LABEL: str(os.getpid())}
         made = self._client.containers.create(
@@ -110,7 +111,7 @@ class ContainerInstance:
         self.address = address
         self._container, self._log, self._threads = container, log, threads
         self._used: dict[str, float] = {}
-        self._begun, self._oom = time.time() - 1, False
+        self._begun, self._oom = time.monotonic() - 1, False
         self._over = False
 
     async def listening(self) -> bool:
@@ -197,7 +198,9 @@ class ContainerInstance:
         which others run on says nothing of it, the engine's events do.
         """
         filters = {"container": self._container.id, "event": "oom"}
-        events = self._container.client.api.events(self._begun, time.time(), filters)
+        now = time.time()  # the engine's own clock, which somebody may have set since
+        begun = now - (time.monotonic() - self._begun)
+        events = self._container.client.api.events(begun, now, filters)
         self._oom = self._oom or any(True for _ in events)
         return self._oom
 

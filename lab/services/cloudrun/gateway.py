@@ -31,6 +31,7 @@ from typing import Any, Literal, Self, TextIO
 import uvicorn
 from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError
 
+from lab.model.clock import BEAT_S
 from lab.model.knobs import Knobs
 from lab.services.cloudrun.http import application
 from lab.services.cloudrun.instance import HOST, Driver, EventLog
@@ -42,7 +43,7 @@ BACKEND = [sys.executable, "-m", "lab.services.backend"]
 KEEP_ALIVE_S = 75
 """Longer than any client of the lab trusts an idle connection; the platform's is 600 s."""
 BACKLOG = 2048
-READ_EVERY_S = 0.1
+READ_EVERY_S = BEAT_S
 USAGE_EVERY_S = 0.5
 
 
@@ -117,10 +118,10 @@ class EventFile:
     """Events as JSON lines of a file that is flushed line by line, so that it outlives a kill.
 
     Args:
-        clock: the wall clock, seconds since 1970: each line's ``at``.
+        clock: the monotonic clock: each line's ``at``, in seconds.
     """
 
-    def __init__(self, file: TextIO, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, file: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._file = file
         self._clock = clock
 
@@ -131,9 +132,10 @@ class EventFile:
 
 
 async def keep_reading(log: EventLog, read: Callable[[], Mapping[str, object]]) -> None:
-    """Write a reading up to ten times a second, when it has changed; until cancelled."""
+    """Write a beat ten times a second, and a reading when it has changed; until cancelled."""
     last: Mapping[str, object] | None = None
     while True:
+        log.write("beat")
         if (now := read()) != last:
             log.write("reading", **now)
             last = now

@@ -218,7 +218,7 @@ class HttpCall:
         forwarded.append(user or peer.encode())
         kept.append((b"X-Forwarded-For", b", ".join(forwarded)))
         kept.append((b"X-Forwarded-Proto", b"http"))
-        kept.append((HANDED, f"t={time.time():.6f}".encode()))
+        kept.append((HANDED, f"m={time.monotonic():.6f}".encode()))
         if _header(given, b"transfer-encoding"):
             kept.append((b"Transfer-Encoding", b"chunked"))
         return kept

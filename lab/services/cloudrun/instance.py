@@ -105,7 +105,8 @@ class EventLog(Protocol):
 
     starting ready start_failed paused resumed idle sigterm sigkill died oom stopped stuck removed
     request_start request_end refused left
-    reading (10 times a second, if something changed)    usage (twice a second, each instance)
+    beat (10 times a second)    reading (as often, if something changed)
+    usage (twice a second, each instance)
 
     Durations are in seconds, memory in bytes.
     """

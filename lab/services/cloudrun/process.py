@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from lab.model.replica import INSTANCE_PREFIX
+from lab.model.replica import INSTANCE_PREFIX, INSTANCE_VARIABLE
 from lab.services.cloudrun import cgroup
 from lab.services.cloudrun.cgroup import Cgroup
 from lab.services.cloudrun.instance import (
@@ -70,7 +70,7 @@ class ProcessDriver:
                     stdin=DEVNULL,
                     stdout=output,
                     stderr=STDOUT,
-                    env=self._environment(group, address, temporary),
+                    env={**self._environment(group, address, temporary), INSTANCE_VARIABLE: name},
                     start_new_session=True,
                 )
         except OSError as error:

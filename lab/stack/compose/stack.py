@@ -229,7 +229,7 @@ class ComposeStack(LifeCycle):
     def recover(self, part: str, action: str) -> None:
         if container := self.project.containers().get(part):
             self._events.expect({part: container.id})
-        since = time.time()
+        since = time.monotonic()
         self.project.act(part, "unpause" if action == "pause" else "start")
         self._wait_until([part], partial(self._serves, since=since))
         self._events.arrived([part])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import requests
 from docker.errors import DockerException
 from requests.exceptions import RequestException
 
+from lab.model.clock import from_wall
 from lab.model.evidence import Usage
 from lab.stack.backend import note_oom
 from lab.stack.compose.resources import ID_LABEL, SERVICE_LABEL
@@ -96,14 +98,14 @@ class Events(threading.Thread):
             self._down[part] = "is paused"
             return
         code = int(event["Actor"]["Attributes"].get("exitCode", 0))
-        for_memory = code == KILLED and _at(event) - self._oom.get(part, 0.0) < OOM_WITHIN_S
+        for_memory = code == KILLED and _at(event) - self._oom.get(part, -inf) < OOM_WITHIN_S
         if for_memory and part in self._comes_back:
             return  # a result of the cell: the engine restarts it
         why = f"was killed by signal {code - SIGNALLED}" if code > SIGNALLED else f"exited ({code})"
         self._down[part] = "was killed for its memory" if for_memory else why
 
     def _see_oom(self, part: str, at: float) -> None:
-        if at - self._noted.get(part, 0.0) >= OOM_WITHIN_S:
+        if at - self._noted.get(part, -inf) >= OOM_WITHIN_S:
             self._noted[part] = at
             note_oom(self._evidence, at)
         self._oom[part] = at
@@ -136,8 +138,8 @@ class Events(threading.Thread):
 
 
 def _at(event: dict[str, Any]) -> float:
-    """When it happened, in seconds since 1970."""
-    return float(event.get("timeNano", time.time_ns())) / NS
+    """When it happened, on the monotonic clock; the engine stamps its events by the wall clock."""
+    return from_wall(float(event.get("timeNano", time.time_ns())) / NS)
 
 
 def usage(stats: dict[str, Any]) -> Usage:

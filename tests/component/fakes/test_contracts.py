@@ -11,9 +11,10 @@ import requests
 
 from lab.errors import InjectionError, PartFailed
 from lab.load.driver import LoadGenerator, LoadStart, LocustLoad
-from lab.model.evidence import Cause, Sample
+from lab.model.evidence import Cause
 from lab.model.run import LoadTick
 from lab.runner import Injector
+from tests.component.load.conftest import read_samples
 from tests.contracts import SETTINGS, InjectorContract, StackContract
 from tests.fakes import FakeStack, InstantLoad, RecordingInjector, make_cell
 from tests.live import upload
@@ -51,10 +52,10 @@ def test_a_load_writes_a_sample_for_each_attempt(
     said: list[LoadStart | LoadTick] = []
     cell = make_cell(SETTINGS, load=QUICK)
     samples, log = tmp_path / "cell" / "samples.jsonl", tmp_path / "cell" / "logs" / "load.log"
-    before = time.time()
+    before = time.monotonic()
     replica = stack.apply(cell)
     result = LOADS[kind].run(cell, replica.url, samples, log, said.append, said.append)
-    written = [Sample.model_validate_json(line) for line in samples.read_text().splitlines()]
+    written = read_samples(samples)
     start, *ticks = said
     assert isinstance(start, LoadStart)
     assert start.t0 == result.t0 >= before
@@ -79,7 +80,7 @@ def test_a_failed_upload_is_data(tmp_path: Path, kind: str) -> None:
     url = stack.apply(cell).url
     result = LOADS[kind].run(cell, url, samples, tmp_path / "log", lambda _tick: None)
     stack.close()
-    errors = [Sample.model_validate_json(line).error for line in samples.read_text().splitlines()]
+    errors = [sample.error for sample in read_samples(samples)]
     assert set(errors) == {None, Cause.GCS_ERROR}
     assert result.exit_code == 0
 

@@ -113,9 +113,11 @@ class Outcome:
 
 
 def read_samples(path: Path) -> list[Sample]:
+    """Without the generator's beats between them."""
     text = path.read_text()
     assert text == "" or text.endswith("\n")
-    return [Sample.model_validate_json(line) for line in text.splitlines()]
+    lines = [line for line in text.splitlines() if not line.startswith('{"beat"')]
+    return [Sample.model_validate_json(line) for line in lines]
 
 
 def offer(folder: Path, url: str, load: Load, speed: float = 1.0, seed: int = 1) -> Outcome:

@@ -77,7 +77,12 @@ def test_the_process_id_is_known_from_the_start_and_gone_at_the_end(
 def test_t_zero_is_told_before_the_first_upload(tmp_path: Path, service: Service) -> None:
     starts: list[tuple[float, float]] = []
     load = load_of(burst=1)
-    run(tmp_path, service.url, load, on_start=lambda start: starts.append((start.t0, time.time())))
+    run(
+        tmp_path,
+        service.url,
+        load,
+        on_start=lambda start: starts.append((start.t0, time.monotonic())),
+    )
     ((t0, then),) = starts
     assert then - t0 < read_samples(tmp_path / "samples.jsonl")[0].latency_s + 5
     assert t0 - then <= LEAD

@@ -31,12 +31,12 @@ class Trial:
 
     def __init__(self, front: Running) -> None:
         self.front = front
-        self.t0 = time.time()
+        self.t0 = time.monotonic()
         self.samples: list[Sample] = []
 
     def send(self, path: str) -> dict[str, float]:
         """The stages that its answer told."""
-        sent = time.time()
+        sent = time.monotonic()
         answer = self.front.get(path)
         told = stages(answer.headers.get("Server-Timing", ""), 1)
         self.samples.append(self._sample(sent, answer, told))
@@ -48,7 +48,7 @@ class Trial:
         return Sample(
             planned_at=sent - self.t0,
             sent_at=sent - self.t0,
-            latency_s=time.time() - sent,
+            latency_s=time.monotonic() - sent,
             status=answer.status_code,
             error=cause,
             bytes=0,

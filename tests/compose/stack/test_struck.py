@@ -64,9 +64,9 @@ class Struck(InstantLoad):
         def struck(now: LoadTick) -> None:
             tick(now)
             if cell.id == "struck" and now.answered == UPLOADS // 2:
-                self.after = time.time() - began[0]
+                self.after = time.monotonic() - began[0]
                 self._strike()
-                while time.time() - began[0] < GIVE_UP_S:
+                while time.monotonic() - began[0] < GIVE_UP_S:
                     tick(now)
                     time.sleep(0.02)
 

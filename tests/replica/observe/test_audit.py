@@ -54,7 +54,7 @@ def samples_of(recordings: list[str], file: Path) -> Path:
 
 def observe(live: Live, replica: Replica, samples: Path) -> list[Evidence]:
     observer = Observer(replica, live.stack.down_parts, live.knobs.speed)
-    return list(observer.evidence(time.time(), samples, [], DONE))
+    return list(observer.evidence(time.monotonic(), samples, [], DONE))
 
 
 @pytest.mark.replica
@@ -135,7 +135,7 @@ def test_the_audit_waits_for_uploads_that_are_about_to_end(live: Live) -> None:
     replica = live({})
     left = iter([2, 1, 0, 0])
     uploading = replace(replica, inflight=lambda: next(left))
-    assert audit(uploading, (), (), Clock(time.time(), 1)).inflight == 0
+    assert audit(uploading, (), (), Clock(time.monotonic(), 1)).inflight == 0
     assert next(left, None) is None
 
 
@@ -153,7 +153,9 @@ def test_an_upload_is_followed_for_as_long_as_its_faults_are_in_force(
             wait_until(replica.inflight)
             observer.settle()
         wait_until(lambda: not replica.inflight())
-        seen = list(observer.evidence(time.time(), samples_of([], tmp_path / "none"), [], DONE))
+        seen = list(
+            observer.evidence(time.monotonic(), samples_of([], tmp_path / "none"), [], DONE)
+        )
     [record] = [line for line in seen if isinstance(line, UploadRecord)]
     [audited] = [line for line in seen if isinstance(line, Audit)]
     assert (record.status, record.cause, audited.inflight) == (status, None, 0)
@@ -180,7 +182,7 @@ def test_an_audit_that_cannot_be_made_says_which_part_is_down(
     part._process.kill()  # type: ignore[union-attr]
     with observer.watch:
         wait_until(observer.down)
-    *_, done, down, last = observer.evidence(time.time(), samples, [], DONE)
+    *_, done, down, last = observer.evidence(time.monotonic(), samples, [], DONE)
     assert done == DONE
     assert isinstance(down, PartDown)
     assert down.part == "audit"
@@ -202,7 +204,7 @@ def test_retention_removes_the_oldest_that_are_whole_and_the_audit_still_knows_t
     assert observer.retention.verified == set(ids[:3])
     assert left_behind(replica) == (2, 2)
     samples = samples_of(ids[1:4], tmp_path / "samples")
-    *_, last = observer.evidence(time.time(), samples, [], DONE)
+    *_, last = observer.evidence(time.monotonic(), samples, [], DONE)
     assert isinstance(last, Audit)
     assert (last.rows, last.objects, last.lost, last.orphans) == (5, 5, [], [])
     assert last.unheard == sorted([ids[0], ids[4]])  # one that was removed, one that is there

@@ -20,7 +20,7 @@ def newest(live: Live) -> dict[str, Any]:
 
 def settled(live: Live) -> dict[str, Any]:
     """A reading that was taken after now."""
-    now = time.time()
+    now = time.monotonic()
     wait_until(lambda: newest(live)["at"] > now)
     return newest(live)
 

@@ -118,7 +118,7 @@ def cut_off(
 
 
 def worker(t: float, pid: int = 1, **values: Any) -> WorkerReading:
-    fields = set(WorkerReading.model_fields) - {"kind", "t", "pid"}
+    fields = set(WorkerReading.model_fields) - {"kind", "t", "pid", "instance"}
     return WorkerReading.model_validate(dict.fromkeys(fields, 0) | {"t": t, "pid": pid} | values)
 
 

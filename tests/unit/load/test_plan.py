@@ -89,7 +89,7 @@ def test_a_status_is_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "generator.status.json"
     assert GeneratorStatus.read(path) is None
     for sent in (1, 2):
-        status = GeneratorStatus(epoch=1e9, monotonic=5.0, sent=sent, done=False)
+        status = GeneratorStatus(t0=5.0, sent=sent, done=False)
         status.write(path)
         assert GeneratorStatus.read(path) == status
     assert [file.name for file in tmp_path.iterdir()] == [path.name]

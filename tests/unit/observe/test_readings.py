@@ -91,7 +91,7 @@ def test_workers_lines_become_readings_scaled_where_they_are_durations(tmp_path:
     readings = list(from_workers(tmp_path, Clock(T0, 10), since=0.0))
     assert all(isinstance(reading, WorkerReading) for reading in readings)
     first = readings[0].model_dump()
-    assert first == {**READING, "kind": "worker", "t": 10.0, "loop_lag": 0.5}
+    assert first == {**READING, "kind": "worker", "t": 10.0, "loop_lag": 0.5, "instance": ""}
     assert [(reading.t, getattr(reading, "pid", None)) for reading in readings] == [
         (10.0, 7),
         (20.0, 7),
@@ -118,7 +118,8 @@ def test_what_the_watch_saw_becomes_evidence() -> None:
         connections=[(T0 + 1, 12)],
         machine=[
             MachineUsage(
-                T0 + 1, 55.0, 0.25, {"backend": Usage(cpu_s=3.0, memory=7, throttled_s=0.5)}
+                *(T0 + 1, 55.0, 0.25, {"backend": Usage(cpu_s=3.0, memory=7, throttled_s=0.5)}),
+                1.7e9,
             )
         ],
         down={"nginx": (T0 + 2, "killed by SIGKILL")},
@@ -133,6 +134,7 @@ def test_what_the_watch_saw_becomes_evidence() -> None:
             "cpu_s": {"backend": 3.0},
             "memory": {"backend": 7},
             "throttled_s": {"backend": 0.5},
+            "clock_offset": 1.7e9,
         },
         {"kind": "part_down", "t": 10.0, "part": "nginx", "why": "killed by SIGKILL"},
     ]

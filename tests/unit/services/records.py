@@ -10,15 +10,15 @@ import pytest
 from lab.services.backend.core.uploads import UploadLog
 
 WALL = 1000.0
-"""How far the wall clock of these tests is ahead of its steady one."""
+"""How far the wall clock of these tests is ahead of the monotonic one."""
 
 
 class Clock:
-    """A clock that tests move, in place of ``time.perf_counter`` and ``time.time``."""
+    """A clock that tests move, in place of ``time.monotonic`` and ``time.time``."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
         monkeypatch.setattr(time, "time", lambda: self.now + WALL)
 
 

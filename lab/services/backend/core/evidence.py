@@ -6,8 +6,8 @@
     EvidenceWriter   the thread, and its files; the other holds the records of uploads
 
 A blocked event loop cannot stop this thread, and a file outlives a killed process. Each
-line is one JSON object; ``at`` is the wall clock (seconds since 1970), everything else is
-as measured in this process, in wall-clock seconds and bytes.
+line is one JSON object; ``at`` is the monotonic clock that ``clock`` names (`lab.model.clock`),
+everything else is as measured in this process, in wall-clock seconds and bytes.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from lab.model.clock import clock_name
 from lab.services.backend.core.uploads import UploadLog
-from lab.services.backend.settings import worker_number
+from lab.services.backend.settings import instance_name, worker_number
 
 INTERVAL_S = 0.1
 """Seconds between two lines."""
@@ -187,6 +188,7 @@ class EvidenceWriter:
         self._stop = threading.Event()
         folder.mkdir(parents=True, exist_ok=True)
         self._number = worker_number()
+        self._who = {"pid": self._number, "clock": clock_name(), "instance": instance_name()}
         self._file = (folder / f"worker-{self._number}.jsonl").open("a", buffering=1)
         self._records = (folder / f"uploads-{self._number}.jsonl").open("a", buffering=1)
         uploads.write = self._record
@@ -214,7 +216,7 @@ class EvidenceWriter:
             self._uploads.write_standing()
 
     def _write(self) -> None:
-        line = {"at": time.time(), "pid": self._number, **process_figures(), **self._read()}
+        line = {"at": time.monotonic(), **self._who, **process_figures(), **self._read()}
         self._file.write(_json(line))
 
     def _record(self, line: dict[str, Any]) -> None:

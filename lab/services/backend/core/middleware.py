@@ -17,6 +17,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lab.model.clock import from_wall
 from lab.model.knobs import Knobs
 from lab.model.problem import problem_cause
 from lab.model.replica import HANDED_HEADER, REQUEST_HEADER
@@ -67,13 +68,18 @@ class ServerTimingMiddleware:
 
 
 def handed_at(header: str) -> float | None:
-    """Seconds since 1970 from ``t=1700000000.123``; None where a proxy said nothing."""
-    _, _, seconds = header.partition("t=")
+    """The moment of a proxy's header, on the monotonic clock; None where it said nothing.
+
+    ``m=`` is of that clock; ``t=``, of the wall clock, is converted as of now.
+    """
+    clock, _, seconds = header.partition("=")
     try:
         at = float(seconds)
     except ValueError:
         return None
-    return at if math.isfinite(at) else None
+    if not math.isfinite(at) or clock not in ("m", "t"):
+        return None
+    return at if clock == "m" else from_wall(at)
 
 
 class BackpressureMiddleware:

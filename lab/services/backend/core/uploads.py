@@ -22,7 +22,7 @@ class Timing:
 
     Args:
         request: the id that came with it; empty where none did.
-        handed: when a proxy passed it on, in seconds since 1970, where it said so.
+        handed: when a proxy passed it on, on the monotonic clock, where it said so.
 
     Attributes:
         status: what it was answered, as soon as it is.
@@ -33,7 +33,7 @@ class Timing:
         self.request, self.handed = request, handed
         self.status: int | None = None
         self.cause: str | None = None
-        self.arrived, self._origin = time.time(), time.perf_counter()
+        self.arrived = time.monotonic()
         self._spans: list[tuple[str, float, float | None]] = []
 
     @property
@@ -48,13 +48,13 @@ class Timing:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time what happens inside, even if it fails."""
-        begun = time.perf_counter()
+        begun = time.monotonic()
         place = len(self._spans)
         self._spans.append((name, begun, None))
         try:
             yield
         finally:
-            self._spans[place] = (name, begun, time.perf_counter() - begun)
+            self._spans[place] = (name, begun, time.monotonic() - begun)
 
     @contextmanager
     def failure(self, cause_of: Callable[[Exception], str | None]) -> Iterator[None]:
@@ -67,43 +67,40 @@ class Timing:
 
     def begin(self, name: str) -> None:
         """Begin a stage that the next `end` ends, in another thread perhaps."""
-        self._spans.append((name, time.perf_counter(), None))
+        self._spans.append((name, time.monotonic(), None))
 
     def end(self) -> None:
         """End the stage that was begun last."""
         name, begun, _ = self._spans[-1]
-        self._spans[-1] = (name, begun, time.perf_counter() - begun)
+        self._spans[-1] = (name, begun, time.monotonic() - begun)
 
     def header(self) -> str:
         """The value of ``Server-Timing``: ``auth;dur=50.1, gcs;dur=3500.2``."""
         return ", ".join(f"{name};dur={s * 1000:.3f}" for name, s in self.stages.items())
 
     def changed(self) -> float:
-        """When it last came into a stage or out of one, on the clock of ``time.perf_counter``."""
+        """When it last came into a stage or out of one, on the monotonic clock."""
         if not self._spans:
-            return self._origin
+            return self.arrived
         _, begun, took = self._spans[-1]
         return begun + (took or 0.0)
 
     def line(self) -> dict[str, Any]:
-        """The record: ``at`` now, ``arrived``, ``handed`` and beginnings in seconds since 1970."""
-        now = time.perf_counter()
+        """The record: ``at`` now, ``arrived``, ``handed`` and beginnings on the monotonic clock."""
+        now = time.monotonic()
         spans = [
-            (name, self._at(begun), round(now - begun if took is None else took, 6))
+            (name, round(begun, 6), round(now - begun if took is None else took, 6))
             for name, begun, took in self._spans
         ]
         return {
-            "at": self._at(now),
+            "at": round(now, 6),
             "request": self.request,
-            "handed": self.handed,
+            "handed": None if self.handed is None else round(self.handed, 6),
             "arrived": round(self.arrived, 6),
             "status": self.status,
             "cause": self.cause,
             "spans": spans,
         }
-
-    def _at(self, moment: float) -> float:
-        return round(self.arrived + moment - self._origin, 6)
 
 
 class UploadLog:
@@ -146,7 +143,7 @@ class UploadLog:
         Args:
             every: write all that are inside, for there will be no other call.
         """
-        now, write = time.perf_counter(), self.write
+        now, write = time.monotonic(), self.write
         if write is None:
             return
         with self._lock:
