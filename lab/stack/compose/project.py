@@ -33,7 +33,7 @@ from lab import paths
 from lab.errors import MachineError, PartFailed
 from lab.model.knobs import Knobs
 from lab.model.replica import APP_ROLE, DATABASE, INSTANCE_LABEL, INSTANCE_PREFIX, SUPERUSER
-from lab.stack import ports
+from lab.stack import files, ports
 from lab.stack.compose import engine, images, resources
 from lab.stack.compose.engine import explain, overlaps
 from lab.stack.compose.environment import Place, settings_file, variables
@@ -76,9 +76,8 @@ class Project:
     ) -> None:
         self.id = mine.id
         self.evidence, self._settings = folder / "evidence", folder / "settings"
-        self.evidence.mkdir()
-        self.evidence.chmod(0o1777)  # the workers run as another user
-        self._settings.mkdir()
+        files.make_folder(self.evidence, 0o1777)  # the workers run as another user
+        files.make_folder(self._settings, 0o755)  # and so does nginx
         self._client = client
         self._monitored = monitored
         self._passwords = {role: secrets.token_hex(16) for role in (SUPERUSER, APP_ROLE)}
@@ -142,6 +141,7 @@ class Project:
         # Complete at any moment: the engine may restart a backend by itself.
         unfinished = self._settings / ".now.env"
         unfinished.write_text(settings_file(knobs, self._monitored), encoding="utf-8")
+        unfinished.chmod(0o644)  # each part reads it, as a user of its own
         unfinished.rename(self._settings / "now.env")
         containers = self.containers()
         limits = (knobs.vm_cpus, knobs.vm_memory)
