@@ -35,10 +35,10 @@ def the_line(err: str) -> str:
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
     """Run a command and tell how it ended; signals and environment are as before after it."""
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.setenv(name, "")
     monkeypatch.setenv("COLUMNS", "100")  # whatever runs the tests
-    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {
+        each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
 
     def run(*arguments: str | Path) -> Outcome:
         monkeypatch.setattr("sys.argv", ["lab", *map(str, arguments)])

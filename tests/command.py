@@ -67,12 +67,14 @@ def lab(
 
 
 @contextmanager
-def started(*arguments: str | Path, cwd: Path) -> Iterator[subprocess.Popen[str]]:
+def started(
+    *arguments: str | Path, cwd: Path, env: Mapping[str, str | None] | None = None
+) -> Iterator[subprocess.Popen[str]]:
     """The command, running; killed if it still does at the end."""
     process = subprocess.Popen(
         [sys.executable, "-m", "lab", *map(str, arguments)],
         cwd=cwd,
-        env=environment(),
+        env=environment(env),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -17,7 +17,9 @@ from lab.calibrate.limits import calibrate_confinement
 from lab.model.fault import Fault
 from lab.model.knobs import Knobs
 from lab.model.replica import APP_ROLE, UPLOAD_PATH, token
+from lab.stack import ports
 from lab.stack.base import Replica, Stack
+from lab.stack.monitor import PLAIN
 
 CONCURRENCY = 200
 DB_UPLOADS = 40
@@ -111,12 +113,13 @@ def check_storage(calibration: Calibration, latencies: list[float]) -> None:
 
 
 def _upload(url: str, size: int) -> requests.Response:
-    return requests.post(
+    answer: requests.Response = ports.http().post(
         url + UPLOAD_PATH,
         files={"file": ("calibration.wav", b"\0" * size, "audio/wav")},
         headers={"Authorization": f"Bearer {token(0)}"},
         timeout=60,
     )
+    return answer
 
 
 def stage_ms(answer: requests.Response) -> dict[str, float]:
@@ -144,7 +147,7 @@ def _check_connections(calibration: Calibration, replica: Replica) -> None:
     try:
         while len(opened) <= cap:
             try:
-                opened.append(psycopg2.connect(replica.app_dsn, connect_timeout=10))
+                opened.append(psycopg2.connect(replica.app_dsn, connect_timeout=10, **PLAIN))
             except psycopg2.OperationalError:
                 break
         rows = replica.query(

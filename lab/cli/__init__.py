@@ -12,9 +12,10 @@ to add one, add its file. What several commands share is in the files that hold 
 
 Data goes to standard output, progress and messages to standard error. Exit codes: 0 every
 cell was measured, 1 a cell broke under ``--gate``, 2 usage or a bad spec, 3 something is
-missing on this machine, 4 a cell is undecided or invalid, 130 interrupted. A command whose
-code is its answer keeps it though its output cannot be written; one that only prints ends with
-3 then, and with 0 where its reader has left (``lab report latest | head -1``).
+missing on this machine, 4 a cell is undecided or invalid, 130 interrupted: by Ctrl-C, SIGTERM,
+or SIGHUP, as when its terminal closes. A command whose code is its answer keeps it though its
+output cannot be written; one that only prints ends with 3 then, and with 0 where its reader has
+left (``lab report latest | head -1``).
 """
 
 from __future__ import annotations
@@ -91,13 +92,13 @@ def main() -> NoReturn:
     """Run the command line; every failure ends in one line and its exit code."""
     out, _ = streams.install()
     listen_to_signals()
-    stay_on_this_machine()
+    forget_other_databases()
     debug = "--debug" in sys.argv[1:]
     code = _code(debug)
     if lost := streams.lost_output(out):
         _print_error(str(lost))
         code = lost.exit_code if code is None else code
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # The interpreter, as it ends, gives the signals that Python handles back to the system.
         signal.signal(number, signal.SIG_IGN)
     sys.exit(code or 0)
@@ -127,13 +128,12 @@ def _code(debug: bool) -> int | None:
 
 
 def listen_to_signals() -> None:
-    """Let the first SIGINT or SIGTERM interrupt, and none after it: clean-up is under way.
+    """Let the first SIGINT, SIGTERM or SIGHUP interrupt, and none after it: clean-up is under way.
 
-    A SIGINT that whoever started the lab has it ignore (``nohup``, ``&``) stays ignored.
+    A SIGINT or SIGHUP that whoever started the lab has it ignore (``&``, ``nohup``) stays ignored.
     """
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        numbers.remove(signal.SIGINT)
+    asked = (number for number in (signal.SIGINT, signal.SIGHUP) if not _ignored(number))
+    numbers = [signal.SIGTERM, *asked]
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         for number in numbers:
@@ -145,11 +145,17 @@ def listen_to_signals() -> None:
         signal.signal(number, interrupt)
 
 
-def stay_on_this_machine() -> None:
-    """Keep every client of the replica, here and in children, from asking an HTTP proxy."""
-    for name in ("no_proxy", "NO_PROXY"):
-        given = os.environ.get(name)
-        os.environ[name] = f"127.0.0.1,{given}" if given else "127.0.0.1"
+def _ignored(number: signal.Signals) -> bool:
+    return signal.getsignal(number) is signal.SIG_IGN
+
+
+def forget_other_databases() -> None:
+    """Take libpq's settings out of this process's environment: they are of the user's databases.
+
+    What the lab says to libpq goes before them, but for ``PGSERVICE``, which cannot be denied.
+    """
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
 
 
 def _system_error(error: OSError) -> LabError:

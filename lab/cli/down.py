@@ -25,7 +25,14 @@ def command(results: Path) -> None:
     print_message(
         f"ended {len(replicas)} replica(s) of {results} and {left} left by a lab that was killed"
     )
-    busy = [owner for _, owner in ownership.replicas() if owner.pid and not owner.gone]
-    if busy:
-        pids = ", ".join(str(owner.pid) for owner in busy)
+    others = [owner for _, owner in cleanup.replicas() if owner.pid and not owner.gone]
+    here = [owner for owner in others if owner.place in (None, ownership.place())]
+    if here:
+        pids = ", ".join(str(owner.pid) for owner in here)
         print_message(f"left alone: the replica of a run that is going on (lab process {pids})")
+    for owner in others:
+        if owner not in here:
+            print_message(
+                f"left alone: {owner.id}, of another user, container or machine - end it there, or "
+                f"`docker compose -p {owner.id} down --volumes` if that is gone"
+            )

@@ -7,15 +7,22 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from lab.errors import MachineError
 from lab.model.replica import Target
-from lab.stack import cleanup
+from lab.stack import cleanup, files
 from lab.stack.ownership import Ownership
 
 RECORD = "replica.json"
 ADDRESSES = ("stack", "target", "url", "health", "database", "storage", "toxiproxy", "logs")
+
+
+Url = Annotated[str, Field(pattern=r"^http://127\.0\.0\.1:[0-9]{1,5}(/[\w/.-]*)?$")]
+Dsn = Annotated[str, Field(pattern=r"^postgresql://\w+:\w+@127\.0\.0\.1:[0-9]{1,5}/\w+$")]
+"""Every part of a replica is on this machine."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +47,20 @@ class ReplicaRecord:
 
     stack: str
     target: Target
-    url: str
-    upload: str
+    url: Url
+    upload: Url
     token: str
-    health: str
-    database: str
-    storage: str
-    toxiproxy: str
+    health: Url
+    database: Dsn
+    storage: Url
+    toxiproxy: Url
     logs: str
     faults: Sequence[str]
     knobs: Mapping[str, Any]
     parts: Mapping[str, int]
+
+
+_RECORD = TypeAdapter(ReplicaRecord)
 
 
 def replica_text(record: ReplicaRecord, down: Sequence[str] | None = None) -> str:
@@ -79,10 +89,12 @@ def standing(results: Path) -> list[tuple[Path, Ownership]]:
 
 
 def store_record(folder: Path, record: ReplicaRecord) -> None:
-    """Store what is known of a replica in its folder, whole or not at all: now it is up."""
+    """Store what is known of a replica in its folder, whole or not at all: now it is up.
+
+    Nobody else may read it: it holds passwords.
+    """
     unfinished = folder / f".{RECORD}"
-    unfinished.write_text(json.dumps(asdict(record)))
-    unfinished.chmod(0o600)  # it holds passwords
+    files.write_private(unfinished, json.dumps(asdict(record)))
     unfinished.rename(folder / RECORD)
 
 
@@ -90,17 +102,30 @@ def records(results: Path) -> list[tuple[Ownership, ReplicaRecord]]:
     """The replicas that are up, of this results folder.
 
     Raises:
-        MachineError: there is none, or `up` is not done with one.
+        MachineError: there is none, `up` is not done with one, or it is not what `up` stored.
     """
     replicas = standing(results)
     if not replicas:
         raise MachineError("no replica is up", "`lab up` brings one up")
+    return [(owner, _record(folder)) for folder, owner in replicas]
+
+
+def _record(folder: Path) -> ReplicaRecord:
     try:
-        return [
-            (owner, ReplicaRecord(**json.loads((folder / RECORD).read_text())))
-            for folder, owner in replicas
-        ]
+        return _RECORD.validate_json(files.read_own(folder, RECORD), strict=True)
     except FileNotFoundError:
         raise MachineError(
             "a replica is being brought up, or `lab up` was killed at it", "`lab down` ends it"
         ) from None
+    except (OSError, ValueError) as error:
+        raise MachineError(
+            f"{folder / RECORD} is not what `lab up` stored ({_why(error)})", "`lab down` ends it"
+        ) from None
+
+
+def _why(error: OSError | ValueError) -> str:
+    """What is wrong with a record, in a few words."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc'])) or 'all of it'}: {first['msg']}"
+    return (isinstance(error, OSError) and error.strerror) or str(error)

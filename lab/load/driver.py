@@ -24,10 +24,10 @@ from typing import Any, Protocol
 from lab.errors import PartFailed
 from lab.load.plan import PLAN_VARIABLE, GeneratorStatus, LoadPlan, check
 from lab.model.clock import BEAT_S, STILL_S, format_still
+from lab.model.environment import child_environment, python_variables
 from lab.model.experiment import Cell
 from lab.model.load import end_of, users_at
 from lab.model.run import LoadTick
-from lab.paths import ROOT
 
 TICK = 0.25
 """Wall seconds between two ticks."""
@@ -152,12 +152,8 @@ def _prepare(cell: Cell, url: str, samples: Path, log: Path) -> LoadPlan:
 
 
 def generator_environment() -> dict[str, str]:
-    """This environment, with the lab importable and without settings meant for Locust."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}
-    kept.pop(PLAN_VARIABLE, None)
-    root = str(ROOT)
-    kept["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    return kept
+    """What any program needs, with the lab importable; no setting of the user's for Locust."""
+    return child_environment(python_variables())
 
 
 def locust_command(*arguments: str) -> list[str]:

@@ -44,6 +44,7 @@ class Retention:
         self._objects = f"{storage}/storage/v1/b/{bucket}/o"
         self._keep = keep
         self._http = requests.Session()
+        self._http.trust_env = False  # no proxy between the lab and its own bucket
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
 

@@ -22,6 +22,7 @@ import psutil
 
 from lab.errors import PartFailed
 from lab.model.clock import foreign_clock
+from lab.model.environment import python_variables
 from lab.model.knobs import Knobs
 from lab.stack.ports import HOST
 from lab.stack.process import Part, Process, last_line
@@ -76,7 +77,7 @@ class Backend(Part):
             self.name,
             [sys.executable, "-m", "lab.services.backend"],
             self.log,
-            env={**knobs.as_env(), **self.addresses},
+            env={**python_variables(), **knobs.as_env(), **self.addresses},
         )
         self._limit_cores(knobs.vm_cpus)
         self._process.wait_ready(lambda: len(self.workers.alive()) >= knobs.workers)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # what a run is made of shall not cost every command their im
     from lab.stack.backend import Workers
     from lab.stack.gateway import Burdened, Gateway
     from lab.stack.monitor import Monitor, Query
+    from lab.stack.ownership import Guardian
     from lab.stack.storage import Bucket
 
 FREE_SLOTS_WITHIN_S = 60.0
@@ -224,11 +225,13 @@ class LifeCycle(ABC):
 
     Attributes:
         target: of the last cell that was applied.
+        guardian: ends the replica if the lab is killed; None for one that stays up.
         restarted: the parts that were restarted for that cell, in their order.
         gateway, monitor, bucket, workers: what holds instances, and what the database, storage
             and the backend are asked by; a stack makes them.
     """
 
+    guardian: Guardian | None = None
     gateway: Gateway
     monitor: Monitor
     bucket: Bucket
@@ -271,6 +274,8 @@ class LifeCycle(ABC):
 
     def apply(self, cell: Cell) -> Replica:
         self.require(cell)
+        if self.guardian:
+            self.guardian.revive()
         self.gateway.stop()  # with its instances, which hold connections
         retired = [part for part in services(self.target) if part not in PARTS[cell.target]]
         self._forget(retired)

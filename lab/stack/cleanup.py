@@ -7,7 +7,6 @@ lab ends, however it ends; no signal, no timer and no polling is needed.
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import time
@@ -16,9 +15,9 @@ from pathlib import Path
 import psutil
 
 from lab.errors import LabError, MachineError, MissingComponent
-from lab.stack import gateway, ownership
+from lab.stack import files, gateway, ownership
 from lab.stack.compose import engine, resources
-from lab.stack.ownership import RECORD, Ownership
+from lab.stack.ownership import Ownership
 
 GONE_WITHIN_S = 5.0
 
@@ -38,8 +37,9 @@ def end(folder: Path, mine: Ownership) -> int:
     """
     killed = ownership.kill(mine.id)
     ended = len(killed)
-    if (folder / gateway.LOGS).exists():
-        _sweep(killed)
+    logs = folder / gateway.LOGS
+    if logs.is_dir() and files.is_own_folder(folder):
+        _sweep(killed, logs)
     psutil.wait_procs(killed, timeout=GONE_WITHIN_S)
     if mine.stack == "compose":
         client = engine.connect()
@@ -47,15 +47,15 @@ def end(folder: Path, mine: Ownership) -> int:
             ended += resources.remove(client, mine.id)
         finally:
             client.close()
-    ownership.remove(folder)
+    ownership.remove(folder, mine)
     return ended
 
 
-def _sweep(killed: list[psutil.Process]) -> None:
+def _sweep(killed: list[psutil.Process], logs: Path) -> None:
     """Sweep until all killed processes are gone: a gateway may take a moment to die."""
     deadline = time.monotonic() + GONE_WITHIN_S
     while True:
-        gateway.sweep()
+        gateway.sweep(logs)
         _, killed = psutil.wait_procs(killed, timeout=0.1)
         if not killed or time.monotonic() > deadline:
             return
@@ -66,6 +66,7 @@ def end_abandoned() -> int:
 
     A replica of containers is left for later if the engine does not answer now.
     """
+    ownership.clear_unfinished()
     gone = {mine.id: (folder, mine) for folder, mine in replicas() if mine.gone}
     ended = 0
     for folder, mine in gone.values():
@@ -104,9 +105,12 @@ def _on_engine() -> list[Ownership]:
 
 def main(folder: Path) -> None:
     """Wait, then end what is left of the replica in ``folder``."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    mine = Ownership(**json.loads((folder / RECORD).read_text()))
+    try:
+        mine = ownership.read(folder)
+    except (OSError, ValueError):
+        return  # it has been removed
     sys.stdin.buffer.read()
     try:
         end(folder, mine)

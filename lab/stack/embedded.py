@@ -63,11 +63,12 @@ class EmbeddedStack(LifeCycle):
         os.environ[ownership.MARKER] = self.ownership.id  # all children carry it, the generator too
         with ExitStack() as closing:
             closing.callback(os.environ.pop, ownership.MARKER, None)
-            closing.callback(ownership.remove, self.folder)
+            closing.callback(ownership.remove, self.folder, self.ownership)
             if stays:
                 closing.callback(cleanup.end, self.folder, self.ownership)
             else:
-                closing.callback(ownership.Guardian(self.folder).close)
+                self.guardian = ownership.Guardian(self.folder)
+                closing.callback(self.guardian.close)
             self._make_parts(toxiproxy, port, monitored=not stays)
             self._closing = closing.pop_all()
         self.toxiproxy_variant = self.toxiproxy.variant
@@ -105,7 +106,7 @@ class EmbeddedStack(LifeCycle):
 
     def require(self, cell: Cell) -> None:
         if cell.target == "cloudrun" and not self._instances_limited:
-            gateway.check(cell.knobs)
+            gateway.check(cell.knobs, self.gateway.logs)
             self._instances_limited = True
 
     def _begin_logs(self) -> None:

@@ -12,7 +12,6 @@ In messages and on disk its name is "front", as its files have been called from 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.errors import MissingComponent, PartFailed
+from lab.model.environment import child_environment, python_variables
 from lab.model.evidence import Usage
 from lab.model.knobs import Knobs
 from lab.model.replica import GATEWAY
@@ -95,6 +95,7 @@ class Gateway(Part):
 
     def _environment(self, knobs: Knobs) -> dict[str, str]:
         return {
+            **python_variables(),
             **knobs.as_env(),
             **self._env(knobs),
             "HOST": HOST,
@@ -136,7 +137,7 @@ class Gateway(Part):
         self.ask_to_stop()
         self._process.end_within(ENDS_WITHIN_S)
         if self._process.code != 0:
-            sweep()
+            sweep(self.logs)
         self._process = None
 
     def pids(self) -> list[int]:
@@ -155,27 +156,36 @@ class Gateway(Part):
                 shutil.copy(file, into)
 
 
-def check(knobs: Knobs) -> None:
+def check(knobs: Knobs, logs: Path | None = None) -> None:
     """Check that instances that are processes can be limited on this machine.
+
+    Args:
+        logs: folder of a replica in which the cgroup is noted that this takes.
 
     Raises:
         MissingComponent: they cannot be.
     """
-    done = _run("--check", knobs.as_env())
+    if logs:
+        logs.mkdir(exist_ok=True)
+    done = _run("--check", knobs.as_env() | ({"FRONT_LOGS": str(logs)} if logs else {}))
     if done.returncode:
         what, _, remedy = done.stderr.strip().removeprefix("front: ").partition(" - ")
         raise MissingComponent(what or "the front does not start", remedy or "see `lab doctor`")
 
 
-def sweep() -> None:
-    """Remove what killed gateways left: processes, frozen or not, and their cgroups."""
-    _run("--sweep", {})
+def sweep(logs: Path) -> None:
+    """Remove what a replica's killed gateways left: processes, frozen or not, and their cgroups.
+
+    Args:
+        logs: the folder of their instances' output, where they noted what they made.
+    """
+    _run("--sweep", {"FRONT_LOGS": str(logs)})
 
 
 def _run(flag: str, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603 - the replica's own part
         [*PROGRAM, flag],
-        env={**os.environ, **env},
+        env=child_environment({**python_variables(), **env}),
         capture_output=True,
         text=True,
         check=False,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from select import select
 from statistics import quantiles
 from typing import Any
@@ -19,7 +19,21 @@ from psycopg2.extensions import POLL_OK, POLL_READ, connection
 
 from lab.errors import PartFailed
 from lab.model.replica import APP_ROLE, DATABASE
-from lab.stack.ports import POLL_S
+from lab.stack.ports import HOST, POLL_S
+
+PLAIN: Mapping[str, Any] = {
+    "hostaddr": HOST,
+    "sslmode": "disable",
+    "gssencmode": "disable",
+    "channel_binding": "disable",
+    "client_encoding": "utf8",
+    "options": "",
+}
+"""What the lab says to libpq itself, which would else take it from ``PGSSLMODE`` and the like.
+
+The backend's connections have libpq's own defaults: the question for TLS with which one begins is
+a round trip of production's, too.
+"""
 
 Query = Callable[..., list[tuple[Any, ...]]]
 """Runs SQL, with values for its placeholders, and returns the rows."""
@@ -58,7 +72,9 @@ class Monitor:
             psycopg2.OperationalError: it does not answer.
         """
         dsn = f"{self.dsn.rsplit('/', 1)[0]}/{database}"
-        opened = psycopg2.connect(dsn, connect_timeout=5, application_name=self._name)
+        opened: connection = psycopg2.connect(
+            dsn, connect_timeout=5, application_name=self._name, **PLAIN
+        )
         opened.autocommit = True
         return opened
 
@@ -85,7 +101,9 @@ class Monitor:
 
     def _ask(self, sql: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
         if self._held is None or self._held.closed:
-            self._held = psycopg2.connect(self.dsn, application_name=self._name, async_=True)
+            self._held = psycopg2.connect(
+                self.dsn, application_name=self._name, async_=True, **PLAIN
+            )
             _wait(self._held)
         cursor = self._held.cursor()
         cursor.execute(sql, values or None)

@@ -19,7 +19,8 @@ from lab.errors import MissingComponent
 from lab.model.knobs import Knobs
 from lab.model.replica import HEALTH_PATH, nginx_limits
 from lab.stack import ownership
-from lab.stack.ports import HOST
+from lab.stack.files import make_folder
+from lab.stack.ports import HOST, http
 from lab.stack.process import Part, Process
 
 BODY_TIMEOUT_S = 60
@@ -103,30 +104,33 @@ class Nginx(Part):
 
     def start(self, knobs: Knobs) -> None:
         run = self.folder / "nginx"
-        run.mkdir(exist_ok=True)
-        values = self._values(knobs, run)
+        if not run.exists():
+            make_folder(run, 0o711)  # where the lab is root, nginx's workers are somebody else
+        values = self._values(knobs)
         for name in (f"{knobs.nginx}.conf", "proxy.conf", "nginx.conf"):
             template = paths.data("nginx", f"{name}.template").read_text()
             (run / name).write_text(render(template, values))
-        command: list[str | Path] = [program(), "-p", run, "-c", run / "nginx.conf", "-e", "stderr"]
+        command: list[str | Path] = [program(), "-p", ".", "-c", "nginx.conf", "-e", "stderr"]
         if mark := ownership.mark():
             command += ["-g", f"env {mark};"]  # nginx's process title overwrites its environment
-        self._process = Process(self.name, command, self.log)
+        self._process = Process(self.name, command, self.log, cwd=run)
         self._process.wait_ready(self._answers)
 
     def _answers(self) -> bool:
         """Whether nginx passes a request to the backend and the answer back."""
         try:
-            return bool(requests.get(self.url + HEALTH_PATH, timeout=5).status_code == 200)
+            return bool(http().get(self.url + HEALTH_PATH, timeout=5).status_code == 200)
         except requests.RequestException:
             return False
 
-    def _values(self, knobs: Knobs, run: Path) -> dict[str, str]:
+    def _values(self, knobs: Knobs) -> dict[str, str]:
         return {
             **limits(knobs),
             "LAB_NGINX": knobs.nginx,
-            "LAB_RUN_DIR": str(run),
-            "LAB_ACCESS_LOG": str(self.access_log),
+            # Relative to its working folder: in nginx's configuration a blank, a quote, `;`, `$`
+            # or `*` of a path would mean something, and not all of them can be quoted.
+            "LAB_RUN_DIR": ".",
+            "LAB_ACCESS_LOG": f"../logs/{self.access_log.name}",
             "LAB_NGINX_USER": self._user(),
             "LAB_BACKEND_ADDRESS": f"{HOST}:{self._backend_port}",
             "LAB_LISTEN": f"{HOST}:{self.port}",

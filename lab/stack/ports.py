@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
+import requests
+
 from lab.errors import MachineError
 
 HOST = "127.0.0.1"
@@ -80,6 +82,13 @@ def check(port: int) -> int:
                 "choose another with --port",
             ) from error
     return port
+
+
+def http() -> requests.Session:
+    """A client for the replica: no proxy, certificate or password of the user's environment."""
+    session = requests.Session()
+    session.trust_env = False
+    return session
 
 
 def accepts(port: int) -> bool:

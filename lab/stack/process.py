@@ -19,12 +19,15 @@ from typing import ClassVar
 import psutil
 
 from lab.errors import MissingComponent, PartFailed
+from lab.model.environment import child_environment
 from lab.model.evidence import Usage
 from lab.model.knobs import Knobs
 from lab.stack.ports import POLL_S
 
 READY_WITHIN_S = 30.0
 TAIL_BYTES = 8192
+UMASK = 0o022
+"""Of every part, whatever the user's: as root, nginx's workers read what its master makes."""
 
 
 def last_line(log: Path) -> str:
@@ -45,7 +48,7 @@ class Process:
         name: of the part, as messages name it.
         command: the program and its arguments.
         log: file that its output is appended to.
-        env: variables added to this process's own.
+        env: its variables, beside those that any program needs (`lab.model.environment`).
         user: as whom it runs, if the lab runs as root.
     """
 
@@ -67,7 +70,8 @@ class Process:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    env={**os.environ, **(env or {})},
+                    env=child_environment(env),
+                    umask=UMASK,
                     cwd=cwd,
                     start_new_session=True,
                     user=user,

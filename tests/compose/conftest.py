@@ -61,4 +61,4 @@ def owned(
             patch.setenv("DOCKER_HOST", host)
         yield mine
     resources.remove(client, mine.id)
-    ownership.remove(folder)
+    ownership.remove(folder, mine)

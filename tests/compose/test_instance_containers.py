@@ -148,7 +148,7 @@ def test_containers_of_fronts_that_are_no_more_are_swept() -> None:
     kept = engine.containers.create(IMAGE, labels={INSTANCE_LABEL: str(os.getpid())})
     gone = engine.containers.create(IMAGE, labels={INSTANCE_LABEL: "99999999"})
     try:
-        assert containers.sweep() == [gone.name]
+        assert containers.sweep({}) == [gone.name]
         assert left_over() == [kept.name]
     finally:
         kept.remove(force=True)
@@ -160,9 +160,9 @@ def test_several_may_sweep_at_once() -> None:
         engine.containers.create(IMAGE, labels={INSTANCE_LABEL: "99999999"}).name for _ in range(4)
     }
     with ThreadPoolExecutor() as pool:
-        swept = [each.result() for each in [pool.submit(containers.sweep) for _ in range(3)]]
+        swept = [each.result() for each in [pool.submit(containers.sweep, {}) for _ in range(3)]]
     assert set().union(*swept) == gone
-    assert containers.sweep() == []
+    assert containers.sweep({}) == []
 
 
 @pytest.mark.parametrize(

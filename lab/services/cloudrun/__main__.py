@@ -3,7 +3,7 @@
     (nothing)    serve until SIGTERM or SIGINT; a second one ends instances at once
     --check      may instances be limited here? Makes one cgroup, and removes it
     --calibrate  are the limits of an instance what the knobs say? Prints one JSON object
-    --sweep      remove what killed gateways have left
+    --sweep      remove what killed gateways have left, as noted in FRONT_LOGS
 
 Exit codes: 0 after an orderly end, 2 a setting is not allowed, 3 not permitted here, the
 address is taken, or something is left over.
@@ -18,6 +18,7 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from lab.services.cloudrun import calibrate, cgroup, process
 from lab.services.cloudrun.gateway import (
@@ -41,10 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if flags.check:
             knobs = knobs_of(os.environ)
-            cgroup.check(knobs.cloudrun_memory, knobs.cloudrun_cpus)
+            logs = os.environ.get("FRONT_LOGS")
+            cgroup.check(knobs.cloudrun_memory, knobs.cloudrun_cpus, Path(logs) if logs else None)
             return 0
         if flags.sweep:
-            for name in process.sweep():
+            for name in process.sweep(Path(os.environ["FRONT_LOGS"])):
                 print(name)  # noqa: T201
             return 0
         settings = GatewaySettings.from_env(os.environ)
@@ -84,15 +86,15 @@ def make_driver(settings: GatewaySettings) -> Driver:
     if settings.driver == "docker":
         from lab.services.cloudrun import containers  # imports the SDK only if it is needed
 
-        containers.sweep()
+        containers.sweep(settings.container.get("labels", {}))
         environment = {
             **settings.container.get("environment", {}),
             **in_place_of_the_vm(settings.knobs),
         }
         made_from = {**settings.container, "environment": environment}
         return containers.ContainerDriver(made_from, memory, settings.logs)
-    process.sweep()
-    cgroup.check(memory, cpus)
+    process.sweep(settings.logs)
+    cgroup.check(memory, cpus, settings.logs)
     return process.ProcessDriver(settings.command, settings.instance_env, memory, settings.logs)
 
 

@@ -22,15 +22,22 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from lab.model.replica import INSTANCE_PREFIX
 from lab.services.cloudrun.instance import CPU_PERIOD_US, DriverError, process_runs
+
+CHECK_PREFIX = "replica-lab-check-"
+NOTES = "cgroups.txt"
+"""In the folder of the instances' logs: a line for each cgroup that was made, before it was."""
+_NOTED = re.compile(rf"(?:{INSTANCE_PREFIX}|{CHECK_PREFIX})([0-9]{{1,10}})-[\w.-]+")
 
 GONE_WITHIN_S = 5.0
 """Seconds in which a killed process must die and its cgroup be removed."""
@@ -180,13 +187,20 @@ def make(name: str, memory: int, cpus: float) -> Cgroup:
     return cgroup
 
 
-def check(memory: int, cpus: float) -> None:
+def check(memory: int, cpus: float, logs: Path | None = None) -> None:
     """Check that `make` succeeds, with a cgroup that is removed again.
+
+    Args:
+        memory, cpus: as for `make`.
+        logs: folder in which it is noted first, as `note` does.
 
     Raises:
         NotPermittedError, DriverError: as `make` does.
     """
-    remove(make(f"replica-lab-check-{os.getpid()}", memory, cpus))
+    name = f"{CHECK_PREFIX}{os.getpid()}-0"
+    if logs:
+        note(logs, name)
+    remove(make(name, memory, cpus))
 
 
 def pids(cgroup: Cgroup) -> list[int]:
@@ -226,24 +240,32 @@ def remove(cgroup: Cgroup) -> None:
             time.sleep(0.005)
 
 
-def sweep(prefix: str) -> list[str]:
-    """Remove the cgroups, ``<prefix><pid>-…``, of gateways that were killed.
+def note(logs: Path, name: str) -> None:
+    """Note that a cgroup of this name is about to be made, so that `orphans` knows it as ours."""
+    with (logs / NOTES).open("a", encoding="utf-8") as notes:
+        notes.write(f"{name}\n")
 
-    Returns:
-        The names of those removed.
+
+def orphans(logs: Path) -> list[str]:
+    """The cgroups, ``<prefix><pid>-…``, that were noted there by processes that have ended.
+
+    A cgroup has no place for a mark. One that is not noted is somebody else's, whatever its name.
     """
-    parents = {folder.parent for folder in _at(f"{prefix}0").folders.all}
-    names = {folder.name for parent in parents for folder in parent.glob(f"{prefix}*-*")}
-    orphans = sorted(name for name in names if is_orphan(name, prefix))
-    for name in orphans:
-        remove(_at(name))
-    return orphans
+    try:
+        names = (logs / NOTES).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    known = {name: _NOTED.fullmatch(name) for name in names}
+    return [name for name, match in known.items() if match and not process_runs(int(match[1]))]
 
 
-def is_orphan(name: str, prefix: str) -> bool:
-    """Whether ``<prefix><process id>-…`` names a process that no longer runs."""
-    owner = name.removeprefix(prefix).partition("-")[0]
-    return owner.isdigit() and not process_runs(int(owner))
+def sweep(names: Sequence[str]) -> list[str]:
+    """Remove these cgroups; returns the names of those that there were."""
+    groups = {name: _at(name) for name in names}
+    there = [name for name, group in groups.items() if any(map(Path.exists, group.folders.all))]
+    for name in there:
+        remove(groups[name])
+    return there
 
 
 def _at(name: str) -> Cgroup:

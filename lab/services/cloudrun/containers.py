@@ -255,18 +255,23 @@ def address_of(container: Any) -> Address:
     return next(filter(None, own), HOST), PORT
 
 
-def sweep() -> list[str]:
-    """Remove the containers of gateways that have ended; returns their names.
+def sweep(labels: Mapping[str, str]) -> list[str]:
+    """Remove the containers of a replica's gateways that have ended; returns their names.
 
     May run several times at once: in another gateway that starts, in a lab that cleans up.
+
+    Args:
+        labels: what all of the replica's instances are labelled with, beside the gateway's pid.
 
     Raises:
         DriverError: no engine answers, or it refuses.
     """
     swept = []
-    labelled = {"label": INSTANCE_LABEL}
-    for container in client().containers.list(all=True, filters=labelled, ignore_removed=True):
-        if not process_runs(int(container.labels[INSTANCE_LABEL])):
+    wanted = {"label": [INSTANCE_LABEL, *(f"{name}={value}" for name, value in labels.items())]}
+    for container in client().containers.list(all=True, filters=wanted, ignore_removed=True):
+        gateway = container.labels[INSTANCE_LABEL]
+        ours = gateway.isdigit() and container.name.startswith(f"{INSTANCE_PREFIX}{gateway}-")
+        if ours and not process_runs(int(gateway)):
             _discard(container)
             swept.append(container.name)
     return swept

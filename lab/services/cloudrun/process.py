@@ -53,8 +53,10 @@ class ProcessDriver:
         self._command, self._env, self._memory, self._logs = command, env, memory, logs
 
     async def start(self, name: str, cpus: float) -> ProcessInstance:
+        full_name = f"{INSTANCE_PREFIX}{os.getpid()}-{name}"
+        cgroup.note(self._logs, full_name)
         try:
-            group = cgroup.make(f"{INSTANCE_PREFIX}{os.getpid()}-{name}", self._memory, cpus)
+            group = cgroup.make(full_name, self._memory, cpus)
         except cgroup.NotPermittedError as error:
             raise DriverError(str(error)) from error
         temporary = _temporary(name)
@@ -162,8 +164,11 @@ class ProcessInstance:
         return False
 
 
-def sweep() -> list[str]:
-    """Remove what killed gateways have left: instances, cgroups and files.
+def sweep(logs: Path) -> list[str]:
+    """Remove what killed gateways of a replica have left: instances, cgroups and files.
+
+    Args:
+        logs: the folder of the instances' output, where the cgroups are noted.
 
     Returns:
         The names of the cgroups removed.
@@ -172,10 +177,12 @@ def sweep() -> list[str]:
         NotPermittedError: there are no cgroups here that this process may use.
         DriverError: something cannot be removed.
     """
-    swept = cgroup.sweep(INSTANCE_PREFIX)
-    for folder in TMPFS.glob(f"{INSTANCE_PREFIX}*"):
-        if cgroup.is_orphan(folder.name, INSTANCE_PREFIX):
-            _discard(folder)
+    orphans = cgroup.orphans(logs)
+    swept = cgroup.sweep(orphans)
+    for name in orphans:
+        for folder in TMPFS.glob(f"{name}-{'?' * 8}"):
+            if folder.lstat().st_uid == os.geteuid():
+                _discard(folder)  # which follows no link
     return swept
 
 

@@ -19,6 +19,7 @@ from docker.errors import DockerException
 from requests.exceptions import RequestException
 
 from lab.errors import LabError, MachineError, MissingComponent, PartFailed
+from lab.model.environment import ENGINE, child_environment
 
 OLDEST_API = "1.41"
 """Engine 20.10: the first whose one-shot statistics and event filters the lab needs."""
@@ -84,6 +85,13 @@ def host() -> str | None:
     except (DockerException, OSError, ValueError):
         return None
     return context.Host if context else None
+
+
+def client_variables() -> dict[str, str]:
+    """What another process needs to reach the same engine."""
+    given = {name: os.environ[name] for name in ENGINE if name in os.environ}
+    address = host()
+    return given | ({"DOCKER_HOST": address} if address else {})
 
 
 def connect() -> docker.DockerClient:
@@ -186,14 +194,12 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run the client ``docker`` against the same engine, whatever its exit code.
 
-    Of the lab's own variables it gets only those given.
+    Of the user's variables it gets those alone that say where the engine is.
 
     Raises:
         MachineError: it did not end ``within`` these seconds.
     """
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("LAB_")}
-    address = host()
-    env = {**clean, **({"DOCKER_HOST": address} if address else {}), **(variables or {})}
+    env = child_environment({**client_variables(), **(variables or {})})
     try:
         return subprocess.run(  # noqa: S603 - the engine's own client
             ["docker", *arguments],  # noqa: S607 - wherever it is on PATH

@@ -33,7 +33,7 @@ from lab import paths
 from lab.errors import MachineError, PartFailed
 from lab.model.knobs import Knobs
 from lab.model.replica import DATABASE, INSTANCE_LABEL, INSTANCE_PREFIX
-from lab.stack import ports
+from lab.stack import files, ports
 from lab.stack.compose import engine, images, passwords, resources
 from lab.stack.compose.engine import explain, overlaps
 from lab.stack.compose.environment import Place, settings_file, variables
@@ -79,9 +79,8 @@ class Project:
     ) -> None:
         self.id = mine.id
         self.evidence, self._settings = folder / "evidence", folder / "settings"
-        self.evidence.mkdir()
-        self.evidence.chmod(0o1777)  # the workers run as another user
-        self._settings.mkdir()
+        files.make_folder(self.evidence, 0o1777)  # the workers run as another user
+        files.make_folder(self._settings, 0o755)  # and so does nginx
         self._secrets = folder / "secrets"
         self._passwords = passwords.fresh()
         passwords.write(self._secrets, self._passwords)
@@ -147,6 +146,7 @@ class Project:
         # Complete at any moment: the engine may restart a backend by itself.
         unfinished = self._settings / ".now.env"
         unfinished.write_text(settings_file(knobs, self._monitored), encoding="utf-8")
+        unfinished.chmod(0o644)  # each part reads it, as a user of its own
         unfinished.rename(self._settings / "now.env")
         containers = self.containers()
         limits = (knobs.vm_cpus, knobs.vm_memory)

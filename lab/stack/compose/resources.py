@@ -7,10 +7,10 @@ name.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import docker
@@ -18,6 +18,7 @@ from docker.errors import APIError, NotFound
 
 from lab.errors import MachineError
 from lab.model.replica import Target, services
+from lab.stack import ownership
 from lab.stack.compose import engine
 from lab.stack.ownership import Ownership
 
@@ -47,21 +48,20 @@ def ownerships(client: docker.DockerClient) -> Iterator[Ownership]:
     """
     with engine.answering("list what it has"):
         labels = set(_labels(client))
-    for text in sorted(labels):
-        try:
-            yield Ownership(**json.loads(text))
-        except (ValueError, TypeError):
-            continue  # brought up by hand, or not the lab's
+    for replica, text in sorted(labels):
+        with suppress(ValueError):  # brought up by hand, or not the lab's
+            mine = ownership.parse(text)
+            if mine.id == replica and mine.stack == "compose":
+                yield mine
 
 
-def _labels(client: docker.DockerClient) -> Iterator[str]:
-    wanted = {"label": OWNER_LABEL}
+def _labels(client: docker.DockerClient) -> Iterator[tuple[str, str]]:
+    """The id and the ownership on everything that has both."""
+    wanted = {"label": [ID_LABEL, OWNER_LABEL]}
     for container in client.containers.list(all=True, filters=wanted, ignore_removed=True):
-        yield container.labels[OWNER_LABEL]
-    for network in client.networks.list(filters=wanted):
-        yield network.attrs["Labels"][OWNER_LABEL]
-    for volume in client.volumes.list(filters=wanted):
-        yield volume.attrs["Labels"][OWNER_LABEL]
+        yield container.labels[ID_LABEL], container.labels[OWNER_LABEL]
+    for other in (*client.networks.list(filters=wanted), *client.volumes.list(filters=wanted)):
+        yield other.attrs["Labels"][ID_LABEL], other.attrs["Labels"][OWNER_LABEL]
 
 
 def remove(client: docker.DockerClient, replica: str) -> int:

@@ -73,10 +73,11 @@ class ComposeStack(LifeCycle):
             closing.callback(self._client.close)
             self.compose = engine.compose_version()
             self.images = images.require(self._client)
-            self.folder, self.ownership = ownership.claim(results, stays, self.name)
-            closing.callback(ownership.remove, self.folder)
+            self.folder, self.ownership = ownership.claim(results, stays, "compose")
+            closing.callback(ownership.remove, self.folder, self.ownership)
             if not stays:
-                closing.callback(ownership.Guardian(self.folder).close)
+                self.guardian = ownership.Guardian(self.folder)
+                closing.callback(self.guardian.close)
             closing.callback(resources.remove, self._client, self.ownership.id)
             self.project = Project(
                 self._client, self.ownership, self.folder, port, not stays, self.images.values()
@@ -100,12 +101,11 @@ class ComposeStack(LifeCycle):
         self._since = datetime.now(UTC)
 
     def _gateway_env(self, knobs: Knobs) -> dict[str, str]:
-        address = engine.host()
         return {
+            **engine.client_variables(),
             ownership.MARKER: self.ownership.id,
             "FRONT_DRIVER": "docker",
             "FRONT_CONTAINER": json.dumps(self.project.instance(knobs)),
-            **({"DOCKER_HOST": address} if address else {}),
         }
 
     def require(self, cell: Cell) -> None:
@@ -273,7 +273,7 @@ def _url(port: int) -> str:
 
 def _answers(url: str) -> bool:
     try:
-        return bool(requests.get(url, timeout=ASK_S).status_code == 200)
+        return bool(ports.http().get(url, timeout=ASK_S).status_code == 200)
     except requests.RequestException:
         return False
 

@@ -150,7 +150,8 @@ def test_what_a_killed_gateway_leaves_is_swept(tmp_path: Path) -> None:
         wait_until(lambda: gateway.count("paused") == 1)
         gateway.process.kill()
         gateway.process.wait()
-        subprocess.run([*GATEWAY, "--sweep"], check=True)  # any lab that starts now may be first
+        swept = {**os.environ, "FRONT_LOGS": str(tmp_path)}
+        subprocess.run([*GATEWAY, "--sweep"], check=True, env=swept)
         assert gateway.left_over() == []
         wait_until(lambda: not Path("/proc", str(pid)).exists())
 

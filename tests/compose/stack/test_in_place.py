@@ -37,7 +37,7 @@ def project(
         yield made
     finally:
         resources.remove(client, mine.id)
-        ownership.remove(folder)
+        ownership.remove(folder, mine)
 
 
 def monitor_of(project: Project) -> Monitor:

@@ -80,7 +80,7 @@ def ended_owner(results: Path) -> Ownership:
     created = psutil.Process(process.pid).create_time()
     process.wait()
     folder, mine = ownership.claim(results, stack="compose")
-    ownership.remove(folder)
+    ownership.remove(folder, mine)
     return replace(mine, pid=process.pid, created=created)
 
 

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from lab.errors import MissingComponent, PartFailed
+from lab.model import environment
 from lab.stack import gateway
 from lab.stack.embedded import EmbeddedStack
 from tests.component.cloudrun.permitted import needs_cgroups
@@ -77,6 +78,7 @@ def test_an_instance_that_does_not_start_is_told_with_its_reason(
     stack: EmbeddedStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FRONT_COMMAND", '["/bin/sh", "-c", "exit 3"]')
+    monkeypatch.setenv(environment.PASS, "FRONT_COMMAND")
     with pytest.raises(PartFailed, match="front did not come up: it ended before it listened"):
         stack.apply(make_cell({"cloudrun_min_instances": 1}, target="cloudrun"))
 

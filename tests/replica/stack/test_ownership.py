@@ -13,7 +13,7 @@ import sysconfig
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -174,26 +174,3 @@ def test_it_needs_no_root(folder: Path) -> None:
         lab.process.communicate("close\n", timeout=30)
         assert lab.process.returncode == 0
         assert not lab.folder.exists()
-
-
-def test_an_owner_is_gone_when_its_process_is_or_its_number_is_another_ones() -> None:
-    me = psutil.Process()
-    mine = ownership.Ownership("id", me.pid, me.create_time(), "results")
-    assert not mine.gone
-    assert replace(mine, created=me.create_time() - 100).gone
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    dead = psutil.Process(ended.pid)
-    by_it = replace(mine, pid=ended.pid, created=dead.create_time())
-    wait_until(lambda: dead.status() == psutil.STATUS_ZOMBIE)
-    assert by_it.gone  # also before anybody has waited for it
-    ended.wait()
-    assert by_it.gone
-    assert not replace(mine, pid=None, created=None).gone  # a replica that stays
-
-
-def test_a_record_that_cannot_be_read_is_nobodys_replica(folder: Path) -> None:
-    claimed, of = ownership.claim(folder / "results")
-    assert list(ownership.replicas()) == [(claimed, of)]
-    for text in ("", "{", "[]", '{"id": "x"}'):
-        (claimed / ownership.RECORD).write_text(text)
-        assert list(ownership.replicas()) == []

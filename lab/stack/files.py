@@ -1,0 +1,73 @@
+"""Files and folders in a temporary folder that other users of this machine may write to.
+
+Nothing there is believed because of its name: a folder is this user's, real, and closed to
+others' writing; a file in it is regular, this user's, and small. What is made has its mode from
+the beginning, whatever the umask.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+MAX_BYTES = 65_536
+"""Far more than any record of the lab's has."""
+
+
+def is_own_folder(path: Path) -> bool:
+    """Whether this is a folder, not a link to one, that this user alone may change."""
+    try:
+        about = path.lstat()
+    except OSError:
+        return False
+    return (
+        stat.S_ISDIR(about.st_mode)
+        and about.st_uid == os.geteuid()
+        and not about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    )
+
+
+def read_own(folder: Path, name: str) -> bytes:
+    """A small file of this user's in a folder of this user's.
+
+    A link is not followed, and a FIFO or device is not waited for.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: it cannot be read, or is a link.
+        ValueError: the folder is not this user's own, or the file is not a small regular one.
+    """
+    if not is_own_folder(folder):
+        raise ValueError(f"{folder} is not this user's own folder")
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with os.fdopen(os.open(folder / name, flags), "rb") as file:
+        about = os.fstat(file.fileno())
+        if not stat.S_ISREG(about.st_mode) or about.st_uid != os.geteuid():
+            raise ValueError(f"{folder / name} is not this user's own file")
+        text = file.read(MAX_BYTES + 1)
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"{folder / name} is larger than {MAX_BYTES} bytes")
+    return text
+
+
+def write_private(path: Path, text: str) -> None:
+    """A new file that nobody else can ever read.
+
+    Raises:
+        FileExistsError: there is one, or a link, of this name.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), 0o600)  # of a umask that takes more away
+        file.write(text)
+
+
+def make_folder(path: Path, mode: int) -> None:
+    """A new folder of exactly this mode, closed to others until it has it.
+
+    Raises:
+        FileExistsError: there is something of this name.
+    """
+    path.mkdir(mode=0o700)
+    path.chmod(mode)
