@@ -21,7 +21,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-for _shared in ("tests.contracts", "tests.live", "tests.live_cloudrun"):
+for _shared in ("tests.contracts", "tests.live", "tests.live_cloudrun", "tests.replica.trial"):
     pytest.register_assert_rewrite(_shared)  # before they are imported
 
 TESTS = Path(__file__).parent

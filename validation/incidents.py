@@ -145,6 +145,7 @@ INCIDENTS = (
         ["p95 < 10 s"],
         limits=[Resource.OWN_THREADS],
         says=r"own threads \d\d %",
+        quick={"speed": 2},
     ),
     Incident(
         1,
@@ -207,7 +208,7 @@ INCIDENTS = (
         ["p95 < 8 s"],
         limits=[Resource.ANYIO_THREADS],
         figures={"throughput": (10.6, 11.9), "capacity": (11.0, 11.6)},
-        quick={"speed": 2, "warmup": "12 s", "window": "20 s"},
+        quick={"speed": 2, "warmup": "10 s", "window": "15 s"},
     ),
     Incident(
         2,
@@ -216,7 +217,7 @@ INCIDENTS = (
         {"users": 40, "ramp": "2 s", "warmup": "8 s", "window": "30 s"},
         ["p95 < 5 s"],
         limits=[Resource.ANYIO_THREADS],
-        quick={"window": "12 s"},
+        quick={"warmup": "6 s", "window": "8 s"},
     ),
     Incident(
         2,
@@ -251,6 +252,7 @@ INCIDENTS = (
         {"users": 5, "ramp": "1 s", "warmup": "10 s", "window": "40 s"},
         ["throughput > 1/s"],
         limits=[Resource.EVENT_LOOP],
+        quick={"warmup": "5 s", "window": "24 s"},
     ),
     Incident(
         4,
@@ -267,6 +269,7 @@ INCIDENTS = (
         {"burst": 70, "timeout": "30 s"},
         ["error_rate < 5 %"],
         limits=[Resource.STORAGE],
+        quick={"speed": 4},
     ),
     Incident(
         5,
@@ -275,7 +278,7 @@ INCIDENTS = (
         {"burst": 70},
         ["error_rate < 5 %"],
         limits=[Resource.PROXY_TIMEOUT],
-        quick={"speed": 2, "burst": 40},
+        quick={"speed": 4, "burst": 40},
     ),
     Incident(
         5,
@@ -301,6 +304,7 @@ INCIDENTS = (
         ["p95 < 12 s"],
         outcomes=VALID,
         says=r"the workers had (\d+, ){3}\d+ and \d+ of the uploads",
+        quick={"speed": 2},
     ),
     Incident(
         7,

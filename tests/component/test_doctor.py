@@ -15,7 +15,8 @@ import pytest
 from lab import doctor
 from lab.doctor import Component, examine
 from lab.errors import MissingComponent
-from lab.stack import nginx, postgres, storage, toxiproxy
+from lab.stack import gateway, nginx, postgres, storage, toxiproxy
+from tests.component.cloudrun.permitted import needs_cgroups
 
 NAMES = [
     "python",
@@ -43,6 +44,15 @@ NAMES = [
 CONTAINERS = NAMES[NAMES.index("docker engine") :]
 
 
+REAL_CHECK = gateway.check
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No cgroup is made for each look: that takes a program of its own."""
+    monkeypatch.setattr(gateway, "check", lambda _knobs: None)
+
+
 def found(name: str, results: Path) -> Component:
     return next(each for each in examine(results) if each.name == name)
 
@@ -57,6 +67,19 @@ def test_the_doctor_looks_for_everything_and_finds_what_these_tests_run_on(tmp_p
     assert not parts["toxiproxy-server"].required
     assert parts["nginx"].found.startswith("nginx version: nginx/")
     assert parts["postgres"].found.startswith("postgres (PostgreSQL) ")
+
+
+@needs_cgroups
+def test_whether_an_instance_can_be_limited_is_tried_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(gateway, "check", REAL_CHECK)
+    assert found("instance, embedded", tmp_path).found == "a process in a cgroup can be limited"
+    monkeypatch.setattr(
+        gateway, "PROGRAM", ["/bin/sh", "-c", "echo 'front: no - sudo' >&2; exit 3"]
+    )
+    refused = found("instance, embedded", tmp_path)
+    assert (refused.ok, refused.found, refused.remedy) == (False, "no", "sudo")
 
 
 def missing(what: str) -> Callable[[], NoReturn]:

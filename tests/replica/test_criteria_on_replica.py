@@ -1,7 +1,7 @@
 """Claims about a cause inside the service, where nobody waited for its answer, on the replica.
 
-Each trial is a few wall-clock seconds. What clients saw of the first two hardly contradicts
-their criterion; what the service did does.
+Each trial is a few wall-clock seconds. A pool that ran dry behind a gateway's time-out is among the
+incidents (`tests.replica.test_incidents_on_replica`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from lab.judge import judge
 from lab.model.evidence import Cause
 from lab.model.verdict import Finding, Outcome, Verdict
 from tests.live import Live
-from tests.replica.trial import on_idle_machine, trial
+from tests.replica.trial import failures, on_idle_machine, trial
 
 pytestmark = [pytest.mark.replica, pytest.mark.long]
 
@@ -39,32 +39,6 @@ def verdict(
         if found.outcome != Outcome.INVALID:
             break
     return found
-
-
-def failures(of: Verdict) -> dict[str, float]:
-    """What clients saw, by cause."""
-    found = {name: value for name, value in of.metrics.items() if name.startswith("errors.")}
-    return {name.removeprefix("errors."): value for name, value in found.items() if value}
-
-
-def test_a_pool_that_ran_dry_behind_a_gateway_timeout_is_not_held(live: Live) -> None:
-    """15 connections for a burst of 100, held; each wait for one blocks the event loop for 30 s."""
-    pool = {"pool_size": 5, "max_overflow": 10, "pool_timeout": "30 s", "db_session": "hold"}
-    settings = {**MANY_THREADS, **pool, "db_cap": 100, "gcs_latency": "1 s", "speed": 5}
-    found = verdict(live, settings, {"burst": 100}, "errors.pool_timeout == 0")
-    [finding] = found.findings
-    seen = failures(found)
-    assert max(seen, key=lambda cause: seen[cause]) == "gateway_timeout"
-    assert found.outcome == Outcome.BROKE
-    assert (finding.outcome, finding.value) == ("missed", finding.low)
-    assert finding.low is not None
-    assert finding.high is not None
-    told = seen.get("pool_timeout", 0)
-    assert told < finding.low < finding.high <= 100
-    assert f"(users saw {told:.0f}) against == 0" in finding.reason
-    assert any("(the service itself: pool_timeout " in reason for reason in found.reasons)
-    assert found.course
-    assert [crossing.criterion for crossing in found.course.crossings] == [finding.criterion]
 
 
 def test_a_storage_outage_behind_a_client_timeout_is_not_held(live: Live) -> None:

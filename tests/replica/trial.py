@@ -14,6 +14,7 @@ from lab.model.evidence import MachineReading, Observation
 from lab.model.experiment import Cell, Experiment
 from lab.model.replica import Target
 from lab.model.run import RunRequest
+from lab.model.verdict import Verdict
 from lab.paths import ROOT
 from lab.runner import Injector, Lab, run_experiment
 from lab.store import RunFolder
@@ -21,6 +22,8 @@ from tests.fakes import make_cell
 from tests.live import SPEED, Live
 
 _NUMBERS = itertools.count(1)
+DELAYS = {"gcs latency", "auth", "release", "write"}
+"""The checks of what is injected, by the stage of an upload that it delays."""
 CRITERIA = ("p95 < 10 s", "error_rate < 5 %")
 
 
@@ -64,3 +67,17 @@ def on_idle_machine(seen: Observation) -> Observation:
     kept = tuple(line for line in seen.evidence if not isinstance(line, MachineReading))
     idle = MachineReading(t=0, wall_s=0, cpu_share=0.5, cpu_s={})
     return Observation(samples=seen.samples, evidence=(*kept, idle))
+
+
+def failures(of: Verdict) -> dict[str, float]:
+    """What clients saw, by cause."""
+    found = {name: value for name, value in of.metrics.items() if name.startswith("errors.")}
+    return {name.removeprefix("errors."): value for name, value in found.items() if value}
+
+
+def every_true_delay_is_told_so(verdict: Verdict) -> None:
+    """Assert it. The machine may be too busy for a valid cell; then that is why, and no delay."""
+    checked = {check.name: check for check in verdict.injected if check.name in DELAYS}
+    assert checked.keys() == DELAYS
+    assert [check.reason for check in checked.values() if not check.ok] == []
+    assert not any("injected and measured differ" in reason for reason in verdict.reasons)

@@ -20,6 +20,7 @@ import requests
 from lab.model.knobs import Knobs
 from lab.model.replica import INSTANCE_PREFIX
 from lab.services.cloudrun import cgroup, process
+from lab.services.cloudrun.__main__ import main
 from lab.services.cloudrun.gateway import BACKEND, GatewaySettings, instance_env
 from tests.component.cloudrun.permitted import needs_cgroups
 from tests.component.cloudrun.test_process import APP
@@ -193,12 +194,20 @@ def test_a_taken_address_is_one_line() -> None:
         ),
     ],
 )
-def test_a_setting_that_cannot_be_is_one_line(env: dict[str, str], message: str) -> None:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("FRONT_")}
-    done = subprocess.run(GATEWAY, env=kept | env, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"front: {message}")
-    assert done.stderr.count("\n") == 1
+def test_a_setting_that_cannot_be_is_one_line(
+    env: dict[str, str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in (name for name in os.environ if name.startswith("FRONT_")):
+        monkeypatch.delenv(name)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    assert main([]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"front: {message}")
+    assert said.count("\n") == 1
 
 
 @pytest.mark.knob("cloudrun_workers")

@@ -49,6 +49,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
             file.chmod(0o755)
         monkeypatch.setenv("PATH", str(tmp_path) if alone else f"{tmp_path}:/usr/bin:/bin")
         monkeypatch.delenv("DOCKER_HOST", raising=False)
+        monkeypatch.setattr(debian, "mirror", list)  # apt itself takes seconds to tell it
         return tmp_path
 
     return lay
