@@ -64,9 +64,7 @@ class Experiment(Frozen):
             description="its name, in kebab-case",
         ),
     ]
-    about: Annotated[
-        str, Field(max_length=2000, description="the question that it answers")
-    ] = ""
+    about: Annotated[str, Field(max_length=2000, description="the question that it answers")] = ""
     target: Annotated[
         Target, Field(description="where the backend runs; to compare both, an axis of `matrix`")
     ] = "vm"

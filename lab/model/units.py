@@ -22,7 +22,6 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
-
 from pydantic_core import core_schema
 
 from lab.model.base import Frozen
