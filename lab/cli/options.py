@@ -65,6 +65,8 @@ class PathName(click.Path):
         if "\n" in text or "\t" in text or clean(text) != text:
             what = "holds a control or invisible character, or is no UTF-8; rename it"
             self.fail(f"{text[:100]!r} {what}", param, ctx)
+        if len(os.fsencode(text)) >= 4096 or max(map(len, os.fsencode(text).split(b"/"))) > 255:
+            self.fail(f"'{text[:40]}...' is longer than a file system takes", param, ctx)
         return super().convert(value, param, ctx)
 
 

@@ -147,7 +147,7 @@ BAD_SPECS = {
     ),
     "too-many-stages": (
         f"experiment: e\nload: {{stages: [{','.join(['{users: 1}'] * 600)}]}}\n",
-        "2:16: 'stages' has too many entries - it may have 500 at most",
+        "2:16: 'stages' has too many entries - it may have 100 at most",
     ),
     "a-tag-on-a-mapping": (
         "experiment: e\nload: !!python/object/apply:os.system {users: 4}\n",
@@ -257,6 +257,14 @@ USAGE: dict[str, tuple[list[str | Path], str]] = {
     "results-that-are-no-text": (
         ["up", "--results", "a\udcff"],
         "Invalid value for '--results': 'a\\udcff' holds a control or invisible character, or is",
+    ),
+    "results-with-a-name-that-is-too-long": (
+        ["run", MATRIX, "--results", "a" * 5000],
+        f"Invalid value for '--results': '{'a' * 40}...' is longer than a file system takes - see",
+    ),
+    "a-spec-with-a-name-that-is-too-long": (
+        ["run", "a/" * 2500 + "b"],
+        f"Invalid value for '[SPEC]...': '{'a/' * 20}...' is longer than a file system takes - see",
     ),
     "a-spec-without-a-name": (["run", ""], "Invalid value for '[SPEC]...': it is empty, and would"),
     "two-forms": (["report", "x", "--html", "--markdown"], "--html and --markdown exclude each"),
