@@ -182,7 +182,7 @@ def _set(experiment: Experiment, settings: Mapping[str, Any], cell: Cell) -> set
 def _by_axes(experiment: Experiment, cell: Cell) -> Iterator[str]:
     for axis, values in experiment.matrix.items():
         if isinstance(values, dict):
-            yield from values[cell.axes[axis]]
+            yield from values.get(cell.axes.get(axis, ""), ())
         else:
             yield axis
 
