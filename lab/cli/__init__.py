@@ -36,6 +36,9 @@ from lab.cli import streams
 from lab.errors import Interrupted, LabError, MachineError
 from lab.model.text import clean
 
+MAX_MESSAGE = 4000
+"""Characters of an error's line: what it quotes may be of any length."""
+
 MODULES = tuple(module.name for module in pkgutil.iter_modules(__path__))
 
 
@@ -181,4 +184,5 @@ def _usage(error: click.ClickException) -> int:
 
 
 def _print_error(message: str) -> None:
-    click.echo(f"lab: {' '.join(clean(message).split())}", err=True)
+    line = " ".join(clean(message).split())
+    click.echo(f"lab: {line if len(line) <= MAX_MESSAGE else f'{line[:MAX_MESSAGE]}...'}", err=True)

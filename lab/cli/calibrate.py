@@ -11,12 +11,15 @@ from lab.calibrate import Calibration
 from lab.calibrate.injection import calibrate_replica
 from lab.calibrate.limits import calibrate_instances
 from lab.cli.options import (
+    Whole,
     check_writable,
+    is_given,
     json_option,
     known_faults,
     print_json,
     print_message,
     print_text,
+    refuse_together,
     results_option,
     stack_option,
     style,
@@ -40,7 +43,7 @@ from lab.stack import cleanup
 )
 @click.option(
     "--draws",
-    type=click.IntRange(50, 20000),
+    type=Whole(50, 20000),
     default=1500,
     show_default=True,
     help="How many storage latencies to draw.",
@@ -59,6 +62,9 @@ def command(
     networks. With --target cloudrun, holds CPU and memory of an instance against its knobs,
     and nothing else. Exit code: 0 all is as it should be; 4 not so.
     """
+    for option in ("draws", "toxiproxy"):
+        on_cloudrun = {"--target cloudrun": target == "cloudrun"}
+        refuse_together({**on_cloudrun, f"--{option}": is_given(option)})
     check_writable(results)
     cleanup.end_abandoned()
     asked = "auto" if toxiproxy == "all" else toxiproxy

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lab.cli.options import print_message, results_option
+from lab.cli.options import Whole, print_message, results_option
 from lab.cli.standing import records
 from lab.load.web import run_web
 from lab.stack import ports
@@ -15,7 +15,7 @@ from lab.stack import ports
 @click.command()
 @click.option(
     "--port",
-    type=click.IntRange(1, 65535),
+    type=Whole(1, 65535),
     default=8089,
     show_default=True,
     help="Where the page is served.",

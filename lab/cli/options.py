@@ -4,29 +4,111 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from lab import paths
 from lab.config import read_faults
-from lab.errors import StoreError
+from lab.errors import StoreError, UsageError
 from lab.model.fault import Fault
 from lab.model.replica import TARGETS, Target
+from lab.model.text import clean
 from lab.report import Style
 
 Command = Callable[..., Any]
+
+_DIGITS = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
+
+
+def _digits(value: Any, kind: click.ParamType[Any], param: Any, ctx: Any) -> None:
+    """Refuse what Python reads as a number and people do not: ``nan``, ``1e400``, ``1_0``."""
+    if isinstance(value, str) and not _DIGITS.fullmatch(value):
+        kind.fail(f"'{value[:40]}' is not a number in decimal digits", param, ctx)
+
+
+class Whole(click.IntRange):
+    """A whole number in decimal digits."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The number; a usage error where it is none, or out of range."""
+        _digits(value, self, param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Number(click.FloatRange):
+    """A number in decimal digits, which is finite."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The number; a usage error where it is none, or out of range."""
+        _digits(value, self, param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class PathName(click.Path):
+    """A path that can be shown and stored: it has a name, in UTF-8, of what can be seen."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(path_type=Path, **more)
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The path; a usage error where it could not be shown."""
+        text = os.fspath(value)
+        if not text:
+            self.fail("it is empty, and would mean this folder; write '.' for that", param, ctx)
+        if "\n" in text or "\t" in text or clean(text) != text:
+            what = "holds a control or invisible character, or is no UTF-8; rename it"
+            self.fail(f"{text[:100]!r} {what}", param, ctx)
+        if len(os.fsencode(text)) >= 4096 or max(map(len, os.fsencode(text).split(b"/"))) > 255:
+            self.fail(f"'{text[:40]}...' is longer than a file system takes", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def is_given(name: str) -> bool:
+    """Whether the running command's option ``name`` stands on the command line."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is ParameterSource.COMMANDLINE
+
+
+def refuse_together(options: Mapping[str, bool]) -> None:
+    """Refuse options of which one would be ignored.
+
+    Args:
+        options: whether each is given.
+
+    Raises:
+        UsageError: more than one is.
+    """
+    given = [name for name, is_there in options.items() if is_there]
+    if len(given) > 1:
+        raise UsageError(f"{given[0]} and {given[1]} exclude each other", "leave one out")
+
+
+def folder_of(stored: Path | None, results: Path) -> Path:
+    """Where a run is stored: one that is continued stays where it is.
+
+    Raises:
+        UsageError: ``--results`` names another folder.
+    """
+    if stored is None:
+        return results
+    if is_given("results") and stored.parent.resolve() != results.resolve():
+        what = f"{stored} is continued where it is, and not in {results}"
+        raise UsageError(what, "leave --results out")
+    return stored.parent
 
 
 def results_option(command: Command) -> Command:
     """``--results DIR``."""
     return click.option(
         "--results",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=PathName(file_okay=False),
         default=Path("results"),
         show_default=True,
         help="Folder that holds the runs.",
@@ -77,7 +159,7 @@ def target_option(default: Target | None, text: str) -> Callable[[Command], Comm
 def settings_options(command: Command) -> Command:
     """``--preset``, ``--set`` and ``--speed``."""
     command = click.option(
-        "--speed", type=click.FloatRange(1, 50), help="Divide every delay and duration by this."
+        "--speed", type=Number(1, 50), help="Divide every delay and duration by this."
     )(command)
     command = click.option(
         "--set", "settings", multiple=True, metavar="KNOB=VALUE", help="Set a knob; repeatable."
@@ -94,7 +176,7 @@ def max_speed_option(command: Command) -> Command:
     return click.option(
         "--most-speed",
         "max_speed",
-        type=click.FloatRange(1, 50),
+        type=Number(1, 50),
         help="Run no cell at a higher speed than this, whatever its spec says.",
     )(command)
 

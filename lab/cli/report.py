@@ -8,7 +8,14 @@ from pathlib import Path
 import click
 
 from lab.capacity.runner import answers, trial_folders
-from lab.cli.options import json_option, print_json, print_text, results_option, style
+from lab.cli.options import (
+    json_option,
+    print_json,
+    print_text,
+    refuse_together,
+    results_option,
+    style,
+)
 from lab.cli.stored import report_of
 from lab.errors import UsageError
 from lab.model.capacity import Threshold
@@ -40,6 +47,8 @@ def command(
 
     Exit code: 0; 4 where something stored of a cell is damaged, which is told beside the others.
     """
+    refuse_together({"--html": html, "--markdown": markdown, "--json": as_json})
+    refuse_together({"--cell": cell is not None, "--html": html, "--markdown": markdown})
     folder = find(results, run)
     if cell is not None:
         result = _find_cell(folder, cell)
@@ -61,12 +70,18 @@ def command(
 def _find_cell(folder: RunFolder, part: str) -> CellResult | Threshold:
     """The one cell whose id is, or else contains, ``part``."""
     results = _results(folder, part)
-    matching = [result for result in results if part in result.id]
+    matching = [result for result in results if part and part in result.id]
     exact = [result for result in matching if result.id == part] or matching
-    if len(exact) != 1:
-        names = ", ".join(result.id for result in (exact or results)[:MAX_NAMES])
-        raise UsageError(f"'{part}' means {len(exact)} cells of {folder.info.name}", names)
-    return exact[0]
+    if len(exact) == 1:
+        return exact[0]
+    names = ", ".join(result.id for result in (exact or results)[:MAX_NAMES])
+    if not results:
+        raise UsageError(f"no cell of {folder.info.name} is finished", "`lab run --resume` goes on")
+    if not exact:
+        what = f"no finished cell of {folder.info.name} has '{part}' in its id"
+        raise UsageError(what, f"write a part of one, as of {names}")
+    what = f"'{part}' is part of {len(exact)} ids of {folder.info.name}"
+    raise UsageError(what, f"write more of one, as of {names}")
 
 
 def _results(folder: RunFolder, part: str) -> Sequence[CellResult | Threshold]:

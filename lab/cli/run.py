@@ -10,6 +10,9 @@ import click
 
 from lab.cli import session
 from lab.cli.options import (
+    PathName,
+    Whole,
+    folder_of,
     json_option,
     max_speed_option,
     print_json,
@@ -23,6 +26,7 @@ from lab.cli.options import (
 from lab.cli.session import Planned
 from lab.cli.stored import StoredReport, exit_code, report_of
 from lab.cli.wiring import StackChoice
+from lab.model.load import MAX_USERS
 from lab.model.replica import Target
 from lab.plan import estimate, too_few
 from lab.report.plans import RunPlan
@@ -31,12 +35,12 @@ from lab.store import RunFolder, find
 
 
 @click.command()
-@click.argument("specs", nargs=-1, type=click.Path(path_type=Path), metavar="[SPEC]...")
+@click.argument("specs", nargs=-1, type=PathName(), metavar="[SPEC]...")
 @settings_options
 @max_speed_option
 @stack_options
 @target_option(None, "In place of the spec's: where the backend runs.")
-@click.option("--users", type=click.IntRange(1), help="In place of the spec's users or burst.")
+@click.option("--users", type=Whole(1, MAX_USERS), help="In place of the spec's users or burst.")
 @click.option("--dry-run", is_flag=True, help="Print the cells and the time they will take.")
 @click.option("--resume", metavar="RUN", help="Continue a stored run: only what is missing.")
 @click.option("--gate", is_flag=True, help="Exit with 1 if a cell broke.")
@@ -81,7 +85,7 @@ def command(
         else:
             print_text("".join(plan.text() for plan in plans))
         return None
-    results = stored.path.parent if stored else results
+    results = folder_of(stored.path if stored else None, results)
     choice = session.which_stack(planned, stack, toxiproxy, stored)
     reports = _measure(planned, choice, toxiproxy, results, as_json)
     return max(exit_code(report.document, gate) for report in reports)

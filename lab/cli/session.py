@@ -6,11 +6,12 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from lab import doctor
 from lab.cli.options import check_writable, known_faults, print_message
@@ -136,11 +137,19 @@ def _read(files: Sequence[Path], overrides: Overrides, stored: RunFolder | None)
         except SpecError as error:
             raise SpecError(error.what, error.remedy, str(file)) from None
         if overrides.max_speed is not None:
+            _refuse_faster(settings, overrides.max_speed)
             cells = no_faster(cells, overrides.max_speed)
         check_pace(cells)
         idle = tuple(without_effect(experiment, settings, cells))
         planned.append(Planned(str(file), experiment, cells, stored, idle))
     return planned
+
+
+def _refuse_faster(settings: Mapping[str, Any], max_speed: float) -> None:
+    speed = settings.get("speed")
+    if speed is not None and speed > max_speed:
+        what = f"speed {speed:g} is asked for, and --most-speed {max_speed:g}"
+        raise UsageError(what, "leave one of them out")
 
 
 def which_stack(

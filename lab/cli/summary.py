@@ -11,7 +11,14 @@ from pathlib import Path
 import click
 
 from lab import store
-from lab.cli.options import check_writable, known_faults, print_message, print_text, results_option
+from lab.cli.options import (
+    PathName,
+    check_writable,
+    known_faults,
+    print_message,
+    print_text,
+    results_option,
+)
 from lab.cli.stored import exit_code, report_of
 from lab.config import read_experiment
 from lab.errors import LabError, UsageError
@@ -28,7 +35,7 @@ _STAMP = "%Y%m%dT%H%M%SZ"  # a run's name begins with it
 
 
 @click.command()
-@click.argument("specs", nargs=-1, type=click.Path(path_type=Path), metavar="SPEC...")
+@click.argument("specs", nargs=-1, type=PathName(), metavar="SPEC...")
 @click.option(
     "--since",
     type=click.DateTime([_TIME]),

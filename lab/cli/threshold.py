@@ -11,6 +11,10 @@ from lab.capacity import MAX_USERS, USUAL_TRIALS, longest, search_for
 from lab.capacity.runner import answers, find_thresholds, next_trial, stored_trials
 from lab.cli import session
 from lab.cli.options import (
+    Number,
+    PathName,
+    Whole,
+    folder_of,
     json_option,
     max_speed_option,
     print_json,
@@ -34,20 +38,20 @@ from lab.store import RunFolder, find
 
 
 @click.command()
-@click.argument("spec", required=False, type=click.Path(path_type=Path), metavar="[SPEC]")
+@click.argument("spec", required=False, type=PathName(), metavar="[SPEC]")
 @settings_options
 @max_speed_option
 @stack_options
 @click.option(
     "--most-users",
     "max_users",
-    type=click.IntRange(1, 5000),
+    type=Whole(1, 5000),
     help=f"Search no higher. Default: {MAX_USERS}.",
 )
 @click.option(
     "--most-load",
     "max_load",
-    type=click.FloatRange(1),
+    type=Number(1, 10**7),
     metavar="SECONDS",
     help="Real-world seconds of load for each cell: then it is undecided. Default: no limit.",
 )
@@ -94,7 +98,7 @@ def command(
         return None
     if planned.run and max_load:
         planned = replace(planned, run=planned.run.allowing(max_load))
-    results = stored.path.parent if stored else results
+    results = folder_of(stored.path if stored else None, results)
     choice = session.which_stack([planned], stack, toxiproxy, stored)
     report = _measure(planned, (max_users, max_load), choice, toxiproxy, results, as_json)
     return exit_code(report.document)

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from lab.cli.options import (
+    Whole,
     check_writable,
     json_option,
     known_faults,
@@ -38,7 +39,7 @@ from lab.stack.base import Replica
 @settings_options
 @stack_options
 @target_option("vm", "Where the backend runs.")
-@click.option("--port", type=click.IntRange(1, 65535), help="Where users upload; default: free.")
+@click.option("--port", type=Whole(1, 65535), help="Where users upload; default: free.")
 @click.option(
     "--fault",
     "faults",

@@ -80,9 +80,8 @@ class Latency(_Toxic):
     """
 
     type: Literal["latency"]
-    delay: (
-        KnobRef | Annotated[Span, AtMost(86400)]
-    )  # this order: the other writes a KnobRef as if it were a Span
+    # In this order: the other writes a KnobRef as if it were a Span.
+    delay: KnobRef | Annotated[Span, AtMost(86400)]
 
     @property
     def is_distance(self) -> bool:

@@ -29,7 +29,7 @@ MAX_USERS = 5000
 MAX_AUDIO = 1024**3
 """Bytes of an upload: the load generator holds a whole file in memory."""
 
-MAX_STAGES = 500
+MAX_STAGES = 100
 
 PAUSE = Annotated[Span, AtMost(MAX_S)]
 SECONDS = Annotated[Duration, Field(ge=0, le=MAX_S)]

@@ -15,6 +15,8 @@ from lab.errors import SpecError
 from lab.model.experiment import Cell, Experiment
 from lab.model.fault import KnobRef, Latency
 from lab.model.knobs import TABLE
+from lab.model.load import AnyLoad
+from lab.model.replica import nginx_limits
 
 MAX_NAMED = 3
 """A note names no more cells than this; of more it says how many they are."""
@@ -124,7 +126,29 @@ def without_effect(
         settings: knobs from the command line.
         cells: what they became.
     """
-    return _in_vain([(cell, _set(experiment, settings, cell)) for cell in cells])
+    in_vain = _in_vain([(cell, _set(experiment, settings, cell)) for cell in cells])
+    return [*in_vain, *_pauses_in_vain(cells)]
+
+
+_NO_PAUSE = {
+    "burst": "a user of a burst uploads once",
+    "open": "an open load's arrivals wait for nobody's answer",
+}
+"""By form of load, why nobody pauses."""
+
+
+def _pauses_in_vain(cells: Sequence[Cell]) -> list[str]:
+    """A sentence for each pause that was set for a load without any."""
+    return [
+        f"{key} has no effect{_where(unfelt, cells)}: {_NO_PAUSE[unfelt[0].load.kind]}"
+        for key in ("think", "backoff")
+        if (unfelt := [cell for cell in cells if _pauses_for_nothing(cell.load, key)])
+    ]
+
+
+def _pauses_for_nothing(load: AnyLoad, key: str) -> bool:
+    usual = type(load).model_fields[key].default
+    return load.kind in _NO_PAUSE and getattr(load, key) != usual
 
 
 def settings_without_effect(settings: Iterable[str], cell: Cell) -> list[str]:
@@ -158,7 +182,7 @@ def _set(experiment: Experiment, settings: Mapping[str, Any], cell: Cell) -> set
 def _by_axes(experiment: Experiment, cell: Cell) -> Iterator[str]:
     for axis, values in experiment.matrix.items():
         if isinstance(values, dict):
-            yield from values[cell.axes[axis]]
+            yield from values.get(cell.axes.get(axis, ""), ())
         else:
             yield axis
 
@@ -179,7 +203,11 @@ def refuse_equal(cells: Sequence[Cell]) -> None:
 
 
 def _what_is_felt(cell: Cell) -> str:
-    return f"{cell.target} {cell.load.model_dump_json()} {felt(cell)}"
+    values = felt(cell)
+    if cell.target == "vm":
+        limits = nginx_limits(cell.knobs)  # what is left to the preset may be said as well
+        values |= {"nginx_body": limits.body, "nginx_read_timeout": limits.read_s}
+    return f"{cell.target} {cell.load.model_dump_json()} {values}"
 
 
 def _equal(first: Cell, second: Cell) -> SpecError:
@@ -188,6 +216,9 @@ def _equal(first: Cell, second: Cell) -> SpecError:
     what = f"cells '{_label(first)}' and '{_label(second)}' are equal"
     if not idle:
         return SpecError(f"{what}: they set the same", "remove one of the two")
+    if first.target == "vm" and idle[0] in ("nginx_body", "nginx_read_timeout"):
+        what += f": what {idle[0]} says is what the preset of nginx says"
+        return SpecError(what, "leave one of the two out")
     what += f": {idle[0]} has no effect on them, {ALL[idle[0]].why_not}"
     return SpecError(what, "leave it out of the axes, or give each cell a label of one axis")
 

@@ -23,7 +23,7 @@ from lab.errors import SpecError, UsageError
 from lab.model.experiment import Cell, Experiment
 from lab.model.fault import Fault
 from lab.model.knobs import Knobs, Preset
-from lab.model.load import BurstLoad, ClosedLoad, Load, varied
+from lab.model.load import BurstLoad, ClosedLoad, Load, OpenLoad, varied
 from lab.model.metrics import BY_NAME, nearest_elsewhere, only_on
 from lab.model.replica import PARTS, TARGETS, Target, contradiction
 from lab.model.suggest import suggest
@@ -91,6 +91,7 @@ def expand(
         cells.append(cell)
     _refuse_missing_parts(cells)
     _refuse_missing_metrics(cells)
+    _refuse_never_dropped(cells)
     refuse_equal(cells)
     return _repeated(cells, experiment)
 
@@ -246,6 +247,15 @@ def _refuse_missing_metrics(cells: Sequence[Cell]) -> None:
         instead = nearest_elsewhere(criterion.metric)
         write = f"write {instead}" if instead else "leave it out"
         raise SpecError(what, f"{write}, or judge it on target {only} alone")
+
+
+def _refuse_never_dropped(cells: Sequence[Cell]) -> None:
+    """Refuse a criterion on arrivals that are not sent, where every one is."""
+    can_drop = any(isinstance(c.load, OpenLoad) and c.load.max_in_flight for c in cells)
+    for criterion in cells[0].criteria:
+        if criterion.metric == "dropped" and not can_drop:
+            what = f"criterion '{criterion}': only an open load with max_in_flight drops arrivals"
+            raise SpecError(what, "leave it out, or give the load a rate and a max_in_flight")
 
 
 def _load(experiment: Experiment, labels: Mapping[str, str], users: int | None) -> Load:

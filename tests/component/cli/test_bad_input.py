@@ -20,6 +20,7 @@ from tests.cli_fixture import Command, the_line
 from tests.fakes import sample_run as sample
 
 MATRIX = ROOT / "experiments" / "workers-x-pool.yaml"
+BASIC = ROOT / "experiments" / "as-found.yaml"
 WHOLE = "experiment: e\nload: {users: 4}\n"
 
 
@@ -84,6 +85,87 @@ BAD_SPECS = {
         WHOLE + "target: cloudrun\ncriteria: [errors.gateway_timeout == 0]\n",
         " criterion 'errors.gateway_timeout == 0': there is no errors.gateway_timeout on target",
     ),
+    "a-size-of-400-digits": (
+        f"experiment: e\nload: {{users: 4, audio: {'9' * 400} KB}}\n",
+        "2:25: 'audio': '99999999999999999999...' has 403 characters, too many for a range of",
+    ),
+    "a-span-of-400-digits": (
+        f"experiment: e\nload: {{users: 4, think: {'9' * 400} s}}\n",
+        "2:25: 'think': '99999999999999999999...' has 402 characters, too many for a range of",
+    ),
+    "a-latency-of-years": (
+        WHOLE + "knobs: {gcs_latency: 99999 h}\n",
+        "3:22: 'gcs_latency': 5999940 min is out of bounds - it must be <= 60 min",
+    ),
+    "audio-that-no-memory-holds": (
+        "experiment: e\nload: {users: 4, audio: 50 KB - 3 GiB}\n",
+        "2:25: 'audio': 50 KB - 3 GiB is out of bounds - it must be <= 1 GiB",
+    ),
+    "digits-of-another-script": (
+        "experiment: e\nload: {users: 4, window: \u0661\u0660 s}\n",
+        "2:26: 'window': '\u0661\u0660 s' is not a duration - write it like '10 s'",
+    ),
+    "an-infinite-bound": (
+        WHOLE + "criteria: [pg_connections < inf]\n",
+        "3:12: entry 1 of 'criteria': 'inf' is not a number - write it like '20'",
+    ),
+    "a-bound-that-is-no-number": (
+        WHOLE + "criteria: [pg_connections < nan]\n",
+        "3:12: entry 1 of 'criteria': 'nan' is not a number - write it like '20'",
+    ),
+    "a-negative-bound": (
+        WHOLE + "criteria: [cpu_backend < -1 cores]\n",
+        "3:12: entry 1 of 'criteria': '-1' is not a number - write it like '20'",
+    ),
+    "a-criterion-of-blanks": (
+        WHOLE + f"criteria: ['p95 < 1{' ' * 100_000}x']\n",
+        "3:12: entry 1 of 'criteria': 'p95 < 1 ...' has 100008 characters, too many for a crit",
+    ),
+    "20000-values": (
+        WHOLE + f"matrix: {{db_cap: [{','.join(map(str, range(20_000)))}]}}\n",
+        "3:48854: more than 10000 keys and values - split the file",
+    ),
+    "2000-values": (
+        WHOLE + f"matrix: {{db_cap: [{','.join(map(str, range(2000)))}]}}\n",
+        "3:1: the matrix makes 2000 cells; a run has 1000 at most - split it",
+    ),
+    "4000-labels-of-one-axis": (
+        WHOLE + f"matrix: {{load: {{{','.join(f'a{i}: {{}}' for i in range(4000))}}}}}\n",
+        "3:1: the matrix makes 4000 cells; a run has 1000 at most - split it",
+    ),
+    "too-many-faults": (
+        WHOLE + f"faults: [{','.join(['gcs-latency'] * 9000)}]\n",
+        "3:9: 'faults' has too many entries - it may have 50 at most",
+    ),
+    "480000-faults": (
+        WHOLE + f"faults: [{','.join('f' * 480_000)}]\n",
+        " larger than 200 KB - a spec is a few KB; is this the right file?",
+    ),
+    "too-many-criteria": (
+        WHOLE + f"criteria: [{','.join(['p95 < 1 s'] * 9000)}]\n",
+        "3:11: 'criteria' has too many entries - it may have 50 at most",
+    ),
+    "too-many-stages": (
+        f"experiment: e\nload: {{stages: [{','.join(['{users: 1}'] * 600)}]}}\n",
+        "2:16: 'stages' has too many entries - it may have 100 at most",
+    ),
+    "a-tag-on-a-mapping": (
+        "experiment: e\nload: !!python/object/apply:os.system {users: 4}\n",
+        "2:7: a tag (tag:yaml.org,2002:python/object/apply:os.system) is not read here - leave it",
+    ),
+    "a-merge-key": (
+        "experiment: e\nload: &x {users: 4}\nknobs: {<<: *x}\n",
+        "2:7: an anchor (&x) is not read here - leave it out",
+    ),
+    "arrivals-that-none-drops": (
+        WHOLE + "criteria: [dropped == 0]\n",
+        " criterion 'dropped == 0': only an open load with max_in_flight drops arrivals - leave",
+    ),
+    "a-body-limit-that-the-preset-has": (
+        WHOLE + "matrix: {nginx_body: [preset, 1 MiB]}\n",
+        " cells 'nginx_body preset' and 'nginx_body 1 MiB' are equal: what nginx_body says is what"
+        " the preset of nginx says - leave one of the two out",
+    ),
     "later-schema": (
         "schema: 2\n" + WHOLE,
         "1:9: was written for a later lab (schema 2; this one reads 1) - upgrade the lab",
@@ -137,6 +219,75 @@ USAGE: dict[str, tuple[list[str | Path], str]] = {
     "speed-twice": (
         ["up", "--speed", "2", "--set", "speed=3"],
         "speed is given both as --speed and as --set speed - keep one of them",
+    ),
+    "speed-that-is-no-number": (["up", "--speed", "nan"], "Invalid value for '--speed': 'nan' is"),
+    "speed-without-end": (
+        ["up", "--speed", "1e400"],
+        "Invalid value for '--speed': '1e400' is",
+    ),
+    "most-load-that-is-no-number": (
+        ["threshold", MATRIX, "--most-load", "nan"],
+        "Invalid value for '--most-load': 'nan' is not a number in decimal digits",
+    ),
+    "most-load-without-end": (
+        ["threshold", MATRIX, "--most-load", "inf"],
+        "Invalid value for '--most-load': 'inf' is not a number in decimal digits",
+    ),
+    "users-below-none": (["run", MATRIX, "--users", "-3"], "Invalid value for '--users': '-3' is"),
+    "users-beyond-all": (
+        ["run", MATRIX, "--users", "5001"],
+        "Invalid value for '--users': 5001 is not in the range 1<=x<=5000",
+    ),
+    "users-of-400-digits": (
+        ["run", MATRIX, "--users", "9" * 400],
+        f"Invalid value for '--users': '{'9' * 40}' is not a number in decimal digits",
+    ),
+    "users-in-another-script": (
+        ["run", MATRIX, "--users", "\u0661\u0660"],
+        "Invalid value for '--users': '\u0661\u0660' is not a number in decimal digits",
+    ),
+    "results-without-a-name": (
+        ["run", MATRIX, "--results", ""],
+        "Invalid value for '--results': it is empty, and would mean this folder; write '.' for",
+    ),
+    "results-on-two-lines": (
+        ["up", "--results", "a\nb"],
+        "Invalid value for '--results': 'a\\nb' holds a control or invisible character, or is",
+    ),
+    "results-that-are-no-text": (
+        ["up", "--results", "a\udcff"],
+        "Invalid value for '--results': 'a\\udcff' holds a control or invisible character, or is",
+    ),
+    "results-with-a-name-that-is-too-long": (
+        ["run", MATRIX, "--results", "a" * 5000],
+        f"Invalid value for '--results': '{'a' * 40}...' is longer than a file system takes - see",
+    ),
+    "a-spec-with-a-name-that-is-too-long": (
+        ["run", "a/" * 2500 + "b"],
+        f"Invalid value for '[SPEC]...': '{'a/' * 20}...' is longer than a file system takes - see",
+    ),
+    "a-spec-without-a-name": (["run", ""], "Invalid value for '[SPEC]...': it is empty, and would"),
+    "two-forms": (["report", "x", "--html", "--markdown"], "--html and --markdown exclude each"),
+    "a-page-as-json": (["report", "x", "--html", "--json"], "--html and --json exclude each other"),
+    "a-document-as-json": (
+        ["report", "x", "--json", "--markdown"],
+        "--markdown and --json excl",
+    ),
+    "a-cell-as-a-page": (
+        ["report", "x", "--cell", "y", "--html"],
+        "--cell and --html exclude",
+    ),
+    "a-cell-as-markdown": (
+        ["report", "x", "--markdown", "--cell", "y"],
+        "--cell and --markdown exclude each other - leave one out",
+    ),
+    "draws-of-no-storage": (
+        ["calibrate", "--target", "cloudrun", "--draws", "60"],
+        "--target cloudrun and --draws exclude each other - leave one out",
+    ),
+    "a-speed-beyond-the-most": (
+        ["run", BASIC, "--set", "speed=8", "--most-speed", "4"],
+        "speed 8 is asked for, and --most-speed 4 - leave one of them out",
     ),
     "speed-out-of-bounds": (["run", MATRIX, "--speed", "99"], "Invalid value for '--speed': 99"),
     "unknown-target": (["up", "--target", "lambda"], "Invalid value for '--target': 'lambda'"),
@@ -203,7 +354,13 @@ def test_a_cell_that_is_not_one(lab: Command, tmp_path: Path) -> None:
     sample.measure(run, run.cells()[0])
     ended = lab("report", "latest", "--cell", "nosuch", "--results", tmp_path)
     assert (ended.code, ended.out) == (2, "")
-    assert the_line(ended.err).startswith(f"'nosuch' means 0 cells of {run.info.name} - ")
+    name, cell_id = run.info.name, run.cells()[0].id
+    assert the_line(ended.err) == (
+        f"no finished cell of {name} has 'nosuch' in its id - write a part of one, as of {cell_id}"
+    )
+    sample.measure(run, run.cells()[1])
+    ended = lab("report", "latest", "--cell", "workers", "--results", tmp_path)
+    assert the_line(ended.err).startswith(f"'workers' is part of 2 ids of {name} - write more of")
 
 
 def test_a_resume_with_a_changed_spec(lab: Command, tmp_path: Path) -> None:
@@ -223,6 +380,14 @@ def test_a_resume_without_the_spec_that_its_settings_are_for(
     ended = lab("run", "--resume", "latest", "--results", tmp_path, *option)
     assert (ended.code, ended.out) == (2, "")
     assert the_line(ended.err).startswith("--resume without a spec runs the stored cells as they")
+
+
+def test_a_resume_that_would_store_elsewhere(lab: Command, tmp_path: Path) -> None:
+    run = sample.create(tmp_path / "here")
+    ended = lab("run", "--resume", run.path, "--results", tmp_path / "there")
+    assert (ended.code, ended.out) == (2, "")
+    expected = f"{run.path} is continued where it is, and not in {tmp_path}/there - leave"
+    assert the_line(ended.err).startswith(expected)
 
 
 def test_a_resume_with_two_specs(lab: Command, tmp_path: Path) -> None:

@@ -168,6 +168,25 @@ def test_a_knob_that_is_set_in_vain_is_said(keys: dict[str, Any], said: list[str
     assert sorted(notes(**keys)) == sorted(said)
 
 
+@pytest.mark.parametrize(
+    ("load", "said"),
+    [
+        ({"burst": 5, "think": "2 s"}, ["think has no effect: a user of a burst uploads once"]),
+        (
+            {"rate": "1/s", "think": "2 s", "backoff": "5 s"},
+            [
+                "think has no effect: an open load's arrivals wait for nobody's answer",
+                "backoff has no effect: an open load's arrivals wait for nobody's answer",
+            ],
+        ),
+        ({"rate": "1/s", "backoff": "1 s"}, []),  # what it is anyway
+        ({"users": 5, "think": "2 s", "backoff": "5 s"}, []),
+    ],
+)
+def test_so_is_a_pause_of_a_load_without_any(load: dict[str, Any], said: list[str]) -> None:
+    assert notes(load=load) == said
+
+
 def test_so_is_one_that_the_command_line_sets() -> None:
     assert notes({"gcs_threads": 5}) == [STORAGE.format("")]
     assert notes({"gcs_threads": 5, "gcs_call": "executor"}) == []
