@@ -54,17 +54,22 @@ class Extent:
         return end_of(load) + load.timeout + AWAY_S * self.cell.knobs.speed
 
     @cached_property
+    def wall_s(self) -> float:
+        """For how many wall-clock seconds parts are read."""
+        load = self.cell.load
+        return (end_of(load) + load.timeout) / self.cell.knobs.speed + SPARE_S
+
+    @cached_property
     def samples(self) -> int:
-        """How many uploads there can have been."""
+        """How many lines a generator can have written: its uploads, and what else it notes."""
         load, sent_s = self.cell.load, end_of(self.cell.load) / self.cell.knobs.speed
-        return load.peak_users + round(SAMPLES_PER_S * sent_s) + SPARE_LINES
+        uploads = load.peak_users + round(SAMPLES_PER_S * sent_s)
+        return SPARE_LINES + uploads + round(READINGS_PER_S * self.wall_s)
 
     def lines(self, samples: int) -> int:
         """How many lines of evidence there can be beside so many samples."""
-        load, speed = self.cell.load, self.cell.knobs.speed
         rate = READINGS_PER_S + PROCESS_READINGS_PER_S * max_processes(self.cell)
-        wall_s = (end_of(load) + load.timeout) / speed + SPARE_S
-        return SPARE_LINES + round(rate * wall_s) + LINES_PER_SAMPLE * samples
+        return SPARE_LINES + round(rate * self.wall_s) + LINES_PER_SAMPLE * samples
 
     def no_sample(self, number: int, line: object) -> str:
         """Why a line, the n-th, is no upload of such a trial; empty: it may be."""
