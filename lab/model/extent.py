@@ -80,14 +80,13 @@ class Extent:
     def _impossible(self, sample: Sample) -> str:
         load = self.cell.load
         stages = len(load.stages) if isinstance(load, StagesLoad) else 1
+        ended = sample.sent_at + sample.latency_s
         last = f"no load of this cell lasts beyond {self.last_s:.0f} s"
         problems = {
             f"user {sample.user}, and there are {load.peak_users}": sample.user >= load.peak_users,
             f"stage {sample.stage}, and there are {stages}": sample.stage >= stages,
-            f"planned at {sample.planned_at:g} s, and {last}": sample.planned_at > self.last_s,
-            f"ended at {sample.sent_at + sample.latency_s:g} s, and {last}": (
-                sample.sent_at + sample.latency_s > self.last_s
-            ),
+            f"planned at {sample.planned_at:.0f} s, and {last}": sample.planned_at > self.last_s,
+            f"ended at {ended:.0f} s, and {last}": ended > self.last_s,
             f"{sample.bytes} bytes, and the largest file has {load.audio.high}": (
                 sample.bytes > load.audio.high + SPARE_BYTES
             ),
