@@ -8,7 +8,7 @@ import click
 
 from lab.capacity.runner import trial_folders
 from lab.cli.options import json_option, results_option
-from lab.cli.stored import exit_code, report_of
+from lab.cli.stored import exit_code, report_of, tell_foreign
 from lab.errors import LabError, UsageError
 from lab.model.run import DamagedCell
 from lab.runner import judge_cell
@@ -39,6 +39,7 @@ def command(run: str, gate: bool, results: Path, as_json: bool) -> int:
         damaged = [DamagedCell(id=name, problem=text) for name, text in problems.items() if text]
         report = report_of(folder, damaged)
         report.store()
+        tell_foreign(folder)
     report.show(as_json)
     return exit_code(report.document, gate)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from lab import doctor
 from lab.cli.options import check_writable, known_faults, print_message
+from lab.cli.stored import tell_foreign
 from lab.cli.wiring import StackChoice, ToxiproxyInjector, choose, choose_again, open_stack
 from lab.config import parse_settings, read_experiment
 from lab.errors import Interrupted, MachineError, SpecError, UsageError
@@ -263,6 +264,7 @@ def measuring(
     go_on = f"go on with `lab {command} --resume {shlex.quote(str(run.path))}`"
     try:
         with run.lock(), LiveLine(sys.stderr, os.environ) as live:
+            tell_foreign(run)
             yield Lab(stack, ToxiproxyInjector(), LocustLoad(), live.update), live
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted: {describe_stored(run)}", go_on) from None

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lab.capacity.runner import answers
-from lab.cli.options import print_json, print_text, style
+from lab.cli.options import print_json, print_message, print_text, style
 from lab.model.capacity import Thresholds
 from lab.model.run import DamagedCell, Summary, as_json
 from lab.model.verdict import Outcome
 from lab.report import Style, answered, end_table, html_report, markdown_report
 from lab.store import RunFolder
 from lab.store.runs import SUMMARY, THRESHOLDS
+
+MAX_FOREIGN = 4
+"""So many things that are somebody else's are named."""
 
 
 def exit_code(document: Summary | Thresholds, gate: bool = False) -> int:
@@ -82,3 +85,16 @@ def report_of(run: RunFolder, damaged: Sequence[DamagedCell] = ()) -> StoredRepo
         summary = answered(run.summary(damaged), run.info.experiment.answers)
         return StoredReport(run, summary, SUMMARY)
     return StoredReport(run, answers(run, damaged), THRESHOLDS)
+
+
+def tell_foreign(run: RunFolder) -> None:
+    """Say what is in a run folder that the lab did not write, and leaves as it is.
+
+    Raises:
+        StoreError: the folder cannot be read.
+    """
+    foreign = [str(path.relative_to(run.path)) for path in run.foreign()]
+    if foreign:
+        more = f" and {len(foreign) - MAX_FOREIGN} more" if len(foreign) > MAX_FOREIGN else ""
+        names = ", ".join(foreign[:MAX_FOREIGN]) + more
+        print_message(f"left as it is in {run.path}, because the lab did not write it: {names}")

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from lab.model.base import Stored
 from lab.model.run import DamagedCell, RunHeader
-from lab.model.verdict import Outcome
+from lab.model.verdict import CriterionText, Outcome
 
 
 class CriterionCount(Stored):
@@ -27,7 +27,7 @@ class CriterionCount(Stored):
         confidence: with which this trial alone shows the side that it is on, from 0 to 1.
     """
 
-    criterion: str
+    criterion: CriterionText
     outcome: Outcome
     samples: Annotated[int, Field(ge=0)] | None = None
     violations: Annotated[Annotated[int, Field(ge=0)] | None, Field(alias="beyond")] = None

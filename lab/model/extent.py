@@ -57,8 +57,8 @@ class Extent:
         return end_of(load) + load.timeout + AWAY_S * self.cell.knobs.speed
 
     @cached_property
-    def _wall_s(self) -> float:
-        """For how many wall-clock seconds its parts can have been read."""
+    def wall_s(self) -> float:
+        """For how many wall-clock seconds parts are read."""
         load = self.cell.load
         return (end_of(load) + load.timeout) / self.cell.knobs.speed + SPARE_S
 
@@ -67,12 +67,12 @@ class Extent:
         """How many uploads there can have been, and signs of life between them."""
         load, sent_s = self.cell.load, end_of(self.cell.load) / self.cell.knobs.speed
         uploads = load.peak_users + round(SAMPLES_PER_S * sent_s) + SPARE_LINES
-        return uploads + round(BEATS_PER_S * self._wall_s)
+        return uploads + round(BEATS_PER_S * self.wall_s)
 
     def lines(self, samples: int) -> int:
         """How many lines of evidence there can be beside so many samples."""
         rate = READINGS_PER_S + PROCESS_READINGS_PER_S * max_processes(self.cell)
-        return SPARE_LINES + round(rate * self._wall_s) + LINES_PER_SAMPLE * samples
+        return SPARE_LINES + round(rate * self.wall_s) + LINES_PER_SAMPLE * samples
 
     def no_line_of_load(self, number: int, line: object) -> str:
         """Why a line, the n-th, is not of such a trial's load; empty: it may be."""
@@ -83,14 +83,13 @@ class Extent:
     def _impossible(self, sample: Sample) -> str:
         load = self.cell.load
         stages = len(load.stages) if isinstance(load, StagesLoad) else 1
+        ended = sample.sent_at + sample.latency_s
         last = f"no load of this cell lasts beyond {self.last_s:.0f} s"
         problems = {
             f"user {sample.user}, and there are {load.peak_users}": sample.user >= load.peak_users,
             f"stage {sample.stage}, and there are {stages}": sample.stage >= stages,
-            f"planned at {sample.planned_at:g} s, and {last}": sample.planned_at > self.last_s,
-            f"ended at {sample.sent_at + sample.latency_s:g} s, and {last}": (
-                sample.sent_at + sample.latency_s > self.last_s
-            ),
+            f"planned at {sample.planned_at:.0f} s, and {last}": sample.planned_at > self.last_s,
+            f"ended at {ended:.0f} s, and {last}": ended > self.last_s,
             f"{sample.bytes} bytes, and the largest file has {load.audio.high}": (
                 sample.bytes > load.audio.high + SPARE_BYTES
             ),

@@ -14,9 +14,26 @@ which it was *sent*, and to the number of users there were then; it is followed 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
 
 from lab.model.base import Count, Frozen, Moment, Number
+from lab.model.criterion import Criterion
+
+
+def _readable(text: str) -> str:
+    """A criterion as a spec writes it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    Criterion.parse(text)
+    return text
+
+
+CriterionText = Annotated[str, AfterValidator(_readable)]
+"""A criterion in words, as a spec writes it: ``p95 < 10 s``."""
 
 
 class Outcome(StrEnum):
@@ -166,7 +183,7 @@ class Crossing(Frozen):
         samples: how many uploads the stretch holds; None where a reading shows it.
     """
 
-    criterion: str
+    criterion: CriterionText
     t: Moment
     users: Count
     since: Moment
@@ -210,7 +227,7 @@ class Finding(Frozen):
     those that are.
     """
 
-    criterion: str
+    criterion: CriterionText
     outcome: Literal["met", "missed", "undecided"]
     value: Number | None
     low: Number | None = None

@@ -29,7 +29,8 @@ def problem_of(error: Exception) -> str:
     The first value that is wrong, else the first that is missing.
     """
     if not isinstance(error, ValidationError):
-        return "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        nested = isinstance(error, RecursionError)
+        return "it is nested too deeply" if nested else "a number in it is beyond all measure"
     first = min(error.errors(include_url=False), key=lambda detail: detail["type"] == "missing")
     where = ".".join(str(part) for part in first["loc"])
     return f"{where}: {first['msg']}" if where else first["msg"]

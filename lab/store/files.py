@@ -1,4 +1,4 @@
-"""A folder of the lab's: its files are whole or not there, and nothing of anybody else's is touched.
+"""A folder of the lab's: its files are whole or not there, and nothing of others is touched.
 
     temporary file beside it ──write, fsync──> rename ──fsync of the folder──> durable
 
@@ -128,7 +128,7 @@ class Folder:
             StoreError: it cannot be read.
         """
         with storing(self.path, "list it"), self._opened() as handle:
-            modes = ((name, _mode(handle, name)) for name in sorted(os.listdir(handle)))
+            modes = ((name, _mode(handle, name)) for name in _names(handle))
             return {name: mode for name, mode in modes if mode is not None}
 
     def has(self, name: str) -> bool:
@@ -258,7 +258,7 @@ class Folder:
     def clear_temporaries(self, names: Collection[str]) -> None:
         """Remove what killed writers of these files left."""
         with storing(self.path, "clear what a killed writer left"), self._opened() as handle:
-            for entry in os.listdir(handle):
+            for entry in _names(handle):
                 left = _TEMPORARY.fullmatch(entry)
                 if left and left[1] in names and _is_own(handle, entry):
                     os.unlink(entry, dir_fd=handle)
@@ -374,7 +374,12 @@ class Folder:
 
 def is_beside(target: str) -> bool:
     """Whether a link leads to something in its own folder, as those of the lab do."""
-    return target == Path(target).name != ""
+    return target == Path(target).name and target not in ("", "..")
+
+
+def _names(handle: int) -> list[str]:
+    with os.scandir(handle) as entries:
+        return sorted(entry.name for entry in entries)
 
 
 def _mode(handle: int, name: str) -> int | None:
