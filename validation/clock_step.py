@@ -15,7 +15,6 @@ import shutil
 import struct
 import subprocess
 from pathlib import Path
-from types import TracebackType
 
 SOURCE = Path(__file__).with_suffix(".c")
 _NS = 1e9
@@ -54,12 +53,7 @@ class SteppedClock:
         """Itself."""
         return self
 
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exc: object) -> None:
         """Set nothing any more."""
         self._file.close()
 
