@@ -41,7 +41,7 @@ def decide(criterion: Criterion, trial: Trial) -> Finding:
     Returns:
         A finding whose ``low`` and ``high`` are the one-sided 95 % bounds of the metric, in
         its unit, where the claim is statistical, or the ends of what was not seen whole; a
-        metric without evidence is undecided.
+        metric without evidence is undecided, and all are where readings have a gap.
     """
     finding = _decide(criterion, trial)
     note = _left_out(criterion.metric, trial)
@@ -53,6 +53,9 @@ def _decide(criterion: Criterion, trial: Trial) -> Finding:
     if value is None:
         reason = f"{criterion.metric}: nothing was measured to hold against {_claim(criterion)}"
         return Finding(criterion=str(criterion), outcome="undecided", value=None, reason=reason)
+    if trial.uncovered:
+        reason = f"{criterion.metric} {show(criterion.metric, value)} is not of all of the time"
+        return Finding(criterion=str(criterion), outcome="undecided", value=value, reason=reason)
     if criterion.metric == "error_rate":
         return _decide_share(criterion, value, trial)
     if criterion.metric in PERCENTILES:

@@ -264,6 +264,13 @@ class Trial:
         return measure(self)
 
     @cached_property
+    def uncovered(self) -> list[str]:
+        """What was not read all the time: see `lab.judge.coverage.uncovered`."""
+        from lab.judge.coverage import uncovered  # which takes a Trial
+
+        return uncovered(self)
+
+    @cached_property
     def leaks(self) -> tuple[Leak, ...]:
         """What grows for as long as the load goes on: see `lab.judge.leaks.leaks`."""
         from lab.judge.leaks import leaks  # which takes a Trial

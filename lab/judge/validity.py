@@ -1,6 +1,8 @@
 """Was it the replica that was measured, or the lab? Reasons for which a cell is invalid.
 
     parts that died, evidence that is missing     nothing can be said
+    a clock that was set, a part that stood still `lab.judge.coverage`
+    samples against audit and records             `lab.judge.agreement`
     instances that ended before their time        a result, or not: see below
     generator, machine                            the lab itself was the limit
     speed                                         work is not divided by it: see below
@@ -32,6 +34,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 
+from lab.judge.agreement import disagreements
+from lab.judge.coverage import clock_steps
 from lab.judge.delays import ALLOWED, only_delay, true_speed
 from lab.judge.trial import Trial
 from lab.model.evidence import (
@@ -70,6 +74,9 @@ def reasons_invalid(trial: Trial, injected: Sequence[Check]) -> list[str]:
     return [
         *(f"{d.part} was down at {d.t:.1f} s: {d.why}" for d in trial.evidence(PartDown)),
         *_missing(trial),
+        *clock_steps(trial),
+        *trial.uncovered,
+        *disagreements(trial),
         *instances(trial),
         *_lab_at_limit(trial),
         *scaling(trial),

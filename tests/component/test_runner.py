@@ -15,7 +15,7 @@ import pytest
 from lab.cli.stored import exit_code
 from lab.errors import InjectionError, PartFailed, StoreError
 from lab.judge import judge
-from lab.load.driver import LoadResult, LoadStart
+from lab.load.driver import LoadResult, LoadStart, StoodStill
 from lab.model.evidence import Cause, Injected, Observation, PartDown, ProcessFaultRecord
 from lab.model.experiment import Cell, Experiment
 from lab.model.fault import Fault
@@ -361,6 +361,26 @@ def test_a_generator_that_dies_makes_its_cell_invalid_and_no_other(wired: Wired)
     reasons = wired.verdict("two").reasons
     assert any(reason.startswith("generator was down at ") for reason in reasons)
     assert any("ended with exit code 1" in reason for reason in reasons)
+
+
+def test_a_generator_that_stands_still_makes_its_cell_invalid_for_that_alone(
+    wired: Wired,
+) -> None:
+    class Still(Load):
+        """It stands still in the first cell, and the lab ends it."""
+
+        def run(self, cell: Cell, *arguments: Any, **more: Any) -> LoadResult:
+            result = super().run(cell, *arguments, **more)
+            if cell.id == "one":
+                raise StoodStill("it stood still for 1.6 s, from 3.0 s")
+            return result
+
+    wired.lab.generator = Still([])
+    assert wired.measure() == [Outcome.INVALID, Outcome.HELD, Outcome.HELD]
+    reasons = [r for r in wired.verdict("one").reasons if "down" in r or "exit code" in r]
+    assert len(reasons) == 1
+    assert reasons[0].startswith("generator was down at ")
+    assert reasons[0].endswith(": it stood still for 1.6 s, from 3.0 s")
 
 
 def test_faults_that_stay_in_a_whole_replica_end_the_run(wired: Wired) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -10,6 +11,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -18,13 +20,16 @@ import pytest
 import lab
 from lab.errors import PartFailed, SpecError
 from lab.load import driver
-from lab.load.driver import LoadStart, LocustLoad
+from lab.load.driver import LoadStart, LocustLoad, StoodStill
 from lab.load.plan import PLAN_VARIABLE
 from lab.load.session import LEAD
+from lab.model.clock import BEAT_S, STILL_S
 from lab.model.load import ClosedLoad, Load
 from lab.model.run import LoadTick
 from tests.component.load.conftest import Service, cell_of, load_of, read_samples, wait_for
 
+NOTICED_WITHIN_S = 4.0
+"""Of these up to 2 s are the end of a generator that was frozen."""
 LONG = {"users": 5, "ramp": 0, "warmup": 0, "window": 60, "think": 0.01}
 
 
@@ -140,6 +145,39 @@ def test_a_generator_that_hangs_is_killed_at_its_deadline(
     with pytest.raises(PartFailed, match="the load generator did not end"):
         run(tmp_path, service.url, load_of(burst=1, timeout=0.1), on_start=freeze)
     assert not psutil.pid_exists(pids[0])
+
+
+def test_a_generator_that_stands_still_is_noticed_and_ended_at_once(
+    tmp_path: Path, service: Service
+) -> None:
+    starts: list[LoadStart] = []
+    frozen: list[float] = []
+
+    def freeze(tick: LoadTick) -> None:
+        if tick.answered > 20 and not frozen:
+            frozen.append(time.monotonic())
+            os.kill(starts[0].pid, signal.SIGSTOP)
+
+    with pytest.raises(StoodStill, match=r"^it stood still for 1\.[5-9] s, from \d+\.\d s$"):
+        run(tmp_path, service.url, load_of(**LONG), freeze, starts.append)
+    assert time.monotonic() - frozen[0] < NOTICED_WITHIN_S
+    assert not psutil.pid_exists(starts[0].pid)
+
+
+def test_a_generator_with_little_to_do_gives_signs_of_life_to_the_end(
+    tmp_path: Path, service: Service
+) -> None:
+    load, samples = load_of(users=1, ramp=0, warmup=0, window=2, think=0.9), tmp_path / "s.jsonl"
+    cell = cell_of(load)
+    result = LocustLoad().run(cell, service.url, samples, tmp_path / "log", lambda _tick: None)
+    lines = samples.read_text().split("\n")
+    beats = [json.loads(line)["beat"] for line in lines if line.startswith('{"beat"')]
+    [*_, last] = read_samples(samples)
+    assert result.beat_s == BEAT_S
+    assert beats[0] < 0
+    assert beats[-1] > last.sent_at + last.latency_s - STILL_S
+    assert max(later - before for before, later in pairwise(beats)) < STILL_S
+    assert len(beats) > 10
 
 
 def test_a_full_disk_ends_the_load_with_its_reason(tmp_path: Path, service: Service) -> None:

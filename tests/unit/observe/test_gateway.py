@@ -11,6 +11,7 @@ import pytest
 
 from lab.model.evidence import (
     EVIDENCE,
+    GatewayBeat,
     GatewayReading,
     GatewayRequest,
     GatewayServing,
@@ -37,6 +38,13 @@ def evidence(folder: Path, since: float = -1000.0) -> list[Any]:
 
 def of(instance: str = "instance-1", **fields: Any) -> dict[str, Any]:
     return {"instance": instance, **fields}
+
+
+def test_its_signs_of_life_are_evidence_but_none_from_before(tmp_path: Path) -> None:
+    log(tmp_path, (-2, "beat", {}), (-1, "serving", SERVING), (0, "beat", {}), (0.1, "beat", {}))
+    [serving, *beats] = evidence(tmp_path, since=-0.5)
+    assert serving.kind == "serving"
+    assert beats == [GatewayBeat(t=0.0), GatewayBeat(t=0.1)]
 
 
 def test_on_a_vm_there_is_nothing(tmp_path: Path) -> None:

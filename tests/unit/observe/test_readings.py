@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from lab.errors import PartFailed
+from lab.model.clock import clock_name
 from lab.model.evidence import OomKill, UploadRecord, Usage, WorkerReading
 from lab.observe.readings import Clock, from_uploads, from_watch, from_workers
 from lab.observe.watch import MachineUsage, Seen
@@ -97,6 +99,19 @@ def test_workers_lines_become_readings_scaled_where_they_are_durations(tmp_path:
         (20.0, 7),
         (10.0, 8),
     ]
+
+
+def test_a_worker_of_another_clock_is_refused_not_mixed(tmp_path: Path) -> None:
+    file = tmp_path / "worker-7.jsonl"
+    file.write_text(line(T0 + 1, clock=clock_name()))
+    assert len(list(from_workers(tmp_path, Clock(T0, 1), since=0.0))) == 1
+    file.write_text(line(T0 + 1, clock="of another boot time:[7]"))
+    with pytest.raises(PartFailed) as refused:
+        list(from_workers(tmp_path, Clock(T0, 1), since=0.0))
+    assert str(refused.value) == (
+        "worker-7: its evidence is stamped by another clock than the lab's (another kernel, or a"
+        " time namespace of its own) - run the backend on the lab's own kernel"
+    )
 
 
 def test_a_line_that_is_still_being_written_is_left_out(tmp_path: Path) -> None:

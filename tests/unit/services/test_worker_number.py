@@ -7,11 +7,17 @@ from itertools import product
 
 import pytest
 
-from lab.services.backend.settings import worker_number
+from lab.model.replica import INSTANCE_VARIABLE
+from lab.services.backend.settings import instance_name, worker_number
 
 
 def test_on_one_machine_it_is_the_process_id() -> None:
     assert worker_number({}) == worker_number({"LAB_INSTANCE": ""}) == os.getpid()
+
+
+def test_an_instance_is_told_its_name_and_the_vm_has_none() -> None:
+    assert instance_name({}) == ""
+    assert instance_name({INSTANCE_VARIABLE: "instance-3"}) == "instance-3"
 
 
 @pytest.mark.knob("cloudrun_workers")

@@ -75,6 +75,18 @@ def test_the_half_line_of_a_killed_writer_is_dropped(tmp_path: Path, cut: int) -
     assert len(folder.read_observation().samples) == 3
 
 
+def test_signs_of_life_stand_among_the_samples_and_are_none(tmp_path: Path) -> None:
+    folder = _observed(tmp_path)
+    first, *others = folder.samples.read_bytes().splitlines(keepends=True)
+    beats = [b'{"beat":-0.5}\n', b'{"beat":0.0}\n', b'{"beat":0.5']
+    folder.samples.write_bytes(beats[0] + first + beats[1] + b"".join(others) + beats[2])
+    seen = folder.read_observation()
+    assert (len(seen.samples), seen.beats) == (3, (-0.5, 0.0))
+    folder.samples.write_bytes(b'{"beat":"soon"}\n')
+    with pytest.raises(StoreError, match=r"samples\.jsonl:1: the line is damaged: beat"):
+        folder.read_observation()
+
+
 def test_half_a_character_is_dropped_with_its_line(tmp_path: Path) -> None:
     folder = _observed(tmp_path)
     folder.samples.write_bytes(folder.samples.read_bytes() + b'{"recording": "\xc3')
