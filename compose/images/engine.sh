@@ -48,7 +48,14 @@ start_engine() {
   if [[ -d /run/systemd/system ]]; then
     systemctl start docker
   else
-    setsid dockerd >"$log" 2>&1 </dev/null &
+    # Without the files of whoever called this: a lock among them would be held until it ends.
+    (
+      for file in /proc/self/fd/*; do
+        file=${file##*/}
+        if ((file > 2)); then exec {file}>&-; fi
+      done
+      exec setsid dockerd >"$log" 2>&1 </dev/null
+    ) &
     started=$!
   fi
 }

@@ -20,6 +20,7 @@ left (``lab report latest | head -1``).
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import pkgutil
@@ -164,7 +165,12 @@ def forget_other_databases() -> None:
 def _system_error(error: OSError) -> LabError:
     """An error of the operating system that no room has made its own."""
     what = error.strerror or str(error)
-    return MachineError(f"{error.filename}: {what}" if error.filename else what, "see `lab doctor`")
+    return MachineError(f"{error.filename}: {what}" if error.filename else what, _remedy(error))
+
+
+def _remedy(error: OSError) -> str:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "free some space on its disk" if full else "see `lab doctor`"
 
 
 def _fail(error: LabError, debug: bool, cause: Exception | None = None) -> int:

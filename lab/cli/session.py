@@ -3,11 +3,14 @@ hold a run folder while its cells are measured, end everything."""
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +34,9 @@ from lab.runner import Lab
 from lab.stack import cleanup
 from lab.stack.base import Stack
 from lab.store import RunFolder
+
+FULL_BYTES = 65_536
+"""With less than this free, a disk is why something could not be written."""
 
 
 @dataclass(frozen=True)
@@ -258,7 +264,7 @@ def measuring(
         describe_stored: how much of the run is stored, in a few words.
 
     Raises:
-        Interrupted: by Ctrl-C, or a SIGTERM.
+        Interrupted: by Ctrl-C, a SIGTERM or a SIGHUP.
         LabError: this machine cannot go on.
     """
     go_on = f"go on with `lab {command} --resume {shlex.quote(str(run.path))}`"
@@ -268,6 +274,20 @@ def measuring(
             yield Lab(stack, ToxiproxyInjector(), LocustLoad(), live.update), live
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted: {describe_stored(run)}", go_on) from None
-    except MachineError as error:
-        error.add_note(f"{describe_stored(run)} - {go_on}")
+    except (MachineError, OSError) as error:
+        told = os.strerror(errno.ENOSPC) in str(error)
+        for note in (*(() if told else _full(run.path)), f"{describe_stored(run)} - {go_on}"):
+            error.add_note(note)
         raise
+
+
+def _full(results: Path) -> Iterator[str]:
+    """A sentence for each of the folders that a run writes to that has no room left."""
+    remedies = {
+        results: "free some space on its disk",
+        Path(tempfile.gettempdir()): "free some space there, or set TMPDIR to another folder",
+    }
+    for folder, remedy in remedies.items():
+        with suppress(OSError):
+            if shutil.disk_usage(folder).free < FULL_BYTES:
+                yield f"{folder} is full: {remedy}"

@@ -22,6 +22,7 @@ from lab.model.replica import APP_ROLE, BUCKET, PARTS, SUPERUSER
 from lab.stack import cleanup, gateway, ownership, ports
 from lab.stack.backend import Backend
 from lab.stack.base import LifeCycle, Replica
+from lab.stack.files import naming
 from lab.stack.gateway import Gateway
 from lab.stack.monitor import RoundTrip
 from lab.stack.nginx import Nginx
@@ -168,7 +169,8 @@ class EmbeddedStack(LifeCycle):
         for name, path in self._logs().items():
             if not path.exists():
                 continue
-            with path.open("rb") as source, (into / f"{name}.log").open("wb") as target:
+            kept = into / f"{name}.log"
+            with naming(kept), path.open("rb") as source, kept.open("wb") as target:
                 source.seek(self._log_starts.get(path, 0))
                 shutil.copyfileobj(source, target)
         if self.target == "cloudrun":

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 MAX_BYTES = 65_536
@@ -41,11 +43,14 @@ def read_own(folder: Path, name: str) -> bytes:
     if not is_own_folder(folder):
         raise ValueError(f"{folder} is not this user's own folder")
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    with os.fdopen(os.open(folder / name, flags), "rb") as file:
-        about = os.fstat(file.fileno())
+    descriptor = os.open(folder / name, flags)
+    try:
+        about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode) or about.st_uid != os.geteuid():
             raise ValueError(f"{folder / name} is not this user's own file")
-        text = file.read(MAX_BYTES + 1)
+        text = os.read(descriptor, MAX_BYTES + 1)
+    finally:
+        os.close(descriptor)
     if len(text) > MAX_BYTES:
         raise ValueError(f"{folder / name} is larger than {MAX_BYTES} bytes")
     return text
@@ -58,9 +63,23 @@ def write_private(path: Path, text: str) -> None:
         FileExistsError: there is one, or a link, of this name.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
+    with naming(path), os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
         os.fchmod(file.fileno(), 0o600)  # of a umask that takes more away
         file.write(text)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have an OSError of the block tell the file: one that a full disk raises at a write has none.
+
+    Raises:
+        OSError: as in the block, with its ``filename``.
+    """
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def make_folder(path: Path, mode: int) -> None:

@@ -28,7 +28,7 @@ from lab.errors import MissingComponent, PartFailed
 from lab.model.environment import child_environment
 from lab.model.knobs import Knobs
 from lab.model.replica import APP_ROLE, DATABASE, SUPERUSER
-from lab.stack.files import make_folder
+from lab.stack.files import make_folder, write_private
 from lab.stack.monitor import MONITORS, RESERVED, Monitor, count_refused
 from lab.stack.ports import HOST
 from lab.stack.process import Part, Process
@@ -156,8 +156,7 @@ class Postgres(Part):
     def _create(self) -> None:
         """Make the data folder (initdb)."""
         secret = self.folder / "superuser.secret"
-        secret.touch(mode=0o600)
-        secret.write_text(self._passwords[SUPERUSER])
+        write_private(secret, self._passwords[SUPERUSER])
         self._data.mkdir(mode=0o700)
         if self._user:
             nobody = pwd.getpwnam(self._user)

@@ -49,7 +49,9 @@ def test_sigint_in_a_load_keeps_finished_cells_and_says_how_to_go_on(tmp_path: P
     assert find(tmp_path / "results", "latest").summary().missing == ()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name
+)
 def test_signals_again_and_again_do_not_cut_the_clean_up(
     tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -127,3 +130,53 @@ def test_uploads_succeed_whatever_the_umask_and_the_temporary_folder(
         down = command.lab("down", cwd=reachable, env=env)
     assert down.returncode == 0, down.stderr
     assert list(temporary.iterdir()) == []
+
+
+@contextmanager
+def small(folder: Path, size: str) -> Iterator[None]:
+    """A file system of this size in the folder."""
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=1777", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this user may mount nothing")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+GO_ON = r"; 0 of 1 cells are kept - go on with `lab run --resume \S+/\d+T\d+Z-short-\w+`"
+
+
+@pytest.mark.parametrize(
+    ("where", "size", "line"),
+    [
+        (
+            "temporary",
+            "1m",
+            r"postgres: initdb failed in {full}/replica-lab-\w+/postgres: "
+            r".*could not write to file .*: No space left on device - "
+            r"make room there, or set TMPDIR to another folder; "
+            r"every part's log is in \S+",
+        ),
+        (
+            "results",
+            "80k",
+            r"results/\S+/cells/workers=2/\S+: No space left on device - "
+            r"free some space on its disk",
+        ),
+    ],
+)
+def test_a_full_disk_is_told_with_the_file_and_how_to_go_on(
+    where: str, size: str, line: str, reachable: Path
+) -> None:
+    folders = {name: reachable / name for name in ("temporary", "results")}
+    for folder in folders.values():
+        folder.mkdir()
+    spec = command.spec(reachable, QUICK)
+    env = {"TMPDIR": str(folders["temporary"])}
+    with small(folders[where], size):
+        ended = command.lab("run", spec, cwd=reachable, env=env)
+        assert ended.returncode == 3
+        last = ended.stderr.splitlines()[-1]
+        assert re.match(f"lab: {line.format(full=folders[where])}{GO_ON}", last), last
+        assert list(folders["temporary"].iterdir()) == []

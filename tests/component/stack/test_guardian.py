@@ -1,0 +1,97 @@
+"""A guardian that stands still, or was killed, keeps nobody waiting and nothing from its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from lab.stack import ownership
+from lab.stack.ownership import Guardian
+from tests.live import wait_until
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    return tmp_path
+
+
+def process_of(guardian: Guardian) -> psutil.Process:
+    """The process that guards now: the only child that runs the module."""
+    [found] = [
+        child
+        for child in psutil.Process().children()
+        if "lab.stack.cleanup" in child.cmdline() and guardian
+    ]
+    return found
+
+
+def untouched(_process: psutil.Process) -> None: ...
+
+
+def frozen(process: psutil.Process) -> None:
+    process.suspend()
+    wait_until(lambda: process.status() == psutil.STATUS_STOPPED)
+
+
+def killed(process: psutil.Process) -> None:
+    process.kill()
+
+
+def hung_up(process: psutil.Process) -> None:
+    """It ignores what a terminal sends as it closes."""
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        process.send_signal(number)
+
+
+@pytest.mark.parametrize("what", [untouched, frozen, killed, hung_up])
+def test_closing_takes_moments_and_ends_what_is_left(
+    what: Callable[[psutil.Process], None], temporary: Path
+) -> None:
+    folder, mine = ownership.claim(temporary / "results")
+    guardian = Guardian(folder)
+    started(process_of(guardian))
+    env = {**os.environ, ownership.MARKER: mine.id}
+    with subprocess.Popen(
+        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env=env
+    ) as part:
+        what(process_of(guardian))
+        before = time.monotonic()
+        guardian.close()
+        assert time.monotonic() - before < 10  # it was 65 s
+        assert part.wait(5) == -signal.SIGKILL
+    assert not folder.exists()
+
+
+def started(process: psutil.Process) -> None:
+    """Wait until it ignores signals: it has read the record, or is about to."""
+    ignored = Path(f"/proc/{process.pid}/status")
+    bit = 1 << (signal.SIGHUP - 1)
+    wait_until(lambda: int(ignored.read_text().partition("SigIgn:")[2].split()[0], 16) & bit)
+
+
+@pytest.mark.parametrize("what", [frozen, killed])
+def test_another_takes_the_place_of_one_that_does_not_guard(
+    what: Callable[[psutil.Process], None], temporary: Path
+) -> None:
+    folder, _ = ownership.claim(temporary / "results")
+    guardian = Guardian(folder)
+    first = process_of(guardian)
+    guardian.revive()
+    assert process_of(guardian) == first
+    what(first)
+    wait_until(lambda: first.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE))
+    guardian.revive()
+    assert process_of(guardian) != first
+    guardian.close()
+    assert not folder.exists()
