@@ -22,7 +22,7 @@ REFERENCE = re.compile(r"\$\{(\w+)(?:(:\?|:-)([^}]*))?\}")
 PASSWORDS = {"LAB_POSTGRES_PASSWORD", "LAB_APP_PASSWORD"}
 SOURCES = {
     *("LAB_DB_CAP", "LAB_DB_RTT", "LAB_GCS_LATENCY", "LAB_CLOUDRUN_MEMORY"),
-    *("LAB_NGINX_BODY", "LAB_NGINX_READ_TIMEOUT", "LAB_NGINX_KEEPALIVE"),
+    *("LAB_NGINX_BODY", "LAB_NGINX_READ_TIMEOUT", "LAB_NGINX_KEEPALIVE", "LAB_NGINX_CONNECTIONS"),
 }
 """Knobs that no container is told: something that follows from each is."""
 FRONT = {
