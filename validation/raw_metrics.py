@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import fmean, linear_regression
 from typing import Any
 
-from lab.model.evidence import Cause
+from lab.model.evidence import SERVICE_CAUSES, Cause
 from lab.model.experiment import Cell
 from lab.model.load import BurstLoad
 from lab.model.physics import db_trips, max_processes, pool_connections
@@ -157,9 +157,28 @@ def _errors(cause: str) -> Formula:
     def count(raw: RawCell) -> float | None:
         if not raw.sent:
             return None
-        return float(sum(sample["error"] == cause for sample in raw.sent))
+        answered = _answered(raw)
+        return float(sum(_failed_of(sample, answered) == cause for sample in raw.sent))
 
     return Formula(count)
+
+
+def _answered(raw: RawCell) -> dict[str, str]:
+    """By request: the cause that the service answered, where it was one of its own."""
+    last = {record["request"]: record for record in raw.of("upload")}
+    return {
+        name: record["cause"]
+        for name, record in last.items()
+        if record["status"] is not None and record["cause"] in SERVICE_CAUSES
+    }
+
+
+def _failed_of(sample: Line, answered: Mapping[str, str]) -> str | None:
+    """What an upload failed of: where the answer was lost on its way, what was answered."""
+    told: str | None = sample["error"]
+    if told not in ("bad_gateway", "connection"):
+        return told
+    return answered.get(sample.get("request") or "", told)
 
 
 def _throughput(raw: RawCell) -> float | None:
@@ -252,6 +271,8 @@ def _capacity(raw: RawCell) -> float | None:
         checkouts = _mean(sum(s["stages"].get(name, 0.0) for name in CHECKOUTS) for s in raw.good)
         threads = processes * knobs.anyio_threads
         bounds.append(threads / (database + (checkouts or 0.0)))
+    if raw.cell.target == "vm":  # two of nginx's connections each, for no less than the work
+        bounds.append((knobs.nginx_connections - 2) // 2 / whole)
     connections = min(knobs.db_cap, processes * pool_connections(knobs))
     bounds.append(connections / (whole if knobs.db_session == "hold" else database))
     return min(bounds)

@@ -15,6 +15,9 @@ INSIDE = frozenset(
         Cause.OVERLOADED,
         Cause.UNAUTHORIZED,
         Cause.BAD_UPLOAD,
+        Cause.UPLOAD_TOO_LARGE,
+        Cause.NOT_FOUND,
+        Cause.METHOD_NOT_ALLOWED,
         Cause.INTERNAL_ERROR,
     }
 )

@@ -13,30 +13,30 @@ one, write it here; its resource is a member of `lab.model.verdict.Resource`, si
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite
-from statistics import fmean
-from typing import NamedTuple
 
 from lab.judge.gateway import places_taken, queued_share
 from lab.judge.levels import (
     QUEUED,
     Level,
+    database_in_loop,
     fullness,
     instances,
+    loop_of,
     of_attempts,
     percent,
-    processes,
     refusals,
     served,
     share_of,
     slots_level,
+    storage_in_loop,
+    times,
 )
-from lab.judge.metrics import loop_busy
 from lab.judge.trial import Trial
 from lab.judge.waiting import WAITS, Station
-from lab.model.evidence import Cause, WorkerReading
+from lab.model.evidence import Cause
 from lab.model.knobs import default_executor_threads
 from lab.model.physics import SATURATED, pool_connections, worker_storage_slots
 from lab.model.replica import nginx_limits
@@ -124,12 +124,12 @@ def event_loop(trial: Trial) -> Level | None:
     waits for a connection is as blocked as one at work, but the pool, or Postgres that refuses,
     is why. One with a single upload inside keeps nobody waiting.
     """
-    loops = [loop for life in trial.peak.by_worker if (loop := _loop(trial, life))]
+    loops = [loop for life in trial.peak.by_worker if (loop := loop_of(trial, life))]
     if not loops:
         return None
     busiest = max(loops, key=lambda loop: loop.own)
     evidence = f"event loop busy {percent(busiest.busy)}"
-    parts = {"storage": _storage_in_loop(trial), "database": _database_in_loop(trial)}
+    parts = {"storage": storage_in_loop(trial), "database": database_in_loop(trial)}
     if any(parts.values()):
         held = (f"{name} {seconds:.2f} s an upload" for name, seconds in parts.items() if seconds)
         evidence += f" ({', '.join(held)})"
@@ -139,46 +139,6 @@ def event_loop(trial: Trial) -> Level | None:
     if accepted >= ACCEPTED_S:
         evidence += f", uploads waited {accepted:.1f} s in the mean to be accepted"
     return Level(busiest.own, busiest.own >= SATURATED and busiest.inside > 1, evidence)
-
-
-class Loop(NamedTuple):
-    """Busy share, the same without the wait for a connection, and mean uploads inside."""
-
-    busy: float
-    own: float
-    inside: float
-
-
-def _loop(trial: Trial, life: Sequence[WorkerReading]) -> Loop | None:
-    knobs, busy = trial.knobs, loop_busy(life, trial.knobs.speed)
-    if busy is None:
-        busy = _loop_utilisation(trial)
-    if busy is None:
-        return None
-    full = 0 if trial.failed(Cause.DB_REFUSED) else pool_connections(knobs)
-    waited = fmean(reading.waiting > 0 and reading.checked_out >= full for reading in life)
-    own = busy - waited if knobs.db_call == "blocking" else busy
-    return Loop(busy, max(0.0, own), fmean(reading.inflight for reading in life))
-
-
-def _loop_utilisation(trial: Trial) -> float | None:
-    """Utilisation law (Lazowska et al., 1984, ch. 3): rate times the time that one upload holds
-    the loop, the same in every worker. For evidence of a lab that did not read the loop itself."""
-    if "throughput" not in trial.metrics:
-        return None
-    rate = trial.peak.metrics.get("throughput", 0.0) / processes(trial)
-    return min(1.0, rate * (_storage_in_loop(trial) + _database_in_loop(trial)))
-
-
-def _storage_in_loop(trial: Trial) -> float:
-    blocking = trial.knobs.gcs_call == "blocking"
-    return trial.peak.metrics.get("gcs_latency", 0.0) if blocking else 0.0
-
-
-def _database_in_loop(trial: Trial) -> float:
-    if trial.knobs.db_call != "blocking":
-        return 0.0
-    return sum(trial.peak.metrics.get(stage, 0.0) for stage in ("auth", "release", "write"))
 
 
 @rule(Resource.DEFAULT_EXECUTOR, stations=(Station.THREADS,), metrics=OF_THREADS)
@@ -290,14 +250,65 @@ def database_slots(trial: Trial) -> Level | None:
     return Level(1.0 if refused else (peak or 0.0) / cap, refused > 0, evidence)
 
 
-@rule(Resource.BODY_LIMIT, causes=(Cause.BODY_TOO_LARGE, Cause.TOO_LARGE))
+OF_BODIES = (Cause.BODY_TOO_LARGE, Cause.TOO_LARGE, Cause.UPLOAD_TOO_LARGE)
+"""The refusals of a body's size: nginx's, Cloud Run's, and the backend's own."""
+
+
+@rule(Resource.BODY_LIMIT, causes=OF_BODIES)
 def body_limit(trial: Trial) -> Level:
-    """What nginx, or Cloud Run, lets through at most, however idle the replica is."""
-    limit, nginx = "the platform's limit", nginx_limits(trial.knobs).body
-    if nginx is not None and trial.failed(Cause.BODY_TOO_LARGE):
-        limit = format_size(nginx)
-    causes = (Cause.BODY_TOO_LARGE, Cause.TOO_LARGE)
-    return refusals(trial, causes, f"their body is above {limit}")
+    """What nginx, Cloud Run or the backend lets through at most, however idle the replica is."""
+    nginx, backend = nginx_limits(trial.knobs).body, trial.knobs.backend_body
+    limits = (
+        "nginx's limit" if nginx is None else format_size(nginx),
+        "the platform's limit",
+        "backend_body" if backend is None else f"{format_size(backend)} (backend_body)",
+    )
+    met = [of for cause, of in zip(OF_BODIES, limits, strict=True) if trial.failed(cause)]
+    return refusals(trial, OF_BODIES, f"their body is above {' or '.join(met)}")
+
+
+@rule(
+    Resource.NGINX_CONNECTIONS,
+    causes=(Cause.PROXY_ERROR, Cause.CONNECTION),
+    explains=(Resource.ACCEPT_QUEUE,),
+)
+def nginx_connections(trial: Trial) -> Level | None:
+    """nginx's ``worker_connections``, of which an upload that it passes on takes two.
+
+    At the limit where nginx's own log says so (`Shortage`): it then closes connections whose
+    request it has not read yet, and lets others wait to be accepted, which keeps the accept queue
+    full; ``errors.connection`` counts both, and ``errors.proxy_error`` those it had accepted.
+    """
+    if trial.cell.target != "vm":
+        return None
+    limits, said = nginx_limits(trial.knobs), trial.shortages("connections").get("nginx", 0)
+    at_once = max((trial.inflight(sample.sent_at) for sample in trial.sent), default=0)
+    if not said:
+        evidence = f"{at_once} uploads at once at most, of {limits.uploads} that nginx can pass on"
+        return Level(min(1.0, at_once / limits.uploads), False, evidence)
+    lost = of_attempts(trial, trial.failed(Cause.PROXY_ERROR, Cause.CONNECTION))
+    evidence = (
+        f"nginx's {limits.connections} connections, enough for {limits.uploads} uploads at once,"
+        f" were used up by {at_once} (its log says so {times(said)}), {lost} cut off"
+    )
+    return Level(1.0, True, evidence)
+
+
+@rule(Resource.ACCEPT_QUEUE, stations=(Station.ELSEWHERE,))
+def accept_queue(trial: Trial) -> Level | None:
+    """The kernel's queue of connections that nginx, or the gateway, has not accepted yet.
+
+    Where it overflows (``ListenOverflows``), the client tries again after 1 s, 2 s more, 4 s more
+    of this machine's time (tcp(7), RFC 6298), which no ``speed`` divides: an upload that waited
+    so was neither at a worker nor on its way.
+    """
+    dropped = sum(trial.shortages("accept_queue").values())
+    if not dropped:
+        return None
+    evidence = f"the kernel's queue of new connections overflowed {times(dropped)}"
+    if trial.knobs.speed != 1:
+        evidence += f", and at speed {trial.knobs.speed:g} its retries come that much too late"
+    return Level(1.0, True, evidence)
 
 
 @rule(Resource.PROXY_TIMEOUT, causes=(Cause.GATEWAY_TIMEOUT,))

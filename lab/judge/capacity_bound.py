@@ -9,6 +9,7 @@ or the database should be.
     threads       gcs_call's pool      the storage call
     connections   the pools, db_cap    auth to release, and write; held across the upload: all
     anyio         anyio's threads      the same, and the waits for a connection: db_call's pool
+    nginx         nginx_connections    two for as long as the upload is with the backend
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from lab.judge.gateway import ready_instances, time_held
 from lab.judge.trial import Trial
 from lab.model.knobs import Knobs
 from lab.model.physics import pool_connections
+from lab.model.replica import nginx_limits
+
+SERVED = ("auth", "release", "gcs", "write")
+"""The stages in which something is done for an upload: with nginx it is for no less time."""
 
 
 class Slots(NamedTuple):
@@ -58,7 +63,8 @@ def _slots(trial: Trial, stages: Mapping[str, float]) -> list[Slots]:
     """Every kind of slot; none where the gateway was not read, or served nothing in the window."""
     cell = trial.cell
     if cell.target == "vm":
-        return _of_processes(cell.knobs, cell.knobs.workers, cell.storage_slots, stages)
+        nginx = Slots(nginx_limits(cell.knobs).uploads, fsum(stages.get(s, 0.0) for s in SERVED))
+        return [nginx, *_of_processes(cell.knobs, cell.knobs.workers, cell.storage_slots, stages)]
     ready, held_s = ready_instances(trial), time_held(trial)
     if not ready or held_s is None:
         return []

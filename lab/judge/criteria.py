@@ -99,7 +99,8 @@ def leading_causes(trial: Trial) -> str:
     """The three commonest causes with their counts, ``pool_timeout 41, gateway_timeout 12``.
 
     A client that was cut off does not say what the service found; where the service itself
-    does, that follows: ``gateway_timeout 100 (the service itself: pool_timeout 85)``.
+    does, that follows: ``gateway_timeout 100 (the service itself: pool_timeout 85)``. So does what
+    users saw of an answer that was lost: ``rate_limited 38 (users saw bad_gateway 19)``.
     """
     return ", ".join(
         f"{cause} {count}{_at_service(cause, trial)}" for cause, count in _commonest(trial.causes)
@@ -107,9 +108,17 @@ def leading_causes(trial: Trial) -> str:
 
 
 def _at_service(cause: Cause, trial: Trial) -> str:
-    named = _commonest(trial.unseen_causes.get(cause, Counter()))
-    listed = ", ".join(f"{own} {count}" for own, count in named)
-    return f" (the service itself: {listed})" if listed else ""
+    said = Counter(trial.unseen_causes.get(cause, Counter()))
+    for own, seen in trial.lost_answers.items():
+        said[own] -= seen[cause]  # they are counted as the service's
+    return _listed("the service itself", +said) + _listed(
+        "users saw", trial.lost_answers.get(cause, Counter())
+    )
+
+
+def _listed(who: str, counts: Mapping[Text, int]) -> str:
+    listed = ", ".join(f"{cause} {count}" for cause, count in _commonest(counts))
+    return f" ({who}: {listed})" if listed else ""
 
 
 def _commonest(counts: Mapping[Text, int]) -> list[tuple[Text, int]]:

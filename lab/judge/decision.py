@@ -298,11 +298,10 @@ class Decision:
         ended = self._ended_by_waiting.get(cause, ())
         if waited := leading(self._late if cause in TIMED_OUT and self._late else ended):
             return waited
-        rules = (r for r, rule in self.rules.items() if cause in rule.causes)
-        maker = next(rules, Resource.NONE)
-        if maker in self.candidates and (self.candidates[maker].at_limit or self._unseen[cause]):
-            return [self._explained(maker)]
-        return [Resource.NONE]  # as a worker's death that nobody saw
+        makers = [r for r, c in self.candidates.items() if cause in self.rules[r].causes]
+        seen = [r for r in makers if self.candidates[r].at_limit or self._unseen[cause]]
+        # None is left as of a worker's death that nobody saw.
+        return list(dict.fromkeys(map(self._explained, seen))) or [Resource.NONE]
 
     # The answer in words.
 

@@ -7,15 +7,16 @@ time that is taken, with nobody in a queue       storage, database
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from math import fsum
 from statistics import fmean
 from typing import NamedTuple
 
-from lab.judge.metrics import STAGE_OF
+from lab.judge.metrics import STAGE_OF, loop_busy
 from lab.judge.trial import Trial
 from lab.model.evidence import Cause, WorkerReading
-from lab.model.physics import SATURATED
+from lab.model.physics import SATURATED, pool_connections
 
 QUEUED = 0.5
 """Share of the time for which somebody must be seen waiting before a full resource is a limit.
@@ -55,6 +56,11 @@ def share_of(trial: Trial, count: int) -> float:
     return count / attempts if attempts else 0.0
 
 
+def times(count: int) -> str:
+    """How often: ``once``, ``213 times``."""
+    return "once" if count == 1 else f"{count} times"
+
+
 def percent(share: float) -> str:
     """A share as a whole percentage: ``99 %``."""
     return f"{share * 100:.0f} %"
@@ -64,7 +70,21 @@ def refusals(trial: Trial, causes: tuple[Cause, ...], why: str) -> Level:
     """The level of what turns uploads away: the share of them."""
     count = trial.failed(*causes)
     evidence = f"{of_attempts(trial, count)} were refused: {why}" if count else "refused nothing"
-    return Level(share_of(trial, count), count > 0, evidence)
+    return Level(share_of(trial, count), count > 0, evidence + lost(trial, causes))
+
+
+def lost(trial: Trial, causes: tuple[Cause, ...]) -> str:
+    """A phrase on the refusals that reached their users as something else; empty if none did."""
+    counts = (trial.lost_answers.get(cause, Counter()) for cause in causes)
+    on_vm = trial.cell.target == "vm"
+    seen_as = {
+        Cause.BAD_GATEWAY: "nginx's 502" if on_vm else "the platform's 503",
+        Cause.CONNECTION: "a broken connection",
+    }
+    return "".join(
+        f", and {count} of them reached their users as {seen_as[error]}"
+        for error, count in sum(counts, Counter[Cause]()).items()
+    )
 
 
 class Fullness(NamedTuple):
@@ -116,6 +136,50 @@ def slots_level(name: str, who: str, full: Fullness, slots: int) -> Level:
         if full.waiting and full.level < SATURATED:
             evidence += f", all the while {percent(full.meanwhile)} busy"
     return Level(full.level, full.at_limit, evidence)
+
+
+class Loop(NamedTuple):
+    """An event loop: its busy share, the same without the wait for a connection, and the mean
+    uploads inside."""
+
+    busy: float
+    own: float
+    inside: float
+
+
+def loop_of(trial: Trial, life: Sequence[WorkerReading]) -> Loop | None:
+    """How busy a worker's event loop was by its readings; None where nothing tells."""
+    knobs, busy = trial.knobs, loop_busy(life, trial.knobs.speed)
+    if busy is None:
+        busy = _loop_utilisation(trial)
+    if busy is None:
+        return None
+    full = 0 if trial.failed(Cause.DB_REFUSED) else pool_connections(knobs)
+    waited = fmean(reading.waiting > 0 and reading.checked_out >= full for reading in life)
+    own = busy - waited if knobs.db_call == "blocking" else busy
+    return Loop(busy, max(0.0, own), fmean(reading.inflight for reading in life))
+
+
+def _loop_utilisation(trial: Trial) -> float | None:
+    """Utilisation law (Lazowska et al., 1984, ch. 3): rate times the time that one upload holds
+    the loop, the same in every worker. For evidence of a lab that did not read the loop itself."""
+    if "throughput" not in trial.metrics:
+        return None
+    rate = trial.peak.metrics.get("throughput", 0.0) / processes(trial)
+    return min(1.0, rate * (storage_in_loop(trial) + database_in_loop(trial)))
+
+
+def storage_in_loop(trial: Trial) -> float:
+    """Seconds for which an upload's storage call holds the event loop."""
+    blocking = trial.knobs.gcs_call == "blocking"
+    return trial.peak.metrics.get("gcs_latency", 0.0) if blocking else 0.0
+
+
+def database_in_loop(trial: Trial) -> float:
+    """Seconds for which an upload's queries hold the event loop."""
+    if trial.knobs.db_call != "blocking":
+        return 0.0
+    return sum(trial.peak.metrics.get(stage, 0.0) for stage in ("auth", "release", "write"))
 
 
 def recorded(trial: Trial, stages: Sequence[str]) -> list[float]:

@@ -291,13 +291,13 @@ def failures(trial: Trial) -> tuple[Failure, ...]:
     """
     by_cause: dict[str, list[Sample]] = defaultdict(list)
     for sample in trial.observation.samples:
-        if sample.error is not None:
-            by_cause[str(sample.error)].append(sample)
+        if cause := trial.cause_of(sample):
+            by_cause[str(cause)].append(sample)
     failed = []
-    for cause, samples in by_cause.items():
+    for name, samples in by_cause.items():
         first = min(samples, key=lambda sample: sample.sent_at + sample.latency_s)
         t, users = round(first.sent_at + first.latency_s, 3), _users_sending(trial, first.sent_at)
-        failed.append(Failure(cause=cause, t=t, users=users, count=len(samples)))
+        failed.append(Failure(cause=name, t=t, users=users, count=len(samples)))
     if trial.kills:
         failed.append(_of_part(trial, "oom_kill", trial.kills[0], len(trial.kills)))
     failed += [_of_part(trial, down.part, down.t, 1) for down in trial.evidence(PartDown)]

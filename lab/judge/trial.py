@@ -17,8 +17,10 @@ from math import fsum
 from typing import TypeVar, cast
 
 from lab.model.evidence import (
+    ANSWER_LOST,
     AUDIT,
     CUT_OFF,
+    SERVICE_CAUSES,
     Audit,
     Cause,
     DatabaseReading,
@@ -115,7 +117,8 @@ class Trial:
     @cached_property
     def causes(self) -> Counter[Cause]:
         """Of the uploads that count, how many failed of each cause."""
-        return Counter(sample.error for sample in self.sent if sample.error is not None)
+        causes = (self.cause_of(sample) for sample in self.sent)
+        return Counter(cause for cause in causes if cause is not None)
 
     @cached_property
     def answered(self) -> list[tuple[Sample, float]]:
@@ -171,9 +174,29 @@ class Trial:
         record = self.record_of(sample)
         return record.cause if record else None
 
+    def cause_of(self, sample: Sample) -> Cause | None:
+        """What an upload failed of: what its client was told, or the answer that was lost.
+
+        Where the service has answered with a cause of its own and its client saw a broken
+        connection, or nginx's 502 for one, the upload failed of what the service says.
+        """
+        record = self.record_of(sample) if sample.error in ANSWER_LOST else None
+        answered = record.cause if record and record.status is not None else None
+        return Cause(answered) if answered in SERVICE_CAUSES else sample.error
+
+    @cached_property
+    def lost_answers(self) -> dict[Cause, Counter[Cause]]:
+        """By what uploads failed of: what their clients saw in place of the service's answer."""
+        lost: dict[Cause, Counter[Cause]] = defaultdict(Counter)
+        for sample in self.sent:
+            cause = self.cause_of(sample)
+            if cause and sample.error and cause is not sample.error:
+                lost[cause][sample.error] += 1
+        return lost
+
     def failed_of(self, cause: str) -> list[Sample]:
         """The uploads that count of which the client, or the service itself, says this cause."""
-        return [s for s in self.sent if cause in (s.error, self.service_cause(s))]
+        return [s for s in self.sent if cause in (self.cause_of(s), self.service_cause(s))]
 
     @cached_property
     def unseen_causes(self) -> dict[Cause, Counter[str]]:
@@ -231,6 +254,11 @@ class Trial:
     def instance_events(self) -> list[InstanceEvent]:
         """The lives of its instances."""
         return self.evidence(InstanceEvent)
+
+    def shortages(self, of: str) -> dict[str, int]:
+        """How often each part had none left of something, as `Shortage.of` says it."""
+        told = self.evidence(Audit)[-1:]
+        return {s.part: s.count for audit in told for s in audit.shortages if s.of == of}
 
     @property
     def audit(self) -> Audit | None:

@@ -53,10 +53,11 @@ def between(metric: str, trial: Trial) -> Range | None:
     return None if value is None or of is None else of(value, trial)
 
 
-def _cause(cause: Cause, value: float, trial: Trial) -> Range:
+def _cause(cause: Cause, _value: float, trial: Trial) -> Range:
     failed = len(trial.failed_of(cause))
+    seen = sum(sample.error is cause for sample in trial.sent)
     why = f"{_cut_off(trial)}, so whether they met {cause} is not known"
-    seen_by = "" if failed == value else f"users saw {value:.0f}"
+    seen_by = "" if failed == seen else f"users saw {seen}"
     return Range(failed, failed, failed + len(trial.unanswered), why, seen_by)
 
 

@@ -37,6 +37,7 @@ from math import inf
 from lab.judge.agreement import disagreements
 from lab.judge.coverage import clock_steps
 from lab.judge.delays import ALLOWED, only_delay, true_speed
+from lab.judge.levels import times
 from lab.judge.trial import Trial
 from lab.model.evidence import (
     Audit,
@@ -136,6 +137,11 @@ def _lab_at_limit(trial: Trial) -> Iterable[str]:
     for line in trial.evidence(LoadDone):
         if line.generator_exit:
             yield f"the load generator ended with exit code {line.generator_exit}"
+    for part, count in trial.shortages("files").items():
+        yield (
+            f"{part} had no file descriptor left, as its log says {times(count)}"
+            " - raise `ulimit -n` on this machine"
+        )
     cpu = trial.metrics.get("cpu_generator", 0.0)
     if cpu >= SATURATED:
         yield f"the load generator used {cpu:.2f} of its one core - lower the users or --speed"

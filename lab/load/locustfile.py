@@ -16,6 +16,7 @@ is sent leaves its pool a connection short for ever, so the pool is emptied then
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import sys
@@ -55,6 +56,8 @@ default). A connection that closes while a request is on its way would look like
 the service, and a POST must not be sent twice to find out (RFC 9110, 9.2.2); so an older
 connection is replaced, and a younger one checked, before it is used.
 """
+NO_FILES = (errno.EMFILE, errno.ENFILE)
+"""Errors of a process, and of a machine, that has no file descriptor left for a connection."""
 STOPPED_EARLY = 143
 """Exit code of a generator that was stopped (128 + SIGTERM)."""
 
@@ -113,7 +116,9 @@ class Uploader(FastHttpUser):
         except (gevent.Timeout, TimeoutError):
             self.pool.close()
             answer = UploadAnswer(Cause.CLIENT_TIMEOUT)
-        except (OSError, HTTPParseError):
+        except (OSError, HTTPParseError) as error:
+            if getattr(error, "errno", None) in NO_FILES:
+                _die(error)  # the generator's own limit must not look like the service's
             self.pool.close()
             answer = UploadAnswer(Cause.CONNECTION)
         self.used = time.monotonic()

@@ -17,6 +17,8 @@ from lab.model.replica import ADDRESS_HEADER, address, token
 _BOUNDARY = "----replica-lab-5f0c3a91d7e24b68"
 
 _CAUSES = frozenset(Cause)
+_OF_NGINX = "text/html"
+"""The media type of nginx's own answers; a 500 of the application is plain text."""
 _BY_STATUS = FROM_STATUS | {401: Cause.UNAUTHORIZED, 429: Cause.RATE_LIMITED}
 _METRIC = re.compile(r'([\w-]+)(?:\s*;\s*desc=(?:"[^"]*"|[^;,]*))?\s*;\s*dur="?(\d+(?:\.\d+)?)')
 
@@ -50,10 +52,12 @@ def outcome(status: int, content_type: str, body: bytes) -> tuple[Cause | None, 
     if status == 200:
         recording = text_member(body, "recording")
         return (None, recording) if recording else (Cause.INTERNAL_ERROR, None)
-    if content_type.partition(";")[0].strip().lower() == MEDIA_TYPE:
-        named = problem_cause(body)
-        if named in _CAUSES:
-            return Cause(named), None
+    kind = content_type.partition(";")[0].strip().lower()
+    named = problem_cause(body) if kind == MEDIA_TYPE else None
+    if named in _CAUSES:
+        return Cause(named), None
+    if status == 500 and kind == _OF_NGINX:
+        return Cause.PROXY_ERROR, None
     other = Cause.BAD_UPLOAD if 400 <= status < 500 else Cause.INTERNAL_ERROR
     return _BY_STATUS.get(status, other), None
 

@@ -36,10 +36,14 @@ class Cause(StrEnum):
     OVERLOADED = "overloaded"  #: backend: max_inflight_uploads (backpressure)
     UNAUTHORIZED = "unauthorized"  #: backend: no token, or one nobody has
     BAD_UPLOAD = "bad_upload"  #: backend: no file, an empty one, or not audio
+    UPLOAD_TOO_LARGE = "upload_too_large"  #: backend: 413, backend_body
+    NOT_FOUND = "not_found"  #: backend: 404, there is no such path
+    METHOD_NOT_ALLOWED = "method_not_allowed"  #: backend: 405, the path takes another method
     INTERNAL_ERROR = "internal_error"  #: backend: a 500 without a cause, a defect of the replica
     BODY_TOO_LARGE = "body_too_large"  #: nginx: 413, client_max_body_size
     BAD_GATEWAY = "bad_gateway"  #: nginx 502, Cloud Run 503: the backend closed without an answer
     GATEWAY_TIMEOUT = "gateway_timeout"  #: nginx: 504, proxy_read_timeout
+    PROXY_ERROR = "proxy_error"  #: nginx: 500, it had no connection or file left to go on with
     NO_INSTANCE = "no_instance"  #: Cloud Run: 429, no instance took it in time
     INSTANCE_DIED = "instance_died"  #: Cloud Run: 503, its instance died, or none would start
     REQUEST_TIMEOUT = "request_timeout"  #: Cloud Run: 504, cloudrun_timeout
@@ -48,10 +52,16 @@ class Cause(StrEnum):
     CONNECTION = "connection"  #: client: refused, reset or cut
 
 
-FROM_STATUS = {413: Cause.BODY_TOO_LARGE, 502: Cause.BAD_GATEWAY, 504: Cause.GATEWAY_TIMEOUT}
+FROM_STATUS = {
+    404: Cause.NOT_FOUND,
+    405: Cause.METHOD_NOT_ALLOWED,
+    413: Cause.BODY_TOO_LARGE,
+    502: Cause.BAD_GATEWAY,
+    504: Cause.GATEWAY_TIMEOUT,
+}
 """What a status means when the answer carries no problem body, so nginx made it."""
 
-NGINX_CAUSES = frozenset({Cause.BODY_TOO_LARGE, Cause.GATEWAY_TIMEOUT})
+NGINX_CAUSES = frozenset({Cause.BODY_TOO_LARGE, Cause.GATEWAY_TIMEOUT, Cause.PROXY_ERROR})
 """Causes that only nginx names, which stands before the VM alone."""
 
 CLOUDRUN_CAUSES = frozenset(
@@ -63,6 +73,7 @@ SERVICE_CAUSES = frozenset(
     {
         *(Cause.POOL_TIMEOUT, Cause.DB_REFUSED, Cause.DB_ERROR, Cause.GCS_ERROR),
         *(Cause.RATE_LIMITED, Cause.OVERLOADED, Cause.UNAUTHORIZED, Cause.BAD_UPLOAD),
+        *(Cause.UPLOAD_TOO_LARGE, Cause.NOT_FOUND, Cause.METHOD_NOT_ALLOWED),
         Cause.INTERNAL_ERROR,
     }
 )
@@ -76,6 +87,13 @@ CUT_OFF = frozenset(
 )
 """Causes that end an upload before the service has answered it: what it would have answered,
 they do not tell. Who was refused at the gate instead never was inside."""
+
+ANSWER_LOST = frozenset({Cause.BAD_GATEWAY, Cause.CONNECTION})
+"""How the client of an upload that was answered sees that the answer was lost on its way.
+
+A server that refuses an upload before it has read the body, and closes the connection, resets it
+under whoever still writes (RFC 9112, 9.6): nginx then answers 502 of its own.
+"""
 
 
 class Sample(Frozen):
@@ -317,14 +335,30 @@ class ProcessFaultRecord(Frozen):
     until: Moment | None
 
 
+class Shortage(Frozen):
+    """How often there was nothing left of what a part lives on, by its log or by the kernel.
+
+    Args:
+        part: who ran out, as `lab.model.replica.PARTS` names it.
+        of: ``connections``, ``files`` (descriptors), or ``accept_queue``, in which the kernel keeps
+            connections until a part accepts them.
+        count: how often that is said. nginx says it once a second where it can help itself by
+            closing a connection that has not sent its request yet, so this counts no uploads.
+    """
+
+    part: str
+    of: Literal["connections", "files", "accept_queue"]
+    count: Count
+
+
 class Audit(Frozen):
-    """The bucket and the table against the samples.
+    """The bucket and the table against the samples, and what the parts' logs say of the trial.
 
     ``lost`` names recordings answered 200 whose row or object is missing; ``orphans``
     names objects without a row, ``inflight`` the uploads that were still inside a worker
     then and may yet write one. ``unheard`` names recordings with row and object of which no
     client was told; None where an earlier lab did not look. ``refused`` counts SQLSTATE 53300
-    in Postgres' log.
+    in Postgres' log; ``shortages`` is what parts ran out of.
     """
 
     kind: Literal["audit"] = "audit"
@@ -336,6 +370,7 @@ class Audit(Frozen):
     unheard: list[str] | None = None
     inflight: Count = 0
     refused: Count
+    shortages: list[Shortage] = []
 
 
 class GatewayServing(Frozen):

@@ -4,7 +4,7 @@ The class `Knobs` *is* the table. A field's type holds its unit and bounds, its 
 the column *as found* (what the incident report found in production), and its `Knob` holds
 the meaning and the column *recommended* (the report's advice taken literally). CLI,
 Compose, documentation and services read this table; nothing else declares a default.
-It is longer than 300 lines because a table in two places is none.
+It is longer than 500 lines because a table in two places is none.
 """
 
 from __future__ import annotations
@@ -165,8 +165,24 @@ class Knobs(Frozen):
         *OFF,
         Knob(
             "uploads that a worker accepts at once, or off; past it 503 with Retry-After, "
-            "before the body is read",
+            "unread (refuse says when)",
             recommended=20,
+        ),
+    ] = None
+    refuse: Annotated[
+        Literal["before_body", "after_body"],
+        Knob(
+            "when the backend answers a request that it refuses unread: before_body, at once, and "
+            "nginx, which is still sending, may find the connection reset and answer 502 itself; "
+            "or after_body, once what is sent has been read and thrown away"
+        ),
+    ] = "before_body"
+    backend_body: Annotated[
+        Annotated[Size, Field(ge=1, le=1024**4)] | None,
+        *OFF,
+        Knob(
+            "the largest body that the backend itself takes, past it 413, however long the client "
+            "says that it is; or off, no limit"
         ),
     ] = None
     audio_threads: Annotated[int, Field(ge=1, le=256), Knob("threads for audio conversion")] = 10
@@ -209,6 +225,15 @@ class Knobs(Frozen):
             part="nginx",
         ),
     ] = None
+    nginx_connections: Annotated[
+        int,
+        Field(ge=64, le=65536),
+        Knob(
+            "connections that nginx holds at once, its worker_connections: an upload that it "
+            "passes on takes two, one to the user and one to the backend",
+            part="nginx",
+        ),
+    ] = 1024
     vm_cpus: Annotated[
         float,
         Field(ge=1, le=64),

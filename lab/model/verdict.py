@@ -59,6 +59,8 @@ class Resource(StrEnum):
     DATABASE_SLOTS = "database_slots"
     BODY_LIMIT = "body_limit"
     PROXY_TIMEOUT = "proxy_timeout"
+    NGINX_CONNECTIONS = "nginx_connections"
+    ACCEPT_QUEUE = "accept_queue"
     RATE_LIMIT = "rate_limit"
     BACKPRESSURE = "backpressure"
     INSTANCE_QUEUE = "instance_queue"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from lab.model.evidence import Usage
+from lab.model.evidence import Shortage, Usage
 
 Query = Callable[..., list[tuple[Any, ...]]]
 """Runs SQL with its values as superuser, over a connection that is kept open for it."""
@@ -25,6 +25,8 @@ class Observed(Protocol):
     def usage(self) -> Callable[[], Mapping[str, Usage]]: ...
     @property
     def refused(self) -> Callable[[], int]: ...
+    @property
+    def shortages(self) -> Callable[[], list[Shortage]]: ...
     @property
     def query(self) -> Query: ...
     @property

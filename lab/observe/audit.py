@@ -105,4 +105,5 @@ def audit(
         unheard=sorted(((rows & objects) | set(verified)) - set(answered)),
         inflight=inflight,
         refused=replica.refused(),
+        shortages=replica.shortages(),
     )

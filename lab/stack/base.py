@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lab.errors import PartFailed
-from lab.model.evidence import Usage
+from lab.model.evidence import Shortage, Usage
 from lab.model.experiment import Cell
 from lab.model.knobs import TABLE, Knobs
 from lab.model.replica import GATEWAY, PARTS, Target, services
@@ -56,6 +56,7 @@ class Replica:
         usage: running totals of CPU and memory of every part; on Cloud Run ``backend`` is all
             instances together.
         refused: connections that Postgres refused with SQLSTATE 53300 since `apply`.
+        shortages: what parts ran out of since `apply`.
         round_trip: wall-clock seconds of a round trip from the backend to the database
             through its proxy, with the toxics of now. Holds a connection while it measures.
     """
@@ -75,6 +76,7 @@ class Replica:
     inflight: Callable[[], int] = field(default=int)
     usage: Callable[[], Mapping[str, Usage]] = field(default=dict)
     refused: Callable[[], int] = field(default=int)
+    shortages: Callable[[], list[Shortage]] = field(default=list)
     round_trip: Callable[[], float] = field(default=float)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from lab.errors import MissingComponent
 from lab.model.experiment import Cell
 from lab.model.knobs import Knobs
 from lab.model.replica import APP_ROLE, BUCKET, PARTS, SUPERUSER
-from lab.stack import cleanup, gateway, ownership, ports
+from lab.stack import cleanup, gateway, ownership, ports, shortages
 from lab.stack.backend import Backend
 from lab.stack.base import LifeCycle, Replica
 from lab.stack.files import naming
@@ -28,6 +29,7 @@ from lab.stack.monitor import RoundTrip
 from lab.stack.nginx import Nginx
 from lab.stack.postgres import Postgres
 from lab.stack.process import Part, ProcessUsage
+from lab.stack.shortages import Shortages
 from lab.stack.storage import Storage, server_version
 from lab.stack.toxiproxy import ToxiproxyPart
 
@@ -58,6 +60,7 @@ class EmbeddedStack(LifeCycle):
         stays: bool = False,
     ) -> None:
         super().__init__()
+        shortages.allow_files()
         if port:
             ports.check(port)
         self.folder, self.ownership = ownership.claim(results, stays)
@@ -149,6 +152,7 @@ class EmbeddedStack(LifeCycle):
             inflight=self.workers.inflight if on_vm else self.gateway.instances.inflight,
             usage=usage if on_vm else self.gateway.usage(usage),
             refused=lambda: self.postgres.refused(log_start),
+            shortages=Shortages(self._logs_of_cell, shortages.overflows),
             round_trip=RoundTrip(self.postgres.dsn(SUPERUSER, through_proxy), self.monitor.query),
         )
 
@@ -163,6 +167,13 @@ class EmbeddedStack(LifeCycle):
 
     def recover(self, part: str, action: str) -> None:
         self.inject_fault(part, action)
+
+    def _logs_of_cell(self) -> Iterator[tuple[str, bytes]]:
+        """What each part has written since the cell began."""
+        for part in self.parts:
+            with part.log.open("rb") as log:
+                log.seek(self._log_starts.get(part.log, 0))
+                yield from ((part.name, line) for line in log)
 
     def collect_logs(self, into: Path) -> None:
         into.mkdir(parents=True, exist_ok=True)

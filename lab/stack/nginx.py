@@ -30,6 +30,11 @@ UPSTREAM_AGE_S = 3600
 """Real-world seconds, nginx's defaults in both configurations: between two reads of a request's
 body; and for how long an idle connection of a user is kept, one to the backend, and any to it."""
 
+FILES_EACH = 2
+"""File descriptors that nginx may open for each connection: its socket, and for a user's a
+temporary file, where the body is above ``client_body_buffer_size`` (16 KiB). So its connections are
+the limit, and not what this machine happens to allow a process."""
+
 UNREACHED_S = 7 * 86400
 """Real-world seconds for a timeout that is off, which nginx has not: no client waits a week, as
 a load's own ``timeout`` is a day at most."""
@@ -63,7 +68,13 @@ def limits(knobs: Knobs) -> dict[str, str]:
     wall_ms = {
         name: str(max(1, round(real * 1000 / knobs.speed))) for name, real in seconds.items()
     }
-    return {"LAB_MAX_BODY": str(chosen.body or 0), **wall_ms, **_upstream(knobs.nginx_keepalive)}
+    return {
+        "LAB_MAX_BODY": str(chosen.body or 0),
+        "LAB_WORKER_CONNECTIONS": str(chosen.connections),
+        "LAB_WORKER_FILES": str(FILES_EACH * chosen.connections),
+        **wall_ms,
+        **_upstream(knobs.nginx_keepalive),
+    }
 
 
 def _upstream(keepalive: int | None) -> dict[str, str]:

@@ -23,7 +23,9 @@ from lab.services.backend.core import problems
 from lab.services.backend.core.evidence import EvidenceWriter, Gauges, Heartbeat, MeteredLoop
 from lab.services.backend.core.leak import DeliberateLeak
 from lab.services.backend.core.middleware import (
+    DRAIN_S,
     BackpressureMiddleware,
+    BodyMiddleware,
     RateLimiter,
     ServerTimingMiddleware,
     by_address,
@@ -79,6 +81,11 @@ def create_app(settings: BackendSettings | None = None) -> FastAPI:
         path=UPLOAD_PATH,
         limit=settings.knobs.max_inflight_uploads,
         gauges=gauges,
+    )
+    app.add_middleware(
+        BodyMiddleware,
+        limit=settings.knobs.backend_body,
+        drain_s=DRAIN_S if settings.knobs.refuse == "after_body" else 0.0,
     )
     app.add_middleware(ServerTimingMiddleware, path=UPLOAD_PATH, uploads=uploads)
     return app

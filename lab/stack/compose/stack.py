@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
@@ -38,6 +38,7 @@ from lab.stack.gateway import Gateway
 from lab.stack.monitor import Monitor, RoundTrip, count_refused
 from lab.stack.ports import POLL_S
 from lab.stack.process import ProcessUsage
+from lab.stack.shortages import Shortages
 from lab.stack.storage import Bucket
 
 SERVES_WITHIN_S = 60.0
@@ -208,12 +209,18 @@ class ComposeStack(LifeCycle):
                 else self.gateway.usage(lambda: {**self._statistics(), **processes()})
             ),
             refused=lambda: count_refused(self.project.log("postgres", since).splitlines()),
+            shortages=Shortages(lambda: self._logged(since)),
             round_trip=RoundTrip(
                 self.project.dsn(SUPERUSER, place.db_proxy_port),
                 self.monitor.query,
                 from_outside=True,
             ),
         )
+
+    def _logged(self, since: datetime) -> Iterator[tuple[str, bytes]]:
+        """What each part has written since then."""
+        for part in services(self.target):
+            yield from ((part, line) for line in self.project.log(part, since).splitlines())
 
     def down_parts(self) -> dict[str, str]:
         known = {*services(self.target), "engine"}

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.replica
 
 WAV = ("a", b"\0" * 500, "audio/wav")
 BEARER = {"Authorization": f"Bearer {token(0)}"}
+LARGE = multipart(b"\0" * 2_000_000, "a.wav")
 WHOLE = multipart(b"\0" * 50_000, "a.wav")
 
 CASES: dict[str, tuple[dict[str, Any], int, Cause]] = {
@@ -116,6 +117,86 @@ def test_a_content_type_is_audio_in_any_case_and_a_missing_one_is_told(
     )
     assert answer.status_code == (415 if detail else 200)
     assert answer.json().get("detail") == detail
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        b"audio/wav\0",
+        b"audio/wav\n",
+        b"audio/wav; a=\x01",
+        b"audio/wav; a=\xff",
+        b"audio/" + b"w" * 999,
+    ],
+)
+def test_a_media_type_that_storage_cannot_be_told_is_the_uploads_own_fault(
+    live: Live, kind: bytes
+) -> None:
+    replica = live({"gcs_latency": "1 ms"})
+    body = multipart(WAV[1], "a.wav").replace(b"audio/wav", kind)
+    answer = requests.post(
+        replica.url + UPLOAD_PATH, data=body, headers=headers(0), timeout=PATIENCE_S
+    )
+    assert answer.status_code in (400, 415)
+    assert answer.json()["cause"] == Cause.BAD_UPLOAD
+    assert left_behind(replica) == (0, 0)
+
+
+@pytest.mark.parametrize("name", ["a\0b.wav", "../../etc/passwd", "\x1b]0;x\x07.wav", "x" * 4000])
+def test_a_file_may_be_called_anything(live: Live, name: str) -> None:
+    """No name is used for anything: an object is called by its recording's own id."""
+    replica = live({"gcs_latency": "1 ms"})
+    answer = requests.post(
+        replica.url + UPLOAD_PATH,
+        data=multipart(WAV[1], name),
+        headers=headers(0),
+        timeout=PATIENCE_S,
+    )
+    assert answer.status_code == 200
+    assert left_behind(replica) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "cause"),
+    [
+        ("GET", "/api/nothing", 404, Cause.NOT_FOUND),
+        ("GET", "/nothing", 404, Cause.NOT_FOUND),
+        ("GET", UPLOAD_PATH, 405, Cause.METHOD_NOT_ALLOWED),
+        ("POST", "/health", 405, Cause.METHOD_NOT_ALLOWED),
+    ],
+)
+def test_a_path_or_method_that_is_not_there_has_a_cause_of_its_own(
+    live: Live, method: str, path: str, status: int, cause: Cause
+) -> None:
+    replica = live({})
+    answer = requests.request(method, replica.backend + path, timeout=PATIENCE_S)
+    assert (answer.status_code, answer.json()["cause"]) == (status, cause)
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert (status == 405) == ("Allow" in answer.headers)
+    answer = requests.request(method, replica.url + path, timeout=PATIENCE_S)
+    kind = answer.headers["Content-Type"]
+    assert outcome(answer.status_code, kind, answer.content) == (cause, None)
+
+
+@pytest.mark.knob("backend_body")
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_above_the_backends_own_limit_is_refused_while_it_comes(
+    live: Live, chunked: bool
+) -> None:
+    """nginx lets it pass; a client that says no size is counted as it sends."""
+    replica = live({"backend_body": "1 MB", "nginx_body": "off", "refuse": "after_body"})
+    parts = [LARGE[start : start + 50_000] for start in range(0, len(LARGE), 50_000)]
+    for url in (replica.url, replica.backend):
+        body = iter(parts) if chunked else LARGE
+        answer = requests.post(url + UPLOAD_PATH, data=body, headers=headers(0), timeout=PATIENCE_S)
+        assert (answer.status_code, answer.json()["cause"]) == (413, Cause.UPLOAD_TOO_LARGE)
+        assert answer.json()["detail"] == "the body is larger than 1 MB"
+    assert left_behind(replica) == (0, 0)
+    replica = live({"nginx_body": "off", "gcs_latency": "1 ms"})
+    answer = requests.post(
+        replica.url + UPLOAD_PATH, data=LARGE, headers=headers(0), timeout=PATIENCE_S
+    )
+    assert answer.status_code == 200
 
 
 def answered(live: Live, request: str) -> list[tuple[int, str | None]]:

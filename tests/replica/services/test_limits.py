@@ -7,17 +7,22 @@ import http.client
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from select import select
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import requests
 from starlette.requests import Request
 
-from lab.load.upload import headers
+from lab.load.upload import headers, multipart
 from lab.model.knobs import Knobs
 from lab.model.replica import UPLOAD_PATH
 from lab.services.backend.core.middleware import RateLimiter, by_address, by_user
-from tests.live import Live, causes, upload, wait_until
+from tests.live import Live, causes, upload, uploads, wait_until
+
+UNREAD_S = 0.2
+"""Wall-clock seconds in which a refusal that waits for nothing is here; a body is awaited 5 s."""
 
 
 def make_request(peer: str = "127.0.0.1", **sent: str) -> Request:
@@ -75,18 +80,26 @@ def test_uploads_past_a_users_limit_are_refused(live: Live) -> None:
 
 
 @pytest.mark.replica
-@pytest.mark.knob("max_inflight_uploads")
-def test_an_upload_past_the_limit_is_refused_before_its_body_is_read(live: Live) -> None:
-    replica = live({"max_inflight_uploads": 1, "gcs_call": "executor"})
+@pytest.mark.knob("max_inflight_uploads", "refuse")
+@pytest.mark.parametrize("refuse", ["before_body", "after_body"])
+def test_an_upload_past_the_limit_is_refused_unread_or_once_it_is_read(
+    live: Live, refuse: str
+) -> None:
+    replica = live({"max_inflight_uploads": 1, "gcs_call": "executor", "refuse": refuse})
+    body = multipart(b"\0" * 500_000, "a.wav")
     with live.slow("gcs", "20 s"), ThreadPoolExecutor(1) as pool:
         first = pool.submit(upload, replica.backend)
         wait_until(lambda: live.health()["uploads_inflight"] == 1)
         connection = http.client.HTTPConnection(urlsplit(replica.backend).netloc, timeout=10)
         with closing(connection):
             connection.putrequest("POST", UPLOAD_PATH)
-            for name, value in {**headers(1), "Content-Length": "1000000"}.items():
+            for name, value in {**headers(1), "Content-Length": str(len(body))}.items():
                 connection.putheader(name, value)
             connection.endheaders()  # and not one byte of the body
+            answered, _, _ = select([connection.sock], [], [], UNREAD_S)
+            assert bool(answered) == (refuse == "before_body")
+            if not answered:
+                connection.send(body)
             answer = connection.getresponse()
             problem = json.loads(answer.read())
         assert not first.done()
@@ -94,6 +107,22 @@ def test_an_upload_past_the_limit_is_refused_before_its_body_is_read(live: Live)
     assert answer.headers["Retry-After"] == "5"
     assert first.result().status_code == 200
     assert upload(replica.backend).status_code == 200  # what has ended no longer counts
+
+
+@pytest.mark.replica
+@pytest.mark.knob("refuse")
+@pytest.mark.parametrize("limit", [{"max_inflight_uploads": 1}, {"global_rate_limit": "2/h"}])
+def test_who_is_refused_after_the_body_hears_of_it_through_nginx(
+    live: Live, limit: dict[str, Any]
+) -> None:
+    """Before the body, nginx is still writing when the connection is reset, and answers 502."""
+    settings = {"gcs_call": "executor", "nginx_body": "off", **limit}
+    replica = live({**settings, "refuse": "after_body"})
+    with live.slow("gcs", "15 s"):
+        found = causes(uploads(replica.url, 20, size=900_000))
+    [refused] = found.keys() - {"ok"}
+    assert refused in ("overloaded", "rate_limited")
+    assert sum(found.values()) == 20
 
 
 def test_a_limit_counts_within_a_window_that_slides() -> None:

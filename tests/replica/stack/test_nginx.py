@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,34 @@ def test_nginx_keeps_no_more_idle_connections_than_it_may(live: Live) -> None:
     with live.slow("gcs", "20 s"):
         assert causes(uploads(replica.url, 5)) == {"ok": 5}
     wait_until(lambda: len(backend_ports(live)) == 2)
+
+
+@pytest.mark.replica
+@pytest.mark.knob("nginx_connections")
+@pytest.mark.parametrize(("connections", "passed"), [(64, False), (1024, True)])
+def test_uploads_past_nginxs_connections_are_cut_off_and_its_log_says_why(
+    live: Live, connections: int, passed: bool
+) -> None:
+    replica = live({"nginx_connections": connections, "gcs_call": "executor", "speed": 20})
+    assert replica.shortages() == []
+    with live.slow("gcs", "20 s"), ThreadPoolExecutor(60) as pool:
+        answers = list(pool.map(lambda number: status(replica.url, number), range(60)))
+    served = answers.count(200)
+    ran_out = [each for each in replica.shortages() if each.of == "connections"]
+    assert (served == 60) == passed
+    if passed:
+        assert ran_out == []
+    else:
+        assert served <= nginx_limits(live.knobs).uploads == 31
+        assert [(each.part, each.count > 0) for each in ran_out] == [("nginx", True)]
+
+
+def status(url: str, student: int) -> int:
+    """The status of an upload; 0 if its connection was cut."""
+    try:
+        return upload(url, student).status_code
+    except requests.ConnectionError:
+        return 0
 
 
 @pytest.mark.replica

@@ -20,6 +20,7 @@ from lab.model.evidence import (
     LoadDone,
     Observation,
     OomKill,
+    Shortage,
 )
 from lab.model.experiment import Cell
 from lab.model.verdict import Bottleneck, Resource
@@ -29,10 +30,12 @@ from tests.unit.judge.observations import (
     at_rest,
     audit,
     cell,
+    cut_off,
     front,
     instance,
     machine,
     observation,
+    record,
     sample,
     worker,
 )
@@ -75,6 +78,7 @@ def limit(of: Cell, seen: Observation) -> Bottleneck:
     return verdict.limit
 
 
+RAN_OUT = Shortage(part="nginx", of="connections", count=2)
 SLOW = 20.0
 """Seconds, where the criterion allows 10."""
 
@@ -149,6 +153,49 @@ BY_CONSTRUCTION: list[tuple[str, dict[str, Any], list[Any], list[Evidence], str,
         [*lived(pg=25, checked_out=20, waiting=1), *lived(pid=2, pg=25, checked_out=5)],
         "database_slots",
         "Postgres granted 25 of 25 connections and refused 30 of 120 uploads",
+    ),
+    (
+        "more connections than nginx has: it closes those that have not sent anything yet",
+        {"criteria": ["error_rate < 5 %"]},
+        uploads(60, connection=30, proxy_error=10),
+        [*lived(), audit(shortages=[RAN_OUT])],
+        "nginx_connections",
+        "nginx's 1024 connections, enough for 511 uploads at once, were used up by 45 (its log"
+        " says so 2 times), 40 of 100 uploads cut off; event loop busy 20 %",
+    ),
+    (
+        "more new connections than the kernel keeps until they are accepted",
+        {"criteria": ["p95 < 10 s"]},
+        [sample(15 + i, 20.0, stages=STAGES, request=str(i)) for i in range(60)],
+        [
+            *lived(),
+            *(
+                record(
+                    str(i),
+                    t=35.0 + i,
+                    arrived=31.0 + i,
+                    handed=31.0 + i,
+                    spans=[
+                        ("auth", 31.0 + i, 0.1),
+                        ("gcs", 31.1 + i, 3.5),
+                        ("write", 34.6 + i, 0.3),
+                    ],
+                )
+                for i in range(60)
+            ),
+            audit(shortages=[Shortage(part="machine", of="accept_queue", count=60)]),
+        ],
+        "accept_queue",
+        "the kernel's queue of new connections overflowed 60 times; what 60 uploads were late for:"
+        " accept queue 10",
+    ),
+    (
+        "recordings larger than the application takes",
+        {"backend_body": "1 MB"},
+        uploads(60, upload_too_large=40),
+        lived(),
+        "body_limit",
+        "40 of 100 uploads were refused: their body is above 1 MB (backend_body); event loop busy",
     ),
     (
         "recordings of 2 MB",
@@ -556,9 +603,70 @@ GIVEN_UP = (Resource.POOL, Resource.INSTANCE_QUEUE)
 """The queues in which uploads give up, each with a cause of its own."""
 
 
-def test_no_failure_names_two_resources() -> None:
+def test_no_failure_names_two_resources_but_where_evidence_of_its_own_tells_them_apart() -> None:
     named = [cause for row in RULES.values() for cause in row.causes]
-    assert len(named) == len(set(named))
+    shared = {cause for cause in named if named.count(cause) > 1}
+    assert shared == {Cause.CONNECTION}  # kills for memory, or nginx's log
+
+
+@pytest.mark.parametrize(
+    ("more", "resource"),
+    [
+        ([], "none"),
+        ([OomKill(t=40, pid=1, rss=270_000_000)], "memory"),
+        ([audit(shortages=[RAN_OUT])], "nginx_connections"),
+        ([OomKill(t=40, pid=1, rss=270_000_000), audit(shortages=[RAN_OUT])], "unclear"),
+    ],
+)
+def test_who_cut_connections_is_told_by_evidence_of_its_own(
+    more: list[Evidence], resource: str
+) -> None:
+    seen = observation(uploads(60, connection=30), [*lived(), *more])
+    assert limit(cell(vm_memory="256 MiB"), seen).resource == resource
+
+
+@pytest.mark.parametrize(
+    ("cause", "seen"),
+    [(Cause.BAD_GATEWAY, "nginx's 502"), (Cause.CONNECTION, "a broken connection")],
+)
+def test_a_refusal_that_its_user_never_heard_is_the_refusers(cause: Cause, seen: str) -> None:
+    lost = cut_off(19, cause, latency=1.0)
+    records = [record(one.request or "", 429, "rate_limited", t=30.0) for one in lost]
+    of = cell(upload_rate_limit="10/min")
+    verdict = judge(of, observation([*uploads(40, rate_limited=19), *lost], [*lived(), *records]))
+    assert verdict.metrics["errors.rate_limited"] == 38
+    assert verdict.metrics[f"errors.{cause}"] == 0
+    assert verdict.limit
+    assert verdict.limit.resource == "rate_limit"
+    assert verdict.limit.evidence.startswith(
+        "38 of 78 uploads were refused: the limit is 500/min an address, and all users are one and"
+        f" 10/min a user, and 19 of them reached their users as {seen}"
+    )
+    assert f"rate_limited 38 (users saw: {cause} 19)" in " ".join(verdict.reasons)
+    assert verdict.course
+    assert [(failure.cause, failure.count) for failure in verdict.course.failures] == [
+        ("rate_limited", 38)
+    ]
+
+
+@pytest.mark.parametrize(("status", "cause"), [(None, "rate_limited"), (200, None), (499, None)])
+def test_a_502_that_no_refusal_made_stays_what_it_is(status: int | None, cause: str | None) -> None:
+    lost = cut_off(19, Cause.BAD_GATEWAY, latency=1.0)
+    records = [record(one.request or "", status, cause, t=30.0) for one in lost]
+    verdict = judge(cell(), observation([*uploads(40), *lost], [*lived(), *records]))
+    assert verdict.metrics["errors.bad_gateway"] == 19
+    assert verdict.metrics["errors.rate_limited"] == 0
+
+
+def test_a_claim_on_a_refusal_counts_those_that_were_lost_and_says_what_users_saw() -> None:
+    lost = cut_off(3, Cause.BAD_GATEWAY, latency=1.0)
+    records = [record(one.request or "", 503, "overloaded", t=30.0) for one in lost]
+    seen = observation([*uploads(40, overloaded=2), *lost], [*lived(), *records])
+    [finding] = judge(cell("errors.overloaded < 5"), seen).findings
+    assert (finding.outcome, finding.value) == ("missed", 5)
+    assert "users saw 2" in finding.reason
+    [finding] = judge(cell("errors.bad_gateway == 0"), seen).findings
+    assert finding.outcome == "met"
 
 
 def test_a_rule_takes_part_in_the_decision_because_it_is_registered() -> None:

@@ -85,7 +85,11 @@ def test_what_is_of_one_target_alone_is_absent_on_the_other() -> None:
         "queue_wait_p95",
         "queue_wait_refused",
     }
-    assert {*vm} - {*cloudrun} == {"errors.body_too_large", "errors.gateway_timeout"}
+    assert {*vm} - {*cloudrun} == {
+        "errors.body_too_large",
+        "errors.gateway_timeout",
+        "errors.proxy_error",
+    }
     sent = [*samples(6), sample(error=Cause.NO_INSTANCE)]
     assert measure(Trial(cell(), observation(sent, [])))["errors.no_instance"] == 1
 

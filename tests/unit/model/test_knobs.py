@@ -23,6 +23,8 @@ VALUES = {
     "nginx_read_timeout": st.sampled_from(["preset", "off"])
     | st.integers(1, 86_400_000).map("{} ms".format),
     "nginx_keepalive": st.just("off") | st.integers(1, 1000),
+    "nginx_connections": st.integers(64, 65536),
+    "backend_body": st.just("off") | st.integers(1, 10**9).map("{} B".format),
     "vm_cpus": st.integers(1, 64) | st.just(1.5),
     "speed": st.integers(1, 50),
 }
@@ -84,6 +86,9 @@ def test_every_row_is_filled() -> None:
         ("nginx_body", "size or preset or off", ">= 1 B, <= 1024 GiB"),
         ("nginx_read_timeout", "duration or preset or off", "> 0, <= 86400"),
         ("nginx_keepalive", "count or off", ">= 1, <= 1000"),
+        ("nginx_connections", "count", ">= 64, <= 65536"),
+        ("backend_body", "size or off", ">= 1 B, <= 1024 GiB"),
+        ("refuse", "choice", "before_body | after_body"),
         ("keep_alive", "duration", "> 0, <= 3600"),
         ("gcs_call", "choice", "blocking | to_thread | executor | audio_pool"),
         ("speed", "number", ">= 1, <= 50"),
@@ -111,6 +116,9 @@ def test_a_row_tells_unit_and_bounds(name: str, unit: str, bounds: str) -> None:
         {"nginx_body": "none"},
         {"nginx_read_timeout": "25 h"},
         {"nginx_keepalive": 0},
+        {"nginx_connections": 63},
+        {"backend_body": "0 B"},
+        {"refuse": "never"},
         {"pool_class": "static"},
         {"keep_alive": "0 s"},
         {"anyio_threads": 257},

@@ -9,7 +9,7 @@ import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lab.model.replica import HANDED_HEADER, REQUEST_HEADER, UPLOAD_PATH
-from lab.services.backend.core.middleware import ServerTimingMiddleware, handed_at
+from lab.services.backend.core.middleware import LONGEST_ID, ServerTimingMiddleware, handed_at
 from lab.services.backend.core.problems import STATUS, problem
 from lab.services.backend.core.uploads import STANDING_S, Timing
 from tests.unit.services.records import Clock, KeptLog
@@ -205,6 +205,13 @@ def test_only_an_upload_is_recorded_with_what_its_headers_say() -> None:
     assert (line["request"], line["handed"]) == ("", None)
 
 
+def test_an_id_is_kept_no_longer_than_any_of_the_generators_is() -> None:
+    log = KeptLog()
+    ask(answering(200), log, **{REQUEST_HEADER: "x" * 1_000_000})
+    [line] = log.taken()
+    assert line["request"] == "x" * LONGEST_ID
+
+
 @pytest.mark.parametrize(
     ("header", "at"),
     [
@@ -219,6 +226,10 @@ def test_only_an_upload_is_recorded_with_what_its_headers_say() -> None:
         ("t=1,2", None),
         ("t=nan", None),
         ("t=inf", None),
+        ("t=-1", None),
+        ("t=1e308", None),
+        ("t=99999999999", 99999999999.0),
+        ("t=\x001", None),
     ],
 )
 @pytest.mark.usefixtures("clock")

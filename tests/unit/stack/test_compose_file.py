@@ -24,7 +24,7 @@ MACHINE = {"LAB_SECRETS"}
 """What `make images` writes into compose/.env, beside the images."""
 SOURCES = {
     *("LAB_DB_CAP", "LAB_DB_RTT", "LAB_GCS_LATENCY", "LAB_CLOUDRUN_MEMORY"),
-    *("LAB_NGINX_BODY", "LAB_NGINX_READ_TIMEOUT", "LAB_NGINX_KEEPALIVE"),
+    *("LAB_NGINX_BODY", "LAB_NGINX_READ_TIMEOUT", "LAB_NGINX_KEEPALIVE", "LAB_NGINX_CONNECTIONS"),
 }
 """Knobs that no container is told: something that follows from each is."""
 FRONT = {

@@ -38,6 +38,8 @@ def test_the_knobs_read_back_as_they_were() -> None:
             },
         ),
         ({"nginx_body": "1500001 B"}, {"LAB_MAX_BODY": "1500001"}),
+        ({}, {"LAB_WORKER_CONNECTIONS": "1024", "LAB_WORKER_FILES": "2048"}),
+        ({"nginx_connections": 64}, {"LAB_WORKER_CONNECTIONS": "64", "LAB_WORKER_FILES": "128"}),
         ({"nginx": "recommended", "nginx_body": "off"}, {"LAB_MAX_BODY": "0"}),
         ({"nginx_read_timeout": "90 s", "speed": 20}, {"LAB_READ_TIMEOUT_MS": "4500"}),
         ({"nginx_read_timeout": "off"}, {"LAB_READ_TIMEOUT_MS": "604800000"}),

@@ -125,6 +125,9 @@ OTHERS = Knobs.preset(Preset.RECOMMENDED).with_settings(
         "nginx_body": "1234567 B",
         "nginx_read_timeout": "77 s",
         "nginx_keepalive": 8,
+        "nginx_connections": 512,
+        "refuse": "after_body",
+        "backend_body": "9 MB",
         "global_rate_limit": "100/min",
         "audio_threads": 3,
         "speech_threads": 4,
@@ -153,7 +156,9 @@ def test_every_knob_differs_in_the_two_settings() -> None:
     assert [name for name in here if here[name] == there[name]] == []
 
 
-NGINX_ALONE = ("nginx", "nginx_body", "nginx_read_timeout", "nginx_keepalive")
+NGINX_ALONE = (
+    *("nginx", "nginx_body", "nginx_read_timeout", "nginx_keepalive", "nginx_connections"),
+)
 RESTARTS = {
     **{knob: ["nginx"] for knob in NGINX_ALONE},
     "db_cap": ["postgres", "backend"],

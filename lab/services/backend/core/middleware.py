@@ -1,4 +1,4 @@
-"""The middleware around the endpoints: timings outermost, then backpressure, then rate limits.
+"""The middleware around the endpoints, from the outermost: timings, bodies, backpressure, rates.
 
 ``Server-Timing`` (W3C) has the milliseconds of each stage of a request, including a stage that
 failed, so that an error shows where the time went. The same timings go to the worker's record
@@ -7,10 +7,12 @@ of the upload, which is written even if nobody waits for the answer any more.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -21,9 +23,20 @@ from lab.model.clock import from_wall
 from lab.model.knobs import Knobs
 from lab.model.problem import problem_cause
 from lab.model.replica import HANDED_HEADER, REQUEST_HEADER
+from lab.model.units import format_size
 from lab.services.backend.core.evidence import Gauges
-from lab.services.backend.core.problems import problem
+from lab.services.backend.core.problems import Problem, problem
 from lab.services.backend.core.uploads import Timing, UploadLog
+
+LONGEST_ID = 128
+"""Characters of a request's id that its record keeps; the generator's have a dozen."""
+
+END_OF_TIME = 1e11
+"""Seconds since 1970, in the year 5138, at which no proxy hands anything over any more."""
+
+DRAIN_S = 5.0
+"""Seconds that a refused client has to send the rest, under ``refuse: after_body``; the gateway's
+figure, and nginx's (``lingering_timeout``). Of the wall clock: no ``speed`` hastens bytes."""
 
 RETRY_AFTER_S = 5
 """Retry-After of an upload that backpressure refuses, in seconds: about one upload."""
@@ -46,7 +59,8 @@ class ServerTimingMiddleware:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        timing = Timing(headers.get(REQUEST_HEADER, ""), handed_at(headers.get(HANDED_HEADER, "")))
+        request = headers.get(REQUEST_HEADER, "")[:LONGEST_ID]
+        timing = Timing(request, handed_at(headers.get(HANDED_HEADER, "")))
         scope.setdefault("state", {})["timing"] = timing
 
         async def send_with_timing(message: Message) -> None:
@@ -70,14 +84,15 @@ class ServerTimingMiddleware:
 def handed_at(header: str) -> float | None:
     """The moment of a proxy's header, on the monotonic clock; None where it said nothing.
 
-    ``m=`` is of that clock; ``t=``, of the wall clock, is converted as of now.
+    ``m=`` is of that clock; ``t=``, of the wall clock, is converted as of now. Whoever reaches the
+    backend past its proxy may write anything there: what is no time is none.
     """
     clock, _, seconds = header.partition("=")
     try:
         at = float(seconds)
     except ValueError:
         return None
-    if not math.isfinite(at) or clock not in ("m", "t"):
+    if clock not in ("m", "t") or not 0 <= at < END_OF_TIME:
         return None
     return at if clock == "m" else from_wall(at)
 
@@ -85,8 +100,8 @@ def handed_at(header: str) -> float | None:
 class BackpressureMiddleware:
     """Counts uploads inside this worker and refuses those past the limit at once.
 
-    It acts before the form is parsed, so a refused upload costs neither memory nor a read
-    of its body.
+    It acts before the form is parsed, so a refused upload costs no memory; whether its body is
+    read is `BodyMiddleware`'s.
 
     Args:
         limit: ``max_inflight_uploads``; None refuses nothing.
@@ -112,6 +127,92 @@ class BackpressureMiddleware:
         else:
             with self._gauges.upload():
                 await self.app(scope, receive, send)
+
+
+class BodyMiddleware:
+    """Limits the body of a request, and says when one that nobody read is answered.
+
+    A server that answers before it has read the body, and closes the connection, resets it under
+    whoever is still sending (RFC 9112, 9.6): nginx answers 502 then, and the refusal is lost.
+
+    Args:
+        limit: ``backend_body``, bytes; past it 413, by what has come and not only by what the
+            request says of itself. None takes every size.
+        drain_s: wall-clock seconds in which what a refused client still sends is read and thrown
+            away before it is answered (``refuse: after_body``); 0 answers at once.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int | None, drain_s: float) -> None:
+        self.app = app
+        self._limit = limit
+        self._drain_s = drain_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI entry point."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        body = Body(receive, self._limit)
+
+        async def send_when_read(message: Message) -> None:
+            if message["type"] == "http.response.start" and self._drain_s:
+                await body.drain(self._drain_s)
+            await send(message)
+
+        if body.too_large(declared(scope)):
+            await body.refusal.response(scope, receive, send_when_read)
+        else:
+            await self.app(scope, body.receive, send_when_read)
+
+
+def declared(scope: Scope) -> int:
+    """The size that a request says its body has; 0 where it says none."""
+    return int(Headers(scope=scope).get("content-length", 0))
+
+
+class Body:
+    """A request's body as it comes, up to a limit in bytes; None takes every size."""
+
+    def __init__(self, receive: Receive, limit: int | None) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._size = 0
+        self._whole = False
+
+    def too_large(self, size: int) -> bool:
+        """Whether a body of this size is refused."""
+        return self._limit is not None and size > self._limit
+
+    @property
+    def refusal(self) -> Problem:
+        """The answer to a body that is too large."""
+        limit = format_size(self._limit or 0)
+        what = f"the body is larger than {limit}"
+        return Problem("upload_too_large", what, headers={"Connection": "close"})
+
+    async def receive(self) -> Message:
+        """The next part.
+
+        Raises:
+            Problem: ``upload_too_large``.
+        """
+        message = await self._next()
+        if self.too_large(self._size):
+            raise self.refusal
+        return message
+
+    async def _next(self) -> Message:
+        message = await self._receive()
+        self._size += len(message.get("body", b""))
+        self._whole = not message.get("more_body", False)  # nor does more come from who has left
+        return message
+
+    async def drain(self, seconds: float) -> None:
+        """Read what is left and throw it away, for so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self._whole:
+                    await self._next()
 
 
 class RateLimiter:

@@ -34,11 +34,17 @@ STATUS = {
     "overloaded": 503,
     "unauthorized": 401,
     "bad_upload": 400,
+    "upload_too_large": 413,
+    "not_found": 404,
+    "method_not_allowed": 405,
 }
 """HTTP status by cause, for the causes that this service can name."""
 
 STORAGE_ERRORS = (GoogleAPIError, TransportError, requests.RequestException)
 """How a call to storage fails."""
+
+OF_STATUS = {400: "bad_upload", 404: "not_found", 405: "method_not_allowed"}
+"""What the framework's own answers mean; the statuses without a row are none of an endpoint's."""
 
 CLIENT_LEFT = 499
 """The status, nginx's, of a request whose client left before its body was here."""
@@ -128,8 +134,15 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def on_http(_request: Request, error: HTTPException) -> Response:
-        if isinstance(error.__cause__, ClientDisconnect):
-            return Response(status_code=CLIENT_LEFT)  # nobody reads it; no upload was bad
-        if error.status_code == 400:
-            return problem("bad_upload", str(error.detail))
-        return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+        return answer_to(error)
+
+
+def answer_to(error: HTTPException) -> Response:
+    """The answer to an error that the framework raises itself."""
+    if isinstance(error.__cause__, ClientDisconnect):
+        return Response(status_code=CLIENT_LEFT)  # nobody reads it; no upload was bad
+    if isinstance(error.__cause__, Problem):
+        return error.__cause__.response  # the body was refused while it was read
+    if cause := OF_STATUS.get(error.status_code):
+        return problem(cause, str(error.detail), headers=error.headers)
+    return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
