@@ -26,6 +26,7 @@ PARTS_S = 0.25
 MACHINE_S = 1.0
 
 GENERATOR = "generator"
+STOPPED = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
 
 CONNECTIONS = (
     "SELECT count(*) FROM pg_stat_activity "
@@ -127,6 +128,14 @@ class Watch:
         now = time.time()
         for part, why in self._down_parts().items():
             self.seen.down.setdefault(part, (now, why))
+        if self._generator_stopped():
+            self.seen.down.setdefault(GENERATOR, (now, "it was stopped (SIGSTOP)"))
+
+    def _generator_stopped(self) -> bool:
+        """Whether the generator is held; that it has ended, who started it knows first."""
+        with suppress(psutil.Error):
+            return self._generator is not None and self._generator.status() in STOPPED
+        return False
 
     def _read_machine(self) -> None:
         now = time.time()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # what a run is made of shall not cost every command their im
     from lab.stack.backend import Workers
     from lab.stack.gateway import Burdened, Gateway
     from lab.stack.monitor import Monitor, Query
+    from lab.stack.ownership import Guardian
     from lab.stack.storage import Bucket
 
 FREE_SLOTS_WITHIN_S = 60.0
@@ -225,6 +226,7 @@ class LifeCycle(ABC):
     Attributes:
         target: of the last cell that was applied.
         restarted: the parts that were restarted for that cell, in their order.
+        guardian: ends the replica when the lab cannot; None of a replica that stays.
         gateway, monitor, bucket, workers: what holds instances, and what the database, storage
             and the backend are asked by; a stack makes them.
     """
@@ -236,14 +238,22 @@ class LifeCycle(ABC):
 
     def __init__(self) -> None:
         self.target: Target = "vm"
+        self.guardian: Guardian | None = None
         self.restarted: list[str] = []
         self._running: dict[str, dict[str, Any]] = {}
 
     @abstractmethod
     def require(self, cell: Cell) -> None: ...
 
+    def down_parts(self) -> dict[str, str]:
+        down = self._parts_down()
+        if self.guardian and (why := self.guardian.down()):
+            down["guardian"] = why
+        return down
+
     @abstractmethod
-    def down_parts(self) -> dict[str, str]: ...
+    def _parts_down(self) -> dict[str, str]:
+        """The parts of which a process is dead or was stopped, with a line of diagnosis."""
 
     @abstractmethod
     def _begin_logs(self) -> None:
@@ -271,6 +281,8 @@ class LifeCycle(ABC):
 
     def apply(self, cell: Cell) -> Replica:
         self.require(cell)
+        if self.guardian:
+            self.guardian.renew()
         self.gateway.stop()  # with its instances, which hold connections
         retired = [part for part in services(self.target) if part not in PARTS[cell.target]]
         self._forget(retired)

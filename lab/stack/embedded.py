@@ -67,7 +67,8 @@ class EmbeddedStack(LifeCycle):
             if stays:
                 closing.callback(cleanup.end, self.folder, self.ownership)
             else:
-                closing.callback(ownership.Guardian(self.folder).close)
+                self.guardian = ownership.Guardian(self.folder)
+                closing.callback(self.guardian.close)
             self._make_parts(toxiproxy, port, monitored=not stays)
             self._closing = closing.pop_all()
         self.toxiproxy_variant = self.toxiproxy.variant
@@ -150,7 +151,7 @@ class EmbeddedStack(LifeCycle):
             round_trip=RoundTrip(self.postgres.dsn(SUPERUSER, through_proxy), self.monitor.query),
         )
 
-    def down_parts(self) -> dict[str, str]:
+    def _parts_down(self) -> dict[str, str]:
         return {part.name: why for part in self.parts if (why := part.down())}
 
     def inject_fault(self, part: str, action: str) -> None:

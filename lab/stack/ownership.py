@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -141,12 +142,30 @@ class Guardian:
     """A small process that ends the replica when the lab cannot: after a SIGKILL."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._start()
+
+    def _start(self) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - this interpreter, our own module
-            [sys.executable, "-m", "lab.stack.cleanup", str(folder)],
+            [sys.executable, "-m", "lab.stack.cleanup", str(self._folder)],
             stdin=subprocess.PIPE,
             start_new_session=True,
             env={k: v for k, v in os.environ.items() if k != MARKER},
         )
+
+    def down(self) -> str | None:
+        """How it is dead or stopped, in a line; None while it waits."""
+        if (code := self._process.poll()) is not None:
+            return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited ({code})"
+        status = psutil.Process(self._process.pid).status()
+        return "stopped (SIGSTOP)" if status == psutil.STATUS_STOPPED else None
+
+    def renew(self) -> None:
+        """Have another take its place, if it is dead or stopped."""
+        if self.down():
+            self._process.kill()  # by a signal it ends without touching the replica
+            self._process.wait()
+            self._start()
 
     def close(self) -> None:
         """Have the guardian end what is left of the replica, and wait for it."""

@@ -30,7 +30,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from lab.services.cloudrun.instance import CPU_PERIOD_US, DriverError, process_runs
+from lab.model import processes
+from lab.services.cloudrun.instance import CPU_PERIOD_US, DriverError
 
 GONE_WITHIN_S = 5.0
 """Seconds in which a killed process must die and its cgroup be removed."""
@@ -243,7 +244,7 @@ def sweep(prefix: str) -> list[str]:
 def is_orphan(name: str, prefix: str) -> bool:
     """Whether ``<prefix><process id>-…`` names a process that no longer runs."""
     owner = name.removeprefix(prefix).partition("-")[0]
-    return owner.isdigit() and not process_runs(int(owner))
+    return owner.isdigit() and not processes.runs(int(owner))
 
 
 def _at(name: str) -> Cgroup:

@@ -23,6 +23,7 @@ import docker
 import requests
 from docker.errors import APIError, DockerException, NotFound
 
+from lab.model import processes
 from lab.model.replica import INSTANCE_LABEL, INSTANCE_PREFIX
 from lab.services.cloudrun.instance import (
     CPU_PERIOD_US,
@@ -31,7 +32,6 @@ from lab.services.cloudrun.instance import (
     Address,
     DriverError,
     Ended,
-    process_runs,
 )
 
 T = TypeVar("T")
@@ -111,6 +111,7 @@ class ContainerInstance:
         self._used: dict[str, float] = {}
         self._begun, self._oom = time.time() - 1, False
         self._over = False
+        self._pid: int | None = None
 
     async def listening(self) -> bool:
         """Whether the application itself listens: the engine's port proxy always accepts."""
@@ -164,6 +165,24 @@ class ContainerInstance:
 
     def usage(self) -> Mapping[str, float]:
         return dict(self._used)
+
+    async def withheld(self) -> str:
+        with suppress(NotFound):
+            return await _call(self._threads, self._held)
+        return ""
+
+    def _held(self) -> str:
+        """By the kernel, where it shows the container's processes, else as the engine says."""
+        if self._pid is None:
+            self._container.reload()
+            self._pid = int(self._container.attrs["State"]["Pid"])
+        if self._container.id.encode() in processes.cgroups(self._pid):
+            return processes.held_among(processes.descendants(self._pid))
+        self._container.reload()
+        if self._container.attrs["State"]["Paused"]:
+            return "paused by the engine"
+        ps = self._container.top(ps_args="-eo pid,stat")["Processes"]
+        return next((processes.HELD[s[0]] for _, s in ps if s[0] in processes.HELD), "")
 
     async def read_usage(self) -> float:
         return await _call(self._threads, self._read_stats)
@@ -262,7 +281,7 @@ def sweep() -> list[str]:
     swept = []
     labelled = {"label": INSTANCE_LABEL}
     for container in client().containers.list(all=True, filters=labelled, ignore_removed=True):
-        if not process_runs(int(container.labels[INSTANCE_LABEL])):
+        if not processes.runs(int(container.labels[INSTANCE_LABEL])):
             _discard(container)
             swept.append(container.name)
     return swept

@@ -76,7 +76,8 @@ class ComposeStack(LifeCycle):
             self.folder, self.ownership = ownership.claim(results, stays, self.name)
             closing.callback(ownership.remove, self.folder)
             if not stays:
-                closing.callback(ownership.Guardian(self.folder).close)
+                self.guardian = ownership.Guardian(self.folder)
+                closing.callback(self.guardian.close)
             closing.callback(resources.remove, self._client, self.ownership.id)
             self.project = Project(
                 self._client, self.ownership, self.folder, port, not stays, self.images.values()
@@ -215,7 +216,7 @@ class ComposeStack(LifeCycle):
             ),
         )
 
-    def down_parts(self) -> dict[str, str]:
+    def _parts_down(self) -> dict[str, str]:
         known = {*services(self.target), "engine"}
         down = {part: why for part, why in self._events.down().items() if part in known}
         if self.target == "cloudrun" and (why := self.gateway.down()):
