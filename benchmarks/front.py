@@ -60,6 +60,9 @@ class Upstream:
     async def ended(self) -> Ended:
         return await asyncio.shield(self._gone)
 
+    async def withheld(self) -> str:
+        return ""
+
     async def read_usage(self) -> float:
         return time.monotonic()
 

@@ -25,6 +25,7 @@ What ends an instance before its time:
     killed for its memory, also in its start-up    a result, the platform's
     fails to start, or never listens               the lab's: nothing was measured
     exits, or dies of something else               the replica's, unless it was done to it
+    is frozen, and not by the gateway              somebody else's
     cannot be controlled, ended or removed         the lab's
 """
 
@@ -67,7 +68,13 @@ WAITED = 0.5
 RESOLUTION_S = 0.001
 """The shortest injected delay, in wall-clock seconds, that timers keep."""
 
-ENDED = {"start_failed": "did not start", "died": "died", "stuck": "could not be controlled"}
+ENDED = {
+    "start_failed": "did not start",
+    "died": "died",
+    "frozen": "was frozen",
+    "stuck": "could not be controlled",
+}
+"""What befell an instance that the gateway did not mean to happen, by the event that tells it."""
 
 
 def reasons_invalid(trial: Trial, injected: Sequence[Check]) -> list[str]:
@@ -123,7 +130,7 @@ def instances(trial: Trial) -> Iterable[str]:
 
 
 def _is_result(line: InstanceEvent, trial: Trial) -> bool:
-    if line.event == "stuck":
+    if line.event in ("stuck", "frozen"):
         return False
     killed = any(e.event == "oom" and e.instance == line.instance for e in trial.instance_events)
     planned = any(fault.part == "backend" for fault in trial.cell.process_faults)
@@ -158,7 +165,9 @@ def _lab_at_limit(trial: Trial) -> Iterable[str]:
 
 
 def _defects(trial: Trial) -> Iterable[str]:
-    """What the replica must never do, whatever its settings."""
+    """What the replica must never do, whatever its settings; a part's death may do it all."""
+    if trial.evidence(PartDown):
+        return
     if lost := int(trial.metrics.get("lost", 0)):
         yield f"{lost} uploads were answered 200 but are not there: a defect of the replica"
     samples = trial.observation.samples

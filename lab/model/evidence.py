@@ -406,15 +406,16 @@ class InstanceEvent(Frozen):
 
     ``start_s`` comes with ``ready``, and ``made_s``, the part of it that went by before the
     instance's program ran; ``why`` says what failed or how it ended, ``during`` in
-    which state. ``usage``, twice a second, and its end carry running totals: ``cpu_s`` and
-    ``throttled_s`` in seconds, and the peak of its memory in bytes, its files included.
+    which state; ``frozen`` is one whose CPU others than the gateway withhold. ``usage``, twice a
+    second, and its end carry running totals: ``cpu_s`` and ``throttled_s`` in seconds, and the
+    peak of its memory in bytes, its files included.
     """
 
     kind: Literal["instance"] = "instance"
     t: Moment
     event: Literal[
         "starting", "ready", "start_failed", "paused", "resumed", "idle", "sigterm", "sigkill",
-        "stopped", "died", "oom", "stuck", "removed", "usage",
+        "stopped", "died", "oom", "frozen", "stuck", "removed", "usage",
     ]  # fmt: skip
     instance: str
     start_s: Moment | None = None

@@ -26,6 +26,8 @@ DATABASE_S = 0.1
 PARTS_S = 0.25
 MACHINE_S = 1.0
 
+STOPPED = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+
 CONNECTIONS = (
     "SELECT count(*) FROM pg_stat_activity "
     "WHERE backend_type = 'client backend' AND usename = %s AND state IS NOT NULL"
@@ -142,6 +144,14 @@ class Watch:
         now = time.monotonic()
         for part, why in self._down_parts().items():
             self.seen.down.setdefault(part, (now, why))
+        if self._generator_stopped():
+            self.seen.down.setdefault(GENERATOR, (now, "it was stopped (SIGSTOP)"))
+
+    def _generator_stopped(self) -> bool:
+        """Whether the generator is held; that it has ended, who started it knows first."""
+        with suppress(psutil.Error):
+            return self._generator is not None and self._generator.status() in STOPPED
+        return False
 
     def _read_machine(self) -> None:
         now = time.monotonic()

@@ -26,6 +26,7 @@ from lab.model.environment import python_variables
 from lab.model.knobs import Knobs
 from lab.stack.ports import HOST
 from lab.stack.process import Part, Process, last_line
+from lab.stack.supervision import Role, died
 
 WATCH_S = 0.1
 LINE_S = 0.1
@@ -78,6 +79,8 @@ class Backend(Part):
             [sys.executable, "-m", "lab.services.backend"],
             self.log,
             env={**python_variables(), **knobs.as_env(), **self.addresses},
+            diagnosis=self._diagnosis,
+            renews=True,
         )
         self._limit_cores(knobs.vm_cpus)
         self._process.wait_ready(lambda: len(self.workers.alive()) >= knobs.workers)
@@ -95,22 +98,12 @@ class Backend(Part):
         super().stop()
 
     def down(self) -> str | None:
-        if self._watch and self._watch.restarting.is_set():
-            return None
-        own = self._process.pid if self._process else None  # with a single worker, that worker's
-        workers = (pid for pid in self.workers.seen() if pid != own)
-        return super().down() or next(filter(None, map(self._worker_down, workers)), None)
+        why = super().down()
+        return None if self._watch and self._watch.restarting.is_set() else why
 
-    def _worker_down(self, pid: int) -> str | None:
-        """The diagnosis of a worker; a kill for memory is a result of the cell, not a fault."""
-        try:
-            status = psutil.Process(pid).status()
-        except psutil.NoSuchProcess:
-            status = psutil.STATUS_ZOMBIE
-        if status == psutil.STATUS_STOPPED:
-            return f"worker {pid} is stopped (SIGSTOP)"
-        dead = status == psutil.STATUS_ZOMBIE and pid not in self.workers.killed_for_memory()
-        return f"worker {pid} died" if dead else None
+    def _diagnosis(self, pid: int, role: Role) -> str | None:
+        """That a worker was killed for its memory is a result of the cell, not a fault."""
+        return None if pid in self.workers.killed_for_memory() else died(pid, role)
 
     def _limit_cores(self, cpus: float) -> None:
         """Bind the backend to as many of this machine's cores as the VM has (Linux)."""

@@ -233,7 +233,6 @@ class LifeCycle(ABC):
             and the backend are asked by; a stack makes them.
     """
 
-    guardian: Guardian | None = None
     gateway: Gateway
     monitor: Monitor
     bucket: Bucket
@@ -241,14 +240,22 @@ class LifeCycle(ABC):
 
     def __init__(self) -> None:
         self.target: Target = "vm"
+        self.guardian: Guardian | None = None
         self.restarted: list[str] = []
         self._running: dict[str, dict[str, Any]] = {}
 
     @abstractmethod
     def require(self, cell: Cell) -> None: ...
 
+    def down_parts(self) -> dict[str, str]:
+        down = self._parts_down()
+        if self.guardian and (why := self.guardian.down()):
+            down["guardian"] = why
+        return down
+
     @abstractmethod
-    def down_parts(self) -> dict[str, str]: ...
+    def _parts_down(self) -> dict[str, str]:
+        """The parts of which a process is dead or was stopped, with a line of diagnosis."""
 
     @abstractmethod
     def _begin_logs(self) -> None:
@@ -277,7 +284,7 @@ class LifeCycle(ABC):
     def apply(self, cell: Cell) -> Replica:
         self.require(cell)
         if self.guardian:
-            self.guardian.revive()
+            self.guardian.renew()
         self.gateway.stop()  # with its instances, which hold connections
         retired = [part for part in services(self.target) if part not in PARTS[cell.target]]
         self._forget(retired)

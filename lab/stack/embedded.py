@@ -156,7 +156,7 @@ class EmbeddedStack(LifeCycle):
             round_trip=RoundTrip(self.postgres.dsn(SUPERUSER, through_proxy), self.monitor.query),
         )
 
-    def down_parts(self) -> dict[str, str]:
+    def _parts_down(self) -> dict[str, str]:
         return {part.name: why for part in self.parts if (why := part.down())}
 
     def inject_fault(self, part: str, action: str) -> None:

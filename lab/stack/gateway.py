@@ -89,7 +89,8 @@ class Gateway(Part):
         for old in self.events.parent.glob("*.jsonl"):
             old.unlink()
         self.instances = Instances(self.events)
-        self._process = Process(self.name, PROGRAM, self.log, self._environment(knobs))
+        environment = self._environment(knobs)
+        self._process = Process(self.name, PROGRAM, self.log, environment, supervised=0)
         self._process.wait_ready(lambda: accepts(self.port))
         self._wait_until_warm(knobs.cloudrun_min_instances)
 

@@ -20,6 +20,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import socket
 import string
 import subprocess
@@ -358,10 +359,16 @@ class Guardian:
             env=environment,
         )
 
-    def revive(self) -> None:
-        """Start another guardian if this one has been killed, or stands still."""
-        if self._process.poll() is not None or self._is_stopped():
-            self._end()
+    def down(self) -> str | None:
+        """How it is dead or stopped, in a line; None while it waits."""
+        if (code := self._process.poll()) is not None:
+            return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited ({code})"
+        return "stopped (SIGSTOP)" if self._is_stopped() else None
+
+    def renew(self) -> None:
+        """Have another take its place, if it is dead or stopped."""
+        if self.down():
+            self._end()  # by a signal it ends without touching the replica
             self._process = self._started(subprocess.PIPE)
 
     def close(self) -> None:

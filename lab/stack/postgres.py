@@ -18,6 +18,8 @@ import secrets
 import shutil
 import signal
 import subprocess
+import time
+from collections.abc import Iterable
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,8 +34,21 @@ from lab.stack.files import make_folder, write_private
 from lab.stack.monitor import MONITORS, RESERVED, Monitor, count_refused
 from lab.stack.ports import HOST
 from lab.stack.process import Part, Process
+from lab.stack.supervision import Role, died
 
 _CAUSE = re.compile(r"error:|FATAL|PANIC|could not|No space left")
+
+TOLD_WITHIN_S = 1.0
+"""Seconds after which the server's log tells of the end of a process, or never will."""
+
+_CRASHED = re.compile(
+    rb'LOG:  (?P<what>[\w "]+?)(?: process)? \(PID (?P<pid>\d+)\) '
+    rb"(?:was terminated by signal (?P<signal>\d+)|exited with exit code (?P<code>\d+))"
+)
+_TERMINATED = re.compile(
+    rb"\[(?P<pid>\d+)\] 57P01 FATAL:  terminating connection due to administrator command"
+)
+"""SQLSTATE 57P01: somebody has sent this backend SIGTERM, which its client did not ask for."""
 
 
 def installed() -> Path:
@@ -68,6 +83,24 @@ def _copy_for_all(source: Path, target: Path) -> None:
             path.chmod(mode | 0o044 | (0o011 if mode & 0o100 else 0))
 
 
+def ended_first(log: Iterable[bytes]) -> str:
+    """The first process whose unexpected end Postgres' log tells, in a line; empty if none's.
+
+    After a crash the server restarts itself: it ends all its other processes, and starts them
+    anew.
+    """
+    for line in log:
+        if end := _TERMINATED.search(line):
+            return f"client backend {int(end['pid'])} was ended by SIGTERM"
+        if end := _CRASHED.search(line):
+            number, code = end["signal"], end["code"]
+            how = f"was killed by {signal.Signals(int(number)).name}" if number else ""
+            how = how or f"exited with code {int(code)}"
+            what = end["what"].decode().replace('"', "")
+            return f"{what} {int(end['pid'])} {how}: the server restarted itself"
+    return ""
+
+
 class Postgres(Part):
     """The database. Runs as ``nobody`` where the lab runs as root, which Postgres refuses."""
 
@@ -81,6 +114,9 @@ class Postgres(Part):
         self._data = folder / "postgres"
         self._passwords = {SUPERUSER: secrets.token_hex(16), APP_ROLE: secrets.token_hex(16)}
         self._user = "nobody" if os.geteuid() == 0 else None
+        self._log_at = 0
+        self._told = ""
+        self._asked: dict[int, float] = {}
         self.monitor = Monitor(self.dsn(SUPERUSER))
 
     def start(self, knobs: Knobs) -> None:
@@ -103,7 +139,16 @@ class Postgres(Part):
         }
         flags = [flag for key, value in options.items() for flag in ("-c", f"{key}={value}")]
         command: list[str | Path] = [self._bin / "postgres", "-D", self._data, *flags]
-        self._process = Process(self.name, command, self.log, user=self._user, cwd=self._data)
+        self._log_at = self.log.stat().st_size if self.log.exists() else 0
+        self._told = ""
+        self._process = Process(
+            self.name,
+            command,
+            self.log,
+            user=self._user,
+            cwd=self._data,
+            diagnosis=self._diagnosis,
+        )
         self._process.wait_ready(lambda: self.monitor.answers("postgres"))
         if not self._has_database():
             self._fill()
@@ -130,6 +175,28 @@ class Postgres(Part):
         with self.log.open("rb") as log:
             log.seek(start)
             return count_refused(log)
+
+    def down(self) -> str | None:
+        """Also whether its log tells of a backend that was ended and not by its client."""
+        return super().down() or self._told_by_log() or None
+
+    def _told_by_log(self) -> str:
+        """The first unexpected end of a process that the log tells since the server's start."""
+        if not self._told:
+            with self.log.open("rb") as log:
+                log.seek(self._log_at)
+                whole, newline, _ = log.read().rpartition(b"\n")
+            self._log_at += len(whole) + len(newline)
+            self._told = ended_first(whole.splitlines())
+        return self._told
+
+    def _diagnosis(self, pid: int, role: Role) -> str:
+        """Whose death had the server restart itself, which replaces all but the postmaster.
+
+        The server writes it down a moment after it has happened.
+        """
+        waited = time.monotonic() - self._asked.setdefault(pid, time.monotonic())
+        return self._told_by_log() or (died(pid, role) if waited > TOLD_WITHIN_S else "")
 
     def _has_database(self) -> bool:
         admin = self.monitor.connect("postgres")

@@ -23,6 +23,7 @@ from lab.model.environment import child_environment
 from lab.model.evidence import Usage
 from lab.model.knobs import Knobs
 from lab.stack.ports import POLL_S
+from lab.stack.supervision import Diagnosis, Supervision, died, reader
 
 READY_WITHIN_S = 30.0
 TAIL_BYTES = 8192
@@ -50,6 +51,8 @@ class Process:
         log: file that its output is appended to.
         env: its variables, beside those that any program needs (`lab.model.environment`).
         user: as whom it runs, if the lab runs as root.
+        supervised: generations of its descendants that are the part's own.
+        diagnosis, renews: what `Supervision` is to know of them.
     """
 
     def __init__(
@@ -60,6 +63,9 @@ class Process:
         env: Mapping[str, str] | None = None,
         user: str | None = None,
         cwd: Path | None = None,
+        supervised: int = 1,
+        diagnosis: Diagnosis = died,
+        renews: bool = False,
     ) -> None:
         self.name = name
         self.log = log
@@ -82,6 +88,7 @@ class Process:
                     f"{name}: {command[0]} cannot be started ({error.strerror})",
                     "run `make setup`, then `lab doctor`",
                 ) from error
+        self._supervision = Supervision(self.pid, reader(self.pid, supervised), diagnosis, renews)
 
     @property
     def pid(self) -> int:
@@ -102,20 +109,19 @@ class Process:
         return [self.pid, *(child.pid for child in family)]
 
     def down(self) -> str | None:
-        """How the process is dead or stopped, in a line; None while it runs."""
+        """How the process, or one of its own, is dead or was stopped; None if all run.
+
+        What befell one of its own stays.
+        """
         code = self._popen.poll()
         if code is None:
-            try:
-                stopped = psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
-            except psutil.NoSuchProcess:
-                return "gone"
-            return "stopped (SIGSTOP)" if stopped else None
+            return self._supervision.check()
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
         last = last_line(self.log)
         return f"{how}: {last}" if last else how
 
     def wait_ready(self, ready: Callable[[], bool], within: float = READY_WITHIN_S) -> None:
-        """Wait until ``ready`` returns True.
+        """Wait until ``ready`` returns True; from then on its processes are supervised.
 
         Raises:
             PartFailed: the process died first, or was not ready in time.
@@ -128,6 +134,7 @@ class Process:
                 why = down or f"not ready after {within:.0f} s" + (f": {last}" if last else "")
                 raise PartFailed(f"{self.name} did not come up: {why}", f"its log is {self.log}")
             time.sleep(POLL_S)
+        self._supervision.settle()
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the process, if it is still there."""
@@ -198,7 +205,10 @@ class Part(ABC):
         return self._process.pids() if self._process else []
 
     def down(self) -> str | None:
-        """How it is dead or stopped, in a line; None while it runs."""
+        """How one of its processes is dead or was stopped, in a line; None if all run.
+
+        What was seen stays until the part is started again.
+        """
         return self._process.down() if self._process else "not started"
 
 

@@ -31,8 +31,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from lab.model import processes
 from lab.model.replica import INSTANCE_PREFIX
-from lab.services.cloudrun.instance import CPU_PERIOD_US, DriverError, process_runs
+from lab.services.cloudrun.instance import CPU_PERIOD_US, DriverError
 
 CHECK_PREFIX = "replica-lab-check-"
 NOTES = "cgroups.txt"
@@ -256,7 +257,7 @@ def orphans(logs: Path) -> list[str]:
     except FileNotFoundError:
         return []
     known = {name: _NOTED.fullmatch(name) for name in names}
-    return [name for name, match in known.items() if match and not process_runs(int(match[1]))]
+    return [name for name, match in known.items() if match and not processes.runs(int(match[1]))]
 
 
 def sweep(names: Sequence[str]) -> list[str]:

@@ -23,6 +23,7 @@ import docker
 import requests
 from docker.errors import APIError, DockerException, NotFound
 
+from lab.model import processes
 from lab.model.replica import INSTANCE_LABEL, INSTANCE_PREFIX, INSTANCE_VARIABLE
 from lab.services.cloudrun.instance import (
     CPU_PERIOD_US,
@@ -31,7 +32,6 @@ from lab.services.cloudrun.instance import (
     Address,
     DriverError,
     Ended,
-    process_runs,
 )
 
 T = TypeVar("T")
@@ -113,6 +113,7 @@ class ContainerInstance:
         self._used: dict[str, float] = {}
         self._begun, self._oom = time.monotonic() - 1, False
         self._over = False
+        self._pid: int | None = None
 
     async def listening(self) -> bool:
         """Whether the application itself listens: the engine's port proxy always accepts."""
@@ -166,6 +167,24 @@ class ContainerInstance:
 
     def usage(self) -> Mapping[str, float]:
         return dict(self._used)
+
+    async def withheld(self) -> str:
+        with suppress(NotFound):
+            return await _call(self._threads, self._held)
+        return ""
+
+    def _held(self) -> str:
+        """By the kernel, where it shows the container's processes, else as the engine says."""
+        if self._pid is None:
+            self._container.reload()
+            self._pid = int(self._container.attrs["State"]["Pid"])
+        if self._container.id.encode() in processes.cgroups(self._pid):
+            return processes.held_among(processes.descendants(self._pid))
+        self._container.reload()
+        if self._container.attrs["State"]["Paused"]:
+            return "paused by the engine"
+        ps = self._container.top(ps_args="-eo pid,stat")["Processes"]
+        return next((processes.HELD[s[0]] for _, s in ps if s[0] in processes.HELD), "")
 
     async def read_usage(self) -> float:
         return await _call(self._threads, self._read_stats)
@@ -271,7 +290,7 @@ def sweep(labels: Mapping[str, str]) -> list[str]:
     for container in client().containers.list(all=True, filters=wanted, ignore_removed=True):
         gateway = container.labels[INSTANCE_LABEL]
         ours = gateway.isdigit() and container.name.startswith(f"{INSTANCE_PREFIX}{gateway}-")
-        if ours and not process_runs(int(gateway)):
+        if ours and not processes.runs(int(gateway)):
             _discard(container)
             swept.append(container.name)
     return swept

@@ -23,7 +23,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self, TextIO
@@ -45,6 +45,7 @@ KEEP_ALIVE_S = 75
 BACKLOG = 2048
 READ_EVERY_S = BEAT_S
 USAGE_EVERY_S = 0.5
+LOOK_EVERY_S = 0.25
 
 
 class GatewaySettings(BaseModel):
@@ -156,6 +157,13 @@ async def keep_usage(
         await asyncio.sleep(USAGE_EVERY_S)
 
 
+async def keep_looking(look: Callable[[], Awaitable[None]]) -> None:
+    """Look four times a second whether an instance was frozen; until cancelled."""
+    while True:
+        await look()
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
 class GatewayServer(uvicorn.Server):
     """The server of a service; `run_on` serves until `stop`.
 
@@ -194,6 +202,7 @@ class GatewayServer(uvicorn.Server):
         notes = [
             asyncio.create_task(keep_reading(self._log, self.scheduler.reading)),
             asyncio.create_task(keep_usage(self._log, self.scheduler.usages)),
+            asyncio.create_task(keep_looking(self.scheduler.look_whether_frozen)),
         ]
         self.scheduler.open()
         try:

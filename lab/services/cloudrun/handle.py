@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from enum import StrEnum
 from typing import Protocol
 
@@ -76,6 +77,8 @@ class InstanceHandle:
         self._stop_asked = asyncio.Event()
         self._idle_timer: asyncio.TimerHandle | None = None
         self._withheld = False
+        self._switches = 0
+        self._frozen, self._suspected = False, ""
         self._switching: asyncio.Task[None] | None = None
 
     @property
@@ -98,6 +101,27 @@ class InstanceHandle:
     def usage(self) -> Mapping[str, float]:
         """What it has used so far; empty before it is made."""
         return self._instance.usage() if self._instance else {}
+
+    async def look_whether_frozen(self) -> None:
+        """Note, once, that others withhold its CPU: what two looks in a row have found.
+
+        The service itself must not withhold it then, nor be about to, nor have just done so.
+        """
+        suspected, switches = self._suspected, self._switches
+        self._suspected = ""
+        if self._instance is None or self._withheld or self._is_switching or self._frozen:
+            return
+        with suppress(DriverError):
+            self._suspected = await self._instance.withheld()
+        if self._is_switching or switches != self._switches:
+            self._suspected = ""
+        if suspected and self._suspected:
+            self._frozen = True
+            self._note("frozen", why=self._suspected, during=str(self.state))
+
+    @property
+    def _is_switching(self) -> bool:
+        return self._switching is not None and not self._switching.done()
 
     def starting_after(self, moment: float) -> float:
         """How many seconds after ``moment`` it was still starting; 0 if it listened by then."""
@@ -250,7 +274,7 @@ class InstanceHandle:
 
     def _switch(self) -> None:
         """Give or withhold CPU as it should be; changes follow each other and never overlap."""
-        if self._switching is None or self._switching.done():
+        if not self._is_switching:
             self._switching = asyncio.create_task(self._switch_cpu())
 
     async def _switch_cpu(self) -> None:
@@ -266,6 +290,7 @@ class InstanceHandle:
                 await instance.kill()
                 return
             self._withheld = withhold
+            self._switches += 1
             self._note("paused" if withhold else "resumed")
 
     def _note(self, event: str, **fields: object) -> None:

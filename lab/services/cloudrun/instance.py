@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 Address = tuple[str, int]
@@ -74,6 +73,9 @@ class Instance(Protocol):
     def usage(self) -> Mapping[str, float]:
         """What it has used so far: ``cpu_s``, ``throttled_s``, ``peak_bytes``, where known."""
 
+    async def withheld(self) -> str:
+        """How its CPU is withheld now, in a few words; empty if it is not."""
+
     async def read_usage(self) -> float:
         """Refresh what `usage` gives.
 
@@ -103,7 +105,8 @@ class Driver(Protocol):
 class EventLog(Protocol):
     """The log of events: of instances' lives, and of the requests to them.
 
-    starting ready start_failed paused resumed idle sigterm sigkill died oom stopped stuck removed
+    starting ready start_failed paused resumed idle sigterm sigkill died oom stopped frozen stuck
+    removed
     request_start request_end refused left
     beat (10 times a second)    reading (as often, if something changed)
     usage (twice a second, each instance)
@@ -113,12 +116,3 @@ class EventLog(Protocol):
 
     def write(self, event: str, **fields: object) -> None:
         """Note an event."""
-
-
-def process_runs(pid: int) -> bool:
-    """Whether this process runs; a zombie does not."""
-    try:
-        status = Path("/proc", str(pid), "stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return status.rpartition(")")[2].split()[0] not in "ZX"

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from lab.model import processes
 from lab.model.replica import INSTANCE_PREFIX, INSTANCE_VARIABLE
 from lab.services.cloudrun import cgroup
 from lab.services.cloudrun.cgroup import Cgroup
@@ -142,6 +143,9 @@ class ProcessInstance:
         with suppress(FileNotFoundError):  # removed: the last reading stays true
             self._last = self._group.usage()
         return self._last
+
+    async def withheld(self) -> str:
+        return processes.held_among(cgroup.pids(self._group))
 
     async def read_usage(self) -> float:
         self.usage()

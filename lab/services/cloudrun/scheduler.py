@@ -110,6 +110,11 @@ class Scheduler:
         """By name, what the instances that are alive have used so far."""
         return {handle.name: used for handle in self._in(*LIVING) if (used := handle.usage())}
 
+    async def look_whether_frozen(self) -> None:
+        """Have each instance that is alive note whether others withhold its CPU."""
+        looks = [handle.look_whether_frozen() for handle in self._in(*LIVING)]
+        await asyncio.gather(*looks)
+
     async def acquire(self) -> Lease:
         """A place at an instance, as soon as there is one.
 

@@ -32,6 +32,7 @@ from lab.stack.base import LifeCycle, Replica
 from lab.stack.compose import engine, images, resources
 from lab.stack.compose.confinement import ContainerConfinement
 from lab.stack.compose.engine import last_lines
+from lab.stack.compose.processes import ContainerProcesses
 from lab.stack.compose.project import Project
 from lab.stack.compose.watch import Events, Statistics
 from lab.stack.gateway import Gateway
@@ -41,6 +42,8 @@ from lab.stack.process import ProcessUsage
 from lab.stack.shortages import Shortages
 from lab.stack.storage import Bucket
 
+COMES_BACK = frozenset({"backend"})
+"""The parts that the engine, or their own supervisor, starts again after a kill for memory."""
 SERVES_WITHIN_S = 60.0
 ASK_S = 5.0
 
@@ -85,9 +88,11 @@ class ComposeStack(LifeCycle):
             )
             evidence, place = self.project.evidence, self.project.place
             self._events = Events(
-                engine.connect(), self.ownership.id, evidence, comes_back=frozenset({"backend"})
+                engine.connect(), self.ownership.id, evidence, comes_back=COMES_BACK
             )
             closing.callback(self._events.close)
+            self._processes = ContainerProcesses(self._events.exceeded, COMES_BACK)
+            closing.callback(self._processes.close)
             self.monitor = Monitor(self.project.dsn(SUPERUSER, place.postgres_port))
             closing.callback(self.monitor.release)
             self.gateway = Gateway(self.folder, place.nginx_port, evidence, self._gateway_env)
@@ -117,11 +122,13 @@ class ComposeStack(LifeCycle):
         self._since = datetime.now(UTC)
 
     def _retire(self, parts: list[str]) -> None:
+        self._processes.forget(parts)
         self.project.remove(parts)
 
     def _end(self, parts: list[str]) -> None:
         if "postgres" in parts:
             self.monitor.release()
+        self._processes.forget(parts)
         self.project.kill(parts)
 
     def _start(self, parts: list[str], knobs: Knobs) -> None:
@@ -139,6 +146,7 @@ class ComposeStack(LifeCycle):
                     raise self._failed(part, why) from None
             raise
         self._wait_until(parts, self._serves_unloaded)
+        self._processes.settle(containers)
 
     def _failed(self, part: str, why: str) -> PartFailed:
         last = last_lines(self.project.log(part))
@@ -222,23 +230,27 @@ class ComposeStack(LifeCycle):
         for part in services(self.target):
             yield from ((part, line) for line in self.project.log(part, since).splitlines())
 
-    def down_parts(self) -> dict[str, str]:
+    def _parts_down(self) -> dict[str, str]:
         known = {*services(self.target), "engine"}
-        down = {part: why for part, why in self._events.down().items() if part in known}
+        told = self._processes.down() | self._events.down()
+        down = {part: why for part, why in told.items() if part in known}
         if self.target == "cloudrun" and (why := self.gateway.down()):
             down[GATEWAY] = why
         return down
 
     def inject_fault(self, part: str, action: str) -> None:
         self._forget([part])
+        self._processes.forget([part])
         self.project.act(part, ACTS[action])
 
     def recover(self, part: str, action: str) -> None:
-        if container := self.project.containers().get(part):
+        containers = self.project.containers()
+        if container := containers.get(part):
             self._events.expect({part: container.id})
         since = time.monotonic()
         self.project.act(part, "unpause" if action == "pause" else "start")
         self._wait_until([part], partial(self._serves, since=since))
+        self._processes.settle({part: containers[part]})
         self._events.arrived([part])
 
     def collect_logs(self, into: Path) -> None:

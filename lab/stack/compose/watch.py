@@ -36,8 +36,8 @@ events within this time are the same kill, which the engine often reports a doze
 class Events(threading.Thread):
     """Follows the events of a replica's containers, of each part only the current one.
 
-    A part that died stays down until the lab itself starts it, even if the engine restarts it
-    at once: it has lost what it was doing.
+    A part that died or was paused stays down until the lab itself starts or resumes it, even if
+    the engine restarts it at once: it has lost what it was doing, or stood still.
 
     Args:
         client: a connection of its own, because the stream occupies it.
@@ -58,6 +58,7 @@ class Events(threading.Thread):
         self._coming: set[str] = set()
         self._oom: dict[str, float] = {}
         self._noted: dict[str, float] = {}
+        self._told: dict[str, float] = {}
         self._ended = False
         self._stream = client.events(
             decode=True, filters={"label": f"{ID_LABEL}={replica}", "type": "container"}
@@ -86,16 +87,14 @@ class Events(threading.Thread):
             return
         if action in ("start", "unpause"):
             self._coming.discard(part)
-        if action == "unpause":
-            self._down.pop(part, None)
-        elif action == "oom":
+        if action == "oom":
             self._see_oom(part, _at(event))
         elif action in ("pause", "die") and part not in self._coming:
             self._see_down(part, event)
 
     def _see_down(self, part: str, event: dict[str, Any]) -> None:
         if event["Action"] == "pause":
-            self._down[part] = "is paused"
+            self._down[part] = "was paused"
             return
         code = int(event["Actor"]["Attributes"].get("exitCode", 0))
         for_memory = code == KILLED and _at(event) - self._oom.get(part, -inf) < OOM_WITHIN_S
@@ -109,9 +108,17 @@ class Events(threading.Thread):
             self._noted[part] = at
             note_oom(self._evidence, at)
         self._oom[part] = at
+        self._told[part] = time.monotonic()
+
+    def exceeded(self, part: str) -> bool:
+        """Whether the engine has just told that a part exceeded its memory."""
+        return time.monotonic() - self._told.get(part, -OOM_WITHIN_S) < OOM_WITHIN_S
 
     def down(self) -> dict[str, str]:
-        """The parts that are dead or paused now, each with a line that says which."""
+        """The parts that died or were paused, each with a line that says which.
+
+        One that others have resumed has been away, and stays among them until it is expected.
+        """
         return dict(self._down)
 
     def expect(self, containers: Mapping[str, str]) -> None:

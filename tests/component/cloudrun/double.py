@@ -21,6 +21,7 @@ class Plan:
         fails: it cannot be made at all.
         cores: what it uses of a core.
         made: seconds that it takes to make it, before it runs.
+        frozen: from when to when somebody else withholds its CPU.
         obeys: it ends on SIGTERM, or only on SIGKILL (``kill``), or on nothing (``nothing``).
     """
 
@@ -30,6 +31,7 @@ class Plan:
     cores: float = 0.0
     made: float = 0.0
     obeys: str = "term"
+    frozen: tuple[float, float] | None = None
 
 
 class Double:
@@ -79,6 +81,11 @@ class Double:
 
     def usage(self) -> Mapping[str, float]:
         return {"peak_bytes": 1.0, "cpu_s": self.plan.cores * (now() - self.begun)}
+
+    async def withheld(self) -> str:
+        if self.plan.frozen and self.plan.frozen[0] <= now() - self.begun < self.plan.frozen[1]:
+            return "process 7 was stopped (SIGSTOP)"
+        return "process 7 was frozen by its cgroup" if self.paused else ""
 
     async def read_usage(self) -> float:
         return now()

@@ -86,6 +86,9 @@ class Served:
     async def ended(self) -> Ended:
         return await asyncio.shield(self.gone)
 
+    async def withheld(self) -> str:
+        return ""
+
     async def read_usage(self) -> float:
         return asyncio.get_running_loop().time()
 

@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
+from lab.services.cloudrun.gateway import LOOK_EVERY_S
 from tests.component.cloudrun.double import Plan
 from tests.component.cloudrun.service import Service
-from tests.component.cloudrun.virtual import run
+from tests.component.cloudrun.virtual import now, run
 
 
 def test_the_first_request_is_a_cold_start_and_the_next_is_warm() -> None:
@@ -365,3 +366,39 @@ def test_aborting_waits_for_nothing_and_leaves_nothing() -> None:
     assert service.calls[0].answers == [(3.0, "503 instance_died")]
     assert service.log.of("sigterm") == []
     assert [double.removed for double in service.driver.made] == [True]
+
+
+async def looked(service: Service, seconds: float) -> None:
+    """Look four times a second, as the gateway does."""
+    for _ in range(round(seconds / LOOK_EVERY_S)):
+        await service.scheduler.look_whether_frozen()
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+@pytest.mark.parametrize(
+    ("frozen", "noted"),
+    [
+        ((0.5, 60.0), [(0.75, "starting")]),
+        ((2.5, 60.0), [(2.75, "ready")]),
+        ((2.5, 2.6), []),  # one look alone
+        (None, []),
+        ((10.0, 60.0), [(20.5, "ready")]),  # it had no CPU anyway, until the next request
+    ],
+)
+def test_an_instance_that_others_freeze_is_noted_once(
+    frozen: tuple[float, float] | None, noted: list[tuple[float, str]]
+) -> None:
+    async def story() -> Service:
+        service = Service({}, [Plan(listens=2.0, frozen=frozen)])
+        looking = asyncio.create_task(looked(service, 30.0))
+        service.send(takes=5.0)
+        await service.answered()
+        await asyncio.sleep(20.1 - now())
+        service.send(takes=5.0)
+        await service.answered()
+        await looking
+        return service
+
+    lines = run(story()).log.of("frozen")
+    assert [(line["at"], line["during"]) for line in lines] == noted
+    assert {line["why"] for line in lines} <= {"process 7 was stopped (SIGSTOP)"}

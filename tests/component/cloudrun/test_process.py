@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -154,6 +155,25 @@ def test_work_left_after_the_answer_makes_no_progress_while_paused(tmp_path: Pat
             while made.usage()["cpu_s"] < before + 0.2:
                 await asyncio.sleep(0.05)
             assert b"200 OK" in await get(made, "/pid")
+
+    play(story)
+
+
+@pytest.mark.parametrize("how", ["stopped (SIGSTOP)", "frozen by its cgroup"])
+def test_who_withholds_an_instances_cpu_is_seen(tmp_path: Path, how: str) -> None:
+    async def story() -> None:
+        async with instance(tmp_path) as made:
+            assert await made.withheld() == ""
+            if how == "stopped (SIGSTOP)":
+                os.kill(made.pid, signal.SIGSTOP)
+            else:
+                made._group.freeze(True)
+            await asyncio.sleep(0.1)
+            assert await made.withheld() == f"process {made.pid} was {how}"
+            os.kill(made.pid, signal.SIGCONT)
+            made._group.freeze(False)
+            await asyncio.sleep(0.1)
+            assert await made.withheld() == ""
 
     play(story)
 

@@ -87,11 +87,11 @@ def test_another_takes_the_place_of_one_that_does_not_guard(
     folder, _ = ownership.claim(temporary / "results")
     guardian = Guardian(folder)
     first = process_of(guardian)
-    guardian.revive()
+    guardian.renew()
     assert process_of(guardian) == first
     what(first)
     wait_until(lambda: first.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE))
-    guardian.revive()
+    guardian.renew()
     assert process_of(guardian) != first
     guardian.close()
     assert not folder.exists()

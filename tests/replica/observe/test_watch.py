@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import threading
 from contextlib import closing
 from typing import Any
@@ -109,3 +111,20 @@ def test_only_the_applications_connections_count(live: Live) -> None:
         closing(psycopg2.connect(replica.app_dsn)),
     ):
         assert replica.query(CONNECTIONS, "app") == [(2,)]
+
+
+def test_a_generator_that_is_stopped_is_down_and_one_that_has_ended_is_not() -> None:
+    generator = subprocess.Popen(["sleep", "60"])
+    try:
+        with Watch(Database().query, dict, dict) as watch:
+            watch.generator(generator.pid)
+            generator.send_signal(signal.SIGSTOP)
+            wait_until(lambda: watch.seen.down)
+        assert watch.seen.down["generator"][1] == "it was stopped (SIGSTOP)"
+    finally:
+        generator.kill()
+    with Watch(Database().query, dict, dict) as watch:
+        watch.generator(generator.pid)
+        generator.wait()
+        wait_until(lambda: watch.seen.connections)
+    assert watch.seen.down == {}

@@ -142,6 +142,15 @@ def test_an_answer_500_without_a_cause_is_a_reason_also_outside_the_window() -> 
     ]
 
 
+def test_what_a_dead_part_makes_of_answers_is_no_defect_of_the_replica() -> None:
+    uploads = [*samples(60), sample(1, error=Cause.INTERNAL_ERROR)]
+    rest = [line for line in at_rest() if line.kind != "audit"]
+    down = PartDown(t=31.2, part="postgres", why="client backend 7 was killed by SIGKILL")
+    assert reasons(cell(), observation(uploads, [*rest, audit(lost=["a"]), down])) == [
+        "postgres was down at 31.2 s: client backend 7 was killed by SIGKILL"
+    ]
+
+
 @pytest.mark.parametrize(
     ("settings", "invalid"),
     [
@@ -370,6 +379,10 @@ def test_a_sound_front_gives_no_reason() -> None:
         (
             [instance(9.0, "stuck", why="SIGKILL did not end it")],
             "instance-1 could not be controlled: SIGKILL did not end it (at 9.0 s)",
+        ),
+        (
+            [instance(9.0, "frozen", why="process 7 was stopped (SIGSTOP)", during="ready")],
+            "instance-1 was frozen: process 7 was stopped (SIGSTOP) (at 9.0 s)",
         ),
         (
             [instance(9.0, "died", why="exit code 1", during="ready")],

@@ -37,7 +37,7 @@ class Journal(LifeCycle):
     def require(self, _cell: Cell) -> None:
         self.done.append("require")
 
-    def down_parts(self) -> dict[str, str]:
+    def _parts_down(self) -> dict[str, str]:
         return self.down
 
     def busy(self) -> bool:
