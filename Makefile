@@ -187,10 +187,11 @@ lint: $(STAMP) ## Style, types, dead and copied code, YAML, Compose, shell and D
 	$(BIN)/hadolint compose/backend/Dockerfile compose/images/*/Dockerfile
 
 # Most tests wait for real parts as much as they compute: three processes fill two cores, and
-# more would keep those parts from their share.
+# more would keep those parts from their share. Compiled files are kept, also where the
+# environment says otherwise: each process would rewrite and compile all tests anew.
 .PHONY: test
 test: lint ## Lint, types and all tests; LAYER=component: those of a folder of tests/ alone
-	$(BIN)/pytest --numprocesses 3 $(addprefix tests/,$(LAYER)) $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses 3 $(addprefix tests/,$(LAYER)) $(ARGS)
 
 # Not part of `make test`: to watch each line costs as much CPU again, which the replicas need.
 .PHONY: coverage

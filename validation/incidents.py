@@ -269,7 +269,6 @@ INCIDENTS = (
         {"burst": 70, "timeout": "30 s"},
         ["error_rate < 5 %"],
         limits=[Resource.STORAGE],
-        quick={"speed": 4},
     ),
     Incident(
         5,
@@ -278,7 +277,7 @@ INCIDENTS = (
         {"burst": 70},
         ["error_rate < 5 %"],
         limits=[Resource.PROXY_TIMEOUT],
-        quick={"speed": 4, "burst": 40},
+        quick={"speed": 2, "burst": 40},
     ),
     Incident(
         5,
