@@ -43,7 +43,8 @@ def command(
 ) -> None:
     """Show a stored run.
 
-    RUN is a folder, a name's unique prefix, or latest. Nothing is started.
+    RUN is a folder, a name's unique prefix, or latest. Nothing is started. `lab run --help`
+    says what the columns of the table mean.
     """
     refuse_together({"--html": html, "--markdown": markdown, "--json": as_json})
     refuse_together({"--cell": cell is not None, "--html": html, "--markdown": markdown})

@@ -79,7 +79,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     stored = sample.create(results, sample.cells()[:3])
     for cell in stored.cells():
         sample.measure(stored, cell)
-    documents = [(stored.path / INFO, RunInfo)]
+    documents: list[tuple[Path, type[BaseModel]]] = [(stored.path / INFO, RunInfo)]
     for cell_id in stored.info.cells[:2]:
         folder = stored.path / "cells" / cell_id
         documents += [(folder / "cell.json", Cell), (folder / "verdict.json", Verdict)]
