@@ -198,9 +198,9 @@ def known_faults() -> dict[str, Fault]:
 
 
 def style() -> Style:
-    """How text looks on standard output."""
+    """How text looks on standard output: 40 to 160 columns wide, whatever COLUMNS says."""
     width = shutil.get_terminal_size((100, 24)).columns
-    return Style.of(sys.stdout, min(width, 160), os.environ)
+    return Style.of(sys.stdout, max(40, min(width, 160)), os.environ)
 
 
 def check_writable(results: Path) -> None:

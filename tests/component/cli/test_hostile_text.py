@@ -121,6 +121,7 @@ def test_it_is_shown_as_what_it_is(lab: Command, run: RunFolder) -> None:
     assert "<b>" not in page
     document = lab("report", "2026", "--markdown", "--results", run.path.parent).out
     assert "\\`x\\` \\<b\\>\\&\\#8238;" in document
+    assert "http\\://x" in document
 
 
 def test_a_terminal_gets_the_labs_own_colours_alone(run: RunFolder) -> None:
