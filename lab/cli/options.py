@@ -159,15 +159,21 @@ def target_option(default: Target | None, text: str) -> Callable[[Command], Comm
 def settings_options(command: Command) -> Command:
     """``--preset``, ``--set`` and ``--speed``."""
     command = click.option(
-        "--speed", type=Number(1, 50), help="Divide every delay and duration by this."
+        "--speed",
+        type=Number(1, 50),
+        help="Divide every delay and duration by this; figures stay in real-world time.",
     )(command)
     command = click.option(
-        "--set", "settings", multiple=True, metavar="KNOB=VALUE", help="Set a knob; repeatable."
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="KNOB=VALUE",
+        help="Set a knob (`lab knobs` lists them); repeatable.",
     )(command)
     return click.option(
         "--preset",
         type=click.Choice(["as-found", "recommended"]),
-        help="Start from this column of the knob table.",
+        help="Start from this column of the table of knobs.",
     )(command)
 
 
@@ -192,9 +198,9 @@ def known_faults() -> dict[str, Fault]:
 
 
 def style() -> Style:
-    """How text looks on standard output."""
+    """How text looks on standard output: 40 to 160 columns wide, whatever COLUMNS says."""
     width = shutil.get_terminal_size((100, 24)).columns
-    return Style.of(sys.stdout, min(width, 160), os.environ)
+    return Style.of(sys.stdout, max(40, min(width, 160)), os.environ)
 
 
 def check_writable(results: Path) -> None:

@@ -43,7 +43,8 @@ def command(
 ) -> int:
     """Show a stored run.
 
-    RUN is a folder, a name's unique prefix, or latest. Nothing is started.
+    RUN is a folder, a name's unique prefix, or latest. Nothing is started. `lab run --help`
+    says what the columns of the table mean.
 
     Exit code: 0; 4 where something stored of a cell is damaged, which is told beside the others.
     """

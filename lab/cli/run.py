@@ -41,9 +41,19 @@ from lab.store import RunFolder, find
 @stack_options
 @target_option(None, "In place of the spec's: where the backend runs.")
 @click.option("--users", type=Whole(1, MAX_USERS), help="In place of the spec's users or burst.")
-@click.option("--dry-run", is_flag=True, help="Print the cells and the time they will take.")
-@click.option("--resume", metavar="RUN", help="Continue a stored run: only what is missing.")
-@click.option("--gate", is_flag=True, help="Exit with 1 if a cell broke.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print the cells and the time they take, and start nothing: --stack, --results and "
+    "--gate have no say then.",
+)
+@click.option(
+    "--resume",
+    metavar="RUN",
+    help="Continue a stored run (a folder, a name's unique prefix, or latest): only the cells "
+    "that are missing.",
+)
+@click.option("--gate", is_flag=True, help="Exit with 1 if a cell broke, as a pipeline needs it.")
 @results_option
 @json_option
 def command(
@@ -63,6 +73,16 @@ def command(
     as_json: bool,
 ) -> int | None:
     """Measure every cell of each SPEC and judge it.
+
+    \b
+    The table at the end has a row a cell (`lab metrics` says how each figure is measured):
+      up/s, served     successes a second; of a burst, how many
+      p50 s, p95 s     latency of successful uploads, in seconds
+      failed, led by   the share that failed, and the cause of most of them, with its count
+      pg               the most connections that Postgres granted at once
+      limit            what uploads waited for, or failed by
+    While it runs, a line says which cell is at what: settings applied, faults injected, ramp,
+    warm-up, window, the last answers, audit for lost uploads, verdict.
 
     Exit code: 0 every cell was measured, whether it held or broke; 1 one broke and --gate is
     given; 4 one is undecided or invalid.

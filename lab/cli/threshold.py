@@ -53,12 +53,19 @@ from lab.store import RunFolder, find
     "max_load",
     type=Number(1, 10**7),
     metavar="SECONDS",
-    help="Real-world seconds of load for each cell: then it is undecided. Default: no limit.",
+    help="Give up a cell, as undecided, after so many real-world seconds of load. "
+    "Default: no limit.",
 )
 @click.option(
-    "--dry-run", is_flag=True, help="Print each cell's next trial and how long a search takes."
+    "--dry-run",
+    is_flag=True,
+    help="Print each cell's next trial and how long a search takes; start nothing.",
 )
-@click.option("--resume", metavar="RUN", help="Continue a stored search.")
+@click.option(
+    "--resume",
+    metavar="RUN",
+    help="Continue a stored search: a folder, a name's unique prefix, or latest.",
+)
 @results_option
 @json_option
 def command(

@@ -33,6 +33,7 @@ def read_experiment(file: Path, faults: Mapping[str, Fault]) -> Experiment:
     check_knobs(document)
     experiment = validated(Experiment, document)
     _check_faults(document, experiment, faults)
+    _check_criteria(document, experiment)
     loads = dict(_loads(document, experiment))
     for path, load in loads.items():
         if problem := load_problem(load):
@@ -56,6 +57,13 @@ def _check_faults(document: Document, experiment: Experiment, faults: Mapping[st
             raise document.error(path, f"fault '{name}' stands here twice", "remove one")
         if problem := fault_problem(name, faults):
             raise document.error(path, *problem)
+
+
+def _check_criteria(document: Document, experiment: Experiment) -> None:
+    for index, criterion in enumerate(experiment.criteria):
+        if criterion in experiment.criteria[:index]:
+            what = f"criterion '{criterion}' stands here twice"
+            raise document.error(("criteria", index), what, "remove one")
 
 
 def _loads(document: Document, experiment: Experiment) -> Iterator[tuple[Loc, Load]]:

@@ -13,12 +13,11 @@ import struct
 import numpy as np
 import numpy.typing as npt
 
+from lab.model.load import MIN_AUDIO
 from lab.model.units import SizeRange
 
 SAMPLE_RATE = 16_000
 HEADER = 44
-MIN_SIZE = HEADER + 2
-"""Bytes of a file with a single sample."""
 
 VOICE_SECONDS = 30
 MAX_FILES = 64
@@ -59,10 +58,10 @@ def wav(size: int, pcm: bytes, offset: int = 0) -> bytes:
     ignore.
 
     Raises:
-        ValueError: ``size`` is below `MIN_SIZE`.
+        ValueError: ``size`` is below `MIN_AUDIO`.
     """
-    if size < MIN_SIZE:
-        raise ValueError(f"a WAV file has at least {MIN_SIZE} bytes, not {size}")
+    if size < MIN_AUDIO:
+        raise ValueError(f"a WAV file has at least {MIN_AUDIO} bytes, not {size}")
     length = (size - HEADER) // 2 * 2
     header = struct.pack(
         "<4sI4s4sIHHIIHH4sI",

@@ -13,14 +13,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from lab.errors import SpecError
-from lab.load.audio import MIN_SIZE
 from lab.model.experiment import load_problem
 from lab.model.load import Load
-from lab.model.units import format_size
 
 PLAN_VARIABLE = "LAB_LOAD_PLAN"
-MAX_SIZE = 100 * 1024**2
-"""Bytes of the largest file that is offered: its body is held in memory."""
 
 
 class LoadPlan(BaseModel):
@@ -94,10 +90,3 @@ def check(load: Load) -> None:
     if problem := load_problem(load):
         _, what, remedy = problem
         raise SpecError(what, remedy)
-    low, high = load.audio.low, load.audio.high
-    if low < MIN_SIZE:
-        what = f"load: audio of {format_size(low)} is not a WAV file"
-        raise SpecError(what, f"ask for {MIN_SIZE} B or more")
-    if high > MAX_SIZE:
-        what = f"load: audio of {format_size(high)} cannot be held ready"
-        raise SpecError(what, f"ask for {format_size(MAX_SIZE)} or less")

@@ -15,8 +15,9 @@ from lab.model.base import Frozen
 from lab.model.criterion import Criterion
 from lab.model.fault import Fault, ProcessFault
 from lab.model.knobs import Knobs, Preset
-from lab.model.load import BurstLoad, Load, OpenLoad, StagesLoad
+from lab.model.load import MAX_AUDIO, MIN_AUDIO, BurstLoad, Load, OpenLoad, StagesLoad
 from lab.model.replica import STUDENTS, Target
+from lab.model.units import format_size
 
 Question = Literal[
     "general",
@@ -127,8 +128,15 @@ def load_problem(load: Load) -> tuple[tuple[str | int, ...], str, str] | None:
     """Why the test students cannot offer a load: where in it, what, and the remedy; None: they can.
 
     What its type cannot say: an open load's users at once follow from its rate and timeout,
-    and of stages one has to take time, and one to have users.
+    of stages one has to take time, and one to have users, and a WAV file has a header.
     """
+    low, high = load.audio.low, load.audio.high
+    if low < MIN_AUDIO:
+        what = f"audio of {format_size(low)} is not a WAV file"
+        return ("audio",), what, f"ask for {MIN_AUDIO} B or more"
+    if high > MAX_AUDIO:
+        what = f"audio of {format_size(high)} cannot be held ready"
+        return ("audio",), what, f"ask for {format_size(MAX_AUDIO)} or less"
     if load.peak_users > STUDENTS:
         what = f"the load may have {load.peak_users} users at once; there are {STUDENTS} students"
         if isinstance(load, OpenLoad):

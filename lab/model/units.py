@@ -320,16 +320,16 @@ class RateLimit(_Text):
 
 @dataclass(frozen=True)
 class AtMost:
-    """A bound of a range's upper end: seconds of a `Span`, bytes of a `SizeRange`."""
+    """A bound of a span's upper end, in seconds."""
 
     le: int
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         return core_schema.no_info_after_validator_function(self._checked, handler(source))
 
-    def _checked(self, value: Span | SizeRange) -> Span | SizeRange:
+    def _checked(self, value: Span) -> Span:
         if value.high > self.le:
-            most = type(value)(low=self.le, high=self.le)
+            most = format_duration(self.le)
             raise ValueError(f"{value} is out of bounds; it must be <= {most}")
         return value
 

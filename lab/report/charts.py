@@ -46,7 +46,7 @@ def chart_lines(series: Series, width: int, *, blocks: bool) -> list[str]:
     columns = max(8, width - LABEL_COLUMNS - RANGE_COLUMNS)
     lines = []
     for label, name, write in LINES:
-        values: Values = getattr(series, name)
+        values = _values(series, name)
         top = max((value for value in values if value is not None), default=None)
         if top is None:
             continue
@@ -57,6 +57,12 @@ def chart_lines(series: Series, width: int, *, blocks: bool) -> list[str]:
     span = min(columns, len(series.users))
     lines.append(f"{'':<{LABEL_COLUMNS}}{'0 s':<{max(0, span - len(end))}}{end}")
     return lines
+
+
+def _values(series: Series, name: str) -> Values:
+    """A figure over time; no p95 of a burst: it is by the time of sending, and that is one."""
+    values: Values = getattr(series, name)
+    return [] if name == "p95" and sum(map(bool, series.sent)) == 1 else values
 
 
 def _squeezed(values: Values, columns: int) -> list[float | None]:
@@ -159,7 +165,7 @@ def drawing(chart: Chart) -> Drawing:
 def _panels(chart: Chart, across: Callable[[float], float], begin: float) -> tuple[Panel, ...]:
     panels: list[Panel] = []
     for title, styles, write in PANELS:
-        lists: dict[str, Values] = {name: getattr(chart.series, name) for name in styles}
+        lists = {name: _values(chart.series, name) for name in styles}
         measured = [v for values in lists.values() for v in values if v is not None]
         if not measured:
             continue

@@ -10,7 +10,7 @@ from lab.report import blocks
 from lab.report.charts import chart_lines
 
 _CHART_WIDTH = 100
-_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~&$])")
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~&$]|:(?=//)|(?<=www)\.)")
 _HEAD = re.compile(r"^(?=[-+=]|\d+[.)](?:\s|$))(\d*)")
 """Where a paragraph would begin as a list, a line, or the underline of a title."""
 

@@ -9,11 +9,20 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from lab.model.run import LoadTick, Progress
+from lab.model.run import LoadTick, Phase, Progress
 from lab.model.text import Styled, clean_line
 from lab.report import format
 
 _SHORTEST = 8
+
+WORDS: Mapping[Phase, str] = {
+    "applying": "settings",
+    "arming": "faults",
+    "drain": "answers",
+    "auditing": "audit",
+    "judging": "verdict",
+}
+"""What a phase is about, for who has not seen the code; the others say it themselves."""
 
 
 def line(progress: Progress, width: int) -> str:
@@ -22,7 +31,7 @@ def line(progress: Progress, width: int) -> str:
     Where room is short, the middle of the cell's id goes first, then what stands last.
     """
     head = f"[{progress.index}/{progress.cells}] "
-    parts = [f"{progress.phase:<9}", *_load(progress.tick)]
+    parts = [f"{WORDS.get(progress.phase, progress.phase):<9}", *_load(progress.tick)]
     parts.append(f"{format.clock(progress.left_s)} left")
     tail = "  ".join(parts)
     room = max(width - len(head) - len(tail) - 2, _SHORTEST)

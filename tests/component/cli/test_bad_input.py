@@ -99,7 +99,11 @@ BAD_SPECS = {
     ),
     "audio-that-no-memory-holds": (
         "experiment: e\nload: {users: 4, audio: 50 KB - 3 GiB}\n",
-        "2:25: 'audio': 50 KB - 3 GiB is out of bounds - it must be <= 1 GiB",
+        "2:25: audio of 3 GiB cannot be held ready - ask for 100 MiB or less",
+    ),
+    "audio-without-a-sample": (
+        "experiment: e\nload: {users: 4, audio: 0 B}\n",
+        "2:25: audio of 0 B is not a WAV file - ask for 46 B or more",
     ),
     "digits-of-another-script": (
         "experiment: e\nload: {users: 4, window: \u0661\u0660 s}\n",
@@ -148,6 +152,10 @@ BAD_SPECS = {
     "too-many-stages": (
         f"experiment: e\nload: {{stages: [{','.join(['{users: 1}'] * 600)}]}}\n",
         "2:16: 'stages' has too many entries - it may have 100 at most",
+    ),
+    "a-criterion-twice": (
+        WHOLE + "criteria: [p95 < 1 s, p95 < 1000 ms]\n",
+        "3:23: criterion 'p95 < 1 s' stands here twice - remove one",
     ),
     "a-tag-on-a-mapping": (
         "experiment: e\nload: !!python/object/apply:os.system {users: 4}\n",

@@ -79,7 +79,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     stored = sample.create(results, sample.cells()[:3])
     for cell in stored.cells():
         sample.measure(stored, cell)
-    documents: list[tuple[Path, type[Any]]] = [(stored.path / INFO, RunInfo)]
+    documents: list[tuple[Path, type[BaseModel]]] = [(stored.path / INFO, RunInfo)]
     for cell_id in stored.info.cells[:2]:
         folder = stored.path / "cells" / cell_id
         documents += [(folder / "cell.json", Cell), (folder / "verdict.json", Verdict)]
@@ -121,6 +121,7 @@ def test_it_is_shown_as_what_it_is(lab: Command, run: RunFolder) -> None:
     assert "<b>" not in page
     document = lab("report", "2026", "--markdown", "--results", run.path.parent).out
     assert "\\`x\\` \\<b\\>\\&\\#8238;" in document
+    assert "http\\://x" in document
 
 
 def test_a_terminal_gets_the_labs_own_colours_alone(run: RunFolder) -> None:

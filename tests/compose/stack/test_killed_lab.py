@@ -78,7 +78,7 @@ def test_a_lab_that_is_interrupted_while_the_replica_starts_leaves_nothing(
     client: docker.DockerClient, others: LookAlikes, tmp_path: Path
 ) -> None:
     with command.started(*run(tmp_path), cwd=tmp_path) as process:
-        command.wait_for_line(process, "[1/2]", "applying")
+        command.wait_for_line(process, "[1/2]", "settings")
         assert left(client, tmp_path / "results")
         process.send_signal(signal.SIGINT)
         interrupted(process)

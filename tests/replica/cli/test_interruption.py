@@ -71,7 +71,7 @@ def test_signals_again_and_again_do_not_cut_the_clean_up(
 
 def test_a_sigint_while_the_replica_starts_leaves_nothing(tmp_path: Path) -> None:
     with command.started("run", command.spec(tmp_path, QUICK), cwd=tmp_path) as process:
-        command.wait_for_line(process, "[1/2]", "applying")
+        command.wait_for_line(process, "[1/2]", "settings")
         left = command.Leftovers(tmp_path / "results")
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=END_WITHIN_S)
@@ -121,9 +121,9 @@ def test_sigint_is_ignored_where_whoever_started_the_lab_ignores_it(tmp_path: Pa
     try:
         with command.started("run", command.spec(tmp_path, LONG), cwd=tmp_path) as process:
             signal.signal(signal.SIGINT, before)
-            command.wait_for_line(process, "[1/2]", "applying")
+            command.wait_for_line(process, "[1/2]", "settings")
             process.send_signal(signal.SIGINT)
-            command.wait_for_line(process, "[1/2]", "arming")
+            command.wait_for_line(process, "[1/2]", "faults")
             left = command.Leftovers(tmp_path / "results")
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=END_WITHIN_S)

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -78,7 +79,7 @@ def test_a_run_measures_every_cell_and_shows_each_phase(ran: Ran) -> None:
     assert target == "target: vm"
     for cell in ("[1/2] workers=1", "[2/2] workers=2"):
         shown = [line for line in progress if line.startswith(cell)]
-        for phase in ("applying", "arming", "window", "drain", "auditing", "judging"):
+        for phase in ("settings", "faults", "window", "answers", "audit", "verdict"):
             assert any(phase in line for line in shown), (cell, phase)
 
 
@@ -192,3 +193,19 @@ def test_a_part_that_is_killed_makes_its_cell_invalid_and_the_next_is_measured(
     assert any(r.startswith("toxiproxy was down at ") for r in first["reasons"]), first["reasons"]
     assert second["metrics"]["succeeded"] > 0
     assert not any("was down" in reason for reason in second["reasons"])
+
+
+@pytest.mark.replica
+def test_a_run_outlives_its_readers_and_keeps_its_code(tmp_path: Path) -> None:
+    spec = command.spec(tmp_path, command.SHORT.replace("workers: [1, 2]", "workers: [1]"))
+    lab = f"{shlex.quote(sys.executable)} -m lab run {spec} --speed 10 --results {tmp_path}"
+    ended = subprocess.run(
+        ["bash", "-c", f"{lab} --gate <&- >&- 2>&-"],
+        env=command.environment(),
+        timeout=command.LIMIT_S,
+        check=False,
+    )
+    summary = json.loads((tmp_path / "latest" / "summary.json").read_text())
+    code = {"held": 0, "broke": 1}.get(summary["cells"][0]["verdict"], 4)
+    assert ended.returncode == code
+    assert summary["cells"][0]["metrics"]["succeeded"] > 0

@@ -39,11 +39,11 @@ from tests.component.load.conftest import load_of
         ),
         (
             load_of(burst=1, audio="45 B"),
-            "load: audio of 45 B is not a WAV file - ask for 46 B or more",
+            "audio of 45 B is not a WAV file - ask for 46 B or more",
         ),
         (
             load_of(burst=1, audio="1 MB - 101 MiB"),
-            "load: audio of 101 MiB cannot be held ready - ask for 100 MiB or less",
+            "audio of 101 MiB cannot be held ready - ask for 100 MiB or less",
         ),
     ],
 )

@@ -212,6 +212,14 @@ def test_figures_that_are_all_zero_lie_on_the_ground() -> None:
     assert chart_lines(series([1.0] * 4), 80, blocks=True)[1] == "sent/s      ▁▁▁▁  0 .. 0"
 
 
+def test_a_burst_has_no_p95_over_time() -> None:
+    values: list[float | None] = [7.0, 7.0, None, None]
+    burst = series(values).model_copy(update={"sent": [20.0, 0.0, 0.0, 0.0]})
+    assert not any(line.startswith("p95") for line in chart_lines(burst, 80, blocks=True))
+    panels = drawing(Chart(burst, (), (), {})).panels
+    assert "p95" not in [panel.title for panel in panels]
+
+
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_a_chart_is_squeezed_into_its_width_and_keeps_its_peak(width: int) -> None:
     peaked: list[float | None] = [0.0] * 300

@@ -34,7 +34,7 @@ def test_the_line_says_cell_phase_load_errors_and_time_left() -> None:
 
 def test_without_load_it_says_the_phase() -> None:
     text = line(replace(NOW, phase="applying", tick=None), 120)
-    assert text == "[3/12] workers=2,pool=5+5,db_session=hold  applying   4 min 05 s left"
+    assert text == "[3/12] workers=2,pool=5+5,db_session=hold  settings   4 min 05 s left"
 
 
 @pytest.mark.parametrize("width", [0, 1, 20, 40, 79, 80, 100])
