@@ -192,7 +192,8 @@ def offer(generator: LoadGenerator, trial: RunningTrial) -> LoadResult:
         if not isinstance(error, PartDied):
             observer.watch.note_down(GENERATOR, str(error))
             exit_code = int(not isinstance(error, StoodStill))
-        return LoadResult(started[0].t0, cell.load.measured, exit_code, started[0].pid)
+        start, window = started[0], cell.load.measured
+        return LoadResult(start.t0, window, exit_code, start.pid, beat_s=start.beat_s)
 
 
 @contextmanager

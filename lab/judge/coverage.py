@@ -25,6 +25,7 @@ from math import inf
 from lab.judge.trial import Trial
 from lab.model.clock import STILL_S, format_still
 from lab.model.evidence import (
+    LAB,
     DatabaseReading,
     GatewayBeat,
     LoadDone,
@@ -92,11 +93,13 @@ def clock_steps(trial: Trial) -> Iterator[str]:
 def uncovered(trial: Trial) -> list[str]:
     """Sentences, one for each kind of reading that does not cover the trial.
 
-    None where a part was down: the trial ended with it. Nor of an earlier lab, whose load
-    generator gave no signs of life.
+    None where a part of the replica was down: the trial ended with it. Nor of an earlier lab, whose
+    load generator gave no signs of life.
     """
     done = trial.evidence(LoadDone)
-    if trial.evidence(PartDown) or not any(line.beat_s for line in done):
+    if any(line.part != LAB for line in trial.evidence(PartDown)) or not any(
+        line.beat_s for line in done
+    ):
         return []
     end = _last_answer(trial, done[-1])
     return [gap.reason(trial.knobs.speed) for gap in _gaps(trial, end)]

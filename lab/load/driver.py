@@ -43,10 +43,17 @@ RECENT = 5.0
 
 @dataclass(frozen=True)
 class LoadStart:
-    """The generator is ready: its process id, and the coming t = 0 on the monotonic clock."""
+    """The generator is ready.
+
+    Args:
+        pid: its process id.
+        t0: the coming t = 0 on the monotonic clock.
+        beat_s: how often it gives a sign of life, in wall seconds; None where it gives none.
+    """
 
     pid: int
     t0: float
+    beat_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class LoadResult:
         exit_code: of the generator; a failed upload is data and leaves it 0.
         pid: its process id, by now gone.
         dropped: arrivals of the window that ``max_in_flight`` kept from being sent.
-        beat_s: how often it gave a sign of life, in wall seconds; None where it gives none.
+        beat_s: as of `LoadStart`.
     """
 
     t0: float
@@ -125,7 +132,7 @@ class LocustLoad:
         try:
             start = _wait_for_start(process, plan, log)
             if on_start:
-                on_start(LoadStart(process.pid, start.t0))
+                on_start(LoadStart(process.pid, start.t0, BEAT_S))
             last = _follow(process, plan, log, tick, start)
         finally:
             _end(process)

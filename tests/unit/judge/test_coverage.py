@@ -181,8 +181,10 @@ def test_a_worker_that_began_late_need_not_have_been_read_before() -> None:
 
 
 def test_where_a_part_was_down_that_is_the_reason() -> None:
-    down = PartDown(t=12, part="lab", why="it stood still for 8.1 s of wall time")
+    down = PartDown(t=12, part="nginx", why="killed by SIGKILL")
     assert trial(down, database=[FROZEN], beats=[FROZEN]).uncovered == []
+    still = PartDown(t=60, part="lab", why="it stood still for 8.1 s of wall time")
+    assert len(trial(still, database=[FROZEN], read=[FROZEN]).uncovered) == 1
 
 
 def test_an_earlier_lab_gave_no_sign_of_life_and_is_judged_as_it_was() -> None:
