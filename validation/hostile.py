@@ -193,7 +193,8 @@ def request_lines() -> Iterator[Hostile]:
         ("\\health", BAD),
         ("/" + "a" * 9000, "414 bad_upload|404 not_found"),
     ):
-        yield row(f"target {target[:32]!r}", get(line=f"GET {target} HTTP/1.1"), answer)
+        asks = get(line=f"GET {target} HTTP/1.1")
+        yield row(f"target {target[:24]!r} ({len(target)})", asks, answer)
 
 
 TOO_LONG = "431 bad_upload"
@@ -243,7 +244,8 @@ def lengths() -> Iterator[Hostile]:
         yield row(f"length {value!r}", bare(f"Content-Length: {value}", body=WHOLE), BAD)
     for value in ("9" * 19, "9" * 40):  # uvicorn's parser counts to 2^64
         answer = f"{BAD}|413 upload_too_large|413 too_large"
-        yield row(f"length {value}", bare(f"Content-Length: {value}", body=WHOLE), answer)
+        long = bare(f"Content-Length: {value}", body=WHOLE)
+        yield row(f"length {value}", long, answer, slow=True)
     size = len(WHOLE)
     twice = f"Content-Length: {size}"
     yield row("one length twice", bare(twice, twice, body=WHOLE), BAD)
@@ -277,7 +279,6 @@ def codings() -> Iterator[Hostile]:
         )
     yield row("coding CHUNKED", bare("Transfer-Encoding: CHUNKED", body=chunks(WHOLE)), OK)
     yield row("a coding twice", bare(CHUNKED, CHUNKED, body=chunks(WHOLE)), BAD)
-    yield row("a blank before its colon", bare("Transfer-Encoding : chunked", body=b"0"), BAD)
     yield row("a folded coding", bare("Transfer-Encoding:\r\n chunked", body=chunks(WHOLE)), BAD)
     old = f"POST {UPLOAD_PATH} HTTP/1.0"
     yield row("chunks of HTTP/1.0", bare(CHUNKED, line=old, body=chunks(WHOLE)), OK, nginx=BAD)
@@ -349,7 +350,7 @@ def forms() -> Iterator[Hostile]:
     yield row("no closing boundary", upload(body=part(FILE, WAV)), no_file)
     yield row("a first line that is none", upload(body=b"x" * 50_000 + b"\r\n" + WHOLE), BAD)
     yield row("bytes behind the end", upload(body=WHOLE + b"x" * 50_000), OK)
-    yield row("lines that end in LF", upload(body=WHOLE.replace(b"\r\n", b"\n")), BAD)
+    yield row("a form's lines that end in LF", upload(body=WHOLE.replace(b"\r\n", b"\n")), BAD)
     yield row("an empty file", upload(body=part(FILE, WAV, content=b"") + CLOSING), BAD)
     inner = part(FILE, WAV, boundary="inner") + b"--inner--\r\n"
     nested = part(FILE, "Content-Type: multipart/mixed; boundary=inner", content=inner)
@@ -414,7 +415,6 @@ def files() -> Iterator[Hostile]:
     yield row("an encoded name", upload(body=part(line, WAV) + CLOSING), "422 bad_upload")
     bomb = gzip.compress(b"\0" * 20_000_000)
     yield row("a body that is a gzip bomb", upload("Content-Encoding: gzip", body=bomb), BAD)
-    yield row("a file that is one", upload(body=part(FILE, WAV, content=bomb) + CLOSING), OK)
     big = part(FILE, WAV, content=b"\0" * 1_500_000) + CLOSING
     yield row("a file above nginx's limit", upload(body=big), OK, nginx="413 body_too_large")
     huge = part(FILE, WAV, content=b"\0" * 6_000_000) + CLOSING
@@ -465,7 +465,6 @@ def wishes() -> Iterator[Hostile]:
         yield row(f"handed over at {at!r}", upload(f"{HANDED_HEADER}: {at}"), OK)
     for name in ("x" * 6000, "\xff\xfe", "a, b", "../../x", "\x1b".replace("\x1b", "{}")):
         yield row(f"called {name[:12]!r}", upload(f"{REQUEST_HEADER}: {name}"), OK)
-    yield row("called twice", upload(f"{REQUEST_HEADER}: a", f"{REQUEST_HEADER}: b"), OK)
     waits = upload("Expect: 100-continue")
     yield row("it waits to go on", waits, "100+200 ok")
     yield row("it expects something else", upload("Expect: a-miracle"), f"{OK}|417 bad_upload")
@@ -480,9 +479,9 @@ def slow_ones() -> Iterator[Hostile]:
     yield row("says nothing", (b"",), "open", nginx=left, slow=True)
     yield row("a head, byte by byte", drips, "open", nginx=left, slow=True)
     yield row("no end of the head", (whole[: at - 2],), "open", nginx=left, slow=True)
-    yield row(
-        "no body", (whole[:at],), "open", nginx=left, gateway="504 request_timeout", slow=True
-    )
+    late = "504 request_timeout"
+    for name, end in (("no body", at), ("half a body", at + 900)):
+        yield row(name, (whole[:end],), "open", nginx=left, gateway=late, slow=True)
     bits = (whole[begun : begun + 400] for begun in range(at, len(whole), 400))
     paced = (whole[:at], *(step for bit in bits for step in (bit, 0.05)))
     yield row("a body, bit by bit", paced, OK)

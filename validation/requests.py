@@ -34,6 +34,7 @@ from pathlib import Path
 from select import select
 from statistics import median, quantiles
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -82,6 +83,7 @@ ANSWERS_S, WAITS_S, QUIET_S = 10.0, 0.5, 0.5
 """Wall-clock seconds: for an answer that must come; until a server that says nothing is called
 open; and of silence after which no further answer is awaited."""
 
+NOTHING: Mapping[str, int] = MappingProxyType({})
 PIECE = 64 * 1024
 _ANSWER = re.compile(rb"HTTP/1\.[01] (\d{3})")
 _KIND = re.compile(rb"\r\ncontent-type: *([^\r]*)", re.IGNORECASE)
@@ -230,12 +232,16 @@ class Asked:
             return {"nginx": self.replica.url, "uvicorn": self.replica.backend}
         return {"gateway": self.replica.url}
 
-    def left_wrong(self) -> Iterator[str]:
-        """What is wrong with the replica after all rows."""
+    def left_wrong(self, begun: Mapping[str, int] = NOTHING) -> Iterator[str]:
+        """What is wrong with the replica after all rows.
+
+        Args:
+            begun: how long each log was before them, in bytes.
+        """
         for part, why in self.stack.down_parts().items():
             yield f"{part}: {why}"
         for name, log in self.replica.logs.items():
-            if b"Traceback" in log.read_bytes():
+            if b"Traceback" in log.read_bytes()[begun.get(name, 0) :]:
                 yield f"{name}: a traceback in its log, {log}"
         stored = {str(row[0]) for row in self.replica.query("SELECT id FROM recordings")}
         if stored != object_ids(self.replica.storage, self.replica.bucket):
