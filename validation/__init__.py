@@ -14,6 +14,7 @@ published incidents of which it is known what is right.
     expected_waits   what oracle_waits says that late uploads of such a cell wait for
     raw_metrics      every metric, worked out from the stored lines by formulas of its own
     server_counts    failures by cause, as the service itself recorded them
+    hostile          requests that no user sends, and what each server must answer
     command          what the commands share
 
 The oracles use nothing of the lab; a test holds that. Two commands compare stored runs with them:
@@ -42,7 +43,12 @@ embedded stack: is each judged as is right?
 
     python -m validation.incidents [NAME...]
 
-Each prints a row for each cell, or for each contradiction, and ends with 0 where all agree, 1 where
+The last asks a running replica itself: what do nginx, uvicorn and the gateway answer to requests
+that no user sends, and what do healthy users feel of them?
+
+    python -m validation.requests [--server nginx] [--turns 5]
+
+Each prints a row for each cell, or for each contradiction or wrong answer, and ends with 0 where all agree, 1 where
 one does not, 2 where nothing can be compared (on standard error: what is wrong, and the remedy). A
 cell of a ramp takes seconds, one of a search up to a minute, an incident a few.
 

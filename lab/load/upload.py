@@ -19,7 +19,12 @@ _BOUNDARY = "----replica-lab-5f0c3a91d7e24b68"
 _CAUSES = frozenset(Cause)
 _OF_NGINX = "text/html"
 """The media type of nginx's own answers; a 500 of the application is plain text."""
-_BY_STATUS = FROM_STATUS | {401: Cause.UNAUTHORIZED, 429: Cause.RATE_LIMITED}
+_BY_STATUS = FROM_STATUS | {
+    401: Cause.UNAUTHORIZED,
+    429: Cause.RATE_LIMITED,
+    501: Cause.BAD_UPLOAD,  # a coding, or
+    505: Cause.BAD_UPLOAD,  # a version of HTTP that nobody speaks
+}
 _METRIC = re.compile(r'([\w-]+)(?:\s*;\s*desc=(?:"[^"]*"|[^;,]*))?\s*;\s*dur="?(\d+(?:\.\d+)?)')
 
 

@@ -27,8 +27,9 @@ BODY_TIMEOUT_S = 60
 CLIENT_KEEPALIVE_S = 75
 UPSTREAM_IDLE_S = 60
 UPSTREAM_AGE_S = 3600
-"""Real-world seconds, nginx's defaults in both configurations: between two reads of a request's
-body; and for how long an idle connection of a user is kept, one to the backend, and any to it."""
+"""Real-world seconds, nginx's defaults in both configurations: for a request's head, and between
+two reads of its body; and for how long an idle connection of a user is kept, one to the backend,
+and any to it."""
 
 FILES_EACH = 2
 """File descriptors that nginx may open for each connection: its socket, and for a user's a

@@ -119,6 +119,12 @@ def limit(
             "backpressure",
             "",
         ),
+        (
+            {**MANY_THREADS, "nginx_connections": 64, **CALMER},
+            {"burst": 60, "audio": "50 KB"},
+            "nginx_connections",
+            "nginx's 64 connections, enough for 31 uploads at once, were used up",
+        ),
         ({"gcs_call": "executor"}, load(2), "none", "nothing was at its limit"),
         (
             {"gcs_call": "executor", "upload_rate_limit": "1/min"},
@@ -145,6 +151,7 @@ def limit(
         "proxy time-out",
         "rate limit",
         "backpressure",
+        "nginx's connections",
         "nothing",
         "two refusals",
         "refusal and loop",

@@ -33,7 +33,7 @@ from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError
 
 from lab.model.clock import BEAT_S
 from lab.model.knobs import Knobs
-from lab.services.cloudrun.http import application
+from lab.services.cloudrun.http import BoundedHead, application
 from lab.services.cloudrun.instance import HOST, Driver, EventLog
 from lab.services.cloudrun.request import Requests
 from lab.services.cloudrun.rules import KILL_WITHIN_S, TERM_GRACE_S
@@ -177,7 +177,7 @@ class GatewayServer(uvicorn.Server):
         self.requests = Requests(knobs, self.scheduler, log)
         config = uvicorn.Config(
             application(self.requests),
-            http="httptools",
+            http=BoundedHead,
             ws="none",
             lifespan="off",
             log_config=None,

@@ -23,12 +23,20 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 import h11
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from lab.model.problem import MEDIA_TYPE
 from lab.model.replica import ADDRESS_HEADER, HANDED_HEADER
 from lab.services.cloudrun.instance import Address
 from lab.services.cloudrun.request import BrokenError, ClientLeftError, Requests, TooLargeError
-from lab.services.cloudrun.rules import MAX_BODY, TOO_LARGE, Refusal
+from lab.services.cloudrun.rules import (
+    HEAD_TOO_LARGE,
+    MAX_BODY,
+    MAX_HEAD,
+    NOT_HTTP,
+    TOO_LARGE,
+    Refusal,
+)
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -58,13 +66,46 @@ def application(requests: Requests) -> Application:
 
     async def gateway(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         call = HttpCall(scope, receive, send)
-        if call.declared > MAX_BODY:
-            await call.refuse(TOO_LARGE)
+        if refusal := call.refused_at_once:
+            await call.refuse(refusal)
         else:
             await requests.serve(call)
         await call.finish()
 
     return gateway
+
+
+class BoundedHead(HttpToolsProtocol):
+    """uvicorn's side of a client's connection, which ends one whose request's head does not end."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._head: int | None = 0
+
+    def on_message_begin(self) -> None:
+        """The head of a request begins."""
+        super().on_message_begin()
+        self._head = 0
+
+    def on_headers_complete(self) -> None:
+        """It is whole; what it may be as a whole, `HttpCall` looks at."""
+        super().on_headers_complete()
+        self._head = None
+
+    def data_received(self, data: bytes) -> None:
+        """Some of what the client sends."""
+        super().data_received(data)
+        if self._head is None or self.transport.is_closing():
+            return
+        self._head += len(data)
+        if self._head > MAX_HEAD:
+            body = HEAD_TOO_LARGE.body
+            self.transport.write(
+                b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\n"
+                b"Content-Type: %b\r\nContent-Length: %d\r\n\r\n%b"
+                % (MEDIA_TYPE.encode(), len(body), body)
+            )
+            self.transport.close()
 
 
 class Inbox:
@@ -125,7 +166,7 @@ class Inbox:
 class HttpCall:
     """A client's request over HTTP/1.1; see `request.Call` and `UpstreamAnswer`.
 
-    ``declared`` is its Content-Length. To cut an answer it is left unfinished: uvicorn then
+    To cut an answer it is left unfinished: uvicorn then
     closes the connection when the application returns.
     """
 
@@ -135,7 +176,23 @@ class HttpCall:
         self._inbox = Inbox(receive)
         self._begun = self._ended = self._muted = False
         self._timing = b""
-        self.declared = int(_header(scope["headers"], b"content-length") or 0)
+
+    @property
+    def refused_at_once(self) -> Refusal | None:
+        """The refusal of a request that no instance is given; None of one that is forwarded.
+
+        uvicorn's parser lets some pass that an instance's client may not send, as one without Host.
+        """
+        given: Headers = self._scope["headers"]
+        if sum(len(name) + len(value) for name, value in given) > MAX_HEAD:
+            return HEAD_TOO_LARGE
+        if int(_header(given, b"content-length") or 0) > MAX_BODY:
+            return TOO_LARGE
+        try:
+            self._request()
+        except h11.LocalProtocolError:
+            return NOT_HTTP
+        return None
 
     async def finish(self) -> None:
         """End the answer once the client has sent everything, or has had enough time to.
@@ -163,10 +220,12 @@ class HttpCall:
         await self._inbox.interrupted()
 
     async def forward(self, address: Address) -> None:
+        await exchange(address, self._request(), self._inbox.body(), self)
+
+    def _request(self) -> h11.Request:
         query: bytes = self._scope["query_string"]
         target = self._scope["raw_path"] + (b"?" + query if query else b"")
-        request = h11.Request(method=self._scope["method"], target=target, headers=self._headers())
-        await exchange(address, request, self._inbox.body(), self)
+        return h11.Request(method=self._scope["method"], target=target, headers=self._headers())
 
     async def refuse(self, refusal: Refusal) -> bool:
         if self._ended or self._muted:
@@ -211,7 +270,8 @@ class HttpCall:
         """The client's headers as an instance gets them, with the client's address, and when."""
         given: Headers = list(self._scope["headers"])
         dropped = {*HOP_BY_HOP, CLIENT_ADDRESS, b"x-forwarded-for", b"x-forwarded-proto", HANDED}
-        kept = [(name, value) for name, value in given if name not in dropped]
+        # Blanks around a value are none of it (RFC 9110, 5.5), and no client may send them.
+        kept = [(name, value.strip(b" \t")) for name, value in given if name not in dropped]
         peer: str = (self._scope.get("client") or ("",))[0]
         user = _header(given, CLIENT_ADDRESS) if peer.startswith("127.") else b""
         forwarded = [value for name, value in given if name == b"x-forwarded-for"]

@@ -10,6 +10,9 @@ from lab.model.problem import problem_body
 
 MAX_BODY = 32 * 1024**2
 """Bytes of a request over HTTP/1 ("Cloud Run quotas and limits")."""
+MAX_HEAD = 64 * 1024
+"""Bytes of a request's line and fields; the lab's own, so that no client fills the gateway's memory
+with a head that does not end. The platform's is not published for Cloud Run."""
 STARTUP_PROBE_S = 240.0
 """Seconds within which an instance must listen ("Container runtime contract")."""
 TERM_GRACE_S = 10.0
@@ -51,6 +54,8 @@ NO_INSTANCE = Refusal(
     429, "no_instance", "The request was aborted because there was no available instance."
 )
 TOO_LARGE = Refusal(413, "too_large", "The request body is larger than 32 MiB.")
+HEAD_TOO_LARGE = Refusal(431, "bad_upload", "The request's header fields are larger than 64 KiB.")
+NOT_HTTP = Refusal(400, "bad_upload", "The request is not well-formed HTTP.")
 REQUEST_TIMEOUT = Refusal(
     504,
     "request_timeout",

@@ -14,7 +14,7 @@ import pytest
 
 from lab.services.backend.core.middleware import handed_at
 from lab.services.cloudrun.instance import HOST
-from lab.services.cloudrun.rules import MAX_BODY
+from lab.services.cloudrun.rules import MAX_BODY, MAX_HEAD
 from tests.component.cloudrun.live import LiveGateway, live, parse
 
 MANY = {"cloudrun_concurrency": 80, "cloudrun_cpus": 1}
@@ -118,6 +118,64 @@ def test_the_instance_is_told_who_asks_and_when_and_nothing_of_the_connection() 
                 "x-forwarded-proto: http",
                 "x-request-id: r1",
             ]
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (
+            b"GET /echo HTTP/1.1\r\nHost: x\r\nA: b \t\r\n",
+            200,
+        ),  # blanks around a value are none of it
+        (b"GET /echo HTTP/1.1\r\n", 400),  # h11, which speaks to instances, would not send these
+        (b"GET /echo HTTP/1.1\r\nHost: x\r\nHost: y\r\n", 400),
+        (b"GET /echo HTTP/1.0\r\n", 400),
+        (b"GET /echo HTTP/1.1\r\nHost: x\r\nA: " + b"b" * 60_000 + b"\r\n", 200),
+        (b"GET /echo HTTP/1.1\r\nHost: x\r\nA: " + b"b" * MAX_HEAD + b"\r\n", 431),
+        (b"GET /echo HTTP/1.1\r\nHost: x\r\n" + b"A: bcdefgh\r\n" * 9000, 431),
+    ],
+)
+def test_a_head_that_no_instance_may_get_is_answered_by_the_gateway(
+    head: bytes, status: int
+) -> None:
+    async def story() -> None:
+        async with live() as gateway:
+            reader, writer = await asyncio.open_connection(HOST, gateway.port)
+            writer.write(head + b"Connection: close\r\n\r\n")
+            answer = parse(await reader.read())
+            writer.close()
+            assert answer[0] == status
+            assert len(gateway.driver.made) == (status == 200)
+            if status != 200:
+                assert cause(answer[2]) == "bad_upload"
+            assert (await gateway.ask("GET /echo"))[0] == 200
+
+    asyncio.run(story())
+
+
+def test_a_head_without_an_end_is_cut_off_and_the_next_of_a_connection_is_counted_anew() -> None:
+    async def story() -> None:
+        async with live() as gateway:
+            reader, writer = await asyncio.open_connection(HOST, gateway.port)
+            for _ in range(3):  # bodies count for nothing
+                size = 2 * MAX_HEAD
+                writer.write(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size)
+                writer.write(b"b" * size)
+                assert (await reader.readline()) == b"HTTP/1.1 200 OK\r\n"
+                await reader.readuntil(b"b" * size)
+            writer.write(b"GET /echo HTTP/1.1\r\nA: ")
+            sent = 0
+            while not reader.at_eof() and sent < 10 * MAX_HEAD:
+                writer.write(b"b" * 4096)
+                sent += 4096
+                await asyncio.sleep(0)
+                if b"431" in reader._buffer:  # type: ignore[attr-defined] # what has come by now
+                    break
+            assert MAX_HEAD < sent < 10 * MAX_HEAD
+            assert (await reader.readline()) == b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+            writer.close()
 
     asyncio.run(story())
 

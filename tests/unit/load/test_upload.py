@@ -40,6 +40,8 @@ HTML = "text/html"
         (404, HTML, b"", Cause.NOT_FOUND),
         (405, HTML, b"", Cause.METHOD_NOT_ALLOWED),
         (415, HTML, b"", Cause.BAD_UPLOAD),
+        (501, HTML, b"", Cause.BAD_UPLOAD),
+        (505, HTML, b"", Cause.BAD_UPLOAD),
         (500, HTML + "; charset=utf-8", b"<html>", Cause.PROXY_ERROR),
         (500, "text/plain", b"Internal Server Error", Cause.INTERNAL_ERROR),
         (413, HTML, b"<html>", Cause.BODY_TOO_LARGE),

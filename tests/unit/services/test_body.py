@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from lab.services.backend.core.middleware import BodyMiddleware
 from lab.services.backend.core.problems import Problem, problem
 
 LIMIT = 10_000
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Exchange:
@@ -56,9 +59,15 @@ class Exchange:
             answer = error.response
         await answer(scope, receive, send)
 
-    def run(self, *, drain_s: float = 0.0, limit: int | None = None, **headers: str) -> Any:
+    def run(
+        self,
+        *,
+        drain_s: float = 0.0,
+        limit: int | None = None,
+        headers: Mapping[str, str] = NOTHING,
+    ) -> Any:
         """The status of the answer."""
-        sent = [(name.replace("_", "-").encode(), v.encode()) for name, v in headers.items()]
+        sent = [(name.encode(), value.encode()) for name, value in headers.items()]
         middleware = BodyMiddleware(self.app, limit, drain_s)
         asyncio.run(middleware({"type": "http", "headers": sent}, self.receive, self.send))
         return self.sent[0]["status"]
@@ -93,10 +102,10 @@ def test_what_was_read_is_answered_at_once() -> None:
 @pytest.mark.parametrize(
     ("parts", "said", "status", "taken"),
     [
-        ((LIMIT,), {"content_length": str(LIMIT)}, 503, LIMIT),
-        ((LIMIT + 1,), {"content_length": str(LIMIT + 1)}, 413, 0),  # by what it says
+        ((LIMIT,), {"content-length": str(LIMIT)}, 503, LIMIT),
+        ((LIMIT + 1,), {"content-length": str(LIMIT + 1)}, 413, 0),  # by what it says
         ((4000, 4000, 4000, 4000), {}, 413, 12_000),  # by what came: nothing said
-        ((4000, 4000, 4000, 4000), {"content_length": "5"}, 413, 12_000),  # said wrongly
+        ((4000, 4000, 4000, 4000), {"content-length": "5"}, 413, 12_000),  # said wrongly
         ((4000,), {}, 503, 4000),
     ],
 )
@@ -104,7 +113,7 @@ def test_a_body_past_the_limit_is_refused_as_soon_as_that_is_known(
     parts: tuple[int, ...], said: dict[str, str], status: int, taken: int
 ) -> None:
     client = Exchange(*parts, reads=True)
-    assert client.run(limit=LIMIT, **said) == status
+    assert client.run(limit=LIMIT, headers=said) == status
     assert client.taken == taken
     closes = (b"connection", b"close") in client.sent[0]["headers"]
     assert closes == (status == 413)
