@@ -20,9 +20,10 @@ import docker
 from docker.errors import DockerException
 
 from lab.errors import MissingComponent
+from lab.model import processes
 from lab.services.cloudrun import cgroup
 from lab.services.cloudrun.cgroup import Cgroup, NotPermittedError
-from lab.services.cloudrun.instance import DriverError, process_runs
+from lab.services.cloudrun.instance import DriverError
 from lab.stack.compose import engine
 from lab.stack.compose.resources import ID_LABEL, OWNER_LABEL
 
@@ -161,7 +162,7 @@ def _remove(folder: Path) -> None:
 def orphaned_cgroups() -> set[Path]:
     """The cgroups of gateways and of checks whose process has ended."""
     found = (path for path in CGROUPS.rglob("replica-lab-*-*-*") if path.is_dir())
-    return {path for path in found if not process_runs(_pid_of(path.name))}
+    return {path for path in found if not processes.runs(_pid_of(path.name))}
 
 
 def _pid_of(name: str) -> int:
