@@ -128,7 +128,7 @@ def test_it_finds_every_cells_threshold_and_shows_each_trial_as_it_ends(
     for trial in (*one.trials, *two.trials):
         assert any(line.startswith(f"{trial.id}: {trial.users} users, ") for line in lines)
         place = "[1/2]" if trial in one.trials else "[2/2]"
-        assert any(re.match(rf"{re.escape(place)} {trial.id}  judging", line) for line in lines)
+        assert any(re.match(rf"{re.escape(place)} {trial.id}  verdict", line) for line in lines)
     assert [line for line in lines if line.startswith("workers=1: holds at ")]
 
 
