@@ -277,7 +277,6 @@ INCIDENTS = (
         {"burst": 70},
         ["error_rate < 5 %"],
         limits=[Resource.PROXY_TIMEOUT],
-        quick={"speed": 2, "burst": 40},
     ),
     Incident(
         5,
