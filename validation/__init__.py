@@ -48,9 +48,9 @@ that no user sends, and what do healthy users feel of them?
 
     python -m validation.requests [--server nginx] [--turns 5]
 
-Each prints a row for each cell, or for each contradiction or wrong answer, and ends with 0 where all agree, 1 where
-one does not, 2 where nothing can be compared (on standard error: what is wrong, and the remedy). A
-cell of a ramp takes seconds, one of a search up to a minute, an incident a few.
+Each prints a row for each cell, contradiction or wrong answer, and ends with 0 where all agree, 1
+where one does not, 2 where nothing can be compared (on standard error: what is wrong, and the
+remedy). A cell of a ramp takes seconds, one of a search up to a minute, an incident a few.
 
 The tests of all this, and of the search in simulated systems, are `tests.statistics`; the
 incidents are also tests of the replica. `python -m benchmarks.threshold` is the search in 2,000

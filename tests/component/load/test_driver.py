@@ -190,6 +190,22 @@ def test_a_full_disk_ends_the_load_with_its_reason(tmp_path: Path, service: Serv
         run(tmp_path, service.url, load_of(**LONG), on_start=fill)
 
 
+def test_a_generator_without_a_file_left_ends_the_load_and_blames_nobody_else(
+    tmp_path: Path, service: Service
+) -> None:
+    """Of what it lacked itself, each upload would look as if the service had cut it off."""
+
+    def starve(start: LoadStart) -> None:
+        room = len(list(Path(f"/proc/{start.pid}/fd").iterdir())) + 8
+        resource.prlimit(start.pid, resource.RLIMIT_NOFILE, (room, room))
+
+    said = (
+        r"died \(exit code 1\): OSError: .*Too many open files(?!:)"  # not of a file: of a socket
+    )
+    with pytest.raises(PartFailed, match=said):
+        run(tmp_path, service.url, load_of(burst=40), on_start=starve)
+
+
 def test_a_load_that_cannot_be_offered_starts_nothing(tmp_path: Path) -> None:
     load = ClosedLoad.model_construct(users=5001)
     with pytest.raises(SpecError, match="5001 users"):

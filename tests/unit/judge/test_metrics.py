@@ -221,6 +221,7 @@ def test_stage_means_are_of_successes_and_waits_of_failures_too() -> None:
         ({"gcs_threads": 100, "db_session": "hold", "workers": 4}, 25 / 3.875),
         ({"gcs_threads": 100, "db_session": "hold", "pool_class": "NullPool"}, 1 / 0.175),
         ({"gcs_threads": 9, "db_session": "hold", "max_overflow": "unlimited"}, 9 / 3.5),
+        ({"gcs_threads": 99, "db_call": "threadpool", "nginx_connections": 64}, 31 / 3.675),
     ],
 )
 def test_capacity_is_the_scarcest_slots_divided_by_the_time_one_is_held(
