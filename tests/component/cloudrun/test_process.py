@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 import time
@@ -247,3 +248,35 @@ def test_a_limit_that_the_kernel_refuses_leaves_nothing() -> None:
     with pytest.raises(DriverError, match="cannot be set to"):
         cgroup.make(f"{INSTANCE_PREFIX}{os.getpid()}-x", 256 * MIB, 1e-6)
     assert left_over() == []
+
+
+def test_a_sweep_removes_what_was_noted_by_a_dead_gateway_and_nothing_like_it(
+    tmp_path: Path,
+) -> None:
+    dead = 4_194_305  # one more than Linux gives
+    names = {
+        "noted": f"{INSTANCE_PREFIX}{dead}-i",
+        "by hand": f"{INSTANCE_PREFIX}{dead}-by-hand",
+        "of one that lives": f"{INSTANCE_PREFIX}{os.getpid()}-i",
+    }
+    groups = {what: cgroup.make(name, 64 * MIB, 1.0) for what, name in names.items()}
+    folders = {what: process.TMPFS / f"{name}-abcdefgh" for what, name in names.items()}
+    linked = process.TMPFS / f"{names['noted']}-ijklmnop"
+    try:
+        for folder in folders.values():
+            folder.mkdir()
+        linked.symlink_to(tmp_path)
+        cgroup.note(tmp_path, names["noted"])
+        cgroup.note(tmp_path, names["of one that lives"])
+        cgroup.note(tmp_path, "../../somewhere")
+        assert process.sweep(tmp_path) == [names["noted"]]
+        assert process.sweep(tmp_path) == []
+        left = {what for what, group in groups.items() if group.folders.memory.exists()}
+        assert left == {"by hand", "of one that lives"}
+        assert {what for what, folder in folders.items() if folder.exists()} == left
+        assert (tmp_path / cgroup.NOTES).exists()
+    finally:
+        linked.unlink(missing_ok=True)
+        for what, group in groups.items():
+            cgroup.remove(group)
+            shutil.rmtree(folders[what], ignore_errors=True)
