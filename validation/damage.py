@@ -51,7 +51,7 @@ SECONDS = 10
 BYTES = 500 * 1000**2
 SILENT_S = 6 * SECONDS
 """After so long a process that could not be interrupted is ended."""
-BATCH = 500
+BATCH = 100
 """Changes that one process makes: what it leaves in memory is not laid to the next ones."""
 
 CELLS, LINES = 2, 40
@@ -64,7 +64,10 @@ NUMBERS = (
     *("749958119", "1e6", "1e9", "1e13", "9007199254740993", "18446744073709551616", "9" * 400),
     *("9" * 5000, "null", "true", '"1"', "[]", "{}", "0.1", "3", "1e-9", "86400", "2e7"),
 )
-VALUES = (None, True, -1, 0, 1e9, "", "x" * 10_000, "\0", "\x1b[31m", [], {}, [[]], {"a": 1}, ["a"])
+VALUES: tuple[Any, ...] = (
+    *(None, True, -1, 0, 1e9, "", "x" * 10_000, "\0", "\x1b[31m"),
+    *([], {}, [[]], {"a": 1}, ["a"]),
+)
 _NUMBER = re.compile(rb"-?\d+(\.\d+)?([eE][-+]?\d+)?")
 
 
@@ -302,7 +305,7 @@ def _cut_down(run: Path) -> None:
 
 def prepare(folder: Path) -> list[Path]:
     """The runs that are damaged, each in a results folder of its own, with their specs beside."""
-    runs = []
+    runs: list[Path] = []
     for archive in sorted(STORED.glob("*.tar.xz")):
         results = folder / archive.name.removesuffix(".tar.xz") / "results"
         with tarfile.open(archive) as tar:

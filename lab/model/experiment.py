@@ -7,11 +7,11 @@ There is a cell for each combination of the matrix, in each repeat.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lab.model.base import Frozen
+from lab.model.base import Frozen, Plain
 from lab.model.criterion import Criterion
 from lab.model.fault import Fault, ProcessFault
 from lab.model.knobs import Knobs, Preset
@@ -39,8 +39,8 @@ DEFAULT_FAULTS = ("gcs-latency", "db-distance")
 """Storage is 2-5 s away and the database a round trip: what is always so, unless said otherwise."""
 
 Axis = (
-    Annotated[list[Any], Field(min_length=1)]
-    | Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    Annotated[list[Plain], Field(min_length=1)]
+    | Annotated[dict[str, dict[str, Plain]], Field(min_length=1)]
 )
 
 
@@ -68,7 +68,7 @@ class Experiment(Frozen):
         Question, Field(description="the question that its answer is about; any spec has `general`")
     ] = "general"
     preset: Preset = Preset.AS_FOUND
-    knobs: Annotated[dict[str, Any], Field(description="knobs that every cell shares")] = {}
+    knobs: Annotated[dict[str, Plain], Field(description="knobs that every cell shares")] = {}
     matrix: Annotated[
         dict[str, Axis],
         Field(
@@ -90,6 +90,10 @@ class Experiment(Frozen):
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 1
 
 
+MAX_OF_A_CELL = 200
+"""So many faults, and criteria, a stored cell may have: each is judged."""
+
+
 class Cell(Frozen):
     """One trial: settings, load, faults and what it is judged by.
 
@@ -102,9 +106,9 @@ class Cell(Frozen):
     target: Target = "vm"
     knobs: Knobs
     load: Load
-    faults: tuple[Fault, ...]
-    criteria: tuple[Criterion, ...]
-    seed: int
+    faults: Annotated[tuple[Fault, ...], Field(max_length=MAX_OF_A_CELL)]
+    criteria: Annotated[tuple[Criterion, ...], Field(max_length=MAX_OF_A_CELL)]
+    seed: Annotated[int, Field(ge=0, le=2**64)]
 
     @property
     def storage_slots(self) -> int:

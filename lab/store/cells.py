@@ -197,10 +197,14 @@ class CellFolder:
         """
         extent = Extent(self.read_cell())
         samples = tuple(
-            read_lines(self.folder, SAMPLES, _SAMPLE, extent.no_sample, may_be_cut=True)
+            read_lines(
+                self.folder, SAMPLES, _SAMPLE.validate_json, extent.no_sample(), may_be_cut=True
+            )
         )
         no_evidence = extent.no_evidence(len(samples))
-        evidence = tuple(read_lines(self.folder, EVIDENCE_FILE, EVIDENCE, no_evidence))
+        evidence = tuple(
+            read_lines(self.folder, EVIDENCE_FILE, EVIDENCE.validate_json, no_evidence)
+        )
         return Observation(samples=samples, evidence=evidence)
 
     def finish(self, verdict: Verdict) -> None:
