@@ -14,6 +14,7 @@ published incidents of which it is known what is right.
     expected_waits   what oracle_waits says that late uploads of such a cell wait for
     raw_metrics      every metric, worked out from the stored lines by formulas of its own
     server_counts    failures by cause, as the service itself recorded them
+    damage, fresh_run    changes of run folders, and a run as today's lab stores it
     command          what the commands share
 
 The oracles use nothing of the lab; a test holds that. Two commands compare stored runs with them:
@@ -41,6 +42,11 @@ The third measures published incidents of others' services, and what looks like 
 embedded stack: is each judged as is right?
 
     python -m validation.incidents [NAME...]
+
+One holds the reader of what is stored: run folders are damaged at random, and the lab has to bear
+each, in 10 s and 500 MB, with an error on one line and nothing touched that is not its own:
+
+    python -m validation.damage [--changes 3000] [--seed 1] [--json]
 
 Each prints a row for each cell, or for each contradiction, and ends with 0 where all agree, 1 where
 one does not, 2 where nothing can be compared (on standard error: what is wrong, and the remedy). A
