@@ -15,6 +15,7 @@ published incidents of which it is known what is right.
     raw_metrics      every metric, worked out from the stored lines by formulas of its own
     server_counts    failures by cause, as the service itself recorded them
     hostile          requests that no user sends, and what each server must answer
+    damage, fresh_run    changes of run folders, and a run as today's lab stores it
     command          what the commands share
 
 The oracles use nothing of the lab; a test holds that. Two commands compare stored runs with them:
@@ -43,10 +44,15 @@ embedded stack: is each judged as is right?
 
     python -m validation.incidents [NAME...]
 
-The last asks a running replica itself: what do nginx, uvicorn and the gateway answer to requests
+Another asks a running replica itself: what do nginx, uvicorn and the gateway answer to requests
 that no user sends, and what do healthy users feel of them?
 
     python -m validation.requests [--server nginx] [--turns 5]
+
+Another holds the reader of what is stored: run folders are damaged at random, and the lab has to
+bear each, in 10 s and 500 MB, with an error on one line and nothing touched that is not its own:
+
+    python -m validation.damage [--changes 3000] [--seed 1] [--json]
 
 Each prints a row for each cell, contradiction or wrong answer, and ends with 0 where all agree, 1
 where one does not, 2 where nothing can be compared (on standard error: what is wrong, and the

@@ -17,9 +17,9 @@ from lab.cli.options import (
     style,
 )
 from lab.cli.stored import report_of
-from lab.errors import UsageError
+from lab.errors import StoreError, UsageError
 from lab.model.capacity import Threshold
-from lab.model.run import CellResult
+from lab.model.run import CellResult, Summary
 from lab.report import cell_details
 from lab.store import RunFolder, find
 
@@ -86,10 +86,18 @@ def _find_cell(folder: RunFolder, part: str) -> CellResult | Threshold:
 
 
 def _results(folder: RunFolder, part: str) -> Sequence[CellResult | Threshold]:
-    """The finished cells; of a search the answers, or the trials where no cell is meant."""
-    if folder.info.kind == "run":
-        return folder.summary().cells
-    cells = answers(folder).cells
+    """The finished cells; of a search the answers, or the trials where no cell is meant.
+
+    Raises:
+        StoreError: what is meant is a cell of which something stored is damaged.
+    """
+    document = folder.summary() if folder.info.kind == "run" else answers(folder)
+    for damaged in document.damaged:
+        if part in damaged.id and not any(part in cell.id for cell in document.cells):
+            raise StoreError(damaged.problem)
+    if isinstance(document, Summary):
+        return document.cells
+    cells = document.cells
     if any(part in cell.id for cell in cells):
         return cells
     finished = (trial for trial in trial_folders(folder) if trial.finished())

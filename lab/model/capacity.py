@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lab.model.base import Stored
+from lab.model.base import Count, Number, Stored
 from lab.model.run import DamagedCell, RunHeader
 from lab.model.verdict import CriterionText, Outcome
 
@@ -29,9 +29,9 @@ class CriterionCount(Stored):
 
     criterion: CriterionText
     outcome: Outcome
-    samples: Annotated[int, Field(ge=0)] | None = None
-    violations: Annotated[Annotated[int, Field(ge=0)] | None, Field(alias="beyond")] = None
-    allowed: float | None = None
+    samples: Count | None = None
+    violations: Annotated[Count | None, Field(alias="beyond")] = None
+    allowed: Number | None = None
     confidence: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
@@ -43,10 +43,10 @@ class CapacityTrial(Stored):
     """
 
     id: str
-    users: Annotated[int, Field(ge=1)]
-    window: Annotated[float, Field(gt=0)]
-    spent: Annotated[float, Field(gt=0)]
-    sent: Annotated[int, Field(ge=0)]
+    users: Annotated[int, Field(ge=1, le=10**6)]
+    window: Annotated[float, Field(gt=0, le=1e12)]
+    spent: Annotated[float, Field(gt=0, le=1e12)]
+    sent: Count
     outcome: Outcome
     criteria: tuple[CriterionCount, ...]
 
@@ -54,8 +54,8 @@ class CapacityTrial(Stored):
 class TrialRequest(Stored):
     """The trial that a search wants next: so many users, for at least so many seconds."""
 
-    users: Annotated[int, Field(ge=1)]
-    window: Annotated[float, Field(gt=0)]
+    users: Annotated[int, Field(ge=1, le=10**6)]
+    window: Annotated[float, Field(gt=0, le=1e12)]
     why: str
 
 
@@ -77,13 +77,13 @@ class Threshold(Stored):
     """
 
     id: str
-    holds_at: int | None
-    breaks_at: int | None
+    holds_at: Count | None
+    breaks_at: Count | None
     crossed_first: str | None
     confidence: Annotated[float, Field(ge=0, le=1)]
     outcome: Literal["found", "undecided", "invalid"]
     reason: str
-    more: float | None = None
+    more: Number | None = None
     trials: tuple[CapacityTrial, ...]
 
 

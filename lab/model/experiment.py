@@ -7,11 +7,11 @@ There is a cell for each combination of the matrix, in each repeat.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lab.model.base import Frozen
+from lab.model.base import Frozen, Plain
 from lab.model.criterion import Criterion
 from lab.model.fault import Fault, ProcessFault
 from lab.model.knobs import Knobs, Preset
@@ -44,8 +44,8 @@ MAX_CRITERIA = 50
 """So many of a spec are read: more is a slip of the pen, or of a program's."""
 
 Axis = (
-    Annotated[list[Any], Field(min_length=1)]
-    | Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    Annotated[list[Plain], Field(min_length=1)]
+    | Annotated[dict[str, dict[str, Plain]], Field(min_length=1)]
 )
 
 
@@ -73,7 +73,7 @@ class Experiment(Frozen):
         Question, Field(description="the question that its answer is about; any spec has `general`")
     ] = "general"
     preset: Preset = Preset.AS_FOUND
-    knobs: Annotated[dict[str, Any], Field(description="knobs that every cell shares")] = {}
+    knobs: Annotated[dict[str, Plain], Field(description="knobs that every cell shares")] = {}
     matrix: Annotated[
         dict[str, Axis],
         Field(
@@ -96,6 +96,10 @@ class Experiment(Frozen):
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 1
 
 
+MAX_OF_A_CELL = 200
+"""So many faults, and criteria, a stored cell may have: each is judged."""
+
+
 class Cell(Frozen):
     """One trial: settings, load, faults and what it is judged by.
 
@@ -108,9 +112,9 @@ class Cell(Frozen):
     target: Target = "vm"
     knobs: Knobs
     load: Load
-    faults: tuple[Fault, ...]
-    criteria: tuple[Criterion, ...]
-    seed: int
+    faults: Annotated[tuple[Fault, ...], Field(max_length=MAX_OF_A_CELL)]
+    criteria: Annotated[tuple[Criterion, ...], Field(max_length=MAX_OF_A_CELL)]
+    seed: Annotated[int, Field(ge=0, le=2**64)]
 
     @property
     def storage_slots(self) -> int:

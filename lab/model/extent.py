@@ -14,7 +14,7 @@ from functools import cached_property
 
 from lab.model.evidence import Sample
 from lab.model.experiment import Cell
-from lab.model.load import StagesLoad, end_of
+from lab.model.load import ClosedLoad, StagesLoad, end_of
 from lab.model.physics import max_processes
 
 SAMPLES_PER_S = 4000
@@ -30,8 +30,8 @@ PROCESS_READINGS_PER_S = 20
 BEATS_PER_S = 20
 """Signs of life of the generator a wall-clock second: there are 10."""
 
-LINES_PER_SAMPLE = 20
-"""Lines of evidence about one upload: its record, and what the gateway noted of it."""
+LINES_PER_SAMPLE = 10
+"""Lines of evidence about one upload: its record, and about six that the gateway noted of it."""
 
 SPARE_LINES = 1000
 SPARE_S = 300
@@ -74,11 +74,32 @@ class Extent:
         rate = READINGS_PER_S + PROCESS_READINGS_PER_S * max_processes(self.cell)
         return SPARE_LINES + round(rate * self.wall_s) + LINES_PER_SAMPLE * samples
 
-    def no_line_of_load(self, number: int, line: object) -> str:
-        """Why a line, the n-th, is not of such a trial's load; empty: it may be."""
-        if number > self.lines_of_load:
-            return f"no load of this cell writes more than {self.lines_of_load} lines"
-        return self._impossible(line) if isinstance(line, Sample) else ""
+    def no_line_of_load(self) -> Callable[[int, object], str]:
+        """Tells why a line, the n-th, is not of such a trial's load; empty: it may be.
+
+        It is to be asked of each line, because a user does one thing at a time: uploads and pauses
+        of all of them take no longer than all users have.
+        """
+        load, slack = self.cell.load, SPARE_S * self.cell.knobs.speed
+        has_s = load.peak_users * (end_of(load) + load.timeout + slack)
+        pauses = isinstance(load, ClosedLoad | StagesLoad)
+        taken_s = 0.0
+
+        def problem(number: int, line: object) -> str:
+            nonlocal taken_s
+            if number > self.lines_of_load:
+                return f"no load of this cell writes more than {self.lines_of_load} lines"
+            if not isinstance(line, Sample):
+                return ""
+            pause = load.backoff if line.error else load.think
+            taken_s += line.latency_s + (pause.low if pauses else 0.0)
+            return self._impossible(line) or (
+                f"{load.peak_users} users have no time for so many uploads"
+                if taken_s > has_s
+                else ""
+            )
+
+        return problem
 
     def _impossible(self, sample: Sample) -> str:
         load = self.cell.load

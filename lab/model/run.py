@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from lab.model.base import Count, Number, Plain, Stored
 from lab.model.experiment import Experiment, Question
-from lab.model.replica import Target
+from lab.model.replica import STUDENTS, Target
 from lab.model.verdict import Bottleneck, Check, Finding, Leak, Outcome, Timeline
 
 SCHEMA_VERSION = 1
@@ -29,6 +29,15 @@ Phase = Literal["applying", "arming", "ramp", "warm-up", "window", "drain", "aud
 
 RunKind = Literal["run", "threshold"]
 """What a run measures: every cell once, as it is; or of each cell the users at which it breaks."""
+
+
+MAX_CELLS = 100_000
+"""That a run has: to look for each takes time, whatever is stored of it."""
+
+CellId = Annotated[str, Field(min_length=1)]
+Speed = Annotated[float, Field(gt=0, le=1000)]
+MaxUsers = Annotated[int, Field(ge=1, le=STUDENTS)]
+MaxLoad = Annotated[float, Field(gt=0, le=1e9)]
 
 
 @dataclass(frozen=True)
@@ -99,13 +108,13 @@ class RunRequest(Stored):
     experiment: Experiment
     stack: str
     stack_reason: str
-    speed: float
+    speed: Speed
     versions: dict[str, str] = {}
     machine: dict[str, str] = {}
     git: str = ""
     arguments: tuple[str, ...] = ()
-    max_users: Annotated[int | None, Field(alias="most_users")] = None
-    max_load: Annotated[float | None, Field(alias="most_load")] = None
+    max_users: Annotated[MaxUsers | None, Field(alias="most_users")] = None
+    max_load: Annotated[MaxLoad | None, Field(alias="most_load")] = None
 
 
 class RunInfo(RunRequest):
@@ -120,7 +129,7 @@ class RunInfo(RunRequest):
     schema_version: int = RUN_SCHEMA_VERSION
     name: str
     digest: str
-    cells: tuple[str, ...]
+    cells: Annotated[tuple[CellId, ...], Field(max_length=MAX_CELLS)]
 
     @model_validator(mode="before")
     @classmethod
@@ -190,7 +199,7 @@ class RunHeader(Stored):
     experiment: str
     about: str
     stack: str
-    speed: float
+    speed: Speed
 
 
 class DamagedCell(Stored):

@@ -198,13 +198,16 @@ class CellFolder:
         """
         extent = Extent(self.read_cell())
         lines = list(
-            read_lines(self.folder, SAMPLES, _of_the_load, extent.no_line_of_load, may_be_cut=True)
+            read_lines(
+                self.folder, SAMPLES, _line_of_load, extent.no_line_of_load(), may_be_cut=True
+            )
         )
         samples = tuple(line for line in lines if isinstance(line, Sample))
         no_evidence = extent.no_evidence(len(samples))
+        read = EVIDENCE.validate_json
         return Observation(
             samples=samples,
-            evidence=tuple(read_lines(self.folder, EVIDENCE_FILE, lambda _: EVIDENCE, no_evidence)),
+            evidence=tuple(read_lines(self.folder, EVIDENCE_FILE, read, no_evidence)),
             beats=tuple(line.beat for line in lines if isinstance(line, Beat)),
         )
 
@@ -221,9 +224,9 @@ def _document(model: BaseModel) -> list[bytes]:
     return [as_json(model).encode()]
 
 
-def _of_the_load(line: bytes) -> TypeAdapter[Sample | Beat]:
-    """What a line of the load's must be: by its own first key, so that an error names its kind."""
-    return _BEAT if line.startswith(b'{"beat"') else _SAMPLE
+def _line_of_load(raw: bytes) -> Sample | Beat:
+    """What the load wrote: by its own first key, so that an error names its kind."""
+    return (_BEAT if raw.startswith(b'{"beat"') else _SAMPLE).validate_json(raw)
 
 
 def _is_log(name: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from lab.errors import LabError, StoreError, UsageError
 from lab.model.run import SCHEMA_VERSION
@@ -84,7 +84,7 @@ def _later(path: Path, version: object, model: type[BaseModel]) -> UsageError | 
 def read_lines(
     folder: Folder,
     name: str,
-    adapter: Callable[[bytes], TypeAdapter[T]],
+    read: Callable[[bytes], T],
     impossible: Callable[[int, T], str],
     *,
     may_be_cut: bool = False,
@@ -94,7 +94,7 @@ def read_lines(
     Args:
         folder: whose file.
         name: the file's.
-        adapter: what reads the value of a line.
+        read: makes a value of a line.
         impossible: why the n-th value, from 1, cannot have been written; empty: it can.
         may_be_cut: whether the half line of a killed writer may be at its end.
 
@@ -103,7 +103,7 @@ def read_lines(
     """
     for number, raw in enumerate(folder.lines(name), start=1):
         try:
-            value = adapter(raw).validate_json(raw.removesuffix(b"\n"))
+            value = read(raw.removesuffix(b"\n"))
             problem = impossible(number, value)
         except HOSTILE as error:
             if may_be_cut and not raw.endswith(b"\n"):

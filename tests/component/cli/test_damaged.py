@@ -82,6 +82,17 @@ def test_one_bad_cell_leaves_the_other_reported(
     assert lab("summary", spec, "--results", run.path.parent).code == 4
 
 
+def test_a_damaged_cell_that_is_asked_for_says_what_is_wrong_with_it(
+    lab: Command, run: RunFolder
+) -> None:
+    good, bad = run.info.cells
+    _garbage("verdict.json")(run.cell(bad).path)
+    assert lab("report", run.path, "--cell", good).code == 0
+    ended = lab("report", run.path, "--cell", bad)
+    assert (ended.code, ended.out) == (3, "")
+    assert the_line(ended.err).startswith(f"{run.cell(bad).path}/verdict.json:1: the file is dam")
+
+
 def test_runs_counts_a_damaged_cell(lab: Command, run: RunFolder) -> None:
     good = run.cell(run.info.cells[1]).read_verdict().outcome
     (run.cell(run.info.cells[0]).path / "verdict.json").write_text("{")

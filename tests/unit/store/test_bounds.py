@@ -216,12 +216,22 @@ def test_a_file_beyond_all_measure_is_not_read(folder: CellFolder) -> None:
 
 
 def test_more_samples_than_a_load_can_send_are_damage(folder: CellFolder) -> None:
-    line = folder.samples.read_text().splitlines(keepends=True)[0]
+    line = _sample({"latency_s": 0.0}) + "\n"
     limit = Extent(folder.read_cell()).lines_of_load
     folder.samples.write_text(line * (limit + 1))
     says = f"samples.jsonl:{limit + 1}: the line is damaged: no load of this cell writes more than"
     with pytest.raises(StoreError, match=says):
         folder.read_observation()
+
+
+def test_users_have_no_time_for_uploads_again_and_again(folder: CellFolder) -> None:
+    """50 users have 1,695 s each at most: ramp, warm-up and window, a time-out, and to spare."""
+    for change, number in (({}, 50 * 1695 / 3.7), ({"error": "connection"}, 50 * 1695 / 4.7)):
+        lines = f"{_sample(change)}\n" * (int(number) + 1)
+        folder.samples.write_text(lines)
+        says = f"samples.jsonl:{int(number) + 1}: the line is damaged: 50 users have no time for"
+        with pytest.raises(StoreError, match=says):
+            folder.read_observation()
 
 
 def test_more_evidence_than_a_trial_leaves_is_damage(folder: CellFolder) -> None:
