@@ -26,6 +26,7 @@ from lab.stack.ports import POLL_S
 from lab.stack.supervision import Diagnosis, Supervision, died, reader
 
 READY_WITHIN_S = 30.0
+GONE_WITHIN_S = 5.0
 TAIL_BYTES = 8192
 UMASK = 0o022
 """Of every part, whatever the user's: as root, nginx's workers read what its master makes."""
@@ -88,7 +89,8 @@ class Process:
                     f"{name}: {command[0]} cannot be started ({error.strerror})",
                     "run `make setup`, then `lab doctor`",
                 ) from error
-        self._supervision = Supervision(self.pid, reader(self.pid, supervised), diagnosis, renews)
+        self._family = reader(self.pid, supervised)
+        self._supervision = Supervision(self.pid, self._family, diagnosis, renews)
 
     @property
     def pid(self) -> int:
@@ -149,8 +151,10 @@ class Process:
     def end_within(self, grace: float) -> None:
         """Wait up to ``grace`` seconds for the end, then kill what is left of the session.
 
-        Descendants outlive a killed parent but stay in its process group.
+        Descendants outlive a killed parent but stay in its process group, except for Postgres',
+        which end by themselves, and do not if they are stopped.
         """
+        self._family()
         try:
             self._popen.wait(grace)
         except subprocess.TimeoutExpired:
@@ -158,6 +162,16 @@ class Process:
             self._popen.wait()
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
+        self._kill_left()
+
+    def _kill_left(self) -> None:
+        """Kill what is left of its descendants, and wait for their end."""
+        deadline = time.monotonic() + GONE_WITHIN_S
+        while (left := self._family.left()) and time.monotonic() < deadline:
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(POLL_S)
 
     def kill(self) -> None:
         """End the process and its descendants at once."""

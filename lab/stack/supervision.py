@@ -187,13 +187,14 @@ class KernelReader:
         self._main, self._depth = main, depth
         self._roles: dict[tuple[int, int], Role] = {}
         self._lasting: set[int] = {main}
+        self._last: dict[int, int] = {}
 
     def now(self) -> float:
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def __call__(self) -> dict[int, SeenProcess]:
         parents = self._parents()
-        seen = {}
+        seen, started = {}, {}
         for pid, parent in parents.items():
             state = processes.state_of(pid)
             if state is None or not state.runs:
@@ -202,9 +203,21 @@ class KernelReader:
             # Whose cgroup is asked costs as much as its state, and clients' are the server's.
             held = processes.held(pid, state) if role.lasts else processes.stopped(state)
             seen[pid] = SeenProcess(role, state.started / _TICKS, held)
+            started[pid] = state.started
         self._lasting = {self._main, *(pid for pid, process in seen.items() if process.role.lasts)}
         self._roles = {key: role for key, role in self._roles.items() if key[0] in seen}
+        if self._main in seen:
+            self._last = started
         return seen
+
+    def left(self) -> list[int]:
+        """Of the processes that were there when it last had its main one, those that still are."""
+        states = {pid: processes.state_of(pid) for pid in self._last}
+        return [
+            pid
+            for pid, state in states.items()
+            if state and state.runs and state.started == self._last[pid]
+        ]
 
     def _parents(self) -> dict[int, int]:
         """The parent of each process of the family; lasting ones are asked for by name, since the
@@ -238,9 +251,14 @@ class PsutilReader:
 
     def __init__(self, main: int, depth: int = 1) -> None:
         self._main, self._depth = main, depth
+        self._last: list[psutil.Process] = []
 
     def now(self) -> float:
         return time.time()
+
+    def left(self) -> list[int]:
+        """Of the processes that were there when it last had its main one, those that still are."""
+        return [process.pid for process in self._last if process.is_running()]
 
     def __call__(self) -> dict[int, SeenProcess]:
         seen = {}
@@ -249,6 +267,7 @@ class PsutilReader:
             family = [main, *(main.children() if self._depth else ())]
         except psutil.NoSuchProcess:
             return {}
+        self._last = family
         for process in family:
             try:
                 status = process.status()
@@ -263,7 +282,6 @@ class PsutilReader:
         return seen
 
 
-def reader(main: int, depth: int = 1) -> Reader:
+def reader(main: int, depth: int = 1) -> KernelReader | PsutilReader:
     """What sees a process of this machine, and as many generations of its descendants."""
-    made = KernelReader if processes.visible() else PsutilReader
-    return made(main, depth)
+    return KernelReader(main, depth) if processes.visible() else PsutilReader(main, depth)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import sys
@@ -71,6 +72,17 @@ def test_it_ends_with_its_descendants(tmp_path: Path, ask: signal.Signals) -> No
     process.stop(ask)
     assert process.pids() == []
     wait_until(lambda: not psutil.pid_exists(child) or _zombie(child))
+
+
+def test_a_stopped_descendant_that_has_left_its_group_is_ended_too(tmp_path: Path) -> None:
+    leaves = PARENT.replace("-c', '", "-c', 'import os; os.setsid(); ")
+    process = python(leaves, tmp_path / "log")
+    process.wait_ready(lambda: last_line(tmp_path / "log").isdigit())
+    child = int(last_line(tmp_path / "log"))
+    wait_until(lambda: os.getsid(child) == child)
+    os.kill(child, signal.SIGSTOP)
+    process.stop(signal.SIGTERM)
+    assert not psutil.pid_exists(child) or _zombie(child)
 
 
 def _zombie(pid: int) -> bool:
