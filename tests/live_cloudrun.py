@@ -65,7 +65,8 @@ def the_first_upload_from_zero_is_cold_and_the_second_warm(service: Service) -> 
     assert 0 < cold["cold"] <= ready["start_s"]
     assert (warm["cold"], warm["instance"]) == (0, ready["instance"])
     assert left_behind(replica) == (2, 2)
-    assert len(list(replica.evidence.glob("worker-*.jsonl"))) == 1
+    [worker] = replica.evidence.glob("worker-*.jsonl")
+    assert json.loads(worker.read_text().partition("\n")[0])["instance"] == ready["instance"]
     wait_until(lambda: replica.usage()["backend"].cpu_s > 0)
     wait_until(lambda: replica.inflight() == 0)
     assert service.stack.down_parts() == {}

@@ -302,7 +302,9 @@ def test_readings_of_queue_and_instances_are_noted_when_they_move() -> None:
             await asyncio.sleep(0.3)
             return gateway
 
-    readings = asyncio.run(story()).log.of("reading")
+    log = asyncio.run(story()).log
+    readings, beats = log.of("reading"), log.of("beat")
+    assert len(beats) > len(readings)  # it gives a sign of life where nothing moves, too
     assert {"queue": 2, "in_flight": 1, "ready": 1, "starting": 0, "stopping": 0}.items() <= (
         readings[1].items()
     )
