@@ -102,20 +102,19 @@ class Extent:
         return problem
 
     def _impossible(self, sample: Sample) -> str:
-        load = self.cell.load
+        ended, last = sample.sent_at + sample.latency_s, self.last_s
+        load, largest = self.cell.load, self.cell.load.audio.high + SPARE_BYTES
         stages = len(load.stages) if isinstance(load, StagesLoad) else 1
-        ended = sample.sent_at + sample.latency_s
-        last = f"no load of this cell lasts beyond {self.last_s:.0f} s"
-        problems = {
-            f"user {sample.user}, and there are {load.peak_users}": sample.user >= load.peak_users,
-            f"stage {sample.stage}, and there are {stages}": sample.stage >= stages,
-            f"planned at {sample.planned_at:.0f} s, and {last}": sample.planned_at > self.last_s,
-            f"ended at {ended:.0f} s, and {last}": ended > self.last_s,
-            f"{sample.bytes} bytes, and the largest file has {load.audio.high}": (
-                sample.bytes > load.audio.high + SPARE_BYTES
-            ),
-        }
-        return next((problem for problem, impossible in problems.items() if impossible), "")
+        if sample.user >= load.peak_users:
+            return f"user {sample.user}, and there are {load.peak_users}"
+        if sample.stage >= stages:
+            return f"stage {sample.stage}, and there are {stages}"
+        for what, t in (("planned", sample.planned_at), ("ended", ended)):
+            if t > last:
+                return f"{what} at {t:.0f} s, and no load of this cell lasts beyond {last:.0f} s"
+        if sample.bytes > largest:
+            return f"{sample.bytes} bytes, and the largest file has {load.audio.high}"
+        return ""
 
     def no_evidence(self, samples: int) -> Callable[[int, object], str]:
         """Tells why a line, the n-th, is no evidence beside so many samples; empty: it may be."""

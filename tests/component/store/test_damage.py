@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from random import Random
 
 import pytest
 
@@ -81,5 +81,5 @@ def test_a_change_is_the_same_again(tmp_path: Path) -> None:
         (run.parent.parent / "others").mkdir()
         for name in ("run.json", "cells/a/samples.jsonl"):
             (run / name).write_text('{"a": 1, "b": [2.5]}\n' * 3)
-        made.append([damage.change(run, Random(f"1 {n}")) for n in range(20)])
+        made.append([damage.change(run, random.Random(f"1 {n}")) for n in range(20)])
     assert made[0] == made[1]
