@@ -190,17 +190,17 @@ def _strike_container(container: Any, blow: Blow, resumed: ExitStack) -> bool:
 
 def _freeze(pid: int, blow: Blow, resumed: ExitStack) -> None:
     """Freeze a process by its own cgroup, or by one that is made for it, if it shares another's."""
-    own = _freezer_of(pid)
-    made = own == _freezer_of(os.getpid())
+    own = freezer_of(pid)
+    made = own == freezer_of(os.getpid())
     folder = own / f"{CGROUP}-{os.getpid()}" if made else own
     if made:
         folder.mkdir()
         (folder / "cgroup.procs").write_text(str(pid))
-    _set_frozen(folder, True)
+    set_frozen(folder, True)
 
     def thaw() -> None:
         with suppress(FileNotFoundError):  # the lab has removed it with what was in it
-            _set_frozen(folder, False)
+            set_frozen(folder, False)
             if made:
                 _remove(folder, own)
 
@@ -221,7 +221,8 @@ def _remove(folder: Path, parent: Path) -> None:
     _wait_for(emptied, THERE_WITHIN_S, f"{folder} could not be removed")
 
 
-def _set_frozen(folder: Path, frozen: bool) -> None:
+def set_frozen(folder: Path, frozen: bool) -> None:
+    """Freeze all that is in a cgroup, or thaw it."""
     version_1 = folder / "freezer.state"
     if version_1.exists():
         version_1.write_text("FROZEN" if frozen else "THAWED")
@@ -229,7 +230,7 @@ def _set_frozen(folder: Path, frozen: bool) -> None:
         (folder / "cgroup.freeze").write_text(str(int(frozen)))
 
 
-def _freezer_of(pid: int) -> Path:
+def freezer_of(pid: int) -> Path:
     """The folder of the cgroup that can freeze a process, of version 1 or 2."""
     paths = {
         kinds: path.lstrip("/")

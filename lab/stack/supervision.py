@@ -145,9 +145,12 @@ class Supervision:
                 return f"{process.role.name} {pid} was {process.held}"
         if self._settled_at is None or self._main not in seen:
             return None
-        return self._ended(seen) or self._replaced(seen, self._settled_at)
+        ended = self._ended(seen)
+        return self._replaced(seen, self._settled_at) if ended is None else ended or None
 
     def _ended(self, seen: Mapping[int, SeenProcess]) -> str | None:
+        """How a lasting process ended; None if none did, empty if that is not known yet."""
+        unexplained = None
         for pid, member in list(self._members.items()):
             if pid in seen and seen[pid].started == member.started:
                 continue
@@ -155,7 +158,9 @@ class Supervision:
                 return why
             if why is None:
                 del self._members[pid]
-        return None
+            else:
+                unexplained = why
+        return unexplained
 
     def _replaced(self, seen: Mapping[int, SeenProcess], settled_at: float) -> str | None:
         """Whether there is a lasting process more than there was; those that are late count in."""

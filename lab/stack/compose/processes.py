@@ -32,7 +32,8 @@ from lab.stack.supervision import (
 GENERATIONS = 2
 """Below a container's init stands its server, and below that the server's own processes."""
 TOLD_WITHIN_S = 1.5
-"""Seconds after which the engine has told that a process was killed for its memory."""
+"""Seconds after which the engine has told that a process was killed for its memory, and the
+part's log how it ended."""
 ASK_EVERY_S = 1.5
 LOOK_AGAIN_S = 0.5
 """Seconds between two questions whether the engine has started a container again."""
@@ -115,10 +116,17 @@ class ContainerProcesses:
     Args:
         exceeded: whether the engine has just told that a part exceeded its memory.
         comes_back: the parts whose processes may be killed for their memory, and are replaced.
+        explain: what a part's log tells of the end of its processes, in a line; empty if nothing
+            yet, None of a part whose log does not.
     """
 
-    def __init__(self, exceeded: Callable[[str], bool], comes_back: frozenset[str]) -> None:
-        self._exceeded, self._comes_back = exceeded, comes_back
+    def __init__(
+        self,
+        exceeded: Callable[[str], bool],
+        comes_back: frozenset[str],
+        explain: Callable[[str], str | None],
+    ) -> None:
+        self._exceeded, self._comes_back, self._explain = exceeded, comes_back, explain
         self._supervised: dict[str, Supervised] = {}
         self._lock = threading.Lock()
 
@@ -165,11 +173,13 @@ class ContainerProcesses:
         asked: dict[int, float] = {}
 
         def diagnosis(pid: int, role: Role) -> str | None:
-            """That a process was killed for its memory the engine tells a moment after."""
-            if self._exceeded(part):
+            """That a process was killed, engine and log tell a moment after."""
+            if renews and self._exceeded(part):
                 return None
+            explained = self._explain(part)
             waited = time.monotonic() - asked.setdefault(pid, time.monotonic())
-            return died(pid, role) if waited > TOLD_WITHIN_S else ""
+            waits = renews or explained is not None
+            return explained or ("" if waits and waited < TOLD_WITHIN_S else died(pid, role))
 
         renews = part in self._comes_back
-        return Supervised(container, diagnosis if renews else died, renews)
+        return Supervised(container, diagnosis, renews)

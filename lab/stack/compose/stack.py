@@ -38,6 +38,7 @@ from lab.stack.compose.watch import Events, Statistics
 from lab.stack.gateway import Gateway
 from lab.stack.monitor import Monitor, RoundTrip, count_refused
 from lab.stack.ports import POLL_S
+from lab.stack.postgres import ended_first
 from lab.stack.process import ProcessUsage
 from lab.stack.shortages import Shortages
 from lab.stack.storage import Bucket
@@ -91,7 +92,7 @@ class ComposeStack(LifeCycle):
                 engine.connect(), self.ownership.id, evidence, comes_back=COMES_BACK
             )
             closing.callback(self._events.close)
-            self._processes = ContainerProcesses(self._events.exceeded, COMES_BACK)
+            self._processes = ContainerProcesses(self._events.exceeded, COMES_BACK, self._explain)
             closing.callback(self._processes.close)
             self.monitor = Monitor(self.project.dsn(SUPERUSER, place.postgres_port))
             closing.callback(self.monitor.release)
@@ -105,6 +106,12 @@ class ComposeStack(LifeCycle):
         self._statistics = Statistics(self._client)
         self._workers_wanted = 0
         self._since = datetime.now(UTC)
+
+    def _explain(self, part: str) -> str | None:
+        """Whose death had Postgres restart itself, by its log; other parts write down none."""
+        if part != "postgres":
+            return None
+        return ended_first(self.project.log(part, self._since).splitlines())
 
     def _gateway_env(self, knobs: Knobs) -> dict[str, str]:
         return {

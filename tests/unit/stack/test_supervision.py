@@ -104,7 +104,8 @@ def test_an_end_that_is_a_result_is_none_and_its_successor_lasts() -> None:
 
 def test_an_end_that_is_not_explained_yet_is_asked_about_again() -> None:
     answers = ["", "", "checkpointer 11 was killed"]
-    server = Supervision(MAIN, Script(READY, without(FIRST)), lambda *_: answers.pop(0))
+    restarted = {**without(FIRST), 14: Seen(WORKER, 9.0)}  # which is told when its end is
+    server = Supervision(MAIN, Script(READY, restarted), lambda *_: answers.pop(0))
     server.settle()
     assert [server.check() for _ in range(4)] == [None, None, *["checkpointer 11 was killed"] * 2]
 
