@@ -4,9 +4,11 @@
         process = subprocess.Popen(command, env={**os.environ, **clock.environment})
         clock.step(-2.0)
 
-A library of a page (``clock_step.c``), compiled with ``cc``, stands before libc's; a program that
-is linked statically, as Go's are, keeps the machine's clock. (libfaketime 0.9.10 does as much, but
-breaks Python's `time.sleep`, which it answers EINVAL.)
+A library of a page (``clock_step.c``), compiled with ``cc``, stands before libc's. A program that
+is linked statically keeps the machine's clock: those in Go, and the wheel's nginx, so that what
+nginx stamps (``X-Request-Start``) is off by the step, as it is not where the machine's own clock is
+set.
+(libfaketime 0.9.10 does as much, but answers Python's `time.sleep` EINVAL.)
 """
 
 from __future__ import annotations

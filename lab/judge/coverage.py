@@ -47,6 +47,9 @@ MACHINE_STILL_S = 1.0 + STILL_S
 NEAR_S = 0.25
 """Wall-clock seconds within which two gaps begin, or end, together."""
 
+NOTED_S = 2.0
+"""Wall-clock seconds that may lie between a kill and its note, or between a note and the end."""
+
 OVER = {"sigterm", "sigkill", "stopped", "died", "oom", "stuck", "removed"}
 """Events after which an instance need not write anything more."""
 
@@ -203,12 +206,14 @@ def _faults(trial: Trial, part: str) -> list[Window]:
 def _kills(trial: Trial, pid: int, times: Sequence[float]) -> Iterator[Window]:
     """When a worker was away because it, or its whole container, was killed for its memory.
 
-    It may still write a line between the kill's stamp and its end.
+    It may still write between the kill's stamp and its end: a container outlives its process.
     """
-    margin = NEAR_S * trial.knobs.speed
+    speed = trial.knobs.speed
     for kill in trial.evidence(OomKill):
-        if kill.pid in (0, pid):
-            yield kill.t - margin, min((t for t in times if t > kill.t + margin), default=inf)
+        for last, next_one in pairwise([*times, inf]):
+            begun = max(last, kill.t - NEAR_S * speed)
+            if kill.pid in (0, pid) and last <= kill.t + NOTED_S * speed and begun < next_one:
+                yield begun, next_one
 
 
 def _withheld(trial: Trial, instance: str) -> Iterator[Window]:
@@ -223,6 +228,6 @@ def _withheld(trial: Trial, instance: str) -> Iterator[Window]:
             yield paused, line.t
             paused = None
         elif line.event in OVER:
-            yield line.t, inf
+            yield line.t - NOTED_S, inf
     if paused is not None:
         yield paused, inf
