@@ -40,7 +40,7 @@ MAX_NAMES = 4
 @json_option
 def command(
     run: str, cell: str | None, markdown: bool, html: bool, results: Path, as_json: bool
-) -> int:
+) -> int | None:
     """Show a stored run.
 
     RUN is a folder, a name's unique prefix, or latest. Nothing is started. `lab run --help`
@@ -57,7 +57,7 @@ def command(
             print_json(result.model_dump(mode="json"))
         else:
             print_text(cell_details(result, style()))
-        return 0
+        return None
     report = report_of(folder)
     if markdown:
         print_text(report.markdown())
@@ -65,7 +65,7 @@ def command(
         print_text(report.html())
     else:
         report.show(as_json)
-    return 4 if report.document.damaged else 0
+    return 4 if report.document.damaged else None
 
 
 def _find_cell(folder: RunFolder, part: str) -> CellResult | Threshold:
