@@ -54,6 +54,7 @@ load: {{users: 2, ramp: 0 s, warmup: 0 s, window: {window} s, think: 1 s, audio:
 criteria: [error_rate < 50 %]
 """
 """Cells of one to two wall seconds."""
+CELLS = 2
 
 PACES = {"vm": {"speed": 10, "window": 10}, "cloudrun": {"speed": 1, "window": 2}}
 """No speed shortens the start of an instance."""
@@ -113,11 +114,15 @@ class Victim:
         """Of the run that is under way."""
         return self.folder / f"results-{self._number}"
 
+    @property
+    def missing(self) -> int:
+        """How many of its cells have no verdict."""
+        begun = (self.results / "latest").exists()
+        return len(find(self.results, "latest").summary().missing) if begun else CELLS
+
     def whole(self) -> bool:
         """Whether the run has all its verdicts."""
-        return (self.results / "latest").exists() and not find(
-            self.results, "latest"
-        ).summary().missing
+        return not self.missing
 
     def renew(self) -> None:
         """Begin another run with the next command."""
@@ -261,7 +266,8 @@ def validate(count: int, seed: int, targets: Sequence[str], folder: Path) -> lis
     with LookAlikes(victim.temporary) as kept:
         while sum(each.killed for each in kills) < count:
             target = victim.target
-            span = undisturbed.get(target)
+            # To bring a replica up takes about as long as a cell.
+            span = undisturbed.get(target, 0.0) * (1 + victim.missing) / (1 + CELLS)
             after = moments.uniform(0.1, span) if span else COMMAND_WITHIN_S
             kills.append(kill(victim, kept, after, moments.random() < WITH_GUARDIAN))
             print(_line(len(kills), kills[-1]), file=sys.stderr)
