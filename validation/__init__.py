@@ -14,6 +14,7 @@ published incidents of which it is known what is right.
     expected_waits   what oracle_waits says that late uploads of such a cell wait for
     raw_metrics      every metric, worked out from the stored lines by formulas of its own
     server_counts    failures by cause, as the service itself recorded them
+    struck           how a process of a running replica is found and struck
     command          what the commands share
 
 The oracles use nothing of the lab; a test holds that. Two commands compare stored runs with them:
@@ -25,8 +26,8 @@ RUN is a run's folder, a name's unique prefix, or ``latest``. ONE_USER is a run 
 two workers, as of validation/one-user.yaml: it shows how often the worker that is woken first
 takes an upload, which the simulation has to know.
 
-Three hold the judge. The first draws cells, writes a spec for each and what is expected of it, and
-compares the runs of them with that: does the lab name what late uploads waited for?
+Four hold the judge and the lab. The first draws cells, writes a spec for each and what is expected
+of it, and compares the runs of them with that: does the lab name what late uploads waited for?
 
     python -m validation.waiting --draw 40 --seed 14 --out DIR
     lab run DIR/*.yaml
@@ -42,9 +43,14 @@ embedded stack: is each judged as is right?
 
     python -m validation.incidents [NAME...]
 
+The fourth strikes at every part of a running replica, a row each: is each strike noticed within
+3 s, by its own cell alone, in the part's name, and is nothing left?
+
+    python -m validation.strikes [--stack compose] [--only GLOB] [--repeat 10]
+
 Each prints a row for each cell, or for each contradiction, and ends with 0 where all agree, 1 where
 one does not, 2 where nothing can be compared (on standard error: what is wrong, and the remedy). A
-cell of a ramp takes seconds, one of a search up to a minute, an incident a few.
+cell of a ramp takes seconds, one of a search up to a minute, an incident a few, a strike 15 s.
 
 The tests of all this, and of the search in simulated systems, are `tests.statistics`; the
 incidents are also tests of the replica. `python -m benchmarks.threshold` is the search in 2,000

@@ -30,7 +30,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lab.errors import UsageError
+from lab.errors import MachineError, UsageError
 from lab.model.evidence import AUDIT, InstanceEvent, Observation, PartDown
 from lab.model.replica import Target as Where
 from lab.model.verdict import Outcome, Verdict
@@ -310,7 +310,7 @@ def run(strike: Strike, results: Path) -> Result:
     """A row, in a lab of its own.
 
     Raises:
-        RuntimeError: it could not be run.
+        MachineError: it could not be run.
     """
     with tempfile.TemporaryDirectory(prefix="strike-") as name:
         folder = Path(name)
@@ -335,7 +335,7 @@ def run(strike: Strike, results: Path) -> Result:
         left = left_over(folder, struck, strike.stack == "compose")
         said = (folder / "output").read_text(errors="replace").strip()
     if not (mine / "latest").exists():
-        raise RuntimeError(f"{strike.name} could not be run: {said[-300:]}")
+        raise MachineError(f"{strike.name} could not be run: {said[-300:]}", "see `lab doctor`")
     return _result(strike, find(mine, "latest"), struck, left)
 
 

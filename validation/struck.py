@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from docker.errors import DockerException
 
+from lab.errors import MachineError
 from lab.load.plan import GeneratorStatus
 from lab.model import processes
 from lab.stack import ownership
@@ -93,7 +95,7 @@ def strike_when_due(
             process's temporary folder.
 
     Raises:
-        RuntimeError: the load did not begin, or there is no such process.
+        MachineError: the load did not begin, or there is no such process.
     """
     status = _wait_for(lambda: _status(results), BEGINS_WITHIN_S, "no load began")
     time.sleep(max(0.0, status.monotonic + at - time.monotonic()))
@@ -118,7 +120,7 @@ def _wait_for(get: Callable[[], Any], within: float, why: str) -> Any:
     deadline = time.monotonic() + within
     while not (got := get()):
         if time.monotonic() > deadline:
-            raise RuntimeError(why)
+            raise MachineError(why, "see the run's logs")
         time.sleep(0.02)
     return got
 
@@ -184,8 +186,13 @@ def _strike_container(container: Any, blow: Blow, resumed: ExitStack) -> bool:
         return True
     getattr(container, blow.how)()
     if blow.seconds is not None:
-        resumed.callback(container.unpause)
+        resumed.callback(_unpause, container)
     return True
+
+
+def _unpause(container: Any) -> None:
+    with suppress(DockerException):  # the lab has started it anew meanwhile
+        container.unpause()
 
 
 def _freeze(pid: int, blow: Blow, resumed: ExitStack) -> None:
