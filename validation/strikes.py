@@ -40,6 +40,8 @@ from validation.struck import LAB, Blow, Struck, Target, left_over, strike_when_
 
 NOTICED_WITHIN_S = 3.0
 RUNS_WITHIN_S = 300.0
+SAID = 400
+"""Characters of what a lab has printed last, where it could not measure."""
 TRIALS = 3
 BUSY = re.compile("lower --speed|this machine's CPU")
 """What a verdict says where this machine had no time left."""
@@ -329,13 +331,13 @@ def run(strike: Strike, results: Path) -> Result:
         try:
             struck = _strike(strike, lab.pid, mine, folder)
             lab.wait(RUNS_WITHIN_S)
+        except (MachineError, subprocess.TimeoutExpired) as error:
+            said = (folder / "output").read_text(errors="replace").strip()[-SAID:]
+            raise MachineError(f"{strike.name}: {error}; it says: {said}") from error
         finally:
             lab.kill()
             lab.wait()
         left = left_over(folder, struck, strike.stack == "compose")
-        said = (folder / "output").read_text(errors="replace").strip()
-    if not (mine / "latest").exists():
-        raise MachineError(f"{strike.name} could not be run: {said[-300:]}", "see `lab doctor`")
     return _result(strike, find(mine, "latest"), struck, left)
 
 

@@ -97,7 +97,7 @@ def strike_when_due(
     Raises:
         MachineError: the load did not begin, or there is no such process.
     """
-    status = _wait_for(lambda: _status(results), BEGINS_WITHIN_S, "no load began")
+    status = _wait_for(lambda: _status(results, lab), BEGINS_WITHIN_S, "no load began")
     time.sleep(max(0.0, status.monotonic + at - time.monotonic()))
     replica = replica or next(mine.id for _, mine in ownership.replicas())
     gateways = tuple(_titled(lab, r"lab\.services\.cloudrun"))
@@ -125,8 +125,14 @@ def _wait_for(get: Callable[[], Any], within: float, why: str) -> Any:
     return got
 
 
-def _status(results: Path) -> GeneratorStatus | None:
-    """What the first cell's generator says of its load; None before it has begun."""
+def _status(results: Path, lab: int) -> GeneratorStatus | None:
+    """What the first cell's generator says of its load; None before it has begun.
+
+    Raises:
+        MachineError: the lab has ended.
+    """
+    if not processes.runs(lab):
+        raise MachineError("the lab has ended before a load began", "see what it says")
     files = sorted(results.glob("*/cells/*/logs/generator.status.json"))
     return GeneratorStatus.read(files[0]) if files else None
 
