@@ -16,6 +16,9 @@ published incidents of which it is known what is right.
     server_counts    failures by cause, as the service itself recorded them
     hostile          requests that no user sends, and what each server must answer
     damage, fresh_run    changes of run folders, and a run as today's lab stores it
+    struck           how a process of a running replica is found and struck
+    clock_step       a wall clock for the lab's own processes, which a test may set
+    look_alikes      what looks like the lab's, made by hand, and has to stay
     command          what the commands share
 
 The oracles use nothing of the lab; a test holds that. Two commands compare stored runs with them:
@@ -27,8 +30,8 @@ RUN is a run's folder, a name's unique prefix, or ``latest``. ONE_USER is a run 
 two workers, as of validation/one-user.yaml: it shows how often the worker that is woken first
 takes an upload, which the simulation has to know.
 
-Three hold the judge. The first draws cells, writes a spec for each and what is expected of it, and
-compares the runs of them with that: does the lab name what late uploads waited for?
+Four hold the judge and the lab. The first draws cells, writes a spec for each and what is expected
+of it, and compares the runs of them with that: does the lab name what late uploads waited for?
 
     python -m validation.waiting --draw 40 --seed 14 --out DIR
     lab run DIR/*.yaml
@@ -44,19 +47,21 @@ embedded stack: is each judged as is right?
 
     python -m validation.incidents [NAME...]
 
-Another asks a running replica itself: what do nginx, uvicorn and the gateway answer to requests
-that no user sends, and what do healthy users feel of them?
+Four strike at the lab itself. Hostile requests: what do nginx, uvicorn and the gateway answer to
+them, and what do healthy users feel of them? Every part of a running replica, a row each: is each
+strike noticed within 3 s, by its own cell alone, in the part's name, and is nothing left? SIGKILL at
+any moment: is a finished cell lost, measured twice, anything left or taken from others? Run folders
+damaged at random: does the lab bear each, in 10 s and 500 MB, with an error on one line?
 
     python -m validation.requests [--server nginx] [--turns 5]
-
-Another holds the reader of what is stored: run folders are damaged at random, and the lab has to
-bear each, in 10 s and 500 MB, with an error on one line and nothing touched that is not its own:
-
-    python -m validation.damage [--changes 3000] [--seed 1] [--json]
+    python -m validation.strikes [--stack compose] [--only GLOB] [--repeat 10]
+    python -m validation.kills [--count 200] [--seed 1]
+    python -m validation.damage [--changes 3000] [--seed 1]
 
 Each prints a row for each cell, contradiction or wrong answer, and ends with 0 where all agree, 1
 where one does not, 2 where nothing can be compared (on standard error: what is wrong, and the
-remedy). A cell of a ramp takes seconds, one of a search up to a minute, an incident a few.
+remedy). A cell of a ramp takes seconds, one of a search up to a minute, an incident a few, a strike
+or a kill about 15 s.
 
 The tests of all this, and of the search in simulated systems, are `tests.statistics`; the
 incidents are also tests of the replica. `python -m benchmarks.threshold` is the search in 2,000

@@ -30,7 +30,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lab.errors import UsageError
+from lab.errors import MachineError, UsageError
 from lab.model.evidence import AUDIT, InstanceEvent, Observation, PartDown
 from lab.model.replica import Target as Where
 from lab.model.verdict import Outcome, Verdict
@@ -40,6 +40,8 @@ from validation.struck import LAB, Blow, Struck, Target, left_over, strike_when_
 
 NOTICED_WITHIN_S = 3.0
 RUNS_WITHIN_S = 300.0
+SAID = 400
+"""Characters of what a lab has printed last, where it could not measure."""
 TRIALS = 3
 BUSY = re.compile("lower --speed|this machine's CPU")
 """What a verdict says where this machine had no time left."""
@@ -310,7 +312,7 @@ def run(strike: Strike, results: Path) -> Result:
     """A row, in a lab of its own.
 
     Raises:
-        RuntimeError: it could not be run.
+        MachineError: it could not be run.
     """
     with tempfile.TemporaryDirectory(prefix="strike-") as name:
         folder = Path(name)
@@ -329,13 +331,13 @@ def run(strike: Strike, results: Path) -> Result:
         try:
             struck = _strike(strike, lab.pid, mine, folder)
             lab.wait(RUNS_WITHIN_S)
+        except (MachineError, subprocess.TimeoutExpired) as error:
+            said = (folder / "output").read_text(errors="replace").strip()[-SAID:]
+            raise MachineError(f"{strike.name}: {error}; it says: {said}") from error
         finally:
             lab.kill()
             lab.wait()
         left = left_over(folder, struck, strike.stack == "compose")
-        said = (folder / "output").read_text(errors="replace").strip()
-    if not (mine / "latest").exists():
-        raise RuntimeError(f"{strike.name} could not be run: {said[-300:]}")
     return _result(strike, find(mine, "latest"), struck, left)
 
 

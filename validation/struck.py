@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from docker.errors import DockerException
 
+from lab.errors import MachineError
 from lab.load.plan import GeneratorStatus
 from lab.model import processes
 from lab.stack import ownership
@@ -93,9 +95,9 @@ def strike_when_due(
             process's temporary folder.
 
     Raises:
-        RuntimeError: the load did not begin, or there is no such process.
+        MachineError: the load did not begin, or there is no such process.
     """
-    status = _wait_for(lambda: _status(results), BEGINS_WITHIN_S, "no load began")
+    status = _wait_for(lambda: _status(results, lab), BEGINS_WITHIN_S, "no load began")
     time.sleep(max(0.0, status.monotonic + at - time.monotonic()))
     replica = replica or next(mine.id for _, mine in ownership.replicas())
     gateways = tuple(_titled(lab, r"lab\.services\.cloudrun"))
@@ -118,13 +120,19 @@ def _wait_for(get: Callable[[], Any], within: float, why: str) -> Any:
     deadline = time.monotonic() + within
     while not (got := get()):
         if time.monotonic() > deadline:
-            raise RuntimeError(why)
+            raise MachineError(why, "see the run's logs")
         time.sleep(0.02)
     return got
 
 
-def _status(results: Path) -> GeneratorStatus | None:
-    """What the first cell's generator says of its load; None before it has begun."""
+def _status(results: Path, lab: int) -> GeneratorStatus | None:
+    """What the first cell's generator says of its load; None before it has begun.
+
+    Raises:
+        MachineError: the lab has ended.
+    """
+    if not processes.runs(lab):
+        raise MachineError("the lab has ended before a load began", "see what it says")
     files = sorted(results.glob("*/cells/*/logs/generator.status.json"))
     return GeneratorStatus.read(files[0]) if files else None
 
@@ -184,8 +192,13 @@ def _strike_container(container: Any, blow: Blow, resumed: ExitStack) -> bool:
         return True
     getattr(container, blow.how)()
     if blow.seconds is not None:
-        resumed.callback(container.unpause)
+        resumed.callback(_unpause, container)
     return True
+
+
+def _unpause(container: Any) -> None:
+    with suppress(DockerException):  # the lab has started it anew meanwhile
+        container.unpause()
 
 
 def _freeze(pid: int, blow: Blow, resumed: ExitStack) -> None:

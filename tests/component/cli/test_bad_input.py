@@ -562,7 +562,9 @@ def test_an_error_of_the_system_names_what_it_is_about(
     monkeypatch.setattr("lab.store.runs", full)
     ended = lab("runs")
     assert ended.code == 3
-    assert the_line(ended.err).startswith("/replica: No space left on device - free some space on its disk; ")
+    assert the_line(ended.err).startswith(
+        "/replica: No space left on device - free some space on its disk; "
+    )
 
 
 def test_what_went_wrong_besides_stands_on_the_same_line(
