@@ -49,9 +49,9 @@ embedded stack: is each judged as is right?
 
 Four strike at the lab itself. Hostile requests: what do nginx, uvicorn and the gateway answer to
 them, and what do healthy users feel of them? Every part of a running replica, a row each: is each
-strike noticed within 3 s, by its own cell alone, in the part's name, and is nothing left? SIGKILL at
-any moment: is a finished cell lost, measured twice, anything left or taken from others? Run folders
-damaged at random: does the lab bear each, in 10 s and 500 MB, with an error on one line?
+strike noticed within 3 s, by its own cell alone, in the part's name, and is nothing left? SIGKILL
+at any moment: is a finished cell lost, measured twice, anything left or taken from others? Run
+folders damaged at random: does the lab bear each, in 10 s and 500 MB, with an error on one line?
 
     python -m validation.requests [--server nginx] [--turns 5]
     python -m validation.strikes [--stack compose] [--only GLOB] [--repeat 10]
