@@ -1,8 +1,9 @@
 """Strikes at a running replica: is each noticed in time, in the right name, by its cell alone?
 
 Each row of the table is a strike: what is struck (a process of a part, the generator, the
-guardian, the lab itself, a container), how (stopped, killed, frozen, paused), and when. It is made
-in the first of two short cells; the second is clean. What has to come of it:
+guardian, the lab itself, a container), how (stopped, killed, frozen, paused), and when; or the wall
+clock of the lab and its parts is set. It is made in the first of two short cells; the second is
+clean. What has to come of it:
 
     the struck cell     invalid, for a reason that names the part, and no other part
     noticed             within 3 s of real time, by the evidence
@@ -24,19 +25,32 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from lab.errors import MachineError, UsageError
+from lab.judge.coverage import clock_steps
+from lab.model.environment import PASS
 from lab.model.evidence import AUDIT, InstanceEvent, Observation, PartDown
+from lab.model.evidence import LAB as ITSELF
 from lab.model.replica import Target as Where
 from lab.model.verdict import Outcome, Verdict
 from lab.store import RunFolder, find
+from validation.clock_step import SteppedClock
 from validation.command import exit_code, parser
-from validation.struck import LAB, Blow, Struck, Target, left_over, strike_when_due
+from validation.struck import (
+    LAB,
+    Blow,
+    Struck,
+    Target,
+    left_over,
+    set_when_due,
+    strike_when_due,
+)
 
 NOTICED_WITHIN_S = 3.0
 RUNS_WITHIN_S = 300.0
@@ -86,9 +100,9 @@ class Strike:
         knobs: over the others.
         load: over the others.
         at: when, in wall seconds after the load began.
-        told: whether evidence of the part tells when it was noticed, so that its time counts.
-        env: variables of the lab, as of a library that is loaded before others.
-        during: what is done in place of the blow, with the lab's process id and results.
+        after: wall seconds after the strike from which on it can be noticed: whoever stands still
+            notices when it wakes.
+        clock: seconds by which the wall clock of the lab and its parts is set, in place of a blow.
     """
 
     name: str
@@ -101,9 +115,8 @@ class Strike:
     knobs: Mapping[str, Any] = field(default_factory=dict)
     load: Mapping[str, Any] = field(default_factory=dict)
     at: float = 0.5
-    told: bool = True
-    env: Mapping[str, str] = field(default_factory=dict)
-    during: Callable[[int, Path], Struck] | None = None
+    after: float = 0.0
+    clock: float | None = None
 
     @property
     def speed(self) -> float:
@@ -136,7 +149,7 @@ class Strike:
         if others := sorted(named(seen) - {self.part}):
             phrases.append(f"names {', '.join(others)} too: {reasons}")
         after = noticed(self, seen, struck)
-        if self.told and (after is None or after > NOTICED_WITHIN_S):
+        if after is None or after > self.after + NOTICED_WITHIN_S:
             phrases.append(f"noticed {'never' if after is None else f'after {after:.1f} s'}")
         return phrases
 
@@ -160,7 +173,8 @@ def noticed(strike: Strike, seen: Observation, struck: Struck) -> float | None:
     """Wall seconds from the strike to the first evidence of it; None if there is none."""
     parts = [line.t for line in seen.evidence if isinstance(line, PartDown)]
     ends = [line.t for line in _ends(seen)]
-    times = [t / strike.speed - struck.after for t in parts + ends]
+    steps = [t for t, _ in clock_steps(seen.evidence)]
+    times = [t / strike.speed - struck.after for t in parts + ends + steps]
     return max(0.0, min(times)) if times else None
 
 
@@ -227,14 +241,30 @@ STRIKES: tuple[Strike, ...] = (
     ),
     *embedded("generator", "locust", GENERATOR, {"stopped-3s": BRIEFLY, **BOTH}, says="generator"),
     *embedded("guardian", "process", GUARDIAN, BOTH),
-    Strike(
-        "lab-suspended-8s",
-        "",
-        Target(LAB),
-        Blow("SIGSTOP", 8.0),
-        load={"window": "50 s"},  # 10 s of wall time
-        at=1.0,
-        told=False,
+    *(
+        Strike(
+            f"lab-suspended-{seconds}s",
+            ITSELF,
+            Target(LAB),
+            Blow("SIGSTOP", seconds),
+            says=f"{ITSELF} (was down|stood still)",
+            load={"window": "50 s"},  # 10 s of wall time
+            at=1.0,
+            after=seconds,
+        )
+        for seconds in (2, 8)
+    ),
+    *(
+        Strike(
+            f"clock-{'back' if step < 0 else 'forward'}-{abs(step)}s",
+            "clock",
+            Target(LAB),
+            Blow("set"),
+            says=re.escape(f"clock was set by {step:+.1f} s"),
+            load={"window": "20 s"},
+            clock=step,
+        )
+        for step in (-2, 2, -3600, 3600)
     ),
 )
 """The rows of the embedded stack."""
@@ -290,7 +320,6 @@ class Result:
     stack: str
     where: str
     blow: str
-    env: str
     outcome: str
     noticed_s: float | None
     reason: str
@@ -314,9 +343,10 @@ def run(strike: Strike, results: Path) -> Result:
     Raises:
         MachineError: it could not be run.
     """
-    with tempfile.TemporaryDirectory(prefix="strike-") as name:
+    with tempfile.TemporaryDirectory(prefix="strike-") as name, ExitStack() as closing:
         folder = Path(name)
         folder.chmod(0o755)  # Postgres and nginx may be another user's
+        clock = None if strike.clock is None else closing.enter_context(SteppedClock(folder))
         spec = folder / f"{strike.name}.yaml"
         spec.write_text(json.dumps(strike.spec()))  # JSON is YAML
         mine = results / strike.name
@@ -324,12 +354,12 @@ def run(strike: Strike, results: Path) -> Result:
         with (folder / "output").open("wb") as output:
             lab = subprocess.Popen(
                 [sys.executable, "-m", "lab", *command],
-                env={**os.environ, **strike.env, "TMPDIR": name},
+                env={**os.environ, **_clock(clock), "TMPDIR": name},
                 stdout=output,
                 stderr=output,
             )
         try:
-            struck = _strike(strike, lab.pid, mine, folder)
+            struck = _strike(strike, lab.pid, mine, folder, clock)
             lab.wait(RUNS_WITHIN_S)
         except (MachineError, subprocess.TimeoutExpired) as error:
             said = (folder / "output").read_text(errors="replace").strip()[-SAID:]
@@ -341,12 +371,21 @@ def run(strike: Strike, results: Path) -> Result:
     return _result(strike, find(mine, "latest"), struck, left)
 
 
-def _strike(strike: Strike, lab: int, results: Path, folder: Path) -> Struck:
+def _clock(clock: SteppedClock | None) -> dict[str, str]:
+    """What gives the lab and its parts a clock that can be set."""
+    if clock is None:
+        return {}
+    return {**clock.environment, PASS: ",".join(clock.environment)}
+
+
+def _strike(
+    strike: Strike, lab: int, results: Path, folder: Path, clock: SteppedClock | None
+) -> Struck:
     """Strike in this row's lab, whose replicas are found in its own temporary folder."""
-    if strike.during:
-        return strike.during(lab, results)
     outside, tempfile.tempdir = tempfile.tempdir, str(folder)
     try:
+        if clock and strike.clock:
+            return set_when_due(lab, results, clock, strike.clock, strike.at)
         return strike_when_due(lab, results, strike.target, strike.blow, strike.at)
     finally:
         tempfile.tempdir = outside
@@ -366,7 +405,6 @@ def _result(strike: Strike, stored: RunFolder, struck: Struck, left: list[str]) 
         strike.stack,
         strike.where,
         str(strike.blow),
-        " ".join(f"{name}={value}" for name, value in strike.env.items()),
         verdict.outcome,
         noticed(strike, seen, struck),
         verdict.reasons[0] if verdict.reasons else "",
@@ -381,7 +419,7 @@ def row(result: Result) -> str:
     seconds = "-" if result.noticed_s is None else f"{result.noticed_s:.2f} s"
     return (
         f"{'WRONG' if result.wrong else 'right'}  {result.name:32} {result.stack:8}"
-        f" {result.where:8} {result.blow:16} {result.env or '-':12} {result.outcome:9}"
+        f" {result.where:8} {result.blow:16} {result.outcome:9}"
         f" {seconds:>7}  next {result.next_outcome:9}  {result.reason}"
     )
 

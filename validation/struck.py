@@ -26,6 +26,7 @@ from lab.model import processes
 from lab.stack import ownership
 from lab.stack.compose import engine, resources
 from lab.stack.compose.resources import SERVICE_LABEL
+from validation.clock_step import SteppedClock
 
 LAB = "the lab itself"
 """In place of an expression: the process that runs the lab."""
@@ -97,8 +98,7 @@ def strike_when_due(
     Raises:
         MachineError: the load did not begin, or there is no such process.
     """
-    status = _wait_for(lambda: _status(results, lab), BEGINS_WITHIN_S, "no load began")
-    time.sleep(max(0.0, status.monotonic + at - time.monotonic()))
+    t0 = _wait_until_due(lab, results, at)
     replica = replica or next(mine.id for _, mine in ownership.replicas())
     gateways = tuple(_titled(lab, r"lab\.services\.cloudrun"))
     begun = []
@@ -113,7 +113,26 @@ def strike_when_due(
         why = f"nothing like '{target.title}' was there to be struck"
         _wait_for(lambda: strike(resumed), THERE_WITHIN_S, why)
         time.sleep(blow.seconds or 0.0)
-    return Struck(begun[-1] - status.monotonic, replica, gateways)
+    return Struck(begun[-1] - t0, replica, gateways)
+
+
+def set_when_due(lab: int, results: Path, clock: SteppedClock, seconds: float, at: float) -> Struck:
+    """Set the clock of a lab and its parts by so many seconds, at such a moment as a strike.
+
+    Raises:
+        MachineError: the load did not begin.
+    """
+    t0 = _wait_until_due(lab, results, at)
+    clock.step(seconds)
+    begun = time.monotonic()
+    return Struck(begun - t0, next(mine.id for _, mine in ownership.replicas()), ())
+
+
+def _wait_until_due(lab: int, results: Path, at: float) -> float:
+    """Wait until so many wall seconds after the first load began, at the monotonic moment given."""
+    status = _wait_for(lambda: _status(results, lab), BEGINS_WITHIN_S, "no load began")
+    time.sleep(max(0.0, status.t0 + at - time.monotonic()))
+    return float(status.t0)
 
 
 def _wait_for(get: Callable[[], Any], within: float, why: str) -> Any:

@@ -27,6 +27,7 @@ from lab.model.clock import STILL_S, format_still
 from lab.model.evidence import (
     LAB,
     DatabaseReading,
+    Evidence,
     GatewayBeat,
     LoadDone,
     MachineReading,
@@ -76,15 +77,17 @@ class Gap:
         return f"{self.what} {lasted}, from {self.start:.1f} s: {self.then}{AGAIN}"
 
 
-def clock_steps(trial: Trial) -> Iterator[str]:
+def clock_steps(evidence: Iterable[Evidence]) -> list[tuple[float, float]]:
+    """When this machine's wall clock was set, and by how much, in seconds; steps of a trial."""
+    read = [line for line in evidence if isinstance(line, MachineReading)]
+    offsets = [(line.t, line.clock_offset) for line in read if line.clock_offset is not None]
+    changes = [(t, later - before) for (_, before), (t, later) in pairwise(offsets)]
+    return [(t, change) for t, change in changes if abs(change) > STEP_S]
+
+
+def clock_was_set(trial: Trial) -> Iterator[str]:
     """A sentence where this machine's wall clock was set while the trial went on."""
-    read = [r for r in trial.evidence(MachineReading) if r.clock_offset is not None]
-    steps = [
-        (later.t, change)
-        for before, later in pairwise(read)
-        if abs(change := (later.clock_offset or 0.0) - (before.clock_offset or 0.0)) > STEP_S
-    ]
-    if steps:
+    if steps := clock_steps(trial.observation.evidence):
         (t, change), more = steps[0], len(steps) - 1
         again = f", and {more} more times" if more else ""
         yield (

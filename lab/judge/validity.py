@@ -36,7 +36,7 @@ from dataclasses import dataclass
 from math import inf
 
 from lab.judge.agreement import disagreements
-from lab.judge.coverage import clock_steps
+from lab.judge.coverage import clock_was_set
 from lab.judge.delays import ALLOWED, only_delay, true_speed
 from lab.judge.levels import times
 from lab.judge.trial import Trial
@@ -82,7 +82,7 @@ def reasons_invalid(trial: Trial, injected: Sequence[Check]) -> list[str]:
     return [
         *(f"{d.part} was down at {d.t:.1f} s: {d.why}" for d in trial.evidence(PartDown)),
         *_missing(trial),
-        *clock_steps(trial),
+        *clock_was_set(trial),
         *trial.uncovered,
         *disagreements(trial),
         *instances(trial),

@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.skipif(compiler() is None, reason="no C compiler (cc) to make a settable clock"),
 ]
 
-STEPS = {2: -2.0, 3: 3600.0}
+STEPS = {2: -2.0, 3: 3600.0, 4: 2.0, 5: -3600.0}
 """By the cell's threads, in seconds; the last cell's clock is left alone."""
 
 SPEC = """\
@@ -30,7 +30,7 @@ experiment: clock
 about: does a step of the clock slip by?
 knobs: {speed: 5, gcs_call: executor, global_rate_limit: "off"}
 matrix:
-  gcs_threads: [2, 3, 4]
+  gcs_threads: [2, 3, 4, 5, 6]
 load: {users: 2, ramp: 0 s, warmup: 1 s, window: 10 s, audio: 20 KB}
 criteria: [error_rate < 50 %]
 """
@@ -49,7 +49,7 @@ def last_beat(folder: Path, threads: int) -> float:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """A run whose first two cells each have their clock set in the middle of the window."""
+    """A run whose cells but the last each have their clock set in the middle of the window."""
     folder = tmp_path_factory.mktemp("clock")
     with SteppedClock(folder) as clock:
         process = subprocess.Popen(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lab.judge import judge
-from lab.judge.coverage import clock_steps, longest_gap
+from lab.judge.coverage import clock_was_set, longest_gap
 from lab.judge.trial import Trial
 from lab.model.evidence import (
     DatabaseReading,
@@ -298,4 +298,4 @@ def test_a_clock_that_was_set_is_told_with_by_how_much(
 ) -> None:
     others = [line for line in at_rest() if not isinstance(line, MachineReading)]
     seen = Observation(samples=tuple(samples(60)), evidence=(*others, *clocked(*offsets)))
-    assert list(clock_steps(Trial(cell(), seen))) == ([reason] if reason else [])
+    assert list(clock_was_set(Trial(cell(), seen))) == ([reason] if reason else [])
