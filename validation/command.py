@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import (
+    ArgumentParser,
+    ArgumentTypeError,
+    Namespace,
+    RawDescriptionHelpFormatter,
+)
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +29,17 @@ def parser(module: str, text: str) -> ArgumentParser:
         help="folder that holds the runs (default: results)",
     )
     return made
+
+
+def positive(text: str) -> int:
+    """A count of what is looked at: of none, nothing could be wrong.
+
+    Raises:
+        ArgumentTypeError: it is no whole number of 1 or more.
+    """
+    if text.isascii() and text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise ArgumentTypeError(f"'{text}' is no whole number of 1 or more")
 
 
 def run_of(flags: Namespace, ref: str) -> RunFolder:

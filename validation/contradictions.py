@@ -39,7 +39,7 @@ from lab.model.criterion import Criterion
 from lab.model.metrics import BY_NAME
 from lab.model.verdict import Finding, Outcome, Verdict
 from lab.store import CellFolder, RunFolder
-from validation.command import exit_code, parser, run_of
+from validation.command import exit_code, parser, positive, run_of
 from validation.raw_metrics import CUT_OFF, FORMULAS, RawCell
 from validation.server_counts import INSIDE, server_count, still_inside
 
@@ -263,7 +263,7 @@ def main(arguments: Sequence[str]) -> int:
     """Print the contradictions; the exit code."""
     command = parser("validation.contradictions", __doc__)
     command.add_argument("runs", nargs="*", metavar="RUN", help="runs, or archives of runs")
-    command.add_argument("--cells", type=int, default=200, metavar="N", help="default: 200")
+    command.add_argument("--cells", type=positive, default=200, metavar="N", help="default: 200")
     command.add_argument("--seed", type=int, default=1, metavar="S", help="default: 1")
     flags = command.parse_args(arguments)
 

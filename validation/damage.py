@@ -44,7 +44,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from lab.cli import main as lab
-from validation.command import exit_code, parser
+from validation.command import exit_code, parser, positive
 from validation.fresh_run import make_fresh
 
 STORED = Path(__file__).parent.parent / "tests" / "fixtures" / "stored_runs"
@@ -491,10 +491,10 @@ def damage(changes: range, seed: int, processes: int = 1) -> Iterator[list[Wrong
 def main() -> int:
     """Damage, and print a line for each change that is not borne."""
     flags_parser = parser("validation.damage", __doc__ or "")
-    flags_parser.add_argument("--changes", type=int, default=3000)
-    flags_parser.add_argument("--seed", type=int, default=1)
-    flags_parser.add_argument("--processes", type=int, default=2)
-    flags_parser.add_argument("--only", type=int, metavar="NUMBER", help="this change alone")
+    flags_parser.add_argument("--changes", type=positive, default=3000, help="default: 3000")
+    flags_parser.add_argument("--seed", type=int, default=1, help="of the changes (default: 1)")
+    flags_parser.add_argument("--processes", type=positive, default=2, help="default: 2")
+    flags_parser.add_argument("--only", type=positive, metavar="NUMBER", help="this change alone")
     flags_parser.add_argument("--json", action="store_true", help="print JSON")
     flags = flags_parser.parse_args()
     numbers = range(flags.changes) if flags.only is None else range(flags.only, flags.only + 1)

@@ -40,7 +40,7 @@ import psutil
 from lab.errors import LabError, UsageError
 from lab.paths import ROOT
 from lab.store import find
-from validation.command import exit_code
+from validation.command import exit_code, positive
 from validation.look_alikes import LookAlikes, engine_things, orphaned_cgroups
 
 SPEC = """\
@@ -297,7 +297,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=RawDescriptionHelpFormatter,
     )
-    made.add_argument("--count", type=int, default=200, help="kills (default: 200)")
+    made.add_argument("--count", type=positive, default=200, help="kills (default: 200)")
     made.add_argument("--seed", type=int, default=1, help="of their moments (default: 1)")
     made.add_argument(
         "--target",

@@ -380,7 +380,14 @@ def main() -> int:
         formatter_class=RawDescriptionHelpFormatter,
     )
     made.add_argument("--server", choices=SERVERS, help="one of them (default: all)")
-    made.add_argument("--turns", type=int, default=5, help="of healthy users (default: 5)")
+    made.add_argument(
+        "--turns",
+        type=int,
+        choices=range(100),
+        default=5,
+        metavar="N",
+        help="of healthy users; 0: the requests alone (default: 5)",
+    )
     flags = made.parse_args()
     return exit_code(lambda: run(flags))
 

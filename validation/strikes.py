@@ -41,7 +41,7 @@ from lab.model.replica import Target as Where
 from lab.model.verdict import Outcome, Verdict
 from lab.store import RunFolder, find
 from validation.clock_step import SteppedClock
-from validation.command import exit_code, parser
+from validation.command import exit_code, parser, positive
 from validation.struck import (
     LAB,
     Blow,
@@ -427,9 +427,21 @@ def row(result: Result) -> str:
 def main() -> int:
     """Run the rows that are asked for, and print a line for each."""
     flags_parser = parser("validation.strikes", __doc__ or "")
-    flags_parser.add_argument("--stack", choices=("embedded", "compose"), default="embedded")
-    flags_parser.add_argument("--only", metavar="GLOB", default="*", help="rows of these names")
-    flags_parser.add_argument("--repeat", type=int, metavar="N", default=1)
+    flags_parser.add_argument(
+        "--stack",
+        choices=("embedded", "compose"),
+        default="embedded",
+        help="compose: its rows too (default: embedded)",
+    )
+    flags_parser.add_argument(
+        "--only",
+        metavar="GLOB",
+        default="*",
+        help="rows of these names, as they stand in the table that is printed",
+    )
+    flags_parser.add_argument(
+        "--repeat", type=positive, metavar="N", default=1, help="all rows so often (default: 1)"
+    )
     flags_parser.add_argument("--json", action="store_true", help="print JSON on stdout")
     flags = flags_parser.parse_args()
     rows = STRIKES + (IN_COMPOSE if flags.stack == "compose" else ())

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 from docker.errors import DockerException
@@ -27,6 +27,8 @@ from lab.stack import ownership
 from lab.stack.compose import engine, resources
 from lab.stack.compose.resources import SERVICE_LABEL
 from validation.clock_step import SteppedClock
+
+Got = TypeVar("Got")
 
 LAB = "the lab itself"
 """In place of an expression: the process that runs the lab."""
@@ -132,10 +134,10 @@ def _wait_until_due(lab: int, results: Path, at: float) -> float:
     """Wait until so many wall seconds after the first load began, at the monotonic moment given."""
     status = _wait_for(lambda: _status(results, lab), BEGINS_WITHIN_S, "no load began")
     time.sleep(max(0.0, status.t0 + at - time.monotonic()))
-    return float(status.t0)
+    return status.t0
 
 
-def _wait_for(get: Callable[[], Any], within: float, why: str) -> Any:
+def _wait_for(get: Callable[[], Got | None], within: float, why: str) -> Got:
     deadline = time.monotonic() + within
     while not (got := get()):
         if time.monotonic() > deadline:

@@ -34,7 +34,7 @@ from lab.errors import StoreError, UsageError
 from lab.model.experiment import Cell
 from lab.model.verdict import Verdict
 from lab.store import RunFolder
-from validation.command import exit_code, parser, run_of
+from validation.command import exit_code, parser, positive, run_of
 from validation.drawn_waits import Drawn, draw, spec_text, tops
 from validation.expected_waits import Expected, expected
 
@@ -165,7 +165,9 @@ def options() -> ArgumentParser:
     """The command's parser."""
     command = parser("validation.waiting", __doc__)
     todo = command.add_mutually_exclusive_group(required=True)
-    todo.add_argument("--draw", type=int, metavar="N", help="draw N cells and write their specs")
+    todo.add_argument(
+        "--draw", type=positive, metavar="N", help="draw N cells and write their specs"
+    )
     todo.add_argument("--check", nargs="+", metavar="RUN", help="compare runs of these specs")
     command.add_argument("--seed", type=int, default=14, metavar="S", help="of --draw (default 14)")
     command.add_argument("--out", type=Path, metavar="DIR", help="where --draw writes")

@@ -144,7 +144,7 @@ def _connections(trial: Trial) -> Iterable[Check]:
     cap = trial.knobs.db_cap
     if readings := trial.evidence(DatabaseReading):
         peak = max(reading.connections for reading in readings)
-        reason = f"Postgres granted {peak} connections of {cap}"
+        reason = f"Postgres granted {peak} of {cap} connections"
         yield make_check("connections", f"<= {cap}", peak, peak <= cap, reason, RECREATE)
 
 
