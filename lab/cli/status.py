@@ -6,10 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-import psutil
 
 from lab.cli.options import json_option, print_json, results_option
 from lab.cli.standing import ReplicaRecord, records, replica_text
+from lab.model import processes
+from lab.model.replica import GATEWAY
 from lab.stack import ownership
 from lab.stack.compose.resources import down_services
 from lab.stack.ownership import Ownership
@@ -32,12 +33,16 @@ def command(results: Path, as_json: bool) -> int:
 
 
 def _down(owner: Ownership, record: ReplicaRecord) -> list[str]:
-    """The parts that are dead, or stopped."""
+    """The parts that are dead, or of which a process is stopped."""
     compose = owner.stack == "compose"
     down = down_services(owner.id, record.target) if compose else []
     alive = {process.pid for process in ownership.processes(owner.id)}
     return down + [
-        part
-        for part, pid in record.parts.items()
-        if pid not in alive or psutil.Process(pid).status() == psutil.STATUS_STOPPED
+        part for part, pid in record.parts.items() if pid not in alive or _is_held(part, pid)
     ]
+
+
+def _is_held(part: str, pid: int) -> bool:
+    """Whether a process of the part is kept from running; a gateway's children are instances."""
+    family = [pid] if part == GATEWAY else processes.descendants(pid)
+    return bool(processes.held_among(family))

@@ -24,6 +24,9 @@ a user's class, its host among them, and is not offered by this page."""
 
 READS = ("GET", "HEAD")
 
+HTTP_PORT = 80
+"""The port that clients leave out of a host's name."""
+
 
 @dataclass(frozen=True)
 class PageGuard:
@@ -62,8 +65,9 @@ class PageGuard:
         return None
 
     @property
-    def _names(self) -> tuple[str, str]:
-        return f"127.0.0.1:{self.port}", f"localhost:{self.port}"
+    def _names(self) -> tuple[str, ...]:
+        named = f"127.0.0.1:{self.port}", f"localhost:{self.port}"
+        return (*named, "127.0.0.1", "localhost") if self.port == HTTP_PORT else named
 
     @property
     def _origins(self) -> tuple[str, ...]:

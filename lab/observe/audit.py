@@ -25,6 +25,13 @@ QUIET_WITHIN_S = 3.0
 _NAME = re.compile(r"([0-9a-f-]{36})\.wav$")
 
 
+def direct() -> requests.Session:
+    """A client for the lab's own bucket: no proxy or password of the user's environment."""
+    session = requests.Session()
+    session.trust_env = False
+    return session
+
+
 def object_ids(api: str, bucket: str) -> set[str]:
     """The recording ids of all objects in a bucket; the name of an object that has none.
 
@@ -44,6 +51,7 @@ def object_ids(api: str, bucket: str) -> set[str]:
         project="replica",
         credentials=AnonymousCredentials(),
         client_options={"api_endpoint": api},
+        _http=direct(),
     )
     fields = "items(name),nextPageToken"
     try:

@@ -14,6 +14,7 @@ import psycopg2
 import requests
 
 from lab.observe import Query
+from lab.observe.audit import direct
 
 KEEP = 2000
 EVERY_S = 5.0
@@ -43,8 +44,7 @@ class Retention:
         self._query = query
         self._objects = f"{storage}/storage/v1/b/{bucket}/o"
         self._keep = keep
-        self._http = requests.Session()
-        self._http.trust_env = False  # no proxy between the lab and its own bucket
+        self._http = direct()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
 

@@ -24,6 +24,7 @@ from lab.errors import PartFailed
 from lab.model.clock import foreign_clock
 from lab.model.environment import python_variables
 from lab.model.knobs import Knobs
+from lab.stack.files import make_folder
 from lab.stack.ports import HOST
 from lab.stack.process import Part, Process, last_line
 from lab.stack.supervision import Role, died
@@ -53,7 +54,7 @@ class Backend(Part):
         self.port = port
         self.url = f"http://{HOST}:{port}"
         self.evidence = folder / "evidence"
-        self.evidence.mkdir()
+        make_folder(self.evidence, 0o755)
         self.workers = Workers(self.evidence, lambda pid, _: psutil.pid_exists(pid))
         self.addresses = {
             "DATABASE_URL": database_url.replace("postgresql://", "postgresql+psycopg2://", 1),

@@ -28,6 +28,7 @@ from lab.model.environment import child_environment, python_variables
 from lab.model.evidence import Usage
 from lab.model.knobs import Knobs
 from lab.model.replica import GATEWAY
+from lab.stack.files import make_folder
 from lab.stack.ports import HOST, POLL_S, accepts
 from lab.stack.process import Part, Process
 
@@ -84,7 +85,7 @@ class Gateway(Part):
 
     def start(self, knobs: Knobs) -> None:
         shutil.rmtree(self.logs, ignore_errors=True)
-        self.logs.mkdir()
+        make_folder(self.logs, 0o755)
         self.log.write_bytes(b"")
         for old in self.events.parent.glob("*.jsonl"):
             old.unlink()
@@ -166,8 +167,8 @@ def check(knobs: Knobs, logs: Path | None = None) -> None:
     Raises:
         MissingComponent: they cannot be.
     """
-    if logs:
-        logs.mkdir(exist_ok=True)
+    if logs and not logs.exists():
+        make_folder(logs, 0o755)
     done = _run("--check", knobs.as_env() | ({"FRONT_LOGS": str(logs)} if logs else {}))
     if done.returncode:
         what, _, remedy = done.stderr.strip().removeprefix("front: ").partition(" - ")

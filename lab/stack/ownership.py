@@ -38,6 +38,7 @@ import psutil
 from pydantic import Field, TypeAdapter
 
 from lab.errors import MachineError
+from lab.model import processes as kernel
 from lab.model.environment import ENGINE, child_environment, python_variables
 from lab.stack import files
 
@@ -50,7 +51,6 @@ CLOSE_WITHIN_S = 60.0
 FROZEN_AFTER_S = 10.0
 """A guardian that has not ended by then is replaced. It comes after the lab's own cleaning up."""
 
-PROC = Path("/proc")
 _NAME = rf"{PREFIX}[a-z0-9_]{{8}}"
 _FOLDER = re.compile(_NAME)
 _UNFINISHED = re.compile(rf"\.{_NAME}\.([0-9]{{1,10}})\.([0-9]{{1,20}})")
@@ -94,7 +94,7 @@ class Ownership:
         """
         if self.pid is None:
             return False
-        if not PROC.exists():
+        if not kernel.visible():
             return _gone_by_clock(self.pid, self.created)
         if self.place not in (None, place()):
             return False
@@ -126,20 +126,14 @@ def _gone_by_clock(pid: int, created: float | None) -> bool:
 
 
 def start_ticks(pid: int) -> int | None:
-    """When a process started, in clock ticks since the boot; None if it has ended.
-
-    Source: proc(5), field 22 of ``/proc/<pid>/stat``; the name, field 2, may hold anything.
-    """
-    try:
-        fields = (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else int(fields[19])
+    """When a process started, in clock ticks since the boot; None if it has ended."""
+    state = kernel.state_of(pid)
+    return state.started if state and state.runs else None
 
 
 def boot() -> str | None:
     """The kernel's id of this boot; None where it has none."""
-    return _line(PROC / "sys/kernel/random/boot_id")
+    return _line(kernel.PROC / "sys/kernel/random/boot_id")
 
 
 @cache
@@ -147,7 +141,7 @@ def place() -> str:
     """Where this process's id means something: machine, process namespace and user."""
     machine = _line(Path("/etc/machine-id")) or socket.gethostname()
     try:
-        namespace = (PROC / "self/ns/pid").stat().st_ino
+        namespace = (kernel.PROC / "self/ns/pid").stat().st_ino
     except OSError:
         namespace = 0
     return f"{machine}/{namespace}/{os.geteuid()}"
@@ -237,7 +231,7 @@ def clear_unfinished() -> None:
 
 def _at_it(pid: int, ticks: int) -> bool:
     """Whether the process that makes or unmakes a folder still runs."""
-    return start_ticks(pid) == ticks if PROC.exists() else psutil.pid_exists(pid)
+    return start_ticks(pid) == ticks if kernel.visible() else psutil.pid_exists(pid)
 
 
 def folder_of(ownership: Ownership) -> Path:

@@ -224,7 +224,7 @@ class Postgres(Part):
         """Make the data folder (initdb)."""
         secret = self.folder / "superuser.secret"
         write_private(secret, self._passwords[SUPERUSER])
-        self._data.mkdir(mode=0o700)
+        make_folder(self._data, 0o700)
         if self._user:
             nobody = pwd.getpwnam(self._user)
             for path in (secret, self._data):

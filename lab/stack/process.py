@@ -22,6 +22,7 @@ from lab.errors import MissingComponent, PartFailed
 from lab.model.environment import child_environment
 from lab.model.evidence import Usage
 from lab.model.knobs import Knobs
+from lab.stack.files import make_folder
 from lab.stack.ports import POLL_S
 from lab.stack.supervision import Diagnosis, Supervision, died, reader
 
@@ -191,7 +192,8 @@ class Part(ABC):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.log = folder / "logs" / f"{self.name}.log"
-        self.log.parent.mkdir(exist_ok=True)
+        if not self.log.parent.exists():
+            make_folder(self.log.parent, 0o755)
         self._process: Process | None = None
 
     @abstractmethod

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from lab import __version__
-from lab.model.replica import INSTANCE_LABEL
+from lab.model.replica import INSTANCE_LABEL, INSTANCE_PREFIX
 from lab.services.cloudrun import containers
 from lab.services.cloudrun.containers import ContainerDriver, ContainerInstance
 from lab.services.cloudrun.instance import DriverError, Ended
@@ -143,22 +143,29 @@ def test_a_container_that_cannot_be_made_leaves_nothing(
     play(story)
 
 
+NOBODY = 99999999
+"""The id of no process."""
+
+
+def of_front(pid: int, name: str) -> Any:
+    """A container as a gateway of this process id makes it."""
+    engine, labels = containers.client(), {INSTANCE_LABEL: str(pid)}
+    return engine.containers.create(IMAGE, labels=labels, name=f"{INSTANCE_PREFIX}{pid}-{name}")
+
+
 def test_containers_of_fronts_that_are_no_more_are_swept() -> None:
-    engine = containers.client()
-    kept = engine.containers.create(IMAGE, labels={INSTANCE_LABEL: str(os.getpid())})
-    gone = engine.containers.create(IMAGE, labels={INSTANCE_LABEL: "99999999"})
+    mine, gone = of_front(os.getpid(), "mine"), of_front(NOBODY, "gone")
+    like = containers.client().containers.create(IMAGE, labels={INSTANCE_LABEL: str(NOBODY)})
     try:
         assert containers.sweep({}) == [gone.name]
-        assert left_over() == [kept.name]
+        assert sorted(left_over()) == sorted([mine.name, like.name])
     finally:
-        kept.remove(force=True)
+        for kept in (mine, like):
+            kept.remove(force=True)
 
 
 def test_several_may_sweep_at_once() -> None:
-    engine = containers.client()
-    gone = {
-        engine.containers.create(IMAGE, labels={INSTANCE_LABEL: "99999999"}).name for _ in range(4)
-    }
+    gone = {of_front(NOBODY, f"gone-{number}").name for number in range(4)}
     with ThreadPoolExecutor() as pool:
         swept = [each.result() for each in [pool.submit(containers.sweep, {}) for _ in range(3)]]
     assert set().union(*swept) == gone

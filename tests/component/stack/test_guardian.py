@@ -26,12 +26,12 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def process_of(guardian: Guardian) -> psutil.Process:
-    """The process that guards now: the only child that runs the module."""
+def process_of(folder: Path) -> psutil.Process:
+    """The process that guards this replica now: the only child that has its folder."""
     [found] = [
         child
         for child in psutil.Process().children()
-        if "lab.stack.cleanup" in child.cmdline() and guardian
+        if child.status() != psutil.STATUS_ZOMBIE and str(folder) in child.cmdline()
     ]
     return found
 
@@ -60,12 +60,12 @@ def test_closing_takes_moments_and_ends_what_is_left(
 ) -> None:
     folder, mine = ownership.claim(temporary / "results")
     guardian = Guardian(folder)
-    started(process_of(guardian))
+    started(process_of(folder))
     env = {**os.environ, ownership.MARKER: mine.id}
     with subprocess.Popen(
         [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env=env
     ) as part:
-        what(process_of(guardian))
+        what(process_of(folder))
         before = time.monotonic()
         guardian.close()
         assert time.monotonic() - before < 10  # it was 65 s
@@ -86,12 +86,12 @@ def test_another_takes_the_place_of_one_that_does_not_guard(
 ) -> None:
     folder, _ = ownership.claim(temporary / "results")
     guardian = Guardian(folder)
-    first = process_of(guardian)
+    first = process_of(folder)
     guardian.renew()
-    assert process_of(guardian) == first
+    assert process_of(folder) == first
     what(first)
     wait_until(lambda: first.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE))
     guardian.renew()
-    assert process_of(guardian) != first
+    assert process_of(folder) != first
     guardian.close()
     assert not folder.exists()

@@ -66,3 +66,10 @@ def test_a_request_that_names_no_host_is_refused() -> None:
 def test_every_change_is_kept_from_other_pages(path: str) -> None:
     headers = {"Host": "127.0.0.1:8089", "Referer": "https://example.org/"}
     assert GUARD.refusal("POST", path, headers) == NOT_FROM_HERE
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.0.0.1:80", "localhost:80"])
+def test_the_port_that_clients_leave_out_may_be_left_out(host: str) -> None:
+    guard = PageGuard(80, TARGET)
+    assert guard.refusal("POST", "/stop", {"Host": host, "Origin": f"http://{host}"}) is None
+    assert GUARD.refusal("GET", "/", {"Host": host}) == SERVED
