@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from lab.errors import MachineError
+from lab.model import processes
 from lab.stack import cleanup, files, ownership
 from lab.stack.compose import resources
 from tests.live import wait_until
@@ -84,7 +85,7 @@ def test_a_lab_is_gone_only_where_that_is_certain(changes: dict[str, Any], gone:
 def test_without_proc_the_start_that_the_system_noted_tells_a_lab(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(ownership, "PROC", tmp_path / "none")
+    monkeypatch.setattr(processes, "PROC", tmp_path / "none")
     assert not owner().gone
     assert owner(created=psutil.Process().create_time() - 100).gone
     assert owner(pid=2**22 + 1).gone

@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +209,7 @@ def test_an_interrupted_up_leaves_nothing(tmp_path: Path) -> None:
         results = tmp_path / str(attempt) / "results"
         results.parent.mkdir()
         with command.started("up", cwd=results.parent) as process:
-            wait_until(lambda results=results: _leftovers(results))
+            wait_until(partial(_leftovers, results))
             left = command.Leftovers(results)
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=15)
