@@ -254,6 +254,16 @@ STRIKES: tuple[Strike, ...] = (
         )
         for seconds in (2, 8)
     ),
+    Strike(
+        "lab-suspended-twice",
+        ITSELF,
+        Target(LAB),
+        Blow("SIGSTOP", 1.3, times=2),
+        says=f"{ITSELF} was down at .* 2 times",
+        load={"window": "50 s"},
+        at=1.0,
+        after=3.1,  # 1.3 s twice, and what is between
+    ),
     *(
         Strike(
             f"clock-{'back' if step < 0 else 'forward'}-{abs(step)}s",

@@ -39,6 +39,7 @@ from pydantic import Field, TypeAdapter
 
 from lab.errors import MachineError
 from lab.model.environment import ENGINE, child_environment, python_variables
+from lab.model.processes import how_held
 from lab.stack import files
 
 MARKER = "REPLICA_LAB_ID"
@@ -360,13 +361,13 @@ class Guardian:
         )
 
     def down(self) -> str | None:
-        """How it is dead or stopped, in a line; None while it waits."""
+        """How it is dead or kept from running, in a line; None while it waits."""
         if (code := self._process.poll()) is not None:
             return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited ({code})"
-        return "stopped (SIGSTOP)" if self._is_stopped() else None
+        return how_held(self._process.pid) or None
 
     def renew(self) -> None:
-        """Have another take its place, if it is dead or stopped."""
+        """Have another take its place, if it is dead or kept from running."""
         if self.down():
             self._end()  # by a signal it ends without touching the replica
             self._process = self._started(subprocess.PIPE)
@@ -380,19 +381,13 @@ class Guardian:
             self._process.stdin.close()
         deadline = time.monotonic() + FROZEN_AFTER_S
         while self._process.poll() is None and time.monotonic() < deadline:
-            if self._is_stopped():
+            if how_held(self._process.pid):
                 break
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(0.2)
         if self._process.poll() is None or self._process.returncode < 0:
             self._end()
             self._started(subprocess.DEVNULL).wait(timeout=CLOSE_WITHIN_S)
-
-    def _is_stopped(self) -> bool:
-        try:
-            return psutil.Process(self._process.pid).status() == psutil.STATUS_STOPPED
-        except psutil.NoSuchProcess:
-            return False
 
     def _end(self) -> None:
         if self._process.stdin:

@@ -28,12 +28,16 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def process_of(guardian: Guardian) -> psutil.Process:
     """The process that guards now: the only child that runs the module."""
-    [found] = [
-        child
-        for child in psutil.Process().children()
-        if "lab.stack.cleanup" in child.cmdline() and guardian
-    ]
-    return found
+    found: list[psutil.Process] = []
+
+    def titled() -> bool:  # which a process is a moment after it was started
+        children = psutil.Process().children()
+        found[:] = [c for c in children if "lab.stack.cleanup" in c.cmdline() and guardian]
+        return bool(found)
+
+    wait_until(titled)
+    [only] = found
+    return only
 
 
 def untouched(_process: psutil.Process) -> None: ...
