@@ -240,7 +240,7 @@ STRIKES: tuple[Strike, ...] = (
         where="cloudrun",
     ),
     *embedded("generator", "locust", GENERATOR, {"stopped-3s": BRIEFLY, **BOTH}, says="generator"),
-    *embedded("guardian", "process", GUARDIAN, BOTH),
+    *embedded("guardian", "process", GUARDIAN, {**BOTH, "frozen": FREEZE}),
     *(
         Strike(
             f"lab-suspended-{seconds}s",

@@ -188,7 +188,7 @@ def _strike(lab: int, replica: str, target: Target, blow: Blow, resumed: ExitSta
         return False
     pid = found[-1]
     if blow.how == "freeze":
-        _freeze(pid, blow, resumed)
+        freeze(pid, blow, resumed)
         return True
     os.kill(pid, signal.Signals[blow.how])
     if blow.seconds is not None:
@@ -218,7 +218,7 @@ def _container(replica: str, part: str) -> Iterator[Any]:
 
 def _strike_container(container: Any, blow: Blow, resumed: ExitStack) -> bool:
     if blow.how == "freeze":
-        _freeze(int(container.attrs["State"]["Pid"]), blow, resumed)
+        freeze(int(container.attrs["State"]["Pid"]), blow, resumed)
         return True
     getattr(container, blow.how)()
     if blow.seconds is not None:
@@ -231,7 +231,7 @@ def _unpause(container: Any) -> None:
         container.unpause()
 
 
-def _freeze(pid: int, blow: Blow, resumed: ExitStack) -> None:
+def freeze(pid: int, blow: Blow, resumed: ExitStack) -> None:
     """Freeze a process by its own cgroup, or by one that is made for it, if it shares another's."""
     own = freezer_of(pid)
     made = own == freezer_of(os.getpid())

@@ -48,6 +48,7 @@ RECORD = "owner.json"
 REMOVE_WITHIN_S = 5.0
 CLOSE_WITHIN_S = 60.0
 """Far more than a guardian takes, also where an engine is slow to remove containers."""
+KILLED_WITHIN_S = 2.0
 FROZEN_AFTER_S = 10.0
 """A guardian that has not ended by then is replaced. It comes after the lab's own cleaning up."""
 
@@ -390,7 +391,9 @@ class Guardian:
             self._started(subprocess.DEVNULL).wait(timeout=CLOSE_WITHIN_S)
 
     def _end(self) -> None:
+        """Kill it; one that its cgroup has frozen may end only when it is thawed (version 1)."""
         if self._process.stdin:
             self._process.stdin.close()
         self._process.kill()
-        self._process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(KILLED_WITHIN_S)
