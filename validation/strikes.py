@@ -240,7 +240,7 @@ STRIKES: tuple[Strike, ...] = (
         where="cloudrun",
     ),
     *embedded("generator", "locust", GENERATOR, {"stopped-3s": BRIEFLY, **BOTH}, says="generator"),
-    *embedded("guardian", "process", GUARDIAN, BOTH),
+    *embedded("guardian", "process", GUARDIAN, {**BOTH, "frozen": FREEZE}),
     *(
         Strike(
             f"lab-suspended-{seconds}s",
@@ -253,6 +253,16 @@ STRIKES: tuple[Strike, ...] = (
             after=seconds,
         )
         for seconds in (2, 8)
+    ),
+    Strike(
+        "lab-suspended-twice",
+        ITSELF,
+        Target(LAB),
+        Blow("SIGSTOP", 1.3, times=2),
+        says=f"{ITSELF} was down at .* 2 times",
+        load={"window": "50 s"},
+        at=1.0,
+        after=3.1,  # 1.3 s twice, and what is between
     ),
     *(
         Strike(

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,6 +38,8 @@ THERE_WITHIN_S = 20.0
 """Wall seconds in which a load begins, and what is to be struck is there."""
 FREEZER = Path("/sys/fs/cgroup/freezer")
 UNIFIED = Path("/sys/fs/cgroup")
+PAUSE_S = 0.5
+"""Wall seconds in which a process runs between two blows."""
 CGROUP = "replica-lab-strike"
 
 
@@ -62,13 +65,16 @@ class Blow:
         how: a signal's name, ``freeze`` (by a cgroup of its own or the container's), or what
             the engine does: ``pause``, ``kill``.
         seconds: wall seconds after which it is resumed; None: not by who struck it.
+        times: how often, `PAUSE_S` after it was resumed.
     """
 
     how: str
     seconds: float | None = None
+    times: int = 1
 
     def __str__(self) -> str:
-        return self.how if self.seconds is None else f"{self.how} for {self.seconds:g} s"
+        often = f"{self.times} times " if self.times > 1 else ""
+        return self.how if self.seconds is None else f"{self.how} {often}for {self.seconds:g} s"
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ def strike_when_due(
     t0 = _wait_until_due(lab, results, at)
     replica = replica or next(mine.id for _, mine in ownership.replicas())
     gateways = tuple(_titled(lab, r"lab\.services\.cloudrun"))
-    begun = []
+    begun, first = [], 0.0
 
     def strike(resumed: ExitStack) -> bool:
         with suppress(psutil.NoSuchProcess, ProcessLookupError):
@@ -111,11 +117,14 @@ def strike_when_due(
             return _strike(lab, replica, target, blow, resumed)
         return False
 
-    with ExitStack() as resumed:
-        why = f"nothing like '{target.title}' was there to be struck"
-        _wait_for(lambda: strike(resumed), THERE_WITHIN_S, why)
-        time.sleep(blow.seconds or 0.0)
-    return Struck(begun[-1] - t0, replica, gateways)
+    why = f"nothing like '{target.title}' was there to be struck"
+    for number in range(blow.times):
+        time.sleep(PAUSE_S if number else 0.0)
+        with ExitStack() as resumed:
+            _wait_for(partial(strike, resumed), THERE_WITHIN_S, why)
+            time.sleep(blow.seconds or 0.0)
+        first = first or begun[-1]
+    return Struck(first - t0, replica, gateways)
 
 
 def set_when_due(lab: int, results: Path, clock: SteppedClock, seconds: float, at: float) -> Struck:
@@ -179,7 +188,7 @@ def _strike(lab: int, replica: str, target: Target, blow: Blow, resumed: ExitSta
         return False
     pid = found[-1]
     if blow.how == "freeze":
-        _freeze(pid, blow, resumed)
+        freeze(pid, blow, resumed)
         return True
     os.kill(pid, signal.Signals[blow.how])
     if blow.seconds is not None:
@@ -209,7 +218,7 @@ def _container(replica: str, part: str) -> Iterator[Any]:
 
 def _strike_container(container: Any, blow: Blow, resumed: ExitStack) -> bool:
     if blow.how == "freeze":
-        _freeze(int(container.attrs["State"]["Pid"]), blow, resumed)
+        freeze(int(container.attrs["State"]["Pid"]), blow, resumed)
         return True
     getattr(container, blow.how)()
     if blow.seconds is not None:
@@ -222,7 +231,7 @@ def _unpause(container: Any) -> None:
         container.unpause()
 
 
-def _freeze(pid: int, blow: Blow, resumed: ExitStack) -> None:
+def freeze(pid: int, blow: Blow, resumed: ExitStack) -> None:
     """Freeze a process by its own cgroup, or by one that is made for it, if it shares another's."""
     own = freezer_of(pid)
     made = own == freezer_of(os.getpid())

@@ -7,11 +7,18 @@
 Each must cover the trial from the load's first moment to the last answer: what happened in a gap
 is in no figure, so a peak that was not passed, or a p95, says nothing. Readings come ten times a
 second of wall-clock time (of this machine, once). On two cores with four times as much to do as
-they can, the longest gap of a sound trial was 0.25 s (of this machine, 1.1 s); a part that stands
-still for two seconds is seen.
+they can, the longest gap of a sound trial was 0.25 s (of this machine, 1.1 s). Two rules, in
+wall-clock time:
+
+    one gap          at most `STILL_S`, wherever it is
+    all gaps         those above `USUAL_S` at most a share, `ALLOWED`, of the window, and of the
+                     whole load; and always `FLOOR_S`, lest one gap condemns a short window
+
+Of readings of this machine a gap counts by what it is longer than a second.
 
 A gap is excused where it was meant: by a process fault, a kill for memory, or because Cloud Run
-withheld the CPU of an instance without requests.
+withheld the CPU of an instance without requests. What is left of one that is excused in part is
+held against the first rule alone: whoever was away needs a moment until it writes again.
 """
 
 from __future__ import annotations
@@ -20,10 +27,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import inf
+from math import fsum, inf
+from typing import NamedTuple
 
+from lab.judge.delays import ALLOWED
 from lab.judge.trial import Trial
-from lab.model.clock import STILL_S, format_still
+from lab.model.clock import STILL_S, USUAL_S, format_still
 from lab.model.evidence import (
     LAB,
     DatabaseReading,
@@ -42,8 +51,11 @@ from lab.model.replica import GATEWAY
 STEP_S = 0.1
 """A change of the wall clock against the monotonic one, in seconds, that only setting it makes."""
 
-MACHINE_STILL_S = 1.0 + STILL_S
-"""As `STILL_S`, of readings that come once a second."""
+MACHINE_S = 1.0
+"""Wall-clock seconds between two readings of this machine."""
+
+FLOOR_S = 0.5
+"""Wall-clock seconds that all gaps together may last, however short the window is."""
 
 NEAR_S = 0.25
 """Wall-clock seconds within which two gaps begin, or end, together."""
@@ -57,24 +69,94 @@ OVER = {"sigterm", "sigkill", "stopped", "died", "oom", "stuck", "removed"}
 AGAIN = " - run the cell again"
 
 
-@dataclass(frozen=True)
-class Gap:
-    """A time without readings, in real-world seconds; ``what`` ends in "for" before its length."""
+class Gaps(NamedTuple):
+    """Times without readings, in real-world seconds.
 
-    what: str
-    start: float
-    end: float
-    then: str
+    Args:
+        pieces: their starts and ends.
+        of: ``window`` or ``load``, where all of them together are too much of it; empty if there
+            is one, which is too long anyway.
+        whole_s: the length of that.
+    """
+
+    pieces: Sequence[Window]
+    of: str = ""
+    whole_s: float = 0.0
 
     @property
-    def length(self) -> float:
-        """Its real-world seconds."""
-        return self.end - self.start
+    def total_s(self) -> float:
+        """Real-world seconds of all of them."""
+        return fsum(end - start for start, end in self.pieces)
+
+    def lasted(self, speed: float) -> str:
+        """How long they lasted and from when on, as the middle of a sentence."""
+        start = self.pieces[0][0]
+        if not self.of:
+            return f" for {format_still(self.total_s, speed)}, from {start:.1f} s"
+        times = "once" if len(self.pieces) == 1 else f"{len(self.pieces)} times"
+        share = f"{self.total_s / speed:.1f} s of the {self.of}'s {self.whole_s / speed:.1f} s"
+        return f" {times}, for {share} (wall time), from {start:.1f} s on"
+
+
+class Uncovered(NamedTuple):
+    """Who was not read or stood still, when, and what follows from it."""
+
+    what: str
+    gaps: Gaps
+    then: str
 
     def reason(self, speed: float) -> str:
-        """A sentence with its length, its beginning, and what follows."""
-        lasted = format_still(self.length, speed)
-        return f"{self.what} {lasted}, from {self.start:.1f} s: {self.then}{AGAIN}"
+        """A sentence of it."""
+        return f"{self.what}{self.gaps.lasted(speed)}: {self.then}{AGAIN}"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The times of a trial that have to be covered, in real-world seconds.
+
+    Args:
+        speed: of its cell.
+        window: its start and end.
+        end: of the last answer; the load began at 0.
+    """
+
+    speed: float
+    window: Window
+    end: float
+
+    def gaps(
+        self,
+        times: Sequence[float],
+        excused: Sequence[Window] = (),
+        every_s: float = 0.0,
+        begun: float = 0.0,
+    ) -> Gaps | None:
+        """What is missing, if it is too much: the longest gap, or all of them.
+
+        Args:
+            times: when something came.
+            excused: times that need not be covered.
+            every_s: wall-clock seconds of a gap that are no gap yet.
+            begun: from when on something has to come.
+        """
+        longest = longest_gap(times, (begun, self.end), excused)
+        if self._over(longest, every_s) > STILL_S * self.speed:
+            return Gaps([longest])
+        for of, (start, end) in {"window": self.window, "load": (0.0, self.end)}.items():
+            span = max(start, begun), min(end, self.end)
+            pieces = [
+                gap
+                for gap in _between(times, span)
+                if self._over(gap, every_s) > USUAL_S * self.speed
+                and [*_without(gap, excused)] == [gap]
+            ]
+            most = max(ALLOWED * (end - start), FLOOR_S * self.speed)
+            if fsum(self._over(gap, every_s) for gap in pieces) > most:
+                return Gaps(pieces, of, end - start)
+        return None
+
+    def _over(self, gap: Window, every_s: float) -> float:
+        return gap[1] - gap[0] - every_s * self.speed
 
 
 def clock_steps(evidence: Iterable[Evidence]) -> list[tuple[float, float]]:
@@ -107,8 +189,9 @@ def uncovered(trial: Trial) -> list[str]:
         line.beat_s for line in done
     ):
         return []
-    end = _last_answer(trial, done[-1])
-    return [gap.reason(trial.knobs.speed) for gap in _gaps(trial, end)]
+    speed, end = trial.knobs.speed, _last_answer(trial, done[-1])
+    measured = Measured(speed, trial.window, end)
+    return [part.reason(speed) for part in _uncovered(trial, measured)]
 
 
 def _last_answer(trial: Trial, done: LoadDone) -> float:
@@ -116,60 +199,60 @@ def _last_answer(trial: Trial, done: LoadDone) -> float:
     return max(ends, default=min(done.t, done.window[1]))
 
 
-def _gaps(trial: Trial, end: float) -> Iterator[Gap]:
-    yield from _of_the_lab(trial, end)
-    yield from _of_workers(trial, end)
-    still = STILL_S * trial.knobs.speed
-    beats = longest_gap(trial.observation.beats, (0.0, end))
-    if beats[1] - beats[0] > still:
+def _uncovered(trial: Trial, measured: Measured) -> Iterator[Uncovered]:
+    yield from _of_the_lab(trial, measured)
+    yield from _of_workers(trial, measured)
+    if gaps := measured.gaps(trial.observation.beats):
         unknown = "what its users would have done then is unknown"
-        yield Gap("the load generator stood still for", *beats, unknown)
+        yield Uncovered("the load generator stood still", gaps, unknown)
     if trial.cell.target == "cloudrun":
         times = [beat.t for beat in trial.evidence(GatewayBeat)]
-        gap = longest_gap(times, (0.0, end), _faults(trial, GATEWAY))
-        if gap[1] - gap[0] > still:
-            yield Gap("the gateway stood still for", *gap, "requests waited for it, not in it")
+        if gaps := measured.gaps(times, _faults(trial, GATEWAY)):
+            waited = "requests waited for it, not in it"
+            yield Uncovered("the gateway stood still", gaps, waited)
 
 
-def _of_the_lab(trial: Trial, end: float) -> Iterator[Gap]:
-    """The database's gap and this machine's; one for both where they are the same."""
-    speed = trial.knobs.speed
-    database = longest_gap(
-        [reading.t for reading in trial.evidence(DatabaseReading)],
-        (0.0, end),
-        _faults(trial, "postgres"),
-    )
+def _of_the_lab(trial: Trial, measured: Measured) -> Iterator[Uncovered]:
+    """The database's gaps and this machine's; those of both where they are the same."""
+    read = [reading.t for reading in trial.evidence(DatabaseReading)]
     times = [reading.t for reading in trial.evidence(MachineReading)]
-    machine = longest_gap(times, (0.0, end))
-    unread = database[1] - database[0] > STILL_S * speed
+    database = measured.gaps(read, _faults(trial, "postgres"))
+    machine = measured.gaps(times, every_s=MACHINE_S)
+    if database and _empty(database, times, measured.speed):
+        long = any(end - start >= MACHINE_S * measured.speed for start, end in database.pieces)
+        if long:
+            then = "what the replica and this machine did then is unknown"
+            yield Uncovered("the lab itself stood still", database, then)
+            return
+        then = "it gave no answer, or the lab itself stood still"
+        yield Uncovered("nobody read the database", database, then)
+    elif database:
+        yield Uncovered("nobody read the database", database, "it gave no answer")
+    if machine:
+        then = "its CPU and memory are unknown then"
+        yield Uncovered("nobody read this machine", machine, then)
+
+
+def _empty(gaps: Gaps, times: Sequence[float], speed: float) -> bool:
+    """Whether nothing came in any of these gaps, but near their ends."""
     near = NEAR_S * speed
-    if unread and not any(database[0] + near < t < database[1] - near for t in times):
-        then = "what the replica and this machine did then is unknown"
-        yield Gap("the lab itself stood still for", *database, then)
-        return
-    if unread:
-        yield Gap("nobody read the database for", *database, "it gave no answer")
-    if machine[1] - machine[0] > MACHINE_STILL_S * speed:
-        yield Gap("nobody read this machine for", *machine, "its CPU and memory are unknown then")
+    return not any(start + near < t < end - near for start, end in gaps.pieces for t in times)
 
 
-def _of_workers(trial: Trial, end: float) -> Iterator[Gap]:
-    """The longest gap of all workers that have one."""
+def _of_workers(trial: Trial, measured: Measured) -> Iterator[Uncovered]:
+    """The worker that has the most missing."""
     lives: dict[int, list[WorkerReading]] = defaultdict(list)
     for reading in trial.evidence(WorkerReading):
         lives[reading.pid].append(reading)
-    faults = _faults(trial, "backend")
-    gaps = []
+    faults, found = _faults(trial, "backend"), []
     for pid, life in lives.items():
-        span = max(0.0, life[0].t), end
         times, instance = [reading.t for reading in life], life[0].instance
         excused = [*faults, *_kills(trial, pid, times), *_withheld(trial, instance)]
-        start, until = longest_gap(times, span, excused)
-        if until - start > STILL_S * trial.knobs.speed:
+        if gaps := measured.gaps(times, excused, begun=max(0.0, life[0].t)):
             name = f"worker {pid}" + (f" of {instance}" if instance else "")
-            gaps.append(Gap(f"{name} wrote nothing for", start, until, "it stood still"))
-    if gaps:
-        yield max(gaps, key=lambda gap: gap.length)
+            found.append(Uncovered(f"{name} wrote nothing", gaps, "it stood still"))
+    if found:
+        yield max(found, key=lambda part: part.gaps.total_s)
 
 
 def longest_gap(times: Iterable[float], span: Window, excused: Sequence[Window] = ()) -> Window:
@@ -180,10 +263,14 @@ def longest_gap(times: Iterable[float], span: Window, excused: Sequence[Window] 
         span: start and end of what has to be covered; nothing, where it ends before it starts.
         excused: times that need not be covered.
     """
+    pieces = (piece for gap in _between(times, span) for piece in _without(gap, excused))
+    return max(pieces, key=lambda piece: piece[1] - piece[0], default=(span[0], span[0]))
+
+
+def _between(times: Iterable[float], span: Window) -> Iterator[Window]:
+    """The times of a span between what came."""
     start, end = span
-    edges = [start, *sorted(t for t in times if start < t < end), max(start, end)]
-    pieces = (piece for gap in pairwise(edges) for piece in _without(gap, excused))
-    return max(pieces, key=lambda piece: piece[1] - piece[0], default=(start, start))
+    return pairwise([start, *sorted(t for t in times if start < t < end), max(start, end)])
 
 
 def _without(gap: Window, excused: Sequence[Window]) -> Iterator[Window]:

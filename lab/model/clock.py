@@ -19,6 +19,9 @@ BEAT_S = 0.1
 STILL_S = 1.5
 """Wall-clock seconds without a sign of life after which a part stood still."""
 
+USUAL_S = 0.4
+"""Wall-clock seconds without a sign of life up to which a part is late, as on a busy machine."""
+
 _CLOSE_S = 0.0005
 _TRIES = 10
 

@@ -14,6 +14,8 @@ Sources: proc(5); the kernel's admin-guide/cgroup-v2.rst and cgroup-v1/freezer-s
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from collections.abc import Iterable
 from functools import cache, lru_cache
 from pathlib import Path
@@ -102,6 +104,25 @@ def stopped(state: ProcessState) -> str:
 def held(pid: int, state: ProcessState) -> str:
     """The same, also by its cgroup."""
     return stopped(state) or (FROZEN if is_frozen(pid) else "")
+
+
+def how_held(pid: int) -> str:
+    """How a process is kept from running; empty if it is not, or has ended.
+
+    Where there is no /proc, as ps(1) tells it: there nothing is known of cgroups.
+    """
+    if visible():
+        return held(pid, state) if (state := state_of(pid)) else ""
+    return HELD.get(_letter_by_ps(pid), "")
+
+
+def _letter_by_ps(pid: int) -> str:
+    """The first letter of a process's state; empty if it has ended, or there is no ps."""
+    ps = shutil.which("ps")
+    if ps is None:
+        return ""
+    command = [ps, "-o", "state=", "-p", str(pid)]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()[:1]  # noqa: S603 - of a number
 
 
 def cgroups(pid: int) -> bytes:

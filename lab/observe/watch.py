@@ -17,8 +17,9 @@ from typing import NamedTuple
 import psutil
 import psycopg2
 
-from lab.model.clock import BEAT_S, STILL_S, wall_offset
+from lab.model.clock import BEAT_S, STILL_S, USUAL_S, wall_offset
 from lab.model.evidence import GENERATOR, LAB, Usage
+from lab.model.processes import how_held
 from lab.model.replica import APP_ROLE
 from lab.observe import Query
 
@@ -26,7 +27,8 @@ DATABASE_S = 0.1
 PARTS_S = 0.25
 MACHINE_S = 1.0
 
-STOPPED = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+RECENT_S = 10.0
+"""Wall-clock seconds in which the lab may not stand still for longer than `STILL_S` in all."""
 
 CONNECTIONS = (
     "SELECT count(*) FROM pg_stat_activity "
@@ -55,6 +57,25 @@ class Seen:
     connections: list[tuple[float, int]] = field(default_factory=list)
     machine: list[MachineUsage] = field(default_factory=list)
     down: dict[str, tuple[float, str]] = field(default_factory=dict)
+
+
+class Stills:
+    """Times in which nothing of the lab ran, of late, in wall-clock seconds."""
+
+    def __init__(self) -> None:
+        self._lasted: list[tuple[float, float]] = []
+
+    def add(self, last: float, now: float) -> str:
+        """Take a time between two signs of life; how long it stood still, if that is too long."""
+        if now - last <= USUAL_S:
+            return ""
+        recent = [(at, lasted) for at, lasted in self._lasted if now - at <= RECENT_S]
+        self._lasted = [*recent, (now, now - last)]
+        total, count = sum(lasted for _, lasted in self._lasted), len(self._lasted)
+        if total <= STILL_S:
+            return ""
+        times = f"{count} times, " if count > 1 else ""
+        return f"it stood still {times}for {total:.1f} s of wall time"
 
 
 class Watch:
@@ -125,11 +146,11 @@ class Watch:
 
     def _watch_the_lab(self) -> None:
         """Notice, while the load runs, that nothing of the lab ran: it was stopped, or starved."""
-        last = time.monotonic()
+        last, gaps = time.monotonic(), Stills()
         while not self._stop.wait(BEAT_S):
             now = time.monotonic()
-            if now - last > STILL_S and self._generator:
-                self.note_down(LAB, f"it stood still for {now - last:.1f} s of wall time")
+            if self._generator and (still := gaps.add(last, now)):
+                self.note_down(LAB, still)
             last = now
 
     def _read_database(self) -> None:
@@ -144,14 +165,9 @@ class Watch:
         now = time.monotonic()
         for part, why in self._down_parts().items():
             self.seen.down.setdefault(part, (now, why))
-        if self._generator_stopped():
-            self.seen.down.setdefault(GENERATOR, (now, "it was stopped (SIGSTOP)"))
-
-    def _generator_stopped(self) -> bool:
-        """Whether the generator is held; that it has ended, who started it knows first."""
-        with suppress(psutil.Error):
-            return self._generator is not None and self._generator.status() in STOPPED
-        return False
+        # That it has ended, who started it knows first.
+        if self._generator and (held := how_held(self._generator.pid)):
+            self.seen.down.setdefault(GENERATOR, (now, f"it was {held}"))
 
     def _read_machine(self) -> None:
         now = time.monotonic()

@@ -40,6 +40,7 @@ from pydantic import Field, TypeAdapter
 from lab.errors import MachineError
 from lab.model import processes as kernel
 from lab.model.environment import ENGINE, child_environment, python_variables
+from lab.model.processes import how_held
 from lab.stack import files
 
 MARKER = "REPLICA_LAB_ID"
@@ -48,6 +49,7 @@ RECORD = "owner.json"
 REMOVE_WITHIN_S = 5.0
 CLOSE_WITHIN_S = 60.0
 """Far more than a guardian takes, also where an engine is slow to remove containers."""
+KILLED_WITHIN_S = 2.0
 FROZEN_AFTER_S = 10.0
 """A guardian that has not ended by then is replaced. It comes after the lab's own cleaning up."""
 
@@ -354,13 +356,13 @@ class Guardian:
         )
 
     def down(self) -> str | None:
-        """How it is dead or stopped, in a line; None while it waits."""
+        """How it is dead or kept from running, in a line; None while it waits."""
         if (code := self._process.poll()) is not None:
             return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited ({code})"
-        return "stopped (SIGSTOP)" if self._is_stopped() else None
+        return how_held(self._process.pid) or None
 
     def renew(self) -> None:
-        """Have another take its place, if it is dead or stopped."""
+        """Have another take its place, if it is dead or kept from running."""
         if self.down():
             self._end()  # by a signal it ends without touching the replica
             self._process = self._started(subprocess.PIPE)
@@ -374,7 +376,7 @@ class Guardian:
             self._process.stdin.close()
         deadline = time.monotonic() + FROZEN_AFTER_S
         while self._process.poll() is None and time.monotonic() < deadline:
-            if self._is_stopped():
+            if how_held(self._process.pid):
                 break
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(0.2)
@@ -382,14 +384,10 @@ class Guardian:
             self._end()
             self._started(subprocess.DEVNULL).wait(timeout=CLOSE_WITHIN_S)
 
-    def _is_stopped(self) -> bool:
-        try:
-            return psutil.Process(self._process.pid).status() == psutil.STATUS_STOPPED
-        except psutil.NoSuchProcess:
-            return False
-
     def _end(self) -> None:
+        """Kill it; one that its cgroup has frozen may end only when it is thawed (version 1)."""
         if self._process.stdin:
             self._process.stdin.close()
         self._process.kill()
-        self._process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(KILLED_WITHIN_S)

@@ -191,7 +191,8 @@ class KernelReader:
     def __init__(self, main: int, depth: int = 1) -> None:
         self._main, self._depth = main, depth
         self._roles: dict[tuple[int, int], Role] = {}
-        self._lasting: set[int] = {main}
+        state = processes.state_of(main)
+        self._lasting: dict[int, int] = {main: state.started} if state else {}
         self._last: dict[int, int] = {}
 
     def now(self) -> float:
@@ -209,7 +210,7 @@ class KernelReader:
             held = processes.held(pid, state) if role.lasts else processes.stopped(state)
             seen[pid] = SeenProcess(role, state.started / _TICKS, held)
             started[pid] = state.started
-        self._lasting = {self._main, *(pid for pid, process in seen.items() if process.role.lasts)}
+        self._lasting = {pid: started[pid] for pid, process in seen.items() if process.role.lasts}
         self._roles = {key: role for key, role in self._roles.items() if key[0] in seen}
         if self._main in seen:
             self._last = started
@@ -217,18 +218,22 @@ class KernelReader:
 
     def left(self) -> list[int]:
         """Of the processes that were there when it last had its main one, those that still are."""
-        states = {pid: processes.state_of(pid) for pid in self._last}
+        return self._same(self._last)
+
+    def _same(self, known: Mapping[int, int]) -> list[int]:
+        """Of processes by their starts, those that run and are still the same."""
+        states = {pid: processes.state_of(pid) for pid in known}
         return [
             pid
             for pid, state in states.items()
-            if state and state.runs and state.started == self._last[pid]
+            if state and state.runs and state.started == known[pid]
         ]
 
     def _parents(self) -> dict[int, int]:
         """The parent of each process of the family; lasting ones are asked for by name, since the
-        kernel's list of children may be incomplete."""
-        parents = dict.fromkeys(self._lasting, self._main)
-        generation = [self._main]
+        kernel's list of children may be incomplete. Whoever has their id now may be another."""
+        parents = dict.fromkeys(self._same(self._lasting), self._main)
+        generation = [pid for pid in parents if pid == self._main]
         for _ in range(self._depth):
             born = {child: parent for parent in generation for child in processes.children(parent)}
             parents |= born

@@ -20,7 +20,10 @@ def test_with_an_engine_each_image_has_its_tag_and_where_it_came_from(tmp_path: 
     assert re.fullmatch(r"\d+\.\d+\..+", parts["docker compose"].found)
     for name in (name for name in CONTAINERS if name.endswith(" image")):
         origin = "built" if name == "backend image" else "(official|stand-in)"
-        assert re.fullmatch(rf"\S+:\S+ \({origin}, [0-9a-f]{{12}}\)", parts[name].found)
+        assert re.fullmatch(
+            rf"\S+:\S+ \({origin}, [0-9a-f]{{12}}(, on \S+ sha256:[0-9a-f]{{64}})?\)",
+            parts[name].found,
+        )
     assert parts["--stack auto"].found.startswith("compose: ")
 
 

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -16,7 +17,9 @@ import pytest
 
 from lab.stack import ownership
 from lab.stack.ownership import Guardian
+from tests.component.cloudrun.permitted import needs_cgroups
 from tests.live import wait_until
+from validation.struck import Blow, freeze
 
 
 @pytest.fixture
@@ -28,12 +31,17 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def process_of(folder: Path) -> psutil.Process:
     """The process that guards this replica now: the only child that has its folder."""
-    [found] = [
-        child
-        for child in psutil.Process().children()
-        if child.status() != psutil.STATUS_ZOMBIE and str(folder) in child.cmdline()
-    ]
-    return found
+    found: list[psutil.Process] = []
+
+    def titled() -> bool:  # which a process is a moment after it was started
+        children = psutil.Process().children()
+        living = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+        found[:] = [child for child in living if str(folder) in child.cmdline()]
+        return bool(found)
+
+    wait_until(titled)
+    [only] = found
+    return only
 
 
 def untouched(_process: psutil.Process) -> None: ...
@@ -71,6 +79,21 @@ def test_closing_takes_moments_and_ends_what_is_left(
         assert time.monotonic() - before < 10  # it was 65 s
         assert part.wait(5) == -signal.SIGKILL
     assert not folder.exists()
+
+
+@needs_cgroups
+def test_one_that_its_cgroup_has_frozen_is_replaced_in_moments(temporary: Path) -> None:
+    folder, _ = ownership.claim(temporary / "results")
+    guardian = Guardian(folder)
+    first = process_of(folder)
+    started(first)
+    with ExitStack() as thawed:
+        freeze(first.pid, Blow("freeze", 60.0), thawed)
+        wait_until(lambda: guardian.down() == "frozen by its cgroup")
+        before = time.monotonic()
+        guardian.close()
+        assert time.monotonic() - before < ownership.FROZEN_AFTER_S
+        assert not folder.exists()
 
 
 def started(process: psutil.Process) -> None:

@@ -127,12 +127,75 @@ def test_each_kind_of_reading_must_cover_the_trial(
 
 
 @pytest.mark.parametrize("kind", ["database", "workers", "beats"])
-@pytest.mark.parametrize(("wall", "told"), [(0.3, 0), (1.4, 0), (1.7, 1), (2.0, 1), (3.0, 1)])
-def test_a_busy_machine_is_late_and_what_stands_still_for_two_seconds_is_seen(
-    kind: str, wall: float, told: int
+@pytest.mark.parametrize(
+    ("wall", "times", "told"),
+    [
+        (0.3, 1, ""),
+        (0.3, 4, ""),  # a busy machine is late, and often
+        (0.5, 1, ""),
+        (0.5, 2, "{} 2 times, for 1.0 s of the window's 10.0 s (wall time), from 30.0 s on: "),
+        (1.3, 1, "{} once, for 1.3 s of the window's 10.0 s (wall time), from 30.0 s on: "),
+        (1.3, 4, "{} 4 times, for 5.2 s of the window's 10.0 s (wall time), from 30.0 s on: "),
+        (1.7, 1, "{} for 1.7 s of wall time (10.2 s in real time), from 30.0 s: "),
+        (1.7, 4, "{} for 1.7 s of wall time (10.2 s in real time), from 30.0 s: "),
+    ],
+)
+def test_of_a_window_of_10_s_of_wall_time_half_a_second_may_be_missing(
+    kind: str, wall: float, times: int, told: str
 ) -> None:
-    gap = (30.0, 30.0 + wall * SPEED)
-    assert len(trial(**{kind: [gap]}).uncovered) == told  # type: ignore[arg-type]
+    who = {
+        "database": "nobody read the database",
+        "workers": "worker 1 wrote nothing",
+        "beats": "the load generator stood still",
+    }[kind]
+    begun = [round(30.0 + 10.8 * n, 3) for n in range(times)]
+    gaps = [(start, round(start + wall * SPEED, 3)) for start in begun]
+    reasons = trial(**{kind: gaps}).uncovered  # type: ignore[arg-type]
+    assert [reason.partition(told.format(who))[1] for reason in reasons] == (
+        [told.format(who)] if told else []
+    )
+
+
+@pytest.mark.parametrize(("times", "told"), [(1, 0), (2, 0), (3, 1)])
+def test_of_a_window_of_a_minute_a_twentieth_may_be_missing(times: int, told: int) -> None:
+    stops = [(20.0 + 8 * n, 21.2 + 8 * n) for n in range(times)]  # 1.2 s, of 3 s
+    assert len(trial(beats=stops, speed=1).uncovered) == told
+
+
+@pytest.mark.parametrize(
+    ("gap", "told"),
+    [
+        ((20.0, 45.0), "the lab itself stood still once, for 1.3 s of the window's 3.0 s"),
+        ((-1.0, 24.0), "the lab itself stood still"),
+    ],
+)
+def test_a_short_window_is_not_judged_on_the_half_of_it(gap: Window, told: str) -> None:
+    fast = trial(database=[gap], read=[gap], speed=20)
+    assert fast.uncovered[0].startswith(told)
+
+
+def test_of_this_machine_gaps_count_by_what_they_are_longer_than_a_second() -> None:
+    usual = [machine(6.6 * n) for n in range(13)]  # every 1.1 s
+    assert trial(*usual, read=[(-1, 1e9)]).uncovered == []
+    late = [machine(9.0 * n) for n in range(10)]  # every 1.5 s
+    [told] = trial(*late, read=[(-1, 1e9)]).uncovered
+    assert told.startswith(
+        "nobody read this machine 6 times, for 9.0 s of the window's 10.0 s (wall time), from 18.0"
+    )
+
+
+def test_a_short_gap_of_the_database_may_be_the_labs() -> None:
+    [told] = trial(database=[(30.6, 36.0)]).uncovered
+    assert told == (
+        "nobody read the database once, for 0.9 s of the window's 10.0 s (wall time), from 30.6 s"
+        " on: it gave no answer, or the lab itself stood still - run the cell again"
+    )
+
+
+def test_gaps_before_the_window_count_in_the_load() -> None:
+    ramp = [(0.1, 7.1), (8.0, 14.9)]
+    [told] = trial(beats=ramp).uncovered
+    assert told.startswith("the load generator stood still 2 times, for 2.4 s of the load's 13.3 s")
 
 
 def test_at_speed_1_both_times_are_one() -> None:

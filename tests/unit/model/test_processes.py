@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from lab.model import processes
 from lab.model.processes import ProcessState
+from tests.live import wait_until
 
 REST = " ".join(["0"] * 17)
 
@@ -78,7 +81,23 @@ def test_how_a_process_is_kept_from_running(
         (proc / name).write_text(content)
     add(proc, 7, letter, cgroups)
     assert processes.held(7, ProcessState(letter, 4711)) == how
+    (proc / "self" / "stat").touch()
+    assert (processes.how_held(7), processes.how_held(6)) == (how, "")
     assert processes.held_among([6, 7]) == (f"process 7 was {how}" if how else "")
+
+
+def test_where_there_is_no_proc_ps_tells_who_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "PROC", tmp_path)
+    with subprocess.Popen(["sleep", "60"]) as process:
+        try:
+            assert processes.how_held(process.pid) == ""
+            process.send_signal(signal.SIGSTOP)
+            wait_until(lambda: processes.how_held(process.pid) == "stopped (SIGSTOP)")
+        finally:
+            process.kill()
+    assert processes.how_held(process.pid) == ""
 
 
 def test_all_that_descend_from_a_process_are_found(proc: Path) -> None:
