@@ -8,9 +8,9 @@ from collections import Counter
 from pathlib import Path
 
 from lab.errors import LabError, UsageError
+from lab.files import Folder, is_beside
 from lab.model.run import StoredRun
 from lab.model.verdict import Outcome
-from lab.store.files import Folder, is_beside
 from lab.store.runs import INFO, LATEST, RunFolder
 
 DAMAGED = "damaged"

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from lab.errors import StoreError, UsageError
+from lab.files import Folder
 from lab.store import CellFolder, RunFolder, find, runs
-from lab.store.files import Folder
 from tests.fakes import sample_run as sample
 
 
