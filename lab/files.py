@@ -60,6 +60,7 @@ _REMEDIES = {
     errno.ENOTDIR: _FILE,
     errno.EEXIST: _FILE,
     errno.EISDIR: "a folder stands where a file should be; move it away",
+    errno.ENAMETOOLONG: "give a shorter name",
     errno.ENOENT: "it was removed or never written; run its cell again with --resume",
 }
 _KINDS = {

@@ -83,7 +83,9 @@ class RunFolder:
             UsageError: the folder is not a run folder, or a later lab wrote it.
             StoreError: it cannot be read, or is damaged.
         """
-        if not (path.is_dir() and Folder(path).has(INFO)):
+        with storing(path, "open it"):
+            is_run = path.is_dir() and Folder(path).has(INFO)
+        if not is_run:
             raise UsageError(
                 f"{path} is not a run folder (it holds no {INFO})", "`lab runs` lists the runs"
             )
