@@ -214,8 +214,8 @@ def test_what_somebody_puts_in_a_files_place_ends_the_load_and_is_left(
     for folder in (others, others / "logs", others / "c" / "logs", others / "cells" / "c" / "logs"):
         folder.mkdir(parents=True, exist_ok=True)
     names = ("samples.jsonl", "generator.status.json", "generator.log")
-    theirs = [file.parent / name for file in others.rglob("logs") for name in names]
-    theirs += [folder / name for folder in others.rglob("logs") for name in names]
+    folders = [others, *(path for path in others.rglob("*") if path.is_dir())]
+    theirs = [folder / name for folder in folders for name in names]
     for file in theirs:
         file.write_text("three years of work")
     there = sorted(others.rglob("*"))
