@@ -16,14 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from lab.errors import InjectionError, PartFailed
+from lab.errors import InjectionError, PartFailed, StoreError
 from lab.faults.process import ProcessInjector
 from lab.judge import judge
 from lab.load.driver import LoadGenerator, LoadResult, LoadStart, StoodStill
 from lab.model.evidence import GENERATOR, Injected, LoadDone, ProcessFaultRecord
 from lab.model.experiment import Cell
 from lab.model.load import end_of
-from lab.model.run import LoadTick, Phase, Progress, Summary
+from lab.model.run import DamagedCell, LoadTick, Phase, Progress, Summary
 from lab.model.verdict import Verdict
 from lab.observe.observer import Observer
 from lab.plan import estimate
@@ -59,10 +59,12 @@ class Lab:
 def run_experiment(lab: Lab, run: RunFolder, cells: Sequence[Cell]) -> Summary:
     """Measure every cell that is not finished, and store its verdict.
 
+    One of which something that is stored turns out damaged is told apart, and the next goes on.
+
     Raises:
         LabError: this machine cannot go on; finished cells are stored.
     """
-    summary = run.write_summary()
+    summary, damaged = run.write_summary(), list[DamagedCell]()
     for index, cell in enumerate(cells):
         folder = run.cell(cell.id)
         if folder.finished():
@@ -76,8 +78,13 @@ def run_experiment(lab: Lab, run: RunFolder, cells: Sequence[Cell]) -> Summary:
         if not folder.observed():
             run_cell(lab, cell, run.begin(cell), progress)
         progress.phase("judging")
-        judge_cell(folder)
-        summary = run.write_summary()
+        try:
+            verdict = judge_stored(folder)
+        except StoreError as error:
+            damaged.append(DamagedCell(id=cell.id, problem=str(error)))
+        else:
+            folder.finish(verdict)
+        summary = run.write_summary(damaged)
     return summary
 
 
@@ -105,14 +112,25 @@ def run_cell(lab: Lab, cell: Cell, folder: CellFolder, progress: CellProgress) -
             beat_s=result.beat_s,
         )
         faults: list[Injected | ProcessFaultRecord] = [*injected, *process_faults.evidence]
-        folder.write_evidence(observer.evidence(result.t0, folder.samples, faults, done))
+        # All of it is read before anything is written: what cannot be read is told by its own name.
+        evidence = list(observer.evidence(result.t0, folder.samples, faults, done))
+        folder.write_evidence(evidence)
 
 
 def judge_cell(folder: CellFolder) -> Verdict:
     """Judge a cell from what is stored of it, and store the verdict."""
-    verdict = judge(folder.read_cell(), folder.read_observation())
+    verdict = judge_stored(folder)
     folder.finish(verdict)
     return verdict
+
+
+def judge_stored(folder: CellFolder) -> Verdict:
+    """The verdict on what is stored of a cell.
+
+    Raises:
+        StoreError: something of it is damaged.
+    """
+    return judge(folder.read_cell(), folder.read_observation())
 
 
 @dataclass(frozen=True)
@@ -205,7 +223,7 @@ def logs_kept(stack: Stack, into: Path) -> Iterator[None]:
         try:
             stack.collect_logs(into)
             first.add_note(f"every part's log is in {into}")
-        except OSError as second:
+        except (OSError, StoreError) as second:
             first.add_note(f"and then the logs could not be kept: {second}")
         raise
     stack.collect_logs(into)

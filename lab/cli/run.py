@@ -122,8 +122,8 @@ def _measure(
                 print_message(note)
             run = spec.run or session.new_run(spec, stack, reason, results)
             with session.measuring("run", run, stack, _describe_stored) as (lab, _):
-                run_experiment(lab, run, spec.cells)
-                report = report_of(run)
+                summary = run_experiment(lab, run, spec.cells)
+                report = report_of(run, summary.damaged)
                 report.store()
             reports.append(report)
             if not as_json:

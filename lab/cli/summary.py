@@ -22,11 +22,11 @@ from lab.cli.options import (
 from lab.cli.stored import exit_code, report_of
 from lab.config import read_experiment
 from lab.errors import LabError, UsageError
+from lab.files import Folder
 from lab.model.experiment import Cell, Experiment
 from lab.model.run import StoredRun
 from lab.plan import expand
 from lab.report import Entry, overview
-from lab.store.files import Folder
 from lab.store.runs import differences
 
 PAGE = "summary.md"

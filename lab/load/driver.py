@@ -17,11 +17,14 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from lab.errors import PartFailed
+from lab.files import cell_folder, logs_folder
 from lab.load.plan import PLAN_VARIABLE, GeneratorStatus, LoadPlan, check
 from lab.model.clock import BEAT_S, STILL_S, format_still
 from lab.model.environment import child_environment, python_variables
@@ -39,6 +42,8 @@ TERM_LIMIT = 2.0
 """Wall seconds between SIGTERM and SIGKILL."""
 RECENT = 5.0
 """Real-world seconds over which the rate is averaged."""
+FOREIGN = (ValueError, TypeError, ArithmeticError, RecursionError)
+"""What Python raises of a line that is not the generator's."""
 
 
 @dataclass(frozen=True)
@@ -142,17 +147,17 @@ class LocustLoad:
 
 
 def _prepare(cell: Cell, url: str, samples: Path, log: Path) -> LoadPlan:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    samples.parent.mkdir(parents=True, exist_ok=True)
-    samples.write_bytes(b"")
-    status = log.with_suffix(".status.json").resolve()
-    status.unlink(missing_ok=True)
+    cell_folder(samples.parent).make()
+    logs_folder(log.parent).make()
+    cell_folder(samples.parent).keep(samples.name, BytesIO())
+    status = log.with_suffix(".status.json").absolute()
+    logs_folder(log.parent).remove(status.name)
     return LoadPlan(
         load=cell.load,
         speed=cell.knobs.speed,
         seed=cell.seed,
         url=url.rstrip("/"),
-        samples=samples.resolve(),
+        samples=samples.absolute(),
         status=status,
         parent=os.getpid(),
     )
@@ -170,13 +175,14 @@ def locust_command(*arguments: str) -> list[str]:
 
 
 def _spawn(plan: LoadPlan, log: Path) -> subprocess.Popen[bytes]:
-    path = log.with_suffix(".plan.json").resolve()
-    path.write_text(plan.model_dump_json())
+    path, logs = log.with_suffix(".plan.json").absolute(), logs_folder(log.parent)
+    logs.keep(path.name, BytesIO(plan.model_dump_json().encode()))
+    logs.keep(log.name, BytesIO())
     users = str(plan.load.peak_users)
     command = locust_command(
         *("--headless", "--only-summary", "--host", plan.url), *("-u", users, "-r", users)
     )
-    with log.open("wb") as out:
+    with os.fdopen(logs.appending(log.name), "wb") as out:
         return subprocess.Popen(  # noqa: S603 - our own interpreter and file
             command,
             stdin=subprocess.DEVNULL,
@@ -209,7 +215,7 @@ class SampleReader:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._folder, self._name = cell_folder(path.parent), path.name
         self._offset = 0
         self._successes: deque[float] = deque()
         self.answered = 0
@@ -217,24 +223,29 @@ class SampleReader:
         self.beat = 0.0
 
     def read(self) -> None:
-        """Read the lines that were added since the last call and are complete by now."""
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            added = file.read()
+        """Read the lines that were added since the last call and are complete by now.
+
+        Raises:
+            StoreError: the file is gone, or something else is in its place.
+        """
+        added = self._folder.added(self._name, self._offset)
         whole = added[: added.rfind(b"\n") + 1]
         self._offset += len(whole)
         for line in whole.splitlines():
-            self._count(json.loads(line))
+            with suppress(*FOREIGN):
+                self._count(json.loads(line))
 
-    def _count(self, line: dict[str, Any]) -> None:
-        if "beat" in line:
-            self.beat = line["beat"]
-            return
-        self.answered += 1
-        if line["error"] is None:
-            self._successes.append(line["sent_at"] + line["latency_s"])
-        else:
-            self.failed += 1
+    def _count(self, line: object) -> None:
+        """Count a line of the generator's; another is told as damage when the cell is judged."""
+        match line:
+            case {"beat": int() | float() as beat}:
+                self.beat = float(beat)
+            case {"error": None, "sent_at": int() | float() as sent, "latency_s": took}:
+                self._successes.append(float(sent + took))
+                self.answered += 1
+            case {"error": str()}:
+                self.failed += 1
+                self.answered += 1
 
     def rate(self, t: float) -> float:
         """Successes a real-world second, over the last seconds before ``t``."""
@@ -291,7 +302,7 @@ def _progress(plan: LoadPlan, status: GeneratorStatus, reader: SampleReader) -> 
 
 
 def _failed(what: str, log: Path) -> PartFailed:
-    lines = log.read_text(errors="replace").split("\n")
+    lines = logs_folder(log.parent).added(log.name, 0).decode(errors="replace").split("\n")
     last = next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
     return PartFailed(f"the load generator {what}: {last}", f"see {log}")
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from lab.errors import SpecError
+from lab.files import logs_folder
 from lab.model.experiment import load_problem
 from lab.model.load import Load
 
@@ -60,24 +62,35 @@ class GeneratorStatus:
     dropped: int = 0
 
     def write(self, path: Path) -> None:
-        """Replace ``path`` by this status, atomically."""
-        draft = path.with_suffix(".draft")
-        draft.write_text(json.dumps(asdict(self)))
-        draft.replace(path)
+        """Replace ``path`` by this status, atomically.
+
+        Raises:
+            StoreError: it cannot be written, or something that is no file of the lab's is there.
+        """
+        logs, draft = logs_folder(path.parent), path.with_suffix(".draft").name
+        logs.keep(draft, BytesIO(json.dumps(asdict(self)).encode()))
+        logs.rename(draft, path.name)
 
     @classmethod
     def read(cls, path: Path) -> GeneratorStatus | None:
-        """The last status; None before the first."""
+        """The last status; None before the first, or if somebody else has written there.
+
+        Raises:
+            StoreError: it cannot be read, or something that is no file of the lab's is there.
+        """
+        logs = logs_folder(path.parent)
         try:
-            return cls(**json.loads(path.read_text()))
-        except FileNotFoundError:
+            return cls(**json.loads(logs.read(path.name))) if logs.has(path.name) else None
+        except (ValueError, TypeError):
             return None
 
 
 def read_plan() -> LoadPlan | None:
     """The plan that the environment names; None if it names none."""
-    path = os.environ.get(PLAN_VARIABLE)
-    return LoadPlan.model_validate_json(Path(path).read_text()) if path else None
+    if not (named := os.environ.get(PLAN_VARIABLE)):
+        return None
+    path = Path(named)
+    return LoadPlan.model_validate_json(logs_folder(path.parent).read(path.name))
 
 
 def check(load: Load) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import gevent
 from gevent.event import Event
 
+from lab.files import cell_folder
 from lab.load import schedule
 from lab.load.audio import recordings
 from lab.load.plan import GeneratorStatus, LoadPlan
@@ -64,7 +65,7 @@ class LoadSession:
         ]
         self.all_waiting, self.all_finished = Event(), Event()
         self.sent = self.dropped = 0
-        self._samples = os.open(plan.samples, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._samples = cell_folder(plan.samples.parent).appending(plan.samples.name)
         self._gate = Event()
         self._origin = 0.0
         self._waiting = self._finished = 0

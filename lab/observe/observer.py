@@ -5,12 +5,15 @@ with observer.watch, observer.retention ──> load … t0 known, settle ──
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from math import inf
 from pathlib import Path
 
 from lab.errors import PartFailed
+from lab.files import cell_folder
 from lab.model.evidence import (
     AUDIT,
     Audit,
@@ -24,11 +27,11 @@ from lab.observe import Observed
 from lab.observe.audit import audit, wait_for_quiet
 from lab.observe.readings import (
     Clock,
+    complete_lines,
     from_gateway,
     from_uploads,
     from_watch,
     from_workers,
-    json_lines,
 )
 from lab.observe.retention import Retention
 from lab.observe.watch import Watch
@@ -87,8 +90,28 @@ class Observer:
             samples: the load's file of samples.
             faults: what was injected.
             load: how the load ended.
+
+        Raises:
+            PartFailed: something has removed or closed a file of the replica's.
+            StoreError: the samples, or such a file, cannot be read.
         """
         clock = Clock(t0, self._speed)
+        try:
+            yield from self._read(clock, samples, faults, load)
+        except OSError as error:
+            what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            raise PartFailed(
+                f"a file of the running replica cannot be read: {what}",
+                "keep cleaners of temporary files from it, and run the cell again with --resume",
+            ) from error
+
+    def _read(
+        self,
+        clock: Clock,
+        samples: Path,
+        faults: Iterable[Injected | ProcessFaultRecord],
+        load: LoadDone,
+    ) -> Iterator[Evidence]:
         yield from faults
         yield from from_workers(self._replica.evidence, clock, self._since)
         yield from from_gateway(self._replica.evidence, clock, self._since)
@@ -108,5 +131,18 @@ class Observer:
 
 
 def answered(samples: Path) -> set[str]:
-    """The recording ids of all samples that were answered 200; an unfinished line is ignored."""
-    return {line["recording"] for line in json_lines(samples) if line.get("recording")}
+    """The recording ids of all samples that were answered 200.
+
+    An unfinished line is ignored, and one that is not the load's: it is told when the cell is
+    judged.
+
+    Raises:
+        StoreError: they cannot be read, or are no regular file.
+    """
+    found = set()
+    for line in complete_lines(cell_folder(samples.parent), samples.name):
+        with suppress(ValueError, RecursionError):
+            match json.loads(line):
+                case {"recording": str(recording)} if recording:
+                    found.add(recording)
+    return found

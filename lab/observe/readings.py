@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from lab.errors import PartFailed
+from lab.files import Folder
 from lab.model.clock import foreign_clock
 from lab.model.evidence import (
     DatabaseReading,
@@ -57,11 +58,19 @@ class Clock:
         return round(wall * self._speed, 6)
 
 
+def complete_lines(folder: Folder, name: str) -> Iterator[bytes]:
+    """The complete lines of a file that may still grow; none if there is no file.
+
+    Raises:
+        StoreError: it cannot be read, or is no regular file.
+    """
+    if folder.has(name):
+        yield from (line for line in folder.lines(name) if line.endswith(b"\n"))
+
+
 def json_lines(path: Path) -> Iterator[Line]:
-    """The complete lines of a file that may still grow; none if there is no file."""
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else ()
-    for line in lines:
-        yield json.loads(line)
+    """What the complete lines of a file of the replica's hold; as `complete_lines`."""
+    yield from map(json.loads, complete_lines(Folder(path.parent), path.name))
 
 
 def from_workers(folder: Path, clock: Clock, since: float) -> Iterator[Evidence]:

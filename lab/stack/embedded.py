@@ -11,19 +11,18 @@ cgroups. The parts start one after the other, in the order in which they need ea
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 from lab.errors import MissingComponent
+from lab.files import logs_folder
 from lab.model.experiment import Cell
 from lab.model.knobs import Knobs
 from lab.model.replica import APP_ROLE, BUCKET, PARTS, SUPERUSER
 from lab.stack import cleanup, gateway, ownership, ports, shortages
 from lab.stack.backend import Backend
 from lab.stack.base import LifeCycle, Replica
-from lab.stack.files import naming
 from lab.stack.gateway import Gateway
 from lab.stack.monitor import RoundTrip
 from lab.stack.nginx import Nginx
@@ -176,16 +175,16 @@ class EmbeddedStack(LifeCycle):
                 yield from ((part.name, line) for line in log)
 
     def collect_logs(self, into: Path) -> None:
-        into.mkdir(parents=True, exist_ok=True)
+        kept = logs_folder(into)
+        kept.make()
         for name, path in self._logs().items():
             if not path.exists():
                 continue
-            kept = into / f"{name}.log"
-            with naming(kept), path.open("rb") as source, kept.open("wb") as target:
+            with path.open("rb") as source:
                 source.seek(self._log_starts.get(path, 0))
-                shutil.copyfileobj(source, target)
+                kept.keep(f"{name}.log", source)
         if self.target == "cloudrun":
-            self.gateway.keep(into)
+            self.gateway.keep(kept)
 
     @property
     def origins(self) -> str:

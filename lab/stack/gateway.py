@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.errors import MissingComponent, PartFailed
+from lab.files import Folder
 from lab.model.environment import child_environment, python_variables
 from lab.model.evidence import Usage
 from lab.model.knobs import Knobs
@@ -151,11 +152,12 @@ class Gateway(Part):
         instances = self.instances
         return lambda: {**others(), "backend": instances.usage()}
 
-    def keep(self, into: Path) -> None:
+    def keep(self, into: Folder) -> None:
         """Copy its log, its events and the output of each instance."""
         for file in (self.log, self.events, *self.logs.glob("*.log")):
             if file.exists():
-                shutil.copy(file, into)
+                with file.open("rb") as source:
+                    into.keep(file.name, source)
 
 
 def check(knobs: Knobs, logs: Path | None = None) -> None:

@@ -22,13 +22,13 @@ from urllib.parse import quote, unquote
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from lab.errors import StoreError
+from lab.files import Folder, cell_folder, in_the_way
 from lab.model.evidence import EVIDENCE, Audit, Beat, Evidence, Observation, Sample
 from lab.model.experiment import Cell
 from lab.model.extent import Extent
 from lab.model.run import as_json
 from lab.model.verdict import Verdict
 from lab.store.documents import read_document, read_lines
-from lab.store.files import Folder, in_the_way
 
 CELL = "cell.json"
 SAMPLES = "samples.jsonl"
@@ -88,8 +88,8 @@ class CellFolder:
 
     @property
     def folder(self) -> Folder:
-        """What reads and writes it; its own name and ``cells`` above it are the lab's."""
-        return Folder(self.path, depth=2)
+        """What reads and writes it."""
+        return cell_folder(self.path)
 
     def finished(self) -> bool:
         """Whether the cell has its verdict.
@@ -133,8 +133,7 @@ class CellFolder:
     def begin(self, cell: Cell) -> None:
         """Clear what an unfinished trial left and make ready for a new one.
 
-        What the lab did not write stays. From here on the parts and the generator write by their
-        files' names, because no link and nothing but files and folders is below this one.
+        What the lab did not write stays.
 
         Raises:
             StoreError: the cell is finished, the folder cannot be written, or something stands in

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from lab.errors import LabError, StoreError, UsageError
+from lab.files import Folder
 from lab.model.run import SCHEMA_VERSION
-from lab.store.files import Folder
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")

@@ -8,9 +8,9 @@ from collections import Counter
 from pathlib import Path
 
 from lab.errors import LabError, UsageError
+from lab.files import Folder, is_beside, storing
 from lab.model.run import StoredRun
 from lab.model.verdict import Outcome
-from lab.store.files import Folder, is_beside
 from lab.store.runs import INFO, LATEST, RunFolder
 
 DAMAGED = "damaged"
@@ -29,7 +29,7 @@ def find(results: Path, ref: str) -> RunFolder:
     names = _names(results)
     if ref in names:
         return RunFolder.open(results / ref)
-    if ref and Path(ref).exists():
+    if ref and _exists(Path(ref)):
         return RunFolder.open(Path(ref))
     matching = [name for name in names if ref and name.startswith(ref)]
     if len(matching) == 1:
@@ -53,15 +53,25 @@ def runs(results: Path) -> tuple[StoredRun, ...]:
 
 def _names(results: Path) -> list[str]:
     """The folders that hold a ``run.json``, whatever that is: what is wrong with it is told."""
-    if not results.exists():
+    if not _exists(results):
         return []
     folders = [name for name, mode in Folder(results).entries().items() if stat.S_ISDIR(mode)]
     return [name for name in folders if os.path.lexists(results / name / INFO)]
 
 
+def _exists(path: Path) -> bool:
+    """Whether something is there, at the end of a link too.
+
+    Raises:
+        StoreError: this user may not look, or no name may be as long.
+    """
+    with storing(path, "look at it"):
+        return path.exists()
+
+
 def _latest(results: Path) -> RunFolder:
     link = results / LATEST
-    if not link.is_symlink():
+    if not (_exists(results) and link.is_symlink()):
         raise UsageError(f"there is no latest run in {results}", "`lab run SPEC` makes one")
     target = link.readlink()
     if not is_beside(str(target)) or (results / target).is_symlink():

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from lab.errors import LabError, UsageError
+from lab.files import LOCK, RUN_DEPTH, Folder, storing
 from lab.model.capacity import Thresholds
 from lab.model.experiment import Cell
 from lab.model.run import CellResult, DamagedCell, RunInfo, RunRequest, Summary, as_json
 from lab.store.cells import FILES, CellFolder, folder_name
 from lab.store.documents import read_document
-from lab.store.files import LOCK, Folder, storing
 
 LATEST = "latest"
 INFO = "run.json"
@@ -83,11 +83,15 @@ class RunFolder:
             UsageError: the folder is not a run folder, or a later lab wrote it.
             StoreError: it cannot be read, or is damaged.
         """
-        if not (path.is_dir() and Folder(path).has(INFO)):
+        with storing(path, "open it"):
+            is_run = path.is_dir() and Folder(path).has(INFO)
+        if not is_run:
             raise UsageError(
                 f"{path} is not a run folder (it holds no {INFO})", "`lab runs` lists the runs"
             )
-        return cls(path, read_document(Folder(path), INFO, RunInfo))
+        if path.is_symlink() or path.name in ("", ".."):
+            path = path.resolve()  # from here on its name is the lab's, and no link may be there
+        return cls(path, read_document(Folder(path, RUN_DEPTH), INFO, RunInfo))
 
     def allowing(self, max_load: float) -> RunFolder:
         """The run with another time for each cell's search, in real-world seconds; stored.
@@ -116,7 +120,7 @@ class RunFolder:
     @property
     def folder(self) -> Folder:
         """What reads and writes the run's own files."""
-        return Folder(self.path)
+        return Folder(self.path, RUN_DEPTH)
 
     def cell_folders(self) -> list[CellFolder]:
         """The folders of all cells and trials, by name; what else is beside them is not told.
@@ -228,9 +232,9 @@ class RunFolder:
             leaks=verdict.leaks,
         )
 
-    def write_summary(self) -> Summary:
-        """Rebuild ``summary.json`` from the cells, store it, and return it."""
-        summary = self.summary()
+    def write_summary(self, damaged: Sequence[DamagedCell] = ()) -> Summary:
+        """Rebuild ``summary.json`` from the cells, store it, and return it; as `summary`."""
+        summary = self.summary(damaged)
         self.write_text(SUMMARY, as_json(summary))
         return summary
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -534,3 +534,75 @@ def test_the_exit_code_says_whether_all_was_measured_and_with_gate_whether_it_he
 
 def test_a_run_with_a_cell_missing_was_not_all_measured(wired: Wired) -> None:
     assert exit_code(run_experiment(wired.lab, wired.run, CELLS[:2]), gate=False) == 4
+
+
+class Appending(Load):
+    """Somebody writes to the samples of a cell while they grow."""
+
+    line = b""
+
+    def run(self, cell: Cell, url: str, samples: Path, *arguments: Any) -> LoadResult:
+        result = super().run(cell, url, samples, *arguments)
+        if cell.id == "one":
+            with samples.open("ab") as file:
+                file.write(self.line)
+        return result
+
+
+@pytest.mark.parametrize("line", [b'{"x":1}\n', b"5\n", b"no JSON\n", b"\xff\n", b"[]\n"])
+def test_samples_that_somebody_wrote_to_are_told_and_the_next_cell_goes_on(
+    wired: Wired, line: bytes
+) -> None:
+    load = wired.lab.generator = Appending(wired.events)
+    load.line = line
+    summary = run_experiment(wired.lab, wired.run, CELLS)
+    assert [cell.id for cell in summary.cells] == ["two", "three"]
+    [damaged] = summary.damaged
+    assert damaged.id == "one"
+    at = f"{wired.run.cell('one').samples}:{load.uploads + 1}: the line is damaged: "
+    assert damaged.problem.startswith(at)
+    assert [cell["id"] for cell in wired.summary()["damaged"]] == ["one"]
+
+
+def test_a_file_of_the_replicas_that_is_gone_is_told_by_its_own_name(
+    wired: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = wired.run.path.parent / "logs" / "postgres.log"
+
+    def refused() -> int:
+        return len(path.read_bytes())
+
+    made = wired.stack.apply
+    monkeypatch.setattr(wired.stack, "apply", lambda cell: replace(made(cell), refused=refused))
+    with pytest.raises(PartFailed) as raised:
+        wired.measure()
+    assert str(raised.value) == (
+        f"a file of the running replica cannot be read: {path}: No such file or directory - keep"
+        " cleaners of temporary files from it, and run the cell again with --resume"
+    )
+    assert not wired.run.cell("one").observed()
+
+
+@pytest.mark.parametrize("name", ["server.log", "."])
+def test_logs_are_not_written_where_a_link_leads(wired: Wired, tmp_path: Path, name: str) -> None:
+    (tmp_path / "others").mkdir()
+    theirs = tmp_path / "others" / "server.log"
+    theirs.write_text("three years of work")
+
+    def strike(cell: Cell, *_arguments: Any) -> LoadResult:
+        logs = wired.run.cell(cell.id).logs
+        if name == ".":
+            logs.rename(tmp_path / "moved")
+            logs.symlink_to(theirs.parent)
+        else:
+            (logs / name).symlink_to(theirs)
+        raise StoreError("the first")
+
+    wired.load.run = strike  # type: ignore[method-assign]
+    with pytest.raises(StoreError, match="the first") as raised:
+        wired.measure()
+    [note] = raised.value.__notes__
+    assert "is a link in place of a f" in note
+    assert [*theirs.parent.iterdir()] == [theirs]
+    assert theirs.read_text() == "three years of work"
+    assert wired.events[-1] == "logs"

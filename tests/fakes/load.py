@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import requests
 
 from lab.errors import PartFailed
+from lab.files import cell_folder, logs_folder
 from lab.load.driver import LoadResult, LoadStart
 from lab.load.upload import headers, multipart, outcome, stages
 from lab.model.evidence import Sample
@@ -43,13 +45,21 @@ class InstantLoad:
         tick: Callable[[LoadTick], None],
         on_start: Callable[[LoadStart], None] | None = None,
     ) -> LoadResult:
-        for file in (samples, log):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(b"")
+        for folder, file in (
+            (cell_folder(samples.parent), samples),
+            (logs_folder(log.parent), log),
+        ):
+            folder.make()
+            folder.keep(file.name, BytesIO())
         t0 = time.monotonic()
         if on_start:
             on_start(LoadStart(os.getpid(), t0))
-        with requests.Session() as http, samples.open("a", buffering=1) as lines:
+        with (
+            requests.Session() as http,
+            os.fdopen(
+                cell_folder(samples.parent).appending(samples.name), "a", buffering=1
+            ) as lines,
+        ):
             http.trust_env = False
             failed = 0
             for number in range(self.uploads):

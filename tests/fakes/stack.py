@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
 from lab.errors import PartFailed
+from lab.files import logs_folder
 from lab.model.evidence import Cause
 from lab.model.experiment import Cell
 from lab.model.fault import Action
@@ -78,12 +78,13 @@ class FakeStack:
         self.down.pop(part, None)
 
     def collect_logs(self, into: Path) -> None:
-        into.mkdir(parents=True, exist_ok=True)
+        kept = logs_folder(into)
+        kept.make()
         if self._server is None:
             return
-        with self._server.log.open("rb") as source, (into / "server.log").open("wb") as target:
+        with self._server.log.open("rb") as source:
             source.seek(self._log_start)
-            shutil.copyfileobj(source, target)
+            kept.keep("server.log", source)
 
     def about(self) -> dict[str, str]:
         return {"toxiproxy": self.toxiproxy_variant}

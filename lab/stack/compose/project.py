@@ -21,6 +21,7 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
 from http import HTTPStatus
+from io import BytesIO
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -31,6 +32,7 @@ from docker.errors import APIError, DockerException
 
 from lab import paths
 from lab.errors import MachineError, PartFailed
+from lab.files import Folder
 from lab.model.knobs import Knobs
 from lab.model.replica import DATABASE, INSTANCE_LABEL, INSTANCE_PREFIX
 from lab.stack import files, ports
@@ -241,21 +243,20 @@ class Project:
         except (DockerException, requests.RequestException, MachineError, KeyError):
             return b""
 
-    def collect_logs(self, parts: Iterable[str], since: datetime, into: Path) -> None:
+    def collect_logs(self, parts: Iterable[str], since: datetime, into: Folder) -> None:
         """Write a log file for each part, and for nginx a second with its requests.
 
         On Cloud Run each instance gets a file too, by its name there.
         """
-        into.mkdir(parents=True, exist_ok=True)
         for part in parts:
             out = self.log(part, since, stderr=False)
             err = self.log(part, since, stdout=False)
             if part == "nginx":
-                (into / "nginx-access.log").write_bytes(out)
+                into.keep("nginx-access.log", BytesIO(out))
                 out = b""
-            (into / f"{part}.log").write_bytes(out + err)
+            into.keep(f"{part}.log", BytesIO(out + err))
         for name, container in self.instances().items():
-            (into / f"{name}.log").write_bytes(container.logs())
+            into.keep(f"{name}.log", BytesIO(container.logs()))
 
     def instance(self, knobs: Knobs) -> dict[str, Any]:
         """What the gateway makes an instance from, as arguments of `containers.create`.

@@ -23,6 +23,7 @@ from pathlib import Path
 import requests
 
 from lab.errors import LabError, PartFailed
+from lab.files import logs_folder
 from lab.model.experiment import Cell
 from lab.model.knobs import Knobs
 from lab.model.replica import APP_ROLE, BUCKET, GATEWAY, HEALTH_PATH, SUPERUSER, services
@@ -261,9 +262,11 @@ class ComposeStack(LifeCycle):
         self._events.arrived([part])
 
     def collect_logs(self, into: Path) -> None:
-        self.project.collect_logs(services(self.target), self._since, into)
+        kept = logs_folder(into)
+        kept.make()
+        self.project.collect_logs(services(self.target), self._since, kept)
         if self.target == "cloudrun":
-            self.gateway.keep(into)
+            self.gateway.keep(kept)
 
     @property
     def logs_at(self) -> str:

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 import lab
-from lab.errors import PartFailed, SpecError
+from lab.errors import PartFailed, SpecError, StoreError
 from lab.load import driver
 from lab.load.driver import LoadStart, LocustLoad, StoodStill
 from lab.load.plan import PLAN_VARIABLE
@@ -178,6 +178,63 @@ def test_a_generator_with_little_to_do_gives_signs_of_life_to_the_end(
     assert beats[-1] > last.sent_at + last.latency_s - STILL_S
     assert max(later - before for before, later in pairwise(beats)) < STILL_S
     assert len(beats) > 10
+
+
+def _to_a_link(path: Path, others: Path) -> None:
+    path.rename(others.parent / "moved")
+    path.symlink_to(others if (others.parent / "moved").is_dir() else others / path.name)
+
+
+def _to_a_pipe(path: Path, _others: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("place", "replace", "kind"),
+    [
+        ("cells/c/samples.jsonl", _to_a_link, "a link"),
+        ("cells/c/samples.jsonl", _to_a_pipe, "a named pipe"),
+        ("cells/c/logs/generator.status.json", _to_a_link, "a link"),
+        ("cells/c/logs/generator.status.json", _to_a_pipe, "a named pipe"),
+        ("cells/c/logs", _to_a_link, "a link"),
+        ("cells/c", _to_a_link, "a link"),
+        ("cells", _to_a_link, "a link"),
+        (".", _to_a_link, "a link"),
+    ],
+)
+def test_what_somebody_puts_in_a_files_place_ends_the_load_and_is_left(
+    tmp_path: Path,
+    service: Service,
+    place: str,
+    replace: Callable[[Path, Path], None],
+    kind: str,
+) -> None:
+    others, cell = tmp_path / "others", tmp_path / "run" / "cells" / "c"
+    for folder in (others, others / "logs", others / "c" / "logs", others / "cells" / "c" / "logs"):
+        folder.mkdir(parents=True, exist_ok=True)
+    names = ("samples.jsonl", "generator.status.json", "generator.log")
+    folders = [others, *(path for path in others.rglob("*") if path.is_dir())]
+    theirs = [folder / name for folder in folders for name in names]
+    for file in theirs:
+        file.write_text("three years of work")
+    there = sorted(others.rglob("*"))
+    pids: list[int] = []
+
+    def strike(tick: LoadTick) -> None:
+        if tick.answered > 20 and pids[1:] == []:
+            pids.append(0)
+            replace(tmp_path / "run" / place, others)
+
+    samples, log = cell / "samples.jsonl", cell / "logs" / "generator.log"
+    load = cell_of(load_of(**LONG))
+    with pytest.raises(StoreError, match=f"is {kind} in place of a (file|folder) of the lab's"):
+        LocustLoad().run(
+            load, service.url, samples, log, strike, lambda start: pids.append(start.pid)
+        )
+    assert not psutil.pid_exists(pids[0])
+    assert sorted(others.rglob("*")) == there
+    assert {file.read_text() for file in theirs} == {"three years of work"}
 
 
 def test_a_full_disk_ends_the_load_with_its_reason(tmp_path: Path, service: Service) -> None:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 import requests
 
-from lab.errors import MachineError, MissingComponent, PartFailed
+from lab.errors import MachineError, MissingComponent, PartFailed, StoreError
 from lab.load.upload import headers, multipart
 from lab.model.replica import STUDENTS, UPLOAD_PATH, address, token
 from lab.observe.watch import PARTS_S
@@ -135,6 +135,13 @@ def test_logs_are_kept_of_this_cell_only(live: Live, tmp_path: Path) -> None:
     upload(replica.url)
     wait_until(lambda: lines() == 1)
     assert {file.stem for file in tmp_path.iterdir()} == {*PARTS, "nginx-access"}
+    theirs = tmp_path / "thesis.txt"
+    theirs.write_text("three years of work")
+    (tmp_path / "nginx.log").unlink()
+    (tmp_path / "nginx.log").symlink_to(theirs)
+    with pytest.raises(StoreError, match=r"nginx\.log: is a link in place of a file of the lab's"):
+        live.stack.collect_logs(tmp_path)
+    assert theirs.read_text() == "three years of work"
 
 
 @pytest.mark.replica

@@ -93,3 +93,10 @@ def test_a_status_is_replaced_whole(tmp_path: Path) -> None:
         status.write(path)
         assert GeneratorStatus.read(path) == status
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("text", ["", "5", "[1]", '{"x": 1}', "no JSON"])
+def test_a_status_of_somebody_elses_is_none(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "status.json"
+    path.write_text(text)
+    assert GeneratorStatus.read(path) is None

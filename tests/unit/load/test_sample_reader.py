@@ -35,3 +35,23 @@ def test_the_rate_is_that_of_the_last_five_seconds_or_of_all_if_fewer(tmp_path: 
     assert reader.rate(2) == pytest.approx(6 / 2)
     assert reader.rate(10) == pytest.approx(4 / 5)
     assert reader.rate(20) == 0
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        *('{"x": 1}', "5", "null", "[]", '"beat"', "no JSON", "", "{}{", "[" * 100_000, "\udcff"),
+        *('{"beat": "soon"}', '{"beat": null}', '{"beat": %s}' % ("9" * 400), '{"error": 5}'),
+        '{"error": null, "sent_at": "1", "latency_s": 1}',
+        '{"error": null, "sent_at": 1, "latency_s": "1"}',
+        '{"error": null, "sent_at": 1.5, "latency_s": %s}' % ("9" * 400),
+        '{"error": null, "sent_at": 1}',
+    ],
+)
+def test_a_line_of_somebody_elses_is_not_counted(tmp_path: Path, raw: str) -> None:
+    path = tmp_path / "samples.jsonl"
+    path.write_bytes((line(1.0) + raw + "\n" + line(1.5)).encode(errors="surrogateescape"))
+    reader = SampleReader(path)
+    reader.read()
+    assert (reader.answered, reader.failed, reader.beat) == (2, 0, 0.0)
+    assert reader.rate(2) == pytest.approx(2 / 2)

@@ -6,13 +6,14 @@ import os
 import socket
 import stat
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 
 from lab.errors import StoreError, UsageError
+from lab.files import Folder
 from lab.store import CellFolder, RunFolder, find, runs
-from lab.store.files import Folder
 from tests.fakes import sample_run as sample
 
 
@@ -324,3 +325,80 @@ def test_a_cell_of_another_is_not_taken_for_this_one(run: RunFolder) -> None:
     (run.cell(FIRST).path / "cell.json").write_bytes(other.read_bytes())
     with pytest.raises(StoreError, match="the file is damaged: it is of the cell workers"):
         CellFolder(run.cell(FIRST).path).read_cell()
+
+
+USES: dict[str, Callable[[Folder], object]] = {
+    "keep": lambda folder: folder.keep("a.log", BytesIO(b"new")),
+    "added": lambda folder: folder.added("a.log", 0),
+    "appending": lambda folder: folder.appending("a.log"),
+    "rename": lambda folder: folder.rename("draft", "a.log"),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("kind", [_link, _link_to_folder, _pipe, _socket, _folder])
+def test_what_is_written_as_a_trial_goes_refuses_what_is_no_file(
+    tmp_path: Path, others: Path, kind: Kind, use: str
+) -> None:
+    (tmp_path / "draft").write_text("a draft")
+    kind(tmp_path / "a.log", others)
+    with pytest.raises(StoreError, match=r"a\.log: is (a|a named) \w+ in place of a file of the"):
+        USES[use](Folder(tmp_path))
+    assert (others / "thesis.txt").read_text() == "three years of work"
+
+
+def test_a_log_that_is_kept_is_a_new_file_whoever_else_has_the_old(
+    tmp_path: Path, others: Path
+) -> None:
+    (tmp_path / "a.log").hardlink_to(others / "thesis.txt")
+    Folder(tmp_path).keep("a.log", BytesIO(b"new"))
+    assert (tmp_path / "a.log").read_bytes() == b"new"
+    assert (others / "thesis.txt").read_text() == "three years of work"
+
+
+@pytest.mark.parametrize("level", ["cell", "cells", "run"])
+def test_a_folder_of_a_run_that_becomes_a_link_is_refused(
+    run: RunFolder, others: Path, level: str
+) -> None:
+    cell = run.begin(run.cells()[2])
+    place = {"cell": cell.path, "cells": run.path / "cells", "run": run.path}[level]
+    place.rename(others / "moved")
+    place.symlink_to(others / "moved")
+    before = (others / "moved").stat().st_mtime_ns, cell.samples.stat().st_mtime_ns
+    with pytest.raises(StoreError, match="is a link in place of a folder of the lab's"):
+        cell.folder.appending("samples.jsonl")
+    with pytest.raises(StoreError, match="is a link in place of a folder of the lab's"):
+        cell.write_evidence(sample.evidence())
+    if level == "run":
+        with pytest.raises(StoreError, match="is a link in place of a folder of the lab's"):
+            run.write_summary()
+    assert ((others / "moved").stat().st_mtime_ns, cell.samples.stat().st_mtime_ns) == before
+
+
+def test_a_run_may_be_named_by_a_link_or_from_inside(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").symlink_to(run.path)
+    assert find(tmp_path / "results", str(tmp_path / "mine")).cells() == run.cells()
+    monkeypatch.chdir(run.path / "cells")
+    for name in ("..", "../", f"../../{run.path.name}"):
+        assert find(tmp_path / "results", name).cells() == run.cells()
+
+
+def test_a_name_that_no_folder_may_have_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="cannot look at it: File name too long - give a shorter"):
+        find(tmp_path, "a" * 300)
+
+
+def test_a_run_at_which_the_user_may_not_look_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_path: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", refused)
+    for ref in ("latest", "closed/run"):
+        with pytest.raises(StoreError, match="cannot look at it: Permission denied - give this"):
+            find(tmp_path, ref)
+    with pytest.raises(StoreError, match="cannot look at it: Permission denied - give this"):
+        runs(tmp_path)

@@ -2,9 +2,10 @@
 
     temporary file beside it ──write, fsync──> rename ──fsync of the folder──> durable
 
-Every look below a run folder goes through `Folder`. It follows no link there, opens nothing but
-regular files, and replaces or removes nothing else: a link could lead to somebody else's files, a
-named pipe never answers, a device never ends. The results folder itself may be a link.
+Every look at a run folder and below goes through `Folder`, while a cell is measured too: each time
+it walks there anew. It follows no link there, opens nothing but regular files, and replaces or
+removes nothing else: a link could lead to somebody else's files, a named pipe never answers, a
+device never ends. The results folder itself may be a link.
 
 Whatever the file system refuses becomes a StoreError that names the remedy. The lock of a run
 folder is the kernel's, which lets it go when its holder dies.
@@ -16,17 +17,24 @@ import errno
 import fcntl
 import os
 import re
+import shutil
 import stat
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from lab.errors import StoreError
 from lab.model.units import format_size
 
 LOCK = ".lock"
+
+RUN_DEPTH = 1
+"""How many of the last names of a run folder's path the lab made (`Folder.depth`)."""
+
+CELL_DEPTH = RUN_DEPTH + 2
+"""The same of a cell's folder, which is in ``cells`` of its run's."""
 
 MAX_DOCUMENT = 8 * 1024**2
 """Bytes of the largest document. The lab's own are far smaller: a verdict has 50 KB, and the
@@ -52,6 +60,7 @@ _REMEDIES = {
     errno.ENOTDIR: _FILE,
     errno.EEXIST: _FILE,
     errno.EISDIR: "a folder stands where a file should be; move it away",
+    errno.ENAMETOOLONG: "give a shorter name",
     errno.ENOENT: "it was removed or never written; run its cell again with --resume",
 }
 _KINDS = {
@@ -102,7 +111,7 @@ class Folder:
     Args:
         path: where it is.
         depth: so many of the last names of ``path`` are folders that the lab made: none of them
-            may be a link. 0 for a run folder, whose path a user may give as any.
+            may be a link. 0 for the results folder, whose path a user may give as any.
     """
 
     path: Path
@@ -183,6 +192,54 @@ class Folder:
                 if line[1] or tail >= min(size, MAX_LINE):
                     return line[2]
                 tail *= 16
+
+    def added(self, name: str, offset: int) -> bytes:
+        """What a file that grows has from ``offset`` on; nothing if it is shorter.
+
+        Raises:
+            StoreError: it cannot be read, is no regular file, or is larger than any of the lab's.
+        """
+        with storing(self.path, f"read {name}"), self._reading(name, MAX_LINES_FILE) as file:
+            file.seek(offset)
+            return file.read()
+
+    def keep(self, name: str, source: IO[bytes]) -> None:
+        """Write what a stream still has to a new file, in place of the lab's older one.
+
+        Neither at once nor durable: for what need not survive a crash, as a log.
+
+        Raises:
+            StoreError: the file system refused, or something that is no regular file has the name.
+        """
+        with storing(self.path, f"write {name}"), self._opened() as handle:
+            if self._is_file(handle, name):
+                os.unlink(name, dir_fd=handle)
+            with os.fdopen(os.open(name, _NEW | _SAFE, 0o666, dir_fd=handle), "wb") as file:
+                shutil.copyfileobj(source, file)
+
+    def appending(self, name: str) -> int:
+        """A descriptor that appends to a file that is there; the caller closes it.
+
+        Raises:
+            StoreError: it is not there, or is no regular file.
+        """
+        with storing(self.path, f"write {name}"), self._opened() as handle:
+            self._is_file(handle, name)
+            file = os.open(name, os.O_WRONLY | os.O_APPEND | _SAFE, dir_fd=handle)
+            if not stat.S_ISREG(mode := os.fstat(file).st_mode):  # exchanged since
+                os.close(file)
+                raise in_the_way(self.path / name, mode, "file")
+            return file
+
+    def rename(self, draft: str, name: str) -> None:
+        """Replace a file by its draft, at once.
+
+        Raises:
+            StoreError: as `keep`.
+        """
+        with storing(self.path, f"write {name}"), self._opened() as handle:
+            self._is_file(handle, name)
+            os.replace(draft, name, src_dir_fd=handle, dst_dir_fd=handle)
 
     def write(self, name: str, chunks: Iterable[bytes]) -> None:
         """Write a file whole or not at all: temporary file beside it, fsync, rename, fsync.
@@ -370,6 +427,16 @@ class Folder:
                 raise in_the_way(self.path / temporary, mode, "file")
             os.unlink(temporary, dir_fd=handle)
         return temporary
+
+
+def cell_folder(path: Path) -> Folder:
+    """A cell's folder by its path: of the names in it, the cell's, ``cells`` and the run's."""
+    return Folder(path, min(CELL_DEPTH, len(path.parents)))
+
+
+def logs_folder(path: Path) -> Folder:
+    """The folder of a cell's logs by its path: one more of its names is the lab's."""
+    return Folder(path, min(CELL_DEPTH + 1, len(path.parents)))
 
 
 def is_beside(target: str) -> bool:
