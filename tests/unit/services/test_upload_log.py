@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,15 +21,21 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def ask(app: ASGIApp, log: KeptLog, path: str = UPLOAD_PATH, **sent: str) -> None:
+def ask(
+    app: ASGIApp,
+    log: KeptLog,
+    path: str = UPLOAD_PATH,
+    heard: Callable[[Message], None] = lambda _: None,
+    **sent: str,
+) -> None:
     """A request with these headers, to the application within the middleware."""
     headers = [(name.lower().encode(), value.encode()) for name, value in sent.items()]
 
     async def receive() -> Message:
         return {"type": "http.disconnect"}
 
-    async def send(_: Message) -> None:
-        """Nobody reads the answer."""
+    async def send(message: Message) -> None:
+        heard(message)
 
     middleware = ServerTimingMiddleware(app, UPLOAD_PATH, log)
     scope = {"type": "http", "path": path, "headers": headers}
@@ -68,6 +75,19 @@ def test_an_upload_that_has_ended_is_written_once(clock: Clock) -> None:
     ]
     assert log.taken() == []
     assert log.taken(every=True) == []
+
+
+def test_it_is_written_before_any_of_its_answer_is_sent() -> None:
+    """Whoever has all of the answer may freeze the process before its last, empty part is sent."""
+    log = KeptLog()
+    written: list[list[int]] = []
+
+    def heard(message: Message) -> None:
+        if message.get("body"):
+            written.append([line["status"] for line in log.taken()])
+
+    ask(answering(200, b"a", b"b"), log, heard=heard)
+    assert written == [[200], []]
 
 
 def test_an_upload_that_stands_in_a_stage_is_written_once_for_each(clock: Clock) -> None:

@@ -70,7 +70,8 @@ class ServerTimingMiddleware:
                     MutableHeaders(scope=message)["Server-Timing"] = timing.header()
             elif timing.status != HTTPStatus.OK:
                 timing.cause = timing.cause or problem_cause(message.get("body", b""))
-            if message["type"] == "http.response.body" and not message.get("more_body", False):
+            if message["type"] == "http.response.body":
+                # Not at its last part, which may be empty: the client has its answer by then.
                 self._uploads.end(timing)
             await send(message)
 
