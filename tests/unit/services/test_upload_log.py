@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,14 +21,19 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def ask(
+def ask(app: ASGIApp, log: KeptLog, path: str = UPLOAD_PATH, **sent: str) -> None:
+    """A request with these headers, to the application within the middleware."""
+    exchange(app, log, path, sent, lambda _: None)
+
+
+def exchange(
     app: ASGIApp,
     log: KeptLog,
-    path: str = UPLOAD_PATH,
-    heard: Callable[[Message], None] = lambda _: None,
-    **sent: str,
+    path: str,
+    sent: Mapping[str, str],
+    heard: Callable[[Message], None],
 ) -> None:
-    """A request with these headers, to the application within the middleware."""
+    """The same; ``heard`` is given every part of the answer as it is sent."""
     headers = [(name.lower().encode(), value.encode()) for name, value in sent.items()]
 
     async def receive() -> Message:
@@ -86,7 +91,7 @@ def test_it_is_written_before_any_of_its_answer_is_sent() -> None:
         if message.get("body"):
             written.append([line["status"] for line in log.taken()])
 
-    ask(answering(200, b"a", b"b"), log, heard=heard)
+    exchange(answering(200, b"a", b"b"), log, UPLOAD_PATH, {}, heard)
     assert written == [[200], []]
 
 
