@@ -121,7 +121,7 @@ def test_a_container_whose_command_its_image_has_not(
 ) -> None:
     monkeypatch.setenv("LAB_TOXIPROXY_IMAGE", images.tags()["LAB_BACKEND_IMAGE"])
     said = refused("up")
-    assert "-host=0.0.0.0" in said
+    assert "-host=toxiproxy-api" in said
 
 
 @pytest.mark.compose
