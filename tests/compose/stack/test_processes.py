@@ -48,7 +48,7 @@ def find(stack: ComposeStack, part: str, title: str) -> int:
         ("backend", "multiprocessing.spawn", kill, "worker died"),
         ("nginx", "nginx: worker", kill, "worker died"),
         ("postgres", "postgres: checkpointer", kill, "checkpointer was killed by SIGKILL"),
-        ("fake-gcs-server", "fake-gcs-server", freeze, "server was frozen by its cgroup"),
+        ("fake-gcs-server", "fake-gcs-server", freeze, "was frozen by its cgroup"),
     ],
 )
 def test_a_process_inside_a_container_that_is_struck_is_named_and_the_part_starts_anew(
@@ -66,7 +66,7 @@ def test_a_process_inside_a_container_that_is_struck_is_named_and_the_part_start
             set_frozen(freezer_of(pid), False)
     [(named, why)] = contained.down_parts().items()
     assert named == part
-    assert all(word in why for word in said.split())
+    assert all(word in why for word in said.split()), why
     replica = contained.apply(CELL)
     assert part in contained.restarted
     assert contained.down_parts() == {}

@@ -161,8 +161,8 @@ GO_ON = r"; 0 of 1 cells are kept - go on with `lab run --resume \S+/\d+T\d+Z-sh
         (
             "results",
             "80k",
-            r"results/\S+/cells/workers=2/\S+: No space left on device - "
-            r"free some space on its disk",
+            r"results/\S+/cells/workers=2/\S+: (cannot write \S+: )?No space left on device - "
+            r"free some space on its disk(, or choose another folder with --results DIR)?",
         ),
     ],
 )

@@ -162,7 +162,8 @@ def test_nginx_keeps_no_more_idle_connections_than_it_may(live: Live) -> None:
 def test_uploads_past_nginxs_connections_are_cut_off_and_its_log_says_why(
     live: Live, connections: int, passed: bool
 ) -> None:
-    replica = live({"nginx_connections": connections, "gcs_call": "executor", "speed": 20})
+    at_once = {"gcs_call": "executor", "gcs_threads": 64, "speed": 20}
+    replica = live({"nginx_connections": connections, **at_once})
     assert replica.shortages() == []
     with live.slow("gcs", "20 s"), ThreadPoolExecutor(60) as pool:
         answers = list(pool.map(lambda number: status(replica.url, number), range(60)))
