@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from argparse import (
     ArgumentParser,
@@ -52,9 +53,15 @@ def run_of(flags: Namespace, ref: str) -> RunFolder:
 
 
 def exit_code(work: Callable[[], int]) -> int:
-    """What the work ends with; 2, and a line on standard error, where runs cannot be compared."""
+    """What the work ends with; 2, and a line on standard error, where runs cannot be compared.
+
+    SIGTERM ends it as Ctrl-C does, so that what was made for it is removed.
+    """
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return work()
     except LabError as error:
         print(error, file=sys.stderr)
         return 2
+    finally:
+        signal.signal(signal.SIGTERM, before)
