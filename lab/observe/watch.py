@@ -167,7 +167,7 @@ class Watch:
             self.seen.down.setdefault(part, (now, why))
         # That it has ended, who started it knows first.
         if self._generator and (held := how_held(self._generator.pid)):
-            self.seen.down.setdefault(GENERATOR, (now, f"it was {held}"))
+            self.note_down(GENERATOR, f"it was {held}")
 
     def _read_machine(self) -> None:
         now = time.monotonic()

@@ -40,7 +40,6 @@ from pydantic import Field, TypeAdapter
 from lab.errors import MachineError
 from lab.model import processes as kernel
 from lab.model.environment import ENGINE, child_environment, python_variables
-from lab.model.processes import how_held
 from lab.stack import files
 
 MARKER = "REPLICA_LAB_ID"
@@ -359,7 +358,7 @@ class Guardian:
         """How it is dead or kept from running, in a line; None while it waits."""
         if (code := self._process.poll()) is not None:
             return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited ({code})"
-        return how_held(self._process.pid) or None
+        return kernel.how_held(self._process.pid) or None
 
     def renew(self) -> None:
         """Have another take its place, if it is dead or kept from running."""
@@ -376,7 +375,7 @@ class Guardian:
             self._process.stdin.close()
         deadline = time.monotonic() + FROZEN_AFTER_S
         while self._process.poll() is None and time.monotonic() < deadline:
-            if how_held(self._process.pid):
+            if kernel.how_held(self._process.pid):
                 break
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(0.2)

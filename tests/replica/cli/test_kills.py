@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,15 +10,6 @@ from validation import kills
 from validation.look_alikes import LookAlikes
 
 pytestmark = [pytest.mark.replica, pytest.mark.long]
-
-
-@pytest.fixture
-def reachable() -> Iterator[Path]:
-    """A folder that other users may pass: where the lab is root, Postgres and nginx are others."""
-    made = Path(tempfile.mkdtemp(prefix="kills-"))
-    made.chmod(0o711)
-    yield made
-    shutil.rmtree(made)
 
 
 def test_nothing_is_lost_or_left_or_touched_where_the_lab_is_killed(reachable: Path) -> None:

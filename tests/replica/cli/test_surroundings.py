@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,15 +95,6 @@ def _told(process: psutil.Process) -> list[str]:
 
 def _names(variables: list[str]) -> set[str]:
     return {variable.partition("=")[0] for variable in variables}
-
-
-@pytest.fixture
-def reachable() -> Iterator[Path]:
-    """A folder that other users may pass: where the lab is root, Postgres and nginx are others."""
-    made = Path(tempfile.mkdtemp(prefix="surroundings-"))
-    made.chmod(0o711)
-    yield made
-    shutil.rmtree(made)
 
 
 @pytest.mark.parametrize(
