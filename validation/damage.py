@@ -55,8 +55,14 @@ SILENT_S = 6 * SECONDS
 BATCH = 100
 """Changes that one process makes: what it leaves in memory is not laid to the next ones."""
 
+SHOWN = 50
+"""A line tells of so many batches how far it is."""
+
 CELLS, LINES = 2, 40
 """A run is cut to so many cells, and to about so many lines of each file, to be read quickly."""
+
+EDITED = 20 * 1000**2
+"""Bytes up to which a file is changed again: a change reads it whole, in the memory of this test."""
 
 CODES = {0, 2, 3, 4}
 
@@ -121,7 +127,8 @@ def _lines(file: Path, rng: random.Random) -> str:
     else:
         neighbour = rng.choice(sorted(file.parent.iterdir()))
         if neighbour.is_file() and not neighbour.is_symlink():
-            lines[at:at] = neighbour.read_bytes()[:10_000].splitlines(keepends=True)[:5]
+            with neighbour.open("rb") as source:
+                lines[at:at] = source.read(10_000).splitlines(keepends=True)[:5]
     file.write_bytes(b"".join(lines))
     return f"line {at + 1} {kind}"
 
@@ -278,7 +285,7 @@ def change(run: Path, rng: random.Random) -> str:
     done = []
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         present = sorted(path for path in run.rglob("*") if not path.is_symlink())
-        files = [path for path in present if path.is_file()]
+        files = [path for path in present if path.is_file() and path.stat().st_size <= EDITED]
         how = rng.choice(CHANGES)
         chosen = rng.choice(present if how is _replaced else files) if files else run
         if chosen is not run:
@@ -499,8 +506,10 @@ def main() -> int:
     flags = flags_parser.parse_args()
     numbers = range(flags.changes) if flags.only is None else range(flags.only, flags.only + 1)
     began, wrong = time.monotonic(), []
-    for found in damage(numbers, flags.seed, flags.processes):
+    for batches, found in enumerate(damage(numbers, flags.seed, flags.processes), 1):
         wrong += found
+        if batches % SHOWN == 0:
+            print(f"{batches * BATCH} of {len(numbers)} made", file=sys.stderr, flush=True)
         for one in [] if flags.json else found:
             print(f"WRONG {one.number}: {one.change}\n      {one.problem}", flush=True)
     took = time.monotonic() - began
