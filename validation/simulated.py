@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil, exp, floor, log, log1p, sqrt
 
-from lab.capacity.level import BATCH_S, SPLIT_CORRELATION
 from lab.capacity.search import MAX_SPLIT_WINDOW_S, MIN_SPLIT_WINDOW_S, CapacitySearch, Search
 from lab.model.capacity import CapacityTrial, CriterionCount, Threshold, TrialRequest
+from lab.model.evalues import BATCH_S, SPLIT_CORRELATION
 from lab.model.verdict import Outcome
 
 LATE_S, ALLOWED = 10.0, 0.05

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, inf
 
-from lab.capacity.level import Side
 from lab.capacity.state import SearchState, allowed_width
+from lab.model.evalues import Side
 
 MIN_GAIN = 1e-3
 """A trial that is expected to add less evidence than this adds none."""

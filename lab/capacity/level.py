@@ -1,79 +1,21 @@
 """What the trials at one number of users show together: does it hold there, or break?
 
-A criterion like ``p95 < 10 s`` says that fewer than a share of 5 % of uploads may violate its
-bound. Against "it is not so", and against "it is so", the trials' counts are turned into an
-*e-value* each: how many times a stake would have grown that was bet, at fair odds, on the
-contrary. Were the claim true, it would ever grow to 1/a with a probability of at most a,
-however often one looks and whatever makes one stop (Ville, 1939; Wald's sequential test is
-of this kind). So a search may look after every trial, and go on for as long as it is undecided.
-
-The uploads of one trial are correlated: they meet the same queue, and the same split of users
-among workers. A count is therefore beta-binomial (Skellam, 1948) with an intraclass
-correlation, that within a trial. What uploads share lasts for about a minute, so a trial is a
-row of batches of a minute that are nearly independent: a longer trial shows more in proportion
-to its length, and its correlation is that of a minute, divided by its minutes.
+Each criterion's counts are turned into an e-value for either side (`lab.model.evalues`), so a
+search may look after every trial, and go on for as long as it is undecided. A trial is a row of
+minutes that are nearly independent: a longer trial shows more in proportion to its length, and its
+correlation is that of a minute, divided by its minutes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from math import exp, inf, lgamma, log, sqrt
-from typing import Literal
+from functools import cached_property
+from math import exp, inf, log, sqrt
 
 from lab.model.capacity import CapacityTrial, CriterionCount
+from lab.model.evalues import CORRELATION, ODDS, Side, bets, correlation_within, mean_bet
 from lab.model.verdict import Outcome
-
-Side = Literal["held", "broke"]
-Counts = Sequence[tuple[int, int, float]]
-"""Of each trial: violations of the bound, among how many uploads, and their correlation."""
-
-BATCH_S = 60.0
-"""Real-world seconds after which uploads have hardly anything in common.
-
-In simulations of the replica at its thresholds the variance of a share falls in proportion
-to the window from 60 s on: beside that of independent uploads it is 9, 9, 10 and 10 times as
-much in windows of 60, 180, 600 and 1,800 s (two workers of ``to_thread``), and 22, 29, 21 and
-20 times (of an executor of 11 threads).
-"""
-
-CORRELATION, SPLIT_CORRELATION = 0.01, 0.06
-"""The intraclass correlation that is assumed between uploads of one minute, of violating the
-bound: for one worker, and for several, among whom users are split by chance.
-
-From the same simulations. One worker: 0.007 at the threshold of ``to_thread``, 0.013 one user
-beyond it. Two: 0.04 (``to_thread``) and 0.06 (executor of 11 threads); four: 0.04. Where it is
-more than is assumed, evidence is overstated.
-
-Two workers with blocking calls are another matter: 4 users stay split as 2 and 2, or as 3 and
-1, for hours, so their windows vary as much however long they are (a share of 0.1 or of 0.3 is
-late). Both are beyond 5 %, so the answer is the same.
-"""
-
-ODDS: dict[Side, tuple[float, ...]] = {"held": (2 / 3, 1 / 3, 1 / 12), "broke": (3 / 2, 3, 12)}
-"""The shares that are bet on, in equal parts: those of so many times the allowed odds."""
-
-
-def correlation_within(window: float, correlation: float) -> float:
-    """The correlation between uploads of one trial.
-
-    Args:
-        window: of the trial, in real-world seconds.
-        correlation: that within `BATCH_S`.
-    """
-    return correlation * min(1.0, BATCH_S / window)
-
-
-def log_e(counts: Counts, allowed: float, side: Side) -> float:
-    """The logarithm of the e-value for a side: above log(1/a) it is wrong with chance a at most.
-
-    Args:
-        counts: of every trial at a number of users.
-        allowed: the share that may violate the bound, strictly between 0 and 1.
-        side: what is to be shown.
-    """
-    return _mean(_bets(counts, allowed, side))
 
 
 def confidence(count: CriterionCount, correlation: float = CORRELATION) -> float:
@@ -86,34 +28,6 @@ def confidence(count: CriterionCount, correlation: float = CORRELATION) -> float
     alone = CriterionEvidence((count,), (correlation,))
     e = max(alone.log_e("held"), alone.log_e("broke"))
     return round(max(0.0, 1 - exp(-e)), 6)
-
-
-def _bets(counts: Counts, allowed: float, side: Side) -> list[float]:
-    """What each of the bets has grown to, a logarithm."""
-    return [
-        sum(_ratio(violations, of, allowed, odds, within) for violations, of, within in counts)
-        for odds in ODDS[side]
-    ]
-
-
-def _mean(bets: Sequence[float]) -> float:
-    """The logarithm of the mean of stakes, whose logarithms are given."""
-    largest = max(bets)
-    return largest + log(sum(exp(bet - largest) for bet in bets) / len(bets))
-
-
-@lru_cache(maxsize=65536)
-def _ratio(violations: int, of: int, allowed: float, odds: float, correlation: float) -> float:
-    """The log-likelihood ratio of a count: a share of other odds, against the allowed one."""
-    other = allowed * odds / (1 - allowed + allowed * odds)
-    size = 1 / correlation - 1
-    return _likelihood(violations, of, other, size) - _likelihood(violations, of, allowed, size)
-
-
-def _likelihood(violations: int, of: int, share: float, size: float) -> float:
-    """Of a beta-binomial count, up to what does not depend on the share; a logarithm."""
-    a, b = share * size, (1 - share) * size
-    return lgamma(violations + a) - lgamma(a) + lgamma(of - violations + b) - lgamma(b)
 
 
 @dataclass(frozen=True)
@@ -221,7 +135,7 @@ class CriterionEvidence:
     def log_e(self, side: Side) -> float:
         """Evidence for a side. What is counted outright is certain: once missed is missed."""
         if self._is_share:
-            return _mean(self._bets[side])
+            return mean_bet(self._bets[side])
         unshown = self.counts and not self._violations
         if unshown or self.side is None:  # that nothing ever fails, no number of uploads shows
             return 0.0
@@ -242,8 +156,8 @@ class CriterionEvidence:
         better = hope * self._standard_error(share) * (-1 if side == "held" else 1)
         samples = round(self._samples * more)
         violations = round(min(1.0, max(0.0, share + better)) * samples)
-        added = _bets([(violations, samples, within)], self._allowed, side)
-        return _mean([sum(pair) for pair in zip(self._bets[side], added, strict=True)])
+        added = bets([(violations, samples, within)], self._allowed, side)
+        return mean_bet([sum(pair) for pair in zip(self._bets[side], added, strict=True)])
 
     def _standard_error(self, share: float) -> float:
         """Of the share in all trials: they vary more than independent uploads would."""
@@ -260,7 +174,7 @@ class CriterionEvidence:
 
     @cached_property
     def _bets(self) -> dict[Side, list[float]]:
-        return {side: _bets(self.counts, self._allowed, side) for side in ODDS}
+        return {side: bets(self.counts, self._allowed, side) for side in ODDS}
 
     @property
     def _is_share(self) -> bool:

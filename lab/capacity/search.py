@@ -9,7 +9,7 @@ It is the report's method of finding a threshold, with ends that are certain:
 
 Climbing and halving follow what the trials seem to show, and may err: that costs time and
 nothing else. An answer is given where both ends are certain. An end is certain when its
-e-value (`lab.capacity.level`) passes 2 / alpha: at any one number of users the chance that it
+e-value (`lab.model.evalues`) passes 2 / alpha: at any one number of users the chance that it
 is ever taken to hold where it breaks, or to break where it holds, is at most alpha / 2. Of
 many numbers that are tried only those next to the threshold can well be mistaken; that
 all together stay within alpha is shown by simulation (`benchmarks.threshold`).
@@ -27,10 +27,11 @@ from math import ceil, inf
 from typing import Literal, Protocol
 
 from lab.capacity.endpoints import Endpoints, Pair
-from lab.capacity.level import CORRELATION, SPLIT_CORRELATION, confidence, correlation_within
+from lab.capacity.level import confidence
 from lab.capacity.state import SearchSettings, SearchState
 from lab.errors import UsageError
 from lab.model.capacity import CapacityTrial, CriterionCount, Threshold, TrialRequest
+from lab.model.evalues import SPLIT_CORRELATION, correlation_of, correlation_within
 from lab.model.experiment import Cell
 from lab.model.load import ClosedLoad
 from lab.model.physics import service_s, upload_slots
@@ -52,7 +53,7 @@ HOPE = 1.0
 
 MIN_SPLIT_WINDOW_S, MAX_SPLIT_WINDOW_S = 120.0, 1200.0
 """The shortest and the longest window with several workers, real-world seconds. It takes about
-ten times as many of their uploads to show as much (`lab.capacity.level.SPLIT_CORRELATION`), and
+ten times as many of their uploads to show as much (`lab.model.evalues.SPLIT_CORRELATION`), and
 a longer trial has its ramp and warm-up only once."""
 
 
@@ -104,7 +105,7 @@ def search_for(
                 "give it a bound that can be passed, such as 'error_rate < 1 %'",
             )
     strictest = min(tail_of(criterion) or 1.0 for criterion in cell.criteria)
-    split = _correlation(cell) == SPLIT_CORRELATION
+    split = correlation_of(cell) == SPLIT_CORRELATION
     max_window = MAX_SPLIT_WINDOW_S if split else CapacitySearch.max_window
     return CapacitySearch(
         rate=1 / max(load.uplink_s + service_s(cell) + load.think.mean, INSTANT_S),
@@ -113,7 +114,7 @@ def search_for(
         min_window=max(load.window, MIN_SPLIT_WINDOW_S) if split else load.window,
         max_window=max(max_window, load.window),
         samples=round(FEW_VIOLATIONS / strictest),
-        correlation=_correlation(cell),
+        correlation=correlation_of(cell),
         max_load=inf if max_load is None else max_load,
     )
 
@@ -151,7 +152,7 @@ def trial_of(cell: Cell, verdict: Verdict) -> CapacityTrial:
         UsageError: the cell's load has no users.
     """
     start, end = cell.load.measured
-    within = correlation_within(end - start, _correlation(cell))
+    within = correlation_within(end - start, correlation_of(cell))
     return CapacityTrial(
         id=cell.id,
         users=_closed(cell).users,
@@ -330,12 +331,6 @@ def _count(finding: Finding, outcome: Outcome, within: float) -> CriterionCount:
     if invalid:
         return count
     return count.model_copy(update={"confidence": confidence(count, within)})
-
-
-def _correlation(cell: Cell) -> float:
-    """The intraclass correlation between uploads of one minute that is assumed for a cell."""
-    split = cell.knobs.workers > 1 or cell.target == "cloudrun"
-    return SPLIT_CORRELATION if split else CORRELATION
 
 
 def _closed(cell: Cell) -> ClosedLoad:

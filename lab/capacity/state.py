@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import inf, log
 
-from lab.capacity.level import CORRELATION, LoadLevel, Side
+from lab.capacity.level import LoadLevel
 from lab.model.capacity import CapacityTrial
+from lab.model.evalues import CORRELATION, Side
 from lab.model.verdict import Outcome
 
 LADDER = (10, 20, 40, 60, 80, 100)

@@ -7,16 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab.capacity.level import (
-    CORRELATION,
-    SPLIT_CORRELATION,
-    LoadLevel,
-    Side,
-    confidence,
-    correlation_within,
-    log_e,
-)
+from lab.capacity.level import LoadLevel, confidence
 from lab.model.capacity import CapacityTrial, CriterionCount
+from lab.model.evalues import CORRELATION, SPLIT_CORRELATION, Side, correlation_within, log_e
 from lab.model.verdict import Outcome
 
 SIDES: list[Side] = ["held", "broke"]

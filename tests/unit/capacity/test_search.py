@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from lab.capacity.level import SPLIT_CORRELATION
 from lab.capacity.search import CapacitySearch
 from lab.model.capacity import CapacityTrial, CriterionCount, Threshold, TrialRequest
+from lab.model.evalues import SPLIT_CORRELATION
 from lab.model.verdict import Outcome
 
 P95, ERRORS = "p95 < 10 s", "error_rate < 5 %"

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from lab.capacity.level import CORRELATION, SPLIT_CORRELATION
 from lab.capacity.search import longest, search_for, trial_cell, trial_of
 from lab.errors import UsageError
 from lab.model.capacity import CapacityTrial, Threshold, Thresholds, TrialRequest
+from lab.model.evalues import CORRELATION, SPLIT_CORRELATION
 from lab.model.verdict import Finding, Outcome, Verdict
 from tests.fakes import make_cell
 
