@@ -69,8 +69,9 @@ class RawCell:
 
     @property
     def window(self) -> tuple[float, float]:
-        """Start and end of what counts, in real-world seconds."""
-        return self.cell.load.measured
+        """Start and end of what counts, in real-world seconds; it may have ended early."""
+        ends = [line["window"] for line in self.of("load") if line.get("decided_at") is not None]
+        return (ends[-1][0], ends[-1][1]) if ends else self.cell.load.measured
 
     @cached_property
     def sent(self) -> list[Line]:

@@ -122,8 +122,9 @@ def search_for(
 def trial_cell(cell: Cell, request: TrialRequest, number: int) -> Cell:
     """The cell of a trial: this one with the users and the window that are asked for.
 
-    Its id sets it apart: ``workers=1-u34-2`` is the second trial at 34 users. So does its
-    seed: a second trial that met the same sizes again would show less.
+    Its window is as long as is asked for, decided or not: the search has a test of its own. Its id
+    sets it apart: ``workers=1-u34-2`` is the second trial at 34 users. So does its seed: a second
+    trial that met the same sizes again would show less.
 
     Raises:
         UsageError: the cell's load has no users to vary.
@@ -133,6 +134,7 @@ def trial_cell(cell: Cell, request: TrialRequest, number: int) -> Cell:
         update={
             "id": f"{cell.id}-u{request.users}-{number}",
             "load": load,
+            "stop_when_decided": False,
             "seed": seed_of(cell.seed, 1000 * request.users + number),
         }
     )

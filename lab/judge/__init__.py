@@ -1,7 +1,8 @@
 """Metrics, checks and verdicts from what is on disk; pure, and the same byte for byte."""
 
 from lab.judge.criteria import show
+from lab.judge.sequential import all_certain
 from lab.judge.trial import Trial
 from lab.judge.verdict import judge
 
-__all__ = ["Trial", "judge", "show"]
+__all__ = ["Trial", "all_certain", "judge", "show"]

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, TypeVar
 
 from lab.judge.metrics import STAGE_OF, latencies
+from lab.judge.sequential import as_decided, certain
 from lab.judge.statistics import needed, quantile_bounds, share_bounds
 from lab.judge.trial import Trial
 from lab.judge.unseen import Range, between
@@ -41,9 +42,11 @@ def decide(criterion: Criterion, trial: Trial) -> Finding:
     Returns:
         A finding whose ``low`` and ``high`` are the one-sided 95 % bounds of the metric, in
         its unit, where the claim is statistical, or the ends of what was not seen whole; a
-        metric without evidence is undecided, and all are where readings have a gap.
+        metric without evidence is undecided, and all are where readings have a gap. Where the
+        window ended early, what was certain then stands, whatever the bounds say: they are of a
+        number of uploads that is fixed before, and this one was not.
     """
-    finding = _decide(criterion, trial)
+    finding = _as_stopped(criterion, trial, _decide(criterion, trial))
     note = _left_out(criterion.metric, trial)
     return finding.model_copy(update={"reason": finding.reason + note}) if note else finding
 
@@ -69,6 +72,20 @@ def _decide(criterion: Criterion, trial: Trial) -> Finding:
     reason = f"{criterion.metric} {show(criterion.metric, value)} against {_claim(criterion)}"
     outcome: Decision = "met" if met else "missed"
     return Finding(criterion=str(criterion), outcome=outcome, value=value, reason=reason)
+
+
+def _as_stopped(criterion: Criterion, trial: Trial, finding: Finding) -> Finding:
+    """A finding with the outcome for which the window ended early, if it did."""
+    so_far = None if trial.part or trial.uncovered else as_decided(trial)
+    sure = certain(criterion, trial.cell, so_far) if so_far else None
+    if sure is None or finding.value is None:
+        return finding
+    reason = finding.reason
+    if sure.outcome != finding.outcome:
+        measured = reason.partition(": ")[0]
+        reason = f"{measured}: certainly {sure.outcome}, by e-values, after {sure.uploads} uploads"
+    stopped = {"outcome": sure.outcome, "certain_after": sure.uploads, "reason": reason}
+    return finding.model_copy(update=stopped)
 
 
 def compare(criterion: Criterion, low: float | None, high: float | None) -> Decision:

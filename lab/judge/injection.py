@@ -105,7 +105,7 @@ def process_fault_checks(trial: Trial) -> Iterable[Check]:
     It is ok when the part was hit within the window, whether or not the load ended before its
     time was over, and served again.
     """
-    start, end = trial.cell.load.measured
+    start, end = trial.load.measured
     for planned in trial.cell.process_faults:
         happened = trial.process_faults.get(planned.fault)
         lasts = f", for {format_duration(planned.lasts)}" if planned.lasts else ""

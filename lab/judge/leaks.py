@@ -105,7 +105,7 @@ def leaks(trial: Trial) -> tuple[Leak, ...]:
     After a worker, or an instance, was killed for its memory nothing is said: what replaced it
     began anew.
     """
-    load = trial.cell.load
+    load = trial.load
     if not isinstance(load, ClosedLoad | OpenLoad) or load.window < MIN_WINDOW_S or trial.kills:
         return ()
     start, end = load.measured

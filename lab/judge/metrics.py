@@ -24,6 +24,7 @@ from lab.judge.capacity_bound import capacity
 from lab.judge.leaks import QUANTITIES
 from lab.judge.statistics import growth, mean, p95, peak, total
 from lab.judge.trial import Trial
+from lab.model.criterion import Criterion
 from lab.model.evidence import (
     CLOUDRUN_CAUSES,
     GENERATOR,
@@ -126,6 +127,16 @@ def latencies(samples: Iterable[Sample], metric: str, timeout: float) -> list[fl
     """The latencies that a percentile is taken of, in order."""
     values = (latency(sample, metric, timeout) for sample in samples)
     return sorted(value for value in values if value is not None)
+
+
+def judged(
+    criterion: Criterion, samples: Iterable[Sample], timeout: float
+) -> list[tuple[Sample, bool]]:
+    """The uploads that a claim about a share counts, and whether each failed, or took so long."""
+    if criterion.metric == "error_rate":
+        return [(sample, sample.error is not None) for sample in samples]
+    taken = ((sample, latency(sample, criterion.metric, timeout)) for sample in samples)
+    return [(sample, s >= criterion.bound) for sample, s in taken if s is not None]
 
 
 def percentile(metric: str, trial: Trial) -> float | None:

@@ -27,7 +27,7 @@ from itertools import accumulate
 from math import ceil, inf
 
 from lab.judge.criteria import decide, outcome_of
-from lab.judge.metrics import PEAKS, latencies, latency, running_sum
+from lab.judge.metrics import PEAKS, judged, latencies, running_sum
 from lab.judge.statistics import p95
 from lab.judge.trial import Trial, successes
 from lab.model.criterion import Criterion
@@ -106,7 +106,7 @@ def _stage(part: Trial, index: int, users: int) -> StageResult:
 
 def series(trial: Trial) -> Series:
     """The trial's figures over time, from the load's start to its last answer."""
-    load = trial.cell.load
+    load = trial.load
     samples = sorted(trial.observation.samples, key=lambda sample: sample.sent_at)
     last_sent = 1.0 if isinstance(load, BurstLoad) else end_of(load)
     end = max([last_sent, *(s.sent_at + s.latency_s for s in samples)])
@@ -231,14 +231,14 @@ def _over_time(metric: str, trial: Trial) -> Iterator[tuple[float, float]]:
 def _of_share(criterion: Criterion, trial: Trial) -> Crossing | None:
     """The first window in which the share of bad uploads is certainly above what is allowed."""
     timeout, allowed = trial.cell.load.timeout, allowed_share(criterion) or 0.0
-    judged = sorted(_judged(criterion, trial), key=lambda pair: pair[0].sent_at)
-    uploads = [sample for sample, _ in judged]
-    before = [0, *accumulate(bad for _, bad in judged)]  # bad ones among the first so many
+    of = sorted(judged(criterion, trial.sent, timeout), key=lambda pair: pair[0].sent_at)
+    uploads = [sample for sample, _ in of]
+    before = [0, *accumulate(bad for _, bad in of)]  # bad ones among the first so many
     looks = max(1, min(PARTS, ceil(len(uploads) / MIN_UPLOADS)))
     for first, last in _windows(uploads):
         if _certainly_above(before[last] - before[first], last - first, allowed, ALPHA / looks):
             window = uploads[first:last]
-            bad_ones = [sample for sample, bad in judged[first:last] if bad]
+            bad_ones = [sample for sample, bad in of[first:last] if bad]
             stretch = (bad_ones[0].sent_at, window[-1].sent_at)
             t = max(stretch[1], *(_known(criterion, sample) for sample in bad_ones))
             value = len(bad_ones) / len(window)
@@ -246,15 +246,6 @@ def _of_share(criterion: Criterion, trial: Trial) -> Crossing | None:
                 value = quantile(latencies(window, criterion.metric, timeout), p)
             return _crossed(criterion, trial, stretch, t, value, len(window))
     return None
-
-
-def _judged(criterion: Criterion, trial: Trial) -> list[tuple[Sample, bool]]:
-    """The uploads that a claim about a share counts, and whether each is bad."""
-    if criterion.metric == "error_rate":
-        return [(sample, sample.error is not None) for sample in trial.sent]
-    timeout = trial.cell.load.timeout
-    taken = ((sample, latency(sample, criterion.metric, timeout)) for sample in trial.sent)
-    return [(sample, s >= criterion.bound) for sample, s in taken if s is not None]
 
 
 def _known(criterion: Criterion, sample: Sample) -> float:

@@ -28,6 +28,7 @@ from lab.model.evidence import (
     GatewayReading,
     GatewayRequest,
     InstanceEvent,
+    LoadDone,
     MachineReading,
     Observation,
     OomKill,
@@ -39,7 +40,7 @@ from lab.model.evidence import (
 )
 from lab.model.experiment import Cell
 from lab.model.knobs import Knobs
-from lab.model.load import BurstLoad, StagesLoad, Window, users_at
+from lab.model.load import AnyLoad, BurstLoad, StagesLoad, Window, shortened, users_at
 from lab.model.verdict import Leak
 
 Line = TypeVar("Line")
@@ -75,7 +76,19 @@ class Trial:
             return 0.0, max(
                 sample.sent_at + sample.latency_s for sample in self.observation.samples
             )
-        return self.cell.load.measured
+        return self.load.measured
+
+    @cached_property
+    def load(self) -> AnyLoad:
+        """The load as it was offered: its window is shorter where it was decided early."""
+        load, done = self.cell.load, self.evidence(LoadDone)[-1:]
+        ends = [line.window[1] for line in done if line.decided_at is not None]
+        return shortened(load, ends[0]) if ends else load
+
+    @property
+    def decided_at(self) -> float | None:
+        """When every criterion was certain, so that the window ended; None where it was whole."""
+        return next((line.decided_at for line in self.evidence(LoadDone)[-1:]), None)
 
     def restricted(self, part: Window) -> Trial:
         """What was read within a part of the trial; what holds for all of it stays.
@@ -140,7 +153,7 @@ class Trial:
 
     def users_at(self, t: float) -> int:
         """Users at a moment of the trial, in seconds."""
-        return users_at(self.cell.load, t, self.inflight(t))
+        return users_at(self.load, t, self.inflight(t))
 
     # What the replica and this machine said.
 

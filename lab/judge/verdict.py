@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from lab.judge.criteria import decide, leading_causes, outcome_of
 from lab.judge.decision import bottleneck
 from lab.judge.injection import checks
+from lab.judge.sequential import early_end
 from lab.judge.timeline import timeline
 from lab.judge.trial import Trial
 from lab.judge.validity import reasons_invalid
@@ -33,16 +34,21 @@ def judge(cell: Cell, observation: Observation) -> Verdict:
     invalid = reasons_invalid(trial, injected)
     findings = tuple(decide(criterion, trial) for criterion in cell.criteria)
     outcome = Outcome.INVALID if invalid else outcome_of(findings, attempts=len(trial.sent))
+    decided = early_end(trial)
     return Verdict(
         cell=cell.id,
         outcome=outcome,
-        reasons=_reasons(trial, outcome, invalid, findings),
+        reasons=(
+            *_reasons(trial, outcome, invalid, findings),
+            *([str(decided)] if decided else []),
+        ),
         metrics=trial.metrics,
         findings=findings,
         injected=injected,
         limit=bottleneck(trial, findings) if trial.sent and not invalid else None,
         course=timeline(trial) if trial.sent else None,
         leaks=trial.leaks,
+        decided=decided,
     )
 
 
@@ -77,7 +83,7 @@ def _not_sent(trial: Trial) -> Iterator[str]:
 
 def _why_nothing_sent(trial: Trial) -> str:
     """In a closed load, perhaps because nobody was answered in time."""
-    start, end = trial.cell.load.measured
+    start, end = trial.load.measured
     samples = trial.observation.samples
     waiting = sum(s.sent_at < start < s.sent_at + s.latency_s for s in samples)
     reason = "no upload was sent in the window"

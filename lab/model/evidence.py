@@ -295,7 +295,8 @@ class LoadDone(Frozen):
     ``dropped`` counts the arrivals of that window that were not sent, because as many uploads as
     the load's ``max_in_flight`` allows were in flight. ``beat_s`` is how often the generator
     gave a sign of life, in wall-clock seconds (`Beat`); None of an earlier lab, whose readings
-    need not cover the trial either.
+    need not cover the trial either. ``decided_at`` is when every criterion was certain, so that
+    the window ended soon after, before its time; None of one that went on to its end.
     """
 
     kind: Literal["load"] = "load"
@@ -304,6 +305,7 @@ class LoadDone(Frozen):
     generator_exit: Whole
     dropped: Count = 0
     beat_s: Elapsed | None = None
+    decided_at: Moment | None = None
 
 
 class Injected(Frozen):

@@ -92,6 +92,13 @@ class Experiment(Frozen):
         Criterion(metric="p95", op="<", bound=10.0),
         Criterion(metric="error_rate", op="<", bound=0.05),
     )
+    stop_when_decided: Annotated[
+        bool,
+        Field(
+            description="end a cell's window as soon as every criterion is certain; for verdicts, "
+            "not for figures"
+        ),
+    ] = False
     repeat: Annotated[int, Field(ge=1, le=100, description="trials of each cell")] = 1
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 1
 
@@ -104,7 +111,8 @@ class Cell(Frozen):
     """One trial: settings, load, faults and what it is judged by.
 
     ``id`` names its folder: ``workers=2,pool=5+5`` and, in a repeat, ``…,repeat=2``;
-    ``axes`` is the same as a mapping, for tables.
+    ``axes`` is the same as a mapping, for tables. With ``stop_when_decided`` its window ends as
+    soon as every criterion is certain.
     """
 
     id: str
@@ -114,6 +122,7 @@ class Cell(Frozen):
     load: Load
     faults: Annotated[tuple[Fault, ...], Field(max_length=MAX_OF_A_CELL)]
     criteria: Annotated[tuple[Criterion, ...], Field(max_length=MAX_OF_A_CELL)]
+    stop_when_decided: bool = False
     seed: Annotated[int, Field(ge=0, le=2**64)]
 
     @property

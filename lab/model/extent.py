@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-from lab.model.evidence import Sample
+from lab.model.evidence import LoadDone, Sample
 from lab.model.experiment import Cell
-from lab.model.load import ClosedLoad, StagesLoad, end_of
+from lab.model.load import ClosedLoad, OneWindow, StagesLoad, end_of
 from lab.model.physics import max_processes
 
 SAMPLES_PER_S = 4000
@@ -119,5 +119,22 @@ class Extent:
     def no_evidence(self, samples: int) -> Callable[[int, object], str]:
         """Tells why a line, the n-th, is no evidence beside so many samples; empty: it may be."""
         limit = self.lines(samples)
-        problem = f"no trial of this cell leaves more than {limit} lines of evidence"
-        return lambda number, _line: problem if number > limit else ""
+        too_many = f"no trial of this cell leaves more than {limit} lines of evidence"
+
+        def problem(number: int, line: object) -> str:
+            if number > limit:
+                return too_many
+            return self._no_early_end(line) if isinstance(line, LoadDone) else ""
+
+        return problem
+
+    def _no_early_end(self, done: LoadDone) -> str:
+        """Why a window cannot have ended so, before its time; empty: it has not, or may have."""
+        (start, end), (first, last), at = self.cell.load.measured, done.window, done.decided_at
+        if at is None:
+            return ""
+        if not self.cell.stop_when_decided or not isinstance(self.cell.load, OneWindow):
+            return "no window of this cell ends before its time"
+        if first != start or not start < at <= last <= end:
+            return f"no window of this cell, from {start:.0f} to {end:.0f} s, ends so"
+        return ""

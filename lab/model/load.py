@@ -242,6 +242,9 @@ class OpenLoad(_Load):
 
 AnyLoad = ClosedLoad | StagesLoad | BurstLoad | OpenLoad
 
+OneWindow = ClosedLoad | OpenLoad
+"""The loads with one plain window, of which a part shows what all of it would."""
+
 FORMS: Mapping[str, type[AnyLoad]] = {
     "users": ClosedLoad,
     "stages": StagesLoad,
@@ -292,6 +295,11 @@ def window_of_spec(load: Mapping[str, Any]) -> Window:
 def end_of(load: AnyLoad) -> float:
     """When the last request may be sent, in real-world seconds after the load starts."""
     return 0.0 if isinstance(load, BurstLoad) else load.measured[1]
+
+
+def shortened(load: AnyLoad, end: float) -> AnyLoad:
+    """The same with a window that ends at ``end``, in real-world seconds after the load starts."""
+    return load.model_copy(update={"window": end - load.measured[0]})
 
 
 def users_at(load: AnyLoad, t: float, inflight: int = 0) -> int:

@@ -14,7 +14,9 @@ from math import ceil, inf, log
 
 from lab.model.criterion import Criterion
 from lab.model.experiment import Cell
+from lab.model.fault import Fault, Latency
 from lab.model.knobs import Knobs
+from lab.model.replica import nginx_limits
 
 DB_TRIPS = {"auth": 2, "release": 1, "write": 4}
 """An upload's round trips to the database by stage: BEGIN, SELECT; ROLLBACK; BEGIN, INSERT,
@@ -36,6 +38,9 @@ closed network the busiest station alone sets the rate once there are many more 
 stations (asymptotic bounds; Lazowska et al., Quantitative System Performance, 1984, ch. 5). Of
 the generator's one core: from there on it sends late.
 """
+
+STORAGE_TIMEOUT_S, STORAGE_RETRY_S = 60.0, 120.0
+"""Seconds after which the storage client gives up on an attempt, and makes no other one."""
 
 ALPHA = 0.05
 """The chance that a one-sided bound is on the wrong side of the truth."""
@@ -127,6 +132,46 @@ def allowed_share(criterion: Criterion) -> float | None:
         return criterion.bound
     p = PERCENTILES.get(criterion.metric)
     return None if p is None else complement(p)
+
+
+def countable_share(criterion: Criterion, timeout: float) -> float | None:
+    """The share of uploads that may be on the wrong side of a criterion's bound, where a number
+    of uploads can show whether they are.
+
+    ``p95 > 10 s`` allows 0.95 of them to take less. None of a claim of equality, of one that allows
+    none or all to be wrong, of what is no share, and of a bound beyond the client's ``timeout``
+    where those that timed out count, for on which side of it they are nobody knows.
+    """
+    share = allowed_share(criterion)
+    beyond = criterion.metric == "p95_all" and criterion.bound > timeout
+    if share is None or not 0 < share < 1 or criterion.op == "==" or beyond:
+        return None
+    return complement(share) if criterion.op in (">", ">=") else share
+
+
+def longest_timeout(cell: Cell) -> float:
+    """The longest that an upload, or what it holds in the service, can wait for a time-out.
+
+    A user has an answer after the client's time-out, or the proxy's, which runs from when the
+    user's line has carried the file. A checkout from the pool gives up after its own. Storage does
+    where something can keep it from answering: the client library gives up on an attempt after 60 s
+    and makes no new one after 120 s (google-cloud-storage's DEFAULT_RETRY).
+    """
+    knobs, load = cell.knobs, cell.load
+    line = load.audio.high / load.uplink if load.uplink else 0.0
+    proxy = nginx_limits(knobs).read_s if cell.target == "vm" else knobs.cloudrun_timeout
+    pool = knobs.pool_timeout if knobs.pool_class == "QueuePool" else 0.0
+    stalls = any(_may_stall(fault, knobs) for fault in cell.faults if fault.proxy == "gcs")
+    storage = STORAGE_RETRY_S + STORAGE_TIMEOUT_S if stalls else 0.0
+    return max(min(load.timeout, line + proxy), pool, storage)
+
+
+def _may_stall(fault: Fault, knobs: Knobs) -> bool:
+    """Whether storage behind this fault may take longer than its client waits, or fail."""
+    return fault.down or any(
+        toxic.span(knobs).high >= STORAGE_TIMEOUT_S if isinstance(toxic, Latency) else True
+        for toxic in fault.toxics
+    )
 
 
 def straight_successes(bound: float) -> int:

@@ -8,6 +8,7 @@ What a run answers is a paragraph in which every claim stands on figures that ar
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -15,9 +16,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from lab.model.base import Count, Number, Plain, Stored
+from lab.model.evidence import Sample
 from lab.model.experiment import Experiment, Question
 from lab.model.replica import STUDENTS, Target
-from lab.model.verdict import Bottleneck, Check, Finding, Leak, Outcome, Timeline
+from lab.model.verdict import Bottleneck, Check, EarlyEnd, Finding, Leak, Outcome, Timeline
 
 SCHEMA_VERSION = 1
 """The version of the files in a run folder, but for ``run.json``."""
@@ -45,7 +47,8 @@ class LoadTick:
     """The load, seen from its driver while it runs; times in real-world seconds.
 
     ``users`` are those active now; ``sent``, ``answered`` and ``failed`` are running totals;
-    ``rate`` is successes a second over the last few seconds.
+    ``rate`` is successes a second over the last few seconds; ``ended_at`` is when the window ended,
+    if it did so before its time.
     """
 
     t: float
@@ -54,6 +57,22 @@ class LoadTick:
     answered: int
     failed: int
     rate: float
+    ended_at: float | None = None
+
+
+@dataclass(frozen=True)
+class LoadSoFar:
+    """The uploads of a load that still goes on, as they stood at a moment; real-world seconds.
+
+    Args:
+        at: the moment, after the load started.
+        samples: every upload that had ended; later ones are of no account.
+        under_way: when the others were sent.
+    """
+
+    at: float
+    samples: Sequence[Sample]
+    under_way: Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -157,6 +176,7 @@ class CellResult(Stored):
     limit: Bottleneck | None = None
     course: Timeline | None = None
     leaks: tuple[Leak, ...] = ()
+    decided: EarlyEnd | None = None
 
 
 class Figure(Stored):

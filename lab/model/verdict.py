@@ -219,6 +219,27 @@ class Timeline(Frozen):
     failures: tuple[Failure, ...] = ()
 
 
+class EarlyEnd(Frozen):
+    """A window that ended before its time, because every criterion was certain.
+
+    Args:
+        uploads: of the window that had been answered when they were.
+        after_s: how far into the window that was, in real-world seconds.
+        window_s: how long the window was then: until the load generator had heard of it.
+        planned_s: how long it was to be.
+    """
+
+    uploads: Count
+    after_s: Moment
+    window_s: Moment
+    planned_s: Moment
+
+    def __str__(self) -> str:
+        return (
+            f"decided after {self.uploads} uploads, {self.after_s:.0f} s of {self.planned_s:.0f} s"
+        )
+
+
 class Finding(Frozen):
     """One criterion against the evidence.
 
@@ -226,7 +247,8 @@ class Finding(Frozen):
     bounds of what was tested, where the criterion is statistical, and the ends between which a
     figure lies of which not all could be seen. A statistical criterion says that of ``samples``
     uploads at most a share ``allowed`` may be on the wrong side of its bound; ``beyond`` counts
-    those that are.
+    those that are. ``certain_after`` is of a window that ended early: the uploads after which the
+    outcome was certain by a test that may be looked at repeatedly (`lab.model.evalues`).
     """
 
     criterion: CriterionText
@@ -237,6 +259,7 @@ class Finding(Frozen):
     samples: Count | None = None
     beyond: Count | None = None
     allowed: Number | None = None
+    certain_after: Count | None = None
     reason: str
 
 
@@ -254,7 +277,8 @@ class Verdict(Frozen):
     """What is stored as ``verdict.json``: metrics, checks, findings and the outcome.
 
     ``reasons`` are sentences for people, the deciding one first. ``limit`` is None where the
-    cell is invalid, and so are the last three of a verdict that an earlier lab stored.
+    cell is invalid, and so are the three from it on of a verdict that an earlier lab stored.
+    ``decided`` is None where the window went on to its end.
     """
 
     # pylint: disable=duplicate-code # a table: `lab.model.run.CellResult` has it on disk too
@@ -267,3 +291,4 @@ class Verdict(Frozen):
     limit: Bottleneck | None = None
     course: Timeline | None = None
     leaks: tuple[Leak, ...] = ()
+    decided: EarlyEnd | None = None

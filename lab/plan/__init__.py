@@ -1,13 +1,16 @@
 """From an experiment to its cells, and how long they will take; pure."""
 
+from lab.plan.early import earliest_end, never_early
 from lab.plan.effect import settings_without_effect, without_effect
 from lab.plan.estimate import check_pace, estimate, too_few
 from lab.plan.expand import expand, no_faster
 
 __all__ = [
     "check_pace",
+    "earliest_end",
     "estimate",
     "expand",
+    "never_early",
     "no_faster",
     "settings_without_effect",
     "too_few",

@@ -460,6 +460,7 @@ def _too_short(cells: Cells) -> list[Claim]:
         own = cell.knobs.get("nginx_read_timeout", PRESET) != PRESET
         knob = "nginx_read_timeout" if own else "nginx"
         start, end = window_of_spec(cell.load)
+        end = start + cell.decided.window_s if cell.decided else end
         met = cell.target == "vm" and cell.metrics.get("errors.gateway_timeout")
         if met and end - start < MIN_TIMEOUTS * limit:
             form = (

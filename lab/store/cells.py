@@ -39,7 +39,7 @@ LOGS = "logs"
 FILES = (CELL, SAMPLES, EVIDENCE_FILE, VERDICT)
 """The lab's files in a cell's folder; each but the samples is written whole."""
 
-_LOG = re.compile(r"[\w.-]+\.log|front\.jsonl|generator\.(plan\.json|status\.(json|draft))")
+_LOG = re.compile(r"[\w.-]+\.log|front\.jsonl|generator\.(plan\.json|(status|end)\.(json|draft))")
 """The lab's files in a cell's logs: of each part, of the generator, and the gateway's events."""
 
 _SAMPLE: TypeAdapter[Sample | Beat] = TypeAdapter(Sample)

@@ -230,6 +230,7 @@ class RunFolder:
             limit=verdict.limit,
             course=verdict.course,
             leaks=verdict.leaks,
+            decided=verdict.decided,
         )
 
     def write_summary(self, damaged: Sequence[DamagedCell] = ()) -> Summary:

@@ -48,7 +48,8 @@ def test_evidence_without_an_audit_is_not_observed(tmp_path: Path) -> None:
 def test_begin_removes_what_an_unfinished_trial_left(tmp_path: Path) -> None:
     folder = _observed(tmp_path)
     (folder.logs / "nginx.log").write_text("old")
-    (folder.logs / "generator.status.json").write_text("old")
+    for own in ("generator.status.json", "generator.end.json", "generator.end.draft"):
+        (folder.logs / own).write_text("old")
     cell = sample.cells()[0]
     folder.begin(cell)
     names = sorted(entry.name for entry in folder.path.iterdir())
