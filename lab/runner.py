@@ -18,15 +18,15 @@ from typing import Protocol
 
 from lab.errors import InjectionError, PartFailed, StoreError
 from lab.faults.process import ProcessInjector
-from lab.judge import judge
+from lab.judge import all_certain, judge
 from lab.load.driver import LoadGenerator, LoadResult, LoadStart, StoodStill
 from lab.model.evidence import GENERATOR, Injected, LoadDone, ProcessFaultRecord
 from lab.model.experiment import Cell
-from lab.model.load import end_of
-from lab.model.run import DamagedCell, LoadTick, Phase, Progress, Summary
+from lab.model.load import end_of, shortened
+from lab.model.run import DamagedCell, LoadSoFar, LoadTick, Phase, Progress, Summary
 from lab.model.verdict import Verdict
 from lab.observe.observer import Observer
-from lab.plan import estimate
+from lab.plan import earliest_end, estimate
 from lab.stack.base import Replica, Stack
 from lab.store import CellFolder, RunFolder
 
@@ -110,6 +110,7 @@ def run_cell(lab: Lab, cell: Cell, folder: CellFolder, progress: CellProgress) -
             generator_exit=result.exit_code,
             dropped=result.dropped,
             beat_s=result.beat_s,
+            decided_at=result.decided_at,
         )
         faults: list[Injected | ProcessFaultRecord] = [*injected, *process_faults.evidence]
         # All of it is read before anything is written: what cannot be read is told by its own name.
@@ -182,6 +183,7 @@ class PartDied(PartFailed):
 def offer(generator: LoadGenerator, trial: RunningTrial) -> LoadResult:
     """Offer the load; end it early when a part is seen down, because the cell is invalid then.
 
+    Its window ends early where the cell is to stop when it is decided, and is.
     A generator that dies or stands still makes the cell invalid too, and the run goes on.
 
     Raises:
@@ -200,9 +202,14 @@ def offer(generator: LoadGenerator, trial: RunningTrial) -> LoadResult:
         if down := observer.down():
             raise PartDied("; ".join(f"{part}: {why}" for part, why in down.items()))
 
+    def is_decided(so_far: LoadSoFar) -> bool:
+        return earliest is not None and so_far.at >= earliest and all_certain(cell, so_far)
+
+    earliest = earliest_end(cell)
+    ask = None if earliest is None else is_decided
     samples, log = trial.folder.samples, trial.folder.logs / "generator.log"
     try:
-        return generator.run(cell, trial.replica.url, samples, log, on_tick, on_start)
+        return generator.run(cell, trial.replica.url, samples, log, on_tick, on_start, ask)
     except PartFailed as error:
         if not started:
             raise
@@ -250,18 +257,22 @@ class CellProgress:
         self._cells = cells
         self._index = index
         self._estimate = estimate(unmeasured)
+        self._spared = 0.0  # of the window, in wall-clock seconds, where it ended early
         self._began = time.monotonic()
 
     def phase(self, phase: Phase, tick: LoadTick | None = None) -> None:
         """A new phase has begun, or the load has moved on in it."""
         spent = time.monotonic() - self._began
-        left = max(0.0, self._estimate - spent)
+        left = max(0.0, self._estimate - self._spared - spent)
         cell = self._cells[self._index]
         self._show(Progress(cell.id, self._index + 1, len(self._cells), phase, left, tick))
 
     def load(self, tick: LoadTick) -> None:
         """The load is at ``tick``."""
         load = self._cells[self._index].load
+        if tick.ended_at is not None:
+            self._spared = (end_of(load) - tick.ended_at) / self._cells[self._index].knobs.speed
+            load = shortened(load, tick.ended_at)
         if tick.t >= end_of(load):
             phase: Phase = "drain"
         elif tick.t >= load.measured[0]:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
@@ -25,12 +25,13 @@ from typing import Protocol
 
 from lab.errors import PartFailed
 from lab.files import cell_folder, logs_folder
-from lab.load.plan import PLAN_VARIABLE, GeneratorStatus, LoadPlan, check
+from lab.load.plan import PLAN_VARIABLE, EndOrder, GeneratorStatus, LoadPlan, check
 from lab.model.clock import BEAT_S, STILL_S, format_still
 from lab.model.environment import child_environment, python_variables
+from lab.model.evidence import Sample
 from lab.model.experiment import Cell
-from lab.model.load import end_of, users_at
-from lab.model.run import LoadTick
+from lab.model.load import AnyLoad, Window, end_of, shortened, users_at
+from lab.model.run import LoadSoFar, LoadTick
 
 TICK = 0.25
 """Wall seconds between two ticks."""
@@ -42,6 +43,10 @@ TERM_LIMIT = 2.0
 """Wall seconds between SIGTERM and SIGKILL."""
 RECENT = 5.0
 """Real-world seconds over which the rate is averaged."""
+LOOK_EVERY = 50
+"""So many times what a look took goes by until the next one, which is not to disturb the load."""
+BEAT = b'{"beat"'
+"""How a sign of life begins, among the samples."""
 FOREIGN = (ValueError, TypeError, ArithmeticError, RecursionError)
 """What Python raises of a line that is not the generator's."""
 
@@ -72,14 +77,16 @@ class LoadResult:
         pid: its process id, by now gone.
         dropped: arrivals of the window that ``max_in_flight`` kept from being sent.
         beat_s: as of `LoadStart`.
+        decided_at: when every criterion was certain, where the window ended early for that.
     """
 
     t0: float
-    window: tuple[float, float]
+    window: Window
     exit_code: int
     pid: int
     dropped: int = 0
     beat_s: float | None = None
+    decided_at: float | None = None
 
 
 class StoodStill(PartFailed):
@@ -97,6 +104,7 @@ class LoadGenerator(Protocol):
         log: Path,
         tick: Callable[[LoadTick], None],
         on_start: Callable[[LoadStart], None] | None = None,
+        is_decided: Callable[[LoadSoFar], bool] | None = None,
     ) -> LoadResult:
         """Offer the cell's load to ``url`` and follow every upload to its end.
 
@@ -107,6 +115,8 @@ class LoadGenerator(Protocol):
             log: file for the generator's output; its plan and status are written beside it.
             tick: called about four times a second; what it raises ends the load.
             on_start: called once, when t = 0 is known and just before it.
+            is_decided: asked now and then while the load goes on; once it says so, the window
+                ends. None: it goes on to its end.
 
         Raises:
             SpecError: a load that cannot be offered.
@@ -129,29 +139,35 @@ class LocustLoad:
         log: Path,
         tick: Callable[[LoadTick], None],
         on_start: Callable[[LoadStart], None] | None = None,
+        is_decided: Callable[[LoadSoFar], bool] | None = None,
     ) -> LoadResult:
         check(cell.load)
-        plan = _prepare(cell, url, samples, log)
+        plan = _prepare(cell, url, samples, log, may_end=is_decided is not None)
+        looks = Looks(plan, is_decided)
         process = _spawn(plan, log)
         self.pid = process.pid
         try:
             start = _wait_for_start(process, plan, log)
             if on_start:
                 on_start(LoadStart(process.pid, start.t0, BEAT_S))
-            last = _follow(process, plan, log, tick, start)
+            last = _follow(process, plan, log, tick, start, looks)
         finally:
             _end(process)
             self.pid = None
-        window, code = cell.load.measured, process.returncode
-        return LoadResult(start.t0, window, code, process.pid, last.dropped, BEAT_S)
+        load = _as_offered(plan, last)
+        decided_at = None if last.ended_at is None else looks.decided_at
+        exit_code, pid = process.returncode, process.pid
+        return LoadResult(start.t0, load.measured, exit_code, pid, last.dropped, BEAT_S, decided_at)
 
 
-def _prepare(cell: Cell, url: str, samples: Path, log: Path) -> LoadPlan:
+def _prepare(cell: Cell, url: str, samples: Path, log: Path, may_end: bool) -> LoadPlan:
     cell_folder(samples.parent).make()
     logs_folder(log.parent).make()
     cell_folder(samples.parent).keep(samples.name, BytesIO())
     status = log.with_suffix(".status.json").absolute()
-    logs_folder(log.parent).remove(status.name)
+    end = log.with_suffix(".end.json").absolute()
+    for earlier in (status, end):
+        logs_folder(log.parent).remove(earlier.name)
     return LoadPlan(
         load=cell.load,
         speed=cell.knobs.speed,
@@ -160,6 +176,7 @@ def _prepare(cell: Cell, url: str, samples: Path, log: Path) -> LoadPlan:
         samples=samples.absolute(),
         status=status,
         parent=os.getpid(),
+        end=end if may_end else None,
     )
 
 
@@ -212,12 +229,15 @@ class SampleReader:
         answered: attempts that have ended.
         failed: of these, those that failed.
         beat: the generator's last sign of life, in real-world seconds after t = 0.
+        samples: the attempts themselves, if they are to be kept.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, keep: bool = False) -> None:
         self._folder, self._name = cell_folder(path.parent), path.name
         self._offset = 0
         self._successes: deque[float] = deque()
+        self._keep = keep
+        self.samples: list[Sample] = []
         self.answered = 0
         self.failed = 0
         self.beat = 0.0
@@ -234,6 +254,8 @@ class SampleReader:
         for line in whole.splitlines():
             with suppress(*FOREIGN):
                 self._count(json.loads(line))
+                if self._keep and not line.startswith(BEAT):
+                    self.samples.append(Sample.model_validate_json(line))
 
     def _count(self, line: object) -> None:
         """Count a line of the generator's; another is told as damage when the cell is judged."""
@@ -254,12 +276,49 @@ class SampleReader:
         return len(self._successes) / min(RECENT, t) if t > 0 else 0.0
 
 
+class Looks:
+    """Asks, while a load goes on, whether it is decided, and then tells the generator to end it.
+
+    A look goes through all uploads, so it takes the longer the more there were.
+
+    Args:
+        plan: of the load.
+        is_decided: whom to ask; None: nobody.
+
+    Attributes:
+        decided_at: as of when it was decided; None while it is not.
+    """
+
+    def __init__(self, plan: LoadPlan, is_decided: Callable[[LoadSoFar], bool] | None) -> None:
+        self._order, self._is_decided = plan.end, is_decided
+        self._next = 0.0
+        self.decided_at: float | None = None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody is to be asked."""
+        return self._is_decided is not None
+
+    def look(self, status: GeneratorStatus, samples: Sequence[Sample]) -> None:
+        """Ask, if it is time, of the load as the generator's status and the samples show it."""
+        if not (self._is_decided and self._order) or self.decided_at is not None:
+            return
+        if (began := time.monotonic()) < self._next:
+            return
+        if self._is_decided(LoadSoFar(status.at, samples, status.under_way)):
+            self.decided_at = status.at
+            EndOrder(status.at).write(self._order)
+        ended = time.monotonic()
+        self._next = ended + LOOK_EVERY * (ended - began)
+
+
 def _follow(
     process: subprocess.Popen[bytes],
     plan: LoadPlan,
     log: Path,
     tick: Callable[[LoadTick], None],
     start: GeneratorStatus,
+    looks: Looks,
 ) -> GeneratorStatus:
     """Tick until the generator has ended; returns its last status.
 
@@ -268,7 +327,7 @@ def _follow(
     """
     end = (end_of(plan.load) + plan.load.timeout) / plan.speed
     deadline = start.t0 + end + GRACE
-    reader, running = SampleReader(plan.samples), True
+    reader, running = SampleReader(plan.samples, keep=looks.wanted), True
     while running:
         try:
             process.wait(TICK)
@@ -280,6 +339,7 @@ def _follow(
         progress = _progress(plan, status, reader)
         if running and not status.done:
             _check_alive(plan, progress.t, reader.beat)
+            looks.look(status, reader.samples)
         tick(progress)
     if process.returncode != 0 or not status.done:
         raise _failed(f"died (exit code {process.returncode})", log)
@@ -297,8 +357,14 @@ def _progress(plan: LoadPlan, status: GeneratorStatus, reader: SampleReader) -> 
     t = max(0.0, (time.monotonic() - status.t0) * plan.speed)
     reader.read()
     sent = max(status.sent, reader.answered)
-    users = users_at(plan.load, t, inflight=sent - reader.answered)
-    return LoadTick(t, users, sent, reader.answered, reader.failed, reader.rate(t))
+    users = users_at(_as_offered(plan, status), t, inflight=sent - reader.answered)
+    rate = reader.rate(t)
+    return LoadTick(t, users, sent, reader.answered, reader.failed, rate, status.ended_at)
+
+
+def _as_offered(plan: LoadPlan, status: GeneratorStatus) -> AnyLoad:
+    """The load, with the window that it has by this status."""
+    return plan.load if status.ended_at is None else shortened(plan.load, status.ended_at)
 
 
 def _failed(what: str, log: Path) -> PartFailed:

@@ -88,11 +88,12 @@ class Uploader(FastHttpUser):
         planned = next(attempts, None)
         while planned is not None:
             session.sleep_until(planned)
-            if session.over(sent := session.now()):
+            if session.over(planned, sent := session.now()):
                 break
             size, body = session.bodies[(self.number + self.uploads) % len(session.bodies)]
             self.uploads += 1
             request = f"{self.number}-{self.uploads}"
+            session.begin(request, sent)
             answer = self.upload(request, body)
             ended = session.record(self.number, request, planned, sent, size, answer)
             try:
@@ -104,7 +105,6 @@ class Uploader(FastHttpUser):
 
     def upload(self, request: str, body: bytes) -> UploadAnswer:
         """Send an upload and follow it to its last byte, or to the client's timeout."""
-        self.load_session.sent += 1
         rate = self.load_session.uplink
         line = PacedBody(body, rate, gevent.sleep) if rate else None
         begun = time.monotonic()
@@ -217,6 +217,7 @@ def _conduct(session: LoadSession, environment: Environment, runner: Runner) -> 
     gevent.spawn(session.beat).link_exception(_die_of)
     while not session.all_finished.wait(REPORT):
         _end_if_orphaned(session.plan)
+        session.obey()
         session.report(done=False)
     session.report(done=True)
     environment.process_exit_code = 0

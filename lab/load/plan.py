@@ -1,15 +1,18 @@
-"""What driver and generator exchange: a plan and a status, in two small files.
+"""What driver and generator exchange: a plan, a status and an order, in small files.
 
 driver ──plan.json──> generator ──status.json, samples.jsonl──> driver
+       ──end.json──>            where the window may end early
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -32,6 +35,8 @@ class LoadPlan(BaseModel):
         samples: the file to which attempts are appended.
         status: the file with the generator's `GeneratorStatus`.
         parent: process id of the driver; the generator ends when it is gone.
+        end: the file in which the driver may write an `EndOrder`; None where the window goes on to
+            its end, and nobody asks what is under way.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,6 +48,7 @@ class LoadPlan(BaseModel):
     samples: Path
     status: Path
     parent: int
+    end: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -54,12 +60,18 @@ class GeneratorStatus:
         sent: uploads sent so far, including those in flight.
         done: whether every upload was followed to its end.
         dropped: arrivals of the window that ``max_in_flight`` kept from being sent.
+        at: when this was so, in real-world seconds after t = 0.
+        under_way: when the uploads in flight were sent, where the window may end early.
+        ended_at: when the window ended, where an `EndOrder` ended it.
     """
 
     t0: float
     sent: int
     done: bool
     dropped: int = 0
+    at: float = 0.0
+    under_way: tuple[float, ...] = ()
+    ended_at: float | None = None
 
     def write(self, path: Path) -> None:
         """Replace ``path`` by this status, atomically.
@@ -67,9 +79,7 @@ class GeneratorStatus:
         Raises:
             StoreError: it cannot be written, or something that is no file of the lab's is there.
         """
-        logs, draft = logs_folder(path.parent), path.with_suffix(".draft").name
-        logs.keep(draft, BytesIO(json.dumps(asdict(self)).encode()))
-        logs.rename(draft, path.name)
+        _write(path, asdict(self))
 
     @classmethod
     def read(cls, path: Path) -> GeneratorStatus | None:
@@ -78,11 +88,54 @@ class GeneratorStatus:
         Raises:
             StoreError: it cannot be read, or something that is no file of the lab's is there.
         """
-        logs = logs_folder(path.parent)
         try:
-            return cls(**json.loads(logs.read(path.name))) if logs.has(path.name) else None
-        except (ValueError, TypeError):
+            values = _read(path)
+            return cls(**values | {"under_way": tuple(values.get("under_way", ()))})
+        except TypeError:
             return None
+
+
+@dataclass(frozen=True)
+class EndOrder:
+    """The driver's word that the window is to end: users send nothing more, as at its end.
+
+    Args:
+        decided_at: as of when every criterion was certain, in real-world seconds after t = 0.
+    """
+
+    decided_at: float
+
+    def write(self, path: Path) -> None:
+        """Put it where the generator looks, atomically; errors as of `GeneratorStatus.write`."""
+        _write(path, asdict(self))
+
+    @classmethod
+    def read(cls, path: Path) -> EndOrder | None:
+        """The order; None while there is none, or if somebody else has written there.
+
+        Raises:
+            StoreError: it cannot be read, or something that is no file of the lab's is there.
+        """
+        try:
+            return cls(**_read(path))
+        except TypeError:
+            return None
+
+
+def _write(path: Path, values: Mapping[str, object]) -> None:
+    logs, draft = logs_folder(path.parent), path.with_suffix(".draft").name
+    logs.keep(draft, BytesIO(json.dumps(values).encode()))
+    logs.rename(draft, path.name)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The keys in a file; none where it is not there yet, or holds anything else."""
+    logs = logs_folder(path.parent)
+    try:
+        values = json.loads(logs.read(path.name)) if logs.has(path.name) else {}
+    except (ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def read_plan() -> LoadPlan | None:

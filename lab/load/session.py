@@ -20,7 +20,7 @@ from gevent.event import Event
 from lab.files import cell_folder
 from lab.load import schedule
 from lab.load.audio import recordings
-from lab.load.plan import GeneratorStatus, LoadPlan
+from lab.load.plan import EndOrder, GeneratorStatus, LoadPlan
 from lab.load.upload import multipart, stages
 from lab.model.clock import BEAT_S
 from lab.model.evidence import Cause
@@ -50,7 +50,8 @@ class LoadSession:
 
     Bodies are made here, before the load: a bounded set that users cycle through. ``sent``
     counts uploads, including those in flight, and ``dropped`` the arrivals of the window that
-    were not sent, because as many as may be were in flight.
+    were not sent, because as many as may be were in flight. Nothing is sent that is due after
+    ``end``, which the driver may bring forward.
     """
 
     def __init__(self, plan: LoadPlan) -> None:
@@ -58,6 +59,7 @@ class LoadSession:
         self.plan, self.load, self.speed = plan, load, plan.speed
         self.timeout = load.timeout / plan.speed
         self.uplink = load.uplink and load.uplink * plan.speed
+        self.end = end_of(load)
         self.planned = self._arrivals()
         self.bodies = [
             (len(audio), multipart(audio, f"recording-{n:02d}.wav"))
@@ -65,6 +67,9 @@ class LoadSession:
         ]
         self.all_waiting, self.all_finished = Event(), Event()
         self.sent = self.dropped = 0
+        self._under_way: dict[str, float] = {}
+        self._ended_at: float | None = None
+        self._ended = Event()
         self._samples = cell_folder(plan.samples.parent).appending(plan.samples.name)
         self._gate = Event()
         self._origin = 0.0
@@ -76,9 +81,15 @@ class LoadSession:
         return (time.monotonic() - self._origin) * self.speed
 
     def sleep_until(self, t: float) -> None:
-        """Sleep until ``t`` is past; a timer may be early by its resolution, so it repeats."""
-        while (left := t - self.now()) > 0:
-            gevent.sleep(left / self.speed)
+        """Sleep until ``t`` is past, or the window has been ended early.
+
+        A timer may be early by its resolution, so it repeats.
+        """
+        while (left := t - self.now()) > 0 and not self._ended.is_set():
+            if self.plan.end is None:
+                gevent.sleep(left / self.speed)
+            else:
+                self._ended.wait(left / self.speed)
 
     def _arrivals(self) -> Iterator[float]:
         """The arrivals of an open load, each for the user that takes it; others have none.
@@ -89,20 +100,27 @@ class LoadSession:
         load = self.load
         if not isinstance(load, OpenLoad):
             return
-        start, end = load.measured
+        start = load.measured[0]
         for at in schedule.arrivals(load, self.plan.seed):
             if load.max_in_flight is None or at >= self._free_since:
                 yield at
-            elif start <= at < end:
+            elif start <= at < self.end:
                 self.dropped += 1
 
-    def over(self, t: float) -> bool:
-        """Whether at ``t`` nothing new is sent.
+    def over(self, planned: float, t: float) -> bool:
+        """Whether at ``t`` nothing is sent that was planned for then or earlier.
 
-        Always False for a burst or an open load: what has arrived is sent however late it is
-        taken, and its lateness shows.
+        What has arrived of an open load is sent however late it is taken, and its lateness shows;
+        so is all of a burst.
         """
-        return not isinstance(self.load, BurstLoad | OpenLoad) and t >= end_of(self.load)
+        if isinstance(self.load, BurstLoad):
+            return False
+        return (planned if isinstance(self.load, OpenLoad) else t) >= self.end
+
+    def begin(self, request: str, sent: float) -> None:
+        """Note that an upload is sent."""
+        self.sent += 1
+        self._under_way[request] = round(sent, 6)
 
     def enter(self) -> None:
         """Have a user wait at the gate until the load starts."""
@@ -127,8 +145,26 @@ class LoadSession:
 
     def report(self, done: bool) -> None:
         """Write the status file."""
-        status = GeneratorStatus(self._origin, self.sent, done, self.dropped)
+        at, under_way = round(self.now(), 6), tuple(self._under_way.values())
+        status = GeneratorStatus(
+            self._origin,
+            self.sent,
+            done,
+            self.dropped,
+            at,
+            under_way if self.plan.end else (),
+            self._ended_at,
+        )
         status.write(self.plan.status)
+
+    def obey(self) -> None:
+        """End the window now, if the driver says so and it has not ended yet."""
+        if self.plan.end is None or self._ended.is_set() or not EndOrder.read(self.plan.end):
+            return
+        now = round(self.now(), 6)
+        if now < self.end:
+            self._ended_at = self.end = now
+            self._ended.set()
 
     def beat(self) -> None:
         """Append a `Beat` ten times a second, for as long as the process lives and runs.
@@ -155,6 +191,7 @@ class LoadSession:
             OSError: the disk is full, or the file cannot be written.
         """
         ended = self._free_since = self.now()
+        self._under_way.pop(request, None)
         sample = {
             "planned_at": round(planned, 6),
             "sent_at": round(sent, 6),

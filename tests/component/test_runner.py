@@ -19,10 +19,10 @@ from lab.load.driver import LoadResult, LoadStart, StoodStill
 from lab.model.evidence import Cause, Injected, Observation, PartDown, ProcessFaultRecord
 from lab.model.experiment import Cell, Experiment
 from lab.model.fault import Fault
-from lab.model.run import LoadTick, Progress, RunRequest
+from lab.model.run import LoadSoFar, LoadTick, Progress, RunRequest
 from lab.model.verdict import Outcome, Verdict
 from lab.plan import estimate
-from lab.runner import Lab, run_experiment
+from lab.runner import CellProgress, Lab, run_experiment
 from lab.stack.base import Replica
 from lab.store import RunFolder
 from tests.fakes import LOAD, FakeStack, InstantLoad, RecordingInjector, make_cell
@@ -221,6 +221,7 @@ class Cut(Load):
         log: Path,
         tick: Callable[[LoadTick], None],
         on_start: Callable[[LoadStart], None] | None = None,
+        is_decided: Callable[[LoadSoFar], bool] | None = None,
     ) -> LoadResult:
         def ticks(now: LoadTick) -> None:
             if not self.cut and now.t >= 25:
@@ -228,7 +229,7 @@ class Cut(Load):
                 raise KeyboardInterrupt
             tick(now)
 
-        return super().run(cell, url, samples, log, ticks, on_start)
+        return super().run(cell, url, samples, log, ticks, on_start, is_decided)
 
 
 def test_a_cell_interrupted_in_stage_3_of_5_keeps_its_samples_and_is_measured_again(
@@ -295,6 +296,38 @@ def test_every_phase_is_shown_in_order(wired: Wired) -> None:
         *("applying", "arming", "ramp", "ramp", "warm-up", "warm-up", "window", "window"),
         *("drain", "drain", "auditing", "judging"),
     ]
+
+
+LONG = {"users": 5, "ramp": "1 s", "warmup": "1 s", "window": "100 s", "timeout": "20 s"}
+
+
+def test_a_cell_ends_when_it_is_decided_and_is_judged_so_again_from_what_is_stored(
+    wired: Wired,
+) -> None:
+    cell = make_cell(cell_id="one", load=LONG).model_copy(update={"stop_when_decided": True})
+    wired.lab.generator = InstantLoad(uploads=1000)
+    assert wired.measure([cell]) == [Outcome.HELD]
+    verdict = wired.verdict("one")
+    assert verdict.decided
+    assert verdict.decided.uploads < 400
+    assert 19 <= verdict.decided.after_s <= verdict.decided.window_s < 60
+    assert verdict.reasons[-1] == str(verdict.decided)
+    folder = wired.run.cell("one")
+    assert judge(folder.read_cell(), folder.read_observation()) == verdict
+    assert wired.summary()["cells"][0]["decided"] == verdict.decided.model_dump()
+    wired.measure([make_cell(cell_id="two", load=LONG)])  # which goes on to its end
+    assert wired.verdict("two").decided is None
+    assert wired.verdict("two").metrics["attempts"] == 1000
+
+
+def test_a_window_that_ended_early_is_over_and_what_it_spared_is_not_left(wired: Wired) -> None:
+    cell = make_cell(cell_id="one", load=LONG)
+    progress = CellProgress(wired.shown.append, [cell], 0, [cell])
+    progress.load(LoadTick(50, 5, 9, 9, 0, 0.0))
+    progress.load(LoadTick(51, 0, 9, 9, 0, 0.0, ended_at=50.5))
+    assert [shown.phase for shown in wired.shown] == ["window", "drain"]
+    spared = wired.shown[0].left_s - wired.shown[1].left_s
+    assert spared == pytest.approx(102 - 50.5, abs=0.5)
 
 
 def moment(t: float) -> LoadTick:

@@ -18,7 +18,7 @@ from lab.model.evidence import Sample
 from lab.model.experiment import Cell
 from lab.model.load import BurstLoad
 from lab.model.replica import UPLOAD_PATH
-from lab.model.run import LoadTick
+from lab.model.run import LoadSoFar, LoadTick
 
 
 class InstantLoad:
@@ -44,6 +44,7 @@ class InstantLoad:
         log: Path,
         tick: Callable[[LoadTick], None],
         on_start: Callable[[LoadStart], None] | None = None,
+        is_decided: Callable[[LoadSoFar], bool] | None = None,
     ) -> LoadResult:
         for folder, file in (
             (cell_folder(samples.parent), samples),
@@ -61,7 +62,7 @@ class InstantLoad:
             ) as lines,
         ):
             http.trust_env = False
-            failed = 0
+            failed, so_far = 0, list[Sample]()
             for number in range(self.uploads):
                 if number == self.dies_after:
                     raise PartFailed("the load generator died (exit code 1)", f"see {log}")
@@ -69,6 +70,11 @@ class InstantLoad:
                 lines.write(sample.model_dump_json() + "\n")
                 failed += sample.error is not None
                 tick(LoadTick(sample.sent_at, 1, number + 1, number + 1, failed, 0.0))
+                so_far.append(sample)
+                at = sample.sent_at + sample.latency_s
+                if is_decided and is_decided(LoadSoFar(at, so_far, ())):
+                    window = cell.load.measured[0], at
+                    return LoadResult(t0, window, 0, os.getpid(), decided_at=at)
         return LoadResult(t0, cell.load.measured, 0, os.getpid())
 
     def _upload(self, http: requests.Session, url: str, cell: Cell, number: int) -> Sample:

@@ -38,6 +38,7 @@ def trial(
     faults: Sequence[str] = ("gcs-latency", "db-distance"),
     target: Target = "vm",
     injector: Injector | None = None,
+    stop_when_decided: bool = False,
 ) -> tuple[Cell, Observation]:
     """A cell at these settings, measured: what was seen of it.
 
@@ -50,7 +51,7 @@ def trial(
         criteria=criteria,
         faults=[known[name] for name in faults],
         target=target,
-    )
+    ).model_copy(update={"stop_when_decided": stop_when_decided})
     request = RunRequest(
         started=datetime(2026, 1, 1, 0, 0, next(_NUMBERS) % 60, tzinfo=UTC),
         spec_file="trial.yaml",

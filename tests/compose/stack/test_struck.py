@@ -14,7 +14,7 @@ from lab.load.driver import LoadResult, LoadStart
 from lab.model.evidence import PartDown
 from lab.model.experiment import Cell, Experiment
 from lab.model.replica import services
-from lab.model.run import LoadTick, RunRequest
+from lab.model.run import LoadSoFar, LoadTick, RunRequest
 from lab.model.verdict import Outcome
 from lab.runner import Lab, run_experiment
 from lab.stack.compose.stack import ComposeStack
@@ -53,6 +53,7 @@ class Struck(InstantLoad):
         log: Path,
         tick: Callable[[LoadTick], None],
         on_start: Callable[[LoadStart], None] | None = None,
+        is_decided: Callable[[LoadSoFar], bool] | None = None,
     ) -> LoadResult:
         began: list[float] = []
 
@@ -70,7 +71,7 @@ class Struck(InstantLoad):
                     tick(now)
                     time.sleep(0.02)
 
-        return super().run(cell, url, samples, log, struck, start)
+        return super().run(cell, url, samples, log, struck, start, is_decided)
 
 
 @pytest.mark.parametrize("part", services("vm"))

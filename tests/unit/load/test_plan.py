@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from lab.errors import SpecError
-from lab.load.plan import PLAN_VARIABLE, GeneratorStatus, LoadPlan, check, read_plan
+from lab.load.plan import PLAN_VARIABLE, EndOrder, GeneratorStatus, LoadPlan, check, read_plan
 from lab.model.load import BurstLoad, ClosedLoad, Load
 from tests.component.load.conftest import load_of
 
@@ -89,14 +89,25 @@ def test_a_status_is_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "generator.status.json"
     assert GeneratorStatus.read(path) is None
     for sent in (1, 2):
-        status = GeneratorStatus(t0=5.0, sent=sent, done=False)
+        status = GeneratorStatus(t0=5.0, sent=sent, done=False, at=1.5, under_way=(0.5, 1.25))
         status.write(path)
         assert GeneratorStatus.read(path) == status
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("text", ["", "5", "[1]", '{"x": 1}', "no JSON"])
+def test_an_order_to_end_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "generator.end.json"
+    assert EndOrder.read(path) is None
+    EndOrder(decided_at=31.5).write(path)
+    assert EndOrder.read(path) == EndOrder(31.5)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "5", "[1]", "null", '{"x": 1}', '{"under_way": 5}', "no JSON", "[" * 10**5]
+)
 def test_a_status_of_somebody_elses_is_none(tmp_path: Path, text: str) -> None:
     path = tmp_path / "status.json"
     path.write_text(text)
     assert GeneratorStatus.read(path) is None
+    assert EndOrder.read(path) is None
