@@ -28,7 +28,7 @@ from lab.cli.stored import StoredReport, exit_code, report_of
 from lab.cli.wiring import StackChoice
 from lab.model.load import MAX_USERS
 from lab.model.replica import Target
-from lab.plan import estimate, too_few
+from lab.plan import estimate, never_early, too_few
 from lab.report.plans import RunPlan
 from lab.runner import run_experiment
 from lab.store import RunFolder, find
@@ -97,6 +97,7 @@ def command(
                 round(estimate(spec.missing)),
                 {cell.id: too_few(cell) for cell in spec.missing},
                 spec.idle,
+                {cell.id: never_early(cell) for cell in spec.missing},
             )
             for spec in planned
         ]
@@ -118,7 +119,8 @@ def _measure(
     reports = []
     with session.replica(planned, choice, toxiproxy, results) as (stack, reason):
         for spec in planned:
-            for note in (*spec.idle, *(text for cell in spec.missing for text in too_few(cell))):
+            notes = (text for cell in spec.missing for text in (*too_few(cell), *never_early(cell)))
+            for note in (*spec.idle, *notes):
                 print_message(note)
             run = spec.run or session.new_run(spec, stack, reason, results)
             with session.measuring("run", run, stack, _describe_stored) as (lab, _):

@@ -14,7 +14,7 @@ from lab.config.fault import fault_problem
 from lab.config.knobs import check_knobs
 from lab.model.experiment import SCHEMA, Experiment, load_problem
 from lab.model.fault import Fault
-from lab.model.load import Load, varied
+from lab.model.load import Load, OneWindow, varied
 from lab.model.units import format_duration
 
 
@@ -39,6 +39,7 @@ def read_experiment(file: Path, faults: Mapping[str, Fault]) -> Experiment:
         if problem := load_problem(load):
             inner, what, remedy = problem
             raise document.error((*path, *inner), what, remedy)
+    _check_early_end(document, experiment)
     _check_process_faults(document, experiment, loads.values(), faults)
     return experiment
 
@@ -64,6 +65,16 @@ def _check_criteria(document: Document, experiment: Experiment) -> None:
         if criterion in experiment.criteria[:index]:
             what = f"criterion '{criterion}' stands here twice"
             raise document.error(("criteria", index), what, "remove one")
+
+
+def _check_early_end(document: Document, experiment: Experiment) -> None:
+    if experiment.stop_when_decided and not isinstance(experiment.load, OneWindow):
+        what = f"a load of kind {experiment.load.kind} has no window that could end early"
+        raise document.error(
+            ("stop_when_decided",),
+            f"'stop_when_decided': {what}",
+            "leave it out, or give the load users or a rate",
+        )
 
 
 def _loads(document: Document, experiment: Experiment) -> Iterator[tuple[Loc, Load]]:

@@ -86,6 +86,7 @@ def expand(
             load=_load(experiment, labels, users),
             faults=tuple(faults[name] for name in experiment.faults),
             criteria=experiment.criteria,
+            stop_when_decided=experiment.stop_when_decided,
             seed=experiment.seed,
         )
         cells.append(cell)

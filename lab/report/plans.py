@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lab.model.units import format_duration
@@ -14,13 +14,15 @@ from lab.report.format import clock, plural
 class RunPlan:
     """A run: each cell that is missing, and why a load is too small for a criterion of it.
 
-    ``idle`` has a sentence for each knob that was set and that cells do not feel.
+    ``idle`` has a sentence for each knob that was set and that cells do not feel, ``never_early``
+    says of cells that are to stop when they are decided why they never do.
     """
 
     experiment: str
     estimate_s: int
     cells: Mapping[str, Sequence[str]]
     idle: Sequence[str] = ()
+    never_early: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -30,6 +32,7 @@ class RunPlan:
             "estimate_s": self.estimate_s,
             "undecidable": [reason for reasons in self.cells.values() for reason in reasons],
             "without_effect": list(self.idle),
+            "never_early": [reason for reasons in self.never_early.values() for reason in reasons],
         }
 
     def text(self) -> str:
@@ -38,7 +41,8 @@ class RunPlan:
         cells = plural(len(self.cells), "cell")
         lines = [f"{self.experiment}: {cells}, about {minutes}:{seconds:02d} min"]
         for cell, reasons in self.cells.items():
-            lines += [f"  {cell}", *(f"    {reason}" for reason in reasons)]
+            notes = (*reasons, *self.never_early.get(cell, ()))
+            lines += [f"  {cell}", *(f"    {note}" for note in notes)]
         lines += self.idle
         return "\n".join(lines) + "\n"
 

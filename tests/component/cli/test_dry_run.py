@@ -44,6 +44,19 @@ def test_a_dry_run_tells_which_criterion_the_load_cannot_decide(
     assert plan["undecidable"] == [line.strip()]
 
 
+def test_a_dry_run_tells_what_keeps_a_window_whole(lab: Command, tmp_path: Path) -> None:
+    text = "experiment: e\nload: {users: 40, window: 10 min}\nstop_when_decided: true\n"
+    whole = command.spec(tmp_path, f"{text}criteria: [throughput > 1/s, error_rate < 5 %]\n")
+    why = "e: never stops early: 'throughput > 1/s' is no claim about a share of uploads"
+    ended = lab("run", whole, "--dry-run")
+    assert (ended.code, ended.err) == (0, "")
+    assert [line.strip() for line in ended.out.splitlines()[1:]] == ["e", why]
+    [plan] = json.loads(lab("run", whole, "--dry-run", "--json").out)
+    assert plan["never_early"] == [why]
+    [plan] = json.loads(lab("run", command.spec(tmp_path, text), "--dry-run", "--json").out)
+    assert plan["never_early"] == []
+
+
 def test_a_dry_run_tells_which_knob_has_no_effect(lab: Command, tmp_path: Path) -> None:
     text = "experiment: e\nload: {users: 40}\nknobs: {gcs_threads: 9}\n"
     file = command.spec(tmp_path, text)

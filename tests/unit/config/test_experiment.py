@@ -101,6 +101,21 @@ def test_each_form_of_load_is_told_by_its_key(tmp_path: Path, load: str, kind: t
         ({"target": "mv"}, ":3:9: 'target': 'mv' is not one of vm, cloudrun - known are: vm, c"),
         ({"preset": "recomended"}, "is not one of as-found, recommended - did you mean 'recomm"),
         ({"preset": "off"}, "'preset': 'off' is not one of as-found, recommended - known are"),
+        (
+            {"stop_when_decided": "maybe"},
+            ":3:20: 'stop_when_decided': maybe is not true or false - write true or false",
+        ),
+        ({"stop_when_decided": "1"}, "'stop_when_decided': 1 is not true or false"),
+        ({"stop_when_decided": "true", "criteria": "[]"}, "'criteria' is empty - write at least"),
+        (
+            {"load": "{burst: 5}", "stop_when_decided": "true"},
+            ":3:20: 'stop_when_decided': a load of kind burst has no window that could end early"
+            " - leave it out, or give the load users or a rate",
+        ),
+        (
+            {"load": "{stages: [{users: 5, hold: 9 s}]}", "stop_when_decided": "true"},
+            ":3:20: 'stop_when_decided': a load of kind stages has no window that could end early",
+        ),
         ({"repeat": "0"}, ":3:9: 'repeat': 0 is out of bounds - it must be >= 1"),
         ({"repeat": "1.5"}, "'repeat': 1.5 is not a whole number - write a whole number"),
         ({"repeat": "true"}, "'repeat': true is not a whole number"),
