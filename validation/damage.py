@@ -62,7 +62,7 @@ CELLS, LINES = 2, 40
 """A run is cut to so many cells, and to about so many lines of each file, to be read quickly."""
 
 EDITED = 20 * 1000**2
-"""Bytes up to which a file is changed again: a change reads it whole, in the memory of this test."""
+"""Bytes up to which a file is changed again: a change reads it whole, into this test's memory."""
 
 CODES = {0, 2, 3, 4}
 

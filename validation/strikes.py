@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import multiprocessing
 import os
 import re
 import subprocess
@@ -56,6 +57,7 @@ NOTICED_WITHIN_S = 3.0
 RUNS_WITHIN_S = 300.0
 SAID = 400
 """Characters of what a lab has printed last, where it could not measure."""
+NOT_RUN = "not run"
 TRIALS = 3
 BUSY = re.compile("lower --speed|this machine's CPU")
 """What a verdict says where this machine had no time left."""
@@ -452,6 +454,13 @@ def main() -> int:
     flags_parser.add_argument(
         "--repeat", type=positive, metavar="N", default=1, help="all rows so often (default: 1)"
     )
+    flags_parser.add_argument(
+        "--jobs",
+        type=positive,
+        metavar="N",
+        default=1,
+        help="so many rows side by side (default: 1)",
+    )
     flags_parser.add_argument("--json", action="store_true", help="print JSON on stdout")
     flags = flags_parser.parse_args()
     rows = STRIKES + (IN_COMPOSE if flags.stack == "compose" else ())
@@ -460,15 +469,29 @@ def main() -> int:
         raise UsageError(f"no row is named like '{flags.only}'", "leave --only out for all")
     done: list[Result] = []
     folder = flags.results / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-strikes"
-    for number in range(1, flags.repeat + 1):
-        for strike in chosen:
-            done.append(run_on_idle_machine(strike, folder / str(number)))
-            print(row(done[-1]), file=sys.stderr, flush=True)
+    repetitions = [folder / str(number) for number in range(1, flags.repeat + 1)]
+    todo = [(strike, repetition) for repetition in repetitions for strike in chosen]
+    with multiprocessing.get_context("fork").Pool(flags.jobs) as pool:
+        for result in pool.imap(_run, todo):
+            done.append(result)
+            print(row(result), file=sys.stderr, flush=True)
     if flags.json:
         print(json.dumps([vars(result) for result in done]))
     else:
         print(table(done))
+    if any(result.outcome == NOT_RUN for result in done):
+        return 2
     return 1 if any(result.wrong for result in done) else 0
+
+
+def _run(todo: tuple[Strike, Path]) -> Result:
+    """A row; one that could not be run keeps no other from it."""
+    strike, results = todo
+    try:
+        return run_on_idle_machine(strike, results)
+    except MachineError as error:
+        about = strike.name, strike.stack, strike.where, str(strike.blow)
+        return Result(*about, NOT_RUN, None, "", NOT_RUN, (), [str(error)])
 
 
 def table(done: Sequence[Result]) -> str:

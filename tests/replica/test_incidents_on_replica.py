@@ -52,6 +52,7 @@ FURTHER: dict[str, Callable[[Verdict, Verdict], None]] = {
 
 @pytest.mark.replica
 @pytest.mark.long
+@pytest.mark.split(4)
 @needs_cgroups
 @pytest.mark.parametrize("incident", INCIDENTS, ids=lambda incident: str(incident.name))
 def test_an_incident_is_judged_as_is_right(live: Live, incident: Incident) -> None:
