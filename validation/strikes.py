@@ -7,7 +7,7 @@ clean. What has to come of it:
 
     the struck cell     invalid, for a reason that names the part, and no other part
     noticed             within 3 s of real time, by the evidence
-    the next cell       valid, on the same stack
+    the next cell       valid, on the same stack, if others left this machine time for it
     after the lab       no process, folder, cgroup or container is left
 
 Without options the embedded rows are run, or all where ``--stack compose`` is given too. Each row
@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.errors import MachineError, UsageError
+from lab.judge import judge
 from lab.judge.coverage import clock_steps
 from lab.model.environment import PASS
 from lab.model.evidence import AUDIT, InstanceEvent, Observation, PartDown
@@ -43,6 +44,7 @@ from lab.model.verdict import Outcome, Verdict
 from lab.store import RunFolder, find
 from validation.clock_step import SteppedClock
 from validation.command import exit_code, parser, positive
+from validation.idle import on_idle_machine
 from validation.struck import (
     LAB,
     Blow,
@@ -59,8 +61,10 @@ SAID = 400
 """Characters of what a lab has printed last, where it could not measure."""
 NOT_RUN = "not run"
 TRIALS = 3
-BUSY = re.compile("lower --speed|this machine's CPU")
-"""What a verdict says where this machine had no time left."""
+BUSY = "busy"
+"""What came of a clean cell that nothing made invalid but this machine's CPU, which others used."""
+LATE = re.compile("lower --speed")
+"""What a verdict says where a part of the lab had no time left."""
 STRUCK, CLEAN = "cell=struck", "cell=clean"
 KNOBS: Mapping[str, Any] = {
     "global_rate_limit": "off",
@@ -341,10 +345,10 @@ class Result:
 
 
 def run_on_idle_machine(strike: Strike, results: Path) -> Result:
-    """A row, again while its clean cell is invalid because this machine had no time left."""
+    """A row, again while its clean cell is invalid because the lab had no time left."""
     for trial in range(1, TRIALS + 1):
         result = run(strike, results / f"trial-{trial}")
-        if not (result.next_outcome == Outcome.INVALID and BUSY.search("; ".join(result.wrong))):
+        if not (result.next_outcome == Outcome.INVALID and LATE.search("; ".join(result.wrong))):
             break
     return result
 
@@ -408,7 +412,11 @@ def _result(strike: Strike, stored: RunFolder, struck: Struck, left: list[str]) 
     verdict, seen = first.read_verdict(), first.read_observation()
     after = second.read_verdict()
     wrong = strike.wrong(verdict, seen, struck)
+    next_outcome = str(after.outcome)
     if after.outcome is Outcome.INVALID:
+        on_idle = judge(second.read_cell(), on_idle_machine(second.read_observation()))
+        next_outcome = BUSY if on_idle.outcome is not Outcome.INVALID else next_outcome
+    if next_outcome == Outcome.INVALID:
         wrong.append(f"the next cell is invalid: {'; '.join(after.reasons)}")
     if left:
         wrong.append(f"left: {', '.join(left)}")
@@ -420,7 +428,7 @@ def _result(strike: Strike, stored: RunFolder, struck: Struck, left: list[str]) 
         verdict.outcome,
         noticed(strike, seen, struck),
         verdict.reasons[0] if verdict.reasons else "",
-        after.outcome,
+        next_outcome,
         left,
         wrong,
     )
@@ -498,7 +506,10 @@ def table(done: Sequence[Result]) -> str:
     """Every row, what is wrong below it, and how many are right."""
     lines = ["\n       ".join([row(result), *result.wrong]) for result in done]
     right = sum(not result.wrong for result in done)
-    return "\n".join([*lines, f"{right} of {len(done)} are noticed as they have to be"])
+    busy = sum(result.next_outcome == BUSY for result in done)
+    last = f"{right} of {len(done)} are noticed as they have to be"
+    more = f"; of {busy} the next cell was invalid for this machine's CPU alone" if busy else ""
+    return "\n".join([*lines, last + more])
 
 
 if __name__ == "__main__":
