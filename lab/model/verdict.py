@@ -16,9 +16,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
-from lab.model.base import Count, Frozen, Moment, Number
+from lab.model.base import Count, Elapsed, Frozen, Moment, Number, Total
 from lab.model.criterion import Criterion
 
 
@@ -158,13 +158,13 @@ class Series(Frozen):
     """
 
     start: Moment
-    bin_s: float
-    window_s: float
+    bin_s: Annotated[float, Field(gt=0, le=1e7)]
+    window_s: Elapsed
     users: list[Count]
-    sent: list[Number]
-    answered: list[Number]
-    errors: list[Number]
-    p95: list[Number | None]
+    sent: list[Total]
+    answered: list[Total]
+    errors: list[Total]
+    p95: list[Total | None]
     pg_connections: list[Count | None]
     pool_checked_out: list[Count | None]
     uploads_inflight: list[Count | None]

@@ -8,6 +8,7 @@ from html import unescape
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from lab.judge.leaks import MIN_WINDOW_S
 from lab.judge.timeline import timeline
@@ -313,3 +314,14 @@ def test_a_verdict_and_a_result_of_before_still_read() -> None:
     assert Verdict.model_validate(verdict).outcome is Outcome.BROKE
     optional = {name for name, field in CellResult.model_fields.items() if not field.is_required()}
     assert optional == new | {"target"}
+
+
+@pytest.mark.parametrize(
+    ("figure", "value"),
+    [("sent", [-1.0]), ("answered", [-0.1]), ("errors", [-1.0]), ("p95", [-1.0]), ("bin_s", 0.0)],
+)
+def test_a_figure_below_zero_is_no_series(figure: str, value: object) -> None:
+    sound = {**dict.fromkeys(Series.model_fields, [0]), "start": 0, "bin_s": 1, "window_s": 5}
+    assert Series.model_validate(sound)
+    with pytest.raises(ValidationError, match="greater than"):
+        Series.model_validate(sound | {figure: value})
