@@ -321,7 +321,7 @@ def test_a_verdict_and_a_result_of_before_still_read() -> None:
     [("sent", [-1.0]), ("answered", [-0.1]), ("errors", [-1.0]), ("p95", [-1.0]), ("bin_s", 0.0)],
 )
 def test_a_figure_below_zero_is_no_series(figure: str, value: object) -> None:
-    sound = {**dict.fromkeys(Series.model_fields, [0]), "start": 0, "bin_s": 1, "window_s": 5}
+    sound = {**{key: [0] for key in Series.model_fields}, "start": 0, "bin_s": 1, "window_s": 5}
     assert Series.model_validate(sound)
     with pytest.raises(ValidationError, match="greater than"):
         Series.model_validate(sound | {figure: value})
