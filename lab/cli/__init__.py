@@ -28,17 +28,23 @@ import re
 import signal
 import sys
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from lab import __version__
 from lab.cli import streams
-from lab.errors import Interrupted, LabError, MachineError
+from lab.errors import Interrupted, LabError, MachineError, UsageError
 from lab.model.text import clean
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 MAX_MESSAGE = 4000
 """Characters of an error's line: what it quotes may be of any length."""
+
+COMPLETE = "_LAB_COMPLETE"
+"""The variable by which a shell asks for completion, as click's scripts name it."""
 
 MODULES = tuple(module.name for module in pkgutil.iter_modules(__path__))
 
@@ -47,7 +53,9 @@ ABOUT = re.compile(r'^def command\(.*?^    """(.*?)("""|$)', re.DOTALL | re.MULT
 
 
 class Commands(click.Group):
-    """The commands of this package; one is imported when it is asked for, and none for the help.
+    """The commands of this package; one is imported when it is asked for.
+
+    None is for the help, nor for a shell that completes a command's name.
 
     Its interruption is an error of the lab; click's own prints an empty line.
     """
@@ -64,6 +72,16 @@ class Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl(list(abouts().items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        commands = [
+            CompletionItem(name, help=about)
+            for name, about in abouts().items()
+            if name.startswith(incomplete)
+        ]
+        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         names = abouts()
@@ -123,6 +141,8 @@ def main() -> NoReturn:
 def _code(debug: bool) -> int | None:
     """Run the command; its exit code, or None where it only prints."""
     try:
+        if asked := os.environ.get(COMPLETE):
+            return _complete(asked)
         with lab.make_context("lab", sys.argv[1:]) as context:
             code: int | None = lab.invoke(context)
             return code
@@ -141,6 +161,20 @@ def _code(debug: bool) -> int | None:
         return _fail(_system_error(error), debug, error)
     except Exception as error:
         return _fail(LabError(f"unexpected {type(error).__name__}: {error}"), debug, error)
+
+
+def _complete(asked: str) -> int:
+    """Print a shell's script for completion, or what completes its line; which, the shell says.
+
+    Raises:
+        UsageError: it is no shell that can be helped.
+    """
+    from click.shell_completion import shell_complete
+
+    if failed := shell_complete(lab, {}, "lab", COMPLETE, asked):
+        shells = ", ".join(f"{shell}_source" for shell in ("bash", "zsh", "fish"))
+        raise UsageError(f"{COMPLETE}: '{asked}' is not known", f"known are: {shells}")
+    return failed
 
 
 def listen_to_signals() -> None:

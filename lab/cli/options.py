@@ -21,6 +21,8 @@ from lab.model.suggest import suggest
 from lab.model.text import clean
 
 if TYPE_CHECKING:  # imported where it is used: a table does not wait for the reader of specs
+    from click.shell_completion import CompletionItem
+
     from lab.model.fault import Fault
     from lab.report import Style
 
@@ -70,6 +72,18 @@ class PathName(click.Path):
         if len(os.fsencode(text)) >= 4096 or max(map(len, os.fsencode(text).split(b"/"))) > 255:
             self.fail(f"'{text[:40]}...' is longer than a file system takes", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class SpecName(PathName):
+    """A SPEC: a file, or the name of one of the lab's own, which a shell completes."""
+
+    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
+        """The files first: a shell forgets what stands before them."""
+        from click.shell_completion import CompletionItem
+
+        files = super().shell_complete(ctx, param, incomplete)
+        names = filter(lambda name: name.startswith(incomplete), own_specs())
+        return [*files, *map(CompletionItem, names)]
 
 
 def is_given(name: str) -> bool:
@@ -189,6 +203,15 @@ def max_speed_option(command: Command) -> Command:
     )(command)
 
 
+def own_specs() -> dict[str, Path]:
+    """The files of the lab's own specs, by name.
+
+    Raises:
+        MissingComponent: their folder is not there.
+    """
+    return {file.stem: file for file in sorted(paths.data("experiments").glob("*.yaml"))}
+
+
 def find_spec(given: Path) -> Path:
     """The file that a SPEC means: that file, or the lab's own spec of that name.
 
@@ -197,7 +220,7 @@ def find_spec(given: Path) -> Path:
     Raises:
         SpecError: neither is there; with the nearest name of the lab's own.
     """
-    shipped = {file.stem: file for file in sorted(paths.data("experiments").glob("*.yaml"))}
+    shipped = own_specs()
     if given.parent != Path() or given.suffix == ".yaml":
         if given.stem in shipped and not given.exists():
             raise SpecError("no such file", f"the lab's own is `{given.stem}`", str(given))

@@ -11,7 +11,7 @@ import click
 
 from lab.cli import session
 from lab.cli.options import (
-    PathName,
+    SpecName,
     Whole,
     folder_of,
     json_option,
@@ -36,7 +36,7 @@ from lab.store import RunFolder, find
 
 
 @click.command()
-@click.argument("specs", nargs=-1, type=PathName(), metavar="[SPEC]...")
+@click.argument("specs", nargs=-1, type=SpecName(), metavar="[SPEC]...")
 @settings_options
 @max_speed_option
 @stack_options

@@ -12,7 +12,7 @@ import click
 
 from lab import store
 from lab.cli.options import (
-    PathName,
+    SpecName,
     check_writable,
     find_spec,
     known_faults,
@@ -36,7 +36,7 @@ _STAMP = "%Y%m%dT%H%M%SZ"  # a run's name begins with it
 
 
 @click.command()
-@click.argument("specs", nargs=-1, type=PathName(), metavar="SPEC...")
+@click.argument("specs", nargs=-1, type=SpecName(), metavar="SPEC...")
 @click.option(
     "--since",
     type=click.DateTime([_TIME]),
