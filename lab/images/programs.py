@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 
@@ -35,10 +36,16 @@ PLATFORMS = (
 """What the images' glibc runs; 2014 includes those before it."""
 
 ONE_BUILD = Lock()
+ONE_PIP = Lock()
 
 
-def run(name: str, *command: str | Path, env: Mapping[str, str] | None = None) -> str:
-    """Run pip or Go, called ``name`` in its error, and return what it prints.
+def run(
+    name: str,
+    *command: str | Path,
+    env: Mapping[str, str] | None = None,
+    remedy: str = "see that its registry is reached",
+) -> str:
+    """Run pip, venv or Go, called ``name`` in its error, and return what it prints.
 
     Raises:
         PartFailed: it failed; with the last line it wrote.
@@ -46,8 +53,22 @@ def run(name: str, *command: str | Path, env: Mapping[str, str] | None = None) -
     words = [str(word) for word in command]
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=env)  # noqa: S603
     if done.returncode:
-        raise PartFailed(f"{name}: {last_line(done.stderr)}", "see that its registry is reached")
+        raise PartFailed(f"{name}: {last_line(done.stderr)}", remedy)
     return done.stdout.strip()
+
+
+def python_with_pip() -> str:
+    """This Python; where it has no pip, as one that uv made, a virtual environment that does."""
+    if find_spec("pip"):
+        return sys.executable
+    environment = made(".tools", "pip")
+    python = environment / "bin" / "python"
+    with ONE_PIP:
+        if not (environment / "bin" / "pip").exists():  # made last
+            remedy = "install pip for it, or Python's venv (Debian: python3-venv)"
+            command = (sys.executable, "-m", "venv", "--clear", environment)
+            run("this Python has no pip", *command, remedy=remedy)
+    return str(python)
 
 
 def pip(action: str, architecture: str, requirements: Path, *flags: str | Path) -> None:
@@ -55,7 +76,7 @@ def pip(action: str, architecture: str, requirements: Path, *flags: str | Path) 
     machine = MACHINE.get(architecture, architecture)
     run(
         "pip",
-        *(sys.executable, "-m", "pip", action, "--quiet", "--disable-pip-version-check"),
+        *(python_with_pip(), "-m", "pip", action, "--quiet", "--disable-pip-version-check"),
         *("--no-deps", "--require-hashes", "--only-binary=:all:", "--implementation=cp"),
         *(f"--platform={platform}_{machine}" for platform in PLATFORMS),
         *("--requirement", requirements),

