@@ -167,7 +167,7 @@ engine: ## Install and start a container engine where there is none (Debian, as 
 
 .PHONY: images
 images: $(STAMP) ## Have the images of Compose: official, or stand-ins (ARGS=--stand-ins: all)
-	$(BIN)/python -m compose.images $(ARGS)
+	$(BIN)/lab images $(ARGS)
 
 .PHONY: check
 check: lint ## Lint, types and the unit tests, for every save (about half a minute)
@@ -178,7 +178,6 @@ lint: $(STAMP) ## Style, types, dead and copied code, YAML, Compose, shell and D
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy --package compose.images
 	$(BIN)/vulture
 	$(BIN)/pylint lab
 	$(BIN)/yamllint --strict .
@@ -207,13 +206,16 @@ schema: $(STAMP) ## Write experiments/schema.json and compose/*.env anew from th
 	$(BIN)/python -m lab.config.schema
 	$(BIN)/python -m lab.stack.compose.environment
 
+RESOLVE := uv pip compile --universal --generate-hashes --no-emit-index-url \
+	--python-version 3.11 --quiet
+
 .PHONY: lock
-lock: $(STAMP) ## Resolve requirements.lock anew, and the backend's part of it (needs uv)
-	uv pip compile pyproject.toml --extra dev --universal --generate-hashes \
-		--no-emit-index-url --python-version 3.11 --quiet --output-file requirements.lock
-	uv pip compile compose/backend/requirements.in --constraint requirements.lock --universal \
-		--generate-hashes --no-emit-index-url --python-version 3.11 --quiet \
+lock: $(STAMP) ## Resolve requirements.lock anew, and the images' parts of it (needs uv)
+	$(RESOLVE) pyproject.toml --extra dev --output-file requirements.lock
+	$(RESOLVE) compose/backend/requirements.in --constraint requirements.lock \
 		--output-file compose/backend/requirements.lock
+	$(RESOLVE) compose/images/requirements.in --constraint requirements.lock --no-deps \
+		--output-file compose/images/requirements.lock
 
 .PHONY: clean
 clean: ## Remove the virtual environment, tools and caches; results stay

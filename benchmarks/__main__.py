@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-ALL = ("cells", "cold_start", "compose", "front", "generator", "proxy", "threshold")
+ALL = ("cells", "cold_start", "compose", "front", "generator", "proxy", "quick_start", "threshold")
 
 
 def main() -> int:

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
 import docker
@@ -24,7 +24,7 @@ import psutil
 from lab import __version__
 from lab.errors import LabError
 from lab.model.knobs import Knobs
-from lab.paths import ROOT
+from lab.paths import CHECKOUT, NEEDED, RESTORE, ROOT, SETUP, TOXIPROXY
 from lab.stack import gateway, nginx, postgres, storage, toxiproxy
 from lab.stack.compose import engine, images
 
@@ -43,7 +43,8 @@ PACKAGES = (
 
 MIN_MEMORY = 2 * 1024**3
 MIN_DISK = 1024**3
-SETUP = "run `make setup`"
+MAX_NAMES = 3
+"""So many missing files are named."""
 
 
 def versions(stack: Mapping[str, str]) -> dict[str, str]:
@@ -69,9 +70,12 @@ def facts() -> dict[str, str]:
 
 def git_revision() -> str:
     """The revision of the lab's checkout, with ``+`` where it has changes; empty outside one."""
+    if not CHECKOUT:
+        return ""  # whose repository the wheel may be installed in is no matter
+    git = ("git", "-C", str(ROOT))
     try:
-        revision = first_line(["git", "rev-parse", "--short=12", "HEAD"])
-        changed = first_line(["git", "status", "--porcelain", "--untracked-files=no"])
+        revision = first_line([*git, "rev-parse", "--short=12", "HEAD"])
+        changed = first_line([*git, "status", "--porcelain", "--untracked-files=no"])
     except (OSError, subprocess.SubprocessError):
         return ""
     return revision + ("+" if changed else "")
@@ -85,7 +89,7 @@ def first_line(command: Sequence[str]) -> str:
         subprocess.SubprocessError: it failed or did not end in 10 s.
     """
     done = subprocess.run(  # noqa: S603 - programs of the replica and git
-        list(command), capture_output=True, text=True, timeout=10, check=True, cwd=ROOT
+        list(command), capture_output=True, text=True, timeout=10, check=True
     )
     lines = (done.stdout + done.stderr).strip().splitlines()
     return lines[0].strip() if lines else ""
@@ -127,6 +131,7 @@ def examine(results: Path) -> list[Component]:
     free = f"{memory / 1024**3:.1f} GiB free"
     return [
         Component("python", modern, platform.python_version(), "install Python 3.11 or later"),
+        _data(),
         _component("nginx", lambda: first_line([str(nginx.program()), "-v"])),
         _component(
             "postgres", lambda: first_line([str(postgres.installed() / "postgres"), "--version"])
@@ -159,6 +164,43 @@ def _component(
         return Component(name, False, str(error), remedy, required)
 
 
+def _data() -> Component:
+    """The files that the lab comes with; those of them that are missing are named."""
+    lost = [str(path) for path in missing_data()]
+    few = ", ".join(lost[:MAX_NAMES]) + (
+        f" and {len(lost) - MAX_NAMES} more" * (len(lost) > MAX_NAMES)
+    )
+    return Component("data files", not lost, f"missing: {few}" if lost else str(ROOT), RESTORE)
+
+
+def missing_data() -> list[Path]:
+    """The files and folders of the lab's data that should be there and are not.
+
+    The wheel's record knows them, and git those of a checkout; where neither is to be had,
+    only what stands at the top is known.
+    """
+    lost = [ROOT / name for name in NEEDED if not (ROOT / name).exists()]
+    return lost or (_lost_of_checkout() if CHECKOUT else _lost_of_wheel())
+
+
+def _lost_of_checkout() -> list[Path]:
+    command = ["git", "-C", str(ROOT), "ls-files", "-z", "--deleted", "--", *NEEDED]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [ROOT / name for name in done.stdout.split("\0") if name]
+
+
+def _lost_of_wheel() -> list[Path]:
+    try:
+        files = distribution("replica-lab").files or ()
+    except PackageNotFoundError:
+        return []
+    paths = [Path(str(file.locate())).resolve() for file in files]
+    return [path for path in paths if path.is_relative_to(ROOT) and not path.exists()]
+
+
 def _storage() -> Component:
     try:
         path = storage.program()
@@ -172,7 +214,7 @@ def _toxiproxy() -> Component:
     real = toxiproxy.find_real()
     if real is None:
         absent = "not here: the lab's own server is used"
-        return Component("toxiproxy-server", False, absent, "`make toxiproxy` builds it", False)
+        return Component("toxiproxy-server", False, absent, TOXIPROXY, False)
     try:
         release = first_line([real, "-version"])
     except (OSError, subprocess.SubprocessError) as error:
@@ -233,7 +275,7 @@ def _images(client: docker.DockerClient | None) -> list[Component]:
             f"{images.short(variable)} image",
             variable in present and present[variable].current,
             f"{tag} ({present[variable].about if variable in present else lacks})",
-            "`make images` pulls or builds it",
+            "`lab images` pulls or builds it",
             required=False,
         )
         for variable, tag in wanted.items()

@@ -9,18 +9,22 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 from lab import paths
-from lab.config import read_faults
-from lab.errors import StoreError, UsageError
-from lab.model.fault import Fault
+from lab.errors import SpecError, StoreError, UsageError
 from lab.model.replica import TARGETS, Target
+from lab.model.suggest import suggest
 from lab.model.text import clean
-from lab.report import Style
+
+if TYPE_CHECKING:  # imported where it is used: a table does not wait for the reader of specs
+    from click.shell_completion import CompletionItem
+
+    from lab.model.fault import Fault
+    from lab.report import Style
 
 Command = Callable[..., Any]
 
@@ -68,6 +72,18 @@ class PathName(click.Path):
         if len(os.fsencode(text)) >= 4096 or max(map(len, os.fsencode(text).split(b"/"))) > 255:
             self.fail(f"'{text[:40]}...' is longer than a file system takes", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class SpecName(PathName):
+    """A SPEC: a file, or the name of one of the lab's own, which a shell completes."""
+
+    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
+        """The files first: a shell forgets what stands before them."""
+        from click.shell_completion import CompletionItem
+
+        files = super().shell_complete(ctx, param, incomplete)
+        names = filter(lambda name: name.startswith(incomplete), own_specs())
+        return [*files, *map(CompletionItem, names)]
 
 
 def is_given(name: str) -> bool:
@@ -187,18 +203,60 @@ def max_speed_option(command: Command) -> Command:
     )(command)
 
 
-def known_faults() -> dict[str, Fault]:
-    """Every fault under ``faults/``, by name.
+def own_specs() -> dict[str, Path]:
+    """The files of the lab's own specs, by name.
 
     Raises:
-        MissingComponent: the folder is not there.
-        SpecError: a file of it is wrong.
+        MissingComponent: their folder is not there.
     """
-    return read_faults(paths.data("faults"))
+    return {file.stem: file for file in sorted(paths.data("experiments").glob("*.yaml"))}
+
+
+def find_spec(given: Path) -> Path:
+    """The file that a SPEC means: that file, or the lab's own spec of that name.
+
+    A file here goes before the lab's own of its name, with or without ``.yaml``; that is said.
+
+    Raises:
+        SpecError: neither is there; with the nearest name of the lab's own.
+    """
+    shipped = own_specs()
+    if given.parent != Path() or given.suffix == ".yaml":
+        if given.stem in shipped and not given.exists():
+            raise SpecError("no such file", f"the lab's own is `{given.stem}`", str(given))
+        return given  # that another is not there is said by who reads it, with the nearest file
+    here = next(filter(Path.is_file, (given, Path(f"{given}.yaml"))), None)
+    if here and given.name in shipped:
+        print_message(f"spec: {here} of this folder, not the lab's own of that name")
+    found = here or shipped.get(given.name) or given
+    if not found.exists():
+        remedy = suggest(given.name, shipped)
+        raise SpecError("neither a file nor a spec of the lab", remedy, str(given))
+    return found
+
+
+def known_faults() -> dict[str, Fault]:
+    """Every fault of the lab, and those under ``faults/`` of this folder, by name.
+
+    One of this folder goes before the lab's own of its name; where they differ, that is said.
+
+    Raises:
+        MissingComponent: the lab's own folder is not there.
+        SpecError: a file is wrong.
+    """
+    from lab.config import read_faults
+
+    faults, here = read_faults(paths.data("faults")), Path("faults")
+    own = read_faults(here) if here.is_dir() and not here.samefile(paths.data("faults")) else {}
+    for name in (name for name in own if faults.get(name, own[name]) != own[name]):
+        print_message(f"fault: {here / name}.yaml of this folder, not the lab's own of that name")
+    return faults | own
 
 
 def style() -> Style:
     """How text looks on standard output: 40 to 160 columns wide, whatever COLUMNS says."""
+    from lab.report import Style
+
     width = shutil.get_terminal_size((100, 24)).columns
     return Style.of(sys.stdout, max(40, min(width, 160)), os.environ)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import click
 
 from lab.cli import session
 from lab.cli.options import (
-    PathName,
+    SpecName,
     Whole,
     folder_of,
     json_option,
@@ -35,7 +36,7 @@ from lab.store import RunFolder, find
 
 
 @click.command()
-@click.argument("specs", nargs=-1, type=PathName(), metavar="[SPEC]...")
+@click.argument("specs", nargs=-1, type=SpecName(), metavar="[SPEC]...")
 @settings_options
 @max_speed_option
 @stack_options
@@ -107,15 +108,22 @@ def command(
         return None
     results = folder_of(stored.path if stored else None, results)
     choice = session.which_stack(planned, stack, toxiproxy, stored)
-    reports = _measure(planned, choice, toxiproxy, results, as_json)
+    reports = []
+    with closing(measure(planned, choice, toxiproxy, results)) as ended:
+        for report in ended:
+            reports.append(report)
+            if not as_json:
+                report.show()
+    if as_json:
+        data: list[Any] = [report.document.model_dump(mode="json") for report in reports]
+        print_json(data[0] if len(data) == 1 else data)
     return max(exit_code(report.document, gate) for report in reports)
 
 
-def _measure(
-    planned: Sequence[Planned], choice: StackChoice, toxiproxy: str, results: Path, as_json: bool
-) -> list[StoredReport]:
-    """Run them one after the other on one replica; each is stored and shown as it ends."""
-    reports = []
+def measure(
+    planned: Sequence[Planned], choice: StackChoice, toxiproxy: str, results: Path
+) -> Generator[StoredReport]:
+    """Run them one after the other on one replica; each is stored as it ends."""
     with session.replica(planned, choice, toxiproxy, results) as (stack, reason):
         for spec in planned:
             for note in (*spec.idle, *(text for cell in spec.missing for text in too_few(cell))):
@@ -125,13 +133,7 @@ def _measure(
                 summary = run_experiment(lab, run, spec.cells)
                 report = report_of(run, summary.damaged)
                 report.store()
-            reports.append(report)
-            if not as_json:
-                report.show()
-    if as_json:
-        data: list[Any] = [report.document.model_dump(mode="json") for report in reports]
-        print_json(data[0] if len(data) == 1 else data)
-    return reports
+            yield report
 
 
 def _describe_stored(run: RunFolder) -> str:

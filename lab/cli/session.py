@@ -11,13 +11,13 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from lab import doctor
-from lab.cli.options import check_writable, known_faults, print_message
+from lab.cli.options import check_writable, find_spec, known_faults, print_message
 from lab.cli.stored import tell_foreign
 from lab.cli.wiring import StackChoice, ToxiproxyInjector, choose, choose_again, open_stack
 from lab.config import parse_settings, read_experiment
@@ -61,6 +61,7 @@ class Planned:
         cells: what it became.
         run: the stored run that it continues, if any.
         idle: a sentence for each knob that was set and that cells do not feel.
+        arguments: the command line that asks for it, stored with the run.
     """
 
     file: str
@@ -68,6 +69,7 @@ class Planned:
     cells: tuple[Cell, ...]
     run: RunFolder | None = None
     idle: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = field(default_factory=lambda: tuple(sys.argv[1:]))
 
     @property
     def missing(self) -> tuple[Cell, ...]:
@@ -96,9 +98,7 @@ def plan(
         return [_continued(command, files, overrides, stored)]
     if not files:
         example = {"run": "as-found", "threshold": "threshold"}[command]
-        raise UsageError(
-            "no spec is given", f"write one, as `lab {command} experiments/{example}.yaml`"
-        )
+        raise UsageError("no spec is given", f"write one, as `lab {command} {example}`")
     return _read(files, overrides, None)
 
 
@@ -135,7 +135,7 @@ def _read(files: Sequence[Path], overrides: Overrides, stored: RunFolder | None)
     faults = known_faults()
     preset = Preset(overrides.preset) if overrides.preset else None
     planned = []
-    for file in files:
+    for file in map(find_spec, files):
         experiment = read_experiment(file, faults)
         settings = parse_settings(overrides.settings, overrides.speed)
         users, target = overrides.users, overrides.target
@@ -242,7 +242,7 @@ def new_run(
         versions=doctor.versions(stack.about()),
         machine=doctor.facts(),
         git=doctor.git_revision(),
-        arguments=tuple(sys.argv[1:]),
+        arguments=spec.arguments,
         max_users=max_users,
         max_load=max_load,
     )

@@ -12,7 +12,7 @@ from lab.capacity.runner import answers, find_thresholds, next_trial, stored_tri
 from lab.cli import session
 from lab.cli.options import (
     Number,
-    PathName,
+    SpecName,
     Whole,
     folder_of,
     json_option,
@@ -38,7 +38,7 @@ from lab.store import RunFolder, find
 
 
 @click.command()
-@click.argument("spec", required=False, type=PathName(), metavar="[SPEC]")
+@click.argument("spec", required=False, type=SpecName(), metavar="[SPEC]")
 @settings_options
 @max_speed_option
 @stack_options

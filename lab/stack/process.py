@@ -22,6 +22,7 @@ from lab.errors import MissingComponent, PartFailed
 from lab.model.environment import child_environment
 from lab.model.evidence import Usage
 from lab.model.knobs import Knobs
+from lab.paths import SETUP
 from lab.stack.files import make_folder
 from lab.stack.ports import POLL_S
 from lab.stack.supervision import Diagnosis, Supervision, died, reader
@@ -88,7 +89,7 @@ class Process:
             except OSError as error:
                 raise MissingComponent(
                     f"{name}: {command[0]} cannot be started ({error.strerror})",
-                    "run `make setup`, then `lab doctor`",
+                    f"{SETUP}, then `lab doctor`",
                 ) from error
         self._family = reader(self.pid, supervised)
         self._supervision = Supervision(self.pid, self._family, diagnosis, renews)

@@ -202,7 +202,7 @@ def test_an_open_load_faster_than_the_generator_is_refused_before_the_run(
 
 
 USAGE: dict[str, tuple[list[str | Path], str]] = {
-    "no-spec": (["run"], "no spec is given - write one, as `lab run experiments/as-found.yaml`"),
+    "no-spec": (["run"], "no spec is given - write one, as `lab run as-found`"),
     "missing-file": (["run", "nosuch.yaml"], "nosuch.yaml: no such file"),
     "set-without-value": (
         ["run", MATRIX, "--set", "workers"],
@@ -432,7 +432,7 @@ def test_a_toxiproxy_that_is_missing(
     for arguments in (["run", file], ["up"], ["calibrate"]):
         ended = lab(*arguments, "--toxiproxy", "real", "--results", tmp_path / "results")
         assert (ended.code, ended.out) == (3, "")
-        expected = "toxiproxy-server is not on PATH nor in .tools/bin - run `make toxiproxy`"
+        expected = f"toxiproxy-server is not on PATH nor in {tmp_path} - run `make toxiproxy`"
         assert the_line(ended.err).startswith(expected)
         assert not list(tmp_path.glob("replica-lab-*")), "a replica's folder is left"
 

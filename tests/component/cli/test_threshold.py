@@ -295,7 +295,7 @@ def test_a_spec_without_a_threshold(lab: Command, tmp_path: Path, case: str) -> 
 
 
 USAGE = {
-    "no-spec": (["threshold"], "no spec is given - write one, as `lab threshold experiments/"),
+    "no-spec": (["threshold"], "no spec is given - write one, as `lab threshold threshold`"),
     "two-specs": (["threshold", "a.yaml", "b.yaml"], "Got unexpected extra argument (b.yaml)"),
     "missing-file": (["threshold", "nosuch.yaml"], "nosuch.yaml: no such file"),
     "no-users": (["threshold", "x", "--most-users", "0"], "Invalid value for '--most-users': 0"),
