@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from lab.model.text import clean_line
@@ -30,10 +30,9 @@ class _Shown:
     """A dataclass whose texts are cleaned as it is made."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, field.name)
+        for name, value in [*vars(self).items()]:
             if (cleaned := _cleaned(value)) != value:
-                object.__setattr__(self, field.name, cleaned)
+                object.__setattr__(self, name, cleaned)
 
 
 def _cleaned(value: Any) -> Any:
