@@ -15,11 +15,8 @@ SPEED ?=
 STACK ?= auto
 ARGS ?=
 LAYER ?=
-# Between containers a round trip costs CPU of its own, which no speed divides: on two cores
-# what is asked is true at 3 there, and at the specs' own 4 to 6 it is refused.
-PREFERRED = from lab.stack.compose.images import preferred; print(preferred()[0])
-STACK_NOW = $(if $(filter auto,$(STACK)),$(shell $(BIN)/python -c '$(PREFERRED)'),$(STACK))
-PACE = $(if $(SPEED),--speed $(SPEED),$(if $(filter compose,$(STACK_NOW)),--most-speed 3))
+# The specs leave the speed to the lab, which chooses one for each cell.
+PACE = $(if $(SPEED),--speed $(SPEED))
 
 # Specs that cannot be run at another speed: an instance starts as fast as it starts.
 CLOUDRUN = $(filter %-cloudrun.yaml %/scenario-3-cold-start.yaml %/scenario-4-memory.yaml \

@@ -12,8 +12,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
@@ -27,6 +27,7 @@ from lab.model.knobs import Knobs
 from lab.paths import CHECKOUT, NEEDED, RESTORE, ROOT, SETUP, TOXIPROXY
 from lab.stack import gateway, nginx, postgres, storage, toxiproxy
 from lab.stack.compose import engine, images
+from lab.store.costs import cache_folder, kept, newest
 
 PACKAGES = (
     "uvicorn",
@@ -66,6 +67,20 @@ def facts() -> dict[str, str]:
         "kernel": f"{platform.system()} {platform.release()}",
         "architecture": platform.machine(),
     }
+
+
+def processor() -> dict[str, str]:
+    """What the time that work takes on this machine depends on: its CPU, how many, its kernel."""
+    names = ("cpus", "kernel", "architecture")
+    return {"cpu": _model() or platform.processor(), **{name: facts()[name] for name in names}}
+
+
+def _model() -> str:
+    """The name of the CPU where the kernel tells it as Linux does; else empty."""
+    with suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as lines:
+        names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+        return next(names, "")
+    return ""
 
 
 def git_revision() -> str:
@@ -147,6 +162,7 @@ def examine(results: Path) -> list[Component]:
         _folder("results folder", results, "--results"),
         _folder("temporary folder", Path(tempfile.gettempdir()), "TMPDIR"),
         *_containers(),
+        *_costs(),
     ]
 
 
@@ -247,6 +263,32 @@ def _folder(name: str, path: Path, option: str) -> Component:
     state = f"{path}: {free / 1024**3:.1f} GiB free{lacks}"
     remedy = f"choose another, with {option}; 1 GiB is needed"
     return Component(name, not lacks and free >= MIN_DISK, state, remedy)
+
+
+def _costs() -> Iterator[Component]:
+    """What is kept of an upload's costs here, by stack, and how old it is; and what is damaged."""
+    folder = cache_folder()
+    for stack in ("embedded", "compose"):
+        known = newest(folder, processor(), stack, versions({}))
+        found = "not known here: measured before the first cell, within 15 s"
+        if known:
+            found = (
+                f"of {len(known.trials)} trials, the newest {_age(known.age_s)} old, in {folder}"
+            )
+        yield Component(
+            f"costs, {stack}", bool(known), found, "`lab run` measures it", required=False
+        )
+    for error in (known for known in kept(folder).values() if isinstance(known, LabError)):
+        remedy = "the next run that needs it writes it anew; or remove it"
+        yield Component("costs", False, error.what, remedy, required=False)
+
+
+def _age(seconds: float) -> str:
+    """So long, in the largest unit of which there is a whole one."""
+    for unit, length in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= length:
+            return f"{seconds // length:.0f} {unit}"
+    return "less than a minute"
 
 
 def _containers() -> list[Component]:

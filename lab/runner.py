@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Protocol
 
@@ -48,12 +49,19 @@ class Lab:
         injector: injects the network faults.
         generator: offers the load.
         show: called at every step.
+        choose_speed: the cell at the speed for its next attempt, no higher than the limit; asked
+            for cells with ``auto_speed``.
     """
 
     stack: Stack
     injector: Injector
     generator: LoadGenerator
     show: Callable[[Progress], None] = field(default=lambda _progress: None)
+    choose_speed: Callable[[Cell, float], Cell] = field(default=lambda cell, _limit: cell)
+
+    def at_its_speed(self, cell: Cell, limit: float = inf) -> Cell:
+        """The cell at the speed that it was given, or that is chosen for it now."""
+        return self.choose_speed(cell, limit) if cell.auto_speed else cell
 
 
 def run_experiment(lab: Lab, run: RunFolder, cells: Sequence[Cell]) -> Summary:
@@ -76,7 +84,8 @@ def run_experiment(lab: Lab, run: RunFolder, cells: Sequence[Cell]) -> Summary:
         ]
         progress = CellProgress(lab.show, cells, index, unmeasured)
         if not folder.observed():
-            run_cell(lab, cell, run.begin(cell), progress)
+            paced = lab.at_its_speed(cell)
+            run_cell(lab, paced, run.begin(paced), progress)
         progress.phase("judging")
         try:
             verdict = judge_stored(folder)

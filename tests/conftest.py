@@ -42,6 +42,14 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config, "workerinput"):
         _temporary_folder(config)
+    _cache_folder(config)
+
+
+def _cache_folder(config: pytest.Config) -> None:
+    """What an upload costs this machine is not known, and what tests measure is kept nowhere."""
+    folder = Path(tempfile.mkdtemp(prefix="lab-cache-"))
+    os.environ["XDG_CACHE_HOME"] = str(folder)
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def _temporary_folder(config: pytest.Config) -> None:

@@ -86,6 +86,7 @@ def measured(lab: Lab, run: RunFolder, trial: Cell, progress: CellProgress) -> C
     """A trial, measured unless its evidence is stored already, and judged."""
     folder = run.cell(trial.id)
     if not folder.observed():
+        trial = lab.at_its_speed(trial)
         run_cell(lab, trial, run.begin(trial), progress)
     progress.phase("judging")
     return trial_of(trial, judge_cell(folder))

@@ -17,6 +17,7 @@ from click.core import ParameterSource
 from lab import paths
 from lab.errors import SpecError, StoreError, UsageError
 from lab.model.replica import TARGETS, Target
+from lab.model.speed import AUTO, MAX_SPEED
 from lab.model.suggest import suggest
 from lab.model.text import clean
 
@@ -52,6 +53,18 @@ class Number(click.FloatRange):
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """The number; a usage error where it is none, or out of range."""
         _digits(value, self, param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Speed(Number):
+    """A speed as a number, or the word for one that is chosen."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The number, or the word; a usage error where it is neither."""
+        if value == AUTO:
+            return AUTO
+        if isinstance(value, str) and not _DIGITS.fullmatch(value):
+            self.fail(f"'{value[:40]}' is no number in decimal digits, nor {AUTO}", param, ctx)
         return super().convert(value, param, ctx)
 
 
@@ -172,13 +185,20 @@ def target_option(default: Target | None, text: str) -> Callable[[Command], Comm
     )
 
 
+def speed_option(kind: click.ParamType[Any], more: str = "") -> Callable[[Command], Command]:
+    """``--speed``."""
+    text = "Divide every delay and duration by this; figures stay in real-world time."
+    return click.option("--speed", type=kind, help=text + more)
+
+
+def paced_options(command: Command) -> Command:
+    """``--preset``, ``--set``, ``--speed``, which may be chosen, and ``--most-speed``."""
+    more = f" {AUTO}, the default: for each cell the highest that stays true on this machine."
+    return settings_options(speed_option(Speed(1, MAX_SPEED), more)(max_speed_option(command)))
+
+
 def settings_options(command: Command) -> Command:
-    """``--preset``, ``--set`` and ``--speed``."""
-    command = click.option(
-        "--speed",
-        type=Number(1, 50),
-        help="Divide every delay and duration by this; figures stay in real-world time.",
-    )(command)
+    """``--preset`` and ``--set``."""
     command = click.option(
         "--set",
         "settings",
@@ -198,7 +218,7 @@ def max_speed_option(command: Command) -> Command:
     return click.option(
         "--most-speed",
         "max_speed",
-        type=Number(1, 50),
+        type=Number(1, MAX_SPEED),
         help="Run no cell at a higher speed than this, whatever its spec says.",
     )(command)
 

@@ -9,36 +9,36 @@ from typing import Any
 
 import click
 
+from lab.calibrate.pace import PROBE_S
 from lab.cli import session
 from lab.cli.options import (
     SpecName,
     Whole,
     folder_of,
     json_option,
-    max_speed_option,
+    paced_options,
     print_json,
     print_message,
     print_text,
     results_option,
-    settings_options,
     stack_options,
     target_option,
 )
 from lab.cli.session import Planned
 from lab.cli.stored import StoredReport, exit_code, report_of
 from lab.cli.wiring import StackChoice
+from lab.model.experiment import Cell
 from lab.model.load import MAX_USERS
 from lab.model.replica import Target
 from lab.plan import estimate, too_few
-from lab.report.plans import RunPlan
+from lab.report.plans import PlannedSpeed, RunPlan
 from lab.runner import run_experiment
 from lab.store import RunFolder, find
 
 
 @click.command()
 @click.argument("specs", nargs=-1, type=SpecName(), metavar="[SPEC]...")
-@settings_options
-@max_speed_option
+@paced_options
 @stack_options
 @target_option(None, "In place of the spec's: where the backend runs.")
 @click.option("--users", type=Whole(1, MAX_USERS), help="In place of the spec's users or burst.")
@@ -61,7 +61,7 @@ def command(
     specs: tuple[Path, ...],
     settings: tuple[str, ...],
     preset: str | None,
-    speed: float | None,
+    speed: float | str | None,
     max_speed: float | None,
     users: int | None,
     stack: str,
@@ -95,11 +95,12 @@ def command(
         plans = [
             RunPlan(
                 spec.experiment.experiment,
-                round(estimate(spec.missing)),
+                round(estimate(spec.missing)) + _probe_s(spec.missing),
                 {cell.id: too_few(cell) for cell in spec.missing},
                 spec.idle,
+                [PlannedSpeed.of(cell) for cell in spec.missing],
             )
-            for spec in planned
+            for spec in session.at_known_speeds(planned, stack, toxiproxy, stored)
         ]
         if as_json:
             print_json([plan.as_json() for plan in plans])
@@ -134,6 +135,12 @@ def measure(
                 report = report_of(run, summary.damaged)
                 report.store()
             yield report
+
+
+def _probe_s(cells: Sequence[Cell]) -> int:
+    """Wall seconds until it is measured what an upload costs, where a cell's speed waits for it."""
+    waiting = any(PlannedSpeed.of(cell).speed is None for cell in cells)
+    return round(PROBE_S) if waiting else 0
 
 
 def _describe_stored(run: RunFolder) -> str:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,25 @@ from typing import Any
 from lab import doctor
 from lab.cli.options import check_writable, find_spec, known_faults, print_message
 from lab.cli.stored import tell_foreign
-from lab.cli.wiring import StackChoice, ToxiproxyInjector, choose, choose_again, open_stack
+from lab.cli.wiring import (
+    StackChoice,
+    ToxiproxyInjector,
+    choose,
+    choose_again,
+    known_costs,
+    open_stack,
+    pace_of,
+)
 from lab.config import parse_settings, read_experiment
-from lab.errors import Interrupted, MachineError, SpecError, UsageError
+from lab.errors import Interrupted, LabError, MachineError, SpecError, UsageError
 from lab.faults import process
 from lab.load.driver import LocustLoad
 from lab.model.experiment import Cell, Experiment
 from lab.model.knobs import Preset
 from lab.model.replica import Target
 from lab.model.run import RunKind, RunRequest
-from lab.plan import check_pace, expand, no_faster, without_effect
+from lab.model.speed import AUTO
+from lab.plan import check_pace, expand, foreseen, no_faster, without_effect
 from lab.report import LiveLine
 from lab.runner import Lab
 from lab.stack import cleanup
@@ -45,7 +54,7 @@ class Overrides:
 
     settings: tuple[str, ...] = ()
     preset: str | None = None
-    speed: float | None = None
+    speed: float | str | None = None
     users: int | None = None
     target: Target | None = None
     max_speed: float | None = None
@@ -61,6 +70,7 @@ class Planned:
         cells: what it became.
         run: the stored run that it continues, if any.
         idle: a sentence for each knob that was set and that cells do not feel.
+        max_speed: no higher speed is chosen; None: no limit.
         arguments: the command line that asks for it, stored with the run.
     """
 
@@ -69,6 +79,7 @@ class Planned:
     cells: tuple[Cell, ...]
     run: RunFolder | None = None
     idle: tuple[str, ...] = ()
+    max_speed: float | None = None
     arguments: tuple[str, ...] = field(default_factory=lambda: tuple(sys.argv[1:]))
 
     @property
@@ -119,7 +130,8 @@ def _continued(
     if not files:
         experiment, cells = stored.info.experiment, stored.cells()
         idle = tuple(without_effect(experiment, {}, cells))
-        return Planned(stored.info.spec_file, experiment, cells, stored, idle)
+        max_speed = stored.info.max_speed
+        return Planned(stored.info.spec_file, experiment, cells, stored, idle, max_speed)
     specs = _read(files, overrides, stored)
     if len(specs) > 1:
         raise UsageError(f"--resume continues one run, not {len(specs)}", "give one spec or none")
@@ -148,13 +160,14 @@ def _read(files: Sequence[Path], overrides: Overrides, stored: RunFolder | None)
             cells = no_faster(cells, overrides.max_speed)
         check_pace(cells)
         idle = tuple(without_effect(experiment, settings, cells))
-        planned.append(Planned(str(file), experiment, cells, stored, idle))
+        max_speed = overrides.max_speed
+        planned.append(Planned(str(file), experiment, cells, stored, idle, max_speed))
     return planned
 
 
 def _refuse_faster(settings: Mapping[str, Any], max_speed: float) -> None:
-    speed = settings.get("speed")
-    if speed is not None and speed > max_speed:
+    speed = settings.get("speed", AUTO)
+    if speed != AUTO and speed > max_speed:
         what = f"speed {speed:g} is asked for, and --most-speed {max_speed:g}"
         raise UsageError(what, "leave one of them out")
 
@@ -172,6 +185,30 @@ def which_stack(
         return choose_again(stored.info, asked, toxiproxy)
     process_faults = [fault for cell in _missing(planned) for fault in cell.process_faults]
     return choose(asked, toxiproxy, process_faults)
+
+
+def speeds_known(
+    planned: Planned, asked: str, toxiproxy: str, stored: RunFolder | None
+) -> Callable[[Cell], Cell]:
+    """Gives a cell the speed that would be chosen for it by what is known now.
+
+    Where nothing is known of this machine and the stack that would be used, or there can be no
+    such stack, it leaves the speed to be chosen. Nothing is started.
+    """
+    if any(cell.auto_speed and cell.target == "vm" for cell in planned.missing):
+        with suppress(LabError):
+            known = known_costs(which_stack([planned], asked, toxiproxy, stored).name)
+            return lambda cell: foreseen(cell, known(cell), planned.max_speed)
+    return lambda cell: foreseen(cell, None, planned.max_speed)
+
+
+def at_known_speeds(
+    planned: Sequence[Planned], asked: str, toxiproxy: str, stored: RunFolder | None
+) -> Iterator[Planned]:
+    """The same, each cell with the speed that would be chosen for it by what is known now."""
+    for spec in planned:
+        at_speed = speeds_known(spec, asked, toxiproxy, stored)
+        yield replace(spec, cells=tuple(map(at_speed, spec.cells)))
 
 
 def _missing(planned: Sequence[Planned]) -> list[Cell]:
@@ -238,7 +275,8 @@ def new_run(
         experiment=spec.experiment,
         stack=stack.name,
         stack_reason=reason,
-        speed=spec.cells[0].knobs.speed,
+        speed=AUTO if spec.cells[0].auto_speed else spec.cells[0].knobs.speed,
+        max_speed=spec.max_speed,
         versions=doctor.versions(stack.about()),
         machine=doctor.facts(),
         git=doctor.git_revision(),
@@ -271,7 +309,12 @@ def measuring(
     try:
         with run.lock(), LiveLine(sys.stderr, os.environ) as live:
             tell_foreign(run)
-            yield Lab(stack, ToxiproxyInjector(), LocustLoad(), live.update), live
+            lab = Lab(stack, ToxiproxyInjector(), LocustLoad(), live.update)
+            pace = pace_of(lab, run, live.print)
+            try:
+                yield replace(lab, choose_speed=pace.choose), live
+            finally:
+                pace.learn()
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted: {describe_stored(run)}", go_on) from None
     except (MachineError, OSError) as error:

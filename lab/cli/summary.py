@@ -88,7 +88,7 @@ def _entry(
 def _deviation(measured: Sequence[Cell], asked: Sequence[Cell]) -> str:
     """In what a run's cells differ from those of the spec as it is now, whatever their speed."""
     before, after = (
-        [cell.model_copy(update={"knobs": cell.knobs.with_settings({"speed": 1})}) for cell in side]
+        [cell.at_speed(1).model_copy(update={"auto_speed": False}) for cell in side]
         for side in (measured, asked)
     )
     return differences(before, after) if store.digest(before) != store.digest(after) else ""

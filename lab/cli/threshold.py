@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,12 +17,11 @@ from lab.cli.options import (
     Whole,
     folder_of,
     json_option,
-    max_speed_option,
+    paced_options,
     print_json,
     print_message,
     print_text,
     results_option,
-    settings_options,
     stack_options,
 )
 from lab.cli.session import Planned
@@ -33,14 +33,13 @@ from lab.model.experiment import Cell
 from lab.plan import estimate
 from lab.report import news
 from lab.report.format import plural
-from lab.report.plans import CellSearch, LongestSearch, NextTrial, SearchPlan
+from lab.report.plans import CellSearch, LongestSearch, NextTrial, PlannedSpeed, SearchPlan
 from lab.store import RunFolder, find
 
 
 @click.command()
 @click.argument("spec", required=False, type=SpecName(), metavar="[SPEC]")
-@settings_options
-@max_speed_option
+@paced_options
 @stack_options
 @click.option(
     "--most-users",
@@ -72,7 +71,7 @@ def command(
     spec: Path | None,
     settings: tuple[str, ...],
     preset: str | None,
-    speed: float | None,
+    speed: float | str | None,
     max_speed: float | None,
     stack: str,
     toxiproxy: str,
@@ -98,7 +97,8 @@ def command(
     for cell in planned.cells:
         search_for(cell, max_users)  # refuses what has no threshold, before anything is started
     if dry_run:
-        cells = [_cell_search(planned.run, cell, max_users) for cell in planned.cells]
+        at_speed = session.speeds_known(planned, stack, toxiproxy, stored)
+        cells = [_cell_search(planned.run, cell, max_users, at_speed) for cell in planned.cells]
         name = planned.experiment.experiment
         plan = SearchPlan(name, max_users, USUAL_TRIALS, cells, planned.idle)
         print_json(plan.as_json()) if as_json else print_text(plan.text())
@@ -162,18 +162,20 @@ def _describe_stored(run: RunFolder) -> str:
     )
 
 
-def _cell_search(run: RunFolder | None, cell: Cell, max_users: int) -> CellSearch:
+def _cell_search(
+    run: RunFolder | None, cell: Cell, max_users: int, at_speed: Callable[[Cell], Cell]
+) -> CellSearch:
     """What a cell's search would do next, and for how long it may go on."""
     search, trials = search_for(cell, max_users), stored_trials(run, cell) if run else ()
     step = search.next(cell.id, trials)
     if not isinstance(step, TrialRequest):
         return CellSearch(cell.id, len(trials))
-    next_s = round(estimate([next_trial(cell, step, trials)]))
+    trial = at_speed(next_trial(cell, step, trials))
     max_trials = search.max_trials_in_all
-    longest_s = round(max_trials * estimate([longest(cell, search)]))
+    longest_s = round(max_trials * estimate([at_speed(longest(cell, search))]))
     return CellSearch(
         cell.id,
         len(trials),
-        NextTrial(step.users, step.window, next_s),
+        NextTrial(step.users, step.window, round(estimate([trial])), PlannedSpeed.of(trial).text()),
         LongestSearch(max_trials, longest_s),
     )

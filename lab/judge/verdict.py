@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from lab.judge.costs import cost_of
 from lab.judge.criteria import decide, leading_causes, outcome_of
 from lab.judge.decision import bottleneck
 from lab.judge.injection import checks
@@ -43,6 +44,7 @@ def judge(cell: Cell, observation: Observation) -> Verdict:
         limit=bottleneck(trial, findings) if trial.sent and not invalid else None,
         course=timeline(trial) if trial.sent else None,
         leaks=trial.leaks,
+        cost=cost_of(trial),
     )
 
 

@@ -35,7 +35,8 @@ MAX_CELLS = 100_000
 """That a run has: to look for each takes time, whatever is stored of it."""
 
 CellId = Annotated[str, Field(min_length=1)]
-Speed = Annotated[float, Field(gt=0, le=1000)]
+Speed = Annotated[float, Field(gt=0, le=1000)] | Literal["auto"]
+"""What a run was started with; where it is ``auto``, each cell has its own."""
 MaxUsers = Annotated[int, Field(ge=1, le=STUDENTS)]
 MaxLoad = Annotated[float, Field(gt=0, le=1e9)]
 
@@ -94,6 +95,7 @@ class RunRequest(Stored):
         stack: ``embedded`` or ``compose``.
         stack_reason: one line that says why it was chosen.
         speed: what the run was started with; each cell's own is among its knobs.
+        max_speed: none is chosen higher; None: no limit.
         versions: of the lab and of every part.
         machine: CPUs, memory, kernel, Python.
         git: revision of the lab's checkout, with ``+`` where it had changes.
@@ -109,6 +111,7 @@ class RunRequest(Stored):
     stack: str
     stack_reason: str
     speed: Speed
+    max_speed: Annotated[float, Field(ge=1, le=1000)] | None = None
     versions: dict[str, str] = {}
     machine: dict[str, str] = {}
     git: str = ""
@@ -142,7 +145,10 @@ class RunInfo(RunRequest):
 
 
 class CellResult(Stored):
-    """One finished cell in ``summary.json``; ``knobs`` and ``load`` are as a spec writes them."""
+    """One finished cell in ``summary.json``; ``knobs`` and ``load`` are as a spec writes them.
+
+    ``speed_reason`` says why the speed among its knobs was chosen; empty where one was given.
+    """
 
     id: str
     axes: dict[str, str]
@@ -157,6 +163,7 @@ class CellResult(Stored):
     limit: Bottleneck | None = None
     course: Timeline | None = None
     leaks: tuple[Leak, ...] = ()
+    speed_reason: str = ""
 
 
 class Figure(Stored):

@@ -19,6 +19,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from lab.model.base import Count, Elapsed, Frozen, Moment, Number, Total
+from lab.model.costs import TrialCost
 from lab.model.criterion import Criterion
 
 
@@ -254,7 +255,8 @@ class Verdict(Frozen):
     """What is stored as ``verdict.json``: metrics, checks, findings and the outcome.
 
     ``reasons`` are sentences for people, the deciding one first. ``limit`` is None where the
-    cell is invalid, and so are the last three of a verdict that an earlier lab stored.
+    cell is invalid, and so are the last four of a verdict that an earlier lab stored. ``cost`` is
+    what an upload cost this machine; None where that could not be told.
     """
 
     # pylint: disable=duplicate-code # a table: `lab.model.run.CellResult` has it on disk too
@@ -267,3 +269,4 @@ class Verdict(Frozen):
     limit: Bottleneck | None = None
     course: Timeline | None = None
     leaks: tuple[Leak, ...] = ()
+    cost: TrialCost | None = None

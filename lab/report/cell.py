@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from lab.model import metrics
 from lab.model.criterion import Criterion
 from lab.model.knobs import Knobs, Preset
 from lab.model.run import CellResult
+from lab.model.units import format_number
 from lab.model.verdict import Check, Crossing, Finding, StageResult, Timeline
 from lab.report import format
 from lab.report.blocks import (
@@ -41,7 +42,7 @@ def cell_section(cell: CellResult) -> Section:
         Value.verdict(cell.verdict),
         (
             Items(cell.reasons),
-            Facts((Fact("load", format.load(cell.load)), Fact("knobs", changed_knobs(cell), True))),
+            Facts((*_facts(cell), Fact("knobs", changed_knobs(cell), True))),
             *limiting_factor(cell),
             *_levels(cell),
             *over_time(cell),
@@ -53,6 +54,13 @@ def cell_section(cell: CellResult) -> Section:
             _metrics(cell.metrics),
         ),
     )
+
+
+def _facts(cell: CellResult) -> Iterator[Fact]:
+    yield Fact("load", format.load(cell.load))
+    if cell.speed_reason:
+        speed = format_number(float(cell.knobs["speed"]))
+        yield Fact("speed", f"{speed}, chosen: {cell.speed_reason}")
 
 
 def changed_knobs(cell: CellResult) -> str:

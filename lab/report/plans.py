@@ -6,21 +6,47 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lab.model.units import format_duration
+from lab.model.experiment import Cell
+from lab.model.speed import AUTO
+from lab.model.units import format_duration, format_number
 from lab.report.format import clock, plural
+
+
+@dataclass(frozen=True)
+class PlannedSpeed:
+    """The speed of a cell; ``speed`` is None where it is still to be chosen."""
+
+    cell: str
+    speed: float | None
+    reason: str
+
+    @classmethod
+    def of(cls, cell: Cell) -> PlannedSpeed:
+        """That of a cell as it is planned."""
+        if not cell.auto_speed:
+            return cls(cell.id, cell.knobs.speed, "given")
+        if not cell.speed_reason:
+            return cls(cell.id, None, "chosen once it is measured what an upload costs here")
+        return cls(cell.id, cell.knobs.speed, f"chosen: {cell.speed_reason}")
+
+    def text(self) -> str:
+        """Without the cell's id."""
+        return f"speed {AUTO if self.speed is None else format_number(self.speed)}, {self.reason}"
 
 
 @dataclass(frozen=True)
 class RunPlan:
     """A run: each cell that is missing, and why a load is too small for a criterion of it.
 
-    ``idle`` has a sentence for each knob that was set and that cells do not feel.
+    ``idle`` has a sentence for each knob that was set and that cells do not feel, ``speeds`` the
+    speed of each cell.
     """
 
     experiment: str
     estimate_s: int
     cells: Mapping[str, Sequence[str]]
     idle: Sequence[str] = ()
+    speeds: Sequence[PlannedSpeed] = ()
 
     def as_json(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -28,6 +54,7 @@ class RunPlan:
             "experiment": self.experiment,
             "cells": list(self.cells),
             "estimate_s": self.estimate_s,
+            "speeds": [asdict(speed) for speed in self.speeds],
             "undecidable": [reason for reasons in self.cells.values() for reason in reasons],
             "without_effect": list(self.idle),
         }
@@ -37,19 +64,22 @@ class RunPlan:
         minutes, seconds = divmod(self.estimate_s, 60)
         cells = plural(len(self.cells), "cell")
         lines = [f"{self.experiment}: {cells}, about {minutes}:{seconds:02d} min"]
+        speeds = {speed.cell: speed.text() for speed in self.speeds}
         for cell, reasons in self.cells.items():
-            lines += [f"  {cell}", *(f"    {reason}" for reason in reasons)]
+            told = [speeds[cell]] if cell in speeds else []
+            lines += [f"  {cell}", *(f"    {reason}" for reason in [*told, *reasons])]
         lines += self.idle
         return "\n".join(lines) + "\n"
 
 
 @dataclass(frozen=True)
 class NextTrial:
-    """The trial that a search would make next."""
+    """The trial that a search would make next, and at which speed."""
 
     users: int
     window_s: float
     estimate_s: int
+    speed: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,7 +107,8 @@ class CellSearch:
         return (
             f"{'next' if self.trials else 'first'} {users} with a window of"
             f" {format_duration(self.next.window_s)}, {clock(self.next.estimate_s)} in all; never"
-            f" more than {self.longest.trials} trials, {clock(self.longest.estimate_s)}"
+            f" more than {self.longest.trials} trials, {clock(self.longest.estimate_s)};"
+            f" {self.next.speed}"
         )
 
 

@@ -42,8 +42,10 @@ NAMES = [
     "toxiproxy image",
     "backend image",
     "--stack auto",
+    "costs, embedded",
+    "costs, compose",
 ]
-CONTAINERS = NAMES[NAMES.index("docker engine") :]
+CONTAINERS = NAMES[NAMES.index("docker engine") : NAMES.index("--stack auto") + 1]
 
 
 REAL_CHECK = gateway.check

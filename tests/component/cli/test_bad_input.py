@@ -297,6 +297,26 @@ USAGE: dict[str, tuple[list[str | Path], str]] = {
         ["run", BASIC, "--set", "speed=8", "--most-speed", "4"],
         "speed 8 is asked for, and --most-speed 4 - leave one of them out",
     ),
+    "speed-that-is-no-word-of-ours": (
+        ["run", MATRIX, "--speed", "fast"],
+        "Invalid value for '--speed': 'fast' is no number in decimal digits, nor auto",
+    ),
+    "a-setting-that-is-no-speed": (
+        ["run", MATRIX, "--set", "speed=fast"],
+        "--set speed=fast: 'speed': 'fast' is no speed - write auto, or a number from 1 to 50",
+    ),
+    "a-replica-by-hand-at-a-chosen-speed": (
+        ["up", "--set", "speed=auto"],
+        "speed auto is chosen for a cell with its load, and `lab up` has none - give a number",
+    ),
+    "speed-auto-of-a-replica-by-hand": (
+        ["up", "--speed", "auto"],
+        "Invalid value for '--speed': 'auto' is not a number in decimal digits",
+    ),
+    "a-limit-that-is-auto": (
+        ["run", MATRIX, "--most-speed", "auto"],
+        "Invalid value for '--most-speed': 'auto' is not a number in decimal digits",
+    ),
     "speed-out-of-bounds": (["run", MATRIX, "--speed", "99"], "Invalid value for '--speed': 99"),
     "unknown-target": (["up", "--target", "lambda"], "Invalid value for '--target': 'lambda'"),
     "speed-on-cloud-run": (
@@ -316,7 +336,7 @@ USAGE: dict[str, tuple[list[str | Path], str]] = {
         "cloudrun_min_instances is 2, above cloudrun_max_instances, 1 - lower one or raise the",
     ),
     "target-of-a-spec-with-a-speed": (
-        ["run", MATRIX, "--target", "cloudrun"],
+        ["run", MATRIX, "--target", "cloudrun", "--speed", "5"],
         f"{MATRIX}: speed 5 with target cloudrun: no speed shortens the start of an instance",
     ),
     "unknown-preset": (["run", MATRIX, "--preset", "best"], "Invalid value for '--preset': 'best'"),

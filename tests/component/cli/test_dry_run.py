@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from lab import doctor
+from lab.model.costs import TrialCost
 from lab.stack import ownership
+from lab.store.costs import CostKey, CostStore, cache_folder
 from tests import command
 from tests.cli_fixture import Command
 
@@ -22,7 +26,9 @@ def test_a_dry_run_tells_the_cells_and_starts_nothing(
     assert (ended.code, ended.err) == (0, "")
     head, *cells = ended.out.splitlines()
     assert head.startswith("short: 2 cells, about 0:")
-    assert cells == ["  workers=1", "  workers=2"]
+    assert cells == [
+        line for cell in ("workers=1", "workers=2") for line in (f"  {cell}", "    speed 5, given")
+    ]
     [plan] = json.loads(lab("run", file, "--dry-run", "--json").out)
     assert plan["cells"] == ["workers=1", "workers=2"]
     assert plan["estimate_s"] > 0
@@ -59,3 +65,78 @@ def test_a_dry_run_tells_which_knob_has_no_effect(lab: Command, tmp_path: Path) 
     assert json.loads(lab("threshold", file, "--dry-run", "--json").out)["without_effect"] == [
         storage
     ]
+
+
+AUTO = "experiment: e\nmatrix: {workers: [1, 2]}\nload: {users: 30, window: 5 min}\n"
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is known of this machine."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_dry_run_tells_that_it_will_be_measured_what_an_upload_costs(
+    lab: Command, tmp_path: Path
+) -> None:
+    file = command.spec(tmp_path, AUTO)
+    ended = lab("run", file, "--stack", "embedded", "--dry-run")
+    wait = "    speed auto, chosen once it is measured what an upload costs here"
+    assert ended.out.splitlines()[1:] == ["  workers=1", wait, "  workers=2", wait]
+    [plan] = json.loads(lab("run", file, "--dry-run", "--json").out)
+    assert [speed["speed"] for speed in plan["speeds"]] == [None, None]
+    ended = lab("threshold", file, "--stack", "embedded", "--dry-run")
+    assert wait.strip() in ended.out
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_dry_run_tells_the_speeds_that_would_be_chosen_and_why(
+    lab: Command, tmp_path: Path
+) -> None:
+    file = command.spec(tmp_path, AUTO)
+    unknown = json.loads(lab("run", file, "--stack", "embedded", "--dry-run", "--json").out)[0]
+    _know("embedded")
+    embedded = ("--stack", "embedded", "--dry-run")
+    lines = lab("run", file, *embedded).out.splitlines()
+    split = "2 workers share uploads less evenly above it"
+    assert lines[4] == f"    speed 3, chosen: {split}"
+    [plan] = json.loads(lab("run", file, *embedded, "--json").out)
+    one, two = plan["speeds"]
+    assert one["speed"] > 3
+    assert two == {"cell": "workers=2", "speed": 3, "reason": f"chosen: {split}"}
+    assert plan["estimate_s"] != unknown["estimate_s"]
+    [slow] = json.loads(lab("run", file, *embedded, "--json", "--most-speed", "2").out)
+    assert [speed["speed"] for speed in slow["speeds"]] == [2, 2]
+    [given] = json.loads(lab("run", file, *embedded, "--json", "--speed", "6").out)
+    assert {speed["reason"] for speed in given["speeds"]} == {"given"}
+    assert f"speed 3, chosen: {split}" in lab("threshold", file, *embedded).out
+    shown = lab("doctor").out
+    assert "ok    costs, embedded    of 1 trials, the newest less than a minute old, in " in shown
+    assert "-     costs, compose     not known here: measured before the first cell" in shown
+
+
+def _know(stack: str) -> None:
+    """A trial is kept of this machine."""
+    key = CostKey(machine=doctor.processor(), stack=stack, versions=doctor.versions({"a": "1"}))
+    cost = TrialCost(
+        workers=1,
+        uploads=100,
+        size=50_000,
+        wall_s=0.05,
+        cpu_s={"backend": 0.005, "generator": 0.0005},
+        machine_s=0.0055 / (os.cpu_count() or 1),
+        trip_s=0.0005,
+    )
+    CostStore(key, cache_folder(), print).add([cost])
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_the_doctor_names_a_file_of_costs_that_is_damaged(lab: Command) -> None:
+    _know("embedded")
+    [file] = cache_folder().iterdir()
+    file.write_text("{")
+    ended = lab("doctor")
+    assert f"-     costs              {file}:1: the file is damaged: " in ended.out
+    assert " - the next run that needs it writes it anew; or remove it" in ended.out

@@ -32,6 +32,7 @@ BREAKS_ABOVE = 7
 SPEC = """\
 experiment: search
 about: at how many users does it begin to fail?
+knobs: {speed: 1}
 matrix:
   workers: [1, 2]
 load: {users: 10, ramp: 0 s, warmup: 10 s, window: 60 s}
