@@ -51,7 +51,7 @@ def run_experiment(
     *,
     settings: Mapping[str, object] | None = None,
     preset: Literal["as-found", "recommended"] | None = None,
-    speed: float | None = None,
+    speed: float | Literal["auto"] | None = None,
     users: int | None = None,
     target: Target | None = None,
     stack: Literal["auto", "compose", "embedded"] | None = None,
@@ -67,7 +67,8 @@ def run_experiment(
         spec: a file, or the name of one of the lab's own specs.
         settings: knobs in place of the spec's, values as a spec writes them: ``"10 s"``, 4.
         preset: in place of the spec's.
-        speed: in place of the spec's; divides every delay and duration.
+        speed: in place of the spec's; divides every delay and duration. ``auto``: for each cell
+            the highest that stays true on this machine.
         users: in place of the spec's users, or burst.
         target: in place of the spec's.
         stack: how the replica runs; None: what REPLICA_LAB_STACK says, else auto.
