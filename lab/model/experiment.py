@@ -104,7 +104,8 @@ class Cell(Frozen):
     """One trial: settings, load, faults and what it is judged by.
 
     ``id`` names its folder: ``workers=2,pool=5+5`` and, in a repeat, ``…,repeat=2``;
-    ``axes`` is the same as a mapping, for tables.
+    ``axes`` is the same as a mapping, for tables. Where the lab chose the speed, ``auto_speed``
+    is set, and ``speed_reason`` says what keeps it from being higher.
     """
 
     id: str
@@ -115,6 +116,8 @@ class Cell(Frozen):
     faults: Annotated[tuple[Fault, ...], Field(max_length=MAX_OF_A_CELL)]
     criteria: Annotated[tuple[Criterion, ...], Field(max_length=MAX_OF_A_CELL)]
     seed: Annotated[int, Field(ge=0, le=2**64)]
+    auto_speed: bool = False
+    speed_reason: str = ""
 
     @property
     def storage_slots(self) -> int:
