@@ -10,14 +10,23 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from lab.model.base import Count, Number, Plain, Stored
-from lab.model.experiment import Experiment, Question
+from lab.model.experiment import Cell, Experiment, Question
 from lab.model.replica import STUDENTS, Target
-from lab.model.verdict import Bottleneck, Check, Finding, Leak, Outcome, Timeline
+from lab.model.verdict import (
+    Bottleneck,
+    Check,
+    Finding,
+    Invalidity,
+    Leak,
+    Outcome,
+    Timeline,
+    Verdict,
+)
 
 SCHEMA_VERSION = 1
 """The version of the files in a run folder, but for ``run.json``."""
@@ -141,8 +150,25 @@ class RunInfo(RunRequest):
         return {**data, "kind": kind, "schema_version": RUN_SCHEMA_VERSION}
 
 
+class AttemptResult(Stored):
+    """An attempt at a cell that was invalid, and so was followed by another."""
+
+    speed: Number
+    verdict: Outcome
+    reasons: tuple[str, ...]
+
+    @classmethod
+    def of(cls, cell: Cell, verdict: Verdict) -> Self:
+        """Of a cell as it was measured then; its reasons are those for which it was invalid."""
+        reasons = tuple(found.reason for found in verdict.invalid) or verdict.reasons
+        return cls(speed=cell.knobs.speed, verdict=verdict.outcome, reasons=reasons)
+
+
 class CellResult(Stored):
-    """One finished cell in ``summary.json``; ``knobs`` and ``load`` are as a spec writes them."""
+    """One finished cell in ``summary.json``; ``knobs`` and ``load`` are as a spec writes them.
+
+    ``attempts`` are those before the one that counts, in order.
+    """
 
     id: str
     axes: dict[str, str]
@@ -157,6 +183,8 @@ class CellResult(Stored):
     limit: Bottleneck | None = None
     course: Timeline | None = None
     leaks: tuple[Leak, ...] = ()
+    invalid: tuple[Invalidity, ...] = ()
+    attempts: tuple[AttemptResult, ...] = ()
 
 
 class Figure(Stored):

@@ -1,7 +1,8 @@
 """Which invalid cell is measured again, and how: a pure function from its attempts' verdicts.
 
-Only what disturbed a measurement decides that, never what was measured: the first valid attempt is
-the cell's, whatever it says. What may be the replica's own doing is not repeated until it goes well.
+Only what disturbed a measurement decides that, never what was measured: the first valid attempt
+is the cell's, whatever it says. What may be the replica's own doing is not repeated until it goes
+well.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from math import inf
 
 from lab.model.experiment import Cell
@@ -87,7 +89,7 @@ def again(verdicts: Sequence[Verdict]) -> NextAttempt:
     limits = [_fitting(verdict, Repeat.SLOWER) for verdict in verdicts]
     limits += [
         max(_fitting(before, Repeat.QUIET), _fitting(after, Repeat.QUIET))
-        for before, after in zip(verdicts, verdicts[1:], strict=False)
+        for before, after in pairwise(verdicts)
     ]
     limit = min(limits, default=inf)
     last = verdicts[-1:]
