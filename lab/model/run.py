@@ -34,7 +34,17 @@ SCHEMA_VERSION = 1
 RUN_SCHEMA_VERSION = 2
 """The version of ``run.json``: since 2 it says what the run is (``kind``)."""
 
-Phase = Literal["applying", "arming", "ramp", "warm-up", "window", "drain", "auditing", "judging"]
+Phase = Literal[
+    "applying",
+    "arming",
+    "ramp",
+    "warm-up",
+    "window",
+    "drain",
+    "auditing",
+    "judging",
+    "waiting",
+]
 
 RunKind = Literal["run", "threshold"]
 """What a run measures: every cell once, as it is; or of each cell the users at which it breaks."""
@@ -67,7 +77,11 @@ class LoadTick:
 
 @dataclass(frozen=True)
 class Progress:
-    """One moment of a run; ``left_s`` is an estimate of the wall-clock seconds still to go."""
+    """One moment of a run; ``left_s`` is an estimate of the wall-clock seconds still to go.
+
+    ``attempt`` counts the measurements of this cell, from 1; ``busy`` says what keeps this machine
+    busy while that is waited for.
+    """
 
     cell: str
     index: int
@@ -75,6 +89,8 @@ class Progress:
     phase: Phase
     left_s: float
     tick: LoadTick | None = None
+    attempt: int = 1
+    busy: str = ""
 
 
 def as_json(model: BaseModel) -> str:

@@ -8,6 +8,7 @@ was; from then on it is kept, whether or not the cell's folder was cleared for t
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from collections.abc import Iterator
@@ -113,7 +114,7 @@ class Attempts:
         Raises:
             StoreError: there are more than the lab keeps.
         """
-        if ATTEMPTS not in self.cell.entries():
+        if not os.path.lexists(self.cell.path) or ATTEMPTS not in self.cell.entries():
             return []
         numbers = sorted(int(name) for name in self.folder.entries() if _NUMBER.fullmatch(name))
         if len(numbers) > MAX_ATTEMPTS:

@@ -118,6 +118,10 @@ class CellFolder:
         except LabError:
             return True
 
+    def wants_load(self) -> bool:
+        """Whether it has to be measured: not where it is settled, or its evidence is unjudged."""
+        return not (self.settled() or (self.observed() and not self.finished()))
+
     def observed(self) -> bool:
         """Whether the evidence is whole, its audit included: the cell can be judged.
 
