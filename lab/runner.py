@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Protocol
 
@@ -52,7 +53,7 @@ class Lab:
         show: called at every step.
         retries: how often a cell that something disturbed is measured again.
         choose_speed: the cell at the speed for its next attempt, no higher than the limit; asked
-            for each cell that leaves its speed to the lab.
+            for cells with ``auto_speed``.
         wait_quiet: returns when this machine is quiet, or is not going to be, and whether it is;
             calls what it is given with what keeps it busy.
     """
@@ -64,6 +65,10 @@ class Lab:
     retries: int = 0
     choose_speed: Callable[[Cell, float], Cell] = field(default=lambda cell, _limit: cell)
     wait_quiet: Callable[[Callable[[str], None]], bool] = field(default=lambda _show: True)
+
+    def at_its_speed(self, cell: Cell, limit: float = inf) -> Cell:
+        """The cell at the speed that it was given, or that is chosen for it now."""
+        return self.choose_speed(cell, limit) if cell.auto_speed else cell
 
 
 def run_experiment(lab: Lab, run: RunFolder, cells: Sequence[Cell]) -> Summary:
@@ -128,10 +133,9 @@ def first_verdict(lab: Lab, run: RunFolder, cell: Cell, progress: CellProgress) 
 
 
 def measure(lab: Lab, run: RunFolder, cell: Cell, limit: float, progress: CellProgress) -> None:
-    """An attempt at a cell, at the speed that is chosen for it where its own is left to the lab."""
-    if cell.auto_speed:
-        cell = lab.choose_speed(cell, limit)
-    run_cell(lab, cell, run.begin(cell), progress)
+    """An attempt at a cell, at its speed, or at one up to the limit that is chosen for it."""
+    paced = lab.at_its_speed(cell, limit)
+    run_cell(lab, paced, run.begin(paced), progress)
 
 
 def judged(folder: CellFolder, progress: CellProgress) -> Verdict:

@@ -36,9 +36,6 @@ the offered load 7 % less than the cell says, and beside a queue of a minute the
 the same figure from condemning what no longer matters.
 """
 
-MAX_SPEED = 50.0
-STEP = 0.5
-
 
 def true_speed(speed: float, fits: Callable[[float], bool]) -> float:
     """The highest speed below this one, in halves, at which something fits; 1 where none does."""
