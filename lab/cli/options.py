@@ -20,6 +20,7 @@ from lab.errors import StoreError, UsageError
 from lab.model.fault import Fault
 from lab.model.replica import TARGETS, Target
 from lab.model.text import clean
+from lab.plan.attempts import MAX_RETRIES, RETRIES
 from lab.report import Style
 
 Command = Callable[..., Any]
@@ -184,6 +185,19 @@ def max_speed_option(command: Command) -> Command:
         "max_speed",
         type=Number(1, 50),
         help="Run no cell at a higher speed than this, whatever its spec says.",
+    )(command)
+
+
+def retries_option(command: Command) -> Command:
+    """``--retries``."""
+    return click.option(
+        "--retries",
+        type=Whole(0, MAX_RETRIES),
+        default=RETRIES,
+        show_default=True,
+        metavar="N",
+        envvar="REPLICA_LAB_RETRIES",
+        help="Measure a cell that something disturbed again, up to so often; 0: not at all.",
     )(command)
 
 

@@ -19,6 +19,7 @@ from lab.cli.options import (
     print_message,
     print_text,
     results_option,
+    retries_option,
     settings_options,
     stack_options,
     target_option,
@@ -51,8 +52,15 @@ from lab.store import RunFolder, find
     "--resume",
     metavar="RUN",
     help="Continue a stored run (a folder, a name's unique prefix, or latest): only the cells "
-    "that are missing.",
+    "that are missing or invalid.",
 )
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="GLOB",
+    help="Only the cells whose id matches, as 'workers=2,*'; repeatable.",
+)
+@retries_option
 @click.option("--gate", is_flag=True, help="Exit with 1 if a cell broke, as a pipeline needs it.")
 @results_option
 @json_option
@@ -68,6 +76,8 @@ def command(
     target: Target | None,
     dry_run: bool,
     resume: str | None,
+    only: tuple[str, ...],
+    retries: int,
     gate: bool,
     results: Path,
     as_json: bool,
@@ -82,13 +92,15 @@ def command(
       pg               the most connections that Postgres granted at once
       limit            what uploads waited for, or failed by
     While it runs, a line says which cell is at what: settings applied, faults injected, ramp,
-    warm-up, window, the last answers, audit for lost uploads, verdict.
+    warm-up, window, the last answers, audit for lost uploads, verdict. A cell that is invalid
+    because something disturbed it is measured again, once this machine is quiet (it waits a
+    minute at most); the first valid attempt counts, and each one is kept and shown.
 
     Exit code: 0 every cell was measured, whether it held or broke; 1 one broke and --gate is
     given; 4 one is undecided or invalid.
     """
     stored = find(results, resume) if resume is not None else None
-    overrides = session.Overrides(settings, preset, speed, users, target, max_speed)
+    overrides = session.Overrides(settings, preset, speed, users, target, max_speed, only)
     planned = session.plan("run", specs, overrides, stored)
     if dry_run:
         plans = [
@@ -97,6 +109,8 @@ def command(
                 round(estimate(spec.missing)),
                 {cell.id: too_few(cell) for cell in spec.missing},
                 spec.idle,
+                only,
+                retries,
             )
             for spec in planned
         ]
@@ -107,12 +121,18 @@ def command(
         return None
     results = folder_of(stored.path if stored else None, results)
     choice = session.which_stack(planned, stack, toxiproxy, stored)
-    reports = _measure(planned, choice, toxiproxy, results, as_json)
+    reports = _measure(planned, choice, toxiproxy, results, as_json, only, retries)
     return max(exit_code(report.document, gate) for report in reports)
 
 
 def _measure(
-    planned: Sequence[Planned], choice: StackChoice, toxiproxy: str, results: Path, as_json: bool
+    planned: Sequence[Planned],
+    choice: StackChoice,
+    toxiproxy: str,
+    results: Path,
+    as_json: bool,
+    only: tuple[str, ...],
+    retries: int,
 ) -> list[StoredReport]:
     """Run them one after the other on one replica; each is stored and shown as it ends."""
     reports = []
@@ -120,8 +140,8 @@ def _measure(
         for spec in planned:
             for note in (*spec.idle, *(text for cell in spec.missing for text in too_few(cell))):
                 print_message(note)
-            run = spec.run or session.new_run(spec, stack, reason, results)
-            with session.measuring("run", run, stack, _describe_stored) as (lab, _):
+            run = spec.run or session.new_run(spec, stack, reason, results, only=only)
+            with session.measuring("run", run, stack, _describe_stored, retries) as (lab, _):
                 summary = run_experiment(lab, run, spec.cells)
                 report = report_of(run, summary.damaged)
                 report.store()

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,9 @@ from lab.model.experiment import Cell, Experiment
 from lab.model.knobs import Preset
 from lab.model.replica import Target
 from lab.model.run import RunKind, RunRequest
-from lab.plan import check_pace, expand, no_faster, without_effect
+from lab.observe.quiet import QuietMachine
+from lab.plan import check_only, check_pace, expand, no_faster, select, without_effect
+from lab.plan.attempts import RETRIES
 from lab.report import LiveLine
 from lab.runner import Lab
 from lab.stack import cleanup
@@ -41,7 +43,7 @@ FULL_BYTES = 65_536
 
 @dataclass(frozen=True)
 class Overrides:
-    """The command line's values in place of the spec's; ``max_speed`` limits, the others set."""
+    """The command line's values in place of the spec's; ``max_speed`` limits, ``only`` selects."""
 
     settings: tuple[str, ...] = ()
     preset: str | None = None
@@ -49,6 +51,7 @@ class Overrides:
     users: int | None = None
     target: Target | None = None
     max_speed: float | None = None
+    only: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,9 +74,9 @@ class Planned:
 
     @property
     def missing(self) -> tuple[Cell, ...]:
-        """The cells that are still to be run."""
+        """The cells that are still to be run: without a verdict, or invalid."""
         run = self.run
-        return tuple(c for c in self.cells if run is None or not run.cell(c.id).finished())
+        return tuple(c for c in self.cells if run is None or not run.cell(c.id).settled())
 
 
 def plan(
@@ -112,19 +115,23 @@ def _continued(
             f"{stored.info.name} was made by `lab {kind}`",
             f"go on with `lab {kind} --resume {shlex.quote(str(stored.path))}`",
         )
-    if not files and overrides != Overrides():
+    if not files and overrides != Overrides(only=overrides.only):
         raise UsageError(
             "--resume without a spec runs the stored cells as they are", "leave the settings out"
         )
     if not files:
         experiment, cells = stored.info.experiment, stored.cells()
         idle = tuple(without_effect(experiment, {}, cells))
-        return Planned(stored.info.spec_file, experiment, cells, stored, idle)
-    specs = _read(files, overrides, stored)
-    if len(specs) > 1:
-        raise UsageError(f"--resume continues one run, not {len(specs)}", "give one spec or none")
-    stored.check_same(specs[0].cells)
-    return specs[0]
+        spec = Planned(stored.info.spec_file, experiment, cells, stored, idle)
+    else:
+        specs = _read(files, replace(overrides, only=stored.info.only), stored)
+        if len(specs) > 1:
+            what = f"--resume continues one run, not {len(specs)}"
+            raise UsageError(what, "give one spec or none")
+        [spec] = specs
+        stored.check_same(spec.cells)
+    check_only(overrides.only, [cell.id for cell in spec.cells], stored.info.name)
+    return replace(spec, cells=select(spec.cells, overrides.only))
 
 
 def _read(files: Sequence[Path], overrides: Overrides, stored: RunFolder | None) -> list[Planned]:
@@ -134,7 +141,7 @@ def _read(files: Sequence[Path], overrides: Overrides, stored: RunFolder | None)
     """
     faults = known_faults()
     preset = Preset(overrides.preset) if overrides.preset else None
-    planned = []
+    planned, ids = [], list[str]()
     for file in files:
         experiment = read_experiment(file, faults)
         settings = parse_settings(overrides.settings, overrides.speed)
@@ -143,12 +150,17 @@ def _read(files: Sequence[Path], overrides: Overrides, stored: RunFolder | None)
             cells = expand(experiment, faults, settings, preset, users, target)
         except SpecError as error:
             raise SpecError(error.what, error.remedy, str(file)) from None
+        ids += [cell.id for cell in cells]
+        cells = select(cells, overrides.only)
+        if not cells:
+            continue
         if overrides.max_speed is not None:
             _refuse_faster(settings, overrides.max_speed)
             cells = no_faster(cells, overrides.max_speed)
         check_pace(cells)
         idle = tuple(without_effect(experiment, settings, cells))
         planned.append(Planned(str(file), experiment, cells, stored, idle))
+    check_only(overrides.only, ids, " or ".join(map(str, files)))
     return planned
 
 
@@ -216,6 +228,7 @@ def new_run(
     kind: RunKind = "run",
     max_users: int | None = None,
     max_load: float | None = None,
+    only: tuple[str, ...] = (),
 ) -> RunFolder:
     """A run folder with everything that was decided before the first cell.
 
@@ -227,6 +240,7 @@ def new_run(
         kind: whether its cells are measured once, or their thresholds searched.
         max_users: of a search: it goes no higher.
         max_load: of a search: real-world seconds of load for each cell; None: no limit.
+        only: which of the spec's cells were asked for; none: all.
 
     Raises:
         StoreError: the results folder cannot be written.
@@ -243,6 +257,7 @@ def new_run(
         machine=doctor.facts(),
         git=doctor.git_revision(),
         arguments=tuple(sys.argv[1:]),
+        only=only,
         max_users=max_users,
         max_load=max_load,
     )
@@ -251,7 +266,11 @@ def new_run(
 
 @contextmanager
 def measuring(
-    command: str, run: RunFolder, stack: Stack, describe_stored: Callable[[RunFolder], str]
+    command: str,
+    run: RunFolder,
+    stack: Stack,
+    describe_stored: Callable[[RunFolder], str],
+    retries: int = RETRIES,
 ) -> Iterator[tuple[Lab, LiveLine]]:
     """The parts of a run, and the line that shows how far it is, while its folder is held.
 
@@ -262,6 +281,7 @@ def measuring(
         run: where it is stored.
         stack: the replica.
         describe_stored: how much of the run is stored, in a few words.
+        retries: how often a cell that something disturbed is measured again.
 
     Raises:
         Interrupted: by Ctrl-C, a SIGTERM or a SIGHUP.
@@ -271,7 +291,17 @@ def measuring(
     try:
         with run.lock(), LiveLine(sys.stderr, os.environ) as live:
             tell_foreign(run)
-            yield Lab(stack, ToxiproxyInjector(), LocustLoad(), live.update), live
+            yield (
+                Lab(
+                    stack,
+                    ToxiproxyInjector(),
+                    LocustLoad(),
+                    live.update,
+                    retries,
+                    wait_quiet=QuietMachine().wait,
+                ),
+                live,
+            )
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted: {describe_stored(run)}", go_on) from None
     except (MachineError, OSError) as error:

@@ -123,6 +123,7 @@ class RunRequest(Stored):
         machine: CPUs, memory, kernel, Python.
         git: revision of the lab's checkout, with ``+`` where it had changes.
         arguments: the command line.
+        only: ids or patterns of those of the spec's cells that were asked for; none: all.
         max_users: of a search for thresholds: it goes no higher.
         max_load: of a search: real-world seconds of load for each cell. None: no limit.
     """
@@ -138,6 +139,7 @@ class RunRequest(Stored):
     machine: dict[str, str] = {}
     git: str = ""
     arguments: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
     max_users: Annotated[MaxUsers | None, Field(alias="most_users")] = None
     max_load: Annotated[MaxLoad | None, Field(alias="most_load")] = None
 

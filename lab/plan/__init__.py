@@ -3,12 +3,15 @@
 from lab.plan.effect import settings_without_effect, without_effect
 from lab.plan.estimate import check_pace, estimate, too_few
 from lab.plan.expand import expand, no_faster
+from lab.plan.select import check_only, select
 
 __all__ = [
+    "check_only",
     "check_pace",
     "estimate",
     "expand",
     "no_faster",
+    "select",
     "settings_without_effect",
     "too_few",
     "without_effect",

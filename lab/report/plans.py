@@ -14,13 +14,17 @@ from lab.report.format import clock, plural
 class RunPlan:
     """A run: each cell that is missing, and why a load is too small for a criterion of it.
 
-    ``idle`` has a sentence for each knob that was set and that cells do not feel.
+    ``idle`` has a sentence for each knob that was set and that cells do not feel, ``only`` the
+    patterns by which cells were taken; one that something disturbs is measured again up to
+    ``retries`` times.
     """
 
     experiment: str
     estimate_s: int
     cells: Mapping[str, Sequence[str]]
     idle: Sequence[str] = ()
+    only: Sequence[str] = ()
+    retries: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -30,13 +34,20 @@ class RunPlan:
             "estimate_s": self.estimate_s,
             "undecidable": [reason for reasons in self.cells.values() for reason in reasons],
             "without_effect": list(self.idle),
+            "only": list(self.only),
+            "retries": self.retries,
         }
 
     def text(self) -> str:
         """For the terminal."""
         minutes, seconds = divmod(self.estimate_s, 60)
         cells = plural(len(self.cells), "cell")
-        lines = [f"{self.experiment}: {cells}, about {minutes}:{seconds:02d} min"]
+        if self.only:
+            cells += f" (only {', '.join(self.only)})"
+        head = f"{self.experiment}: {cells}, about {minutes}:{seconds:02d} min"
+        if self.cells and self.retries:
+            head += f"; each again up to {plural(self.retries, 'time')}, if something disturbs it"
+        lines = [head]
         for cell, reasons in self.cells.items():
             lines += [f"  {cell}", *(f"    {reason}" for reason in reasons)]
         lines += self.idle
