@@ -13,7 +13,7 @@ with its remedy.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -54,6 +54,8 @@ def run_experiment(
     speed: float | Literal["auto"] | None = None,
     users: int | None = None,
     target: Target | None = None,
+    only: Sequence[str] = (),
+    retries: int | None = None,
     stack: Literal["auto", "compose", "embedded"] | None = None,
     toxiproxy: Literal["auto", "real", "embedded"] | None = None,
     results: str | Path = "results",
@@ -71,6 +73,8 @@ def run_experiment(
             the highest that stays true on this machine.
         users: in place of the spec's users, or burst.
         target: in place of the spec's.
+        only: patterns of the ids of the cells that are measured; none: all.
+        retries: how often a cell that something disturbed is measured again; None: as `lab run`.
         stack: how the replica runs; None: what REPLICA_LAB_STACK says, else auto.
         toxiproxy: the real server, or the lab's own; None: auto.
         results: the folder that the run is stored in.
@@ -86,25 +90,29 @@ def run_experiment(
         "speed": speed,
         "users": users,
         "target": target,
+        "retries": retries,
         "stack": stack,
         "toxiproxy": toxiproxy,
         "results": results,
     }
     words = [f"--{name}={value}" for name, value in options.items() if value is not None]
     words += [f"--set={name}={value}" for name, value in (settings or {}).items()]
+    words += [f"--only={pattern}" for pattern in only]
     arguments = ("run", str(spec), *words)
     try:
         given = command.make_context("lab run", [*words, "--", str(spec)]).params
     except click.UsageError as error:
         raise UsageError(error.format_message()) from None
     overrides = session.Overrides(
-        *(given[name] for name in ("settings", "preset", "speed", "users", "target"))
+        **{name: given[name] for name in ("settings", "preset", "speed", "users", "target", "only")}
     )
     [plan] = session.plan("run", given["specs"], overrides, None)
     planned = [replace(plan, arguments=arguments)]
     choice = session.which_stack(planned, given["stack"], given["toxiproxy"], None)
     with _without_other_databases():
-        [report] = measure(planned, choice, given["toxiproxy"], given["results"])
+        [report] = measure(
+            planned, choice, given["toxiproxy"], given["results"], given["only"], given["retries"]
+        )
     return report.run
 
 

@@ -367,6 +367,7 @@ def run(strike: Strike, results: Path) -> Result:
         spec.write_text(json.dumps(strike.spec()))  # JSON is YAML
         mine = results / strike.name
         command = ["run", str(spec), "--stack", strike.stack, "--results", str(mine)]
+        command += ["--retries", "0"]
         with (folder / "output").open("wb") as output:
             lab = subprocess.Popen(
                 [sys.executable, "-m", "lab", *command],

@@ -223,6 +223,21 @@ def max_speed_option(command: Command) -> Command:
     )(command)
 
 
+def retries_option(command: Command) -> Command:
+    """``--retries``."""
+    from lab.plan.attempts import MAX_RETRIES, RETRIES
+
+    return click.option(
+        "--retries",
+        type=Whole(0, MAX_RETRIES),
+        default=RETRIES,
+        show_default=True,
+        metavar="N",
+        envvar="REPLICA_LAB_RETRIES",
+        help="Measure a cell that something disturbed again, up to so often; 0: not at all.",
+    )(command)
+
+
 def own_specs() -> dict[str, Path]:
     """The files of the lab's own specs, by name.
 

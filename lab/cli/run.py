@@ -21,6 +21,7 @@ from lab.cli.options import (
     print_message,
     print_text,
     results_option,
+    retries_option,
     stack_options,
     target_option,
 )
@@ -31,6 +32,7 @@ from lab.model.experiment import Cell
 from lab.model.load import MAX_USERS
 from lab.model.replica import Target
 from lab.plan import estimate, too_few
+from lab.plan.attempts import RETRIES
 from lab.report.plans import PlannedSpeed, RunPlan
 from lab.runner import run_experiment
 from lab.store import RunFolder, find
@@ -52,8 +54,15 @@ from lab.store import RunFolder, find
     "--resume",
     metavar="RUN",
     help="Continue a stored run (a folder, a name's unique prefix, or latest): only the cells "
-    "that are missing.",
+    "that are missing or invalid.",
 )
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="GLOB",
+    help="Only the cells whose id matches, as 'workers=2,*'; repeatable.",
+)
+@retries_option
 @click.option("--gate", is_flag=True, help="Exit with 1 if a cell broke, as a pipeline needs it.")
 @results_option
 @json_option
@@ -69,6 +78,8 @@ def command(
     target: Target | None,
     dry_run: bool,
     resume: str | None,
+    only: tuple[str, ...],
+    retries: int,
     gate: bool,
     results: Path,
     as_json: bool,
@@ -83,13 +94,15 @@ def command(
       pg               the most connections that Postgres granted at once
       limit            what uploads waited for, or failed by
     While it runs, a line says which cell is at what: settings applied, faults injected, ramp,
-    warm-up, window, the last answers, audit for lost uploads, verdict.
+    warm-up, window, the last answers, audit for lost uploads, verdict. A cell that is invalid
+    because something disturbed it is measured again, once this machine is quiet (it waits a
+    minute at most); the first valid attempt counts, and each one is kept and shown.
 
     Exit code: 0 every cell was measured, whether it held or broke; 1 one broke and --gate is
     given; 4 one is undecided or invalid.
     """
     stored = find(results, resume) if resume is not None else None
-    overrides = session.Overrides(settings, preset, speed, users, target, max_speed)
+    overrides = session.Overrides(settings, preset, speed, users, target, max_speed, only)
     planned = session.plan("run", specs, overrides, stored)
     if dry_run:
         plans = [
@@ -99,6 +112,8 @@ def command(
                 {cell.id: too_few(cell) for cell in spec.missing},
                 spec.idle,
                 [PlannedSpeed.of(cell) for cell in spec.missing],
+                only,
+                retries,
             )
             for spec in session.at_known_speeds(planned, stack, toxiproxy, stored)
         ]
@@ -110,7 +125,7 @@ def command(
     results = folder_of(stored.path if stored else None, results)
     choice = session.which_stack(planned, stack, toxiproxy, stored)
     reports = []
-    with closing(measure(planned, choice, toxiproxy, results)) as ended:
+    with closing(measure(planned, choice, toxiproxy, results, only, retries)) as ended:
         for report in ended:
             reports.append(report)
             if not as_json:
@@ -122,15 +137,20 @@ def command(
 
 
 def measure(
-    planned: Sequence[Planned], choice: StackChoice, toxiproxy: str, results: Path
+    planned: Sequence[Planned],
+    choice: StackChoice,
+    toxiproxy: str,
+    results: Path,
+    only: tuple[str, ...] = (),
+    retries: int = RETRIES,
 ) -> Generator[StoredReport]:
     """Run them one after the other on one replica; each is stored as it ends."""
     with session.replica(planned, choice, toxiproxy, results) as (stack, reason):
         for spec in planned:
             for note in (*spec.idle, *(text for cell in spec.missing for text in too_few(cell))):
                 print_message(note)
-            run = spec.run or session.new_run(spec, stack, reason, results)
-            with session.measuring("run", run, stack, _describe_stored) as (lab, _):
+            run = spec.run or session.new_run(spec, stack, reason, results, only=only)
+            with session.measuring("run", run, stack, _describe_stored, retries) as (lab, _):
                 summary = run_experiment(lab, run, spec.cells)
                 report = report_of(run, summary.damaged)
                 report.store()

@@ -37,7 +37,17 @@ from lab.model.knobs import Preset
 from lab.model.replica import Target
 from lab.model.run import RunKind, RunRequest
 from lab.model.speed import AUTO
-from lab.plan import check_pace, expand, foreseen, no_faster, without_effect
+from lab.observe.quiet import QuietMachine
+from lab.plan import (
+    check_only,
+    check_pace,
+    expand,
+    foreseen,
+    no_faster,
+    select,
+    without_effect,
+)
+from lab.plan.attempts import RETRIES
 from lab.report import LiveLine
 from lab.runner import Lab
 from lab.stack import cleanup
@@ -50,7 +60,7 @@ FULL_BYTES = 65_536
 
 @dataclass(frozen=True)
 class Overrides:
-    """The command line's values in place of the spec's; ``max_speed`` limits, the others set."""
+    """The command line's values in place of the spec's; ``max_speed`` limits, ``only`` selects."""
 
     settings: tuple[str, ...] = ()
     preset: str | None = None
@@ -58,6 +68,7 @@ class Overrides:
     users: int | None = None
     target: Target | None = None
     max_speed: float | None = None
+    only: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,9 +95,9 @@ class Planned:
 
     @property
     def missing(self) -> tuple[Cell, ...]:
-        """The cells that are still to be run."""
+        """The cells that are still to be run: without a verdict, or invalid."""
         run = self.run
-        return tuple(c for c in self.cells if run is None or not run.cell(c.id).finished())
+        return tuple(c for c in self.cells if run is None or not run.cell(c.id).settled())
 
 
 def plan(
@@ -123,7 +134,7 @@ def _continued(
             f"{stored.info.name} was made by `lab {kind}`",
             f"go on with `lab {kind} --resume {shlex.quote(str(stored.path))}`",
         )
-    if not files and overrides != Overrides():
+    if not files and overrides != Overrides(only=overrides.only):
         raise UsageError(
             "--resume without a spec runs the stored cells as they are", "leave the settings out"
         )
@@ -131,12 +142,16 @@ def _continued(
         experiment, cells = stored.info.experiment, stored.cells()
         idle = tuple(without_effect(experiment, {}, cells))
         max_speed = stored.info.max_speed
-        return Planned(stored.info.spec_file, experiment, cells, stored, idle, max_speed)
-    specs = _read(files, overrides, stored)
-    if len(specs) > 1:
-        raise UsageError(f"--resume continues one run, not {len(specs)}", "give one spec or none")
-    stored.check_same(specs[0].cells)
-    return specs[0]
+        spec = Planned(stored.info.spec_file, experiment, cells, stored, idle, max_speed)
+    else:
+        specs = _read(files, replace(overrides, only=stored.info.only), stored)
+        if len(specs) > 1:
+            what = f"--resume continues one run, not {len(specs)}"
+            raise UsageError(what, "give one spec or none")
+        [spec] = specs
+        stored.check_same(spec.cells)
+    check_only(overrides.only, [cell.id for cell in spec.cells], stored.info.name)
+    return replace(spec, cells=select(spec.cells, overrides.only))
 
 
 def _read(files: Sequence[Path], overrides: Overrides, stored: RunFolder | None) -> list[Planned]:
@@ -146,7 +161,7 @@ def _read(files: Sequence[Path], overrides: Overrides, stored: RunFolder | None)
     """
     faults = known_faults()
     preset = Preset(overrides.preset) if overrides.preset else None
-    planned = []
+    planned, ids = [], list[str]()
     for file in map(find_spec, files):
         experiment = read_experiment(file, faults)
         settings = parse_settings(overrides.settings, overrides.speed)
@@ -155,6 +170,10 @@ def _read(files: Sequence[Path], overrides: Overrides, stored: RunFolder | None)
             cells = expand(experiment, faults, settings, preset, users, target)
         except SpecError as error:
             raise SpecError(error.what, error.remedy, str(file)) from None
+        ids += [cell.id for cell in cells]
+        cells = select(cells, overrides.only)
+        if not cells:
+            continue
         if overrides.max_speed is not None:
             _refuse_faster(settings, overrides.max_speed)
             cells = no_faster(cells, overrides.max_speed)
@@ -162,6 +181,7 @@ def _read(files: Sequence[Path], overrides: Overrides, stored: RunFolder | None)
         idle = tuple(without_effect(experiment, settings, cells))
         max_speed = overrides.max_speed
         planned.append(Planned(str(file), experiment, cells, stored, idle, max_speed))
+    check_only(overrides.only, ids, " or ".join(map(str, files)))
     return planned
 
 
@@ -253,6 +273,7 @@ def new_run(
     kind: RunKind = "run",
     max_users: int | None = None,
     max_load: float | None = None,
+    only: tuple[str, ...] = (),
 ) -> RunFolder:
     """A run folder with everything that was decided before the first cell.
 
@@ -264,6 +285,7 @@ def new_run(
         kind: whether its cells are measured once, or their thresholds searched.
         max_users: of a search: it goes no higher.
         max_load: of a search: real-world seconds of load for each cell; None: no limit.
+        only: which of the spec's cells were asked for; none: all.
 
     Raises:
         StoreError: the results folder cannot be written.
@@ -281,6 +303,7 @@ def new_run(
         machine=doctor.facts(),
         git=doctor.git_revision(),
         arguments=spec.arguments,
+        only=only,
         max_users=max_users,
         max_load=max_load,
     )
@@ -289,7 +312,11 @@ def new_run(
 
 @contextmanager
 def measuring(
-    command: str, run: RunFolder, stack: Stack, describe_stored: Callable[[RunFolder], str]
+    command: str,
+    run: RunFolder,
+    stack: Stack,
+    describe_stored: Callable[[RunFolder], str],
+    retries: int = RETRIES,
 ) -> Iterator[tuple[Lab, LiveLine]]:
     """The parts of a run, and the line that shows how far it is, while its folder is held.
 
@@ -300,6 +327,7 @@ def measuring(
         run: where it is stored.
         stack: the replica.
         describe_stored: how much of the run is stored, in a few words.
+        retries: how often a cell that something disturbed is measured again.
 
     Raises:
         Interrupted: by Ctrl-C, a SIGTERM or a SIGHUP.
@@ -309,7 +337,14 @@ def measuring(
     try:
         with run.lock(), LiveLine(sys.stderr, os.environ) as live:
             tell_foreign(run)
-            lab = Lab(stack, ToxiproxyInjector(), LocustLoad(), live.update)
+            lab = Lab(
+                stack,
+                ToxiproxyInjector(),
+                LocustLoad(),
+                live.update,
+                retries,
+                wait_quiet=QuietMachine().wait,
+            )
             pace = pace_of(lab, run, live.print)
             try:
                 yield replace(lab, choose_speed=pace.choose), live

@@ -22,6 +22,7 @@ from lab.cli.options import (
     print_message,
     print_text,
     results_option,
+    retries_option,
     stack_options,
 )
 from lab.cli.session import Planned
@@ -65,6 +66,7 @@ from lab.store import RunFolder, find
     metavar="RUN",
     help="Continue a stored search: a folder, a name's unique prefix, or latest.",
 )
+@retries_option
 @results_option
 @json_option
 def command(
@@ -79,6 +81,7 @@ def command(
     max_load: float | None,
     dry_run: bool,
     resume: str | None,
+    retries: int,
     results: Path,
     as_json: bool,
 ) -> int | None:
@@ -107,7 +110,8 @@ def command(
         planned = replace(planned, run=planned.run.allowing(max_load))
     results = folder_of(stored.path if stored else None, results)
     choice = session.which_stack([planned], stack, toxiproxy, stored)
-    report = _measure(planned, (max_users, max_load), choice, toxiproxy, results, as_json)
+    limits = max_users, max_load
+    report = _measure(planned, limits, choice, toxiproxy, results, as_json, retries)
     return exit_code(report.document)
 
 
@@ -140,13 +144,15 @@ def _measure(
     toxiproxy: str,
     results: Path,
     as_json: bool,
+    retries: int,
 ) -> StoredReport:
     """Search, with each trial and each answer on a line as it comes; store and show the report."""
     with session.replica([planned], choice, toxiproxy, results) as (stack, reason):
         for note in planned.idle:
             print_message(note)
         run = planned.run or session.new_run(planned, stack, reason, results, "threshold", *limits)
-        with session.measuring("threshold", run, stack, _describe_stored) as (lab, live):
+        kept = _describe_stored
+        with session.measuring("threshold", run, stack, kept, retries) as (lab, live):
             find_thresholds(lab, run, planned.cells, lambda step: live.print(news(step)))
             report = report_of(run)
             report.store()

@@ -20,7 +20,7 @@ from lab.judge.validity import reasons_invalid
 from lab.model.evidence import Observation
 from lab.model.experiment import Cell
 from lab.model.load import OpenLoad
-from lab.model.verdict import Finding, Outcome, Verdict
+from lab.model.verdict import Finding, Invalidity, Outcome, Verdict
 
 
 def judge(cell: Cell, observation: Observation) -> Verdict:
@@ -45,17 +45,21 @@ def judge(cell: Cell, observation: Observation) -> Verdict:
         course=timeline(trial) if trial.sent else None,
         leaks=trial.leaks,
         cost=cost_of(trial),
+        invalid=invalid,
     )
 
 
 def _reasons(
-    trial: Trial, outcome: Outcome, invalid: Sequence[str], findings: Sequence[Finding]
+    trial: Trial, outcome: Outcome, invalid: Sequence[Invalidity], findings: Sequence[Finding]
 ) -> tuple[str, ...]:
     """What decides, first: why it is invalid, then the criteria that were missed.
 
     That less was offered than asked for stands before what was met all the same.
     """
-    reasons = [*invalid, *([] if trial.sent else [_why_nothing_sent(trial)])]
+    reasons = [
+        *(one.reason for one in invalid),
+        *([] if trial.sent else [_why_nothing_sent(trial)]),
+    ]
     reasons += [f.reason for kind in ("missed", "undecided") for f in findings if f.outcome == kind]
     reasons += _not_sent(trial)
     reasons += [f.reason for f in findings if f.outcome == "met"]

@@ -108,7 +108,8 @@ class Cell(Frozen):
 
     ``id`` names its folder: ``workers=2,pool=5+5`` and, in a repeat, ``…,repeat=2``;
     ``axes`` is the same as a mapping, for tables. Of a cell with ``auto_speed`` the lab chooses
-    the speed: until it has, that is 1, and ``speed_reason`` is empty.
+    the speed: until it has, that is 1, and ``speed_reason`` is empty; then it says what keeps the
+    speed from being higher.
     """
 
     id: str

@@ -10,14 +10,23 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from lab.model.base import Count, Number, Plain, Stored
-from lab.model.experiment import Experiment, Question
+from lab.model.experiment import Cell, Experiment, Question
 from lab.model.replica import STUDENTS, Target
-from lab.model.verdict import Bottleneck, Check, Finding, Leak, Outcome, Timeline
+from lab.model.verdict import (
+    Bottleneck,
+    Check,
+    Finding,
+    Invalidity,
+    Leak,
+    Outcome,
+    Timeline,
+    Verdict,
+)
 
 SCHEMA_VERSION = 1
 """The version of the files in a run folder, but for ``run.json``."""
@@ -25,7 +34,17 @@ SCHEMA_VERSION = 1
 RUN_SCHEMA_VERSION = 2
 """The version of ``run.json``: since 2 it says what the run is (``kind``)."""
 
-Phase = Literal["applying", "arming", "ramp", "warm-up", "window", "drain", "auditing", "judging"]
+Phase = Literal[
+    "applying",
+    "arming",
+    "ramp",
+    "warm-up",
+    "window",
+    "drain",
+    "auditing",
+    "judging",
+    "waiting",
+]
 
 RunKind = Literal["run", "threshold"]
 """What a run measures: every cell once, as it is; or of each cell the users at which it breaks."""
@@ -59,7 +78,11 @@ class LoadTick:
 
 @dataclass(frozen=True)
 class Progress:
-    """One moment of a run; ``left_s`` is an estimate of the wall-clock seconds still to go."""
+    """One moment of a run; ``left_s`` is an estimate of the wall-clock seconds still to go.
+
+    ``attempt`` counts the measurements of this cell, from 1; ``busy`` says what keeps this machine
+    busy while that is waited for.
+    """
 
     cell: str
     index: int
@@ -67,6 +90,8 @@ class Progress:
     phase: Phase
     left_s: float
     tick: LoadTick | None = None
+    attempt: int = 1
+    busy: str = ""
 
 
 def as_json(model: BaseModel) -> str:
@@ -100,6 +125,7 @@ class RunRequest(Stored):
         machine: CPUs, memory, kernel, Python.
         git: revision of the lab's checkout, with ``+`` where it had changes.
         arguments: the command line.
+        only: ids or patterns of those of the spec's cells that were asked for; none: all.
         max_users: of a search for thresholds: it goes no higher.
         max_load: of a search: real-world seconds of load for each cell. None: no limit.
     """
@@ -116,6 +142,7 @@ class RunRequest(Stored):
     machine: dict[str, str] = {}
     git: str = ""
     arguments: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
     max_users: Annotated[MaxUsers | None, Field(alias="most_users")] = None
     max_load: Annotated[MaxLoad | None, Field(alias="most_load")] = None
 
@@ -144,10 +171,25 @@ class RunInfo(RunRequest):
         return {**data, "kind": kind, "schema_version": RUN_SCHEMA_VERSION}
 
 
+class AttemptResult(Stored):
+    """An attempt at a cell that was invalid, and so was followed by another."""
+
+    speed: Number
+    verdict: Outcome
+    reasons: tuple[str, ...]
+
+    @classmethod
+    def of(cls, cell: Cell, verdict: Verdict) -> Self:
+        """Of a cell as it was measured then; its reasons are those for which it was invalid."""
+        reasons = tuple(found.reason for found in verdict.invalid) or verdict.reasons
+        return cls(speed=cell.knobs.speed, verdict=verdict.outcome, reasons=reasons)
+
+
 class CellResult(Stored):
     """One finished cell in ``summary.json``; ``knobs`` and ``load`` are as a spec writes them.
 
     ``speed_reason`` says why the speed among its knobs was chosen; empty where one was given.
+    ``attempts`` are those before the one that counts, in order.
     """
 
     id: str
@@ -164,6 +206,8 @@ class CellResult(Stored):
     course: Timeline | None = None
     leaks: tuple[Leak, ...] = ()
     speed_reason: str = ""
+    invalid: tuple[Invalidity, ...] = ()
+    attempts: tuple[AttemptResult, ...] = ()
 
 
 class Figure(Stored):

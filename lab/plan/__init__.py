@@ -3,15 +3,18 @@
 from lab.plan.effect import settings_without_effect, without_effect
 from lab.plan.estimate import check_pace, estimate, too_few
 from lab.plan.expand import expand, no_faster
+from lab.plan.select import check_only, select
 from lab.plan.speed import choose_speed, foreseen
 
 __all__ = [
+    "check_only",
     "check_pace",
     "choose_speed",
     "estimate",
     "expand",
     "foreseen",
     "no_faster",
+    "select",
     "settings_without_effect",
     "too_few",
     "without_effect",

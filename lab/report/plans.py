@@ -39,7 +39,8 @@ class RunPlan:
     """A run: each cell that is missing, and why a load is too small for a criterion of it.
 
     ``idle`` has a sentence for each knob that was set and that cells do not feel, ``speeds`` the
-    speed of each cell.
+    speed of each cell, ``only`` the patterns by which cells were taken; one that something
+    disturbs is measured again up to ``retries`` times.
     """
 
     experiment: str
@@ -47,6 +48,8 @@ class RunPlan:
     cells: Mapping[str, Sequence[str]]
     idle: Sequence[str] = ()
     speeds: Sequence[PlannedSpeed] = ()
+    only: Sequence[str] = ()
+    retries: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -57,13 +60,20 @@ class RunPlan:
             "speeds": [asdict(speed) for speed in self.speeds],
             "undecidable": [reason for reasons in self.cells.values() for reason in reasons],
             "without_effect": list(self.idle),
+            "only": list(self.only),
+            "retries": self.retries,
         }
 
     def text(self) -> str:
         """For the terminal."""
         minutes, seconds = divmod(self.estimate_s, 60)
         cells = plural(len(self.cells), "cell")
-        lines = [f"{self.experiment}: {cells}, about {minutes}:{seconds:02d} min"]
+        if self.only:
+            cells += f" (only {', '.join(self.only)})"
+        head = f"{self.experiment}: {cells}, about {minutes}:{seconds:02d} min"
+        if self.cells and self.retries:
+            head += f"; each again up to {plural(self.retries, 'time')}, if something disturbs it"
+        lines = [head]
         speeds = {speed.cell: speed.text() for speed in self.speeds}
         for cell, reasons in self.cells.items():
             told = [speeds[cell]] if cell in speeds else []

@@ -25,10 +25,19 @@ from lab.errors import LabError, UsageError
 from lab.files import LOCK, RUN_DEPTH, Folder, storing
 from lab.model.capacity import Thresholds
 from lab.model.experiment import Cell
-from lab.model.run import CellResult, DamagedCell, RunInfo, RunRequest, Summary, as_json
+from lab.model.run import (
+    AttemptResult,
+    CellResult,
+    DamagedCell,
+    RunInfo,
+    RunRequest,
+    Summary,
+    as_json,
+)
 from lab.model.speed import AUTO
-from lab.store.cells import FILES, CellFolder, folder_name
+from lab.store.cells import CellFolder, folder_name
 from lab.store.documents import read_document
+from lab.store.trial_files import FILES
 
 LATEST = "latest"
 INFO = "run.json"
@@ -158,7 +167,7 @@ class RunFolder:
         return CellFolder(self.path / CELLS / folder_name(cell_id))
 
     def begin(self, cell: Cell) -> CellFolder:
-        """The folder of a cell, cleared of an unfinished trial and ready for a new one.
+        """The folder of a cell, ready for a new trial: see `CellFolder.begin`.
 
         Raises:
             StoreError: the cell is finished, or the folder cannot be written.
@@ -232,6 +241,8 @@ class RunFolder:
             course=verdict.course,
             leaks=verdict.leaks,
             speed_reason=cell.speed_reason,
+            invalid=verdict.invalid,
+            attempts=tuple(AttemptResult.of(*attempt) for attempt in folder.attempts.read()),
         )
 
     def write_summary(self, damaged: Sequence[DamagedCell] = ()) -> Summary:

@@ -354,6 +354,27 @@ USAGE: dict[str, tuple[list[str | Path], str]] = {
         "backend-kill kills backend while a load runs, and `lab up` runs none - name it in a",
     ),
     "fault-and-none": (["up", "--fault", "gcs-down", "--no-faults"], "--fault and --no-faults"),
+    "more-retries-than-there-are": (
+        ["run", MATRIX, "--retries", "11"],
+        "Invalid value for '--retries': 11 is not in the range 0<=x<=10",
+    ),
+    "fewer-retries-than-none": (
+        ["run", MATRIX, "--retries", "-1"],
+        "Invalid value for '--retries': '-1' is not a number in decimal digits",
+    ),
+    "retries-that-are-no-number": (
+        ["threshold", MATRIX, "--retries", "x"],
+        "Invalid value for '--retries': 'x' is not a number in decimal digits",
+    ),
+    "only-what-is-not-there": (
+        ["run", MATRIX, "--only", "workers=3,*"],
+        f"--only 'workers=3,*' takes no cell of {MATRIX} - near it: 'workers=",
+    ),
+    "one-only-of-two-takes-nothing": (
+        ["run", MATRIX, BASIC, "--only", "workers=1*", "--only", "nosuch"],
+        f"--only 'nosuch' takes no cell of {MATRIX} or {BASIC} - near it: '",
+    ),
+    "only-nothing": (["run", MATRIX, "--only", ""], "--only '' takes no cell of "),
     "port-out-of-bounds": (["up", "--port", "99999"], "Invalid value for '--port': 99999"),
 }
 
@@ -408,6 +429,15 @@ def test_a_resume_without_the_spec_that_its_settings_are_for(
     ended = lab("run", "--resume", "latest", "--results", tmp_path, *option)
     assert (ended.code, ended.out) == (2, "")
     assert the_line(ended.err).startswith("--resume without a spec runs the stored cells as they")
+
+
+def test_a_resume_of_cells_that_the_run_has_not(lab: Command, tmp_path: Path) -> None:
+    run = sample.create(tmp_path)
+    ended = lab("run", "--resume", "latest", "--results", tmp_path, "--only", "workers=3*")
+    assert (ended.code, ended.out) == (2, "")
+    said = the_line(ended.err)
+    assert said.startswith(f"--only 'workers=3*' takes no cell of {run.info.name} - near it: 'work")
+    assert all(near in run.info.cells for near in said.split("'")[3::2])
 
 
 def test_a_resume_that_would_store_elsewhere(lab: Command, tmp_path: Path) -> None:

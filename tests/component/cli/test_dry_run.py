@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from lab import doctor
+from lab.config import read_experiment, read_faults
 from lab.model.costs import TrialCost
+from lab.model.run import RunRequest
+from lab.paths import ROOT
+from lab.plan import expand
 from lab.stack import ownership
+from lab.store import RunFolder
 from lab.store.costs import CostKey, CostStore, cache_folder
 from tests import command
 from tests.cli_fixture import Command
+from tests.fakes import sample_run as sample
 
 
 def test_a_dry_run_tells_the_cells_and_starts_nothing(
@@ -140,3 +147,70 @@ def test_the_doctor_names_a_file_of_costs_that_is_damaged(lab: Command) -> None:
     ended = lab("doctor")
     assert f"-     costs              {file}:1: the file is damaged: " in ended.out
     assert " - the next run that needs it writes it anew; or remove it" in ended.out
+
+
+def test_a_dry_run_tells_which_cells_were_chosen_and_how_often_each_is_tried(
+    lab: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REPLICA_LAB_RETRIES")
+    file = command.spec(tmp_path)
+    [plan] = json.loads(lab("run", file, "--dry-run", "--json").out)
+    assert (plan["only"], plan["retries"]) == ([], 2)
+    chosen = ("--only", "workers=[29]", "--only", "workers=2", "--retries", "1")
+    ended = lab("run", file, "--dry-run", *chosen)
+    head, *cells = ended.out.splitlines()
+    assert head.startswith("short: 1 cell (only workers=[29], workers=2), about 0:")
+    assert head.endswith(" min; each again up to 1 time, if something disturbs it")
+    assert cells == ["  workers=2"]
+    [plan] = json.loads(lab("run", file, "--dry-run", "--json", *chosen).out)
+    assert plan["cells"] == ["workers=2"]
+    assert (plan["only"], plan["retries"]) == (["workers=[29]", "workers=2"], 1)
+    assert "again" not in lab("run", file, "--dry-run", "--retries", "0").out
+
+
+def test_of_several_specs_those_without_a_chosen_cell_are_left_out(
+    lab: Command, tmp_path: Path
+) -> None:
+    one = command.spec(tmp_path)
+    two = tmp_path / "two.yaml"
+    two.write_text("experiment: two\nload: {users: 3}\nmatrix: {db_cap: [20, 25]}\n")
+    ended = lab("run", one, two, "--only", "db_cap=2?", "--dry-run")
+    named = [line for line in ended.out.splitlines() if not line.startswith("    ")]
+    assert [line.split(":")[0] for line in named] == ["two", "  db_cap=20", "  db_cap=25"]
+
+
+def test_a_run_that_goes_on_plans_what_is_missing_or_invalid(lab: Command, tmp_path: Path) -> None:
+    run = sample.create(tmp_path, sample.cells()[:4])
+    held, busy, *missing = run.cells()
+    sample.measure(run, held)
+    sample.measure(run, busy, sample.disturbed(busy))
+    resume = ("run", "--resume", "latest", "--results", tmp_path, "--dry-run", "--json")
+    [plan] = json.loads(lab(*resume).out)
+    assert plan["cells"] == [busy.id, *(cell.id for cell in missing)]
+    [plan] = json.loads(lab(*resume, "--only", busy.id).out)
+    assert plan["cells"] == [busy.id]
+    [plan] = json.loads(lab(*resume, "--only", held.id).out)
+    assert plan["cells"] == []
+    for cell in missing:
+        sample.measure(run, cell)
+    sample.measure_again(run, busy)
+    [plan] = json.loads(lab(*resume).out)
+    assert (plan["cells"], plan["estimate_s"]) == ([], 0)
+
+
+def test_a_run_of_chosen_cells_goes_on_with_its_spec_and_them(lab: Command, tmp_path: Path) -> None:
+    file, at = command.spec(tmp_path), ("--results", tmp_path)
+    experiment = read_experiment(file, read_faults(ROOT / "faults"))
+    request = RunRequest(
+        started=datetime.now(UTC),
+        spec_file=str(file),
+        experiment=experiment,
+        stack="embedded",
+        stack_reason="asked for",
+        speed=5,
+        only=("workers=2",),
+    )
+    run = RunFolder.create(tmp_path, expand(experiment, read_faults(ROOT / "faults"))[1:], request)
+    for spec in ((), (file,)):
+        [plan] = json.loads(lab("run", *spec, "--resume", run.path, *at, "--dry-run", "--json").out)
+        assert plan["cells"] == ["workers=2"]
