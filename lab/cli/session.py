@@ -269,9 +269,9 @@ def measuring(
     """
     go_on = f"go on with `lab {command} --resume {shlex.quote(str(run.path))}`"
     try:
-        with run.lock(), LiveLine(sys.stderr, os.environ) as live:
+        with run.lock(), LiveLine(sys.stderr, os.environ) as live, LocustLoad() as generator:
             tell_foreign(run)
-            yield Lab(stack, ToxiproxyInjector(), LocustLoad(), live.update), live
+            yield Lab(stack, ToxiproxyInjector(), generator, live.update), live
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted: {describe_stored(run)}", go_on) from None
     except (MachineError, OSError) as error:

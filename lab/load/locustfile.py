@@ -86,7 +86,7 @@ class Uploader(FastHttpUser):
         attempts = schedule.attempts(load, self.number, session.planned, seed)
         session.enter()
         planned = next(attempts, None)
-        while planned is not None:
+        while planned is not None and not session.over(planned):
             session.sleep_until(planned)
             if session.over(sent := session.now()):
                 break
