@@ -96,7 +96,7 @@ STEPS: Sequence[Step] = (
 
 @dataclass
 class Trace:
-    """Times steps of the main thread.
+    """Times steps; one that goes on beside another counts for what the other leaves of it.
 
     Attributes:
         spans: name, begin and end of each, on the monotonic clock; an outer one after its inner.

@@ -243,20 +243,29 @@ class Project:
         except (DockerException, requests.RequestException, MachineError, KeyError):
             return b""
 
-    def collect_logs(self, parts: Iterable[str], since: datetime, into: Folder) -> None:
+    def collect_logs(self, parts: Collection[str], since: datetime, into: Folder) -> None:
         """Write a log file for each part, and for nginx a second with its requests.
 
         On Cloud Run each instance gets a file too, by its name there.
         """
+        with ThreadPoolExecutor() as pool:
+            reading = {
+                (part, stream): pool.submit(self._stream, part, stream, since)
+                for part in parts
+                for stream in ("stdout", "stderr")
+            }
         for part in parts:
-            out = self.log(part, since, stderr=False)
-            err = self.log(part, since, stdout=False)
+            out, err = (reading[part, stream].result() for stream in ("stdout", "stderr"))
             if part == "nginx":
                 into.keep("nginx-access.log", BytesIO(out))
                 out = b""
             into.keep(f"{part}.log", BytesIO(out + err))
         for name, container in self.instances().items():
             into.keep(f"{name}.log", BytesIO(container.logs()))
+
+    def _stream(self, part: str, stream: str, since: datetime) -> bytes:
+        """What a part has written to its ``stdout`` or ``stderr``."""
+        return self.log(part, since, stdout=stream == "stdout", stderr=stream == "stderr")
 
     def instance(self, knobs: Knobs) -> dict[str, Any]:
         """What the gateway makes an instance from, as arguments of `containers.create`.

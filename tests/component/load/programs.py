@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 
 calls = 0
 
@@ -21,21 +22,18 @@ def sleep() -> None:
 
 
 def tell() -> None:
-    """Print what this process was given, and that it has done nothing else."""
+    """Write what this process was given, and that it has done nothing else."""
     global calls
     calls += 1
-    print(
-        json.dumps(
-            {
-                "arguments": sys.argv[1:],
-                "env": dict(os.environ),
-                "folder": os.getcwd(),
-                "umask": os.umask(0),
-                "cores": sorted(os.sched_getaffinity(0)),
-                "input": sys.stdin.read(),
-                "leader": os.getsid(0) == os.getpgid(0) == os.getpid(),
-                "files": len(os.listdir("/proc/self/fd")),
-                "calls": calls,
-            }
-        )
-    )
+    given = {
+        "arguments": sys.argv[1:],
+        "env": dict(os.environ),
+        "folder": str(Path.cwd()),
+        "umask": os.umask(0),
+        "cores": sorted(os.sched_getaffinity(0)),
+        "input": sys.stdin.read(),
+        "leader": os.getsid(0) == os.getpgid(0) == os.getpid(),
+        "files": len([*Path("/proc/self/fd").iterdir()]),
+        "calls": calls,
+    }
+    sys.stdout.write(json.dumps(given))
