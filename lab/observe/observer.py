@@ -24,7 +24,7 @@ from lab.model.evidence import (
     ProcessFaultRecord,
 )
 from lab.observe import Observed
-from lab.observe.audit import UNDELAYED_S, UPLOAD_S, audit, wait_for_quiet
+from lab.observe.audit import audit, wait_for_quiet
 from lab.observe.readings import (
     Clock,
     complete_lines,
@@ -70,7 +70,7 @@ class Observer:
         Those that end later end on a replica without these faults, so what their workers record
         from then on is no evidence.
         """
-        wait_for_quiet(self._replica, UPLOAD_S / self._speed + UNDELAYED_S)
+        wait_for_quiet(self._replica)
         self._until = time.monotonic()
 
     def evidence(
