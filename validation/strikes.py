@@ -84,7 +84,7 @@ STAYS, BRIEFLY = Blow("SIGSTOP"), Blow("SIGSTOP", 3.0)
 KILL = Blow("SIGKILL")
 FREEZE = Blow("freeze", 1.5)
 
-WORKER = r"multiprocessing\.spawn"
+WORKER = r"^lab\.services\.backend: worker|multiprocessing\.spawn"
 UVICORN = r"-m lab\.services\.backend"
 GATEWAY = r"-m lab\.services\.cloudrun"
 GENERATOR = r"locustfile\.py"

@@ -335,12 +335,12 @@ def measuring(
     """
     go_on = f"go on with `lab {command} --resume {shlex.quote(str(run.path))}`"
     try:
-        with run.lock(), LiveLine(sys.stderr, os.environ) as live:
+        with run.lock(), LiveLine(sys.stderr, os.environ) as live, LocustLoad() as generator:
             tell_foreign(run)
             lab = Lab(
                 stack,
                 ToxiproxyInjector(),
-                LocustLoad(),
+                generator,
                 live.update,
                 retries,
                 wait_quiet=QuietMachine().wait,

@@ -31,7 +31,8 @@ class LoadPlan(BaseModel):
         url: where users upload, without a path.
         samples: the file to which attempts are appended.
         status: the file with the generator's `GeneratorStatus`.
-        parent: process id of the driver; the generator ends when it is gone.
+        parent: process id of what forked the generator, which ends with the driver; the generator
+            ends when it is gone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

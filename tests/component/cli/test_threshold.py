@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,7 @@ def faked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faked]:
     monkeypatch.setattr(session, "open_stack", open_stack)
     monkeypatch.setattr(session, "choose", lambda *_asked: ("fake", "asked for"))
     monkeypatch.setattr(session, "ToxiproxyInjector", RecordingInjector)
-    monkeypatch.setattr(session, "LocustLoad", lambda: fakes.load)
+    monkeypatch.setattr(session, "LocustLoad", lambda: nullcontext(fakes.load))
     yield fakes
     fakes.stack.close()
 
