@@ -15,11 +15,8 @@ SPEED ?=
 STACK ?= auto
 ARGS ?=
 LAYER ?=
-# Between containers a round trip costs CPU of its own, which no speed divides: on two cores
-# what is asked is true at 3 there, and at the specs' own 4 to 6 it is refused.
-PREFERRED = from lab.stack.compose.images import preferred; print(preferred()[0])
-STACK_NOW = $(if $(filter auto,$(STACK)),$(shell $(BIN)/python -c '$(PREFERRED)'),$(STACK))
-PACE = $(if $(SPEED),--speed $(SPEED),$(if $(filter compose,$(STACK_NOW)),--most-speed 3))
+# The specs leave the speed to the lab, which chooses one for each cell.
+PACE = $(if $(SPEED),--speed $(SPEED))
 
 # Specs that cannot be run at another speed: an instance starts as fast as it starts.
 CLOUDRUN = $(filter %-cloudrun.yaml %/scenario-3-cold-start.yaml %/scenario-4-memory.yaml \
@@ -167,7 +164,7 @@ engine: ## Install and start a container engine where there is none (Debian, as 
 
 .PHONY: images
 images: $(STAMP) ## Have the images of Compose: official, or stand-ins (ARGS=--stand-ins: all)
-	$(BIN)/python -m compose.images $(ARGS)
+	$(BIN)/lab images $(ARGS)
 
 .PHONY: check
 check: lint ## Lint, types and the unit tests, for every save (about half a minute)
@@ -178,7 +175,6 @@ lint: $(STAMP) ## Style, types, dead and copied code, YAML, Compose, shell and D
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy --package compose.images
 	$(BIN)/vulture
 	$(BIN)/pylint lab
 	$(BIN)/yamllint --strict .
@@ -207,13 +203,16 @@ schema: $(STAMP) ## Write experiments/schema.json and compose/*.env anew from th
 	$(BIN)/python -m lab.config.schema
 	$(BIN)/python -m lab.stack.compose.environment
 
+RESOLVE := uv pip compile --universal --generate-hashes --no-emit-index-url \
+	--python-version 3.11 --quiet
+
 .PHONY: lock
-lock: $(STAMP) ## Resolve requirements.lock anew, and the backend's part of it (needs uv)
-	uv pip compile pyproject.toml --extra dev --universal --generate-hashes \
-		--no-emit-index-url --python-version 3.11 --quiet --output-file requirements.lock
-	uv pip compile compose/backend/requirements.in --constraint requirements.lock --universal \
-		--generate-hashes --no-emit-index-url --python-version 3.11 --quiet \
+lock: $(STAMP) ## Resolve requirements.lock anew, and the images' parts of it (needs uv)
+	$(RESOLVE) pyproject.toml --extra dev --output-file requirements.lock
+	$(RESOLVE) compose/backend/requirements.in --constraint requirements.lock \
 		--output-file compose/backend/requirements.lock
+	$(RESOLVE) compose/images/requirements.in --constraint requirements.lock --no-deps \
+		--output-file compose/images/requirements.lock
 
 .PHONY: clean
 clean: ## Remove the virtual environment, tools and caches; results stay

@@ -8,7 +8,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
-ALL = ("cells", "cold_start", "compose", "front", "generator", "proxy", "threshold")
+ALL = (
+    *("between_cells", "cells", "cold_start", "compose", "front"),
+    *("generator", "proxy", "quick_start", "threshold"),
+)
 
 
 def main() -> int:

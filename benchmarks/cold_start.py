@@ -64,7 +64,7 @@ def processes(knobs: Knobs, logs: Path) -> Driver:
 def images(knobs: Knobs, logs: Path) -> Driver:
     """Instances as the compose stack has them, but for its networks."""
     if not containers.client().images.list(IMAGE):
-        raise DriverError(f"there is no image {IMAGE}; `make images` builds it")
+        raise DriverError(f"there is no image {IMAGE}; `lab images` builds it")
     env = instance_env({**knobs.as_env(), **NOWHERE}, knobs)
     made_from = {"image": IMAGE, "environment": env, "read_only": True}
     return ContainerDriver(made_from, knobs.cloudrun_memory, logs)

@@ -20,6 +20,7 @@ from itertools import chain
 from pathlib import Path
 
 from benchmarks.cells import timed
+from lab import paths
 from lab.errors import LabError, PartFailed
 from lab.model.knobs import Knobs
 from lab.stack import ports
@@ -71,7 +72,7 @@ class ByHand:
         self._project = f"bench-{nginx}"
 
     def _compose(self, knobs: Knobs, *arguments: str) -> None:
-        command = ["compose", "--file", str(images.COMPOSE / "compose.yaml")]
+        command = ["compose", "--file", str(paths.data("compose", "compose.yaml"))]
         given = {**variables(knobs, self._place), **images.tags()}
         done = engine.run([*command, "--project-name", self._project, *arguments], given)
         if done.returncode:

@@ -12,10 +12,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
 import docker
@@ -24,9 +24,10 @@ import psutil
 from lab import __version__
 from lab.errors import LabError
 from lab.model.knobs import Knobs
-from lab.paths import ROOT
+from lab.paths import CHECKOUT, NEEDED, RESTORE, ROOT, SETUP, TOXIPROXY
 from lab.stack import gateway, nginx, postgres, storage, toxiproxy
 from lab.stack.compose import engine, images
+from lab.store.costs import cache_folder, kept, newest
 
 PACKAGES = (
     "uvicorn",
@@ -43,7 +44,8 @@ PACKAGES = (
 
 MIN_MEMORY = 2 * 1024**3
 MIN_DISK = 1024**3
-SETUP = "run `make setup`"
+MAX_NAMES = 3
+"""So many missing files are named."""
 
 
 def versions(stack: Mapping[str, str]) -> dict[str, str]:
@@ -67,11 +69,28 @@ def facts() -> dict[str, str]:
     }
 
 
+def processor() -> dict[str, str]:
+    """What the time that work takes on this machine depends on: its CPU, how many, its kernel."""
+    names = ("cpus", "kernel", "architecture")
+    return {"cpu": _model() or platform.processor(), **{name: facts()[name] for name in names}}
+
+
+def _model() -> str:
+    """The name of the CPU where the kernel tells it as Linux does; else empty."""
+    with suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as lines:
+        names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+        return next(names, "")
+    return ""
+
+
 def git_revision() -> str:
     """The revision of the lab's checkout, with ``+`` where it has changes; empty outside one."""
+    if not CHECKOUT:
+        return ""  # whose repository the wheel may be installed in is no matter
+    git = ("git", "-C", str(ROOT))
     try:
-        revision = first_line(["git", "rev-parse", "--short=12", "HEAD"])
-        changed = first_line(["git", "status", "--porcelain", "--untracked-files=no"])
+        revision = first_line([*git, "rev-parse", "--short=12", "HEAD"])
+        changed = first_line([*git, "status", "--porcelain", "--untracked-files=no"])
     except (OSError, subprocess.SubprocessError):
         return ""
     return revision + ("+" if changed else "")
@@ -85,7 +104,7 @@ def first_line(command: Sequence[str]) -> str:
         subprocess.SubprocessError: it failed or did not end in 10 s.
     """
     done = subprocess.run(  # noqa: S603 - programs of the replica and git
-        list(command), capture_output=True, text=True, timeout=10, check=True, cwd=ROOT
+        list(command), capture_output=True, text=True, timeout=10, check=True
     )
     lines = (done.stdout + done.stderr).strip().splitlines()
     return lines[0].strip() if lines else ""
@@ -127,6 +146,7 @@ def examine(results: Path) -> list[Component]:
     free = f"{memory / 1024**3:.1f} GiB free"
     return [
         Component("python", modern, platform.python_version(), "install Python 3.11 or later"),
+        _data(),
         _component("nginx", lambda: first_line([str(nginx.program()), "-v"])),
         _component(
             "postgres", lambda: first_line([str(postgres.installed() / "postgres"), "--version"])
@@ -142,6 +162,7 @@ def examine(results: Path) -> list[Component]:
         _folder("results folder", results, "--results"),
         _folder("temporary folder", Path(tempfile.gettempdir()), "TMPDIR"),
         *_containers(),
+        *_costs(),
     ]
 
 
@@ -159,6 +180,43 @@ def _component(
         return Component(name, False, str(error), remedy, required)
 
 
+def _data() -> Component:
+    """The files that the lab comes with; those of them that are missing are named."""
+    lost = [str(path) for path in missing_data()]
+    few = ", ".join(lost[:MAX_NAMES]) + (
+        f" and {len(lost) - MAX_NAMES} more" * (len(lost) > MAX_NAMES)
+    )
+    return Component("data files", not lost, f"missing: {few}" if lost else str(ROOT), RESTORE)
+
+
+def missing_data() -> list[Path]:
+    """The files and folders of the lab's data that should be there and are not.
+
+    The wheel's record knows them, and git those of a checkout; where neither is to be had,
+    only what stands at the top is known.
+    """
+    lost = [ROOT / name for name in NEEDED if not (ROOT / name).exists()]
+    return lost or (_lost_of_checkout() if CHECKOUT else _lost_of_wheel())
+
+
+def _lost_of_checkout() -> list[Path]:
+    command = ["git", "-C", str(ROOT), "ls-files", "-z", "--deleted", "--", *NEEDED]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [ROOT / name for name in done.stdout.split("\0") if name]
+
+
+def _lost_of_wheel() -> list[Path]:
+    try:
+        files = distribution("replica-lab").files or ()
+    except PackageNotFoundError:
+        return []
+    paths = [Path(str(file.locate())).resolve() for file in files]
+    return [path for path in paths if path.is_relative_to(ROOT) and not path.exists()]
+
+
 def _storage() -> Component:
     try:
         path = storage.program()
@@ -172,7 +230,7 @@ def _toxiproxy() -> Component:
     real = toxiproxy.find_real()
     if real is None:
         absent = "not here: the lab's own server is used"
-        return Component("toxiproxy-server", False, absent, "`make toxiproxy` builds it", False)
+        return Component("toxiproxy-server", False, absent, TOXIPROXY, False)
     try:
         release = first_line([real, "-version"])
     except (OSError, subprocess.SubprocessError) as error:
@@ -207,6 +265,32 @@ def _folder(name: str, path: Path, option: str) -> Component:
     return Component(name, not lacks and free >= MIN_DISK, state, remedy)
 
 
+def _costs() -> Iterator[Component]:
+    """What is kept of an upload's costs here, by stack, and how old it is; and what is damaged."""
+    folder = cache_folder()
+    for stack in ("embedded", "compose"):
+        known = newest(folder, processor(), stack, versions({}))
+        found = "not known here: measured before the first cell, within 15 s"
+        if known:
+            found = (
+                f"of {len(known.trials)} trials, the newest {_age(known.age_s)} old, in {folder}"
+            )
+        yield Component(
+            f"costs, {stack}", bool(known), found, "`lab run` measures it", required=False
+        )
+    for error in (known for known in kept(folder).values() if isinstance(known, LabError)):
+        remedy = "the next run that needs it writes it anew; or remove it"
+        yield Component("costs", False, error.what, remedy, required=False)
+
+
+def _age(seconds: float) -> str:
+    """So long, in the largest unit of which there is a whole one."""
+    for unit, length in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= length:
+            return f"{seconds // length:.0f} {unit}"
+    return "less than a minute"
+
+
 def _containers() -> list[Component]:
     """Engine, Compose, each image, and which stack ``auto`` is."""
     name = "docker engine"
@@ -233,7 +317,7 @@ def _images(client: docker.DockerClient | None) -> list[Component]:
             f"{images.short(variable)} image",
             variable in present and present[variable].current,
             f"{tag} ({present[variable].about if variable in present else lacks})",
-            "`make images` pulls or builds it",
+            "`lab images` pulls or builds it",
             required=False,
         )
         for variable, tag in wanted.items()

@@ -281,6 +281,36 @@ class Folder:
                 os.unlink(name, dir_fd=handle)
                 os.fsync(handle)
 
+    def link(self, name: str, into: Folder) -> None:
+        """Give the lab's file, if it is there, a second name: the same in another folder.
+
+        Raises:
+            StoreError: something else has one of the names, or the file system refused.
+        """
+        with storing(into.path, f"keep {name}"), self._opened() as here, into._opened() as there:
+            if self._is_file(here, name):
+                os.link(name, name, src_dir_fd=here, dst_dir_fd=there, follow_symlinks=False)
+                os.fsync(there)
+
+    def is_same(self, name: str, other: Folder) -> bool:
+        """Whether the lab's file of that name in another folder is this one, by a second name."""
+        if not (self.has(name) and other.has(name)):
+            return False
+        with self._reading(name, None) as mine, other._reading(name, None) as others:
+            return os.path.sameopenfile(mine.fileno(), others.fileno())
+
+    def settle(self, draft: str, name: str) -> None:
+        """Give a folder in it, which is whole now, the name that is to stay, for good.
+
+        Raises:
+            StoreError: something has that name, or the file system refused.
+        """
+        with storing(self.path, f"make {name}"), self._opened() as handle:
+            if (mode := _mode(handle, name)) is not None:
+                raise in_the_way(self.path / name, mode, "folder")
+            os.replace(draft, name, src_dir_fd=handle, dst_dir_fd=handle)
+            os.fsync(handle)
+
     def sync(self, name: str) -> None:
         """Make what was written to a file survive a crash of the machine."""
         with storing(self.path, f"make {name} durable"), self._reading(name, None) as file:

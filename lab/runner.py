@@ -1,7 +1,8 @@
 """A run: each cell is applied, its faults are injected, it is loaded, observed and judged.
 
     for cell:  stack.apply ─> faults.inject ─> load.run ─> observe ─> evidence stored
-                                              process faults          judge ─> verdict stored
+                  ^                           process faults          judge ─> verdict stored
+                  └── attempt kept, machine quiet, speed chosen <── invalid ──┘
 
 The observation is on disk before it is judged. Faults are removed, logs and evidence kept
 whatever goes wrong, and an error in that never hides the first error.
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +29,7 @@ from lab.model.run import DamagedCell, LoadSoFar, LoadTick, Phase, Progress, Sum
 from lab.model.verdict import Verdict
 from lab.observe.observer import Observer
 from lab.plan import earliest_end, estimate
+from lab.plan.attempts import again, next_attempt
 from lab.stack.base import Replica, Stack
 from lab.store import CellFolder, RunFolder
 
@@ -48,16 +51,28 @@ class Lab:
         injector: injects the network faults.
         generator: offers the load.
         show: called at every step.
+        retries: how often a cell that something disturbed is measured again.
+        choose_speed: the cell at the speed for its next attempt, no higher than the limit; asked
+            for cells with ``auto_speed``.
+        wait_quiet: returns when this machine is quiet, or is not going to be, and whether it is;
+            calls what it is given with what keeps it busy.
     """
 
     stack: Stack
     injector: Injector
     generator: LoadGenerator
     show: Callable[[Progress], None] = field(default=lambda _progress: None)
+    retries: int = 0
+    choose_speed: Callable[[Cell, float], Cell] = field(default=lambda cell, _limit: cell)
+    wait_quiet: Callable[[Callable[[str], None]], bool] = field(default=lambda _show: True)
+
+    def at_its_speed(self, cell: Cell, limit: float = inf) -> Cell:
+        """The cell at the speed that it was given, or that is chosen for it now."""
+        return self.choose_speed(cell, limit) if cell.auto_speed else cell
 
 
 def run_experiment(lab: Lab, run: RunFolder, cells: Sequence[Cell]) -> Summary:
-    """Measure every cell that is not finished, and store its verdict.
+    """Measure every cell that has no verdict or is invalid, and store its verdict.
 
     One of which something that is stored turns out damaged is told apart, and the next goes on.
 
@@ -66,26 +81,97 @@ def run_experiment(lab: Lab, run: RunFolder, cells: Sequence[Cell]) -> Summary:
     """
     summary, damaged = run.write_summary(), list[DamagedCell]()
     for index, cell in enumerate(cells):
-        folder = run.cell(cell.id)
-        if folder.finished():
+        if run.cell(cell.id).settled():
             continue
-        unmeasured = [
-            later
-            for later in cells[index:]
-            if not run.cell(later.id).finished() and not run.cell(later.id).observed()
-        ]
+        unmeasured = [later for later in cells[index:] if run.cell(later.id).wants_load()]
         progress = CellProgress(lab.show, cells, index, unmeasured)
-        if not folder.observed():
-            run_cell(lab, cell, run.begin(cell), progress)
-        progress.phase("judging")
         try:
-            verdict = judge_stored(folder)
-        except StoreError as error:
+            settle_cell(lab, run, cell, progress)
+        except DamagedEvidence as error:
             damaged.append(DamagedCell(id=cell.id, problem=str(error)))
-        else:
-            folder.finish(verdict)
         summary = run.write_summary(damaged)
     return summary
+
+
+def settle_cell(lab: Lab, run: RunFolder, cell: Cell, progress: CellProgress) -> Verdict:
+    """Measure a cell until an attempt is valid, or would not become so, or there were enough.
+
+    The first valid one counts, whatever it says; where none is, the last. Each earlier one is kept
+    among the cell's attempts. What stands there already, because a run goes on, is not measured
+    again: an observation is judged, and an invalid cell is followed by another attempt.
+
+    Raises:
+        DamagedEvidence: what is stored of it is damaged.
+        LabError: this machine cannot go on.
+    """
+    folder = run.cell(cell.id)
+    resumed = folder.finished()
+    verdict = folder.read_verdict() if resumed else first_verdict(lab, run, cell, progress)
+    for repeat in range(lab.retries + resumed):
+        verdicts = [*earlier(folder), verdict]
+        asked = again(verdicts) if resumed and repeat == 0 else None
+        step = asked or next_attempt(folder.read_cell(), verdicts)
+        if step is None:
+            break
+        progress.again(cell)
+        quiet = lab.wait_quiet(progress.waiting) if step.quiet else True
+        folder.keep_attempt()
+        measure(lab, run, cell, step.limit if quiet else step.busy_limit, progress)
+        verdict = judged(folder, progress)
+    return verdict
+
+
+def first_verdict(lab: Lab, run: RunFolder, cell: Cell, progress: CellProgress) -> Verdict:
+    """Of an attempt that is made now, unless it was made and is only to be judged.
+
+    It may follow others, after which the lab was interrupted.
+    """
+    folder = run.cell(cell.id)
+    if not folder.observed():
+        measure(lab, run, cell, again(earlier(folder)).limit, progress)
+    return judged(folder, progress)
+
+
+def measure(lab: Lab, run: RunFolder, cell: Cell, limit: float, progress: CellProgress) -> None:
+    """An attempt at a cell, at its speed, or at one up to the limit that is chosen for it."""
+    paced = lab.at_its_speed(cell, limit)
+    run_cell(lab, paced, run.begin(paced), progress)
+
+
+def judged(folder: CellFolder, progress: CellProgress) -> Verdict:
+    """Judge what was measured, and store the verdict.
+
+    Raises:
+        DamagedEvidence: something that is stored of it is damaged.
+    """
+    progress.phase("judging")
+    with damage_apart():
+        verdict = judge_stored(folder)
+    folder.finish(verdict)
+    return verdict
+
+
+def earlier(folder: CellFolder) -> list[Verdict]:
+    """The verdicts on a cell's earlier attempts, in order.
+
+    Raises:
+        DamagedEvidence: something that is stored of one is damaged.
+    """
+    with damage_apart():
+        return [verdict for _, verdict in folder.attempts.read()]
+
+
+@contextmanager
+def damage_apart() -> Iterator[None]:
+    """Tell what cannot be read of one cell from what keeps the run from going on."""
+    try:
+        yield
+    except StoreError as error:
+        raise DamagedEvidence(error.what, error.remedy) from error
+
+
+class DamagedEvidence(StoreError):
+    """A cell cannot be judged: the others can."""
 
 
 def run_cell(lab: Lab, cell: Cell, folder: CellFolder, progress: CellProgress) -> None:
@@ -259,20 +345,30 @@ class CellProgress:
         self._estimate = estimate(unmeasured)
         self._spared = 0.0  # of the window, in wall-clock seconds, where it ended early
         self._began = time.monotonic()
+        self._attempt = 1
 
-    def phase(self, phase: Phase, tick: LoadTick | None = None) -> None:
-        """A new phase has begun, or the load has moved on in it."""
+    def phase(self, phase: Phase, tick: LoadTick | None = None, busy: str = "") -> None:
+        """A new phase has begun, or the load has moved on in it, or a wait goes on."""
         spent = time.monotonic() - self._began
         left = max(0.0, self._estimate - self._spared - spent)
-        cell = self._cells[self._index]
-        self._show(Progress(cell.id, self._index + 1, len(self._cells), phase, left, tick))
+        place = self._cells[self._index].id, self._index + 1, len(self._cells)
+        self._show(Progress(*place, phase, left, tick, self._attempt, busy))
+
+    def waiting(self, busy: str) -> None:
+        """The next attempt waits until this machine is quiet; ``busy`` says what it does."""
+        self.phase("waiting", busy=busy)
+
+    def again(self, cell: Cell) -> None:
+        """Another attempt at the cell follows."""
+        self._attempt += 1
+        self._estimate += estimate([cell]) - self._spared
+        self._spared = 0.0
 
     def load(self, tick: LoadTick) -> None:
         """The load is at ``tick``."""
-        load = self._cells[self._index].load
-        if tick.ended_at is not None:
-            self._spared = (end_of(load) - tick.ended_at) / self._cells[self._index].knobs.speed
-            load = shortened(load, tick.ended_at)
+        cell = self._cells[self._index]
+        load = cell.load if tick.ended_at is None else shortened(cell.load, tick.ended_at)
+        self._spared = estimate([cell]) - estimate([cell.model_copy(update={"load": load})])
         if tick.t >= end_of(load):
             phase: Phase = "drain"
         elif tick.t >= load.measured[0]:

@@ -36,6 +36,7 @@ def the_line(err: str) -> str:
 def lab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
     """Run a command and tell how it ended; signals and environment are as before after it."""
     monkeypatch.setenv("COLUMNS", "100")  # whatever runs the tests
+    monkeypatch.setenv("REPLICA_LAB_RETRIES", "0")  # a busy machine would be waited for
     handlers = {
         each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     }

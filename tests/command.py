@@ -42,6 +42,7 @@ def environment(changes: Mapping[str, str | None] | None = None) -> dict[str, st
         **os.environ,
         "PYTHONPATH": str(ROOT),
         "REPLICA_LAB_STACK": "embedded",
+        "REPLICA_LAB_RETRIES": "0",  # a busy machine is no failure, and would be waited for
         **(changes or {}),
     }
     changed.pop(ownership.MARKER, None)  # of a replica that this process itself keeps

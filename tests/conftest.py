@@ -42,6 +42,14 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config, "workerinput"):
         _temporary_folder(config)
+    _cache_folder(config)
+
+
+def _cache_folder(config: pytest.Config) -> None:
+    """What an upload costs this machine is not known, and what tests measure is kept nowhere."""
+    folder = Path(tempfile.mkdtemp(prefix="lab-cache-"))
+    os.environ["XDG_CACHE_HOME"] = str(folder)
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def _temporary_folder(config: pytest.Config) -> None:
@@ -56,12 +64,15 @@ def _temporary_folder(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test with its layer, and say which stay together where they run side by side.
 
-    A file's tests do, as they share what its fixtures start; and all that need containers,
-    as some of them look at everything that the lab has on the engine. The long ones begin.
+    A file's tests do, as they share what its fixtures start, if they do not say that they may be
+    split; and all that need containers, as some of them look at everything that the lab has on
+    the engine. The long ones begin.
     """
-    for item in items:
+    for number, item in enumerate(items):
         item.add_marker(item.path.relative_to(TESTS).parts[0])
         together = "compose" if item.get_closest_marker("compose") else item.nodeid.split("::")[0]
+        if split := item.get_closest_marker("split"):
+            together += f" {number % split.args[0]}"
         item.add_marker(pytest.mark.xdist_group(together))
     items.sort(key=_turn)
 

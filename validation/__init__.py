@@ -47,6 +47,11 @@ embedded stack: is each judged as is right?
 
     python -m validation.incidents [NAME...]
 
+The fourth holds the speeds that the lab chooses: are cells of the shipped specs valid at them, and
+not at twice as much, and do they tell what speed 1 tells?
+
+    python -m validation.speeds [--parts first twice real] [--only GLOB] [--cells 8]
+
 Four strike at the lab itself. Hostile requests: what do nginx, uvicorn and the gateway answer to
 them, and what do healthy users feel of them? Every part of a running replica, a row each: is each
 strike noticed within 3 s, by its own cell alone, in the part's name, and is nothing left? SIGKILL

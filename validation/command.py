@@ -11,6 +11,7 @@ from argparse import (
     RawDescriptionHelpFormatter,
 )
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from lab.errors import LabError
@@ -41,6 +42,18 @@ def positive(text: str) -> int:
     if text.isascii() and text.isdecimal() and int(text) > 0:
         return int(text)
     raise ArgumentTypeError(f"'{text}' is no whole number of 1 or more")
+
+
+def share(text: str) -> float:
+    """A share, from 0 to 1.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    with suppress(ValueError):
+        if 0 <= float(text) <= 1:
+            return float(text)
+    raise ArgumentTypeError(f"'{text}' is no share from 0 to 1")
 
 
 def run_of(flags: Namespace, ref: str) -> RunFolder:

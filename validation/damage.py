@@ -11,7 +11,7 @@ link, a named pipe, a socket or a folder; one to three of these at once. Then ``
 
     an error that is unexpected, a traceback, or more than one line of it;
     an exit code that is none of the lab's;
-    more than 10 s, or 500 MB, for one change;
+    more than 10 s of CPU, 60 s of nothing, or 500 MB, for one change;
     a file outside the run folder that is not as it was, or another run of it that is not reported.
 
 The change of a number is the same for one seed, whatever else is changed. A thousand take about
@@ -51,7 +51,7 @@ STORED = Path(__file__).parent.parent / "tests" / "fixtures" / "stored_runs"
 SECONDS = 10
 BYTES = 500 * 1000**2
 SILENT_S = 6 * SECONDS
-"""After so long a process that could not be interrupted is ended."""
+"""After so long a process that waits, or could not be interrupted, is ended."""
 BATCH = 100
 """Changes that one process makes: what it leaves in memory is not laid to the next ones."""
 
@@ -62,7 +62,7 @@ CELLS, LINES = 2, 40
 """A run is cut to so many cells, and to about so many lines of each file, to be read quickly."""
 
 EDITED = 20 * 1000**2
-"""Bytes up to which a file is changed again: a change reads it whole, in the memory of this test."""
+"""Bytes up to which a file is changed again: a change reads it whole, into this test's memory."""
 
 CODES = {0, 2, 3, 4}
 
@@ -344,7 +344,7 @@ def _limits() -> Iterator[None]:
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (used + BYTES, before[1]))
-    signal.signal(signal.SIGALRM, _out_of_time)
+    signal.signal(signal.SIGPROF, _out_of_time)
     try:
         yield
     finally:
@@ -409,16 +409,16 @@ class Bench:
         sound = _state(others), _state(beside)
         began = time.monotonic()
         try:
-            signal.setitimer(signal.ITIMER_REAL, SECONDS)
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)
             problem = self._read(run, original.parent.parent / "spec.yaml", beside)
         except OutOfTime:
-            problem = f"took longer than {SECONDS} s"
+            problem = f"took more than {SECONDS} s of CPU"
         except MemoryError:
             problem = "took too much memory"
         except Exception as error:
             problem = f"{type(error).__name__}: {error}"
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
         if (_state(others), _state(beside)) != sound:
             problem += " and something outside is not as it was"
         took = f" ({time.monotonic() - began:.1f} s)"

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from lab.model.evidence import OomKill, ProcessFaultRecord, Sample, StageSpan, UploadRecord
 from lab.model.experiment import Experiment
 from lab.model.run import RunRequest
+from lab.model.verdict import Invalidity, Outcome
 from lab.plan import expand
 from lab.runner import Lab, judge_cell, run_experiment
 from lab.store import CellFolder, RunFolder
@@ -25,7 +26,7 @@ SPEC = {
 
 
 def make_fresh(results: Path) -> RunFolder:
-    """Measure two cells on a replica that is a fake, and store them under ``results``."""
+    """Measure two cells, the last one twice, on a replica that is a fake; store them."""
     experiment = Experiment.model_validate(SPEC)
     cells = expand(experiment, {})
     request = RunRequest(
@@ -40,13 +41,23 @@ def make_fresh(results: Path) -> RunFolder:
     with TemporaryDirectory() as folder:
         stack = FakeStack(Path(folder))
         try:
-            run_experiment(Lab(stack, RecordingInjector(), InstantLoad(30)), run, cells)
+            lab = Lab(stack, RecordingInjector(), InstantLoad(30))
+            run_experiment(lab, run, cells)
+            _disturbed(run.cell(cells[-1].id))
+            run_experiment(lab, run, cells)
         finally:
             stack.close()
     for cell_id in run.info.cells:
         _with_records(run.cell(cell_id))
     run.write_summary()
     return run
+
+
+def _disturbed(folder: CellFolder) -> None:
+    """Have it that the attempt was disturbed, so that another follows."""
+    reason = Invalidity(kind="machine", reason="this machine was busy", fitting=1.0)
+    told = {"outcome": Outcome.INVALID, "reasons": (reason.reason,), "invalid": (reason,)}
+    folder.finish(folder.read_verdict().model_copy(update=told))
 
 
 def _with_records(folder: CellFolder) -> None:

@@ -106,7 +106,7 @@ class Incident:
             "experiment": self.name,
             "preset": "as-found",
             "target": self.target,
-            "knobs": dict(self.knobs),
+            "knobs": {"speed": 1, **self.knobs},
             "load": {"audio": "50 KB", **self.load},
             "criteria": list(self.criteria),
         }

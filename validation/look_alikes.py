@@ -29,7 +29,8 @@ from lab.stack.compose.resources import ID_LABEL, OWNER_LABEL
 
 FREE_PID = 4_194_305
 """Of no process: one more than Linux gives."""
-BY_HAND = f"replica-lab-front-{FREE_PID}-by-hand-{os.getpid()}"
+OTHERS = f"replica-lab-front-{FREE_PID}-by-hand-"
+BY_HAND = f"{OTHERS}{os.getpid()}"
 """As a gateway names what it makes, with the number of its process before the instance's name."""
 CGROUPS = Path("/sys/fs/cgroup")
 TMPFS = Path("/dev/shm")  # noqa: S108 - where a gateway has its instances' files
@@ -160,9 +161,13 @@ def _remove(folder: Path) -> None:
 
 
 def orphaned_cgroups() -> set[Path]:
-    """The cgroups of gateways and of checks whose process has ended."""
+    """The cgroups of gateways and of checks whose process has ended, and look-alikes of its own.
+
+    Those that another such test has made by hand are none of a lab's.
+    """
     found = (path for path in CGROUPS.rglob("replica-lab-*-*-*") if path.is_dir())
-    return {path for path in found if not processes.runs(_pid_of(path.name))}
+    of_no_process = (path for path in found if not processes.runs(_pid_of(path.name)))
+    return {path for path in of_no_process if OTHERS not in path.name or BY_HAND in path.name}
 
 
 def _pid_of(name: str) -> int:

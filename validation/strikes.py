@@ -7,7 +7,7 @@ clean. What has to come of it:
 
     the struck cell     invalid, for a reason that names the part, and no other part
     noticed             within 3 s of real time, by the evidence
-    the next cell       valid, on the same stack
+    the next cell       valid, on the same stack, if others left this machine time for it
     after the lab       no process, folder, cgroup or container is left
 
 Without options the embedded rows are run, or all where ``--stack compose`` is given too. Each row
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import multiprocessing
 import os
 import re
 import subprocess
@@ -33,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.errors import MachineError, UsageError
+from lab.judge import judge
 from lab.judge.coverage import clock_steps
 from lab.model.environment import PASS
 from lab.model.evidence import AUDIT, InstanceEvent, Observation, PartDown
@@ -42,6 +44,7 @@ from lab.model.verdict import Outcome, Verdict
 from lab.store import RunFolder, find
 from validation.clock_step import SteppedClock
 from validation.command import exit_code, parser, positive
+from validation.idle import on_idle_machine
 from validation.struck import (
     LAB,
     Blow,
@@ -56,9 +59,12 @@ NOTICED_WITHIN_S = 3.0
 RUNS_WITHIN_S = 300.0
 SAID = 400
 """Characters of what a lab has printed last, where it could not measure."""
+NOT_RUN = "not run"
 TRIALS = 3
-BUSY = re.compile("lower --speed|this machine's CPU")
-"""What a verdict says where this machine had no time left."""
+BUSY = "busy"
+"""What came of a clean cell that nothing made invalid but this machine's CPU, which others used."""
+LATE = re.compile("lower --speed")
+"""What a verdict says where a part of the lab had no time left."""
 STRUCK, CLEAN = "cell=struck", "cell=clean"
 KNOBS: Mapping[str, Any] = {
     "global_rate_limit": "off",
@@ -78,7 +84,7 @@ STAYS, BRIEFLY = Blow("SIGSTOP"), Blow("SIGSTOP", 3.0)
 KILL = Blow("SIGKILL")
 FREEZE = Blow("freeze", 1.5)
 
-WORKER = r"multiprocessing\.spawn"
+WORKER = r"^lab\.services\.backend: worker|multiprocessing\.spawn"
 UVICORN = r"-m lab\.services\.backend"
 GATEWAY = r"-m lab\.services\.cloudrun"
 GENERATOR = r"locustfile\.py"
@@ -339,10 +345,10 @@ class Result:
 
 
 def run_on_idle_machine(strike: Strike, results: Path) -> Result:
-    """A row, again while its clean cell is invalid because this machine had no time left."""
+    """A row, again while its clean cell is invalid because the lab had no time left."""
     for trial in range(1, TRIALS + 1):
         result = run(strike, results / f"trial-{trial}")
-        if not (result.next_outcome == Outcome.INVALID and BUSY.search("; ".join(result.wrong))):
+        if not (result.next_outcome == Outcome.INVALID and LATE.search("; ".join(result.wrong))):
             break
     return result
 
@@ -361,6 +367,7 @@ def run(strike: Strike, results: Path) -> Result:
         spec.write_text(json.dumps(strike.spec()))  # JSON is YAML
         mine = results / strike.name
         command = ["run", str(spec), "--stack", strike.stack, "--results", str(mine)]
+        command += ["--retries", "0"]
         with (folder / "output").open("wb") as output:
             lab = subprocess.Popen(
                 [sys.executable, "-m", "lab", *command],
@@ -406,7 +413,11 @@ def _result(strike: Strike, stored: RunFolder, struck: Struck, left: list[str]) 
     verdict, seen = first.read_verdict(), first.read_observation()
     after = second.read_verdict()
     wrong = strike.wrong(verdict, seen, struck)
+    next_outcome = str(after.outcome)
     if after.outcome is Outcome.INVALID:
+        on_idle = judge(second.read_cell(), on_idle_machine(second.read_observation()))
+        next_outcome = BUSY if on_idle.outcome is not Outcome.INVALID else next_outcome
+    if next_outcome == Outcome.INVALID:
         wrong.append(f"the next cell is invalid: {'; '.join(after.reasons)}")
     if left:
         wrong.append(f"left: {', '.join(left)}")
@@ -418,7 +429,7 @@ def _result(strike: Strike, stored: RunFolder, struck: Struck, left: list[str]) 
         verdict.outcome,
         noticed(strike, seen, struck),
         verdict.reasons[0] if verdict.reasons else "",
-        after.outcome,
+        next_outcome,
         left,
         wrong,
     )
@@ -452,6 +463,13 @@ def main() -> int:
     flags_parser.add_argument(
         "--repeat", type=positive, metavar="N", default=1, help="all rows so often (default: 1)"
     )
+    flags_parser.add_argument(
+        "--jobs",
+        type=positive,
+        metavar="N",
+        default=1,
+        help="so many rows side by side (default: 1)",
+    )
     flags_parser.add_argument("--json", action="store_true", help="print JSON on stdout")
     flags = flags_parser.parse_args()
     rows = STRIKES + (IN_COMPOSE if flags.stack == "compose" else ())
@@ -460,22 +478,39 @@ def main() -> int:
         raise UsageError(f"no row is named like '{flags.only}'", "leave --only out for all")
     done: list[Result] = []
     folder = flags.results / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-strikes"
-    for number in range(1, flags.repeat + 1):
-        for strike in chosen:
-            done.append(run_on_idle_machine(strike, folder / str(number)))
-            print(row(done[-1]), file=sys.stderr, flush=True)
+    repetitions = [folder / str(number) for number in range(1, flags.repeat + 1)]
+    todo = [(strike, repetition) for repetition in repetitions for strike in chosen]
+    with multiprocessing.get_context("fork").Pool(flags.jobs) as pool:
+        for result in pool.imap(_run, todo):
+            done.append(result)
+            print(row(result), file=sys.stderr, flush=True)
     if flags.json:
         print(json.dumps([vars(result) for result in done]))
     else:
         print(table(done))
+    if any(result.outcome == NOT_RUN for result in done):
+        return 2
     return 1 if any(result.wrong for result in done) else 0
+
+
+def _run(todo: tuple[Strike, Path]) -> Result:
+    """A row; one that could not be run keeps no other from it."""
+    strike, results = todo
+    try:
+        return run_on_idle_machine(strike, results)
+    except MachineError as error:
+        about = strike.name, strike.stack, strike.where, str(strike.blow)
+        return Result(*about, NOT_RUN, None, "", NOT_RUN, (), [str(error)])
 
 
 def table(done: Sequence[Result]) -> str:
     """Every row, what is wrong below it, and how many are right."""
     lines = ["\n       ".join([row(result), *result.wrong]) for result in done]
     right = sum(not result.wrong for result in done)
-    return "\n".join([*lines, f"{right} of {len(done)} are noticed as they have to be"])
+    busy = sum(result.next_outcome == BUSY for result in done)
+    last = f"{right} of {len(done)} are noticed as they have to be"
+    more = f"; of {busy} the next cell was invalid for this machine's CPU alone" if busy else ""
+    return "\n".join([*lines, last + more])
 
 
 if __name__ == "__main__":

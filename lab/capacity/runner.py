@@ -21,7 +21,7 @@ from lab.model.capacity import CapacityTrial, Threshold, Thresholds, TrialReques
 from lab.model.experiment import Cell
 from lab.model.run import DamagedCell
 from lab.model.verdict import Verdict
-from lab.runner import CellProgress, Lab, judge_cell, run_cell
+from lab.runner import CellProgress, Lab, settle_cell
 from lab.store import CellFolder, RunFolder
 
 News = CapacityTrial | Threshold
@@ -83,12 +83,9 @@ def find_threshold(
 
 
 def measured(lab: Lab, run: RunFolder, trial: Cell, progress: CellProgress) -> CapacityTrial:
-    """A trial, measured unless its evidence is stored already, and judged."""
-    folder = run.cell(trial.id)
-    if not folder.observed():
-        run_cell(lab, trial, run.begin(trial), progress)
-    progress.phase("judging")
-    return trial_of(trial, judge_cell(folder))
+    """A trial, measured as any cell is: again where something disturbed it."""
+    verdict = settle_cell(lab, run, trial, progress)
+    return trial_of(run.cell(trial.id).read_cell(), verdict)
 
 
 def next_trial(cell: Cell, request: TrialRequest, trials: Sequence[CapacityTrial]) -> Cell:

@@ -24,27 +24,38 @@ import errno
 import importlib
 import os
 import pkgutil
+import re
 import signal
 import sys
-import traceback
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from lab import __version__
 from lab.cli import streams
-from lab.errors import Interrupted, LabError, MachineError
+from lab.errors import Interrupted, LabError, MachineError, UsageError
 from lab.model.text import clean
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 MAX_MESSAGE = 4000
 """Characters of an error's line: what it quotes may be of any length."""
 
+COMPLETE = "_LAB_COMPLETE"
+"""The variable by which a shell asks for completion, as click's scripts name it."""
+
 MODULES = tuple(module.name for module in pkgutil.iter_modules(__path__))
+
+ABOUT = re.compile(r'^def command\(.*?^    """(.*?)("""|$)', re.DOTALL | re.MULTILINE)
+"""The first line of a command's docstring, in its file."""
 
 
 class Commands(click.Group):
     """The commands of this package; one is imported when it is asked for.
+
+    None is for the help, nor for a shell that completes a command's name.
 
     Its interruption is an error of the lab; click's own prints an empty line.
     """
@@ -55,19 +66,38 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             raise Interrupted("interrupted") from None
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        for name in MODULES:
-            self.get_command(ctx, name)
-        return super().list_commands(ctx)
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as click's
+        return list(abouts())
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(abouts().items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        commands = [
+            CompletionItem(name, help=about)
+            for name, about in abouts().items()
+            if name.startswith(incomplete)
+        ]
+        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in MODULES:
-            self.list_commands(ctx)  # among which click looks for what may have been meant
-        elif cmd_name not in self.commands:
-            module = importlib.import_module(f"{__name__}.{cmd_name}")
-            if hasattr(module, "command"):
-                self.add_command(module.command, cmd_name)
+        names = abouts()
+        # Of one that is not known, click looks among all for what may have been meant.
+        for name in [cmd_name] if cmd_name in names else names:
+            if name not in self.commands:
+                module = importlib.import_module(f"{__name__}.{name}")
+                self.add_command(module.command, name)
         return super().get_command(ctx, cmd_name)
+
+
+def abouts() -> dict[str, str]:
+    """The commands, and in a sentence what each does; read from their files, not imported."""
+    files = {name: pkgutil.get_data(__name__, f"{name}.py") or b"" for name in MODULES}
+    found = {name: ABOUT.search(source.decode()) for name, source in files.items()}
+    return {name: about[1] for name, about in found.items() if about}
 
 
 @click.group(
@@ -87,7 +117,7 @@ def lab() -> None:
 
     \b
     Begin with:   lab doctor
-                  lab run experiments/workers-x-pool.yaml
+                  lab run workers-x-pool
                   lab report latest
     """
 
@@ -111,6 +141,8 @@ def main() -> NoReturn:
 def _code(debug: bool) -> int | None:
     """Run the command; its exit code, or None where it only prints."""
     try:
+        if asked := os.environ.get(COMPLETE):
+            return _complete(asked)
         with lab.make_context("lab", sys.argv[1:]) as context:
             code: int | None = lab.invoke(context)
             return code
@@ -129,6 +161,20 @@ def _code(debug: bool) -> int | None:
         return _fail(_system_error(error), debug, error)
     except Exception as error:
         return _fail(LabError(f"unexpected {type(error).__name__}: {error}"), debug, error)
+
+
+def _complete(asked: str) -> int:
+    """Print a shell's script for completion, or what completes its line; which, the shell says.
+
+    Raises:
+        UsageError: it is no shell that can be helped.
+    """
+    from click.shell_completion import shell_complete
+
+    if failed := shell_complete(lab, {}, "lab", COMPLETE, asked):
+        shells = ", ".join(f"{shell}_source" for shell in ("bash", "zsh", "fish"))
+        raise UsageError(f"{COMPLETE}: '{asked}' is not known", f"known are: {shells}")
+    return failed
 
 
 def listen_to_signals() -> None:
@@ -175,6 +221,8 @@ def _remedy(error: OSError) -> str:
 
 def _fail(error: LabError, debug: bool, cause: Exception | None = None) -> int:
     if debug:
+        import traceback  # here alone: what is imported above is waited for by every command
+
         traceback.print_exception(cause or error)
     notes = getattr(cause or error, "__notes__", ())
     hint = [] if debug or not cause else ["`lab --debug …` shows the traceback"]

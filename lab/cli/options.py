@@ -9,18 +9,23 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 from lab import paths
-from lab.config import read_faults
-from lab.errors import StoreError, UsageError
-from lab.model.fault import Fault
+from lab.errors import SpecError, StoreError, UsageError
 from lab.model.replica import TARGETS, Target
+from lab.model.speed import AUTO, MAX_SPEED
+from lab.model.suggest import suggest
 from lab.model.text import clean
-from lab.report import Style
+
+if TYPE_CHECKING:  # imported where it is used: a table does not wait for the reader of specs
+    from click.shell_completion import CompletionItem
+
+    from lab.model.fault import Fault
+    from lab.report import Style
 
 Command = Callable[..., Any]
 
@@ -51,6 +56,18 @@ class Number(click.FloatRange):
         return super().convert(value, param, ctx)
 
 
+class Speed(Number):
+    """A speed as a number, or the word for one that is chosen."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The number, or the word; a usage error where it is neither."""
+        if value == AUTO:
+            return AUTO
+        if isinstance(value, str) and not _DIGITS.fullmatch(value):
+            self.fail(f"'{value[:40]}' is no number in decimal digits, nor {AUTO}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class PathName(click.Path):
     """A path that can be shown and stored: it has a name, in UTF-8, of what can be seen."""
 
@@ -68,6 +85,18 @@ class PathName(click.Path):
         if len(os.fsencode(text)) >= 4096 or max(map(len, os.fsencode(text).split(b"/"))) > 255:
             self.fail(f"'{text[:40]}...' is longer than a file system takes", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class SpecName(PathName):
+    """A SPEC: a file, or the name of one of the lab's own, which a shell completes."""
+
+    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
+        """The files first: a shell forgets what stands before them."""
+        from click.shell_completion import CompletionItem
+
+        files = super().shell_complete(ctx, param, incomplete)
+        names = filter(lambda name: name.startswith(incomplete), own_specs())
+        return [*files, *map(CompletionItem, names)]
 
 
 def is_given(name: str) -> bool:
@@ -156,13 +185,20 @@ def target_option(default: Target | None, text: str) -> Callable[[Command], Comm
     )
 
 
+def speed_option(kind: click.ParamType[Any], more: str = "") -> Callable[[Command], Command]:
+    """``--speed``."""
+    text = "Divide every delay and duration by this; figures stay in real-world time."
+    return click.option("--speed", type=kind, help=text + more)
+
+
+def paced_options(command: Command) -> Command:
+    """``--preset``, ``--set``, ``--speed``, which may be chosen, and ``--most-speed``."""
+    more = f" {AUTO}, the default: for each cell the highest that stays true on this machine."
+    return settings_options(speed_option(Speed(1, MAX_SPEED), more)(max_speed_option(command)))
+
+
 def settings_options(command: Command) -> Command:
-    """``--preset``, ``--set`` and ``--speed``."""
-    command = click.option(
-        "--speed",
-        type=Number(1, 50),
-        help="Divide every delay and duration by this; figures stay in real-world time.",
-    )(command)
+    """``--preset`` and ``--set``."""
     command = click.option(
         "--set",
         "settings",
@@ -182,23 +218,80 @@ def max_speed_option(command: Command) -> Command:
     return click.option(
         "--most-speed",
         "max_speed",
-        type=Number(1, 50),
+        type=Number(1, MAX_SPEED),
         help="Run no cell at a higher speed than this, whatever its spec says.",
     )(command)
 
 
-def known_faults() -> dict[str, Fault]:
-    """Every fault under ``faults/``, by name.
+def retries_option(command: Command) -> Command:
+    """``--retries``."""
+    from lab.plan.attempts import MAX_RETRIES, RETRIES
+
+    return click.option(
+        "--retries",
+        type=Whole(0, MAX_RETRIES),
+        default=RETRIES,
+        show_default=True,
+        metavar="N",
+        envvar="REPLICA_LAB_RETRIES",
+        help="Measure a cell that something disturbed again, up to so often; 0: not at all.",
+    )(command)
+
+
+def own_specs() -> dict[str, Path]:
+    """The files of the lab's own specs, by name.
 
     Raises:
-        MissingComponent: the folder is not there.
-        SpecError: a file of it is wrong.
+        MissingComponent: their folder is not there.
     """
-    return read_faults(paths.data("faults"))
+    return {file.stem: file for file in sorted(paths.data("experiments").glob("*.yaml"))}
+
+
+def find_spec(given: Path) -> Path:
+    """The file that a SPEC means: that file, or the lab's own spec of that name.
+
+    A file here goes before the lab's own of its name, with or without ``.yaml``; that is said.
+
+    Raises:
+        SpecError: neither is there; with the nearest name of the lab's own.
+    """
+    shipped = own_specs()
+    if given.parent != Path() or given.suffix == ".yaml":
+        if given.stem in shipped and not given.exists():
+            raise SpecError("no such file", f"the lab's own is `{given.stem}`", str(given))
+        return given  # that another is not there is said by who reads it, with the nearest file
+    here = next(filter(Path.is_file, (given, Path(f"{given}.yaml"))), None)
+    if here and given.name in shipped:
+        print_message(f"spec: {here} of this folder, not the lab's own of that name")
+    found = here or shipped.get(given.name) or given
+    if not found.exists():
+        remedy = suggest(given.name, shipped)
+        raise SpecError("neither a file nor a spec of the lab", remedy, str(given))
+    return found
+
+
+def known_faults() -> dict[str, Fault]:
+    """Every fault of the lab, and those under ``faults/`` of this folder, by name.
+
+    One of this folder goes before the lab's own of its name; where they differ, that is said.
+
+    Raises:
+        MissingComponent: the lab's own folder is not there.
+        SpecError: a file is wrong.
+    """
+    from lab.config import read_faults
+
+    faults, here = read_faults(paths.data("faults")), Path("faults")
+    own = read_faults(here) if here.is_dir() and not here.samefile(paths.data("faults")) else {}
+    for name in (name for name in own if faults.get(name, own[name]) != own[name]):
+        print_message(f"fault: {here / name}.yaml of this folder, not the lab's own of that name")
+    return faults | own
 
 
 def style() -> Style:
     """How text looks on standard output: 40 to 160 columns wide, whatever COLUMNS says."""
+    from lab.report import Style
+
     width = shutil.get_terminal_size((100, 24)).columns
     return Style.of(sys.stdout, max(40, min(width, 160)), os.environ)
 

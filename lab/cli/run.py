@@ -2,42 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import click
 
+from lab.calibrate.pace import PROBE_S
 from lab.cli import session
 from lab.cli.options import (
-    PathName,
+    SpecName,
     Whole,
     folder_of,
     json_option,
-    max_speed_option,
+    paced_options,
     print_json,
     print_message,
     print_text,
     results_option,
-    settings_options,
+    retries_option,
     stack_options,
     target_option,
 )
 from lab.cli.session import Planned
 from lab.cli.stored import StoredReport, exit_code, report_of
 from lab.cli.wiring import StackChoice
+from lab.model.experiment import Cell
 from lab.model.load import MAX_USERS
 from lab.model.replica import Target
 from lab.plan import estimate, never_early, too_few
-from lab.report.plans import RunPlan
+from lab.plan.attempts import RETRIES
+from lab.report.plans import PlannedSpeed, RunPlan
 from lab.runner import run_experiment
 from lab.store import RunFolder, find
 
 
 @click.command()
-@click.argument("specs", nargs=-1, type=PathName(), metavar="[SPEC]...")
-@settings_options
-@max_speed_option
+@click.argument("specs", nargs=-1, type=SpecName(), metavar="[SPEC]...")
+@paced_options
 @stack_options
 @target_option(None, "In place of the spec's: where the backend runs.")
 @click.option("--users", type=Whole(1, MAX_USERS), help="In place of the spec's users or burst.")
@@ -51,8 +54,15 @@ from lab.store import RunFolder, find
     "--resume",
     metavar="RUN",
     help="Continue a stored run (a folder, a name's unique prefix, or latest): only the cells "
-    "that are missing.",
+    "that are missing or invalid.",
 )
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="GLOB",
+    help="Only the cells whose id matches, as 'workers=2,*'; repeatable.",
+)
+@retries_option
 @click.option("--gate", is_flag=True, help="Exit with 1 if a cell broke, as a pipeline needs it.")
 @results_option
 @json_option
@@ -60,7 +70,7 @@ def command(
     specs: tuple[Path, ...],
     settings: tuple[str, ...],
     preset: str | None,
-    speed: float | None,
+    speed: float | str | None,
     max_speed: float | None,
     users: int | None,
     stack: str,
@@ -68,6 +78,8 @@ def command(
     target: Target | None,
     dry_run: bool,
     resume: str | None,
+    only: tuple[str, ...],
+    retries: int,
     gate: bool,
     results: Path,
     as_json: bool,
@@ -82,24 +94,29 @@ def command(
       pg               the most connections that Postgres granted at once
       limit            what uploads waited for, or failed by
     While it runs, a line says which cell is at what: settings applied, faults injected, ramp,
-    warm-up, window, the last answers, audit for lost uploads, verdict.
+    warm-up, window, the last answers, audit for lost uploads, verdict. A cell that is invalid
+    because something disturbed it is measured again, once this machine is quiet (it waits a
+    minute at most); the first valid attempt counts, and each one is kept and shown.
 
     Exit code: 0 every cell was measured, whether it held or broke; 1 one broke and --gate is
     given; 4 one is undecided or invalid.
     """
     stored = find(results, resume) if resume is not None else None
-    overrides = session.Overrides(settings, preset, speed, users, target, max_speed)
+    overrides = session.Overrides(settings, preset, speed, users, target, max_speed, only)
     planned = session.plan("run", specs, overrides, stored)
     if dry_run:
         plans = [
             RunPlan(
                 spec.experiment.experiment,
-                round(estimate(spec.missing)),
+                round(estimate(spec.missing)) + _probe_s(spec.missing),
                 {cell.id: too_few(cell) for cell in spec.missing},
                 spec.idle,
+                [PlannedSpeed.of(cell) for cell in spec.missing],
+                only,
+                retries,
                 {cell.id: never_early(cell) for cell in spec.missing},
             )
-            for spec in planned
+            for spec in session.at_known_speeds(planned, stack, toxiproxy, stored)
         ]
         if as_json:
             print_json([plan.as_json() for plan in plans])
@@ -108,32 +125,44 @@ def command(
         return None
     results = folder_of(stored.path if stored else None, results)
     choice = session.which_stack(planned, stack, toxiproxy, stored)
-    reports = _measure(planned, choice, toxiproxy, results, as_json)
-    return max(exit_code(report.document, gate) for report in reports)
-
-
-def _measure(
-    planned: Sequence[Planned], choice: StackChoice, toxiproxy: str, results: Path, as_json: bool
-) -> list[StoredReport]:
-    """Run them one after the other on one replica; each is stored and shown as it ends."""
     reports = []
-    with session.replica(planned, choice, toxiproxy, results) as (stack, reason):
-        for spec in planned:
-            notes = (text for cell in spec.missing for text in (*too_few(cell), *never_early(cell)))
-            for note in (*spec.idle, *notes):
-                print_message(note)
-            run = spec.run or session.new_run(spec, stack, reason, results)
-            with session.measuring("run", run, stack, _describe_stored) as (lab, _):
-                summary = run_experiment(lab, run, spec.cells)
-                report = report_of(run, summary.damaged)
-                report.store()
+    with closing(measure(planned, choice, toxiproxy, results, only, retries)) as ended:
+        for report in ended:
             reports.append(report)
             if not as_json:
                 report.show()
     if as_json:
         data: list[Any] = [report.document.model_dump(mode="json") for report in reports]
         print_json(data[0] if len(data) == 1 else data)
-    return reports
+    return max(exit_code(report.document, gate) for report in reports)
+
+
+def measure(
+    planned: Sequence[Planned],
+    choice: StackChoice,
+    toxiproxy: str,
+    results: Path,
+    only: tuple[str, ...] = (),
+    retries: int = RETRIES,
+) -> Generator[StoredReport]:
+    """Run them one after the other on one replica; each is stored as it ends."""
+    with session.replica(planned, choice, toxiproxy, results) as (stack, reason):
+        for spec in planned:
+            notes = (text for cell in spec.missing for text in (*too_few(cell), *never_early(cell)))
+            for note in (*spec.idle, *notes):
+                print_message(note)
+            run = spec.run or session.new_run(spec, stack, reason, results, only=only)
+            with session.measuring("run", run, stack, _describe_stored, retries) as (lab, _):
+                summary = run_experiment(lab, run, spec.cells)
+                report = report_of(run, summary.damaged)
+                report.store()
+            yield report
+
+
+def _probe_s(cells: Sequence[Cell]) -> int:
+    """Wall seconds until it is measured what an upload costs, where a cell's speed waits for it."""
+    waiting = any(PlannedSpeed.of(cell).speed is None for cell in cells)
+    return round(PROBE_S) if waiting else 0
 
 
 def _describe_stored(run: RunFolder) -> str:

@@ -11,24 +11,43 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from lab import doctor
-from lab.cli.options import check_writable, known_faults, print_message
+from lab.cli.options import check_writable, find_spec, known_faults, print_message
 from lab.cli.stored import tell_foreign
-from lab.cli.wiring import StackChoice, ToxiproxyInjector, choose, choose_again, open_stack
+from lab.cli.wiring import (
+    StackChoice,
+    ToxiproxyInjector,
+    choose,
+    choose_again,
+    known_costs,
+    open_stack,
+    pace_of,
+)
 from lab.config import parse_settings, read_experiment
-from lab.errors import Interrupted, MachineError, SpecError, UsageError
+from lab.errors import Interrupted, LabError, MachineError, SpecError, UsageError
 from lab.faults import process
 from lab.load.driver import LocustLoad
 from lab.model.experiment import Cell, Experiment
 from lab.model.knobs import Preset
 from lab.model.replica import Target
 from lab.model.run import RunKind, RunRequest
-from lab.plan import check_pace, expand, no_faster, without_effect
+from lab.model.speed import AUTO
+from lab.observe.quiet import QuietMachine
+from lab.plan import (
+    check_only,
+    check_pace,
+    expand,
+    foreseen,
+    no_faster,
+    select,
+    without_effect,
+)
+from lab.plan.attempts import RETRIES
 from lab.report import LiveLine
 from lab.runner import Lab
 from lab.stack import cleanup
@@ -41,14 +60,15 @@ FULL_BYTES = 65_536
 
 @dataclass(frozen=True)
 class Overrides:
-    """The command line's values in place of the spec's; ``max_speed`` limits, the others set."""
+    """The command line's values in place of the spec's; ``max_speed`` limits, ``only`` selects."""
 
     settings: tuple[str, ...] = ()
     preset: str | None = None
-    speed: float | None = None
+    speed: float | str | None = None
     users: int | None = None
     target: Target | None = None
     max_speed: float | None = None
+    only: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,6 +81,8 @@ class Planned:
         cells: what it became.
         run: the stored run that it continues, if any.
         idle: a sentence for each knob that was set and that cells do not feel.
+        max_speed: no higher speed is chosen; None: no limit.
+        arguments: the command line that asks for it, stored with the run.
     """
 
     file: str
@@ -68,12 +90,14 @@ class Planned:
     cells: tuple[Cell, ...]
     run: RunFolder | None = None
     idle: tuple[str, ...] = ()
+    max_speed: float | None = None
+    arguments: tuple[str, ...] = field(default_factory=lambda: tuple(sys.argv[1:]))
 
     @property
     def missing(self) -> tuple[Cell, ...]:
-        """The cells that are still to be run."""
+        """The cells that are still to be run: without a verdict, or invalid."""
         run = self.run
-        return tuple(c for c in self.cells if run is None or not run.cell(c.id).finished())
+        return tuple(c for c in self.cells if run is None or not run.cell(c.id).settled())
 
 
 def plan(
@@ -96,9 +120,7 @@ def plan(
         return [_continued(command, files, overrides, stored)]
     if not files:
         example = {"run": "as-found", "threshold": "threshold"}[command]
-        raise UsageError(
-            "no spec is given", f"write one, as `lab {command} experiments/{example}.yaml`"
-        )
+        raise UsageError("no spec is given", f"write one, as `lab {command} {example}`")
     return _read(files, overrides, None)
 
 
@@ -112,19 +134,24 @@ def _continued(
             f"{stored.info.name} was made by `lab {kind}`",
             f"go on with `lab {kind} --resume {shlex.quote(str(stored.path))}`",
         )
-    if not files and overrides != Overrides():
+    if not files and overrides != Overrides(only=overrides.only):
         raise UsageError(
             "--resume without a spec runs the stored cells as they are", "leave the settings out"
         )
     if not files:
         experiment, cells = stored.info.experiment, stored.cells()
         idle = tuple(without_effect(experiment, {}, cells))
-        return Planned(stored.info.spec_file, experiment, cells, stored, idle)
-    specs = _read(files, overrides, stored)
-    if len(specs) > 1:
-        raise UsageError(f"--resume continues one run, not {len(specs)}", "give one spec or none")
-    stored.check_same(specs[0].cells)
-    return specs[0]
+        max_speed = stored.info.max_speed
+        spec = Planned(stored.info.spec_file, experiment, cells, stored, idle, max_speed)
+    else:
+        specs = _read(files, replace(overrides, only=stored.info.only), stored)
+        if len(specs) > 1:
+            what = f"--resume continues one run, not {len(specs)}"
+            raise UsageError(what, "give one spec or none")
+        [spec] = specs
+        stored.check_same(spec.cells)
+    check_only(overrides.only, [cell.id for cell in spec.cells], stored.info.name)
+    return replace(spec, cells=select(spec.cells, overrides.only))
 
 
 def _read(files: Sequence[Path], overrides: Overrides, stored: RunFolder | None) -> list[Planned]:
@@ -134,8 +161,8 @@ def _read(files: Sequence[Path], overrides: Overrides, stored: RunFolder | None)
     """
     faults = known_faults()
     preset = Preset(overrides.preset) if overrides.preset else None
-    planned = []
-    for file in files:
+    planned, ids = [], list[str]()
+    for file in map(find_spec, files):
         experiment = read_experiment(file, faults)
         settings = parse_settings(overrides.settings, overrides.speed)
         users, target = overrides.users, overrides.target
@@ -143,18 +170,24 @@ def _read(files: Sequence[Path], overrides: Overrides, stored: RunFolder | None)
             cells = expand(experiment, faults, settings, preset, users, target)
         except SpecError as error:
             raise SpecError(error.what, error.remedy, str(file)) from None
+        ids += [cell.id for cell in cells]
+        cells = select(cells, overrides.only)
+        if not cells:
+            continue
         if overrides.max_speed is not None:
             _refuse_faster(settings, overrides.max_speed)
             cells = no_faster(cells, overrides.max_speed)
         check_pace(cells)
         idle = tuple(without_effect(experiment, settings, cells))
-        planned.append(Planned(str(file), experiment, cells, stored, idle))
+        max_speed = overrides.max_speed
+        planned.append(Planned(str(file), experiment, cells, stored, idle, max_speed))
+    check_only(overrides.only, ids, " or ".join(map(str, files)))
     return planned
 
 
 def _refuse_faster(settings: Mapping[str, Any], max_speed: float) -> None:
-    speed = settings.get("speed")
-    if speed is not None and speed > max_speed:
+    speed = settings.get("speed", AUTO)
+    if speed != AUTO and speed > max_speed:
         what = f"speed {speed:g} is asked for, and --most-speed {max_speed:g}"
         raise UsageError(what, "leave one of them out")
 
@@ -172,6 +205,30 @@ def which_stack(
         return choose_again(stored.info, asked, toxiproxy)
     process_faults = [fault for cell in _missing(planned) for fault in cell.process_faults]
     return choose(asked, toxiproxy, process_faults)
+
+
+def speeds_known(
+    planned: Planned, asked: str, toxiproxy: str, stored: RunFolder | None
+) -> Callable[[Cell], Cell]:
+    """Gives a cell the speed that would be chosen for it by what is known now.
+
+    Where nothing is known of this machine and the stack that would be used, or there can be no
+    such stack, it leaves the speed to be chosen. Nothing is started.
+    """
+    if any(cell.auto_speed and cell.target == "vm" for cell in planned.missing):
+        with suppress(LabError):
+            known = known_costs(which_stack([planned], asked, toxiproxy, stored).name)
+            return lambda cell: foreseen(cell, known(cell), planned.max_speed)
+    return lambda cell: foreseen(cell, None, planned.max_speed)
+
+
+def at_known_speeds(
+    planned: Sequence[Planned], asked: str, toxiproxy: str, stored: RunFolder | None
+) -> Iterator[Planned]:
+    """The same, each cell with the speed that would be chosen for it by what is known now."""
+    for spec in planned:
+        at_speed = speeds_known(spec, asked, toxiproxy, stored)
+        yield replace(spec, cells=tuple(map(at_speed, spec.cells)))
 
 
 def _missing(planned: Sequence[Planned]) -> list[Cell]:
@@ -216,6 +273,7 @@ def new_run(
     kind: RunKind = "run",
     max_users: int | None = None,
     max_load: float | None = None,
+    only: tuple[str, ...] = (),
 ) -> RunFolder:
     """A run folder with everything that was decided before the first cell.
 
@@ -227,6 +285,7 @@ def new_run(
         kind: whether its cells are measured once, or their thresholds searched.
         max_users: of a search: it goes no higher.
         max_load: of a search: real-world seconds of load for each cell; None: no limit.
+        only: which of the spec's cells were asked for; none: all.
 
     Raises:
         StoreError: the results folder cannot be written.
@@ -238,11 +297,13 @@ def new_run(
         experiment=spec.experiment,
         stack=stack.name,
         stack_reason=reason,
-        speed=spec.cells[0].knobs.speed,
+        speed=AUTO if spec.cells[0].auto_speed else spec.cells[0].knobs.speed,
+        max_speed=spec.max_speed,
         versions=doctor.versions(stack.about()),
         machine=doctor.facts(),
         git=doctor.git_revision(),
-        arguments=tuple(sys.argv[1:]),
+        arguments=spec.arguments,
+        only=only,
         max_users=max_users,
         max_load=max_load,
     )
@@ -251,7 +312,11 @@ def new_run(
 
 @contextmanager
 def measuring(
-    command: str, run: RunFolder, stack: Stack, describe_stored: Callable[[RunFolder], str]
+    command: str,
+    run: RunFolder,
+    stack: Stack,
+    describe_stored: Callable[[RunFolder], str],
+    retries: int = RETRIES,
 ) -> Iterator[tuple[Lab, LiveLine]]:
     """The parts of a run, and the line that shows how far it is, while its folder is held.
 
@@ -262,6 +327,7 @@ def measuring(
         run: where it is stored.
         stack: the replica.
         describe_stored: how much of the run is stored, in a few words.
+        retries: how often a cell that something disturbed is measured again.
 
     Raises:
         Interrupted: by Ctrl-C, a SIGTERM or a SIGHUP.
@@ -269,9 +335,21 @@ def measuring(
     """
     go_on = f"go on with `lab {command} --resume {shlex.quote(str(run.path))}`"
     try:
-        with run.lock(), LiveLine(sys.stderr, os.environ) as live:
+        with run.lock(), LiveLine(sys.stderr, os.environ) as live, LocustLoad() as generator:
             tell_foreign(run)
-            yield Lab(stack, ToxiproxyInjector(), LocustLoad(), live.update), live
+            lab = Lab(
+                stack,
+                ToxiproxyInjector(),
+                generator,
+                live.update,
+                retries,
+                wait_quiet=QuietMachine().wait,
+            )
+            pace = pace_of(lab, run, live.print)
+            try:
+                yield replace(lab, choose_speed=pace.choose), live
+            finally:
+                pace.learn()
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted: {describe_stored(run)}", go_on) from None
     except (MachineError, OSError) as error:

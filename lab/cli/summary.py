@@ -12,8 +12,9 @@ import click
 
 from lab import store
 from lab.cli.options import (
-    PathName,
+    SpecName,
     check_writable,
+    find_spec,
     known_faults,
     print_message,
     print_text,
@@ -35,7 +36,7 @@ _STAMP = "%Y%m%dT%H%M%SZ"  # a run's name begins with it
 
 
 @click.command()
-@click.argument("specs", nargs=-1, type=PathName(), metavar="SPEC...")
+@click.argument("specs", nargs=-1, type=SpecName(), metavar="SPEC...")
 @click.option(
     "--since",
     type=click.DateTime([_TIME]),
@@ -56,7 +57,7 @@ def command(specs: tuple[Path, ...], since: datetime | None, results: Path) -> i
     if not specs:
         raise UsageError("no spec is given", "write one, as `lab summary experiments/phase-*.yaml`")
     faults = known_faults()
-    experiments = [read_experiment(file, faults) for file in specs]
+    experiments = [read_experiment(find_spec(file), faults) for file in specs]
     first = since.strftime(_STAMP) if since else ""
     runs = [run for run in store.runs(results) if run.name >= first]
     entries = [_entry(results, spec, expand(spec, faults), runs) for spec in experiments]
@@ -87,7 +88,7 @@ def _entry(
 def _deviation(measured: Sequence[Cell], asked: Sequence[Cell]) -> str:
     """In what a run's cells differ from those of the spec as it is now, whatever their speed."""
     before, after = (
-        [cell.model_copy(update={"knobs": cell.knobs.with_settings({"speed": 1})}) for cell in side]
+        [cell.at_speed(1).model_copy(update={"auto_speed": False}) for cell in side]
         for side in (measured, asked)
     )
     return differences(before, after) if store.digest(before) != store.digest(after) else ""

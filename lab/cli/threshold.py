@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,16 +13,16 @@ from lab.capacity.runner import answers, find_thresholds, next_trial, stored_tri
 from lab.cli import session
 from lab.cli.options import (
     Number,
-    PathName,
+    SpecName,
     Whole,
     folder_of,
     json_option,
-    max_speed_option,
+    paced_options,
     print_json,
     print_message,
     print_text,
     results_option,
-    settings_options,
+    retries_option,
     stack_options,
 )
 from lab.cli.session import Planned
@@ -33,14 +34,13 @@ from lab.model.experiment import Cell
 from lab.plan import estimate
 from lab.report import news
 from lab.report.format import plural
-from lab.report.plans import CellSearch, LongestSearch, NextTrial, SearchPlan
+from lab.report.plans import CellSearch, LongestSearch, NextTrial, PlannedSpeed, SearchPlan
 from lab.store import RunFolder, find
 
 
 @click.command()
-@click.argument("spec", required=False, type=PathName(), metavar="[SPEC]")
-@settings_options
-@max_speed_option
+@click.argument("spec", required=False, type=SpecName(), metavar="[SPEC]")
+@paced_options
 @stack_options
 @click.option(
     "--most-users",
@@ -66,13 +66,14 @@ from lab.store import RunFolder, find
     metavar="RUN",
     help="Continue a stored search: a folder, a name's unique prefix, or latest.",
 )
+@retries_option
 @results_option
 @json_option
 def command(
     spec: Path | None,
     settings: tuple[str, ...],
     preset: str | None,
-    speed: float | None,
+    speed: float | str | None,
     max_speed: float | None,
     stack: str,
     toxiproxy: str,
@@ -80,6 +81,7 @@ def command(
     max_load: float | None,
     dry_run: bool,
     resume: str | None,
+    retries: int,
     results: Path,
     as_json: bool,
 ) -> int | None:
@@ -98,7 +100,8 @@ def command(
     for cell in planned.cells:
         search_for(cell, max_users)  # refuses what has no threshold, before anything is started
     if dry_run:
-        cells = [_cell_search(planned.run, cell, max_users) for cell in planned.cells]
+        at_speed = session.speeds_known(planned, stack, toxiproxy, stored)
+        cells = [_cell_search(planned.run, cell, max_users, at_speed) for cell in planned.cells]
         name = planned.experiment.experiment
         plan = SearchPlan(name, max_users, USUAL_TRIALS, cells, planned.idle)
         print_json(plan.as_json()) if as_json else print_text(plan.text())
@@ -107,7 +110,8 @@ def command(
         planned = replace(planned, run=planned.run.allowing(max_load))
     results = folder_of(stored.path if stored else None, results)
     choice = session.which_stack([planned], stack, toxiproxy, stored)
-    report = _measure(planned, (max_users, max_load), choice, toxiproxy, results, as_json)
+    limits = max_users, max_load
+    report = _measure(planned, limits, choice, toxiproxy, results, as_json, retries)
     return exit_code(report.document)
 
 
@@ -140,13 +144,15 @@ def _measure(
     toxiproxy: str,
     results: Path,
     as_json: bool,
+    retries: int,
 ) -> StoredReport:
     """Search, with each trial and each answer on a line as it comes; store and show the report."""
     with session.replica([planned], choice, toxiproxy, results) as (stack, reason):
         for note in planned.idle:
             print_message(note)
         run = planned.run or session.new_run(planned, stack, reason, results, "threshold", *limits)
-        with session.measuring("threshold", run, stack, _describe_stored) as (lab, live):
+        kept = _describe_stored
+        with session.measuring("threshold", run, stack, kept, retries) as (lab, live):
             find_thresholds(lab, run, planned.cells, lambda step: live.print(news(step)))
             report = report_of(run)
             report.store()
@@ -162,18 +168,20 @@ def _describe_stored(run: RunFolder) -> str:
     )
 
 
-def _cell_search(run: RunFolder | None, cell: Cell, max_users: int) -> CellSearch:
+def _cell_search(
+    run: RunFolder | None, cell: Cell, max_users: int, at_speed: Callable[[Cell], Cell]
+) -> CellSearch:
     """What a cell's search would do next, and for how long it may go on."""
     search, trials = search_for(cell, max_users), stored_trials(run, cell) if run else ()
     step = search.next(cell.id, trials)
     if not isinstance(step, TrialRequest):
         return CellSearch(cell.id, len(trials))
-    next_s = round(estimate([next_trial(cell, step, trials)]))
+    trial = at_speed(next_trial(cell, step, trials))
     max_trials = search.max_trials_in_all
-    longest_s = round(max_trials * estimate([longest(cell, search)]))
+    longest_s = round(max_trials * estimate([at_speed(longest(cell, search))]))
     return CellSearch(
         cell.id,
         len(trials),
-        NextTrial(step.users, step.window, next_s),
+        NextTrial(step.users, step.window, round(estimate([trial])), PlannedSpeed.of(trial).text()),
         LongestSearch(max_trials, longest_s),
     )

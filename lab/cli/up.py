@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from lab.cli.options import (
+    Number,
     Whole,
     check_writable,
     json_option,
@@ -18,6 +19,7 @@ from lab.cli.options import (
     print_message,
     results_option,
     settings_options,
+    speed_option,
     stack_options,
     target_option,
 )
@@ -30,6 +32,7 @@ from lab.model.experiment import DEFAULT_FAULTS, Cell
 from lab.model.knobs import Knobs, Preset
 from lab.model.load import BurstLoad
 from lab.model.replica import UPLOAD_PATH, Target, contradiction, token
+from lab.model.speed import AUTO, MAX_SPEED
 from lab.plan import settings_without_effect
 from lab.stack import cleanup
 from lab.stack.base import Replica
@@ -37,6 +40,7 @@ from lab.stack.base import Replica
 
 @click.command()
 @settings_options
+@speed_option(Number(1, MAX_SPEED))
 @stack_options
 @target_option("vm", "Where the backend runs.")
 @click.option("--port", type=Whole(1, 65535), help="Where users upload; default: free.")
@@ -73,6 +77,10 @@ def command(
     check_writable(results)
     cleanup.end_abandoned()
     chosen = parse_settings(settings, speed)
+    if chosen.get("speed") == AUTO:
+        raise UsageError(
+            "speed auto is chosen for a cell with its load, and `lab up` has none", "give a number"
+        )
     knobs = _knobs(target, chosen, preset)
     cell = _cell(target, knobs, () if no_faults else (faults or DEFAULT_FAULTS))
     opened, reason = make_stack(choose(stack, toxiproxy), results, toxiproxy, port, stays=True)

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from lab import doctor, paths
+from lab.calibrate.pace import Pace, probed
+from lab.config import read_faults
 from lab.errors import LabError, MissingComponent, UsageError
 from lab.faults.network import Toxiproxy, base_rtt
+from lab.model.costs import Costs, costs_of
 from lab.model.evidence import Injected
-from lab.model.experiment import Cell
+from lab.model.experiment import DEFAULT_FAULTS, Cell
 from lab.model.fault import ProcessFault
 from lab.model.run import RunInfo
+from lab.runner import Lab
 from lab.stack.base import Replica
 from lab.stack.compose import images
 from lab.stack.compose.stack import ComposeStack
 from lab.stack.embedded import EmbeddedStack
+from lab.store import RunFolder
+from lab.store.costs import CostKey, CostStore, cache_folder, newest
 
 AnyStack = EmbeddedStack | ComposeStack
+
+CORES = os.cpu_count() or 1
 
 
 class StackChoice(NamedTuple):
@@ -143,3 +154,26 @@ def open_stack(
             first.add_note(f"and then: {second}")
         raise
     stack.close()
+
+
+def pace_of(lab: Lab, run: RunFolder, say: Callable[[str], None]) -> Pace:
+    """What chooses the speed of a run's cells, by what is kept of this machine's costs.
+
+    Args:
+        lab: what a probe is measured with.
+        run: whose cells.
+        say: told, in a line, what a user should know.
+    """
+    versions = doctor.versions(lab.stack.about())
+    key = CostKey(machine=doctor.processor(), stack=lab.stack.name, versions=versions)
+    shipped = read_faults(paths.data("faults"))
+    faults = [shipped[name] for name in DEFAULT_FAULTS]
+    store = CostStore(key, cache_folder(), say)
+    return Pace(partial(probed, lab, faults), run, store, CORES, say)
+
+
+def known_costs(stack: str) -> Callable[[Cell], Costs | None]:
+    """What is kept of a cell's costs here on a stack, which is not started; None: nothing."""
+    known = newest(cache_folder(), doctor.processor(), stack, doctor.versions({}))
+    trials = known.trials if known else ()
+    return lambda cell: costs_of(trials, CORES, cell.knobs.workers)

@@ -15,18 +15,26 @@ from lab.config.explain import value_problem
 from lab.errors import SpecError
 from lab.model.knobs import Knobs
 from lab.model.replica import TARGETS
+from lab.model.speed import AUTO, MAX_SPEED
 from lab.model.suggest import suggest
+
+SPEED = "speed"
+
+_SWEPT = (
+    f"'{SPEED}: {AUTO}' is no value of an axis, for it is chosen cell by cell",
+    "write numbers, or set it in `knobs:`",
+)
 
 MAX_CELLS = 1000
 """More is a slip of the pen: at a minute each it is a night and a day."""
 
 
-def parse_settings(settings: Sequence[str], speed: float | None = None) -> dict[str, Any]:
+def parse_settings(settings: Sequence[str], speed: float | str | None = None) -> dict[str, Any]:
     """Knob settings as the command line gives them: ``["pool_size=5", "gcs_latency=2-5 s"]``.
 
     Args:
         settings: those of ``--set``.
-        speed: that of ``--speed``; None where it is not given.
+        speed: that of ``--speed``, perhaps `AUTO`; None where it is not given.
 
     Returns:
         Values as a spec would write them, by knob.
@@ -61,6 +69,8 @@ def knob_problem(name: str, value: Any) -> tuple[str, str | None] | None:
         return f"'{one_line(name, 60)}' is not a knob", remedy
     if value is None:
         return f"'{name}' has no value", "give one"
+    if name == SPEED and isinstance(value, str):
+        return None if value == AUTO else _no_speed(value)
     if isinstance(value, dict | list):
         return f"'{name}' is not one value", "to sweep it, make it an axis of `matrix:`"
     try:
@@ -68,6 +78,11 @@ def knob_problem(name: str, value: Any) -> tuple[str, str | None] | None:
     except ValidationError as error:
         return value_problem(error.errors(include_url=False)[0], f"'{name}'")
     return None
+
+
+def _no_speed(text: str) -> tuple[str, str | None]:
+    what = f"'{SPEED}': '{one_line(text, 40)}' is no speed"
+    return what, f"write {AUTO}, or a number from 1 to {MAX_SPEED:g}"
 
 
 def check_knobs(document: Document) -> None:
@@ -102,7 +117,10 @@ def _check_set(document: Document, path: Loc) -> dict[str, Any]:
         raise document.error(path, f"'{path[-1]}' is not a mapping", "write knobs with values")
     for name, value in settings.items():
         _check_one(document, (*path, name), name, value)
-    return {name: getattr(_typed(settings), name) for name in settings}
+    if path[0] == "matrix" and settings.get(SPEED) == AUTO:
+        raise document.error((*path, SPEED), *_SWEPT)
+    typed = _typed({name: value for name, value in settings.items() if value != AUTO})
+    return {name: getattr(typed, name) for name in settings}
 
 
 def _check_one(document: Document, path: Loc, name: str, value: Any) -> None:
@@ -175,6 +193,8 @@ def _check_list(document: Document, path: Loc, axis: str, values: list[Any]) -> 
     seen: list[Any] = []
     for index, value in enumerate(values):
         _check_one(document, (*path, index), axis, value)
+        if axis == SPEED and value == AUTO:
+            raise document.error((*path, index), *_SWEPT)
         typed = getattr(_typed({axis: value}), axis)
         if typed in seen:
             what = f"axis '{axis}' has {one_line(value, 40)} twice"

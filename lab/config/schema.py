@@ -17,6 +17,7 @@ from lab.model.criterion import Criterion
 from lab.model.experiment import Experiment
 from lab.model.knobs import TABLE, Knobs
 from lab.model.replica import TARGETS
+from lab.model.speed import AUTO
 from lab.model.units import DECIMAL, DURATIONS, PER, SIZES, format_duration
 
 FILE = Path("experiments/schema.json")
@@ -78,6 +79,9 @@ def _knobs() -> Schema:
         | {"description": row.help}
         for row in TABLE
     }
+    speed = documented["speed"]
+    bounds = {key: speed.pop(key) for key in ("type", "minimum", "maximum")}
+    documented["speed"] = {"anyOf": [{"const": AUTO}, bounds], **speed, "default": AUTO}
     return {"type": "object", "properties": documented, "additionalProperties": False}
 
 

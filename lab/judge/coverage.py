@@ -30,7 +30,6 @@ from itertools import pairwise
 from math import fsum, inf
 from typing import NamedTuple
 
-from lab.judge.delays import ALLOWED
 from lab.judge.trial import Trial
 from lab.model.clock import STILL_S, USUAL_S, format_still
 from lab.model.evidence import (
@@ -45,6 +44,7 @@ from lab.model.evidence import (
     ProcessFaultRecord,
     WorkerReading,
 )
+from lab.model.fidelity import ALLOWED
 from lab.model.load import Window
 from lab.model.replica import GATEWAY
 

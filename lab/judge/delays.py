@@ -6,7 +6,7 @@
 A delay that is too short shows in the mean. One that is too long has to be told from calls that
 wait for each other, for a core or for a lock, and that is the replica's own behaviour: it spares
 the fastest tenth of the calls, while another delay lengthens these as well. At a speed above 1
-the wait is longer than it would be, and what that changes in a result is held below `ALLOWED`:
+the wait is longer than it would be, and what that changes in a result is held within bounds:
 here for storage, in `lab.judge.validity` for the database.
 
 Without records, in runs of an earlier lab, successful uploads say what there is to say. Those that
@@ -21,23 +21,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from math import ceil, inf, sqrt
+from math import inf, sqrt
 from statistics import NormalDist, fmean
 from typing import NamedTuple
 
+from lab.judge.remedies import Remedy, fitting_speed, slower
 from lab.judge.trial import Trial
 from lab.model.evidence import CUT_OFF, StageSpan, UploadRecord, WorkerReading
 from lab.model.experiment import Cell
 from lab.model.fault import Latency, ProxyName
+from lab.model.fidelity import keeps_slot
 from lab.model.physics import db_trips, quantile
 from lab.model.units import Span, format_duration
 from lab.model.verdict import Check
 
 MIN_SAMPLES = 20
 """Samples below which a check says nothing."""
-
-ALLOWED = 0.05
-"""How much longer an upload may seem, or how much less a busy resource may carry."""
 
 ONE_REQUEST = 8 * 1024**2
 """google-cloud-storage sends an object up to 8 MiB in one request, a larger one in several."""
@@ -74,6 +73,8 @@ before it, and of calls that had begun a second before it."""
 
 OTHER_DELAY = "let nothing else set toxics, and see with `lab calibrate` if the proxy keeps to them"
 TOO_LONG = f"{OTHER_DELAY}; if it does, use fewer threads or users, or stop other programs"
+BUSY = Remedy(TOO_LONG, "machine")
+NOTHING = Remedy("")
 
 
 def only_delay(cell: Cell, proxy: ProxyName) -> Span | None:
@@ -93,23 +94,21 @@ def only_delay(cell: Cell, proxy: ProxyName) -> Span | None:
     return toxic.span(cell.knobs)
 
 
-def true_speed(speed: float, fits: Callable[[float], bool]) -> float:
-    """The highest speed below this one, in halves, at which something fits; 1 where none does."""
-    return next((half / 2 for half in range(ceil(2 * speed) - 1, 2, -1) if fits(half / 2)), 1.0)
-
-
 def make_check(
     name: str,
     expected: str,
     measured: float | None,
     ok: bool | None,
     reason: str,
-    remedy: str,
+    remedy: Remedy,
 ) -> Check:
-    """A check; where it is not ok its reason ends with what to do."""
+    """A check; where it is not ok its reason ends with what to do, and it says of what kind."""
     rounded = None if measured is None else round(float(measured), 6)
-    said = f"{reason} - {remedy}" if ok is False else reason
-    return Check(name=name, expected=expected, measured=rounded, ok=ok, reason=said)
+    check = Check(name=name, expected=expected, measured=rounded, ok=ok, reason=reason)
+    if ok is not False:
+        return check
+    said = {"reason": f"{reason} - {remedy.text}", "kind": remedy.kind, "fitting": remedy.fitting}
+    return check.model_copy(update=said)
 
 
 def _too_few(name: str, expected: str, count: int) -> Check:
@@ -284,10 +283,10 @@ class _StorageFigures:
             return _too_few(name, self._wanted, len(self.took))
         if self.span.high >= ATTEMPT_S:
             again = f"storage is tried again after {ATTEMPT_S:g} s: a call is more than its delay"
-            return make_check(name, self._wanted, None, None, again, "")
+            return make_check(name, self._wanted, None, None, again, NOTHING)
         if self.cut:
             reason += f", {self.cut} of which were under way when the load ended"
-        wrong, remedy = self._too_short() or self._too_long() or ("", "")
+        wrong, remedy = self._too_short() or self._too_long() or ("", NOTHING)
         return make_check(name, self._wanted, self.mean, not wrong, reason + wrong, remedy)
 
     @cached_property
@@ -340,7 +339,7 @@ class _StorageFigures:
     def _injected(self) -> str:
         return f", {self.expected:.3f} s ± {self.allowed:.3f} s was injected"
 
-    def _too_short(self) -> tuple[str, str] | None:
+    def _too_short(self) -> tuple[str, Remedy] | None:
         """What is said of a delay that is too short, and what to do; None where it is not.
 
         Calls that nothing is known of took longer than these: then the mean shows nothing.
@@ -349,9 +348,9 @@ class _StorageFigures:
         said = self._injected if short else ""
         if min(self.took) < self.span.low - self._tick:
             said += f"; the fastest took {min(self.took):.3f} s"
-        return (said, OTHER_DELAY) if said else None
+        return (said, Remedy(OTHER_DELAY)) if said else None
 
-    def _too_long(self) -> tuple[str, str] | None:
+    def _too_long(self) -> tuple[str, Remedy] | None:
         """By the mean, or where calls were cut off, which tells less, by the fastest of them.
 
         On Cloud Run nothing is: an instance that waits for CPU lengthens every stage.
@@ -361,21 +360,22 @@ class _StorageFigures:
             return None
         fast, most = fast_tenth(self.took), fastest_allowed(self.span, 1, len(self.took))
         if fast > most + GCS_SHARE * self.span.mean + self._tick:
-            return f"{self._injected}; even the fastest tenth took {fast:.3f} s", TOO_LONG
+            return f"{self._injected}; even the fastest tenth took {fast:.3f} s", BUSY
         wall_s = (self.mean - self.expected) / self.trial.knobs.speed
         return self._longer_than_real(wall_s) if longer else None
 
-    def _longer_than_real(self, wall_s: float) -> tuple[str, str] | None:
+    def _longer_than_real(self, wall_s: float) -> tuple[str, Remedy] | None:
         """What a wait of so many wall-clock seconds adds to an upload that is not real."""
         upload = max(self.trial.metrics.get("p50", 0.0), self.span.mean)
 
         def true(speed: float) -> bool:
-            return wall_s * (speed - 1) <= ALLOWED * upload
+            return keeps_slot(speed, wall_s, upload)
 
         speed = self.trial.knobs.speed
         if true(speed):
             return None
-        return self._injected, f"lower --speed, to about {true_speed(speed, true):g}"
+        fitting = fitting_speed(speed, true)
+        return self._injected, Remedy(slower(self.trial.cell, fitting), "speed", fitting)
 
 
 # What waited for nobody.
@@ -441,20 +441,21 @@ def _stage(trial: Trial, stage: str, trips: int, span: Span, took: Sequence[floa
         return _too_few(stage, text, len(took))
     reason = f"{stage} took {mean * 1000:.1f} ms in the mean of {len(took)}, expected {text}"
     if mean < expected - less:
-        return make_check(stage, text, mean, False, reason, OTHER_DELAY)
+        return make_check(stage, text, mean, False, reason, Remedy(OTHER_DELAY))
     fast, most = fast_tenth(took), fastest_allowed(span, trips, len(took))
     if trial.cell.target == "vm" and fast > most + more:
         added = (fast - most) / speed  # by each upload, in wall-clock seconds
         reason += f"; even the fastest tenth took {fast * 1000:.1f} ms"
-        remedy = _shorter(speed, lambda s: added * s <= max(share, wall_s * s))
+        remedy = _shorter(trial.cell, lambda s: added * s <= max(share, wall_s * s))
         return make_check(stage, text, mean, False, reason, remedy)
     if mean > expected + more:
         reason += f"; the fastest tenth took {fast * 1000:.1f} ms: the delay is right, calls waited"
-    return make_check(stage, text, mean, True, reason, "")
+    return make_check(stage, text, mean, True, reason, NOTHING)
 
 
-def _shorter(speed: float, fits: Callable[[float], bool]) -> str:
+def _shorter(cell: Cell, fits: Callable[[float], bool]) -> Remedy:
     """What makes a stage shorter: a lower speed where it is work that takes too long."""
-    if speed == 1 or not fits(1):
-        return TOO_LONG
-    return f"lower --speed, to about {true_speed(speed, fits):g}; if that does not help, {TOO_LONG}"
+    fitting = fitting_speed(cell.knobs.speed, fits)
+    if fitting is None:
+        return BUSY
+    return Remedy(f"{slower(cell, fitting)}; if that does not help, {TOO_LONG}", "speed", fitting)

@@ -9,16 +9,12 @@
     injected and measured differ                  `lab.judge.injection`
     defects                                       what the replica must never do
 
-At speed s every wait is s times shorter, but work is not: what takes e seconds of CPU or
-overhead looks like s e seconds of real time, s e - e of which are not real. Four things
-follow, and each is held below `ALLOWED`:
+What a speed may change in a result, `lab.model.fidelity` says; one thing more follows where a
+part was killed or restarted: it is away for longer, for its start is work, and by that its excess,
+as a share of the window, is held below `ALLOWED`.
 
-    each upload takes longer                       excess / latency
-    an event loop near saturation carries fewer    excess / busy
-    connections, or anyio's threads, that uploads
-    wait for are held for longer                   excess / time held
-    a part that was killed or restarted is away    excess / window
-    for longer, for its start is work
+Each reason has a kind, by which `lab.plan.attempts` decides whether the cell is measured again, and
+the speed that would have done.
 
 What ends an instance before its time:
 
@@ -31,16 +27,19 @@ What ends an instance before its time:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from math import inf
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from math import fsum, inf
 
 from lab.judge.agreement import disagreements
 from lab.judge.coverage import clock_was_set
-from lab.judge.delays import ALLOWED, only_delay, true_speed
+from lab.judge.delays import only_delay
 from lab.judge.levels import times
+from lab.judge.metrics import machine_rate
+from lab.judge.remedies import fitting_speed, slower
 from lab.judge.trial import Trial
 from lab.model.evidence import (
+    LAB,
     Audit,
     Cause,
     InstanceEvent,
@@ -50,23 +49,12 @@ from lab.model.evidence import (
     WorkerReading,
 )
 from lab.model.fault import Latency
+from lab.model.fidelity import ALLOWED, RESOLUTION_S, Worker, allowed_lateness, keeps_slot
 from lab.model.physics import SATURATED, db_trips
-from lab.model.verdict import Check
-
-LATE_S = 0.25
-LATE_SHARE = 0.01
-"""How late a request may be sent, in real-world seconds: 0.25 s and 1 % of the median latency.
-
-A user's cycle is at least one answer of storage, 3.5 s in the mean: a quarter second makes
-the offered load 7 % less than the cell says, and beside a queue of a minute the 1 % keeps
-the same figure from condemning what no longer matters.
-"""
+from lab.model.verdict import Check, Invalidity, InvalidityKind
 
 WAITED = 0.5
 """Share of the readings in which somebody waits for a slot, above which its time counts."""
-
-RESOLUTION_S = 0.001
-"""The shortest injected delay, in wall-clock seconds, that timers keep."""
 
 ENDED = {
     "start_failed": "did not start",
@@ -77,25 +65,47 @@ ENDED = {
 """What befell an instance that the gateway did not mean to happen, by the event that tells it."""
 
 
-def reasons_invalid(trial: Trial, injected: Sequence[Check]) -> list[str]:
-    """Sentences, one for each reason why the cell shows nothing; empty where it does."""
-    return [
-        *(f"{d.part} was down at {d.t:.1f} s: {d.why}" for d in trial.evidence(PartDown)),
-        *_missing(trial),
-        *clock_was_set(trial),
-        *trial.uncovered,
-        *disagreements(trial),
-        *instances(trial),
+OVERHEAD = 0.10
+"""The share of this machine's CPU that the lab may cause beyond what its parts are read to use:
+the kernel's work for them, and an engine's."""
+
+
+def reasons_invalid(trial: Trial, injected: Sequence[Check]) -> tuple[Invalidity, ...]:
+    """The reasons why the cell shows nothing; none where it does show something.
+
+    Where a part was down, what is missing, differs or did not happen is taken to follow from it.
+    """
+    down = trial.evidence(PartDown)
+    evidence: InvalidityKind = "part" if down else "evidence"
+    return (
+        *map(_of_part, down),
+        *_all(evidence, _missing(trial)),
+        *_all("clock", clock_was_set(trial)),
+        *_all("standstill", trial.uncovered),
+        *_all(evidence, disagreements(trial)),
+        *_all("part", instances(trial)),
         *_lab_at_limit(trial),
         *scaling(trial),
         *prolonged(trial),
-        *(
-            f"injected and measured differ: {check.reason}"
-            for check in injected
-            if check.ok is False
-        ),
-        *_defects(trial),
-    ]
+        *(_of_check(check, down) for check in injected if check.ok is False),
+        *_all("defect", _defects(trial)),
+    )
+
+
+def _all(kind: InvalidityKind, reasons: Iterable[str]) -> Iterable[Invalidity]:
+    return (Invalidity(kind=kind, reason=reason) for reason in reasons)
+
+
+def _of_part(down: PartDown) -> Invalidity:
+    """Of a part that no planned fault had struck; the lab itself only ever stood still."""
+    reason = f"{down.part} was down at {down.t:.1f} s: {down.why}"
+    return Invalidity(kind="standstill" if down.part == LAB else "part", reason=reason)
+
+
+def _of_check(check: Check, down: Sequence[PartDown]) -> Invalidity:
+    reason = f"injected and measured differ: {check.reason}"
+    kind = "part" if down and check.kind == "injection" else check.kind
+    return Invalidity(kind=kind, reason=reason, fitting=check.fitting)
 
 
 def _missing(trial: Trial) -> Iterable[str]:
@@ -139,29 +149,80 @@ def _is_result(line: InstanceEvent, trial: Trial) -> bool:
     return killed or planned or noted_twice
 
 
-def _lab_at_limit(trial: Trial) -> Iterable[str]:
+def _lab_at_limit(trial: Trial) -> Iterable[Invalidity]:
     """The generator, or this machine, had no time left."""
     for line in trial.evidence(LoadDone):
         if line.generator_exit:
-            yield f"the load generator ended with exit code {line.generator_exit}"
+            reason = f"the load generator ended with exit code {line.generator_exit}"
+            yield Invalidity(kind="part", reason=reason)
     for part, count in trial.shortages("files").items():
-        yield (
+        reason = (
             f"{part} had no file descriptor left, as its log says {times(count)}"
             " - raise `ulimit -n` on this machine"
         )
-    cpu = trial.metrics.get("cpu_generator", 0.0)
+        yield Invalidity(kind="descriptors", reason=reason)
+    yield from _generator(trial)
+    yield from _machine(trial)
+
+
+def _generator(trial: Trial) -> Iterable[Invalidity]:
+    """Its one core was full, or it was late: both grow with the speed."""
+    speed, cpu = trial.knobs.speed, trial.metrics.get("cpu_generator", 0.0)
     if cpu >= SATURATED:
-        yield f"the load generator used {cpu:.2f} of its one core - lower the users or --speed"
+        what = f"the load generator used {cpu:.2f} of its one core"
+        yield _too_fast(trial, what, lambda s: cpu * s / speed < SATURATED, "lower the users or ")
     late = trial.metrics.get("lateness", 0.0)
-    allowed = LATE_S + LATE_SHARE * trial.metrics.get("p50", 0.0)
+    allowed = allowed_lateness(trial.metrics.get("p50", 0.0))
     if late > allowed:
-        yield (
+        fitting = fitting_speed(speed, lambda s: late * s / speed <= allowed)
+        reason = (
             f"the load generator sent {late:.2f} s late (p95; {allowed:.2f} s is allowed)"
-            " - lower the users or --speed"
+            " - stop other programs, lower the users or --speed"
         )
-    share = trial.metrics.get("cpu_machine", 0.0)
-    if share > SATURATED:
-        yield f"this machine's CPU was {share:.0%} in use - stop other programs or lower --speed"
+        yield Invalidity(kind="generator", reason=reason, fitting=fitting)
+
+
+def _too_fast(
+    trial: Trial, what: str, fits: Callable[[float], bool], otherwise: str = ""
+) -> Invalidity:
+    """A reason that lies in this cell's speed, with what else may be done about it."""
+    fitting = fitting_speed(trial.knobs.speed, fits)
+    instead = otherwise if fitting and not trial.cell.auto_speed else ""
+    reason = f"{what} - {instead}{slower(trial.cell, fitting)}"
+    return Invalidity(kind="speed", reason=reason, fitting=fitting)
+
+
+def _machine(trial: Trial) -> Iterable[Invalidity]:
+    """Who had too much of this machine's CPU: the lab itself, or others without whom it would do.
+
+    Of what others had, so much as the lab may have caused itself is held against it.
+    """
+    share, speed = trial.metrics.get("cpu_machine", 0.0), trial.knobs.speed
+    if share <= SATURATED:
+        return
+    own = _own_share(trial, share)
+    others = share - own
+
+    def beside(taken: float) -> Callable[[float], bool]:
+        return lambda at: taken + own * at / speed <= SATURATED
+
+    alone, used = beside(min(others, OVERHEAD)), f"this machine's CPU was {share:.0%} in use"
+    if not alone(speed):
+        yield _too_fast(trial, used, alone, "stop other programs or ")
+        return
+    reason = f"{used}, {others:.0%} by other programs - stop them or lower --speed"
+    fitting = fitting_speed(speed, beside(others))
+    yield Invalidity(kind="machine", reason=reason, fitting=fitting)
+
+
+def _own_share(trial: Trial, share: float) -> float:
+    """What the lab and its replica had of this machine's CPU; all, where an earlier lab read it."""
+    cores = next((line.cores for line in trial.machine if line.cores), None)
+    if cores is None:
+        return share
+    parts = {part for line in trial.machine for part in line.cpu_s}
+    rates = (machine_rate(lambda line: line.cpu_s, part, trial) for part in parts)
+    return min(share, fsum(filter(None, rates)) / cores)
 
 
 def _defects(trial: Trial) -> Iterable[str]:
@@ -175,46 +236,7 @@ def _defects(trial: Trial) -> Iterable[str]:
         yield f"{broken} answers were 500 without a cause: a defect of the replica"
 
 
-@dataclass(frozen=True)
-class Overstated:
-    """What is not real of the busiest worker's time, as shares of real time.
-
-    Args:
-        rate: uploads a second of that worker, failed ones too.
-        busy: of its event loop: CPU, and blocking calls to the database.
-        work: the part of its time that is work, as speed 1 would have it.
-        speed: at which all this was measured.
-    """
-
-    rate: float
-    busy: float
-    work: float
-    speed: float
-
-    @property
-    def excess(self) -> float:
-        """The part of its time that is work which speed 1 would not have."""
-        return self.excess_at(self.speed)
-
-    def excess_at(self, speed: float) -> float:
-        """The same at another speed: work is that many times as dense there."""
-        return self.work * (speed - 1)
-
-    def busy_at(self, speed: float) -> float:
-        """How busy the event loop would be at another speed."""
-        return max(0.0, self.busy - self.work * (self.speed - speed))
-
-    def carries(self, speed: float) -> bool:
-        """Whether at a speed the event loop carries what it would in real time, or is no limit."""
-        busy = self.busy_at(speed)
-        return busy < SATURATED or self.excess_at(speed) <= ALLOWED * busy
-
-    def answers(self, speed: float, p50: float) -> bool:
-        """Whether at a speed an upload, of this median in seconds, takes as long as it would."""
-        return self.excess_at(speed) <= ALLOWED * p50 * self.rate
-
-
-def overstated(trial: Trial) -> Overstated | None:
+def overstated(trial: Trial) -> Worker | None:
     """What this cell's speed adds to its busiest worker; None without a rate to go by.
 
     The busiest worker's share of the uploads is taken to be its share of the CPU.
@@ -237,7 +259,7 @@ def overstated(trial: Trial) -> Overstated | None:
     # The sum counts CPU within a call twice; the loop's own meter counts waits for storage, and
     # not those for threads that compute: they take its time all the same.
     busy = max(cores, min(cores + carried * in_loop, metrics.get("loop_busy", inf)))
-    return Overstated(rate, busy, work, knobs.speed)
+    return Worker(rate, busy, work, knobs.speed)
 
 
 def beyond_trips(trial: Trial) -> float:
@@ -249,43 +271,48 @@ def beyond_trips(trial: Trial) -> float:
     return max(0.0, sum(metrics[stage] - n * span.mean for stage, n in made.items()))
 
 
-def scaling(trial: Trial) -> Iterable[str]:
-    """Sentences, one for each reason why this speed makes the cell untrue."""
+def scaling(trial: Trial) -> Iterable[Invalidity]:
+    """The reasons why this speed makes the cell untrue."""
     speed = trial.knobs.speed
     unreal = overstated(trial)
     if speed > 1 and unreal:
         p50 = trial.metrics.get("p50", inf)
-        fitting = true_speed(speed, lambda s: unreal.carries(s) and unreal.answers(s, p50))
-        remedy = f"({ALLOWED:.0%} is allowed) - lower --speed, to about {fitting:g}"
+
+        def fits(at: float) -> bool:
+            return unreal.carries(at) and unreal.answers(at, p50)
+
         if not unreal.carries(speed):
-            yield (
+            what = (
                 f"at speed {speed:g} {unreal.excess / unreal.busy:.0%} of what keeps the busiest"
-                f" event loop busy is work that speed does not divide {remedy}"
+                " event loop busy is work that speed does not divide"
             )
+            yield _too_fast(trial, f"{what} ({ALLOWED:.0%} is allowed)", fits)
         if not unreal.answers(speed, p50):
-            yield (
+            what = (
                 f"at speed {speed:g} an upload takes {unreal.excess / unreal.rate:.2f} s longer"
-                f" than it would, against a median of {p50:.2f} s {remedy}"
+                f" than it would, against a median of {p50:.2f} s"
             )
+            yield _too_fast(trial, f"{what} ({ALLOWED:.0%} is allowed)", fits)
     yield from _held_longer(trial)
     yield from _timers(trial)
 
 
-def _held_longer(trial: Trial) -> Iterable[str]:
+def _held_longer(trial: Trial) -> Iterable[Invalidity]:
     """Of slots that uploads wait for, one that a call to the database holds for too long."""
     speed, added = trial.knobs.speed, beyond_trips(trial)
     for slot, held in _held(trial).items():
 
-        def true(at: float, held: float = held) -> bool:
+        def fits(at: float, held: float = held) -> bool:
             # Of what is added, the part of one speed is real, the rest comes with the others.
-            return added / speed * (at - 1) <= ALLOWED * held
+            return keeps_slot(at, added / speed, held)
 
-        if speed > 1 and not true(speed):
-            yield (
+        if speed > 1 and not fits(speed):
+            what = (
                 f"at speed {speed:g} an upload holds {slot} {added * (1 - 1 / speed):.3f} s longer"
                 f" than it would, of {held:.3f} s, and others wait for it ({ALLOWED:.0%} is"
-                f" allowed) - lower --speed, to about {true_speed(speed, true):g}"
+                " allowed)"
             )
+            yield _too_fast(trial, what, fits)
 
 
 def _held(trial: Trial) -> dict[str, float]:
@@ -304,29 +331,38 @@ def _held(trial: Trial) -> dict[str, float]:
     return {slot: held[slot] for slot, count in waited.items() if count > WAITED * len(readings)}
 
 
-def _timers(trial: Trial) -> Iterable[str]:
+def _timers(trial: Trial) -> Iterable[Invalidity]:
     speed = trial.knobs.speed
     for fault in trial.cell.faults:
         for toxic in fault.toxics:
             mean = toxic.span(trial.knobs).mean if isinstance(toxic, Latency) else 0.0
             if 0 < mean / speed < RESOLUTION_S:
-                yield (
+                what = (
                     f"at speed {speed:g} {fault.fault} delays by {mean / speed * 1000:.2f} ms of"
-                    " wall time, which timers do not keep - lower --speed"
+                    " wall time, which timers do not keep"
                 )
+                yield _too_fast(trial, what, partial(_kept, mean))
 
 
-def prolonged(trial: Trial) -> Iterable[str]:
-    """Sentences, one for each part that this speed kept away for longer than is true."""
+def _kept(delay: float, speed: float) -> bool:
+    return delay / speed >= RESOLUTION_S
+
+
+def prolonged(trial: Trial) -> Iterable[Invalidity]:
+    """A reason for each part that this speed kept away for longer than is true."""
     speed, (start, end) = trial.knobs.speed, trial.cell.load.measured
     for planned in trial.cell.process_faults:
         happened = trial.process_faults.get(planned.fault)
         if happened is None or happened.until is None:
             continue
-        longer = (happened.until - happened.t - planned.lasts) * (1 - 1 / speed)
-        if longer > ALLOWED * (end - start):
-            yield (
-                f"at speed {speed:g} {planned.part} was away {longer:.1f} s longer than it would"
-                f" be, in a window of {end - start:.0f} s ({ALLOWED:.0%} is allowed)"
-                " - lower --speed"
+        wall_s = (happened.until - happened.t - planned.lasts) / speed
+
+        def fits(at: float, wall_s: float = wall_s) -> bool:
+            return keeps_slot(at, wall_s, end - start)
+
+        if not fits(speed):
+            what = (
+                f"at speed {speed:g} {planned.part} was away {wall_s * (speed - 1):.1f} s longer"
+                f" than it would be, in a window of {end - start:.0f} s ({ALLOWED:.0%} is allowed)"
             )
+            yield _too_fast(trial, what, fits)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from lab.judge.costs import cost_of
 from lab.judge.criteria import decide, leading_causes, outcome_of
 from lab.judge.decision import bottleneck
 from lab.judge.injection import checks
@@ -20,7 +21,7 @@ from lab.judge.validity import reasons_invalid
 from lab.model.evidence import Observation
 from lab.model.experiment import Cell
 from lab.model.load import OpenLoad
-from lab.model.verdict import Finding, Outcome, Verdict
+from lab.model.verdict import Finding, Invalidity, Outcome, Verdict
 
 
 def judge(cell: Cell, observation: Observation) -> Verdict:
@@ -49,17 +50,22 @@ def judge(cell: Cell, observation: Observation) -> Verdict:
         course=timeline(trial) if trial.sent else None,
         leaks=trial.leaks,
         decided=decided,
+        cost=cost_of(trial),
+        invalid=invalid,
     )
 
 
 def _reasons(
-    trial: Trial, outcome: Outcome, invalid: Sequence[str], findings: Sequence[Finding]
+    trial: Trial, outcome: Outcome, invalid: Sequence[Invalidity], findings: Sequence[Finding]
 ) -> tuple[str, ...]:
     """What decides, first: why it is invalid, then the criteria that were missed.
 
     That less was offered than asked for stands before what was met all the same.
     """
-    reasons = [*invalid, *([] if trial.sent else [_why_nothing_sent(trial)])]
+    reasons = [
+        *(one.reason for one in invalid),
+        *([] if trial.sent else [_why_nothing_sent(trial)]),
+    ]
     reasons += [f.reason for kind in ("missed", "undecided") for f in findings if f.outcome == kind]
     reasons += _not_sent(trial)
     reasons += [f.reason for f in findings if f.outcome == "met"]

@@ -39,11 +39,13 @@ def voice(seed: int) -> bytes:
     time = np.arange(VOICE_SECONDS * SAMPLE_RATE) / SAMPLE_RATE
     pitch = 140.0 * 2.0 ** (0.5 * _contour(rng, time, 3.0))
     phase = 2 * np.pi * np.cumsum(pitch) / SAMPLE_RATE
-    # Two broad resonances, near 500 and 1500 Hz, stand for a vowel's formants.
-    source = sum(
-        np.sin(k * phase) * (1 / k + 0.5 * np.exp(-(((k * 140.0 - 1500.0) / 400.0) ** 2)))
-        for k in range(1, 13)
-    )
+    # Two broad resonances, near 500 and 1500 Hz, stand for a vowel's formants. Each harmonic is
+    # made of the two before it, sin kx = 2 cos x sin (k-1)x - sin (k-2)x, as a sine takes longer.
+    twice, before, harmonic = 2 * np.cos(phase), np.zeros_like(phase), np.sin(phase)
+    source = np.zeros_like(phase)
+    for k in range(1, 13):
+        source += harmonic * (1 / k + 0.5 * np.exp(-(((k * 140.0 - 1500.0) / 400.0) ** 2)))
+        before, harmonic = harmonic, twice * harmonic - before
     syllables = np.clip(_contour(rng, time, 8.0) + 0.3, 0.0, None)
     signal = syllables * source + 0.02 * rng.standard_normal(len(time))
     peak = float(np.max(np.abs(signal)))

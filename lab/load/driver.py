@@ -3,8 +3,9 @@
     run ─> generator's process ─> t = 0 known: on_start ─> tick, tick, … ─> exit 0 ─> LoadResult
 
 The generator is a process of its own (Locust patches its process) and a process group of its
-own (Ctrl-C reaches the lab, which then ends it). Its progress is read from its status file
-and from the growing samples file.
+own (Ctrl-C reaches the lab, which then ends it). It is forked by a process that has imported
+Locust and done nothing else (`lab.warm`), and that ends with the lab. Its progress is read from
+its status file and from the growing samples file.
 """
 
 from __future__ import annotations
@@ -32,6 +33,14 @@ from lab.model.evidence import Sample
 from lab.model.experiment import Cell
 from lab.model.load import AnyLoad, Window, end_of, shortened, users_at
 from lab.model.run import LoadSoFar, LoadTick
+from lab.warm import ForkedProcess, NotForked, Request, WarmProgram
+
+PROGRAM = (
+    *("locust.main", "lab.load.page", "lab.load.uplink", "lab.load.session", "numpy.random"),
+    *("gevent:reinit", "locust.main:main"),
+)
+"""What the generator is forked from: Locust, which has to patch first, and what the locustfile
+imports. gevent's loop, of which there is one from its import on, is made anew in each process."""
 
 TICK = 0.25
 """Wall seconds between two ticks."""
@@ -126,10 +135,23 @@ class LoadGenerator(Protocol):
 
 
 class LocustLoad:
-    """The load by Locust, in a process of its own; ``pid`` is its id while it runs."""
+    """The load by Locust, in a process of its own; ``pid`` is its id while it runs.
+
+    A context in which the next generator is begun at once; without one it takes its imports.
+    """
 
     def __init__(self) -> None:
         self.pid: int | None = None
+        self._warm = WarmProgram(*PROGRAM)
+
+    def __enter__(self) -> LocustLoad:
+        """Have the imports begin."""
+        self._warm.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        """End what has imported."""
+        self._warm.close()
 
     def run(
         self,
@@ -142,9 +164,10 @@ class LocustLoad:
         is_decided: Callable[[LoadSoFar], bool] | None = None,
     ) -> LoadResult:
         check(cell.load)
-        plan = _prepare(cell, url, samples, log, may_end=is_decided is not None)
+        may_end = is_decided is not None
+        plan = _prepare(cell, url, samples, log, self._warm.start(), may_end)
         looks = Looks(plan, is_decided)
-        process = _spawn(plan, log)
+        process = _spawn(self._warm, plan, log)
         self.pid = process.pid
         try:
             start = _wait_for_start(process, plan, log)
@@ -154,13 +177,16 @@ class LocustLoad:
         finally:
             _end(process)
             self.pid = None
-        load = _as_offered(plan, last)
+        load, exit_code = _as_offered(plan, last), process.wait()
         decided_at = None if last.ended_at is None else looks.decided_at
-        exit_code, pid = process.returncode, process.pid
-        return LoadResult(start.t0, load.measured, exit_code, pid, last.dropped, BEAT_S, decided_at)
+        return LoadResult(
+            start.t0, load.measured, exit_code, process.pid, last.dropped, BEAT_S, decided_at
+        )
 
 
-def _prepare(cell: Cell, url: str, samples: Path, log: Path, may_end: bool) -> LoadPlan:
+def _prepare(
+    cell: Cell, url: str, samples: Path, log: Path, parent: int, may_end: bool
+) -> LoadPlan:
     cell_folder(samples.parent).make()
     logs_folder(log.parent).make()
     cell_folder(samples.parent).keep(samples.name, BytesIO())
@@ -175,7 +201,7 @@ def _prepare(cell: Cell, url: str, samples: Path, log: Path, may_end: bool) -> L
         url=url.rstrip("/"),
         samples=samples.absolute(),
         status=status,
-        parent=os.getpid(),
+        parent=parent,
         end=end if may_end else None,
     )
 
@@ -185,33 +211,38 @@ def generator_environment() -> dict[str, str]:
     return child_environment(python_variables())
 
 
+def locust_arguments(*arguments: str) -> list[str]:
+    """Locust's arguments, with our locustfile before the others."""
+    return ["-f", str(Path(__file__).with_name("locustfile.py")), *arguments]
+
+
 def locust_command(*arguments: str) -> list[str]:
     """Locust on our locustfile; ``-P`` keeps the working directory out of the import path."""
-    locustfile = Path(__file__).with_name("locustfile.py")
-    return [sys.executable, "-P", "-m", "locust", "-f", str(locustfile), *arguments]
+    return [sys.executable, "-P", "-m", "locust", *locust_arguments(*arguments)]
 
 
-def _spawn(plan: LoadPlan, log: Path) -> subprocess.Popen[bytes]:
+def _spawn(warm: WarmProgram, plan: LoadPlan, log: Path) -> ForkedProcess:
     path, logs = log.with_suffix(".plan.json").absolute(), logs_folder(log.parent)
     logs.keep(path.name, BytesIO(plan.model_dump_json().encode()))
     logs.keep(log.name, BytesIO())
     users = str(plan.load.peak_users)
-    command = locust_command(
-        *("--headless", "--only-summary", "--host", plan.url), *("-u", users, "-r", users)
+    request = Request(
+        title="locust -f locustfile.py",
+        arguments=locust_arguments(
+            *("--headless", "--only-summary", "--host", plan.url), *("-u", users, "-r", users)
+        ),
+        env={**generator_environment(), PLAN_VARIABLE: str(path)},
+        folder=str(path.parent),
     )
     with os.fdopen(logs.appending(log.name), "wb") as out:
-        return subprocess.Popen(  # noqa: S603 - our own interpreter and file
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            cwd=path.parent,
-            env={**generator_environment(), PLAN_VARIABLE: str(path)},
-            process_group=0,
-        )
+        try:
+            return warm.fork(request, out.fileno())
+        except NotForked as error:
+            out.write(f"{error}\n".encode())
+            raise PartFailed(f"the load generator did not start {error}", f"see {log}") from error
 
 
-def _wait_for_start(process: subprocess.Popen[bytes], plan: LoadPlan, log: Path) -> GeneratorStatus:
+def _wait_for_start(process: ForkedProcess, plan: LoadPlan, log: Path) -> GeneratorStatus:
     deadline = time.monotonic() + START_LIMIT
     while time.monotonic() < deadline:
         if status := GeneratorStatus.read(plan.status):
@@ -313,7 +344,7 @@ class Looks:
 
 
 def _follow(
-    process: subprocess.Popen[bytes],
+    process: ForkedProcess,
     plan: LoadPlan,
     log: Path,
     tick: Callable[[LoadTick], None],
@@ -373,7 +404,7 @@ def _failed(what: str, log: Path) -> PartFailed:
     return PartFailed(f"the load generator {what}: {last}", f"see {log}")
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: ForkedProcess) -> None:
     """End the generator's process group, if it has not ended: SIGTERM, then SIGKILL.
 
     One that was stopped (SIGSTOP) acts on a SIGTERM only when it goes on.

@@ -34,7 +34,8 @@ class LoadPlan(BaseModel):
         url: where users upload, without a path.
         samples: the file to which attempts are appended.
         status: the file with the generator's `GeneratorStatus`.
-        parent: process id of the driver; the generator ends when it is gone.
+        parent: process id of what forked the generator, which ends with the driver; the generator
+            ends when it is gone.
         end: the file in which the driver may write an `EndOrder`; None where the window goes on to
             its end, and nobody asks what is under way.
     """

@@ -246,7 +246,8 @@ class MachineReading(Frozen):
     """CPU of the whole machine (share in use since the last reading) and of the parts.
 
     ``cpu_s`` holds running totals of CPU-seconds by part, ``generator`` among them;
-    ``memory`` bytes now and ``throttled_s`` running totals, of the parts that have them.
+    ``lab`` the lab's own process; ``memory`` bytes now and ``throttled_s`` running totals, of the
+    parts that have them. ``cores`` are the machine's, None where an earlier lab did not say.
     ``clock_offset`` is the wall clock minus the monotonic one, in seconds, which changes only
     where somebody sets the clock; None where an earlier lab did not look.
     """
@@ -259,6 +260,7 @@ class MachineReading(Frozen):
     memory: dict[str, Bytes] = {}
     throttled_s: dict[str, Total] = {}
     clock_offset: Moment | None = None
+    cores: Annotated[int | None, Field(ge=1, le=100_000)] = None
 
 
 class PartDown(Frozen):
@@ -274,7 +276,7 @@ GENERATOR = "generator"
 """The load generator, in readings of this machine and where it died or stood still."""
 
 LAB = "lab"
-"""The part that is down where the lab itself stood still."""
+"""The lab's own process, in readings of this machine and where it stood still."""
 
 AUDIT = "audit"
 """The part that is down where the audit could not be made; an empty one follows then."""

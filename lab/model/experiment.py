@@ -106,13 +106,18 @@ class Experiment(Frozen):
 MAX_OF_A_CELL = 200
 """So many faults, and criteria, a stored cell may have: each is judged."""
 
+MAX_REASON = 500
+"""Characters of the reason for a speed."""
+
 
 class Cell(Frozen):
     """One trial: settings, load, faults and what it is judged by.
 
     ``id`` names its folder: ``workers=2,pool=5+5`` and, in a repeat, ``…,repeat=2``;
     ``axes`` is the same as a mapping, for tables. With ``stop_when_decided`` its window ends as
-    soon as every criterion is certain.
+    soon as every criterion is certain. Of a cell with ``auto_speed`` the lab chooses the speed:
+    until it has, that is 1, and ``speed_reason`` is empty; then it says what keeps the speed from
+    being higher.
     """
 
     id: str
@@ -124,6 +129,18 @@ class Cell(Frozen):
     criteria: Annotated[tuple[Criterion, ...], Field(max_length=MAX_OF_A_CELL)]
     stop_when_decided: bool = False
     seed: Annotated[int, Field(ge=0, le=2**64)]
+    auto_speed: bool = False
+    speed_reason: Annotated[str, Field(max_length=MAX_REASON)] = ""
+
+    def at_speed(self, speed: float, reason: str = "") -> Cell:
+        """The same cell at a speed, and why it was chosen."""
+        knobs = self.knobs.model_copy(update={"speed": speed})
+        return self.model_copy(update={"knobs": knobs, "speed_reason": reason[:MAX_REASON]})
+
+    @property
+    def as_planned(self) -> Cell:
+        """The same before its speed was chosen, if it is one that is chosen."""
+        return self.at_speed(1.0) if self.auto_speed else self
 
     @property
     def storage_slots(self) -> int:

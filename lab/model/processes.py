@@ -17,6 +17,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -29,8 +30,9 @@ HELD = {"T": "stopped (SIGSTOP)", "t": "held by a debugger"}
 FROZEN = "frozen by its cgroup"
 DEAD = "ZX"
 """The states of a process that has ended; a zombie waits for its parent to hear of it."""
-_STARTED = 19
-"""Place of the start among the fields that follow a process's name and its closing bracket."""
+_STARTED, _ARGUMENTS_START, _ARGUMENTS_END = 19, 45, 46
+"""Places among the fields that follow a process's name and its closing bracket: its start, and
+the addresses of its arguments."""
 
 
 class ProcessState(NamedTuple):
@@ -94,6 +96,19 @@ def title(pid: int) -> str:
     return (
         _read(f"{PROC}/{pid}/cmdline", LONG).replace(b"\0", b" ").decode(errors="replace").strip()
     )
+
+
+def rename(title: str) -> None:
+    """Have this process's command line read like this, as nginx and Postgres do; where there is
+    /proc, and as far as there is room for it."""
+    fields = _read(f"{PROC}/self/stat").rpartition(b")")[2].split()
+    if len(fields) <= _ARGUMENTS_END:
+        return
+    start, end = int(fields[_ARGUMENTS_START]), int(fields[_ARGUMENTS_END])
+    text = title.encode()[: end - start - 1].ljust(end - start, b"\0")
+    with suppress(OSError), (PROC / "self" / "mem").open("r+b", buffering=0) as memory:
+        memory.seek(start)
+        memory.write(text)
 
 
 def stopped(state: ProcessState) -> str:

@@ -11,15 +11,25 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from lab.model.base import Count, Number, Plain, Stored
 from lab.model.evidence import Sample
-from lab.model.experiment import Experiment, Question
+from lab.model.experiment import Cell, Experiment, Question
 from lab.model.replica import STUDENTS, Target
-from lab.model.verdict import Bottleneck, Check, EarlyEnd, Finding, Leak, Outcome, Timeline
+from lab.model.verdict import (
+    Bottleneck,
+    Check,
+    EarlyEnd,
+    Finding,
+    Invalidity,
+    Leak,
+    Outcome,
+    Timeline,
+    Verdict,
+)
 
 SCHEMA_VERSION = 1
 """The version of the files in a run folder, but for ``run.json``."""
@@ -27,7 +37,17 @@ SCHEMA_VERSION = 1
 RUN_SCHEMA_VERSION = 2
 """The version of ``run.json``: since 2 it says what the run is (``kind``)."""
 
-Phase = Literal["applying", "arming", "ramp", "warm-up", "window", "drain", "auditing", "judging"]
+Phase = Literal[
+    "applying",
+    "arming",
+    "ramp",
+    "warm-up",
+    "window",
+    "drain",
+    "auditing",
+    "judging",
+    "waiting",
+]
 
 RunKind = Literal["run", "threshold"]
 """What a run measures: every cell once, as it is; or of each cell the users at which it breaks."""
@@ -37,7 +57,8 @@ MAX_CELLS = 100_000
 """That a run has: to look for each takes time, whatever is stored of it."""
 
 CellId = Annotated[str, Field(min_length=1)]
-Speed = Annotated[float, Field(gt=0, le=1000)]
+Speed = Annotated[float, Field(gt=0, le=1000)] | Literal["auto"]
+"""What a run was started with; where it is ``auto``, each cell has its own."""
 MaxUsers = Annotated[int, Field(ge=1, le=STUDENTS)]
 MaxLoad = Annotated[float, Field(gt=0, le=1e9)]
 
@@ -77,7 +98,11 @@ class LoadSoFar:
 
 @dataclass(frozen=True)
 class Progress:
-    """One moment of a run; ``left_s`` is an estimate of the wall-clock seconds still to go."""
+    """One moment of a run; ``left_s`` is an estimate of the wall-clock seconds still to go.
+
+    ``attempt`` counts the measurements of this cell, from 1; ``busy`` says what keeps this machine
+    busy while that is waited for.
+    """
 
     cell: str
     index: int
@@ -85,6 +110,8 @@ class Progress:
     phase: Phase
     left_s: float
     tick: LoadTick | None = None
+    attempt: int = 1
+    busy: str = ""
 
 
 def as_json(model: BaseModel) -> str:
@@ -113,10 +140,12 @@ class RunRequest(Stored):
         stack: ``embedded`` or ``compose``.
         stack_reason: one line that says why it was chosen.
         speed: what the run was started with; each cell's own is among its knobs.
+        max_speed: none is chosen higher; None: no limit.
         versions: of the lab and of every part.
         machine: CPUs, memory, kernel, Python.
         git: revision of the lab's checkout, with ``+`` where it had changes.
         arguments: the command line.
+        only: ids or patterns of those of the spec's cells that were asked for; none: all.
         max_users: of a search for thresholds: it goes no higher.
         max_load: of a search: real-world seconds of load for each cell. None: no limit.
     """
@@ -128,10 +157,12 @@ class RunRequest(Stored):
     stack: str
     stack_reason: str
     speed: Speed
+    max_speed: Annotated[float, Field(ge=1, le=1000)] | None = None
     versions: dict[str, str] = {}
     machine: dict[str, str] = {}
     git: str = ""
     arguments: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
     max_users: Annotated[MaxUsers | None, Field(alias="most_users")] = None
     max_load: Annotated[MaxLoad | None, Field(alias="most_load")] = None
 
@@ -160,8 +191,26 @@ class RunInfo(RunRequest):
         return {**data, "kind": kind, "schema_version": RUN_SCHEMA_VERSION}
 
 
+class AttemptResult(Stored):
+    """An attempt at a cell that was invalid, and so was followed by another."""
+
+    speed: Number
+    verdict: Outcome
+    reasons: tuple[str, ...]
+
+    @classmethod
+    def of(cls, cell: Cell, verdict: Verdict) -> Self:
+        """Of a cell as it was measured then; its reasons are those for which it was invalid."""
+        reasons = tuple(found.reason for found in verdict.invalid) or verdict.reasons
+        return cls(speed=cell.knobs.speed, verdict=verdict.outcome, reasons=reasons)
+
+
 class CellResult(Stored):
-    """One finished cell in ``summary.json``; ``knobs`` and ``load`` are as a spec writes them."""
+    """One finished cell in ``summary.json``; ``knobs`` and ``load`` are as a spec writes them.
+
+    ``speed_reason`` says why the speed among its knobs was chosen; empty where one was given.
+    ``attempts`` are those before the one that counts, in order.
+    """
 
     id: str
     axes: dict[str, str]
@@ -177,6 +226,9 @@ class CellResult(Stored):
     course: Timeline | None = None
     leaks: tuple[Leak, ...] = ()
     decided: EarlyEnd | None = None
+    speed_reason: str = ""
+    invalid: tuple[Invalidity, ...] = ()
+    attempts: tuple[AttemptResult, ...] = ()
 
 
 class Figure(Stored):

@@ -18,3 +18,8 @@ def suggest(name: str, known: Iterable[str], otherwise: str | None = None) -> st
     if near is not None:
         return f"did you mean '{near}'?"
     return otherwise or f"known are: {', '.join(known) or 'none'}"
+
+
+def closest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
+    """The names that are known and come nearest, the nearest first, however far they are."""
+    return get_close_matches(name, list(known), n=count, cutoff=0.0)

@@ -37,6 +37,8 @@ def clean(text: str) -> str:
 
 def clean_line(text: str) -> str:
     """The same on one line: a break, with the blanks around it, is one space."""
+    if text.isascii() and text.isprintable():
+        return text  # as nearly all is: a report has thousands
     return clean(_BREAK.sub(" ", text))
 
 

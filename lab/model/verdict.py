@@ -16,9 +16,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
-from lab.model.base import Count, Frozen, Moment, Number
+from lab.model.base import Count, Elapsed, Frozen, Moment, Number, Total
+from lab.model.costs import TrialCost
 from lab.model.criterion import Criterion
 
 
@@ -158,13 +159,13 @@ class Series(Frozen):
     """
 
     start: Moment
-    bin_s: float
-    window_s: float
+    bin_s: Annotated[float, Field(gt=0, le=1e7)]
+    window_s: Elapsed
     users: list[Count]
-    sent: list[Number]
-    answered: list[Number]
-    errors: list[Number]
-    p95: list[Number | None]
+    sent: list[Total]
+    answered: list[Total]
+    errors: list[Total]
+    p95: list[Total | None]
     pg_connections: list[Count | None]
     pool_checked_out: list[Count | None]
     uploads_inflight: list[Count | None]
@@ -263,22 +264,59 @@ class Finding(Frozen):
     reason: str
 
 
+InvalidityKind = Literal[
+    "speed",  # what the lab itself does takes too much of it: a lower one is true
+    "machine",  # other programs had too much of this machine
+    "generator",  # the load generator was late
+    "part",  # a part, or an instance, died or stood still, and no planned fault did it
+    "standstill",  # nobody looked for too long
+    "clock",  # this machine's clock was set
+    "injection",  # what was injected is not what arrived
+    "evidence",  # something is missing, or samples and evidence contradict each other
+    "descriptors",  # a part had no file descriptor left
+    "defect",  # the replica did what it must never do
+]
+"""What kind of reason makes a cell invalid: by it is decided whether another attempt may help."""
+
+
+class Invalidity(Frozen):
+    """A reason why a cell shows nothing.
+
+    Args:
+        kind: by which is decided whether it is measured again.
+        reason: the same as a sentence.
+        fitting: the highest speed, in halves, at which it would not have come to this, by the
+            cell's own figures; None where no speed has a say, or none would do.
+    """
+
+    kind: InvalidityKind
+    reason: str
+    fitting: Annotated[float | None, Field(ge=1, le=1000)] = None
+
+
 class Check(Frozen):
-    """What was injected against what was measured; ``ok`` is None where there was too little."""
+    """What was injected against what was measured; ``ok`` is None where there was too little.
+
+    Where it is False, ``kind`` and ``fitting`` are those of the `Invalidity` that follows.
+    """
 
     name: str
     expected: str
     measured: Number | None
     ok: bool | None
     reason: str
+    kind: InvalidityKind = "injection"
+    fitting: Annotated[float | None, Field(ge=1, le=1000)] = None
 
 
 class Verdict(Frozen):
     """What is stored as ``verdict.json``: metrics, checks, findings and the outcome.
 
-    ``reasons`` are sentences for people, the deciding one first. ``limit`` is None where the
-    cell is invalid, and so are the three from it on of a verdict that an earlier lab stored.
-    ``decided`` is None where the window went on to its end.
+    ``reasons`` are sentences for people, the deciding one first; where the cell is invalid,
+    ``invalid`` has those for which it is, by kind. ``limit`` is None where the cell is invalid,
+    and the last six are as by default in a verdict that an earlier lab stored. ``decided`` is None
+    where the window went on to its end. ``cost`` is what an upload cost this machine; None where
+    that could not be told.
     """
 
     # pylint: disable=duplicate-code # a table: `lab.model.run.CellResult` has it on disk too
@@ -292,3 +330,5 @@ class Verdict(Frozen):
     course: Timeline | None = None
     leaks: tuple[Leak, ...] = ()
     decided: EarlyEnd | None = None
+    cost: TrialCost | None = None
+    invalid: tuple[Invalidity, ...] = ()

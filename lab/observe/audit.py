@@ -21,6 +21,8 @@ from lab.observe.readings import Clock
 
 TIMEOUT_S = 10
 QUIET_WITHIN_S = 3.0
+UNDELAYED_S = 0.5
+"""Wall seconds within which an upload that is being served ends where no fault delays it."""
 
 _NAME = re.compile(r"([0-9a-f-]{36})\.wav$")
 
@@ -77,12 +79,20 @@ def row_ids(query: Query) -> set[str]:
         raise PartFailed(f"the database does not answer the audit: {first_line}") from error
 
 
-def wait_for_quiet(replica: Observed) -> int:
-    """Wait a moment for uploads that are about to end; how many are still inside a worker."""
+def wait_for_quiet(replica: Observed, patience: float = QUIET_WITHIN_S) -> int:
+    """Wait a moment for uploads that are about to end; how many are still inside a worker.
+
+    Args:
+        replica: after its load.
+        patience: wall seconds without one that ends after which none is about to.
+    """
     deadline = time.monotonic() + QUIET_WITHIN_S
-    while replica.inflight() and time.monotonic() < deadline:
+    inside, since = replica.inflight(), time.monotonic()
+    while inside and time.monotonic() < min(deadline, since + patience):
         time.sleep(0.05)
-    return replica.inflight()
+        if (now_inside := replica.inflight()) != inside:
+            inside, since = now_inside, time.monotonic()
+    return inside
 
 
 def audit(
@@ -100,7 +110,7 @@ def audit(
     Raises:
         PartFailed: storage or the database does not answer.
     """
-    inflight = wait_for_quiet(replica)
+    inflight = wait_for_quiet(replica, UNDELAYED_S)  # its faults are gone by now
     # Objects first: a row that is written meanwhile cannot make its object an orphan.
     objects = object_ids(replica.storage, replica.bucket)
     rows = row_ids(replica.query)

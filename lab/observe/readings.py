@@ -129,6 +129,7 @@ def from_watch(seen: Seen, clock: Clock) -> Iterator[Evidence]:
             memory={part: used.memory for part, used in reading.usage.items()},
             throttled_s={part: s for part, s in throttled.items() if s is not None},
             clock_offset=reading.clock_offset,
+            cores=reading.cores,
         )
     for part, (at, why) in seen.down.items():
         yield PartDown(t=clock(at), part=part, why=why)

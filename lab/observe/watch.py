@@ -7,6 +7,7 @@ monotonic clock, because t = 0 is known only once the load has begun.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -40,7 +41,7 @@ CONNECTIONS = (
 class MachineUsage(NamedTuple):
     """CPU of the machine since the last reading, as a share, and running totals by part.
 
-    ``clock_offset`` as in `MachineReading`.
+    ``clock_offset`` and ``cores`` as in `MachineReading`.
     """
 
     at: float
@@ -48,6 +49,7 @@ class MachineUsage(NamedTuple):
     cpu_share: float
     usage: Mapping[str, Usage]
     clock_offset: float | None = None
+    cores: int | None = None
 
 
 @dataclass
@@ -175,8 +177,9 @@ class Watch:
         usage = dict(self._usage())
         if own := self._read_generator():
             usage[GENERATOR] = own
-        offset = round(wall_offset(), 6)
-        self.seen.machine.append(MachineUsage(now, time.monotonic(), share, usage, offset))
+        usage[LAB] = _own_usage()
+        offset, cores = round(wall_offset(), 6), psutil.cpu_count()
+        self.seen.machine.append(MachineUsage(now, time.monotonic(), share, usage, offset, cores))
 
     def _read_generator(self) -> Usage | None:
         """The generator's CPU and memory; the last reading once it has ended."""
@@ -185,3 +188,9 @@ class Watch:
                 times, memory = self._generator.cpu_times(), self._generator.memory_info().rss
                 self._generator_usage = Usage(cpu_s=times.user + times.system, memory=memory)
         return self._generator_usage
+
+
+def _own_usage() -> Usage:
+    """CPU and memory of this process."""
+    times = os.times()
+    return Usage(cpu_s=times.user + times.system, memory=psutil.Process().memory_info().rss)

@@ -4,14 +4,20 @@ from lab.plan.early import earliest_end, never_early
 from lab.plan.effect import settings_without_effect, without_effect
 from lab.plan.estimate import check_pace, estimate, too_few
 from lab.plan.expand import expand, no_faster
+from lab.plan.select import check_only, select
+from lab.plan.speed import choose_speed, foreseen
 
 __all__ = [
+    "check_only",
     "check_pace",
+    "choose_speed",
     "earliest_end",
     "estimate",
     "expand",
+    "foreseen",
     "never_early",
     "no_faster",
+    "select",
     "settings_without_effect",
     "too_few",
     "without_effect",

@@ -21,14 +21,19 @@ from lab.model.physics import (
     upload_slots,
 )
 from lab.model.units import format_rate, format_size
+from lab.plan.speed import guessed
 
 OVERHEAD_S = 5.0
 """Wall-clock seconds between two loads: restarts, injection, start of the generator, audit."""
 
 
 def estimate(cells: Sequence[Cell]) -> float:
-    """Wall-clock seconds that a run of these cells most likely takes."""
-    return sum(OVERHEAD_S + (end_of(c.load) + drain(c)) / c.knobs.speed for c in cells)
+    """Wall-clock seconds that a run of these cells most likely takes.
+
+    One whose speed is still to be chosen is taken to run as fast as on a usual machine.
+    """
+    paced = [guessed(cell) for cell in cells]
+    return sum(OVERHEAD_S + (end_of(c.load) + drain(c)) / c.knobs.speed for c in paced)
 
 
 def drain(cell: Cell) -> float:

@@ -2,6 +2,7 @@
 
     preset < knobs: and matrix:, which set no knob twice < --set and --speed
 
+Where none of them gives a speed, or one gives `auto`, it is chosen later, cell by cell.
 The cells of one repeat share a seed, so that they meet the same users, sizes and arrivals
 and differ only in what the axes say. A repeat is a whole pass over the matrix: a drift of
 the machine then falls on all cells alike. A cell's id says its axes: what a reader
@@ -26,6 +27,7 @@ from lab.model.knobs import Knobs, Preset
 from lab.model.load import BurstLoad, ClosedLoad, Load, OpenLoad, varied
 from lab.model.metrics import BY_NAME, nearest_elsewhere, only_on
 from lab.model.replica import PARTS, TARGETS, Target, contradiction
+from lab.model.speed import AUTO
 from lab.model.suggest import suggest
 from lab.plan.effect import refuse_equal
 
@@ -75,7 +77,9 @@ def expand(
     for labels, chosen in points:
         by_axis = (known for known in TARGETS if known == labels.get(TARGET))
         where = next(by_axis, target or experiment.target)
-        knobs = _settled(base, experiment.knobs | chosen | given)
+        settings = experiment.knobs | chosen | given
+        auto_speed = settings.get("speed", AUTO) == AUTO
+        knobs = _settled(base, settings | ({"speed": 1} if auto_speed else {}))
         if problem := contradiction(where, knobs):
             raise SpecError(*problem)
         cell = Cell(
@@ -88,6 +92,7 @@ def expand(
             criteria=experiment.criteria,
             stop_when_decided=experiment.stop_when_decided,
             seed=experiment.seed,
+            auto_speed=auto_speed,
         )
         cells.append(cell)
     _refuse_missing_parts(cells)
@@ -100,18 +105,18 @@ def expand(
 def no_faster(cells: Sequence[Cell], max_speed: float) -> tuple[Cell, ...]:
     """The cells at their speed or at ``max_speed``, whichever is lower.
 
+    Those whose speed is chosen stay as they are: who chooses it has the same limit.
+
     Raises:
         UsageError: the cells are to differ in their speed.
     """
-    speeds = {cell.knobs.speed for cell in cells}
+    speeds = {cell.knobs.speed for cell in cells if not cell.auto_speed}
     if len(speeds) > 1:
         different = " and ".join(f"{speed:g}" for speed in sorted(speeds))
         what = f"--most-speed {max_speed:g} with cells at speeds {different}"
         raise UsageError(what, "leave it out")
-    slower = {"speed": min([max_speed, *speeds])}
-    return tuple(
-        cell.model_copy(update={"knobs": cell.knobs.with_settings(slower)}) for cell in cells
-    )
+    slower = min([max_speed, *speeds])
+    return tuple(cell if cell.auto_speed else cell.at_speed(slower) for cell in cells)
 
 
 def seed_of(seed: int, repeat: int) -> int:

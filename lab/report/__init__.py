@@ -1,31 +1,36 @@
 """A stored run as text: terminal, Markdown and HTML; the lab's tables; the live line.
 
 Everything here is a pure function of what is stored, but for `LiveLine`, which writes to
-the stream that it is given.
+the stream that it is given. A name is imported when it is first asked for: who prints a table
+does not wait for the judge.
 """
 
-from lab.report.answers import answered
-from lab.report.progress import LiveLine
-from lab.report.reports import (
-    Entry,
-    cell_details,
-    end_table,
-    html_report,
-    markdown_report,
-    overview,
-)
-from lab.report.terminal import Style
-from lab.report.thresholds import news
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "Entry",
-    "LiveLine",
-    "Style",
-    "answered",
-    "cell_details",
-    "end_table",
-    "html_report",
-    "markdown_report",
-    "news",
-    "overview",
-]
+if TYPE_CHECKING:
+    from lab.report.answers import answered as answered
+    from lab.report.progress import LiveLine as LiveLine
+    from lab.report.reports import Entry as Entry
+    from lab.report.reports import cell_details as cell_details
+    from lab.report.reports import end_table as end_table
+    from lab.report.reports import html_report as html_report
+    from lab.report.reports import markdown_report as markdown_report
+    from lab.report.reports import overview as overview
+    from lab.report.terminal import Style as Style
+    from lab.report.thresholds import news as news
+
+_MODULES = {
+    "answered": "answers",
+    "LiveLine": "progress",
+    "Style": "terminal",
+    "news": "thresholds",
+}
+_OF_REPORTS = ("Entry", "cell_details", "end_table", "html_report", "markdown_report", "overview")
+
+
+def __getattr__(name: str) -> Any:
+    module = "reports" if name in _OF_REPORTS else _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from lab.model.text import clean_line
@@ -30,10 +30,9 @@ class _Shown:
     """A dataclass whose texts are cleaned as it is made."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, field.name)
+        for name, value in [*vars(self).items()]:
             if (cleaned := _cleaned(value)) != value:
-                object.__setattr__(self, field.name, cleaned)
+                object.__setattr__(self, name, cleaned)
 
 
 def _cleaned(value: Any) -> Any:
@@ -211,8 +210,21 @@ class Page(_Shown):
     missing: tuple[str, ...]  #: ids of the cells that are not finished
     damaged: tuple[tuple[str, str], ...]  #: of each cell that cannot be read, its id and why
     resume: str  #: the command that finishes them, but for the run's name
+    unmeasured: tuple[str, ...] = ()  #: ids of the cells that are invalid
+    remedies: tuple[str, ...] = ()  #: what to do before they are measured again
     answer: str = ""  #: the paragraph that a run ends with
     glance: tuple[Block, ...] = ()  #: what a form that leaves the sections out shows of them
+
+    def not_measured(self, where: object = "RUN") -> str:
+        """Which cells could not be measured, and what to do; empty where all could.
+
+        Args:
+            where: the run, as the reader can name it.
+        """
+        if not self.unmeasured:
+            return ""
+        remedy = "; ".join((*self.remedies, f"measure again with {self.resume} {where}"))
+        return f"Could not be measured: {'; '.join(self.unmeasured)} - {remedy}"
 
     @property
     def counts(self) -> Mapping[Value, int]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from lab.model import metrics
 from lab.model.criterion import Criterion
 from lab.model.knobs import Knobs, Preset
-from lab.model.run import CellResult
+from lab.model.run import AttemptResult, CellResult
+from lab.model.units import format_number
 from lab.model.verdict import Check, Crossing, Finding, StageResult, Timeline
 from lab.report import format
 from lab.report.blocks import (
@@ -41,7 +42,8 @@ def cell_section(cell: CellResult) -> Section:
         Value.verdict(cell.verdict),
         (
             Items(cell.reasons),
-            Facts((Fact("load", format.load(cell.load)), Fact("knobs", changed_knobs(cell), True))),
+            Facts((*_facts(cell), Fact("knobs", changed_knobs(cell), True))),
+            *_attempts(cell),
             *limiting_factor(cell),
             *_levels(cell),
             *over_time(cell),
@@ -53,6 +55,28 @@ def cell_section(cell: CellResult) -> Section:
             _metrics(cell.metrics),
         ),
     )
+
+
+def _facts(cell: CellResult) -> Iterator[Fact]:
+    yield Fact("load", format.load(cell.load))
+    if cell.speed_reason:
+        speed = format_number(float(cell.knobs["speed"]))
+        yield Fact("speed", f"{speed}, chosen: {cell.speed_reason}")
+
+
+def _attempts(cell: CellResult) -> list[Block]:
+    """Each attempt, the one that counts last; nothing where it was the first."""
+    if not cell.attempts:
+        return []
+    speed = Knobs.model_validate(cell.knobs).speed
+    why = tuple(found.reason for found in cell.invalid)
+    counts = AttemptResult(speed=speed, verdict=cell.verdict, reasons=why)
+    rows = [
+        (str(n), f"{one.speed:g}", Value.verdict(one.verdict), "; ".join(one.reasons))
+        for n, one in enumerate((*cell.attempts, counts), start=1)
+    ]
+    heads = ("attempt", "speed", "verdict", "why it was repeated")
+    return [Heading("attempts"), Table.of(heads, rows, right=("attempt", "speed"))]
 
 
 def changed_knobs(cell: CellResult) -> str:

@@ -16,7 +16,7 @@ from lab.model import metrics
 from lab.model.load import BurstLoad, ClosedLoad, Load, OpenLoad, StagesLoad
 from lab.model.metrics import Unit
 from lab.model.run import CellResult, RunInfo
-from lab.model.units import format_byte_rate, format_duration, format_rate
+from lab.model.units import format_byte_rate, format_duration, format_number, format_rate
 
 NONE = "-"
 """What stands where nothing was measured."""
@@ -180,7 +180,7 @@ def load(stored: Mapping[str, Any], max_users: int | None = None) -> str:
 def stack(info: RunInfo) -> str:
     """The stack, why it was chosen, and the speed."""
     why = f" ({info.stack_reason})" if info.stack_reason else ""
-    speed = f"speed {info.speed:g}"
+    speed = f"speed {info.speed if isinstance(info.speed, str) else format_number(info.speed)}"
     if info.speed != 1:
         speed += ", all figures in real-world time"
     return f"{info.stack} stack{why}, {speed}"

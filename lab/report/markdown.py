@@ -28,6 +28,7 @@ def page_markdown(page: blocks.Page) -> str:
             f"**Answer.** {escaped(page.answer)}" if page.answer else "",
             f"> {escaped(page.note)}" if page.note else "",
             f"Not finished: {escaped(missing)}" if missing else "",
+            escaped(page.not_measured()),
             *(f"Damaged: {escaped(cell_id)}: {escaped(why)}" for cell_id, why in page.damaged),
             *(
                 part

@@ -6,22 +6,51 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from lab.model.units import format_duration
+from lab.model.experiment import Cell
+from lab.model.speed import AUTO
+from lab.model.units import format_duration, format_number
 from lab.report.format import clock, plural
+
+
+@dataclass(frozen=True)
+class PlannedSpeed:
+    """The speed of a cell; ``speed`` is None where it is still to be chosen."""
+
+    cell: str
+    speed: float | None
+    reason: str
+
+    @classmethod
+    def of(cls, cell: Cell) -> PlannedSpeed:
+        """That of a cell as it is planned."""
+        if not cell.auto_speed:
+            return cls(cell.id, cell.knobs.speed, "given")
+        if not cell.speed_reason:
+            return cls(cell.id, None, "chosen once it is measured what an upload costs here")
+        return cls(cell.id, cell.knobs.speed, f"chosen: {cell.speed_reason}")
+
+    def text(self) -> str:
+        """Without the cell's id."""
+        return f"speed {AUTO if self.speed is None else format_number(self.speed)}, {self.reason}"
 
 
 @dataclass(frozen=True)
 class RunPlan:
     """A run: each cell that is missing, and why a load is too small for a criterion of it.
 
-    ``idle`` has a sentence for each knob that was set and that cells do not feel, ``never_early``
-    says of cells that are to stop when they are decided why they never do.
+    ``idle`` has a sentence for each knob that was set and that cells do not feel, ``speeds`` the
+    speed of each cell, ``only`` the patterns by which cells were taken; one that something
+    disturbs is measured again up to ``retries`` times. ``never_early`` says of cells that are to
+    stop when they are decided why they never do.
     """
 
     experiment: str
     estimate_s: int
     cells: Mapping[str, Sequence[str]]
     idle: Sequence[str] = ()
+    speeds: Sequence[PlannedSpeed] = ()
+    only: Sequence[str] = ()
+    retries: int = 0
     never_early: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
@@ -30,8 +59,11 @@ class RunPlan:
             "experiment": self.experiment,
             "cells": list(self.cells),
             "estimate_s": self.estimate_s,
+            "speeds": [asdict(speed) for speed in self.speeds],
             "undecidable": [reason for reasons in self.cells.values() for reason in reasons],
             "without_effect": list(self.idle),
+            "only": list(self.only),
+            "retries": self.retries,
             "never_early": [reason for reasons in self.never_early.values() for reason in reasons],
         }
 
@@ -39,9 +71,16 @@ class RunPlan:
         """For the terminal."""
         minutes, seconds = divmod(self.estimate_s, 60)
         cells = plural(len(self.cells), "cell")
-        lines = [f"{self.experiment}: {cells}, about {minutes}:{seconds:02d} min"]
+        if self.only:
+            cells += f" (only {', '.join(self.only)})"
+        head = f"{self.experiment}: {cells}, about {minutes}:{seconds:02d} min"
+        if self.cells and self.retries:
+            head += f"; each again up to {plural(self.retries, 'time')}, if something disturbs it"
+        lines = [head]
+        speeds = {speed.cell: speed.text() for speed in self.speeds}
         for cell, reasons in self.cells.items():
-            notes = (*reasons, *self.never_early.get(cell, ()))
+            told = [speeds[cell]] if cell in speeds else []
+            notes = (*told, *reasons, *self.never_early.get(cell, ()))
             lines += [f"  {cell}", *(f"    {note}" for note in notes)]
         lines += self.idle
         return "\n".join(lines) + "\n"
@@ -49,11 +88,12 @@ class RunPlan:
 
 @dataclass(frozen=True)
 class NextTrial:
-    """The trial that a search would make next."""
+    """The trial that a search would make next, and at which speed."""
 
     users: int
     window_s: float
     estimate_s: int
+    speed: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,7 +121,8 @@ class CellSearch:
         return (
             f"{'next' if self.trials else 'first'} {users} with a window of"
             f" {format_duration(self.next.window_s)}, {clock(self.next.estimate_s)} in all; never"
-            f" more than {self.longest.trials} trials, {clock(self.longest.estimate_s)}"
+            f" more than {self.longest.trials} trials, {clock(self.longest.estimate_s)};"
+            f" {self.next.speed}"
         )
 
 

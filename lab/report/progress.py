@@ -21,6 +21,7 @@ WORDS: Mapping[Phase, str] = {
     "drain": "answers",
     "auditing": "audit",
     "judging": "verdict",
+    "waiting": "wait",
 }
 """What a phase is about, for who has not seen the code; the others say it themselves."""
 
@@ -32,6 +33,10 @@ def line(progress: Progress, width: int) -> str:
     """
     head = f"[{progress.index}/{progress.cells}] "
     parts = [f"{WORDS.get(progress.phase, progress.phase):<9}", *_load(progress.tick)]
+    if progress.busy:
+        parts.append(f"until this machine is quiet: {clean_line(progress.busy)}")
+    if progress.attempt > 1:
+        parts.append(f"attempt {progress.attempt}")
     parts.append(f"{format.clock(progress.left_s)} left")
     tail = "  ".join(parts)
     room = max(width - len(head) - len(tail) - 2, _SHORTEST)

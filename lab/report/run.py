@@ -7,14 +7,14 @@ a dash where a figure does not exist.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
 from lab.model.criterion import Criterion
 from lab.model.load import OpenLoad
 from lab.model.run import CellResult, RunInfo, Summary
-from lab.model.verdict import Outcome
+from lab.model.verdict import InvalidityKind, Outcome
 from lab.report import format
 from lab.report.blocks import (
     Bar,
@@ -66,8 +66,35 @@ def run_page(summary: Summary, info: RunInfo) -> Page:
         missing=summary.missing,
         damaged=tuple((cell.id, cell.problem) for cell in summary.damaged),
         resume="lab run --resume",
+        unmeasured=tuple(cell.id for cell in _invalid(summary)),
+        remedies=_remedies(_invalid(summary)),
         glance=_glance(summary.cells),
     )
+
+
+REMEDIES: Mapping[InvalidityKind, str] = {
+    "speed": "let the lab choose the speed (speed: auto), or lower it",
+    "machine": "stop the programs that keep this machine busy",
+    "generator": "stop the programs that keep this machine busy",
+    "part": "see why a part died, in its log under cells/",
+    "standstill": "stop the programs that keep this machine busy, and do not suspend it",
+    "clock": "keep its time service from stepping this machine's clock",
+    "injection": "see with `lab calibrate` whether what is injected is what arrives",
+    "evidence": "see what has changed the cell's files",
+    "descriptors": "raise `ulimit -n`",
+    "defect": "see what the replica did, in its logs under cells/",
+}
+"""What to do about each kind of reason before a cell is measured again."""
+
+
+def _invalid(summary: Summary) -> list[CellResult]:
+    return [cell for cell in summary.cells if cell.verdict is Outcome.INVALID]
+
+
+def _remedies(cells: Sequence[CellResult]) -> tuple[str, ...]:
+    """What to do about these, each once; of a cell of an earlier lab its reasons say it."""
+    kinds = dict.fromkeys(found.kind for cell in cells for found in cell.invalid)
+    return tuple(dict.fromkeys(REMEDIES[kind] for kind in kinds))
 
 
 def run_facts(info: RunInfo, *asked: Fact) -> tuple[Fact, ...]:
@@ -184,8 +211,9 @@ def _matrix(cells: Sequence[CellResult]) -> Matrix:
             Value.verdict(cell.verdict),
             *(replace(column[1](cell), picture=drawn.get(column)) for column in shown),
         )
-        why = format.first_reason(cell)
-        under = "" if cell.verdict is Outcome.HELD else why  # to hold needs no reason
+        attempts = f"attempt {len(cell.attempts) + 1}" if cell.attempts else ""
+        why = "; ".join(filter(None, (attempts, format.first_reason(cell))))
+        under = attempts if cell.verdict is Outcome.HELD else why  # to hold needs no reason
         rows.append(MatrixRow(cell.id, values, why, under, _folded(cell, under)))
     return Matrix(
         columns=(

@@ -88,6 +88,7 @@ def page_text(page: blocks.Page, where: Path | str, style: Style) -> Styled:
     lines += _rendered(page.glance, style)
     lines += [Text("\nanswer", style="bold"), Text(page.answer)] if page.answer else []
     lines += [Text(), Text(page.tally, style="bold")]
+    lines += [Text(page.not_measured(where))] if page.unmeasured else []
     lines += [Text(f"go on: {page.resume} {where}")] if page.missing else []
     lines.append(Text(f"stored in {where}"))
     lines.append(Text("see more: lab report RUN [--cell ID | --html | --markdown | --json]"))

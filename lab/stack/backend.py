@@ -24,11 +24,19 @@ from lab.errors import PartFailed
 from lab.model.clock import foreign_clock
 from lab.model.environment import python_variables
 from lab.model.knobs import Knobs
+from lab.stack import ports
 from lab.stack.files import make_folder
 from lab.stack.ports import HOST
-from lab.stack.process import Part, Process, last_line
+from lab.stack.process import GONE_WITHIN_S, Part, Process, last_line
 from lab.stack.supervision import Role, died
+from lab.warm import WarmProgram
 
+WARM = (
+    *("lab.services.backend.main", "uvicorn.lifespan.on"),
+    *("uvicorn.protocols.http.auto", "uvicorn.protocols.websockets.auto"),
+    "lab.services.backend.__main__:main",
+)
+"""What a worker imports, and the program (`lab.warm`)."""
 WATCH_S = 0.1
 LINE_S = 0.1
 """How often a worker writes a line of evidence."""
@@ -42,6 +50,9 @@ class Backend(Part):
 
     A worker is ready when its evidence file has a line, which it writes once its server
     listens. It is ended by SIGKILL: an orderly end would wait for uploads that no client awaits.
+
+    It is forked by a process that has imported it (`lab.warm`). Where ``vm_memory`` limits what
+    it takes it is started by itself, with imports of its own, at its first start and any other.
     """
 
     name = "backend"
@@ -66,6 +77,16 @@ class Backend(Part):
             "PYTHONUNBUFFERED": "1",
         }
         self._watch: MemoryWatch | None = None
+        self._warm = WarmProgram(*WARM)
+
+    def warm_up(self, knobs: Knobs) -> None:
+        """Have the imports begin, if these knobs let it be forked; does not wait for them."""
+        if knobs.vm_memory is None:
+            self._warm.start()
+
+    def cool_down(self) -> None:
+        """End what has imported it."""
+        self._warm.close()
 
     def start(self, knobs: Knobs) -> None:
         self.workers.forget()
@@ -82,8 +103,9 @@ class Backend(Part):
             env={**python_variables(), **knobs.as_env(), **self.addresses},
             diagnosis=self._diagnosis,
             renews=True,
+            warm=self._warm if knobs.vm_memory is None else None,
+            cores=_cores(knobs.vm_cpus),
         )
-        self._limit_cores(knobs.vm_cpus)
         self._process.wait_ready(lambda: len(self.workers.alive()) >= knobs.workers)
 
     def relaunch(self, knobs: Knobs) -> None:
@@ -97,6 +119,7 @@ class Backend(Part):
             self._watch.stop()
             self._watch = None
         super().stop()
+        ports.wait_until_free(self.port, GONE_WITHIN_S)
 
     def down(self) -> str | None:
         why = super().down()
@@ -106,11 +129,11 @@ class Backend(Part):
         """That a worker was killed for its memory is a result of the cell, not a fault."""
         return None if pid in self.workers.killed_for_memory() else died(pid, role)
 
-    def _limit_cores(self, cpus: float) -> None:
-        """Bind the backend to as many of this machine's cores as the VM has (Linux)."""
-        mine = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
-        if self._process and mine and math.ceil(cpus) < len(mine):
-            os.sched_setaffinity(self._process.pid, mine[: math.ceil(cpus)])
+
+def _cores(cpus: float) -> list[int] | None:
+    """As many of this machine's cores as the VM has (Linux); None: all."""
+    mine = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
+    return mine[: math.ceil(cpus)] if math.ceil(cpus) < len(mine) else None
 
 
 class MemoryWatch(threading.Thread):

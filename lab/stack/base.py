@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -203,6 +204,9 @@ NEEDS = {"backend": {"postgres", "toxiproxy"}}
 """Which part must restart because another did: the backend holds connections that a new
 Postgres, or a new proxy, does not know. Cloud Run's gateway restarts with every cell."""
 
+KEEPERS = frozenset({"postgres", "fake-gcs-server", "toxiproxy"})
+"""The parts that hold what is removed between cells, and what is on its way there."""
+
 
 def settings(part: str, knobs: Knobs) -> dict[str, Any]:
     """The knobs that this part reads when it starts; the table of knobs says which.
@@ -220,8 +224,9 @@ def settings(part: str, knobs: Knobs) -> dict[str, Any]:
 class LifeCycle(ABC):
     """Brings a replica from one cell to the next, whatever its parts are made of.
 
-        end the gateway ─> end parts that the target does not have ─> restart stale parts
-        ─> wait for free slots ─> empty table and bucket ─> start the gateway (Cloud Run)
+        end the gateway ─> end parts that the target does not have, and stale ones
+        ─> start stale parts; wait for free slots ─> empty table and bucket
+        ─> start the gateway (Cloud Run)
 
     A stack implements how its parts end and start, and where they are.
 
@@ -293,10 +298,6 @@ class LifeCycle(ABC):
         self._begin_logs()
         self.restarted = self._stale(cell.knobs)
         self._restart(cell.knobs)
-        if "backend" in self.restarted or cell.target == "cloudrun":
-            self._wait_for_free_slots()
-        self.monitor.empty()  # a part keeps its data over a restart
-        self.bucket.empty()
         if cell.target == "cloudrun":
             self.gateway.start(cell.knobs)
             self.restarted.append(GATEWAY)
@@ -313,12 +314,30 @@ class LifeCycle(ABC):
         return [part for part in wanted if part in stale]
 
     def _restart(self, knobs: Knobs) -> None:
-        """Restart the stale parts; a part that does not come up stays stale."""
+        """Restart the stale parts, and empty table and bucket, at once where that can be.
+
+        A part keeps its data over a restart. One that does not come up stays stale.
+        """
         self._forget(self.restarted)
         if self.restarted:
             self._end(self.restarted)
-            self._start(self.restarted, knobs)
+        with ThreadPoolExecutor(1, "emptying") as beside:
+            stay = KEEPERS.isdisjoint(self.restarted)
+            emptying = beside.submit(self._empty) if stay else None
+            if self.restarted:
+                self._start(self.restarted, knobs)
         self._running |= {part: settings(part, knobs) for part in self.restarted}
+        if emptying:
+            emptying.result()
+        else:
+            self._empty()
+
+    def _empty(self) -> None:
+        """Remove all rows and objects, once nobody is left who might write another."""
+        if "backend" in self.restarted or self.target == "cloudrun":
+            self._wait_for_free_slots()
+        self.monitor.empty()
+        self.bucket.empty()
 
     def _forget(self, parts: Iterable[str]) -> None:
         """Have the next cell restart these parts, whatever state they are in."""

@@ -121,6 +121,8 @@ class EmbeddedStack(LifeCycle):
                 part.stop()
 
     def _start(self, parts: list[str], knobs: Knobs) -> None:
+        if self.backend.name in parts:
+            self.backend.warm_up(knobs)  # while the parts before it start
         for part in self.parts:
             if part.name in parts:
                 part.start(knobs)
@@ -209,6 +211,7 @@ class EmbeddedStack(LifeCycle):
             part.ask_to_stop()
         for part in reversed(self._all):
             part.stop()
+        self.backend.cool_down()
         self._closing.close()
 
 

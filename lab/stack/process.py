@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import psutil
 
@@ -22,9 +22,11 @@ from lab.errors import MissingComponent, PartFailed
 from lab.model.environment import child_environment
 from lab.model.evidence import Usage
 from lab.model.knobs import Knobs
+from lab.paths import SETUP
 from lab.stack.files import make_folder
 from lab.stack.ports import POLL_S
 from lab.stack.supervision import Diagnosis, Supervision, died, reader
+from lab.warm import ForkedProcess, NotForked, Request, WarmProgram
 
 READY_WITHIN_S = 30.0
 GONE_WITHIN_S = 5.0
@@ -44,6 +46,17 @@ def last_line(log: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
+class Child(Protocol):
+    """A process that was started: `subprocess.Popen`, or one that was forked."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, sig: int, /) -> None: ...
+    def kill(self) -> None: ...
+
+
 class Process:
     """A child process in a session of its own, so that Ctrl-C reaches only the lab.
 
@@ -55,6 +68,12 @@ class Process:
         user: as whom it runs, if the lab runs as root.
         supervised: generations of its descendants that are the part's own.
         diagnosis, renews: what `Supervision` is to know of them.
+        warm: has the imports of this command, and is to fork it.
+        cores: those that it is bound to (Linux); None: all.
+
+    Raises:
+        MissingComponent: its program cannot be started.
+        PartFailed: ``warm`` could not import it.
     """
 
     def __init__(
@@ -68,40 +87,82 @@ class Process:
         supervised: int = 1,
         diagnosis: Diagnosis = died,
         renews: bool = False,
+        warm: WarmProgram | None = None,
+        cores: Sequence[int] | None = None,
     ) -> None:
         self.name = name
         self.log = log
+        arguments = [str(part) for part in command]
         with log.open("ab") as output:
-            try:
-                self._popen = subprocess.Popen(  # noqa: S603 - the replica's own parts
-                    [str(part) for part in command],
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    env=child_environment(env),
-                    umask=UMASK,
-                    cwd=cwd,
-                    start_new_session=True,
-                    user=user,
-                    extra_groups=[] if user else None,
-                )
-            except OSError as error:
-                raise MissingComponent(
-                    f"{name}: {command[0]} cannot be started ({error.strerror})",
-                    "run `make setup`, then `lab doctor`",
-                ) from error
+            if warm:
+                self._child: Child = self._forked(warm, arguments, output.fileno(), env, cwd, cores)
+            else:
+                self._child = self._spawned(arguments, output.fileno(), env, user, cwd, cores)
         self._family = reader(self.pid, supervised)
         self._supervision = Supervision(self.pid, self._family, diagnosis, renews)
+
+    def _spawned(
+        self,
+        command: list[str],
+        output: int,
+        env: Mapping[str, str] | None,
+        user: str | None,
+        cwd: Path | None,
+        cores: Sequence[int] | None,
+    ) -> subprocess.Popen[bytes]:
+        try:
+            child = subprocess.Popen(  # noqa: S603 - the replica's own parts
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=child_environment(env),
+                umask=UMASK,
+                cwd=cwd,
+                start_new_session=True,
+                user=user,
+                extra_groups=[] if user else None,
+            )
+        except OSError as error:
+            raise MissingComponent(
+                f"{self.name}: {command[0]} cannot be started ({error.strerror})",
+                f"{SETUP}, then `lab doctor`",
+            ) from error
+        if cores:
+            os.sched_setaffinity(child.pid, cores)
+        return child
+
+    def _forked(
+        self,
+        warm: WarmProgram,
+        command: list[str],
+        output: int,
+        env: Mapping[str, str] | None,
+        cwd: Path | None,
+        cores: Sequence[int] | None,
+    ) -> ForkedProcess:
+        request = Request(
+            title=" ".join(["python", *command[1:]]),
+            arguments=[],
+            env=child_environment(env),
+            folder=str(cwd or Path.cwd()),
+            umask=UMASK,
+            cores=cores,
+        )
+        try:
+            return warm.fork(request, output)
+        except NotForked as error:
+            raise PartFailed(f"{self.name} did not come up {error}", "see `lab doctor`") from error
 
     @property
     def pid(self) -> int:
         """Of the process itself."""
-        return self._popen.pid
+        return self._child.pid
 
     @property
     def code(self) -> int | None:
         """Its exit code, negative for a signal; None while it runs."""
-        return self._popen.poll()
+        return self._child.poll()
 
     def pids(self) -> list[int]:
         """Of the process and all its descendants that are alive."""
@@ -116,7 +177,7 @@ class Process:
 
         What befell one of its own stays.
         """
-        code = self._popen.poll()
+        code = self._child.poll()
         if code is None:
             return self._supervision.check()
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
@@ -141,8 +202,8 @@ class Process:
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the process, if it is still there."""
-        if self._popen.poll() is None:
-            self._popen.send_signal(number)
+        if self._child.poll() is None:
+            self._child.send_signal(number)
 
     def stop(self, ask: signal.Signals = signal.SIGTERM, grace: float = 3.0) -> None:
         """Send ``ask``, wait up to ``grace`` seconds, kill the session; return after its end."""
@@ -157,10 +218,10 @@ class Process:
         """
         self._family()
         try:
-            self._popen.wait(grace)
+            self._child.wait(grace)
         except subprocess.TimeoutExpired:
-            self._popen.kill()
-            self._popen.wait()
+            self._child.kill()
+            self._child.wait()
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._kill_left()

@@ -54,7 +54,7 @@ _TITLES: tuple[tuple[re.Pattern[str], Role], ...] = tuple(
         (r"^postgres: ", Role("client backend", lasts=False)),
         (r"(^|/)postgres -", Role("postmaster")),
         (r"multiprocessing\.resource_tracker", Role("resource tracker")),
-        (r"multiprocessing\.spawn", Role("worker")),
+        (r"multiprocessing\.spawn|^lab\.services\.backend: worker", Role("worker")),
         (r"(^|/)(fake-gcs-server|toxiproxy-server|toxiproxy) ", SERVER),
         (r"lab\.services\.backend", Role("uvicorn")),
         (r"lab\.services\.cloudrun", Role("gateway")),

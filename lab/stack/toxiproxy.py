@@ -16,14 +16,14 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from lab import paths
 from lab.errors import MissingComponent
 from lab.model.environment import python_variables
 from lab.model.knobs import Knobs
-from lab.paths import ROOT
 from lab.stack.ports import HOST, accepts
 from lab.stack.process import Part, Process
 
-TOOLS = ROOT / ".tools" / "bin"
+TOOLS = paths.made(".tools", "bin")
 REAL = "toxiproxy-server"
 
 
@@ -53,8 +53,8 @@ class ToxiproxyPart(Part):
         real = find_real() if which in ("auto", "real") else None
         if which == "real" and real is None:
             raise MissingComponent(
-                f"{REAL} is not on PATH nor in .tools/bin",
-                "run `make toxiproxy`, or use the embedded one",
+                f"{REAL} is not on PATH nor in {TOOLS}",
+                f"{paths.TOXIPROXY}, or use the embedded one",
             )
         self._program = [real] if real else [sys.executable, "-m", "lab.services.toxiproxy"]
         self.variant = "real" if real else "embedded"

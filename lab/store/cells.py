@@ -3,7 +3,8 @@
     begin ──> cell.json ──> samples.jsonl … ──> evidence.jsonl ──> verdict.json
               (unfinished)                      observed           finished
 
-Each arrow is atomic, so a kill at any instant leaves the cell in one of these states.
+Each arrow is atomic, so a kill at any instant leaves the cell in one of these states. A finished
+cell that is invalid is begun again, once what was measured is kept (`lab.store.attempts`).
 Samples are the exception: the load appends them line by line, and a killed writer may
 leave half a line, which reading drops.
 """
@@ -12,35 +13,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from lab.errors import StoreError
-from lab.files import Folder, cell_folder, in_the_way
+from lab.errors import LabError, StoreError
+from lab.files import Folder, cell_folder
 from lab.model.evidence import EVIDENCE, Audit, Beat, Evidence, Observation, Sample
 from lab.model.experiment import Cell
 from lab.model.extent import Extent
 from lab.model.run import as_json
-from lab.model.verdict import Verdict
+from lab.model.verdict import Outcome, Verdict
+from lab.store.attempts import ATTEMPTS, Attempts
 from lab.store.documents import read_document, read_lines
-
-CELL = "cell.json"
-SAMPLES = "samples.jsonl"
-EVIDENCE_FILE = "evidence.jsonl"
-VERDICT = "verdict.json"
-LOGS = "logs"
-
-FILES = (CELL, SAMPLES, EVIDENCE_FILE, VERDICT)
-"""The lab's files in a cell's folder; each but the samples is written whole."""
-
-_LOG = re.compile(r"[\w.-]+\.log|front\.jsonl|generator\.(plan\.json|(status|end)\.(json|draft))")
-"""The lab's files in a cell's logs: of each part, of the generator, and the gateway's events."""
+from lab.store.trial_files import (
+    CELL,
+    EVIDENCE_FILE,
+    FILES,
+    LOGS,
+    SAMPLES,
+    VERDICT,
+    foreign_files,
+    is_log,
+    own_files,
+)
 
 _SAMPLE: TypeAdapter[Sample | Beat] = TypeAdapter(Sample)
 _BEAT: TypeAdapter[Sample | Beat] = TypeAdapter(Beat)
@@ -91,6 +90,11 @@ class CellFolder:
         """What reads and writes it."""
         return cell_folder(self.path)
 
+    @property
+    def attempts(self) -> Attempts:
+        """What was measured before, and was invalid."""
+        return Attempts(self.folder)
+
     def finished(self) -> bool:
         """Whether the cell has its verdict.
 
@@ -98,6 +102,25 @@ class CellFolder:
             StoreError: something that is no file has the verdict's name.
         """
         return self.folder.has(VERDICT)
+
+    def settled(self) -> bool:
+        """Whether the cell has its last verdict: one that is not invalid.
+
+        One that cannot be read is left to whoever reads it to tell.
+
+        Raises:
+            StoreError: something that is no file has the verdict's name.
+        """
+        if not self.finished():
+            return False
+        try:
+            return self.read_verdict().outcome is not Outcome.INVALID
+        except LabError:
+            return True
+
+    def wants_load(self) -> bool:
+        """Whether it has to be measured: not where it is settled, or its evidence is unjudged."""
+        return not (self.settled() or (self.observed() and not self.finished()))
 
     def observed(self) -> bool:
         """Whether the evidence is whole, its audit included: the cell can be judged.
@@ -130,8 +153,18 @@ class CellFolder:
         self.folder.make()
         self.folder.write(CELL, _document(cell))
 
+    def keep_attempt(self) -> None:
+        """Keep an invalid attempt among the earlier ones, so that the next can begin.
+
+        Raises:
+            StoreError: the cell is not invalid, or `Attempts.keep` refused.
+        """
+        if self.settled() or not self.finished():
+            raise self._finished()
+        self.attempts.keep()
+
     def begin(self, cell: Cell) -> None:
-        """Clear what an unfinished trial left and make ready for a new one.
+        """Clear what an unfinished trial, or an attempt that is kept, left: ready for a new one.
 
         What the lab did not write stays.
 
@@ -139,29 +172,29 @@ class CellFolder:
             StoreError: the cell is finished, the folder cannot be written, or something stands in
                 it that is neither a file nor a folder.
         """
-        if self.finished():
-            raise StoreError(
-                f"{self.path}: the cell is finished and is not measured again", "start a new run"
-            )
-        self.declare(cell)
+        if self.finished() and not self.attempts.hold_current():
+            raise self._finished()
         own, logs = self.folder, self.folder.below(LOGS)
         logs.make()
-        left = _own(own, FILES[1:].__contains__), _own(logs, _is_log)
-        # The evidence goes first: without it, a half-removed trial cannot look observed.
+        left = own_files(own, FILES[1:].__contains__), own_files(logs, is_log)
+        # Without its verdict an attempt can be judged again, and without its evidence no trial
+        # looks observed: so they go first, and in this order.
+        own.remove(VERDICT)
         own.remove(EVIDENCE_FILE)
+        self.declare(cell)
         for folder, names in zip((own, logs), left, strict=True):
             for name in names:
                 folder.remove(name)
         own.create(SAMPLES)
 
+    def _finished(self) -> StoreError:
+        return StoreError(
+            f"{self.path}: the cell is finished and is not measured again", "start a new run"
+        )
+
     def foreign(self) -> list[Path]:
-        """What is in the folder, or among its logs, and is not the lab's."""
-        own, logs = self.folder, self.folder.below(LOGS)
-        entries = own.entries()
-        found = [own.path / name for name in entries if name not in (*FILES, LOGS)]
-        if stat.S_ISDIR(entries.get(LOGS, 0)):
-            found += [logs.path / name for name in logs.entries() if not _is_log(name)]
-        return found
+        """What is in the folder, among its logs or its attempts, and is not the lab's."""
+        return foreign_files(self.folder, ATTEMPTS) + self.attempts.foreign()
 
     def write_evidence(self, lines: Iterable[Evidence]) -> None:
         """Store all evidence at once, after making the samples durable; the audit comes last.
@@ -226,22 +259,3 @@ def _document(model: BaseModel) -> list[bytes]:
 def _line_of_load(raw: bytes) -> Sample | Beat:
     """What the load wrote: by its own first key, so that an error names its kind."""
     return (_BEAT if raw.startswith(b'{"beat"') else _SAMPLE).validate_json(raw)
-
-
-def _is_log(name: str) -> bool:
-    return bool(_LOG.fullmatch(name))
-
-
-def _own(folder: Folder, is_own: Callable[[str], bool]) -> list[str]:
-    """The lab's files in a folder in which is nothing but files and folders.
-
-    Raises:
-        StoreError: something else is in it, or a folder has the name of a file of the lab's.
-    """
-    own = []
-    for name, mode in folder.entries().items():
-        if is_own(name) and stat.S_ISREG(mode):
-            own.append(name)
-        elif is_own(name) or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            raise in_the_way(folder.path / name, mode, "file" if is_own(name) else "file or folder")
-    return own

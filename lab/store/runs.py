@@ -25,9 +25,19 @@ from lab.errors import LabError, UsageError
 from lab.files import LOCK, RUN_DEPTH, Folder, storing
 from lab.model.capacity import Thresholds
 from lab.model.experiment import Cell
-from lab.model.run import CellResult, DamagedCell, RunInfo, RunRequest, Summary, as_json
-from lab.store.cells import FILES, CellFolder, folder_name
+from lab.model.run import (
+    AttemptResult,
+    CellResult,
+    DamagedCell,
+    RunInfo,
+    RunRequest,
+    Summary,
+    as_json,
+)
+from lab.model.speed import AUTO
+from lab.store.cells import CellFolder, folder_name
 from lab.store.documents import read_document
+from lab.store.trial_files import FILES
 
 LATEST = "latest"
 INFO = "run.json"
@@ -157,7 +167,7 @@ class RunFolder:
         return CellFolder(self.path / CELLS / folder_name(cell_id))
 
     def begin(self, cell: Cell) -> CellFolder:
-        """The folder of a cell, cleared of an unfinished trial and ready for a new one.
+        """The folder of a cell, ready for a new trial: see `CellFolder.begin`.
 
         Raises:
             StoreError: the cell is finished, or the folder cannot be written.
@@ -231,6 +241,9 @@ class RunFolder:
             course=verdict.course,
             leaks=verdict.leaks,
             decided=verdict.decided,
+            speed_reason=cell.speed_reason,
+            invalid=verdict.invalid,
+            attempts=tuple(AttemptResult.of(*attempt) for attempt in folder.attempts.read()),
         )
 
     def write_summary(self, damaged: Sequence[DamagedCell] = ()) -> Summary:
@@ -272,10 +285,21 @@ def _claim(results: Path, name: str) -> Path:
 
 
 def digest(cells: Sequence[Cell]) -> str:
-    """SHA-256, in hex, over the canonical JSON of the cells: sorted keys, no spaces."""
-    data = [cell.model_dump(mode="json") for cell in cells]
+    """SHA-256, in hex, over the canonical JSON of the cells: sorted keys, no spaces.
+
+    Of a cell whose speed is chosen, it does not depend on what was chosen.
+    """
+    data = [_asked(cell) for cell in cells]
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _asked(cell: Cell) -> dict[str, Any]:
+    """What is asked for, as JSON: a speed that is chosen is ``auto``, as a spec says it."""
+    data = cell.model_dump(mode="json", exclude={"auto_speed", "speed_reason"})
+    if cell.auto_speed:
+        data["knobs"]["speed"] = AUTO
+    return data
 
 
 def differences(old: Sequence[Cell], new: Sequence[Cell]) -> str:
@@ -286,8 +310,8 @@ def differences(old: Sequence[Cell], new: Sequence[Cell]) -> str:
 
 
 def _phrases(old: Sequence[Cell], new: Sequence[Cell]) -> list[str]:
-    before = {cell.id: _flat(cell.model_dump(mode="json")) for cell in old}
-    after = {cell.id: _flat(cell.model_dump(mode="json")) for cell in new}
+    before = {cell.id: _flat(_asked(cell)) for cell in old}
+    after = {cell.id: _flat(_asked(cell)) for cell in new}
     phrases = [f"cell {name} is new" for name in after if name not in before]
     phrases += [f"cell {name} is gone" for name in before if name not in after]
     for name in (name for name in before if name in after):

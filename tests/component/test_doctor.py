@@ -15,11 +15,13 @@ import pytest
 from lab import doctor
 from lab.doctor import Component, examine
 from lab.errors import MissingComponent
+from lab.paths import NEEDED
 from lab.stack import gateway, nginx, postgres, storage, toxiproxy
 from tests.component.cloudrun.permitted import needs_cgroups
 
 NAMES = [
     "python",
+    "data files",
     "nginx",
     "postgres",
     "fake-gcs-server",
@@ -40,8 +42,10 @@ NAMES = [
     "toxiproxy image",
     "backend image",
     "--stack auto",
+    "costs, embedded",
+    "costs, compose",
 ]
-CONTAINERS = NAMES[NAMES.index("docker engine") :]
+CONTAINERS = NAMES[NAMES.index("docker engine") : NAMES.index("--stack auto") + 1]
 
 
 REAL_CHECK = gateway.check
@@ -142,7 +146,7 @@ def test_without_a_real_toxiproxy_the_own_one_is_used(
     component = found("toxiproxy-server", tmp_path)
     assert not component.ok
     assert not component.required
-    assert component.remedy == "`make toxiproxy` builds it"
+    assert component.remedy == "run `make toxiproxy`"
     assert doctor.toxiproxy_variants("all") == ["embedded"]
 
 
@@ -200,7 +204,7 @@ def test_without_an_engine_nothing_of_its_is_required_and_auto_is_embedded(tmp_p
     for name in (name for name in CONTAINERS if name.endswith(" image")):
         assert not parts[name].ok
         assert parts[name].found.endswith(" (needs the engine)")
-        assert parts[name].remedy == "`make images` pulls or builds it"
+        assert parts[name].remedy == "`lab images` pulls or builds it"
     assert parts["--stack auto"].ok
     assert parts["--stack auto"].found == f"embedded: {engine.found}"
 
@@ -266,4 +270,36 @@ def test_the_revision_says_whether_the_checkout_has_changes(
 
 def test_without_git_there_is_no_revision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    assert doctor.git_revision() == ""
+
+
+def test_missing_files_of_a_checkout_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(doctor, "ROOT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    files = [tmp_path / name / f"{number}" for name in NEEDED for number in (1, 2)]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    assert found("data files", tmp_path).ok
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", ".")
+    assert found("data files", tmp_path).ok
+    for file in files[::2]:
+        file.unlink()
+    component = found("data files", tmp_path)
+    assert (component.ok, component.required) == (False, True)
+    named = ", ".join(str(file) for file in files[:6:2])
+    assert component.found == f"missing: {named} and 1 more"
+    assert component.remedy == "restore it with `git checkout`"
+    shutil.rmtree(tmp_path / ".git")
+    shutil.rmtree(tmp_path / "nginx")
+    assert found("data files", tmp_path).found == f"missing: {tmp_path / 'nginx'}"
+
+
+def test_a_wheel_has_no_revision_whatever_it_is_installed_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(doctor, "CHECKOUT", None)
     assert doctor.git_revision() == ""

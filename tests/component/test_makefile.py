@@ -50,12 +50,12 @@ def asked(done: subprocess.CompletedProcess[str]) -> list[str]:
     ("words", "pace"),
     [
         (["STACK=embedded"], ""),
-        (["STACK=compose"], "--most-speed 3 "),
+        (["STACK=compose"], ""),
         (["STACK=compose", "SPEED=2"], "--speed 2 "),
         (["STACK=embedded", "SPEED=4", "ARGS=--gate"], "--speed 4 --gate "),
     ],
 )
-def test_a_speed_reaches_the_vm_alone_and_containers_have_one_of_their_own(
+def test_a_speed_reaches_the_vm_alone_and_without_one_the_lab_chooses(
     make: Make, words: list[str], pace: str
 ) -> None:
     done = make("phase-3", *words)

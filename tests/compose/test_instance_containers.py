@@ -29,7 +29,7 @@ def refusal() -> str:
         found = containers.client().images.list(IMAGE)
     except DriverError as error:
         return str(error)
-    return "" if found else f"there is no image {IMAGE}; `make images` builds it"
+    return "" if found else f"there is no image {IMAGE}; `lab images` builds it"
 
 
 _REFUSAL = refusal()

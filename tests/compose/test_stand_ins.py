@@ -10,9 +10,9 @@ import docker
 import pytest
 from docker.errors import ContainerError
 
-from compose.images import build
-from compose.images.catalogue import OFFICIAL
-from compose.images.engine import RECIPE, STANDS_FOR, VENDOR_LABEL, architecture
+from lab.images import build
+from lab.images.catalogue import OFFICIAL
+from lab.images.engine import RECIPE, STANDS_FOR, VENDOR_LABEL, architecture
 from lab.stack.compose import images
 from lab.stack.compose.images import ORIGIN_LABEL
 from tests.live import wait_until

@@ -15,7 +15,7 @@ from lab.model.knobs import Knobs
 from lab.model.load import ClosedLoad
 from lab.model.physics import pool_connections
 from lab.model.run import RunRequest, Summary
-from lab.model.verdict import Check, Finding, Outcome, Verdict
+from lab.model.verdict import Check, Finding, Invalidity, Outcome, Verdict
 from lab.store import RunFolder
 
 STARTED = datetime(2026, 11, 24, 8, 15, tzinfo=UTC)
@@ -216,14 +216,29 @@ def verdict(of: Cell) -> Verdict:
     )
 
 
-def measure(run: RunFolder, of: Cell) -> None:
-    """Write a cell as the lab does, from its first to its last file."""
+def disturbed(of: Cell, reason: str = "this machine was busy") -> Verdict:
+    """A verdict on an attempt that another may follow."""
+    told = {"outcome": Outcome.INVALID, "reasons": (reason,)}
+    found = Invalidity(kind="machine", reason=reason, fitting=2.5)
+    return verdict(of).model_copy(update={**told, "invalid": (found,)})
+
+
+def measure(run: RunFolder, of: Cell, said: Verdict | None = None) -> None:
+    """Write a cell as the lab does, from its first to its last file; its usual verdict, or this."""
     folder = run.begin(of)
     with folder.samples.open("w") as file:
         file.writelines(sample.model_dump_json() + "\n" for sample in samples())
+    with (folder.logs / "nginx.log").open("w") as log:
+        log.write(f"log of an attempt at speed {of.knobs.speed:g}\n")
     folder.write_evidence(evidence())
-    folder.finish(verdict(of))
+    folder.finish(said or verdict(of))
     run.write_summary()
+
+
+def measure_again(run: RunFolder, of: Cell, said: Verdict | None = None) -> None:
+    """Keep what is stored of a cell that is invalid, and measure it again, as the lab does."""
+    run.cell(of.id).keep_attempt()
+    measure(run, of, said)
 
 
 def stored(results: Path, finished: int = 12) -> RunFolder:

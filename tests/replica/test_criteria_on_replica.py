@@ -14,7 +14,8 @@ from lab.judge import judge
 from lab.model.evidence import Cause
 from lab.model.verdict import Finding, Outcome, Verdict
 from tests.live import Live
-from tests.replica.trial import failures, on_idle_machine, trial
+from tests.replica.trial import failures, trial
+from validation.idle import on_idle_machine
 
 pytestmark = [pytest.mark.replica, pytest.mark.long]
 

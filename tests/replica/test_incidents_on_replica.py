@@ -10,7 +10,8 @@ from lab.judge import judge
 from lab.model.verdict import Outcome, Verdict
 from tests.component.cloudrun.permitted import needs_cgroups
 from tests.live import Live
-from tests.replica.trial import every_true_delay_is_told_so, failures, on_idle_machine, trial
+from tests.replica.trial import every_true_delay_is_told_so, failures, trial
+from validation.idle import on_idle_machine
 from validation.incidents import INCIDENTS, Incident
 
 TRIALS = 3
@@ -52,6 +53,7 @@ FURTHER: dict[str, Callable[[Verdict, Verdict], None]] = {
 
 @pytest.mark.replica
 @pytest.mark.long
+@pytest.mark.split(4)
 @needs_cgroups
 @pytest.mark.parametrize("incident", INCIDENTS, ids=lambda incident: str(incident.name))
 def test_an_incident_is_judged_as_is_right(live: Live, incident: Incident) -> None:

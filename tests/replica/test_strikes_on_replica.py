@@ -20,7 +20,8 @@ from lab.model.experiment import Cell
 from lab.model.verdict import Outcome
 from tests.component.cloudrun.permitted import needs_cgroups
 from tests.live import Live
-from tests.replica.trial import on_idle_machine, trial
+from tests.replica.trial import trial
+from validation.idle import on_idle_machine
 from validation.strikes import STRIKES, Strike, named, run
 from validation.struck import LAB, Struck, strike_when_due
 

@@ -10,7 +10,7 @@ from typing import Any
 from lab.cli.wiring import ToxiproxyInjector
 from lab.config import read_faults
 from lab.load.driver import LocustLoad
-from lab.model.evidence import MachineReading, Observation
+from lab.model.evidence import Observation
 from lab.model.experiment import Cell, Experiment
 from lab.model.replica import Target
 from lab.model.run import RunRequest
@@ -24,8 +24,6 @@ from tests.live import SPEED, Live
 _NUMBERS = itertools.count(1)
 DELAYS = {"gcs latency", "auth", "release", "write"}
 """The checks of what is injected, by the stage of an upload that it delays."""
-IDLE = 0.5
-"""Share of this machine's CPU in use that is no reason for a cell to be invalid."""
 CRITERIA = ("p95 < 10 s", "error_rate < 5 %")
 
 
@@ -63,15 +61,6 @@ def trial(
     run = RunFolder.create(live.folder, (cell,), request)
     run_experiment(Lab(live.stack, injector or ToxiproxyInjector(), LocustLoad()), run, (cell,))
     return cell, run.cell(cell.id).read_observation()
-
-
-def on_idle_machine(seen: Observation) -> Observation:
-    """The same as on a machine that was idle enough: its own verdict might be that it was not."""
-    evidence = tuple(
-        line.model_copy(update={"cpu_share": IDLE}) if isinstance(line, MachineReading) else line
-        for line in seen.evidence
-    )
-    return seen.model_copy(update={"evidence": evidence})
 
 
 def failures(of: Verdict) -> dict[str, float]:

@@ -16,6 +16,7 @@ COUNTS = [
     ("strikes", "--repeat"),
     ("contradictions", "--cells"),
     ("waiting", "--draw"),
+    ("speeds", "--cells"),
 ]
 
 

@@ -25,4 +25,4 @@ def test_what_is_missing_is_named_with_its_remedy(
     with pytest.raises(MissingComponent) as caught:
         paths.data("nginx", "site.conf.template")
     assert caught.value.what.startswith(f"{tmp_path}/nginx/site.conf.template: no such file")
-    assert "run the lab from its checkout" in str(caught.value)
+    assert str(caught.value).endswith("restore it with `git checkout`")

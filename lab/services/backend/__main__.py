@@ -6,31 +6,123 @@ Two defaults of uvicorn are changed. ``proxy_headers`` would replace a peer on 1
 X-Forwarded-For, so that the meaning of ``rate_limit_key: peer`` would depend on whether nginx
 runs on the same host. ``loop`` is asyncio's own loop, which is the default if uvloop is not
 installed, with a selector that counts how long it waits.
+
+Several workers of a VM begin as forks of their parent, which has imported the application for
+all of them, as with gunicorn's ``--preload``: a cell begins sooner, and nothing of it is measured.
+All but the first then take memory of their own, as if each had made its imports; the first shares
+it with the parent, so that both together take what they would (measured in a container, with two
+workers and with four: within 5 % of uvicorn's own). A worker that replaces one that died is
+uvicorn's own, a new interpreter with its own imports: that is what such a death costs. Where
+``vm_memory`` limits what they take, and in an instance, whose start is measured, all of them are
+uvicorn's own.
 """
 
 from __future__ import annotations
 
+import ctypes
+import multiprocessing
 import os
+import signal
+from importlib import import_module
+from pathlib import Path
+from socket import socket
+from typing import Any
 
 import uvicorn
+from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors.multiprocess import SIGNALS, Process
 
-from lab.services.backend.settings import BackendSettings
+from lab.model.processes import rename
+from lab.services.backend.settings import BackendSettings, instance_name
+
+APPLICATION = "lab.services.backend.main"
+SERVING = (
+    "uvicorn.lifespan.on",
+    "uvicorn.protocols.http.auto",
+    "uvicorn.protocols.websockets.auto",
+)
+"""What uvicorn imports when a worker begins to serve."""
+
+WORKER_TITLE = "lab.services.backend: worker"
+
+FORK = multiprocessing.get_context("fork")
+
+MADV_POPULATE_WRITE = 23
+"""madvise(2), since Linux 5.14: have all pages as if they had been written to, and change none."""
+
+
+class ForkedWorker(Process):
+    """A worker that is forked, and then begins as one of uvicorn's own does.
+
+    Args:
+        config, sockets: as of uvicorn's own.
+        shares: whether it shares its memory with the parent.
+    """
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket], shares: bool) -> None:
+        super().__init__(config, sockets)
+        self.process: Any = FORK.Process(target=self._begin, args=(sockets, shares))
+
+    def _begin(self, sockets: list[socket], shares: bool) -> None:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        rename(WORKER_TITLE)
+        if not shares:
+            own_memory()
+        self.config.configure_logging()
+        self.target(sockets)
+
+
+def own_memory() -> None:
+    """Have this process's own copy of what it shares with the one that it was forked of.
+
+    Else four workers take 212 MB together, and not 338. Where the kernel cannot do it they share
+    it still.
+    """
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        return
+    madvise = ctypes.CDLL(None).madvise
+    for line in maps.read_text().splitlines():
+        addresses, access, *_ = line.split()
+        if access[1] == "w" and access[3] == "p":
+            start, end = (int(address, 16) for address in addresses.split("-"))
+            madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), MADV_POPULATE_WRITE)
+
+
+class ForkedWorkers(Multiprocess):
+    """uvicorn's parent process, whose first workers are forked."""
+
+    def init_processes(self) -> None:
+        """Fork them."""
+        for name in (APPLICATION, *SERVING):
+            import_module(name)
+        for number in range(self.processes_num):
+            worker = ForkedWorker(self.config, self.sockets, shares=number == 0)
+            worker.start()
+            self.processes.append(worker)
 
 
 def main() -> None:
     """Run uvicorn as the knobs say."""
     settings = BackendSettings.from_env()
-    uvicorn.run(
-        "lab.services.backend.main:create_app",
-        factory=True,
-        host=os.getenv("HOST", "0.0.0.0"),  # noqa: S104 - the report's own default; the lab sets HOST
-        port=int(os.getenv("PORT", "8080")),
-        workers=settings.knobs.workers,
-        loop="lab.services.backend.core.evidence:MeteredLoop",
-        timeout_keep_alive=settings.wall(settings.knobs.keep_alive),  # type: ignore[arg-type] # any number serves
-        proxy_headers=False,
-        access_log=False,
-    )
+    options: dict[str, Any] = {
+        "factory": True,
+        "host": os.getenv("HOST", "0.0.0.0"),  # noqa: S104 - the report's own default; the lab sets HOST
+        "port": int(os.getenv("PORT", "8080")),
+        "workers": settings.knobs.workers,
+        "loop": "lab.services.backend.core.evidence:MeteredLoop",
+        "timeout_keep_alive": settings.wall(settings.knobs.keep_alive),  # any number serves
+        "proxy_headers": False,
+        "access_log": False,
+    }
+    forked = settings.knobs.vm_memory is None and not instance_name()
+    if settings.knobs.workers > 1 and forked:
+        config = uvicorn.Config(f"{APPLICATION}:create_app", **options)
+        ForkedWorkers(config, [config.bind_socket()]).run()
+    else:
+        uvicorn.run(f"{APPLICATION}:create_app", **options)
 
 
 if __name__ == "__main__":

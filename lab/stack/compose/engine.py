@@ -20,6 +20,7 @@ from requests.exceptions import RequestException
 
 from lab.errors import LabError, MachineError, MissingComponent, PartFailed
 from lab.model.environment import ENGINE, child_environment
+from lab.paths import ENGINE as INSTALL
 
 OLDEST_API = "1.41"
 """Engine 20.10: the first whose one-shot statistics and event filters the lab needs."""
@@ -50,7 +51,7 @@ _KNOWN: tuple[tuple[str, type[LabError], str, str], ...] = (
         r"(?:No such image|pull access denied|manifest unknown|not found: manifest)",
         MissingComponent,
         "an image of the replica is not on this engine",
-        "`make images` pulls or builds what is missing",
+        "`lab images` pulls or builds what is missing",
     ),
     (
         r"Range of CPUs is from",
@@ -62,7 +63,7 @@ _KNOWN: tuple[tuple[str, type[LabError], str, str], ...] = (
         r"(?:Cannot connect to the Docker daemon|Is the docker daemon running|EOF$)",
         MachineError,
         "the Docker engine does not answer",
-        "start it, `make engine` (Debian, root)",
+        f"start it, or {INSTALL}",
     ),
     (
         rf"(?:all predefined address pools have been fully subnetted|{_OVERLAPS})",
@@ -111,7 +112,7 @@ def connect() -> docker.DockerClient:
     except (DockerException, OSError, ValueError, KeyError, TypeError) as error:
         raise MissingComponent(
             f"the Docker engine at {address or 'its default socket'} does not answer",
-            "start it, `make engine` (Debian, root), or use --stack embedded",
+            f"start it, {INSTALL}, or use --stack embedded",
         ) from error
     if too_old:
         raise MissingComponent(
@@ -175,7 +176,7 @@ def compose_version() -> str:
     Raises:
         MissingComponent: there is no client, or Compose v2 is not among its plugins.
     """
-    remedy = "install the Compose plugin, `make engine` (Debian, root), or use --stack embedded"
+    remedy = f"install the Compose plugin, {INSTALL}, or use --stack embedded"
     if shutil.which("docker") is None:
         raise MissingComponent("the command `docker` is not on PATH", remedy)
     done = run(["compose", "version", "--format", "json"])

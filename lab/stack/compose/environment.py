@@ -15,10 +15,10 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+from lab import paths
 from lab.model.fault import KnobRef, Latency
 from lab.model.knobs import TABLE, Knobs, Preset, variable
 from lab.stack import nginx
-from lab.stack.compose.images import COMPOSE
 from lab.stack.monitor import MONITORS, RESERVED
 
 
@@ -140,8 +140,9 @@ def settings_file(knobs: Knobs, monitored: bool) -> str:
 
 def main() -> None:
     """Write the files of both presets."""
+    folder = paths.data("compose")
     for preset in Preset:
-        (COMPOSE / f"{preset}.env").write_text(env_file(preset), encoding="utf-8")
+        (folder / f"{preset}.env").write_text(env_file(preset), encoding="utf-8")
 
 
 if __name__ == "__main__":

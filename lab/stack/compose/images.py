@@ -12,18 +12,16 @@ from pathlib import Path
 import docker
 from docker.errors import ImageNotFound
 
-from lab import __version__
+from lab import __version__, paths
 from lab.errors import LabError, MissingComponent
-from lab.paths import ROOT
 from lab.stack.compose import engine
 from lab.stack.compose.image_lock import ImageLock, digest_of
 
-COMPOSE = ROOT / "compose"
-CHOSEN = COMPOSE / ".env"
-"""What `make images` wrote: the tag of each image on this machine, and passwords."""
+CHOSEN = paths.made("compose", ".env")
+"""What `lab images` writes: this machine's images, and where its passwords are."""
 
-LOCK = COMPOSE / "images.lock"
-"""What each official image must be."""
+LOCKS = (paths.made("compose", "images.lock"), paths.ROOT / "compose" / "images.lock")
+"""What each official image must be: as this machine got it first, and as the lab comes with it."""
 
 OFFICIAL = {
     "LAB_NGINX_IMAGE": "nginx:1.31.3",
@@ -42,16 +40,20 @@ BASE_LABEL = "replica-lab.base"
 """On the backend's image: which image it was built on, and its id."""
 
 HELD = ("lab/__init__.py", "lab/model", "lab/services")
-"""What the backend's Dockerfile copies."""
+"""What the backend's Dockerfile copies, beside its lock."""
+
+PACKAGES = Path(__file__).resolve().parents[3]
+"""The folder that holds the package."""
 
 
 def code() -> str:
-    """A digest of the part of this checkout's code that the backend's image contains."""
+    """A digest of the part of this lab's code that the backend's image contains."""
     digest = hashlib.sha256()
     for held in HELD:
-        where = ROOT / held
+        where = PACKAGES / held
         for file in sorted(where.rglob("*.py")) if where.is_dir() else [where]:
-            digest.update(f"\0{file.relative_to(ROOT).as_posix()}\0".encode() + file.read_bytes())
+            name = file.relative_to(PACKAGES).as_posix()
+            digest.update(f"\0{name}\0".encode() + file.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -64,7 +66,7 @@ class Image:
         tag: its name.
         id: its short id.
         origin: ``official``, ``stand-in`` or ``built``.
-        current: False for one that holds other code than this checkout.
+        current: False for one that holds other code than this lab.
         digest: by which a registry gave it to this engine; empty for one that was built here.
         base: what it was built on, by name and id; empty for one that was not built here.
     """
@@ -80,7 +82,7 @@ class Image:
     @property
     def about(self) -> str:
         """Where it came from, its id, and its digest or what it was built on."""
-        held = "" if self.current else "of other code than this checkout"
+        held = "" if self.current else "of other code than this lab"
         on = f"on {self.base}" if self.base else ""
         return ", ".join(filter(None, [self.origin, self.id, self.digest, on, held]))
 
@@ -135,8 +137,8 @@ def require(client: docker.DockerClient) -> dict[str, Image]:
     """Every image that the replica needs.
 
     Raises:
-        MissingComponent: an image is not on this engine, or holds other code than this checkout.
-        MachineError: an image is another than ``compose/images.lock`` says.
+        MissingComponent: an image is not on this engine, or holds other code than this lab.
+        MachineError: an image is another than an ``images.lock`` says.
     """
     wanted = tags()
     here = present(client, wanted)
@@ -144,15 +146,15 @@ def require(client: docker.DockerClient) -> dict[str, Image]:
     if missing:
         raise MissingComponent(
             f"the engine has no image {', '.join(missing)}",
-            "`make images` pulls or builds what is missing; or use --stack embedded",
+            "`lab images` pulls or builds what is missing; or use --stack embedded",
         )
     stale = [image.tag for image in here.values() if not image.current]
     if stale:
         raise MissingComponent(
-            f"the image {', '.join(stale)} holds other code than this checkout",
-            "`make images` builds it anew; or use --stack embedded",
+            f"the image {', '.join(stale)} holds other code than this lab",
+            "`lab images` builds it anew; or use --stack embedded",
         )
-    lock = ImageLock(LOCK)
+    lock = ImageLock(*LOCKS)
     for image in here.values():
         lock.check(image.tag, image.digest)
     return here

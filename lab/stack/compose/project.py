@@ -15,7 +15,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import secrets
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -231,30 +231,38 @@ class Project:
         except (DockerException, requests.RequestException, KeyError) as error:
             raise PartFailed(f"{part}: the engine did not {act} it: {error}") from error
 
-    def log(self, part: str, since: datetime | None = None, **streams: bool) -> bytes:
-        """What a part has written since then; nothing if it has no container.
+    def log(self, part: str, since: datetime | None = None) -> bytes:
+        """What a part has written since then; nothing if it has no container."""
+        return self.logs([part], since)[part]
+
+    def logs(
+        self, parts: Collection[str], since: datetime | None = None, **streams: bool
+    ) -> dict[str, bytes]:
+        """What each part has written since then; nothing of one that has no container.
 
         Args:
             streams: ``stdout=False`` or ``stderr=False`` leaves that stream out.
         """
-        options: dict[str, Any] = {"since": since.timestamp()} if since else {}
+        options: dict[str, Any] = {**streams, **({"since": since.timestamp()} if since else {})}
         try:
-            return bytes(self.containers()[part].logs(**options, **streams))
-        except (DockerException, requests.RequestException, MachineError, KeyError):
-            return b""
+            containers = self.containers()
+        except MachineError:
+            containers = {}
+        known = {part: containers[part] for part in parts if part in containers}
+        with ThreadPoolExecutor() as pool:
+            read = pool.map(lambda container: _log(container, options), known.values())
+            return dict.fromkeys(parts, b"") | dict(zip(known, read, strict=True))
 
-    def collect_logs(self, parts: Iterable[str], since: datetime, into: Folder) -> None:
+    def collect_logs(self, parts: Collection[str], since: datetime, into: Folder) -> None:
         """Write a log file for each part, and for nginx a second with its requests.
 
         On Cloud Run each instance gets a file too, by its name there.
         """
+        out, err = self.logs(parts, since, stderr=False), self.logs(parts, since, stdout=False)
+        if "nginx" in parts:
+            into.keep("nginx-access.log", BytesIO(out.pop("nginx")))
         for part in parts:
-            out = self.log(part, since, stderr=False)
-            err = self.log(part, since, stdout=False)
-            if part == "nginx":
-                into.keep("nginx-access.log", BytesIO(out))
-                out = b""
-            into.keep(f"{part}.log", BytesIO(out + err))
+            into.keep(f"{part}.log", BytesIO(out.get(part, b"") + err[part]))
         for name, container in self.instances().items():
             into.keep(f"{name}.log", BytesIO(container.logs()))
 
@@ -304,6 +312,14 @@ class Project:
             for container in resources.containers(self._client, self.id)
             if INSTANCE_LABEL in container.labels
         }
+
+
+def _log(container: Any, options: Mapping[str, Any]) -> bytes:
+    """What a container has written; nothing if the engine does not tell."""
+    try:
+        return bytes(container.logs(**options))
+    except (DockerException, requests.RequestException):
+        return b""
 
 
 def _kill(container: Any) -> None:

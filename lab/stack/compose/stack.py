@@ -235,8 +235,8 @@ class ComposeStack(LifeCycle):
 
     def _logged(self, since: datetime) -> Iterator[tuple[str, bytes]]:
         """What each part has written since then."""
-        for part in services(self.target):
-            yield from ((part, line) for line in self.project.log(part, since).splitlines())
+        for part, log in self.project.logs(services(self.target), since).items():
+            yield from ((part, line) for line in log.splitlines())
 
     def _parts_down(self) -> dict[str, str]:
         known = {*services(self.target), "engine"}

@@ -202,7 +202,7 @@ def test_an_open_load_faster_than_the_generator_is_refused_before_the_run(
 
 
 USAGE: dict[str, tuple[list[str | Path], str]] = {
-    "no-spec": (["run"], "no spec is given - write one, as `lab run experiments/as-found.yaml`"),
+    "no-spec": (["run"], "no spec is given - write one, as `lab run as-found`"),
     "missing-file": (["run", "nosuch.yaml"], "nosuch.yaml: no such file"),
     "set-without-value": (
         ["run", MATRIX, "--set", "workers"],
@@ -297,6 +297,26 @@ USAGE: dict[str, tuple[list[str | Path], str]] = {
         ["run", BASIC, "--set", "speed=8", "--most-speed", "4"],
         "speed 8 is asked for, and --most-speed 4 - leave one of them out",
     ),
+    "speed-that-is-no-word-of-ours": (
+        ["run", MATRIX, "--speed", "fast"],
+        "Invalid value for '--speed': 'fast' is no number in decimal digits, nor auto",
+    ),
+    "a-setting-that-is-no-speed": (
+        ["run", MATRIX, "--set", "speed=fast"],
+        "--set speed=fast: 'speed': 'fast' is no speed - write auto, or a number from 1 to 50",
+    ),
+    "a-replica-by-hand-at-a-chosen-speed": (
+        ["up", "--set", "speed=auto"],
+        "speed auto is chosen for a cell with its load, and `lab up` has none - give a number",
+    ),
+    "speed-auto-of-a-replica-by-hand": (
+        ["up", "--speed", "auto"],
+        "Invalid value for '--speed': 'auto' is not a number in decimal digits",
+    ),
+    "a-limit-that-is-auto": (
+        ["run", MATRIX, "--most-speed", "auto"],
+        "Invalid value for '--most-speed': 'auto' is not a number in decimal digits",
+    ),
     "speed-out-of-bounds": (["run", MATRIX, "--speed", "99"], "Invalid value for '--speed': 99"),
     "unknown-target": (["up", "--target", "lambda"], "Invalid value for '--target': 'lambda'"),
     "speed-on-cloud-run": (
@@ -316,7 +336,7 @@ USAGE: dict[str, tuple[list[str | Path], str]] = {
         "cloudrun_min_instances is 2, above cloudrun_max_instances, 1 - lower one or raise the",
     ),
     "target-of-a-spec-with-a-speed": (
-        ["run", MATRIX, "--target", "cloudrun"],
+        ["run", MATRIX, "--target", "cloudrun", "--speed", "5"],
         f"{MATRIX}: speed 5 with target cloudrun: no speed shortens the start of an instance",
     ),
     "unknown-preset": (["run", MATRIX, "--preset", "best"], "Invalid value for '--preset': 'best'"),
@@ -334,6 +354,27 @@ USAGE: dict[str, tuple[list[str | Path], str]] = {
         "backend-kill kills backend while a load runs, and `lab up` runs none - name it in a",
     ),
     "fault-and-none": (["up", "--fault", "gcs-down", "--no-faults"], "--fault and --no-faults"),
+    "more-retries-than-there-are": (
+        ["run", MATRIX, "--retries", "11"],
+        "Invalid value for '--retries': 11 is not in the range 0<=x<=10",
+    ),
+    "fewer-retries-than-none": (
+        ["run", MATRIX, "--retries", "-1"],
+        "Invalid value for '--retries': '-1' is not a number in decimal digits",
+    ),
+    "retries-that-are-no-number": (
+        ["threshold", MATRIX, "--retries", "x"],
+        "Invalid value for '--retries': 'x' is not a number in decimal digits",
+    ),
+    "only-what-is-not-there": (
+        ["run", MATRIX, "--only", "workers=3,*"],
+        f"--only 'workers=3,*' takes no cell of {MATRIX} - near it: 'workers=",
+    ),
+    "one-only-of-two-takes-nothing": (
+        ["run", MATRIX, BASIC, "--only", "workers=1*", "--only", "nosuch"],
+        f"--only 'nosuch' takes no cell of {MATRIX} or {BASIC} - near it: '",
+    ),
+    "only-nothing": (["run", MATRIX, "--only", ""], "--only '' takes no cell of "),
     "port-out-of-bounds": (["up", "--port", "99999"], "Invalid value for '--port': 99999"),
 }
 
@@ -390,6 +431,15 @@ def test_a_resume_without_the_spec_that_its_settings_are_for(
     assert the_line(ended.err).startswith("--resume without a spec runs the stored cells as they")
 
 
+def test_a_resume_of_cells_that_the_run_has_not(lab: Command, tmp_path: Path) -> None:
+    run = sample.create(tmp_path)
+    ended = lab("run", "--resume", "latest", "--results", tmp_path, "--only", "workers=3*")
+    assert (ended.code, ended.out) == (2, "")
+    said = the_line(ended.err)
+    assert said.startswith(f"--only 'workers=3*' takes no cell of {run.info.name} - near it: 'work")
+    assert all(near in run.info.cells for near in said.split("'")[3::2])
+
+
 def test_a_resume_that_would_store_elsewhere(lab: Command, tmp_path: Path) -> None:
     run = sample.create(tmp_path / "here")
     ended = lab("run", "--resume", run.path, "--results", tmp_path / "there")
@@ -432,7 +482,7 @@ def test_a_toxiproxy_that_is_missing(
     for arguments in (["run", file], ["up"], ["calibrate"]):
         ended = lab(*arguments, "--toxiproxy", "real", "--results", tmp_path / "results")
         assert (ended.code, ended.out) == (3, "")
-        expected = "toxiproxy-server is not on PATH nor in .tools/bin - run `make toxiproxy`"
+        expected = f"toxiproxy-server is not on PATH nor in {tmp_path} - run `make toxiproxy`"
         assert the_line(ended.err).startswith(expected)
         assert not list(tmp_path.glob("replica-lab-*")), "a replica's folder is left"
 

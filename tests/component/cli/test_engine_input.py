@@ -165,7 +165,7 @@ def test_images_that_are_missing(
     monkeypatch.setenv("PATH", str(program(folder / "bin", 'echo \'{"version": "2.40.3"}\'')))
     message = (
         f"the engine has no image {', '.join(images.tags().values())} - "
-        "`make images` pulls or builds what is missing; or use --stack embedded"
+        "`lab images` pulls or builds what is missing; or use --stack embedded"
     )
     assert_refused(lab, folder, ["up"], message)
 
@@ -214,7 +214,7 @@ SAID = {
     "image": (
         "Error response from daemon: No such image: nginx:1.31.3",
         "an image of the replica is not on this engine",
-        "`make images` pulls or builds what is missing",
+        "`lab images` pulls or builds what is missing",
     ),
     "cores": (
         "Error response from daemon: Range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs"
@@ -226,7 +226,7 @@ SAID = {
         "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon"
         " running?",
         "the Docker engine does not answer",
-        "start it, `make engine`",
+        "start it, or `make engine`",
     ),
     "networks": (
         "failed to create network replica-lab-x_near: Error response from daemon: Pool overlaps"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -91,15 +92,52 @@ def test_a_command_is_a_file_that_holds_one() -> None:
     assert files - shared == set(COMMANDS)
 
 
-def test_a_command_is_imported_when_it_is_asked_for() -> None:
-    program = "import sys; from lab.cli import main; sys.argv = ['lab', 'knobs']; main()"
+HEAVY = "pydantic rich docker psycopg2 scipy jinja2 ruamel lab.model.knobs"
+
+
+def imported_by(*arguments: str, **variables: str) -> set[str]:
+    """The modules that a command has imported when it ends."""
+    program = f"import sys; from lab.cli import main; sys.argv = {['lab', *arguments]}; main()"
     watched = f"import atexit, sys; atexit.register(lambda: print(*sys.modules)); {program}"
     done = subprocess.run(
-        [sys.executable, "-c", watched], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", watched],
+        cwd=ROOT,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    loaded = done.stdout.splitlines()[-1].split()
-    assert "lab.cli.knobs" in loaded
-    assert not {"lab.cli.run", "lab.stack", "docker", "numpy"} & set(loaded)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize(
+    ("command", "needed", "unneeded"),
+    [
+        ("--help", "lab.errors", HEAVY),
+        ("--version", "lab.errors", HEAVY),
+        ("knobs", "lab.cli.knobs", "lab.cli.run lab.stack lab.judge docker numpy jinja2 ruamel"),
+        ("metrics", "lab.cli.metrics", "lab.cli.run lab.stack lab.judge docker numpy jinja2"),
+        ("images --help", "lab.cli.images", "lab.cli.run lab.judge numpy jinja2"),
+    ],
+)
+def test_what_a_command_does_not_need_is_not_imported(
+    command: str, needed: str, unneeded: str
+) -> None:
+    loaded = imported_by(*command.split())
+    assert needed in loaded
+    assert not {name for name in unneeded.split() if name in loaded}
+
+
+def test_a_shell_that_completes_a_commands_name_imports_none() -> None:
+    loaded = imported_by(_LAB_COMPLETE="bash_complete", COMP_WORDS="lab r", COMP_CWORD="1")
+    assert not {name for name in HEAVY.split() if name in loaded}
+
+
+def test_the_help_says_of_each_command_what_the_command_says_itself() -> None:
+    for name, about in cli.abouts().items():
+        command = cli.lab.get_command(click.Context(cli.lab), name)
+        assert command
+        assert command.get_short_help_str(limit=200) == about
 
 
 def test_the_help_lists_every_command_with_a_whole_sentence(lab: Command) -> None:

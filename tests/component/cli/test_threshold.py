@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ BREAKS_ABOVE = 7
 SPEC = """\
 experiment: search
 about: at how many users does it begin to fail?
+knobs: {speed: 1}
 matrix:
   workers: [1, 2]
 load: {users: 10, ramp: 0 s, warmup: 10 s, window: 60 s}
@@ -104,7 +105,7 @@ def faked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faked]:
     monkeypatch.setattr(session, "open_stack", open_stack)
     monkeypatch.setattr(session, "choose", lambda *_asked: ("fake", "asked for"))
     monkeypatch.setattr(session, "ToxiproxyInjector", RecordingInjector)
-    monkeypatch.setattr(session, "LocustLoad", lambda: fakes.load)
+    monkeypatch.setattr(session, "LocustLoad", lambda: nullcontext(fakes.load))
     yield fakes
     fakes.stack.close()
 
@@ -295,7 +296,7 @@ def test_a_spec_without_a_threshold(lab: Command, tmp_path: Path, case: str) -> 
 
 
 USAGE = {
-    "no-spec": (["threshold"], "no spec is given - write one, as `lab threshold experiments/"),
+    "no-spec": (["threshold"], "no spec is given - write one, as `lab threshold threshold`"),
     "two-specs": (["threshold", "a.yaml", "b.yaml"], "Got unexpected extra argument (b.yaml)"),
     "missing-file": (["threshold", "nosuch.yaml"], "nosuch.yaml: no such file"),
     "no-users": (["threshold", "x", "--most-users", "0"], "Invalid value for '--most-users': 0"),

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from compose.images.catalogue import OFFICIAL
-from compose.images.pull import Registries
 from lab.errors import LabError, MachineError
+from lab.images.catalogue import OFFICIAL
+from lab.images.pull import Registries
+from lab.paths import ROOT
 from lab.stack.compose import images
 from lab.stack.compose.image_lock import HEAD, ImageLock, digest_of
 
@@ -57,7 +58,7 @@ def test_the_first_pull_pins_and_the_next_ones_compare(engine: Path, file: Path)
         get(file)
     assert str(raised.value) == (
         f"the image {NGINX} is {OTHER}, not {ONE} as images.lock says - `docker image rm {NGINX}` "
-        "and `make images` get that one; or remove the line, if another is wanted"
+        "and `lab images` get that one; or remove the line, if another is wanted"
     )
     assert (engine / "pulled").read_text() == f"{NGINX}\n"
 
@@ -91,6 +92,21 @@ def test_a_line_that_is_none_is_named_with_its_place(file: Path, line: str) -> N
     )
 
 
+def test_what_the_lab_comes_with_goes_first_and_is_not_written(file: Path) -> None:
+    shipped = file.with_name("shipped.lock")
+    shipped.write_text(f"{NGINX} {ONE}\n")
+    file.write_text(f"{NGINX} {OTHER}\n")
+    lock = ImageLock(file, shipped)
+    assert lock.digest(NGINX) == ONE
+    mine = file.with_name("new") / "images.lock"
+    lock = ImageLock(mine, shipped)
+    lock.record(NGINX, OTHER)
+    assert not mine.exists()
+    lock.record("postgres:18.6", OTHER)
+    assert mine.read_text() == f"{HEAD}postgres:18.6 {OTHER}\n"
+    assert shipped.read_text() == f"{NGINX} {ONE}\n"
+
+
 @pytest.mark.parametrize(
     ("image", "digests", "found"),
     [
@@ -107,7 +123,8 @@ def test_the_digest_of_an_image_is_that_of_its_repository(
 
 
 def test_the_file_of_this_checkout_names_official_images_alone() -> None:
-    lock = ImageLock(images.LOCK)
-    pinned = {line.split()[0] for line in images.LOCK.read_text().splitlines() if "sha256" in line}
+    lock = ImageLock(*images.LOCKS)
+    lines = (ROOT / "compose" / "images.lock").read_text().splitlines()
+    pinned = {line.split()[0] for line in lines if "sha256" in line}
     assert pinned <= {*(image.official for image in OFFICIAL), "python:3.13-slim"}
     assert all(lock.digest(image) for image in pinned)

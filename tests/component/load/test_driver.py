@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -26,6 +27,7 @@ from lab.load.session import LEAD
 from lab.model.clock import BEAT_S, STILL_S
 from lab.model.load import ClosedLoad, Load
 from lab.model.run import LoadTick
+from tests.component.load import programs
 from tests.component.load.conftest import Service, cell_of, load_of, read_samples, wait_for
 
 NOTICED_WITHIN_S = 4.0
@@ -110,8 +112,7 @@ def test_a_generator_that_is_terminated_is_a_part_that_failed(
 def test_a_generator_that_cannot_start_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = "import sys; sys.exit('no such spoon\\n')"
-    monkeypatch.setattr(driver, "locust_command", lambda *_: [sys.executable, "-c", script])
+    monkeypatch.setattr(driver, "PROGRAM", (f"{programs.__name__}:have_no_spoon",))
     with pytest.raises(PartFailed) as failed:
         run(tmp_path, "http://127.0.0.1:9", load_of(burst=1))
     assert str(failed.value) == (
@@ -120,11 +121,20 @@ def test_a_generator_that_cannot_start_says_why(
     )
 
 
+def test_a_generator_that_cannot_be_imported_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "PROGRAM", ("lab.load.spoon",))
+    said = "the load generator did not start (exit code 1): ModuleNotFoundError: No module named "
+    with pytest.raises(PartFailed, match=re.escape(f"{said}'lab.load.spoon' - see ")):
+        run(tmp_path, "http://127.0.0.1:9", load_of(burst=1))
+    assert "'lab.load.spoon'" in (tmp_path / "generator.log").read_text()
+
+
 def test_a_generator_that_never_gets_ready_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = "import time; time.sleep(60)"
-    monkeypatch.setattr(driver, "locust_command", lambda *_: [sys.executable, "-c", script])
+    monkeypatch.setattr(driver, "PROGRAM", (f"{programs.__name__}:sleep",))
     monkeypatch.setattr(driver, "START_LIMIT", 0.3)
     with pytest.raises(PartFailed, match=r"was not ready within 0.3 s: it printed nothing"):
         run(tmp_path, "http://127.0.0.1:9", load_of(burst=1))

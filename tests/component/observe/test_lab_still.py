@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -83,3 +84,5 @@ def test_the_machines_readings_say_how_far_its_clocks_are_apart() -> None:
     for reading in watch.seen.machine:
         assert reading.clock_offset == pytest.approx(wall_offset(), abs=0.05)
         assert reading.at <= time.monotonic()
+        assert reading.cores == os.cpu_count()
+        assert 0 < reading.usage["lab"].cpu_s <= sum(os.times()[:2])

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from lab.errors import StoreError
+from lab.model.experiment import Cell
 from lab.store import RunFolder, find
 from tests.fakes import sample_run as sample
 
@@ -119,6 +120,7 @@ def _counting(
             (os, "open"),
             (os, "mkdir"),
             (os, "symlink"),
+            (os, "link"),
             (os, "unlink"),
             (Path, "open"),
         ):
@@ -184,6 +186,65 @@ def test_a_kill_at_each_step_of_clearing_never_leaves_half_an_observation(
         killed = _killed_at(monkeypatch, at, partial(run.begin, cell))
         _intact(run, set())
     assert at > 5
+
+
+def _brought_to_its_end(run: RunFolder, cell: Cell) -> None:
+    """What a run does that goes on: judge what was observed, and make again what is invalid."""
+    folder = run.cell(cell.id)
+    if folder.observed() and not folder.finished():
+        second = any(folder.attempts.read())
+        folder.finish(sample.verdict(cell) if second else sample.disturbed(cell))
+    if not folder.finished():
+        sample.measure(run, cell)
+    elif not folder.settled():
+        sample.measure_again(run, cell)
+
+
+def test_a_kill_at_each_step_from_an_attempt_to_the_next_keeps_it_and_counts_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at, killed = 0, True
+    while killed:
+        at += 1
+        run = sample.create(tmp_path / f"at-{at}", sample.cells()[:1])
+        cell = run.cells()[0]
+        folder = run.cell(cell.id)
+        sample.measure(run, cell, sample.disturbed(cell))
+        evidence = folder.evidence.read_bytes()
+        killed = _killed_at(monkeypatch, at, partial(sample.measure_again, run, cell))
+        kept = list(run.path.glob("cells/*/attempts/1/*.jsonl"))
+        assert folder.observed() or [one.read_bytes() for one in kept].count(evidence) == 1
+        assert not run.summary().damaged
+        with run.lock():
+            _brought_to_its_end(run, cell)
+        assert _intact(run, {cell.id}) == {cell.id}
+        assert [verdict for _, verdict in folder.attempts.read()] == [sample.disturbed(cell)]
+        assert [one.name for one in (folder.path / "attempts").iterdir()] == ["1"]
+        assert run.foreign() == []
+    assert at > 20
+
+
+def test_a_file_system_that_refuses_between_two_attempts_loses_neither(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = sample.create(tmp_path / "count", sample.cells()[:1])
+    cell = run.cells()[0]
+    sample.measure(run, cell, sample.disturbed(cell))
+    with _failing(monkeypatch, at=0, number=0) as calls:
+        sample.measure_again(run, cell)
+    assert {"link", "unlink", "replace"} <= set(calls)
+    for at in range(1, len(calls) + 1):
+        run = sample.create(tmp_path / f"at-{at}", sample.cells()[:1])
+        sample.measure(run, cell, sample.disturbed(cell))
+        with (
+            pytest.raises((StoreError, OSError), match="No space left"),
+            _failing(monkeypatch, at, errno.ENOSPC),
+        ):
+            sample.measure_again(run, cell)
+        _brought_to_its_end(run, cell)
+        run.write_summary()
+        assert _intact(run, set()) == {cell.id}
+        assert len(list(run.cell(cell.id).attempts.read())) == 1
 
 
 def test_creating_a_run_is_all_or_nothing_at_every_step(

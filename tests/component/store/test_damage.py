@@ -26,6 +26,11 @@ def test_random_damage_is_borne() -> None:
     assert [wrong for found in damage.damage(range(48), seed=15) for wrong in found] == []
 
 
+def _computes(*_arguments: str | Path) -> tuple[int, str, str]:
+    while True:
+        pass
+
+
 def _sleeps(*_arguments: str | Path) -> tuple[int, str, str]:
     time.sleep(60)
     return 0, "", ""
@@ -49,7 +54,8 @@ def _touches(*arguments: str | Path) -> tuple[int, str, str]:
         (lambda *_: (3, "", "lab: a\nlab: b\n"), "lab judge: 2 lines"),
         (lambda *_: (7, "", ""), "lab judge: exit code 7"),
         (lambda *_: (0, "", ""), "lab runs does not list the other run"),
-        (_sleeps, "took longer than 1 s"),
+        (_computes, "took more than 1 s of CPU"),
+        (_sleeps, "silent for 10 s"),
         (_takes, "took too much memory"),
         (_touches, "and something outside is not as it was"),
     ],
@@ -60,6 +66,7 @@ def test_what_is_wrong_is_told(
     says: str,
 ) -> None:
     monkeypatch.setattr(damage, "SECONDS", 1)
+    monkeypatch.setattr(damage, "SILENT_S", 10)
     real = damage.command
 
     def instead(*arguments: str | Path) -> tuple[int, str, str]:

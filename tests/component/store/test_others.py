@@ -180,7 +180,7 @@ def test_every_kind_of_place_is_among_them(made: Path) -> None:
     assert names >= {
         *("latest", "summary.md", "run.json", "summary.json", "report.html", "report.md", ".lock"),
         *("cells", "workers=1", "cell.json", "samples.jsonl", "evidence.jsonl", "verdict.json"),
-        *("logs", "generator.log", "server.log", "somebody's"),
+        *("logs", "generator.log", "server.log", "somebody's", "attempts", "1"),
     }
 
 

@@ -68,7 +68,7 @@ def test_an_image_that_this_engine_has_not(
     monkeypatch.setenv("LAB_NGINX_IMAGE", "replica-lab/nosuch:1")
     assert refused("run", "spec.yaml") == (
         "the engine has no image replica-lab/nosuch:1 - "
-        "`make images` pulls or builds what is missing; or use --stack embedded"
+        "`lab images` pulls or builds what is missing; or use --stack embedded"
     )
 
 

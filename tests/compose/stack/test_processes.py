@@ -44,8 +44,8 @@ def find(stack: ComposeStack, part: str, title: str) -> int:
 @pytest.mark.parametrize(
     ("part", "title", "strike", "said"),
     [
-        ("backend", "multiprocessing.spawn", stop, "worker was stopped (SIGSTOP)"),
-        ("backend", "multiprocessing.spawn", kill, "worker died"),
+        ("backend", "backend: worker", stop, "worker was stopped (SIGSTOP)"),
+        ("backend", "backend: worker", kill, "worker died"),
         ("nginx", "nginx: worker", kill, "worker died"),
         ("postgres", "postgres: checkpointer", kill, "checkpointer was killed by SIGKILL"),
         ("fake-gcs-server", "fake-gcs-server", freeze, "was frozen by its cgroup"),
@@ -91,7 +91,7 @@ def test_an_engine_elsewhere_is_asked_for_its_processes(contained: ComposeStack)
     main = int(backend.attrs["State"]["Pid"])
     asked = EngineReader(backend, main)
     try:
-        worker = find(contained, "backend", "multiprocessing.spawn")
+        worker = find(contained, "backend", "backend: worker")
         assert (asked()[main].role, asked()[worker].role) == (Role("init"), Role("worker"))
         supervision = Supervision(main, asked)
         supervision.settle()

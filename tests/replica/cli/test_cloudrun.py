@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.replica, needs_cgroups]
 BOTH = """\
 experiment: both
 about: do two uploads get through on either?
+knobs: {speed: 1}
 matrix: {target: [vm, cloudrun]}
 load: {burst: 2, audio: 20 KB}
 faults: []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.fakes import sample_run as sample
 from validation import kills
 from validation.look_alikes import LookAlikes
 
@@ -13,7 +15,7 @@ pytestmark = [pytest.mark.replica, pytest.mark.long]
 
 
 def test_nothing_is_lost_or_left_or_touched_where_the_lab_is_killed(reachable: Path) -> None:
-    done = kills.validate(count=2, seed=1, targets=["vm"], folder=reachable)
+    done = kills.validate(count=2, seed=1, targets=["vm"], folder=reachable, disturbed=0.0)
     assert sum(each.killed for each in done) == 2
     assert [line for each in done for line in each.wrong] == []
     assert done[-1].finished == 2
@@ -38,3 +40,28 @@ def test_what_is_lost_left_or_touched_is_told(reachable: Path) -> None:
         assert [line.rpartition("/")[2] for line in victim.lost()] == [
             *("evidence.jsonl is gone", "samples.jsonl is gone", "verdict.json is gone")
         ]
+
+
+def test_an_attempt_that_is_gone_or_counted_twice_is_told(reachable: Path) -> None:
+    victim = kills.Victim(reachable, ["vm"])
+    run = sample.create(victim.results, sample.cells()[:1])
+    [cell] = run.cells()
+    folder = run.cell(cell.id)
+    for number in range(2):
+        said = sample.disturbed(cell) if number == 0 else None
+        (sample.measure_again if number else sample.measure)(run, cell, said)
+        assert victim.lost() == []
+    shutil.copytree(folder.path / "attempts" / "1", folder.path / "attempts" / "2")
+    [line] = victim.lost()
+    assert line.endswith(" is there 2 times")
+    shutil.rmtree(folder.path / "attempts")
+    [line] = victim.lost()
+    assert line.endswith(" is gone")
+
+
+def test_a_lab_is_killed_in_a_retrys_wait(reachable: Path) -> None:
+    victim = kills.Victim(reachable, ["vm"])
+    with LookAlikes(victim.temporary) as kept:
+        done = kills.kill(victim, kept, 0.0, with_guardian=False, where="wait")
+        assert (done.killed, done.finished, done.wrong) == (True, 1, [])
+        assert kills.WAITS in done.phase

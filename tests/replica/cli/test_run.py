@@ -42,6 +42,12 @@ class Ran:
         assert self.ended.returncode in ENDS, self.ended.stderr
         self.path = (folder / "results" / "latest").resolve()
 
+    @property
+    def invalid(self) -> list[str]:
+        """The cells that are."""
+        summary = json.loads((self.path / "summary.json").read_text())
+        return [cell["id"] for cell in summary["cells"] if cell["verdict"] == "invalid"]
+
     def stored(self, *arguments: str) -> str:
         """What a command prints from stored files, with no program to start and no network."""
         done = subprocess.run(
@@ -114,14 +120,17 @@ def test_a_run_is_listed_and_each_cell_told_in_full(ran: Ran) -> None:
 
 @pytest.mark.replica
 def test_a_finished_run_that_is_resumed_is_only_shown_again(ran: Ran) -> None:
+    planned = command.lab("run", "--resume", "latest", "--dry-run", cwd=ran.folder)
+    if ran.invalid:
+        assert planned.stdout.startswith(f"short: {len(ran.invalid)} cell")
+        pytest.skip("this machine is busy: a cell is invalid, which is made again")
+    assert planned.stdout == "short: 0 cells, about 0:00 min\n"
     before = ran.files()
     again = command.lab("run", "spec.yaml", "--resume", "latest", cwd=ran.folder)
     assert again.returncode == ran.ended.returncode
     assert again.stdout == ran.ended.stdout
     assert "[1/2]" not in again.stderr
     assert ran.files() == before
-    planned = command.lab("run", "--resume", "latest", "--dry-run", cwd=ran.folder)
-    assert planned.stdout == "short: 0 cells, about 0:00 min\n"
 
 
 @pytest.mark.replica

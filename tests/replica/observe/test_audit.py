@@ -133,7 +133,7 @@ def test_a_refusal_is_counted_by_its_code_alone() -> None:
 
 def test_the_audit_waits_for_uploads_that_are_about_to_end(live: Live) -> None:
     replica = live({})
-    left = iter([2, 1, 0, 0])
+    left = iter([2, 1, 0])
     uploading = replace(replica, inflight=lambda: next(left))
     assert audit(uploading, (), (), Clock(time.monotonic(), 1)).inflight == 0
     assert next(left, None) is None

@@ -16,11 +16,13 @@ import requests
 
 from lab.errors import MachineError, MissingComponent, PartFailed, StoreError
 from lab.load.upload import headers, multipart
+from lab.model import processes
 from lab.model.replica import STUDENTS, UPLOAD_PATH, address, token
 from lab.observe.watch import PARTS_S
-from lab.stack import toxiproxy
+from lab.stack import ownership, toxiproxy
 from lab.stack.embedded import EmbeddedStack
 from lab.stack.ports import HOST
+from tests.fakes import make_cell
 from tests.live import Live, left_behind, make_fault, raw, upload, uploads, wait_until
 
 
@@ -161,6 +163,40 @@ def test_a_backend_is_ready_when_it_answers(live: Live) -> None:
         replica = live({"pool_size": size})
         assert live.stack.restarted == ["backend"]
         assert requests.get(f"{replica.backend}/health", timeout=5).status_code == 200
+
+
+def imports_of_its_own(pid: int) -> bool:
+    """Whether a worker is an interpreter that was started for it, and not a fork."""
+    return "multiprocessing.spawn" in processes.title(pid)
+
+
+@pytest.mark.replica
+@pytest.mark.skipif(not processes.visible(), reason="takes the titles of processes in /proc")
+def test_workers_are_forked_but_where_their_memory_or_their_return_is_measured(live: Live) -> None:
+    live({"workers": 2})
+    workers = live.stack.workers.alive()
+    assert [processes.title(pid) for pid in workers] == ["lab.services.backend: worker"] * 2
+    os.kill(workers[0], signal.SIGKILL)
+    wait_until(lambda: any(map(imports_of_its_own, live.stack.workers.alive())))
+    live({"workers": 2, "vm_memory": "8 GB"})
+    assert all(map(imports_of_its_own, live.stack.workers.alive()))
+    assert len(live.stack.workers.alive()) == 2
+
+
+@pytest.mark.replica
+def test_what_the_backend_is_forked_of_waits_and_ends_with_the_stack(tmp_path: Path) -> None:
+    stack = EmbeddedStack(tmp_path)
+    try:
+        stack.apply(make_cell({"workers": 1, "speed": 20}))
+        warm = psutil.Process(psutil.Process(stack.backend.pids()[0]).ppid())
+        assert warm.pid in [process.pid for process in ownership.processes(stack.ownership.id)]
+        assert all(warm.pid not in part.pids() for part in stack.parts)
+        before = warm.cpu_times()
+        uploads(stack.nginx.url, 3)
+        assert warm.cpu_times() == before
+    finally:
+        stack.close()
+    assert not warm.is_running()
 
 
 @pytest.mark.replica

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -23,10 +22,7 @@ import pytest
 from lab.paths import ROOT
 from lab.stack import cleanup, ownership
 from tests.live import upload, wait_until
-
-PACKAGES = sysconfig.get_path("purelib")
-PYTHONS = (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}")
-"""This one, and the system's of the same version: this one may be in a home of root's."""
+from tests.somebody import PACKAGES, UNREACHED, python_of_nobody
 
 
 @dataclass
@@ -82,18 +78,6 @@ def one_lab(
             for path, of in ownership.replicas():  # of this test's folder alone, where it failed
                 if of.pid == process.pid:
                     cleanup.end(path, of)
-
-
-def usable_by_nobody(python: str) -> bool:
-    try:
-        command = [python, "-c", "import lab.stack.embedded"]
-        env = {**os.environ, "PYTHONPATH": PACKAGES}
-        done = subprocess.run(
-            command, user="nobody", extra_groups=[], cwd=ROOT, env=env, capture_output=True
-        )
-    except OSError:
-        return False
-    return done.returncode == 0
 
 
 def listening() -> set[int]:
@@ -164,9 +148,9 @@ def test_a_replica_whose_lab_and_guardian_are_dead_is_ended_and_no_other(folder:
 @pytest.mark.replica
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else; then all runs are")
 def test_it_needs_no_root(folder: Path) -> None:
-    python = next(filter(usable_by_nobody, PYTHONS), None)
+    python = python_of_nobody()
     if python is None:
-        pytest.skip("another user cannot reach this Python and its packages")
+        pytest.skip(UNREACHED)
     me = pwd.getpwnam("nobody")
     with one_lab(folder, user="nobody", python=python) as lab:
         assert {process.uids().real for process in lab.left} == {me.pw_uid}

@@ -46,6 +46,27 @@ from tests.unit.config.test_experiment import FAULTS
         ("knobs: {pool_pre_ping: true}", "'pool_pre_ping': 'true' is not one of off, on"),
         ("knobs: {keep_alive: 5}", "'keep_alive': 5 has no unit - write the duration like '10 s'"),
         ("knobs: [workers]", ":3:8: 'knobs' is not a mapping - write knobs with values"),
+        (
+            "knobs: {speed: fast}",
+            ":3:16: 'speed': 'fast' is no speed - write auto, or a number from 1 to 50",
+        ),
+        ("knobs: {speed: '5'}", "'speed': '5' is no speed - write auto, or a number from 1 to 50"),
+        ("knobs: {speed: 0.5}", "'speed': 0.5 is out of bounds - it must be >= 1"),
+        ("knobs: {speed: 51}", "'speed': 51 is out of bounds - it must be <= 50"),
+        ("knobs: {speed: true}", "'speed': true is not a number"),
+        ("knobs: {speed: .nan}", "'speed'"),
+        ("knobs: {speed: [auto]}", "'speed' is not one value"),
+        ("knobs: {workers: auto}", "'workers': auto is not a whole number"),
+        (
+            "matrix: {speed: [1, auto]}",
+            ":3:21: 'speed: auto' is no value of an axis, for it is chosen cell by cell - write"
+            " numbers, or set it in `knobs:`",
+        ),
+        ("matrix: {pace: {a: {speed: auto}}}", "'speed: auto' is no value of an axis, for it is"),
+        (
+            "matrix: {speed: [1, 2]}\nknobs: {speed: auto}",
+            ":3:10: axis 'speed' sets 'speed', and so does 'knobs' - set it in one of them",
+        ),
         ("matrix: {}", ":3:1: 'matrix' has no axes - give one, as `workers: [1, 2]`"),
         ("matrix: [workers]", ":3:1: 'matrix' has no axes"),
         ("matrix: {workers: []}", ":3:19: axis 'workers' is empty - give it values, or leave it"),

@@ -99,10 +99,12 @@ def test_a_held_session_writes_in_three_round_trips() -> None:
 def test_a_stage_that_only_speed_makes_too_long_says_to_which_to_lower_it() -> None:
     """Of 70 ms more at speed 10 are 7 a unit of it; at 2 they are within the 30 % allowed."""
     seen = observation(uploads(200, auth=0.12))
-    assert found(cell(faults=BOTH, speed=10), seen)["auth"].reason.endswith(
+    check = found(cell(faults=BOTH, speed=10), seen)["auth"]
+    assert check.reason.endswith(
         "expected 50 ms, up to 60 ms more; even the fastest tenth took 120.0 ms - lower --speed, to"
-        f" about 2; if that does not help, {TOO_LONG}"
+        f" about 2, or let the lab choose it (speed: auto); if that does not help, {TOO_LONG}"
     )
+    assert (check.kind, check.fitting) == ("speed", 2)
     assert "speed" not in found(cell(faults=BOTH), seen)["auth"].reason
 
 
@@ -169,7 +171,7 @@ def test_what_toxiproxy_reads_back_must_be_what_was_set(
     line = Injected(t=0, proxy="gcs", enabled=enabled, toxics=toxics)
     check = found(cell(faults=BOTH), observation(evidence=[line]))["armed gcs"]
     assert check.ok is ok
-    assert check.reason.endswith(ALONE) == (not ok)
+    assert check.reason.endswith(ALONE.text) == (not ok)
 
 
 def test_a_delay_to_the_database_is_shorter_by_the_base_round_trip_and_no_more() -> None:
@@ -305,7 +307,7 @@ def test_a_limit_that_was_not_kept_is_said(
     name: str, lines: Sequence[Evidence], reason: str
 ) -> None:
     found = quotas(lines)[name]
-    assert (found.ok, found.reason) == (False, f"{reason} - {RECREATE}")
+    assert (found.ok, found.reason) == (False, f"{reason} - {RECREATE.text}")
 
 
 @pytest.mark.parametrize(

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
 
 from lab.judge import judge
-from lab.judge.delays import true_speed
 from lab.judge.injection import checks
 from lab.judge.trial import Trial
 from lab.judge.validity import overstated, prolonged, reasons_invalid, scaling
 from lab.model.evidence import Cause, Evidence, Injected, LoadDone, Observation, PartDown
 from lab.model.experiment import Cell
-from lab.model.verdict import Outcome
+from lab.model.fidelity import true_speed
+from lab.model.verdict import Invalidity, Outcome
 from tests.unit.judge.observations import (
     WINDOW,
     at_rest,
@@ -38,9 +38,17 @@ from tests.unit.judge.observations import (
 LOOK = " - see the log of backend in the cell's folder, and run the cell again"
 
 
-def reasons(of: Cell, seen: Observation) -> list[str]:
+def invalidities(of: Cell, seen: Observation) -> tuple[Invalidity, ...]:
     trial = Trial(of, seen)
     return reasons_invalid(trial, checks(trial))
+
+
+def reasons(of: Cell, seen: Observation) -> list[str]:
+    return [found.reason for found in invalidities(of, seen)]
+
+
+def told(found: Iterable[Invalidity]) -> list[str]:
+    return [one.reason for one in found]
 
 
 def machines(share: float = 0.3, generator: float = 0.1) -> list[Evidence]:
@@ -68,11 +76,11 @@ def test_a_sound_trial_gives_no_reason() -> None:
         ),
         (
             machines(generator=0.9),
-            "the load generator used 0.90 of its one core - lower the users or",
+            "the load generator used 0.90 of its one core - lower the users",
         ),
         (
             machines(share=0.91),
-            "this machine's CPU was 91% in use - stop other programs or lower --spe",
+            "this machine's CPU was 91% in use - lower the users",
         ),
         (
             [audit(lost=["a", "b"])],
@@ -142,6 +150,78 @@ def test_an_answer_500_without_a_cause_is_a_reason_also_outside_the_window() -> 
     ]
 
 
+BY = "this machine's CPU was "
+
+
+def shares(speed: float, parts: float, whole: float) -> list[Evidence]:
+    """Readings of two cores, of whose CPU the parts and the lab have a share, and all the whole."""
+    cores = {"backend": 2 * parts * 0.9, "lab": 2 * parts * 0.1}
+    used = [{part: t / speed * share for part, share in cores.items()} for t in WINDOW]
+    lines = [machine(t, whole, **cpu) for t, cpu in zip(WINDOW, used, strict=True)]
+    return [line.model_copy(update={"cores": 2}) for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("speed", "parts", "whole", "kind", "fitting", "reason"),
+    [
+        (4, 0.40, 0.95, "machine", 3.5, f"{BY}95% in use, 55% by other programs - stop them or"),
+        (4, 0.89, 0.95, "speed", 3.5, f"{BY}95% in use - stop other programs or lower --speed, to"),
+        (4, 0.99, 0.99, "speed", 3.5, f"{BY}99% in use - stop other programs or lower --speed, to"),
+        (4, 0.02, 0.95, "machine", None, f"{BY}95% in use, 93% by other programs - stop them or"),
+        (1, 0.40, 0.95, "machine", None, f"{BY}95% in use, 55% by other programs - stop them or"),
+        (1, 0.95, 0.95, "speed", None, f"{BY}95% in use - lower the users"),
+    ],
+)
+def test_who_keeps_this_machine_busy_decides_what_is_done_about_it(
+    speed: float, parts: float, whole: float, kind: str, fitting: float | None, reason: str
+) -> None:
+    rest = [line for line in at_rest() if line.kind != "machine"]
+    seen = observation(samples(60), [*rest, *shares(speed, parts, whole)])
+    [found] = invalidities(cell(speed=speed), seen)
+    assert (found.kind, found.fitting) == (kind, fitting)
+    assert found.reason.startswith(reason)
+
+
+def test_a_speed_that_the_lab_chose_is_changed_by_the_lab() -> None:
+    of = cell(speed=5).model_copy(update={"auto_speed": True})
+    [found] = scaling(measured(of, busy(0.60, p50=5.0)))
+    assert found.reason.endswith(" - `--resume` measures it again, at a speed of 4.5 at most")
+
+
+def test_a_late_generator_names_the_speed_at_which_it_would_be_in_time() -> None:
+    uploads = [sample(20, 1, planned_at=19.7) for _ in range(60)]
+    [found] = invalidities(cell(speed=2), observation(uploads))
+    assert (found.kind, found.fitting) == ("generator", 1.5)
+    [found] = invalidities(cell(), observation(uploads))
+    assert found.fitting is None
+
+
+KINDS: dict[str, tuple[Sequence[Evidence], str]] = {
+    "part": ([PartDown(t=31.2, part="postgres", why="signal 9")], "part"),
+    "the lab": ([PartDown(t=31.2, part="lab", why="it stood still")], "standstill"),
+    "exit code": ([LoadDone(t=80, window=WINDOW, generator_exit=1)], "part"),
+    "lost": ([audit(lost=["a"])], "defect"),
+    "read back": ([Injected(t=0, proxy="gcs", enabled=False, toxics=[])], "injection"),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_each_reason_has_its_kind(name: str) -> None:
+    lines, kind = KINDS[name]
+    others = [line for line in at_rest() if line.kind not in {line.kind for line in lines}]
+    [found] = invalidities(cell(), observation(samples(60), [*others, *lines]))
+    assert found.kind == kind
+
+
+def test_what_is_missing_is_of_the_part_that_was_down() -> None:
+    rest = [line for line in at_rest() if line.kind not in ("worker", "audit")]
+    seen = observation(samples(60), rest)
+    assert {found.kind for found in invalidities(cell(), seen)} == {"evidence"}
+    down = PartDown(t=0.1, part="backend", why="signal 9")
+    seen = observation(samples(60), [*rest, down])
+    assert {found.kind for found in invalidities(cell(faults=["backend-kill"]), seen)} == {"part"}
+
+
 def test_what_a_dead_part_makes_of_answers_is_no_defect_of_the_replica() -> None:
     uploads = [*samples(60), sample(1, error=Cause.INTERNAL_ERROR)]
     rest = [line for line in at_rest() if line.kind != "audit"]
@@ -169,7 +249,7 @@ def test_a_delay_below_what_timers_keep_is_a_reason(
     assert found == (
         [
             "at speed 26 db-distance delays by 0.96 ms of wall time, which timers do not keep"
-            " - lower --speed"
+            " - lower --speed, to about 25, or let the lab choose it (speed: auto)"
         ]
         if invalid
         else []
@@ -206,7 +286,7 @@ def busy(cores: float, **metrics: float) -> dict[str, float]:
 def test_work_that_speed_makes_dense_is_a_reason_where_it_matters(
     speed: float, metrics: dict[str, float], says: str | None
 ) -> None:
-    found = list(scaling(measured(cell(speed=speed), metrics)))
+    found = told(scaling(measured(cell(speed=speed), metrics)))
     assert bool(found) == (says is not None)
     assert all(" - lower --speed, to about " in reason for reason in found)
     assert says is None or any(says in reason for reason in found)
@@ -214,10 +294,13 @@ def test_work_that_speed_makes_dense_is_a_reason_where_it_matters(
 
 def test_the_speed_that_is_advised_is_the_highest_that_is_true() -> None:
     """Loop 95 % busy at 5, of it 12 % a unit of speed: at 4.5 it is 89 % busy, and no limit."""
-    [reason] = scaling(measured(cell(speed=5), busy(0.60, p50=5.0)))
-    assert reason.endswith("(5% is allowed) - lower --speed, to about 4.5")
+    [found] = scaling(measured(cell(speed=5), busy(0.60, p50=5.0)))
+    assert found.reason.endswith(
+        "(5% is allowed) - lower --speed, to about 4.5, or let the lab choose it (speed: auto)"
+    )
+    assert (found.kind, found.fitting) == ("speed", 4.5)
     dense = busy(1.0, p50=2.0)  # 0.2 a unit of speed, 0.1 s of each upload: of 2 s 5 % at 2
-    assert all(reason.endswith("to about 2") for reason in scaling(measured(cell(speed=5), dense)))
+    assert {found.fitting for found in scaling(measured(cell(speed=5), dense))} == {2}
     assert true_speed(5, lambda _speed: False) == 1
     assert true_speed(3.3, lambda _speed: True) == 3
     assert true_speed(3, lambda _speed: True) == 2.5
@@ -300,9 +383,9 @@ def test_a_slot_that_uploads_wait_for_must_not_be_held_for_longer_than_is_real(
     found = list(scaling(trial))
     assert bool(found) == (advised is not None)
     if advised:
-        [reason] = found
-        assert f"an upload holds {advised} 0.012 s longer than it would, of 0.191 s" in reason
-        assert reason.endswith(" - lower --speed, to about 3")
+        [one] = found
+        assert f"an upload holds {advised} 0.012 s longer than it would, of 0.191 s" in one.reason
+        assert (one.kind, one.fitting) == ("speed", 3)
 
 
 def test_a_session_that_was_held_makes_a_round_trip_less() -> None:
@@ -325,7 +408,8 @@ def test_a_session_that_was_held_makes_a_round_trip_less() -> None:
             4,
             34.1,
             "at speed 4 backend was away 3.1 s longer than it would be, in a window of 60 s"
-            " (5% is allowed) - lower --speed",
+            " (5% is allowed) - lower --speed, to about 3.5, or let the lab choose it (speed:"
+            " auto)",
         ),
         (4, 26.0, None),
         (4, None, None),
@@ -335,7 +419,7 @@ def test_a_part_that_speed_keeps_away_for_longer_is_a_reason(
     speed: float, until: float | None, reason: str | None
 ) -> None:
     of = cell(faults=["backend-kill"], speed=speed)
-    found = list(prolonged(Trial(of, observation(evidence=[strike(until=until)]))))
+    found = told(prolonged(Trial(of, observation(evidence=[strike(until=until)]))))
     assert found == ([reason] if reason else [])
     assert list(prolonged(Trial(of, observation(evidence=[])))) == []
 

@@ -135,6 +135,7 @@ def test_what_the_watch_saw_becomes_evidence() -> None:
             MachineUsage(
                 *(T0 + 1, 55.0, 0.25, {"backend": Usage(cpu_s=3.0, memory=7, throttled_s=0.5)}),
                 1.7e9,
+                8,
             )
         ],
         down={"nginx": (T0 + 2, "killed by SIGKILL")},
@@ -150,6 +151,7 @@ def test_what_the_watch_saw_becomes_evidence() -> None:
             "memory": {"backend": 7},
             "throttled_s": {"backend": 0.5},
             "clock_offset": 1.7e9,
+            "cores": 8,
         },
         {"kind": "part_down", "t": 10.0, "part": "nginx", "why": "killed by SIGKILL"},
     ]

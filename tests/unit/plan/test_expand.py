@@ -130,6 +130,29 @@ def test_no_cell_is_faster_than_asked(own: float, most: float, run_at: float) ->
     assert [cell.id for cell in slower] == [cell.id for cell in cells]
 
 
+@pytest.mark.parametrize(
+    ("keys", "given", "auto", "speed"),
+    [
+        ({}, {}, True, 1),
+        ({"knobs": {"speed": "auto"}}, {}, True, 1),
+        ({"knobs": {"speed": 5}}, {}, False, 5),
+        ({"knobs": {"speed": 5}}, {"speed": "auto"}, True, 1),
+        ({"knobs": {"speed": "auto"}}, {"speed": 2}, False, 2),
+        ({}, {"speed": 2}, False, 2),
+        ({"matrix": {"speed": [3]}}, {}, False, 3),
+        ({"target": "cloudrun"}, {}, True, 1),
+    ],
+)
+def test_a_speed_is_chosen_where_none_is_given(
+    keys: dict[str, Any], given: dict[str, Any], auto: bool, speed: float
+) -> None:
+    (cell,) = expand(experiment(**keys), FAULTS, given)
+    assert (cell.auto_speed, cell.knobs.speed, cell.speed_reason) == (auto, speed, "")
+    (slower,) = no_faster([cell], 4)
+    assert slower.knobs.speed == min(speed, 4)
+    assert slower.auto_speed == auto
+
+
 def test_speeds_that_are_compared_are_not_made_alike() -> None:
     cells = expand(experiment(matrix={"speed": [1, 5]}), FAULTS)
     with pytest.raises(UsageError, match=r"^--most-speed 3 with cells at speeds 1 and 5"):

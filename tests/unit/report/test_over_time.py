@@ -8,6 +8,7 @@ from html import unescape
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from lab.judge.leaks import MIN_WINDOW_S
 from lab.judge.timeline import timeline
@@ -307,9 +308,20 @@ def test_what_is_said_over_time_is_stored_and_read_back(tmp_path: Path) -> None:
 
 
 def test_a_verdict_and_a_result_of_before_still_read() -> None:
-    new = {"limit", "course", "leaks", "decided"}
+    new = {"limit", "course", "leaks", "decided", "invalid"}
     verdict = sample_run.verdict(sample_run.cells()[0]).model_dump(mode="json", exclude=new)
     assert not new & set(verdict)
     assert Verdict.model_validate(verdict).outcome is Outcome.BROKE
     optional = {name for name, field in CellResult.model_fields.items() if not field.is_required()}
-    assert optional == new | {"target"}
+    assert optional == new | {"target", "speed_reason", "attempts"}
+
+
+@pytest.mark.parametrize(
+    ("figure", "value"),
+    [("sent", [-1.0]), ("answered", [-0.1]), ("errors", [-1.0]), ("p95", [-1.0]), ("bin_s", 0.0)],
+)
+def test_a_figure_below_zero_is_no_series(figure: str, value: object) -> None:
+    sound = {**{key: [0] for key in Series.model_fields}, "start": 0, "bin_s": 1, "window_s": 5}
+    assert Series.model_validate(sound)
+    with pytest.raises(ValidationError, match="greater than"):
+        Series.model_validate(sound | {figure: value})

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from lab.model.load import Load
 from lab.model.run import CellResult, Summary
 from lab.report import format, run
-from lab.report.blocks import Table
+from lab.report.blocks import Facts, Table
 from lab.report.cell import cell_section
 from lab.store import RunFolder
 from tests.fakes import sample_run as sample
@@ -98,3 +98,14 @@ def test_metrics_come_in_the_tables_order_and_unknown_ones_last(summary: Summary
     assert names[:3] == ["attempts", "succeeded", "error_rate"]
     assert names[-1] == "zz_new"
     assert "errors.db_refused" not in names
+
+
+def test_a_speed_that_was_chosen_is_told_with_its_reason(summary: Summary) -> None:
+    def told(cell: CellResult) -> dict[str, str]:
+        blocks = (block for block in cell_section(cell).blocks if isinstance(block, Facts))
+        return {fact.name: fact.text for block in blocks for fact in block.facts}
+
+    given = summary.cells[0]
+    chosen = given.model_copy(update={"speed_reason": "the loop would carry fewer at 5.5"})
+    assert told(chosen)["speed"] == "5, chosen: the loop would carry fewer at 5.5"
+    assert "speed" not in told(given)

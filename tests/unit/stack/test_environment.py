@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from lab import paths
 from lab.model.knobs import Knobs, Preset
 from lab.stack.compose.environment import Place, env_file, variables
-from lab.stack.compose.images import COMPOSE
 
 
 def given(settings: dict[str, Any], **others: Any) -> dict[str, str]:
@@ -89,7 +89,7 @@ def test_two_replicas_with_the_same_knobs_differ_in_their_place_alone() -> None:
 
 @pytest.mark.parametrize("preset", Preset)
 def test_the_preset_in_git_is_the_tables(preset: Preset) -> None:
-    file = COMPOSE / f"{preset}.env"
+    file = paths.data("compose") / f"{preset}.env"
     assert file.read_text(encoding="utf-8") == env_file(preset), "run `make schema`"
 
 

@@ -58,10 +58,10 @@ def test_a_backend_of_this_code_will_do() -> None:
 
 def test_a_backend_of_other_code_is_told_and_not_run() -> None:
     built = Here(**{images.ORIGIN_LABEL: "built", images.CODE_LABEL: "0" * 16})
-    with pytest.raises(MissingComponent, match="holds other code than this checkout - `make im"):
+    with pytest.raises(MissingComponent, match="holds other code than this lab - `lab im"):
         images.require(engine(LAB_BACKEND_IMAGE=built))
     here = images.present(engine(LAB_BACKEND_IMAGE=built), images.tags())
-    assert here["LAB_BACKEND_IMAGE"].about.endswith("of other code than this checkout")
+    assert here["LAB_BACKEND_IMAGE"].about.endswith("of other code than this lab")
 
 
 def test_a_missing_image_is_named() -> None:
@@ -84,7 +84,7 @@ def pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Official images, of which one must be what compose/images.lock says."""
     lock = tmp_path / "images.lock"
     lock.write_text(f"{NGINX} {ONE}\n")
-    monkeypatch.setattr(images, "LOCK", lock)
+    monkeypatch.setattr(images, "LOCKS", [lock])
     monkeypatch.setattr(images, "tags", lambda: images.OFFICIAL)
 
 

@@ -17,15 +17,29 @@ from lab.stack.gateway import Gateway
 NAMES = {"nginx.log", "nginx-access.log", "backend.log"}
 
 
+class Written:
+    """A container that has written."""
+
+    def __init__(self, part: str) -> None:
+        self._part = part
+
+    def logs(self, since: float, stdout: bool = True, stderr: bool = True) -> bytes:
+        assert since > 0
+        return b"".join(
+            f"{self._part} {name}\n".encode()
+            for name, wanted in (("out", stdout), ("err", stderr))
+            if wanted
+        )
+
+
 class Contained(Project):
     """A project whose containers have written, without an engine."""
 
     def __init__(self) -> None:
         pass
 
-    def log(self, part: str, since: datetime | None = None, **streams: bool) -> bytes:
-        assert since
-        return f"{part} {'out' if streams.get('stdout', True) else 'err'}\n".encode()
+    def containers(self) -> dict[str, object]:
+        return {part: Written(part) for part in ("nginx", "backend", "postgres")}
 
     def instances(self) -> dict[str, object]:
         return {}
@@ -49,6 +63,17 @@ KEEP: dict[str, tuple[Callable[[Folder], None], set[str]]] = {
     "containers": (from_containers, NAMES),
     "gateway": (from_gateway, {"front.log", "front.jsonl", "instance-1.log"}),
 }
+
+
+def test_the_requests_of_nginx_have_a_file_of_their_own(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "logs")
+    folder.path.mkdir()
+    from_containers(folder)
+    assert {file.name: file.read_text() for file in folder.path.iterdir()} == {
+        "nginx-access.log": "nginx out\n",
+        "nginx.log": "nginx err\n",
+        "backend.log": "backend out\nbackend err\n",
+    }
 
 
 @pytest.mark.parametrize("source", KEEP)

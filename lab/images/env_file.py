@@ -20,7 +20,7 @@ EARLIER = {"LAB_POSTGRES_PASSWORD": SUPERUSER, "LAB_APP_PASSWORD": APP_ROLE}
 """The variables in which an env file of an earlier version holds the passwords themselves."""
 
 HEAD = """\
-# Written by `make images`: this machine's images, and the folder of its passwords.
+# Written by `lab images`: this machine's images, and the folder of its passwords.
 """
 
 
@@ -30,6 +30,7 @@ def write(path: Path, images: Mapping[str, str]) -> None:
     The database keeps the password it was made with, so one that exists is never replaced.
     """
     folder = path.with_name(FOLDER)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     earlier = {EARLIER[name]: value for name, value in read_env(path).items() if name in EARLIER}
     passwords.write(folder, {**passwords.fresh(), **earlier, **passwords.read(folder)})
     variables = {**images, "LAB_SECRETS": f"./{FOLDER}"}

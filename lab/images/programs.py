@@ -12,12 +12,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 
-from compose.images.catalogue import BACKEND, IMAGES, Image, locked, recipe
-from compose.images.engine import last_line
 from lab.errors import PartFailed
+from lab.images.catalogue import BACKEND, IMAGES, WHEELS, OfficialImage, locked, recipe
+from lab.images.engine import last_line
+from lab.paths import made
 
 MACHINE = {"amd64": "x86_64", "arm64": "aarch64"}
 """An architecture in the words of wheels, by Go's."""
@@ -34,10 +36,16 @@ PLATFORMS = (
 """What the images' glibc runs; 2014 includes those before it."""
 
 ONE_BUILD = Lock()
+ONE_PIP = Lock()
 
 
-def run(name: str, *command: str | Path, env: Mapping[str, str] | None = None) -> str:
-    """Run pip or Go, called ``name`` in its error, and return what it prints.
+def run(
+    name: str,
+    *command: str | Path,
+    env: Mapping[str, str] | None = None,
+    remedy: str = "see that its registry is reached",
+) -> str:
+    """Run pip, venv or Go, called ``name`` in its error, and return what it prints.
 
     Raises:
         PartFailed: it failed; with the last line it wrote.
@@ -45,8 +53,22 @@ def run(name: str, *command: str | Path, env: Mapping[str, str] | None = None) -
     words = [str(word) for word in command]
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=env)  # noqa: S603
     if done.returncode:
-        raise PartFailed(f"{name}: {last_line(done.stderr)}", "see that its registry is reached")
+        raise PartFailed(f"{name}: {last_line(done.stderr)}", remedy)
     return done.stdout.strip()
+
+
+def python_with_pip() -> str:
+    """This Python; where it has no pip, as one that uv made, a virtual environment that does."""
+    if find_spec("pip"):
+        return sys.executable
+    environment = made(".tools", "pip")
+    python = environment / "bin" / "python"
+    with ONE_PIP:
+        if not (environment / "bin" / "pip").exists():  # made last
+            remedy = "install pip for it, or Python's venv (Debian: python3-venv)"
+            command = (sys.executable, "-m", "venv", "--clear", environment)
+            run("this Python has no pip", *command, remedy=remedy)
+    return str(python)
 
 
 def pip(action: str, architecture: str, requirements: Path, *flags: str | Path) -> None:
@@ -54,7 +76,7 @@ def pip(action: str, architecture: str, requirements: Path, *flags: str | Path) 
     machine = MACHINE.get(architecture, architecture)
     run(
         "pip",
-        *(sys.executable, "-m", "pip", action, "--quiet", "--disable-pip-version-check"),
+        *(python_with_pip(), "-m", "pip", action, "--quiet", "--disable-pip-version-check"),
         *("--no-deps", "--require-hashes", "--only-binary=:all:", "--implementation=cp"),
         *(f"--platform={platform}_{machine}" for platform in PLATFORMS),
         *("--requirement", requirements),
@@ -63,7 +85,7 @@ def pip(action: str, architecture: str, requirements: Path, *flags: str | Path) 
 
 
 def unpack_wheel(package: str, architecture: str, target: Path) -> None:
-    """Unpack the wheel that requirements.lock pins into a folder."""
+    """Unpack the wheel that the lock of the stand-ins pins into a folder."""
     with tempfile.TemporaryDirectory() as folder:
         requirements = Path(folder) / "requirements.lock"
         requirements.write_text(locked(package), encoding="utf-8")
@@ -72,27 +94,28 @@ def unpack_wheel(package: str, architecture: str, target: Path) -> None:
 
 
 def download_wheels(python: str, architecture: str) -> None:
-    """Lay the wheels of the backend's lock, and no others, where its Dockerfile takes them from."""
+    """Have the wheels of the backend's lock, and no others, in `WHEELS`."""
     lock = BACKEND / "requirements.lock"
-    wheels = BACKEND / "wheels"
-    marker = wheels / "are-for"
+    marker = WHEELS / "are-for"
     wanted = recipe([lock.read_text(encoding="utf-8"), python, architecture])
     if marker.exists() and marker.read_text(encoding="utf-8") == wanted:
         return
-    for old in [marker, *wheels.glob("*.whl")]:
+    WHEELS.mkdir(parents=True, exist_ok=True)
+    for old in [marker, *WHEELS.glob("*.whl")]:
         old.unlink(missing_ok=True)
-    pip("download", architecture, lock, f"--python-version={python}", "--dest", wheels)
+    pip("download", architecture, lock, f"--python-version={python}", "--dest", WHEELS)
     marker.write_text(wanted, encoding="utf-8")
 
 
-def build_go(image: Image, architecture: str, target: Path) -> None:
+def build_go(image: OfficialImage, architecture: str, target: Path) -> None:
     """Build the programs of a Go module, static, into a folder.
 
     One module after the other: each build uses all cores, and what the one before compiled.
     """
     version = f"v{image.version}"
     with ONE_BUILD, tempfile.TemporaryDirectory() as gopath:
-        go = run("go", IMAGES / "go.sh", env={**os.environ, "PYTHON": sys.executable})
+        places = {"PYTHON": sys.executable, "LAB_TOOLS": str(made(".tools"))}
+        go = run("go", IMAGES / "go.sh", env={**os.environ, **places})
         settings = {
             "GOMODCACHE": run("go", go, "env", "GOMODCACHE"),
             "GOPATH": gopath,

@@ -12,9 +12,9 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 
-from compose.images.catalogue import VENDOR, recipe
-from compose.images.engine import RECIPE, STANDS_FOR, VENDOR_LABEL, docker, last_line, made_from
 from lab.errors import MissingComponent, PartFailed
+from lab.images.catalogue import VENDOR, recipe
+from lab.images.engine import RECIPE, STANDS_FOR, VENDOR_LABEL, docker, last_line, made_from
 from lab.stack.compose.images import ORIGIN_LABEL
 
 PACKAGES = ("python3", "python3-pip", "gettext-base", "curl", "busybox-static")
@@ -75,7 +75,7 @@ def install(release: Debian, architecture: str, made: str) -> str | None:
     if shutil.which("mmdebstrap") is None:
         raise MissingComponent(
             "mmdebstrap, which makes the base of the stand-ins, is not on PATH",
-            "use Debian and `make engine`, or `apt-get install mmdebstrap`",
+            "`apt-get install mmdebstrap`, on Debian",
         )
     command = [
         "mmdebstrap",

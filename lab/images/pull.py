@@ -6,7 +6,7 @@ import re
 import selectors
 import subprocess
 
-from compose.images.engine import digest, docker, labels, last_line
+from lab.images.engine import digest, docker, labels, last_line
 from lab.stack.compose.image_lock import ImageLock
 
 REACHED_S = 20

@@ -8,8 +8,9 @@ import subprocess
 from collections.abc import Mapping
 from typing import IO
 
-from compose.images.catalogue import VENDOR
 from lab.errors import MissingComponent, PartFailed
+from lab.images.catalogue import VENDOR
+from lab.paths import ENGINE
 from lab.stack.compose.image_lock import digest_of
 
 RECIPE = "replica-lab.recipe"
@@ -52,7 +53,7 @@ def architecture() -> str:
     Raises:
         MissingComponent: there is no client, or no engine answers it.
     """
-    remedy = "start Docker, or run `make engine` (Debian, as root)"
+    remedy = f"start it, or {ENGINE}"
     if shutil.which("docker") is None:
         raise MissingComponent("no container engine: `docker` is not on PATH", remedy)
     try:

@@ -1,0 +1,56 @@
+"""What a trial's uploads cost this machine: by what the next cells' speeds are chosen."""
+
+from __future__ import annotations
+
+from math import fsum
+
+from lab.judge.metrics import BACKEND, machine_rate
+from lab.judge.trial import Trial
+from lab.judge.validity import beyond_trips
+from lab.model.costs import GENERATOR, TrialCost
+from lab.model.physics import db_trips
+
+FEWEST = 50
+"""So many uploads it takes to tell what one costs."""
+
+SERVED = 0.8
+"""The share that has to be answered 200: one that is turned away costs less than another."""
+
+
+def cost_of(trial: Trial) -> TrialCost | None:
+    """What an upload of the window cost; None where too few were served, or CPU was not read.
+
+    And none of Cloud Run's, whose instances' CPU is rationed.
+    """
+    metrics, sent = trial.metrics, trial.sent
+    start, end = trial.window
+    enough = len(sent) >= FEWEST and len(trial.succeeded) >= SERVED * len(sent)
+    known = {BACKEND: "cpu_backend", GENERATOR: "cpu_generator"}
+    if trial.cell.target != "vm" or not enough or end <= start or "cpu_machine" not in metrics:
+        return None
+    if any(metric not in metrics for metric in known.values()):
+        return None
+    wall_s = (end - start) / trial.knobs.speed / len(sent)
+    cores = _cores(trial) | {part: metrics[metric] for part, metric in known.items()}
+    return TrialCost(
+        workers=trial.knobs.workers,
+        uploads=len(sent),
+        size=fsum(sample.bytes for sample in sent) / len(sent),
+        wall_s=wall_s,
+        cpu_s={part: used * wall_s for part, used in sorted(cores.items())},
+        machine_s=metrics["cpu_machine"] * wall_s,
+        trip_s=_trip_s(trial),
+    )
+
+
+def _cores(trial: Trial) -> dict[str, float]:
+    """What each part that this machine was asked of used, in CPU-seconds a second."""
+    parts = {part for reading in trial.machine for part in reading.cpu_s}
+    used = ((part, machine_rate(lambda r: r.cpu_s, part, trial)) for part in parts)
+    return {part: cores for part, cores in used if cores is not None}
+
+
+def _trip_s(trial: Trial) -> float | None:
+    """Wall seconds that a round trip to the database took beyond its delay."""
+    made = sum(n for stage, n in db_trips(trial.knobs).items() if stage in trial.metrics)
+    return beyond_trips(trial) / trial.knobs.speed / made if made else None

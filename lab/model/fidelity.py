@@ -1,0 +1,102 @@
+"""What a speed may do to a result: one set of bounds, to choose it by and to judge it by.
+
+At speed s every wait is s times shorter, but work is not: what takes e seconds of CPU or overhead
+looks like s e seconds of real time, s e - e of which are not real. What follows from that is held
+below `ALLOWED`:
+
+    each upload takes longer                       excess / latency
+    an event loop near saturation carries fewer    excess / busy
+    connections, or anyio's threads, that uploads
+    wait for are held for longer                   excess / time held
+
+The machine and the generator's one core have so many seconds of CPU to a wall second, which a
+speed asks s times as much of; timers keep no delay below `RESOLUTION_S`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
+
+from lab.model.physics import SATURATED
+
+ALLOWED = 0.05
+"""How much longer an upload may seem, or how much less a busy resource may carry."""
+
+RESOLUTION_S = 0.001
+"""The shortest injected delay, in wall-clock seconds, that timers keep."""
+
+LATE_S = 0.25
+LATE_SHARE = 0.01
+"""How late a request may be sent, in real-world seconds: 0.25 s and 1 % of the median latency.
+
+A user's cycle is at least one answer of storage, 3.5 s in the mean: a quarter second makes
+the offered load 7 % less than the cell says, and beside a queue of a minute the 1 % keeps
+the same figure from condemning what no longer matters.
+"""
+
+
+def true_speed(speed: float, fits: Callable[[float], bool]) -> float:
+    """The highest speed below this one, in halves, at which something fits; 1 where none does."""
+    return next((half / 2 for half in range(ceil(2 * speed) - 1, 2, -1) if fits(half / 2)), 1.0)
+
+
+def allowed_lateness(p50: float) -> float:
+    """How late a request may be sent, of uploads with this median, both in real-world seconds."""
+    return LATE_S + LATE_SHARE * p50
+
+
+@dataclass(frozen=True)
+class Worker:
+    """How busy the busiest worker is, as shares of real time, and what of it is work.
+
+    Args:
+        rate: uploads a second of that worker, failed ones too.
+        busy: of its event loop: CPU, and blocking calls to the database.
+        work: the part of its time that is work, as speed 1 would have it.
+        speed: at which ``busy`` is.
+    """
+
+    rate: float
+    busy: float
+    work: float
+    speed: float = 1.0
+
+    @property
+    def excess(self) -> float:
+        """The part of its time that is work which speed 1 would not have."""
+        return self.excess_at(self.speed)
+
+    def excess_at(self, speed: float) -> float:
+        """The same at another speed: work is that many times as dense there."""
+        return self.work * (speed - 1)
+
+    def busy_at(self, speed: float) -> float:
+        """How busy the event loop would be at another speed."""
+        return max(0.0, self.busy - self.work * (self.speed - speed))
+
+    def carries(self, speed: float, allowed: float = ALLOWED, full: float = SATURATED) -> bool:
+        """Whether at a speed the event loop carries what it would in real time, or is no limit.
+
+        Args:
+            speed: at which.
+            allowed: the share by which it may carry less.
+            full: the share of its time from which on it is a limit.
+        """
+        busy = self.busy_at(speed)
+        return busy < full or self.excess_at(speed) <= allowed * busy
+
+    def answers(self, speed: float, p50: float, allowed: float = ALLOWED) -> bool:
+        """Whether at a speed an upload, of this median in seconds, takes as long as it would."""
+        return self.excess_at(speed) <= allowed * p50 * self.rate
+
+
+def keeps_slot(speed: float, added: float, held: float, allowed: float = ALLOWED) -> bool:
+    """Whether at a speed a slot that uploads wait for is held about as long as it would be.
+
+    Args:
+        added: wall seconds that a holder takes beyond its injected delays.
+        held: real-world seconds for which it holds the slot.
+    """
+    return added * (speed - 1) <= allowed * held

@@ -1,0 +1,341 @@
+"""The fastest speed at which a cell stays true on this machine: from the cell and what work costs.
+
+    cell ──> Expected: attempts a second, latency, slots waited for   (asymptotic bounds)
+    costs ─> work of an upload: CPU by part, time beyond each round trip
+                    └──> each bound of `lab.model.fidelity`, with `MARGIN` to spare ─> Choice
+
+The bounds are those by which the cell is judged afterwards. What it expects is a guess from above
+of how much there is to do: a cell that does more than was thought is found invalid, and is
+measured again at the speed that its own costs allow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from math import floor, inf
+
+from lab.model.costs import GENERATOR, WORKER, Costs, WorkCost
+from lab.model.experiment import Cell
+from lab.model.fault import Latency
+from lab.model.fidelity import (
+    ALLOWED,
+    RESOLUTION_S,
+    Worker,
+    allowed_lateness,
+    keeps_slot,
+)
+from lab.model.load import BurstLoad, OpenLoad
+from lab.model.physics import checkout_trips, db_trips, max_processes, pool_connections
+from lab.model.speed import MAX_SPEED, STEP
+
+MARGIN = 0.75
+"""The share of each bound that a choice uses: what it expects is off by about a quarter."""
+
+SPLIT = {1: MAX_SPEED, 2: 3.0, 3: 2.5}
+"""The highest speed by number of workers; more than three have that of three.
+
+They accept from one socket, and how evenly they do depends on how dense arrivals are in wall
+time: 38 users on two workers of eleven threads were late for 3.5 % at speed 3 and for 0.4 to
+1.2 % at 8."""
+
+START_WALL_S = 3.0
+"""Wall seconds in which a part that was killed comes back."""
+
+WATCHED_WALL_S = 4.0
+"""Wall seconds of a window: this machine is read once a second."""
+
+FULL = 0.84
+"""The share of its time below which an event loop, or a core, is kept: a quarter of its idle time
+is then left until it counts as full."""
+
+WAITED_FOR = 0.5
+"""The share of its slots in use, in the mean, from which on uploads are taken to wait for one."""
+
+
+TYPICAL = Costs(
+    parts={
+        WORKER: WorkCost(upload_s=0.0055, byte_s=1e-9, rest=0.005),
+        GENERATOR: WorkCost(upload_s=0.0006, byte_s=1e-9, rest=0.005),
+        "others": WorkCost(upload_s=0.004, byte_s=3e-9, rest=0.02),
+    },
+    machine=WorkCost(upload_s=0.005, byte_s=2.5e-9, rest=0.015),
+    trip_s=0.0006,
+)
+"""What an upload costs a machine with two cores of 2020 and after: by it nothing is chosen, but
+how long a run takes is guessed, where nothing is known yet."""
+
+
+@dataclass(frozen=True)
+class SpeedChoice:
+    """A speed, and why it is no other.
+
+    Args:
+        speed: the highest that is true.
+        reason: what keeps it from being higher, in a few words.
+        too_slow: what breaks a bound even at speed 1, and what would do; empty where nothing does.
+    """
+
+    speed: float
+    reason: str
+    too_slow: str = ""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A bound that a speed would break: what, with its figure, and what would help at speed 1."""
+
+    what: str
+    remedy: str = "use a faster machine"
+
+
+def choose_speed(cell: Cell, costs: Costs | None, limit: float = MAX_SPEED) -> SpeedChoice:
+    """The highest speed, in steps of a half, at which this cell meets every bound with margin.
+
+    1 on Cloud Run, where CPU is what is measured, and where no higher one is true.
+
+    Args:
+        cell: its own speed is not looked at.
+        costs: of this machine, in seconds; without them the speed is 1.
+        limit: no higher than this.
+    """
+    if cell.target == "cloudrun":
+        return SpeedChoice(1.0, "an instance's share of a core does not scale")
+    if costs is None:
+        return SpeedChoice(1.0, "what an upload costs this machine could not be measured")
+    expected = Expected(cell, costs)
+    highest = max(1.0, floor(min(limit, MAX_SPEED) / STEP) * STEP)
+    above = Broken(f"no more than {highest:g} is allowed")
+    for step in range(round(highest / STEP), round(1 / STEP) - 1, -1):
+        broken = next(expected.broken(step * STEP), None)
+        if broken is None:
+            return SpeedChoice(step * STEP, above.what)
+        above = broken
+    return SpeedChoice(1.0, above.what, f"{above.what} - {above.remedy}")
+
+
+def foreseen(cell: Cell, costs: Costs | None, max_speed: float | None = None) -> Cell:
+    """The cell at the speed that would be chosen now; as it is where nothing is known."""
+    if not cell.auto_speed or (costs is None and cell.target == "vm"):
+        return cell
+    choice = choose_speed(cell, costs, max_speed or MAX_SPEED)
+    return cell.at_speed(choice.speed, choice.reason)
+
+
+def guessed(cell: Cell) -> Cell:
+    """The cell at the speed that it has, or that a usual machine would choose for it."""
+    if not cell.auto_speed or cell.speed_reason:
+        return cell
+    return cell.at_speed(choose_speed(cell, TYPICAL).speed)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a cell is expected to do on this machine, in real-world seconds and at speed 1."""
+
+    cell: Cell
+    costs: Costs
+
+    def broken(self, speed: float) -> Iterator[Broken]:
+        """The bounds that a speed would break, each with its figure."""
+        if speed > SPLIT.get(self.cell.knobs.workers, SPLIT[3]):
+            yield Broken(f"{self.cell.knobs.workers} workers share uploads less evenly above it")
+        yield from self._out_of_time(speed)
+        yield from self._longer(speed)
+        start, end = self.cell.load.measured
+        if 0 < end - start < WATCHED_WALL_S * speed:
+            yield Broken(f"its window would be over in less than {WATCHED_WALL_S:g} s at {speed:g}")
+        if self._shortest_delay / speed < RESOLUTION_S / MARGIN:
+            yield Broken(
+                f"timers do not keep its shortest delay at {speed:g}", "lengthen the delay"
+            )
+        yield from self._away(speed)
+
+    def _out_of_time(self, speed: float) -> Iterator[Broken]:
+        """Where machine and generator have no time left."""
+        machine = self._busy(self.costs.machine, speed)
+        if machine > FULL * MARGIN:
+            what = f"this machine's CPU would be {machine:.0%} in use at {speed:g}"
+            yield Broken(what, "stop other programs, lower the users, or use more cores")
+        generator = self._busy(self.costs.of(GENERATOR), speed)
+        if generator > FULL:
+            what = f"the load generator would use {generator:.2f} of its core at {speed:g}"
+            yield Broken(what, "lower the users or the rate")
+        late = self._at_once * self.costs.of(GENERATOR).of(self._size) * speed
+        if late > allowed_lateness(self.latency) * MARGIN:
+            what = f"the load generator would send {late:.2f} s late at {speed:g}"
+            yield Broken(what, "lower the users that upload at once")
+
+    def _busy(self, cost: WorkCost, speed: float) -> float:
+        """Seconds in a wall second for which something is busy."""
+        return cost.rest + self.rate * cost.of(self._size) * speed
+
+    def _longer(self, speed: float) -> Iterator[Broken]:
+        """What takes longer than it would, because work is not divided; nothing at speed 1."""
+        allowed, p50, work = ALLOWED * MARGIN, self.latency, self._worker(speed)
+        if not work.carries(speed, allowed, FULL):
+            busy = work.busy_at(speed)
+            yield Broken(f"an event loop, {busy:.0%} busy, would carry fewer at {speed:g}")
+        if not work.answers(speed, p50, allowed):
+            longer = work.excess_at(speed) / work.rate
+            yield Broken(
+                f"an upload would take {longer:.2f} s longer than {p50:.1f} s at {speed:g}"
+            )
+        for slot, held in self._waited_for.items():
+            if not keeps_slot(speed, self._beyond_trips, held, allowed):
+                yield Broken(f"{slot} would be held longer at {speed:g}")
+
+    def _away(self, speed: float) -> Iterator[Broken]:
+        start, end = self.cell.load.measured
+        for planned in self.cell.process_faults:
+            if START_WALL_S * (speed - 1) > ALLOWED * MARGIN * (end - start):
+                yield Broken(f"{planned.part} would be away for too long at {speed:g}")
+
+    # How many uploads there are, and how long they take.
+
+    @cached_property
+    def rate(self) -> float:
+        """Attempts a second: of closed users, as fast as the replica answers or refuses them.
+
+        With N users, think time Z and an upload's time R the rate is at most N / (R + Z), and at
+        most what the scarcest kind of slot carries (asymptotic bounds; Lazowska et al.,
+        Quantitative System Performance, 1984, ch. 5).
+        """
+        load = self.cell.load
+        if isinstance(load, OpenLoad):
+            return load.rate
+        if isinstance(load, BurstLoad):
+            return load.burst / (self._service_s + load.burst / self._carried)
+        served = min(load.peak_users / (self._service_s + load.think.mean), self._carried)
+        if not self._refuses(served, load.peak_users):
+            return served
+        return served + load.peak_users / max(load.backoff.mean, RESOLUTION_S)
+
+    @cached_property
+    def latency(self) -> float:
+        """The median of an upload, at the least: its service, or its turn among all users."""
+        load = self.cell.load
+        if isinstance(load, OpenLoad):
+            return self._service_s
+        if isinstance(load, BurstLoad):
+            return max(self._service_s, load.burst / self._carried / 2)
+        turn = load.peak_users / self._carried - load.think.mean
+        return min(load.timeout, max(self._service_s, turn))
+
+    def _refuses(self, served: float, users: int) -> bool:
+        """Whether a limit turns users away before they have waited at all, so that they come back.
+
+        A limit of rate does where more are served a second than it lets pass.
+        """
+        knobs = self.cell.knobs
+        rates = {knobs.global_rate_limit: served, knobs.upload_rate_limit: served / max(users, 1)}
+        passed = (limit and limit.count / limit.per < rate for limit, rate in rates.items())
+        return knobs.max_inflight_uploads is not None or any(passed)
+
+    @cached_property
+    def _carried(self) -> float:
+        """Uploads a second that the scarcest kind of slot carries."""
+        knobs, processes = self.cell.knobs, max_processes(self.cell)
+        held = self._database_s + (self._storage_s if knobs.db_session == "hold" else 0.0)
+        connections = min(processes * pool_connections(knobs), knobs.db_cap)
+        rates = [connections / held if held else inf, processes / self._in_loop_s]
+        if knobs.gcs_call != "blocking" and self._storage_s:
+            rates.append(self.cell.storage_slots / self._storage_s)
+        return min(rates)
+
+    # What one upload takes.
+
+    def _worker(self, speed: float) -> Worker:
+        """The busiest worker, which is taken to have a fair share.
+
+        What it does at rest it does by the wall second: the less of it the higher the speed.
+        """
+        workers = max_processes(self.cell)
+        rate = min(self.rate, self._carried) / workers
+        work = self._cpu_s + (self._beyond_trips if self._blocks else 0.0)
+        rest = self.costs.of(WORKER).rest / workers / speed
+        return Worker(rate, rate * self._in_loop_s + rest, rate * work + rest)
+
+    @property
+    def _cpu_s(self) -> float:
+        """CPU-seconds of an upload in its worker."""
+        return self.costs.of(WORKER).of(self._size)
+
+    @property
+    def _blocks(self) -> bool:
+        return self.cell.knobs.db_call == "blocking"
+
+    @cached_property
+    def _in_loop_s(self) -> float:
+        """Seconds for which an upload has the event loop."""
+        knobs = self.cell.knobs
+        storage = self._storage_s if knobs.gcs_call == "blocking" else 0.0
+        return self._cpu_s + storage + (self._database_s if self._blocks else 0.0)
+
+    @cached_property
+    def _trips(self) -> int:
+        knobs = self.cell.knobs
+        checkouts = 2 if knobs.db_session == "release" else 1
+        return sum(db_trips(knobs).values()) + checkouts * checkout_trips(knobs)
+
+    @property
+    def _beyond_trips(self) -> float:
+        return self._trips * self.costs.trip_s
+
+    @property
+    def _database_s(self) -> float:
+        return self._trips * (self._delay("db") + self.costs.trip_s)
+
+    @property
+    def _storage_s(self) -> float:
+        return self._delay("gcs")
+
+    @property
+    def _service_s(self) -> float:
+        line = self.cell.load.uplink_s
+        cpu_s = self.costs.cpu_s(self._size)
+        return max(line + self._database_s + self._storage_s + cpu_s, RESOLUTION_S)
+
+    def _delay(self, proxy: str) -> float:
+        toxics = [
+            toxic
+            for fault in self.cell.faults
+            for toxic in fault.toxics
+            if fault.proxy == proxy and isinstance(toxic, Latency)
+        ]
+        return sum(toxic.span(self.cell.knobs).mean for toxic in toxics)
+
+    @property
+    def _shortest_delay(self) -> float:
+        spans = [
+            toxic.span(self.cell.knobs).mean
+            for fault in self.cell.faults
+            for toxic in fault.toxics
+            if isinstance(toxic, Latency)
+        ]
+        return min((mean for mean in spans if mean > 0), default=inf)
+
+    @cached_property
+    def _waited_for(self) -> dict[str, float]:
+        """Seconds for which an upload has each kind of slot that is scarcer than uploads."""
+        knobs, processes = self.cell.knobs, max_processes(self.cell)
+        holds = knobs.db_session == "hold"
+        held = self._database_s + (self._storage_s if holds else 0.0)
+        # Whoever blocks the loop with its calls has it alone, unless it keeps its connection.
+        inside = self.cell.load.peak_users if holds else min(self.rate, self._carried) * held
+        inside = min(inside, processes) if self._blocks and not holds else inside
+        slots = {"a connection of its pool": processes * pool_connections(knobs)}
+        if knobs.db_call == "threadpool":
+            slots["a thread of anyio's"] = processes * knobs.anyio_threads
+        return {slot: held for slot, number in slots.items() if WAITED_FOR * number < inside}
+
+    @property
+    def _at_once(self) -> int:
+        """How many uploads are sent at one moment."""
+        return self.cell.load.burst if isinstance(self.cell.load, BurstLoad) else 1
+
+    @cached_property
+    def _size(self) -> float:
+        audio = self.cell.load.audio
+        return (audio.low + audio.high) / 2

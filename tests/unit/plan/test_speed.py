@@ -1,0 +1,203 @@
+"""The choice of a speed: the fastest that its bounds allow, and what says so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lab.config import read_faults
+from lab.model.costs import Costs, WorkCost
+from lab.model.experiment import Cell
+from lab.model.speed import MAX_SPEED
+from lab.paths import ROOT
+from lab.plan.estimate import estimate
+from lab.plan.speed import SPLIT, TYPICAL, choose_speed, foreseen, guessed
+from tests.fakes import make_cell
+
+FAULTS = read_faults(ROOT / "faults")
+CHEAP = Costs(
+    parts={"backend": WorkCost(upload_s=0.0005), "generator": WorkCost(upload_s=0.0001)},
+    machine=WorkCost(upload_s=0.0004),
+    trip_s=0.0,
+)
+"""Of a machine on which hardly anything takes time."""
+
+EXECUTOR: dict[str, Any] = {"gcs_call": "executor", "gcs_threads": 11}
+
+
+def cell(
+    load: dict[str, Any],
+    target: Any = "vm",
+    faults: tuple[str, ...] = ("gcs-latency", "db-distance"),
+    **knobs: Any,
+) -> Cell:
+    """A cell without a rate limit, whose speed is to be chosen."""
+    made = make_cell(
+        {"global_rate_limit": "off", **knobs},
+        load=load,
+        criteria=["error_rate < 5 %"],
+        faults=[FAULTS[name] for name in faults],
+        target=target,
+    )
+    return made.model_copy(update={"auto_speed": True})
+
+
+def costs(
+    backend: float = 0.0005,
+    generator: float = 0.0001,
+    machine: float = 0.0004,
+    trip: float = 0.0,
+    rest: float = 0.0,
+) -> Costs:
+    return Costs(
+        parts={"backend": WorkCost(upload_s=backend), "generator": WorkCost(upload_s=generator)},
+        machine=WorkCost(upload_s=machine, rest=rest),
+        trip_s=trip,
+    )
+
+
+USERS = {"users": 30, "window": "300 s"}
+KILLED = ("gcs-latency", "db-distance", "db-restart")
+
+
+@pytest.mark.parametrize(
+    ("of", "known", "speed", "says"),
+    [
+        (cell(USERS), CHEAP, 18.5, "timers do not keep its shortest delay"),
+        (cell({"users": 1, "window": "20 s"}), CHEAP, 5.0, "over in less than 4 s"),
+        (cell(USERS, workers=2, **EXECUTOR), CHEAP, 3.0, "2 workers share uploads less"),
+        (cell(USERS, workers=4, **EXECUTOR), CHEAP, 2.5, "4 workers share uploads less"),
+        (cell(USERS, target="cloudrun"), CHEAP, 1.0, "an instance's share of a core"),
+        (cell(USERS), costs(backend=0.03), 5.5, "an event loop"),
+        (cell(USERS), costs(trip=0.002), 10.5, "an event loop"),
+        (cell({"rate": "1/s"}, **EXECUTOR), costs(backend=0.05), 3.5, "an upload would take"),
+        (cell(USERS, **EXECUTOR), costs(machine=0.05), 4.0, "CPU would be"),
+        (cell(USERS, **EXECUTOR), costs(generator=0.05), 5.0, "generator would use"),
+        (cell({"burst": 100}), costs(generator=0.002), 7.5, "generator would send"),
+        (cell(USERS, faults=KILLED), CHEAP, 4.5, "postgres would be away"),
+        (
+            cell(USERS, db_call="threadpool", db_session="hold", **EXECUTOR, pool_size=5),
+            costs(trip=0.003),
+            10.0,
+            "a connection of its pool would be held longer",
+        ),
+    ],
+)
+def test_the_reason_is_the_bound_that_the_next_half_step_would_break(
+    of: Cell, known: Costs, speed: float, says: str
+) -> None:
+    choice = choose_speed(of, known)
+    assert says in choice.reason
+    assert (choice.speed, choice.too_slow) == (speed, "")
+    assert 1 <= choice.speed <= MAX_SPEED
+    assert (2 * choice.speed).is_integer()
+
+
+@pytest.mark.parametrize(
+    ("of", "known", "says"),
+    [
+        (
+            cell({"rate": "20/s"}),
+            costs(machine=0.1),
+            "this machine's CPU would be 200% in use at 1 - stop other programs, lower the users,"
+            " or use more cores",
+        ),
+        (
+            cell({"rate": "20/s"}),
+            costs(generator=0.1),
+            "the load generator would use 2.00 of its core at 1 - lower the users or the rate",
+        ),
+        (
+            cell({"burst": 100}),
+            costs(generator=0.02),
+            "the load generator would send 2.00 s late at 1 - lower the users that upload at once",
+        ),
+        (
+            cell(USERS, db_rtt="1 ms"),
+            CHEAP,
+            "timers do not keep its shortest delay at 1 - lengthen the delay",
+        ),
+        (
+            cell(USERS, **EXECUTOR),
+            costs(rest=0.8),
+            "this machine's CPU would be 80% in use at 1 - stop other programs, lower the users,"
+            " or use more cores",
+        ),
+    ],
+)
+def test_where_even_speed_1_breaks_a_bound_it_is_said_what_is_too_slow_and_what_would_do(
+    of: Cell, known: Costs, says: str
+) -> None:
+    choice = choose_speed(of, known)
+    assert (choice.speed, choice.too_slow) == (1.0, says)
+
+
+@pytest.mark.parametrize(
+    ("limit", "bites"),
+    [
+        ({"global_rate_limit": "60/min"}, True),
+        ({"global_rate_limit": "600/min"}, False),
+        ({"upload_rate_limit": "2/min"}, True),
+        ({"upload_rate_limit": "60/min"}, False),
+        ({"max_inflight_uploads": 10}, True),
+    ],
+)
+def test_who_is_turned_away_at_once_comes_back_and_is_work_too(
+    limit: dict[str, Any], bites: bool
+) -> None:
+    load, known = {**USERS, "backoff": "1 s"}, costs(machine=0.005)
+    free = choose_speed(cell(load, **EXECUTOR), known).speed
+    limited = choose_speed(cell(load, **{**EXECUTOR, **limit}), known)
+    assert (limited.speed < free) == bites
+    assert ("CPU would be" in limited.reason) == bites
+
+
+def test_a_limit_is_kept_and_named() -> None:
+    of = cell(USERS)
+    assert choose_speed(of, CHEAP, 7.3).speed == 7.0
+    assert choose_speed(of, CHEAP, 7.3).reason == "no more than 7 is allowed"
+    assert choose_speed(of, CHEAP, 0.5).speed == 1.0
+
+
+def test_without_costs_nothing_is_claimed() -> None:
+    choice = choose_speed(cell(USERS), None)
+    assert (choice.speed, choice.too_slow) == (1.0, "")
+    assert "could not be measured" in choice.reason
+
+
+def test_a_slower_machine_chooses_no_higher_speed() -> None:
+    of = cell({"users": 50, "window": "300 s"}, **EXECUTOR)
+    chosen = [
+        choose_speed(of, costs(0.004 * n, 0.0005 * n, 0.004 * n, 0.0003 * n)).speed
+        for n in (1, 2, 4, 8)
+    ]
+    assert chosen == sorted(chosen, reverse=True)
+    assert len(set(chosen)) == 4
+
+
+def test_workers_of_one_socket_have_a_bound_of_their_own() -> None:
+    def chosen(workers: int) -> float:
+        return choose_speed(cell(USERS, gcs_call="to_thread", workers=workers), TYPICAL).speed
+
+    assert [chosen(workers) for workers in (2, 3, 4)] == [SPLIT[2], SPLIT[3], SPLIT[3]]
+    assert chosen(1) > SPLIT[2]
+
+
+def test_what_is_foreseen_is_what_would_be_chosen_and_a_given_speed_stays() -> None:
+    of = cell(USERS)
+    known = foreseen(of, CHEAP, 5.0)
+    assert (known.knobs.speed, known.speed_reason) == (5.0, "no more than 5 is allowed")
+    assert known.as_planned == of
+    assert foreseen(of, None) == of
+    given = of.model_copy(update={"auto_speed": False})
+    assert foreseen(given, CHEAP) == guessed(given) == given.as_planned == given
+    cloudrun = foreseen(cell(USERS, target="cloudrun"), None)
+    assert cloudrun.knobs.speed == 1.0
+    assert "share of a core" in cloudrun.speed_reason
+
+
+def test_how_long_a_run_takes_is_guessed_until_speeds_are_known() -> None:
+    of = cell(USERS)
+    slow, quick = of.at_speed(1.0, "it is slow"), of.at_speed(20.0, "it is quick")
+    assert estimate([quick]) < estimate([of]) < estimate([slow])
