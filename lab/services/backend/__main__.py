@@ -104,25 +104,30 @@ class ForkedWorkers(Multiprocess):
             self.processes.append(worker)
 
 
-def main() -> None:
-    """Run uvicorn as the knobs say."""
-    settings = BackendSettings.from_env()
-    options: dict[str, Any] = {
-        "factory": True,
-        "host": os.getenv("HOST", "0.0.0.0"),  # noqa: S104 - the report's own default; the lab sets HOST
-        "port": int(os.getenv("PORT", "8080")),
-        "workers": settings.knobs.workers,
-        "loop": "lab.services.backend.core.evidence:MeteredLoop",
-        "timeout_keep_alive": settings.wall(settings.knobs.keep_alive),  # any number serves
-        "proxy_headers": False,
-        "access_log": False,
-    }
-    forked = settings.knobs.vm_memory is None and not instance_name()
-    if settings.knobs.workers > 1 and forked:
+def run(forked: bool, **options: Any) -> None:
+    """As `uvicorn.run` of the application, with workers that are forked or its own."""
+    if forked:
         config = uvicorn.Config(f"{APPLICATION}:create_app", **options)
         ForkedWorkers(config, [config.bind_socket()]).run()
     else:
         uvicorn.run(f"{APPLICATION}:create_app", **options)
+
+
+def main() -> None:
+    """Run uvicorn as the knobs say."""
+    settings = BackendSettings.from_env()
+    knobs = settings.knobs
+    run(
+        forked=knobs.workers > 1 and knobs.vm_memory is None and not instance_name(),
+        factory=True,
+        host=os.getenv("HOST", "0.0.0.0"),  # noqa: S104 - the report's own default; the lab sets HOST
+        port=int(os.getenv("PORT", "8080")),
+        workers=knobs.workers,
+        loop="lab.services.backend.core.evidence:MeteredLoop",
+        timeout_keep_alive=settings.wall(knobs.keep_alive),
+        proxy_headers=False,
+        access_log=False,
+    )
 
 
 if __name__ == "__main__":
