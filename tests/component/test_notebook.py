@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(session, "open_stack", open_stack)
     monkeypatch.setattr(session, "choose", lambda *_asked: ("fake", "asked for"))
     monkeypatch.setattr(session, "ToxiproxyInjector", RecordingInjector)
-    monkeypatch.setattr(session, "LocustLoad", lambda: InstantLoad(uploads=20))
+    monkeypatch.setattr(session, "LocustLoad", lambda: nullcontext(InstantLoad(uploads=20)))
     yield command.spec(tmp_path)
     stack.close()
 
