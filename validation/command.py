@@ -56,6 +56,17 @@ def share(text: str) -> float:
     raise ArgumentTypeError(f"'{text}' is no share from 0 to 1")
 
 
+def whole(text: str) -> int:
+    """A number of something that is counted from 0 on.
+
+    Raises:
+        ArgumentTypeError: it is no whole number of 0 or more.
+    """
+    if text.isascii() and text.isdecimal():
+        return int(text)
+    raise ArgumentTypeError(f"'{text}' is no whole number of 0 or more")
+
+
 def run_of(flags: Namespace, ref: str) -> RunFolder:
     """The run that an argument names.
 
