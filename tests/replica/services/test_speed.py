@@ -10,6 +10,7 @@ import uvicorn
 from sqlalchemy import NullPool
 
 from lab.model.knobs import Knobs
+from lab.model.replica import INSTANCE_VARIABLE
 from lab.services.backend import __main__
 from lab.services.backend.main import create_app
 from lab.services.backend.settings import BackendSettings
@@ -69,17 +70,9 @@ def test_the_storage_clients_own_times_are_divided(speed: int) -> None:
 def test_uvicorn_is_told_the_workers_and_little_else(
     monkeypatch: pytest.MonkeyPatch, speed: int
 ) -> None:
-    told: dict[str, Any] = {}
-    monkeypatch.setattr(uvicorn, "run", lambda app, **options: told.update(options, app=app))
-    env = {
-        **Knobs().with_settings({"speed": speed, "workers": 3, "keep_alive": "9 s"}).as_env(),
-        **ADDRESSES,
-    }
-    for name, value in {**env, "HOST": "127.0.0.1", "PORT": "8123"}.items():
-        monkeypatch.setenv(name, value)
-    __main__.main()
+    told = start(monkeypatch, {"speed": speed, "workers": 3, "keep_alive": "9 s"})
     assert told == {
-        "app": "lab.services.backend.main:create_app",
+        "forked": True,
         "factory": True,
         "host": "127.0.0.1",
         "port": 8123,
@@ -89,6 +82,38 @@ def test_uvicorn_is_told_the_workers_and_little_else(
         "proxy_headers": False,
         "access_log": False,
     }
+
+
+@pytest.mark.parametrize(
+    ("knobs", "env"),
+    [
+        ({"workers": 1}, {}),
+        ({"workers": 3, "vm_memory": "2 GB"}, {}),
+        ({"workers": 3}, {INSTANCE_VARIABLE: "instance-1"}),
+    ],
+)
+def test_workers_are_uvicorns_own_where_their_start_or_memory_is_measured(
+    monkeypatch: pytest.MonkeyPatch, knobs: dict[str, Any], env: dict[str, str]
+) -> None:
+    assert start(monkeypatch, knobs, env)["forked"] is False
+    apps: list[str] = []
+    monkeypatch.setattr(uvicorn, "run", lambda app, **_options: apps.append(app))
+    __main__.run(forked=False)
+    assert apps == ["lab.services.backend.main:create_app"]
+
+
+def start(
+    monkeypatch: pytest.MonkeyPatch, knobs: dict[str, Any], more: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """What the program would run, with these knobs in its environment."""
+    told: dict[str, Any] = {}
+    env = {**Knobs().with_settings(knobs).as_env(), **ADDRESSES, **(more or {})}
+    for name, value in {**env, "HOST": "127.0.0.1", "PORT": "8123"}.items():
+        monkeypatch.setenv(name, value)
+    with monkeypatch.context() as patch:
+        patch.setattr(__main__, "run", lambda **options: told.update(options))
+        __main__.main()
+    return told
 
 
 @pytest.mark.replica
