@@ -113,7 +113,7 @@ def settle_cell(lab: Lab, run: RunFolder, cell: Cell, progress: CellProgress) ->
         step = asked or next_attempt(folder.read_cell(), verdicts)
         if step is None:
             break
-        progress.again(cell)
+        progress.again()
         quiet = lab.wait_quiet(progress.waiting) if step.quiet else True
         folder.keep_attempt()
         measure(lab, run, cell, step.limit if quiet else step.busy_limit, progress)
@@ -135,6 +135,7 @@ def first_verdict(lab: Lab, run: RunFolder, cell: Cell, progress: CellProgress) 
 def measure(lab: Lab, run: RunFolder, cell: Cell, limit: float, progress: CellProgress) -> None:
     """An attempt at a cell, at its speed, or at one up to the limit that is chosen for it."""
     paced = lab.at_its_speed(cell, limit)
+    progress.begin(paced)
     run_cell(lab, paced, run.begin(paced), progress)
 
 
@@ -342,15 +343,25 @@ class CellProgress:
         self._show = show
         self._cells = cells
         self._index = index
+        self._cell = cells[index]
+        self._later = estimate([cell for cell in unmeasured if cell.id != self._cell.id])
         self._estimate = estimate(unmeasured)
         self._spared = 0.0  # of the window, in wall-clock seconds, where it ended early
         self._began = time.monotonic()
         self._attempt = 1
 
+    def begin(self, cell: Cell) -> None:
+        """An attempt begins, at this cell's speed."""
+        self._cell, self._spared = cell, 0.0
+        self._estimate = self._spent + estimate([cell]) + self._later
+
+    @property
+    def _spent(self) -> float:
+        return time.monotonic() - self._began
+
     def phase(self, phase: Phase, tick: LoadTick | None = None, busy: str = "") -> None:
         """A new phase has begun, or the load has moved on in it, or a wait goes on."""
-        spent = time.monotonic() - self._began
-        left = max(0.0, self._estimate - self._spared - spent)
+        left = max(0.0, self._estimate - self._spared - self._spent)
         place = self._cells[self._index].id, self._index + 1, len(self._cells)
         self._show(Progress(*place, phase, left, tick, self._attempt, busy))
 
@@ -358,15 +369,15 @@ class CellProgress:
         """The next attempt waits until this machine is quiet; ``busy`` says what it does."""
         self.phase("waiting", busy=busy)
 
-    def again(self, cell: Cell) -> None:
+    def again(self) -> None:
         """Another attempt at the cell follows."""
         self._attempt += 1
-        self._estimate += estimate([cell]) - self._spared
+        self._estimate = self._spent + estimate([self._cell]) + self._later
         self._spared = 0.0
 
     def load(self, tick: LoadTick) -> None:
         """The load is at ``tick``."""
-        cell = self._cells[self._index]
+        cell = self._cell
         load = cell.load if tick.ended_at is None else shortened(cell.load, tick.ended_at)
         self._spared = estimate([cell]) - estimate([cell.model_copy(update={"load": load})])
         if tick.t >= end_of(load):
