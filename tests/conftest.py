@@ -32,14 +32,16 @@ ENGINE = {name: os.environ[name] for name in ("DOCKER_HOST",) if name in os.envi
 def pytest_configure(config: pytest.Config) -> None:
     """Let Ctrl-C reach what the tests start, and give processes side by side a folder each.
 
-    A shell makes what it runs in the background ignore SIGINT, and children inherit that; a
-    lab that was started so ignores it too, as it should. No example of a property is timed:
+    A shell makes what it runs in the background ignore SIGINT, and nohup SIGHUP; children inherit
+    that, and a lab that was started so ignores it too, as it should. No example of a property is timed:
     how long one takes says more of the machine.
     """
     hypothesis.settings.register_profile("untimed", deadline=None)
     hypothesis.settings.load_profile("untimed")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if hasattr(config, "workerinput"):
         _temporary_folder(config)
     _cache_folder(config)
