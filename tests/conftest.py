@@ -33,8 +33,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Let Ctrl-C reach what the tests start, and give processes side by side a folder each.
 
     A shell makes what it runs in the background ignore SIGINT, and nohup SIGHUP; children inherit
-    that, and a lab that was started so ignores it too, as it should. No example of a property is timed:
-    how long one takes says more of the machine.
+    that, and a lab that was started so ignores it too, as it should. No example of a property is
+    timed: how long one takes says more of the machine.
     """
     hypothesis.settings.register_profile("untimed", deadline=None)
     hypothesis.settings.load_profile("untimed")
