@@ -47,8 +47,8 @@ from lab.store import RunFolder, find
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Print the cells and the time they take, and start nothing: --stack, --results and "
-    "--gate have no say then.",
+    help="Print the cells, their speeds on this --stack and the time they take, and start "
+    "nothing: --gate has no say then.",
 )
 @click.option(
     "--resume",
