@@ -130,6 +130,9 @@ class Postgres(Part):
             "max_connections": total,
             "superuser_reserved_connections": RESERVED,
             "shared_buffers": "32MB",
+            # In the data folder, which goes with the replica: of a server that was killed a segment
+            # in the machine's shared memory stays for ever.
+            "dynamic_shared_memory_type": "mmap",
             "log_line_prefix": "%m [%p] %e ",  # %e: the SQLSTATE, by which refusals are counted
             # A write's duration shall come from the distance, not from this machine's disk.
             "fsync": "off",

@@ -213,6 +213,13 @@ def test_a_part_is_bound_to_loopback_only(live: Live) -> None:
 
 
 @pytest.mark.replica
+def test_a_killed_database_leaves_nothing_in_the_machines_shared_memory(live: Live) -> None:
+    replica = live({})
+    assert replica.query("SHOW dynamic_shared_memory_type") == [("mmap",)]
+    for pid in replica.parts["postgres"]():
+        assert "PostgreSQL." not in Path(f"/proc/{pid}/maps").read_text()
+
+
 def test_the_database_holds_the_test_students(live: Live) -> None:
     replica = live({})
     rows = replica.query("SELECT id, token FROM students ORDER BY id")
