@@ -372,8 +372,7 @@ class CellProgress:
     def again(self) -> None:
         """Another attempt at the cell follows."""
         self._attempt += 1
-        self._estimate = self._spent + estimate([self._cell]) + self._later
-        self._spared = 0.0
+        self.begin(self._cell)
 
     def load(self, tick: LoadTick) -> None:
         """The load is at ``tick``."""
