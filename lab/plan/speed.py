@@ -229,8 +229,9 @@ class Expected:
         A limit of rate does where more are served a second than it lets pass.
         """
         knobs = self.cell.knobs
-        rates = {knobs.global_rate_limit: served, knobs.upload_rate_limit: served / max(users, 1)}
-        passed = (limit and limit.count / limit.per < rate for limit, rate in rates.items())
+        own = served / max(users, 1)
+        limits = (knobs.global_rate_limit, served), (knobs.upload_rate_limit, own)
+        passed = (limit and limit.count / limit.per < rate for limit, rate in limits)
         return knobs.max_inflight_uploads is not None or any(passed)
 
     @cached_property
@@ -297,24 +298,22 @@ class Expected:
         cpu_s = self.costs.cpu_s(self._size)
         return max(line + self._database_s + self._storage_s + cpu_s, RESOLUTION_S)
 
-    def _delay(self, proxy: str) -> float:
-        toxics = [
-            toxic
-            for fault in self.cell.faults
-            for toxic in fault.toxics
-            if fault.proxy == proxy and isinstance(toxic, Latency)
-        ]
-        return sum(toxic.span(self.cell.knobs).mean for toxic in toxics)
-
-    @property
-    def _shortest_delay(self) -> float:
-        spans = [
-            toxic.span(self.cell.knobs).mean
+    @cached_property
+    def _delays(self) -> list[tuple[str | None, float]]:
+        """Each delay that is injected: on which proxy, and its mean."""
+        return [
+            (fault.proxy, toxic.span(self.cell.knobs).mean)
             for fault in self.cell.faults
             for toxic in fault.toxics
             if isinstance(toxic, Latency)
         ]
-        return min((mean for mean in spans if mean > 0), default=inf)
+
+    def _delay(self, proxy: str) -> float:
+        return sum(mean for of, mean in self._delays if of == proxy)
+
+    @property
+    def _shortest_delay(self) -> float:
+        return min((mean for _, mean in self._delays if mean > 0), default=inf)
 
     @cached_property
     def _waited_for(self) -> dict[str, float]:

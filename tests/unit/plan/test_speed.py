@@ -137,6 +137,7 @@ def test_where_even_speed_1_breaks_a_bound_it_is_said_what_is_too_slow_and_what_
     ("limit", "bites"),
     [
         ({"global_rate_limit": "60/min"}, True),
+        ({"global_rate_limit": "60/min", "upload_rate_limit": "60/min"}, True),
         ({"global_rate_limit": "600/min"}, False),
         ({"upload_rate_limit": "2/min"}, True),
         ({"upload_rate_limit": "60/min"}, False),
