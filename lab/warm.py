@@ -1,6 +1,6 @@
 """A program whose imports are done: each process of it is forked, and begins at once.
 
-    WarmProgram ──request, log──> python -m lab.warm lab.services.backend.main …   imports, waits
+    WarmProgram ──request, log──> python -m lab.warm lab.services.backend.serving …   imports, waits
                 <──pid, code───     └──fork──> a new process of the program: own session, log,
                                                environment and folder
 

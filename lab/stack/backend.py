@@ -31,11 +31,7 @@ from lab.stack.process import GONE_WITHIN_S, Part, Process, last_line
 from lab.stack.supervision import Role, died
 from lab.warm import WarmProgram
 
-WARM = (
-    *("lab.services.backend.main", "uvicorn.lifespan.on"),
-    *("uvicorn.protocols.http.auto", "uvicorn.protocols.websockets.auto"),
-    "lab.services.backend.__main__:main",
-)
+WARM = ("lab.services.backend.serving", "lab.services.backend.__main__:main")
 """What a worker imports, and the program (`lab.warm`)."""
 WATCH_S = 0.1
 LINE_S = 0.1

@@ -36,12 +36,8 @@ from lab.model.processes import rename
 from lab.services.backend.settings import BackendSettings, instance_name
 
 APPLICATION = "lab.services.backend.main"
-SERVING = (
-    "uvicorn.lifespan.on",
-    "uvicorn.protocols.http.auto",
-    "uvicorn.protocols.websockets.auto",
-)
-"""What uvicorn imports when a worker begins to serve."""
+SERVING = "lab.services.backend.serving"
+"""What imports all that a worker does."""
 
 WORKER_TITLE = "lab.services.backend: worker"
 
@@ -96,8 +92,7 @@ class ForkedWorkers(Multiprocess):
 
     def init_processes(self) -> None:
         """Fork them."""
-        for name in (APPLICATION, *SERVING):
-            import_module(name)
+        import_module(SERVING)
         for number in range(self.processes_num):
             worker = ForkedWorker(self.config, self.sockets, shares=number == 0)
             worker.start()
