@@ -40,11 +40,13 @@ from pydantic import Field, TypeAdapter
 from lab.errors import MachineError
 from lab.model import processes as kernel
 from lab.model.environment import ENGINE, child_environment, python_variables
-from lab.stack import files
+from lab.stack import files, shared_memory
 
 MARKER = "REPLICA_LAB_ID"
 PREFIX = "replica-lab-"
 RECORD = "owner.json"
+DATA = "postgres"
+"""The data folder of an embedded replica's Postgres, in the replica's folder."""
 REMOVE_WITHIN_S = 5.0
 CLOSE_WITHIN_S = 60.0
 """Far more than a guardian takes, also where an engine is slow to remove containers."""
@@ -311,6 +313,8 @@ def remove(folder: Path, mine: Ownership) -> None:
     """
     deadline = time.monotonic() + REMOVE_WITHIN_S
     try:
+        if read(folder) == mine:
+            shared_memory.release(folder / DATA)
         while read(folder) == mine:
             if not _emptied(folder):
                 if time.monotonic() > deadline:

@@ -30,6 +30,7 @@ from lab.errors import MissingComponent, PartFailed
 from lab.model.environment import child_environment
 from lab.model.knobs import Knobs
 from lab.model.replica import APP_ROLE, DATABASE, SUPERUSER
+from lab.stack import ownership
 from lab.stack.files import make_folder, write_private
 from lab.stack.monitor import MONITORS, RESERVED, Monitor, count_refused
 from lab.stack.ports import HOST
@@ -111,7 +112,7 @@ class Postgres(Part):
         super().__init__(folder)
         self.port = port
         self._monitors = MONITORS if monitored else 0
-        self._data = folder / "postgres"
+        self._data = folder / ownership.DATA
         self._passwords = {SUPERUSER: secrets.token_hex(16), APP_ROLE: secrets.token_hex(16)}
         self._user = "nobody" if os.geteuid() == 0 else None
         self._log_at = 0

@@ -88,6 +88,12 @@ def ports_of(connections: Iterable[Any]) -> set[int]:
     return {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
 
 
+def makers_of_segments() -> set[int]:
+    """Process ids that made what is left of System V shared memory."""
+    _, *rows = Path("/proc/sysvipc/shm").read_text().splitlines()
+    return {int(row.split()[4]) for row in rows}
+
+
 @pytest.fixture
 def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A temporary folder for replicas alone, which other users may enter as they may /tmp."""
@@ -116,11 +122,13 @@ def test_closing_leaves_no_process_no_port_and_no_folder(folder: Path) -> None:
 @pytest.mark.replica
 def test_a_lab_that_is_killed_leaves_nothing_either(folder: Path) -> None:
     with one_lab(folder) as lab:
-        ports = lab.ports()
+        ports, servers = lab.ports(), set(lab.about["parts"]["postgres"])
+        assert servers & makers_of_segments()
         lab.process.send_signal(signal.SIGKILL)
         lab.process.wait()
         wait_until(lambda: not lab.folder.exists())
         assert lab.left == []
+        assert not servers & makers_of_segments()
         assert not ports & listening()
 
 
