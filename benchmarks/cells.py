@@ -110,7 +110,7 @@ def matrix(results: Path) -> Row:
     spec = results / "bench.yaml"
     spec.write_text(SPEC)
     command = [sys.executable, "-m", "lab", "run", str(spec), "--results", str(results)]
-    command += ["--stack", "embedded"]
+    command += ["--stack", "embedded", "--retries", "0"]
 
     def run() -> None:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -60,6 +60,7 @@ def ratio(ours: dict[str, Any], other: dict[str, Any], metric: str) -> float | N
 def run(spec: Path, stack: str, results: Path) -> list[dict[str, Any]]:
     """The cells of a run's summary."""
     command = [sys.executable, "-m", "lab", "run", str(spec), "--stack", stack, "--json"]
+    command += ["--retries", "0"]
     done = subprocess.run(
         [*command, "--results", str(results)], stdout=subprocess.PIPE, text=True, cwd=ROOT
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,14 +58,16 @@ class Attempts:
             StoreError: something of it cannot be read, or is damaged.
         """
         numbers = self._numbers()
-        for number in numbers[:-1] if self.hold_current() else numbers:
+        for number in numbers[:-1] if self._is_current(numbers) else numbers:
             folder = self.folder.below(str(number))
             yield read_document(folder, CELL, Cell), read_document(folder, VERDICT, Verdict)
 
     def hold_current(self) -> bool:
         """Whether the last of them is what stands in the cell's folder still, or part of it."""
-        last = self._numbers()[-1:]
-        folders = [self.folder.below(str(number)) for number in last]
+        return self._is_current(self._numbers())
+
+    def _is_current(self, numbers: Sequence[int]) -> bool:
+        folders = [self.folder.below(str(number)) for number in numbers[-1:]]
         return any(
             self.cell.is_same(name, kept) for kept in folders for name in (EVIDENCE_FILE, VERDICT)
         )
@@ -77,9 +79,9 @@ class Attempts:
             StoreError: there are too many, the file system refused, or something that the lab did
                 not make is in the way; the cell's folder is as it was.
         """
-        if self.hold_current():
-            return
         numbers = self._numbers()
+        if self._is_current(numbers):
+            return
         if len(numbers) == MAX_ATTEMPTS:
             raise self._too_many()
         name = str(1 + max(numbers, default=0))

@@ -11,7 +11,6 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,13 @@ from lab.errors import PartFailed, StoreError
 from lab.judge import judge
 from lab.load.driver import LoadResult
 from lab.model.evidence import Observation
-from lab.model.experiment import Cell, Experiment
-from lab.model.run import Progress, RunRequest
+from lab.model.experiment import Cell
+from lab.model.run import Progress
 from lab.model.verdict import Invalidity, InvalidityKind, Outcome, Verdict
 from lab.runner import Lab, run_experiment
 from lab.store import CellFolder, RunFolder
 from lab.store.attempts import Attempts
-from tests.fakes import LOAD, FakeStack, InstantLoad, RecordingInjector, make_cell
+from tests.fakes import FakeStack, InstantLoad, RecordingInjector, make_cell, sample_run
 
 FIRST = 10
 """Uploads of a first attempt; each later one has one more."""
@@ -101,25 +100,13 @@ def wired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         )
         load = Scripted()
         lab = Lab(stack, RecordingInjector(), load, retries=retries)
-        made = Wired(lab, new_run(tmp_path / results, cells), cells, load, scripts)
+        made = Wired(lab, sample_run.create(tmp_path / results, cells), cells, load, scripts)
         lab.show, lab.wait_quiet = made.shown.append, made.wait
         monkeypatch.setattr("lab.runner.judge", made.judge)
         return made
 
     yield wire
     stack.close()
-
-
-def new_run(results: Path, cells: Sequence[Cell]) -> RunFolder:
-    request = RunRequest(
-        started=datetime(2026, 11, 24, 8, 15, tzinfo=UTC),
-        spec_file="spec.yaml",
-        experiment=Experiment.model_validate({"experiment": "story", "load": dict(LOAD)}),
-        stack="fake",
-        stack_reason="asked for",
-        speed=8.0,
-    )
-    return RunFolder.create(results, cells, request)
 
 
 def slower(cell: Cell, limit: float) -> Cell:

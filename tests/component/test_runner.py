@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,15 @@ from lab.errors import InjectionError, PartFailed, StoreError
 from lab.judge import judge
 from lab.load.driver import LoadResult, LoadStart, StoodStill
 from lab.model.evidence import Cause, Injected, Observation, PartDown, ProcessFaultRecord
-from lab.model.experiment import Cell, Experiment
+from lab.model.experiment import Cell
 from lab.model.fault import Fault
-from lab.model.run import LoadSoFar, LoadTick, Progress, RunRequest
+from lab.model.run import LoadSoFar, LoadTick, Progress
 from lab.model.verdict import Outcome, Verdict
 from lab.plan import estimate
 from lab.runner import CellProgress, Lab, run_experiment
 from lab.stack.base import Replica
 from lab.store import RunFolder
-from tests.fakes import LOAD, FakeStack, InstantLoad, RecordingInjector, make_cell
+from tests.fakes import LOAD, FakeStack, InstantLoad, RecordingInjector, make_cell, sample_run
 from tests.live import wait_until
 
 CELLS = tuple(make_cell(cell_id=name) for name in ("one", "two", "three"))
@@ -134,20 +133,10 @@ def wired(tmp_path: Path) -> Iterator[Wired]:
     stack, load, injector = Stack(tmp_path / "fake", events), Load(events), Injector(events)
     shown: list[Progress] = []
     lab = Lab(stack, injector, load, shown.append)
-    yield Wired(lab, new_run(tmp_path / "results"), stack, load, injector, events, shown)
-    stack.close()
-
-
-def new_run(results: Path) -> RunFolder:
-    request = RunRequest(
-        started=datetime(2026, 11, 24, 8, 15, tzinfo=UTC),
-        spec_file="spec.yaml",
-        experiment=Experiment.model_validate({"experiment": "story", "load": dict(LOAD)}),
-        stack="fake",
-        stack_reason="asked for",
-        speed=1.0,
+    yield Wired(
+        lab, sample_run.create(tmp_path / "results", CELLS), stack, load, injector, events, shown
     )
-    return RunFolder.create(results, CELLS, request)
+    stack.close()
 
 
 def test_each_cell_is_applied_injected_loaded_freed_of_faults_and_its_logs_are_kept(
