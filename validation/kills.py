@@ -12,7 +12,7 @@ is whole is followed by a new one. After each kill and the next command
 
     a cell that was finished, and valid, has the same files, by inode, time and content;
     an attempt that was judged invalid is there, once;
-    no process, folder, cgroup, container, network or volume of the replica is there;
+    no process, folder, cgroup, shared memory, container, network or volume of the replica is there;
     what was made by hand to look like one of each is as it was.
 
 Everything is in a temporary folder, which is kept, and named, where something was wrong.
@@ -47,7 +47,7 @@ from lab.paths import ROOT
 from lab.plan.attempts import RETRIES
 from lab.store import CellFolder, find
 from validation.command import exit_code, positive, share
-from validation.look_alikes import LookAlikes, engine_things, orphaned_cgroups
+from validation.look_alikes import LookAlikes, engine_things, orphaned_cgroups, orphaned_memory
 
 SPEC = """\
 experiment: kills
@@ -232,7 +232,7 @@ class Victim:
         return len(list(self.results.glob("2*/cells/*/verdict.json")))
 
     def left(self, kept: LookAlikes) -> list[str]:
-        """What there is of a replica: processes, folders, cgroups, things on the engine."""
+        """What there is of a replica: processes, folders, cgroups, memory, things on the engine."""
         ours = f"TMPDIR={self.temporary}"
         found = [
             f"process {process.pid} {process.info['name']}"
@@ -241,6 +241,7 @@ class Victim:
         ]
         found += [f"folder {path}" for path in self.temporary.iterdir() if path not in kept.folders]
         found += [f"cgroup {path}" for path in orphaned_cgroups() - kept.cgroups]
+        found += [f"shared memory {name}" for name in sorted(orphaned_memory() - kept.memory)]
         return found + engine_things(str(self.folder))
 
 

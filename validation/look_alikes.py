@@ -1,12 +1,13 @@
 """What a person might make that looks like a part of a replica, for `validation.kills`.
 
 A folder with a record of another, a link to a folder, a process with a similar variable, a cgroup
-and a folder of a tmpfs with a gateway's kind of name, a network and a container with labels by
-hand. The lab may touch none of them.
+and a folder of a tmpfs with a gateway's kind of name, a segment of shared memory like a killed
+Postgres', a network and a container with labels by hand. The lab may touch none of them.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import subprocess
@@ -34,6 +35,9 @@ BY_HAND = f"{OTHERS}{os.getpid()}"
 """As a gateway names what it makes, with the number of its process before the instance's name."""
 CGROUPS = Path("/sys/fs/cgroup")
 TMPFS = Path("/dev/shm")  # noqa: S108 - where a gateway has its instances' files
+SEGMENTS = Path("/proc/sysvipc/shm")
+POSTGRES_BYTES = 56
+"""Of the segment that a Postgres keeps."""
 OWNER = {"id": "x", "pid": FREE_PID, "created": 1.0, "results": "/", "stack": "compose"}
 
 
@@ -47,6 +51,7 @@ class LookAlikes:
         folders: in the temporary folder.
         pids: of the processes.
         cgroups: that were there before, and the one by hand.
+        memory: shared, likewise.
     """
 
     def __init__(self, temporary: Path) -> None:
@@ -58,6 +63,8 @@ class LookAlikes:
         self._kept: list[Path] = []
         self.folders: set[Path] = set()
         self.cgroups: set[Path] = set()
+        self.memory: set[str] = set()
+        self._segment = ""
 
     @property
     def pids(self) -> set[int]:
@@ -68,8 +75,9 @@ class LookAlikes:
         name = "replica-lab-abcdefgh-01234567"
         self._start({"REPLICA_LAB_ID": f"{name}x"}, [f"REPLICA_LAB_ID={name}"])
         self._make_cgroup()
+        self._make_segment()
         self._make_on_engine()
-        self.cgroups = orphaned_cgroups()
+        self.cgroups, self.memory = orphaned_cgroups(), orphaned_memory()
         return self
 
     def __exit__(
@@ -86,6 +94,8 @@ class LookAlikes:
         wrong += [f"process {each.pid}" for each in self._processes if each.poll() is not None]
         if self._group and len(cgroup.pids(self._group)) != 1:
             wrong.append(f"cgroup {self._group.folders.memory}")
+        if self._segment and self._segment not in orphaned_memory():
+            wrong.append(self._segment)
         for name, thing in self._things.items():
             try:
                 thing.reload()
@@ -134,6 +144,15 @@ class LookAlikes:
             for folder in self._group.folders.all:
                 (folder / "cgroup.procs").write_text(str(self._processes[-1].pid))
 
+    def _make_segment(self) -> None:
+        """A segment of a process that has ended; where there are any."""
+        if SEGMENTS.exists():
+            make = f"import ctypes; print(ctypes.CDLL(None).shmget(0, {POSTGRES_BYTES}, 0o1600))"
+            done = subprocess.run([sys.executable, "-c", make], stdout=subprocess.PIPE, check=True)
+            number = int(done.stdout)
+            self._segment = f"segment {number}"
+            self._closing.callback(ctypes.CDLL(None).shmctl, number, 0, None)
+
     def _make_on_engine(self) -> None:
         """A network, and a container of any image that is here; where there is an engine."""
         try:
@@ -168,6 +187,21 @@ def orphaned_cgroups() -> set[Path]:
     found = (path for path in CGROUPS.rglob("replica-lab-*-*-*") if path.is_dir())
     of_no_process = (path for path in found if not processes.runs(_pid_of(path.name)))
     return {path for path in of_no_process if OTHERS not in path.name or BY_HAND in path.name}
+
+
+def orphaned_memory() -> set[str]:
+    """The machine's shared memory that looks like a Postgres', and that no process has attached."""
+    names = {path.name for path in TMPFS.glob("PostgreSQL.*")}
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        if names:
+            with suppress(OSError):  # ended meanwhile
+                text = maps.read_text()
+                names = {name for name in names if f"{TMPFS}/{name}" not in text}
+    rows = SEGMENTS.read_text().splitlines()[1:] if SEGMENTS.exists() else []
+    for _, number, _, size, _, _, attached, *_ in (row.split() for row in rows):
+        if int(size) == POSTGRES_BYTES and int(attached) == 0:
+            names.add(f"segment {number}")
+    return names
 
 
 def _pid_of(name: str) -> int:

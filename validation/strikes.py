@@ -484,6 +484,8 @@ def main() -> int:
         for result in pool.imap(_run, todo):
             done.append(result)
             print(row(result), file=sys.stderr, flush=True)
+        pool.close()
+        pool.join()
     if flags.json:
         print(json.dumps([vars(result) for result in done]))
     else:

@@ -131,9 +131,6 @@ class Postgres(Part):
             "max_connections": total,
             "superuser_reserved_connections": RESERVED,
             "shared_buffers": "32MB",
-            # In the data folder, which goes with the replica: of a server that was killed a segment
-            # in the machine's shared memory stays for ever.
-            "dynamic_shared_memory_type": "mmap",
             "log_line_prefix": "%m [%p] %e ",  # %e: the SQLSTATE, by which refusals are counted
             # A write's duration shall come from the distance, not from this machine's disk.
             "fsync": "off",
@@ -241,6 +238,9 @@ class Postgres(Part):
             *("--auth", "scram-sha-256"),
             *("--encoding", "UTF8"),
             *("--locale", "C"),
+            # In the data folder, which goes with the replica: of a server that is killed, initdb's
+            # own too, a segment in the machine's shared memory would stay for ever.
+            *("--set", "dynamic_shared_memory_type=mmap"),
             "--no-sync",
         ]
         done = subprocess.run(  # noqa: S603 - the replica's own part

@@ -18,7 +18,8 @@ from lab.model.processes import PROC
 
 PID_FILE = "postmaster.pid"
 _PID, _SEGMENT = 0, 6
-"""Lines of ``postmaster.pid``: the server's id; key and id of its segment (pidfile.h)."""
+"""Lines of ``postmaster.pid``: the server's id, negative of one that initdb runs for itself; and
+key and id of its segment (pidfile.h, miscinit.c)."""
 _MAX_BYTES = 4096
 _IPC_RMID = 0
 
@@ -33,7 +34,7 @@ def release(data: Path) -> None:
     with suppress(OSError, ValueError, IndexError):
         text, user = _read(data / PID_FILE)
         lines = text.splitlines()
-        server = int(lines[_PID])
+        server = abs(int(lines[_PID]))
         key, segment = (int(number) for number in lines[_SEGMENT].split())
         if (key, segment, server, user) in _segments():
             ctypes.CDLL(None, use_errno=True).shmctl(segment, _IPC_RMID, None)

@@ -53,8 +53,11 @@ def dead() -> Iterator[Dead]:
     LIBC.shmctl(made.segment, 0, None)
 
 
-def test_the_segment_of_the_folders_server_is_removed(tmp_path: Path, dead: Dead) -> None:
-    (tmp_path / "postmaster.pid").write_text(dead.pid_file())
+@pytest.mark.parametrize("sign", [1, -1], ids=["server", "of-initdb"])
+def test_the_segment_of_the_folders_server_is_removed(
+    tmp_path: Path, dead: Dead, sign: int
+) -> None:
+    (tmp_path / "postmaster.pid").write_text(dead.pid_file(pid=sign * dead.pid))
     shared_memory.release(tmp_path)
     assert dead.segment not in segments()
 
