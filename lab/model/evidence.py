@@ -18,6 +18,7 @@ from pydantic import Field, TypeAdapter
 
 from lab.model.base import Bytes, Count, Elapsed, Frozen, Moment, Plain, Total, Whole
 from lab.model.fault import Action
+from lab.model.journeys import Journey
 
 
 class Cause(StrEnum):
@@ -97,7 +98,7 @@ under whoever still writes (RFC 9112, 9.6): nginx then answers 502 of its own.
 
 
 class Sample(Frozen):
-    """One upload attempt, as the user saw it.
+    """One attempt at a journey, an upload where nothing else is said, as the user saw it.
 
     Args:
         planned_at: when it should have been sent, in seconds after the load started.
@@ -117,6 +118,7 @@ class Sample(Frozen):
             None in samples of an earlier lab.
         uplink_s: of ``latency_s``, the seconds in which the user's line carried the body; 0 where
             the load has no ``uplink``.
+        journey: what the user wanted.
     """
 
     planned_at: Moment
@@ -131,6 +133,7 @@ class Sample(Frozen):
     recording: str | None = None
     request: str | None = None
     uplink_s: Elapsed = 0.0
+    journey: Journey = Journey.UPLOAD
 
 
 class Beat(Frozen):
@@ -152,7 +155,7 @@ class StageSpan(NamedTuple):
 
 
 class UploadRecord(Frozen):
-    """An upload as its worker saw it, whether or not anybody waited for the answer.
+    """An upload, or another journey, as its worker saw it, whether or not anybody waited for it.
 
     One that is still inside is written whenever it has stood in one stage for a while, so that
     the last record of a request says where it was; the one that counts is the last.
@@ -167,6 +170,7 @@ class UploadRecord(Frozen):
         cause: the cause that the service named, from the moment it failed, which may be before
             it is answered; None for a success, and while it has not failed.
         spans: its stages in the order of their beginnings, of the last one so much as is known.
+        journey: what was asked for.
     """
 
     kind: Literal["upload"] = "upload"
@@ -178,6 +182,7 @@ class UploadRecord(Frozen):
     status: Count | None
     cause: str | None
     spans: list[StageSpan]
+    journey: Journey = Journey.UPLOAD
 
     @property
     def standing(self) -> StageSpan | None:
