@@ -18,6 +18,7 @@ from pydantic import Field, TypeAdapter
 
 from lab.model.base import Bytes, Count, Elapsed, Frozen, Moment, Plain, Total, Whole
 from lab.model.fault import Action
+from lab.model.journeys import Journey
 
 
 class Cause(StrEnum):
@@ -32,10 +33,12 @@ class Cause(StrEnum):
     DB_REFUSED = "db_refused"  #: backend: Postgres had no slot left (SQLSTATE 53300)
     DB_ERROR = "db_error"  #: backend: any other failure of the database
     GCS_ERROR = "gcs_error"  #: backend: storage failed, its retries included
+    SPEECH_ERROR = "speech_error"  #: backend: the speech service is down, too slow, or failed
     RATE_LIMITED = "rate_limited"  #: backend: the global or the per-user limit
     OVERLOADED = "overloaded"  #: backend: max_inflight_uploads (backpressure)
     UNAUTHORIZED = "unauthorized"  #: backend: no token, or one nobody has
     BAD_UPLOAD = "bad_upload"  #: backend: no file, an empty one, or not audio
+    BAD_AUDIO = "bad_audio"  #: backend: 422, no WAV file that can be converted or assessed
     UPLOAD_TOO_LARGE = "upload_too_large"  #: backend: 413, backend_body
     NOT_FOUND = "not_found"  #: backend: 404, there is no such path
     METHOD_NOT_ALLOWED = "method_not_allowed"  #: backend: 405, the path takes another method
@@ -74,7 +77,7 @@ SERVICE_CAUSES = frozenset(
         *(Cause.POOL_TIMEOUT, Cause.DB_REFUSED, Cause.DB_ERROR, Cause.GCS_ERROR),
         *(Cause.RATE_LIMITED, Cause.OVERLOADED, Cause.UNAUTHORIZED, Cause.BAD_UPLOAD),
         *(Cause.UPLOAD_TOO_LARGE, Cause.NOT_FOUND, Cause.METHOD_NOT_ALLOWED),
-        Cause.INTERNAL_ERROR,
+        *(Cause.SPEECH_ERROR, Cause.BAD_AUDIO, Cause.INTERNAL_ERROR),
     }
 )
 """Causes that lie inside the service, which alone names them."""
@@ -97,7 +100,7 @@ under whoever still writes (RFC 9112, 9.6): nginx then answers 502 of its own.
 
 
 class Sample(Frozen):
-    """One upload attempt, as the user saw it.
+    """One attempt at a journey, an upload where nothing else is said, as the user saw it.
 
     Args:
         planned_at: when it should have been sent, in seconds after the load started.
@@ -117,6 +120,7 @@ class Sample(Frozen):
             None in samples of an earlier lab.
         uplink_s: of ``latency_s``, the seconds in which the user's line carried the body; 0 where
             the load has no ``uplink``.
+        journey: what the user wanted.
     """
 
     planned_at: Moment
@@ -131,6 +135,7 @@ class Sample(Frozen):
     recording: str | None = None
     request: str | None = None
     uplink_s: Elapsed = 0.0
+    journey: Journey = Journey.UPLOAD
 
 
 class Beat(Frozen):
@@ -152,7 +157,7 @@ class StageSpan(NamedTuple):
 
 
 class UploadRecord(Frozen):
-    """An upload as its worker saw it, whether or not anybody waited for the answer.
+    """An upload, or another journey, as its worker saw it, whether or not anybody waited for it.
 
     One that is still inside is written whenever it has stood in one stage for a while, so that
     the last record of a request says where it was; the one that counts is the last.
@@ -167,6 +172,7 @@ class UploadRecord(Frozen):
         cause: the cause that the service named, from the moment it failed, which may be before
             it is answered; None for a success, and while it has not failed.
         spans: its stages in the order of their beginnings, of the last one so much as is known.
+        journey: what was asked for.
     """
 
     kind: Literal["upload"] = "upload"
@@ -178,6 +184,7 @@ class UploadRecord(Frozen):
     status: Count | None
     cause: str | None
     spans: list[StageSpan]
+    journey: Journey = Journey.UPLOAD
 
     @property
     def standing(self) -> StageSpan | None:
@@ -192,8 +199,9 @@ class WorkerReading(Frozen):
     ``cpu_s``, ``loop_busy_s`` (wall-clock seconds in which the event loop did not wait),
     ``gcs_attempts`` and ``gcs_bytes`` are running totals since the worker began. ``threads``
     and ``fds`` count all of the process. ``anyio_busy`` counts anyio's threads in use, and
-    ``anyio_queued`` the calls that wait for one. ``instance`` is Cloud Run's that it is in; empty
-    on the VM. What an earlier lab did not read is None.
+    ``anyio_queued`` the calls that wait for one; the speech and the audio threads have the like, of
+    assessments and conversions. ``inside`` counts all of the students' requests, ``inflight`` the
+    uploads. ``instance`` is Cloud Run's; empty on the VM. What an earlier lab did not read is None.
     """
 
     kind: Literal["worker"] = "worker"
@@ -216,6 +224,11 @@ class WorkerReading(Frozen):
     fds: Count | None = None
     anyio_busy: Count | None = None
     anyio_queued: Count | None = None
+    speech_busy: Count | None = None
+    speech_queued: Count | None = None
+    audio_busy: Count | None = None
+    audio_queued: Count | None = None
+    inside: Count | None = None
     instance: str = ""
 
 
@@ -358,7 +371,8 @@ class Shortage(Frozen):
 class Audit(Frozen):
     """The bucket and the table against the samples, and what the parts' logs say of the trial.
 
-    ``lost`` names recordings answered 200 whose row or object is missing; ``orphans``
+    ``lost`` names recordings answered 200 whose row or object is missing, and ``lost_scores``
+    assessments without their row, of which there are ``scores``; ``orphans``
     names objects without a row, ``inflight`` the uploads that were still inside a worker
     then and may yet write one. ``unheard`` names recordings with row and object of which no
     client was told; None where an earlier lab did not look. ``refused`` counts SQLSTATE 53300
@@ -375,6 +389,8 @@ class Audit(Frozen):
     inflight: Count = 0
     refused: Count
     shortages: list[Shortage] = []
+    scores: Count = 0
+    lost_scores: list[str] = []
 
 
 class GatewayServing(Frozen):

@@ -75,7 +75,7 @@ def test_a_backend_that_is_still_busy_with_the_last_cell_starts_anew(live: Live)
     assert live.stack.restarted == ["backend"]
 
 
-PARTS = ["postgres", "fake-gcs-server", "toxiproxy", "backend", "nginx"]
+PARTS = ["postgres", "fake-gcs-server", "speech", "toxiproxy", "backend", "nginx"]
 
 
 @pytest.mark.replica
@@ -238,6 +238,7 @@ def test_the_application_may_do_no_more_than_it_needs(live: Live) -> None:
     assert dict(rows) == {
         "students": "SELECT",
         "recordings": "INSERT SELECT",
+        "scores": "INSERT SELECT",
         "progress": "SELECT UPDATE",
     }
     assert replica.query("SELECT rolsuper FROM pg_roles WHERE rolname = 'app'") == [(False,)]
