@@ -191,6 +191,10 @@ class UploadRecord(Frozen):
         return last if last and self.t - last.begun - last.took <= INSTANT_S else None
 
 
+ELSEWHERE = "elsewhere"
+"""Where an event loop stood that did so in no line of the service: in the framework's own work."""
+
+
 class WorkerReading(Frozen):
     """Ten times a second, from each worker: its pool, threads, loop and memory.
 
@@ -198,7 +202,10 @@ class WorkerReading(Frozen):
     ``gcs_attempts`` and ``gcs_bytes`` are running totals since the worker began. ``threads``
     and ``fds`` count all of the process. ``anyio_busy`` counts anyio's threads in use, and
     ``anyio_queued`` the calls that wait for one. ``instance`` is Cloud Run's that it is in; empty
-    on the VM. What an earlier lab did not read is None.
+    on the VM. ``stood`` are running totals of the wall-clock seconds in which its event loop stood
+    in a line of the service, by that line; ``threads_named`` are Python's threads by kind;
+    ``abandoned`` counts connections that are checked out of the pool and that no session has. What
+    an earlier lab did not read is None.
     """
 
     kind: Literal["worker"] = "worker"
@@ -222,6 +229,9 @@ class WorkerReading(Frozen):
     anyio_busy: Count | None = None
     anyio_queued: Count | None = None
     instance: str = ""
+    stood: dict[str, Total] | None = None
+    threads_named: dict[str, Count] | None = None
+    abandoned: Whole | None = None
 
 
 class DatabaseReading(Frozen):

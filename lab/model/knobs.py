@@ -330,10 +330,10 @@ class Knobs(Frozen):
         Span, AtMost(3600), Knob("how long storage takes to answer an upload, uniform", part="run")
     ] = Span(low=2.0, high=5.0)
     leak: Annotated[
-        Literal["off", "connections", "memory", "threads"],
+        Literal["off", "connections", "pool", "memory", "threads"],
         Knob(
             "for teaching, a leak put in on purpose: an upload leaves behind a connection "
-            "beside the pool, 100 KB of memory, or a waiting thread"
+            "beside the pool, one of the pool, 100 KB of memory, or a waiting thread"
         ),
     ] = "off"
     leak_every: Annotated[
