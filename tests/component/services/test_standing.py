@@ -88,7 +88,7 @@ def test_a_call_in_the_loop_is_seen_with_its_line_for_as_long_as_it_lasts(
 ) -> None:
     async def work() -> float:
         took = 0.0
-        while took < 0.9:
+        while took < 1.5:
             took += call(lasts)
             await asyncio.sleep(0.013)
         return took
@@ -99,13 +99,13 @@ def test_a_call_in_the_loop_is_seen_with_its_line_for_as_long_as_it_lasts(
         f"{line_of(line)} in {call.__name__}",
         f"{line_of('pass')} in {call.__name__}",
     }
-    assert sum(stood.values()) == pytest.approx(took, rel=0.35)
+    assert sum(stood.values()) == pytest.approx(took, rel=0.5)
 
 
 def test_lines_have_their_shares(tmp_path: Path) -> None:
     async def work() -> float:
         long = short = 0.0
-        for _ in range(12):
+        for _ in range(25):
             long += blocking_call(0.09)
             short += other_call(0.03)
             await asyncio.sleep(0)
@@ -114,7 +114,7 @@ def test_lines_have_their_shares(tmp_path: Path) -> None:
     share, stood = seen(tmp_path, work)
     short = stood[f"{line_of('threading.Event().wait(seconds)')} wait"]
     long = stood[f"{line_of('time.sleep(seconds)')} in blocking_call"]
-    assert short / (long + short) == pytest.approx(share, abs=0.12)
+    assert short / (long + short) == pytest.approx(share, abs=0.18)
 
 
 def test_a_loop_that_waits_or_calls_in_threads_stands_nowhere(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_loop_that_waits_or_calls_in_threads_stands_nowhere(tmp_path: Path) ->
 
     took, stood = seen(tmp_path, work)
     assert took >= 0.8
-    assert sum(seconds for place, seconds in stood.items() if place != ELSEWHERE) <= 0.04
+    assert sum(seconds for place, seconds in stood.items() if place != ELSEWHERE) <= 0.1
 
 
 @pytest.mark.parametrize("looking", [True, False])
