@@ -341,6 +341,28 @@ def _busiest(key: str) -> Formula:
     return Formula(lambda raw: max(_rates(raw, key), default=None), ESTIMATE)
 
 
+def _loop_stood(raw: RawCell) -> float | None:
+    """The most of any worker: seconds in the lines with 1 % of its time, by its time."""
+    if any(line.get("stood") is None for line in raw.inside("worker")):
+        return None
+    shares = []
+    for lines in raw.workers.values():
+        wall = (lines[-1]["t"] - lines[0]["t"]) / raw.cell.knobs.speed
+        first = lines[0]["stood"] if _was_there(raw, lines) else {}
+        last = lines[-1]["stood"].items()
+        grown = [s - first.get(place, 0.0) for place, s in last if place != "elsewhere"]
+        shares.append(sum(s for s in grown if s >= max(0.1, 0.01 * wall)) / wall if wall else 0.0)
+    return max(shares, default=None)
+
+
+def _pool_abandoned(raw: RawCell) -> float | None:
+    """The workers' own means, together."""
+    lives = raw.workers.values()
+    if any(line.get("abandoned") is None for lines in lives for line in lines):
+        return None
+    return sum(fmean(line["abandoned"] for line in lines) for lines in lives) if lives else None
+
+
 def _cpu(of: Callable[[Iterable[float]], float]) -> Formula:
     """CPU-seconds a wall-clock second of all workers' time, of what each used."""
 
@@ -357,11 +379,15 @@ def _used(raw: RawCell, key: str) -> dict[int, float]:
 
     One that began in the window grew from nothing, before its first reading.
     """
-    begin = raw.window[0] + GONE_WALL_S * raw.cell.knobs.speed
     return {
-        pid: lines[-1][key] - (lines[0][key] if lines[0]["t"] < begin else 0)
+        pid: lines[-1][key] - (lines[0][key] if _was_there(raw, lines) else 0)
         for pid, lines in raw.workers.items()
     }
+
+
+def _was_there(raw: RawCell, lines: Sequence[Line]) -> bool:
+    """Whether a worker was there when the window began."""
+    return bool(lines[0]["t"] < raw.window[0] + GONE_WALL_S * raw.cell.knobs.speed)
 
 
 def _part(total: str, part: str) -> Formula:
@@ -506,10 +532,12 @@ FORMULAS: Mapping[str, Formula] = {
     "db_refusals": _audited(lambda audit: audit["refused"]),
     "pool_checked_out": _peak_of_all("checked_out"),
     "pool_waiting": _peak_of_all("waiting"),
+    "pool_abandoned": Formula(_pool_abandoned, ESTIMATE),
     "threads_busy": _peak_of_all("threads_busy"),
     "threads_queued": _peak_of_all("threads_queued"),
     "uploads_inflight": _peak_of_all("inflight"),
     "loop_busy": _busiest("loop_busy_s"),
+    "loop_stood": Formula(_loop_stood, ESTIMATE),
     "loop_lag": Formula(
         lambda raw: _quantile((line["loop_lag"] for line in raw.inside("worker")), 0.95), ESTIMATE
     ),
@@ -525,6 +553,7 @@ FORMULAS: Mapping[str, Formula] = {
     "threads": _peak_of_all("threads"),
     "fds": _peak_of_all("fds"),
     "rss_slope": _slope("worker", "rss"),
+    "pool_slope": _slope("worker", "abandoned"),
     "connections_slope": _slope("database", "connections"),
     "threads_slope": _slope("worker", "threads"),
     "fds_slope": _slope("worker", "fds"),

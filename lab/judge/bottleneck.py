@@ -21,6 +21,7 @@ from lab.judge.gateway import places_taken, queued_share
 from lab.judge.levels import (
     QUEUED,
     Level,
+    abandoned_level,
     database_in_loop,
     fullness,
     instances,
@@ -46,12 +47,13 @@ from lab.model.verdict import Candidate, Resource
 ACCEPTED_S = 0.1
 """The shortest mean wait to be accepted that is worth a word."""
 
+OF_LOOP = ("loop_busy", "loop_stood", "loop_lag", "accept_wait")
 OF_THREADS = ("gcs_queue", "threads_busy", "threads_queued")
 OF_INSTANCES = (
     *("queue_depth", "queue_wait", "queue_wait_p95", "queue_wait_refused", "instances"),
     *("cold_starts", "cold_start_s", "cold_start_made", "cold_start_max", "cold_uploads"),
 )
-"""The metrics of storage's threads, and of Cloud Run's instances and their queue."""
+"""The metrics of the event loop, storage's threads, and Cloud Run's instances and their queue."""
 
 Examine = Callable[[Trial], Level | None]
 """Looks at a trial; None where the resource is not there, or was not read."""
@@ -114,9 +116,7 @@ def rule(
 # The rules.
 
 
-@rule(
-    Resource.EVENT_LOOP, stations=(Station.LOOP,), metrics=("loop_busy", "loop_lag", "accept_wait")
-)
+@rule(Resource.EVENT_LOOP, stations=(Station.LOOP,), metrics=OF_LOOP)
 def event_loop(trial: Trial) -> Level | None:
     """One a worker, and whatever runs in it keeps everything else waiting.
 
@@ -135,6 +135,9 @@ def event_loop(trial: Trial) -> Level | None:
         evidence += f" ({', '.join(held)})"
     if busiest.busy - busiest.own >= 0.05:
         evidence += f", {percent(busiest.busy - busiest.own)} of the time in wait for a connection"
+    evidence += "".join(
+        f", {percent(row.share)} of the time in {row.place}" for row in trial.peak.stood[:1]
+    )
     accepted = trial.metrics.get("accept_wait", 0.0)
     if accepted >= ACCEPTED_S:
         evidence += f", uploads waited {accepted:.1f} s in the mean to be accepted"
@@ -227,6 +230,21 @@ def pool(trial: Trial) -> Level | None:
         evidence += f", checkouts waited {percent(full.waiting)} of the time"
     at_limit = bool(gave_up or (full and full.at_limit))
     return Level(1.0 if gave_up else level, at_limit, evidence)
+
+
+@rule(
+    Resource.POOL_LEAK,
+    metrics=("pool_abandoned", "pool_slope"),
+    explains=(Resource.POOL, Resource.DATABASE_SLOTS),
+)
+def pool_leak(trial: Trial) -> Level | None:
+    """Connections of the pool that were checked out and never returned, and so have used it up.
+
+    ``abandoned`` against what a worker's pool may have, while others waited for a connection; of
+    all workers against db_cap, where Postgres refused. It is why none is left where it took half of
+    them: if less, there are too few even without it.
+    """
+    return abandoned_level(trial)
 
 
 @rule(

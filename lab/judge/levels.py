@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from math import fsum
+from math import fsum, isfinite
 from statistics import fmean
 from typing import NamedTuple
 
@@ -23,6 +23,10 @@ QUEUED = 0.5
 
 A resource that is just full holds nobody up: what limits is what others wait for.
 """
+
+
+TAKEN = 0.5
+"""A leak that has taken at least this share of a pool is why it has none left."""
 
 
 class Level(NamedTuple):
@@ -136,6 +140,30 @@ def slots_level(name: str, who: str, full: Fullness, slots: int) -> Level:
         if full.waiting and full.level < SATURATED:
             evidence += f", all the while {percent(full.meanwhile)} busy"
     return Level(full.level, full.at_limit, evidence)
+
+
+def abandoned_level(trial: Trial) -> Level | None:
+    """How much of what there is a leak of connections has taken; None where none was abandoned."""
+    lives = trial.peak.by_worker
+    at_last = [life[-1].abandoned or 0 for life in lives]
+    if not any(at_last):
+        return None
+    slots, cap = pool_connections(trial.knobs), trial.knobs.db_cap
+    of_pool = max(map(_taken_while_waited_for, lives)) / slots
+    of_cap = sum(at_last) / cap if trial.failed(Cause.DB_REFUSED) else 0.0
+    of = f"the pool's {slots:.0f}" if isfinite(slots) else f"Postgres' {cap}"
+    evidence = (
+        f"{max(at_last)} of {of} connections were checked out and never returned: a leak, which"
+        " a larger pool would only put off"
+    )
+    level = max(max(at_last) / slots, of_cap)
+    return Level(min(1.0, level), max(of_pool, of_cap) >= TAKEN, evidence)
+
+
+def _taken_while_waited_for(life: Sequence[WorkerReading]) -> float:
+    """The mean of a worker's abandoned connections while others waited; 0 where nobody did."""
+    waited = [reading.abandoned or 0 for reading in life if reading.waiting > 0]
+    return fmean(waited) if waited else 0.0
 
 
 class Loop(NamedTuple):

@@ -255,6 +255,21 @@ def busiest_loop(trial: Trial) -> float | None:
     return max(busy) if busy and len(busy) == len(shares) else None
 
 
+def loop_stood(trial: Trial) -> float | None:
+    """Share of the time in which the loop that stood most stood in lines of the service."""
+    from lab.judge.standing import stood_share  # which takes growths from here
+
+    return stood_share(trial)
+
+
+def mean_of(gauge: Callable[[WorkerReading], float | None], trial: Trial) -> float | None:
+    """The mean of a gauge over the readings, summed over all workers; None where one is missing."""
+    if any(gauge(reading) is None for reading in trial.workers):
+        return None
+    sums = running_sum(trial.workers, lambda reading: gauge(reading) or 0, trial.knobs.speed)
+    return mean(value for _, value in sums)
+
+
 def net_to_gcs(trial: Trial) -> float | None:
     """Bytes of audio sent to storage a second."""
     sent = total(growths(lambda reading: reading.gcs_bytes, trial))
@@ -322,10 +337,12 @@ MEASURES: Mapping[str, Measure] = {
     "wait_p95": lambda trial: p95(waits(trial)),
     "lateness": lambda trial: p95(sample.sent_at - sample.planned_at for sample in trial.sent),
     **{name: partial(peak_of, gauge) for name, gauge in PEAKS.items()},
+    "pool_abandoned": partial(mean_of, lambda reading: reading.abandoned),
     "threads": partial(peak_of, lambda reading: reading.threads),
     "fds": partial(peak_of, lambda reading: reading.fds),
     "loop_lag": lambda trial: p95(reading.loop_lag for reading in trial.workers),
     "loop_busy": busiest_loop,
+    "loop_stood": loop_stood,
     "cpu_backend": lambda trial: total(cores(trial)),
     "cpu_worker_max": lambda trial: peak(cores(trial)),
     "gcs_attempts": lambda trial: total(growths(lambda reading: reading.gcs_attempts, trial)),

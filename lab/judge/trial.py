@@ -41,7 +41,7 @@ from lab.model.evidence import (
 from lab.model.experiment import Cell
 from lab.model.knobs import Knobs
 from lab.model.load import AnyLoad, BurstLoad, StagesLoad, Window, shortened, users_at
-from lab.model.verdict import Leak
+from lab.model.verdict import Leak, Stood
 
 Line = TypeVar("Line")
 
@@ -310,6 +310,13 @@ class Trial:
         from lab.judge.coverage import uncovered  # which takes a Trial
 
         return uncovered(self)
+
+    @cached_property
+    def stood(self) -> tuple[Stood, ...]:
+        """In which lines the event loop stood: see `lab.judge.standing.stood`."""
+        from lab.judge.standing import stood  # which takes a Trial
+
+        return stood(self)
 
     @cached_property
     def leaks(self) -> tuple[Leak, ...]:

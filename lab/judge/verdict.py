@@ -3,7 +3,7 @@
 cell + observation ─> Trial ─┬─> checks of what was injected ─> reasons why it shows nothing
                              ├─> a finding for each criterion ─> outcome
                              ├─> bottleneck
-                             └─> timeline, leaks
+                             └─> timeline, leaks, where the event loop stood
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ def judge(cell: Cell, observation: Observation) -> Verdict:
         limit=bottleneck(trial, findings) if trial.sent and not invalid else None,
         course=timeline(trial) if trial.sent else None,
         leaks=trial.leaks,
+        stood=trial.stood,
         decided=decided,
         cost=cost_of(trial),
         invalid=invalid,

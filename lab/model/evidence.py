@@ -193,6 +193,10 @@ class UploadRecord(Frozen):
         return last if last and self.t - last.begun - last.took <= INSTANT_S else None
 
 
+ELSEWHERE = "elsewhere"
+"""Where an event loop stood that did so in no line of the service: in the framework's own work."""
+
+
 class WorkerReading(Frozen):
     """Ten times a second, from each worker: its pool, threads, loop and memory.
 
@@ -201,7 +205,10 @@ class WorkerReading(Frozen):
     and ``fds`` count all of the process. ``anyio_busy`` counts anyio's threads in use, and
     ``anyio_queued`` the calls that wait for one; the speech and the audio threads have the like, of
     assessments and conversions. ``inside`` counts all of the students' requests, ``inflight`` the
-    uploads. ``instance`` is Cloud Run's; empty on the VM. What an earlier lab did not read is None.
+    uploads. ``instance`` is Cloud Run's that it is in; empty on the VM. ``stood`` are running totals
+    of the wall-clock seconds in which its event loop stood in a line of the service, by that line;
+    ``threads_named`` are Python's threads by kind; ``abandoned`` counts connections that are checked
+    out of the pool and that no session has. What an earlier lab did not read is None.
     """
 
     kind: Literal["worker"] = "worker"
@@ -230,6 +237,9 @@ class WorkerReading(Frozen):
     audio_queued: Count | None = None
     inside: Count | None = None
     instance: str = ""
+    stood: dict[str, Total] | None = None
+    threads_named: dict[str, Count] | None = None
+    abandoned: Whole | None = None
 
 
 class DatabaseReading(Frozen):

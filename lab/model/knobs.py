@@ -339,10 +339,10 @@ class Knobs(Frozen):
         Knob("how long the speech service takes to answer an assessment, uniform", part="run"),
     ] = Span(low=1.0, high=3.0)
     leak: Annotated[
-        Literal["off", "connections", "memory", "threads"],
+        Literal["off", "connections", "pool", "memory", "threads"],
         Knob(
             "for teaching, a leak put in on purpose: an upload leaves behind a connection "
-            "beside the pool, 100 KB of memory, or a waiting thread"
+            "beside the pool, one of the pool, 100 KB of memory, or a waiting thread"
         ),
     ] = "off"
     leak_every: Annotated[

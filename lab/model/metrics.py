@@ -114,6 +114,12 @@ TABLE: tuple[Metric, ...] = (
     Metric("pool_checked_out", "count", "workers", "peak of connections checked out, all workers"),
     Metric("pool_waiting", "count", "workers", "peak of checkouts waiting, all workers"),
     Metric(
+        "pool_abandoned",
+        "count",
+        "workers",
+        "mean of connections that are checked out and that no session has, all workers",
+    ),
+    Metric(
         "threads_busy", "count", "workers", "peak of threads inside a storage call, all workers"
     ),
     Metric("threads_queued", "count", "workers", "peak of storage calls waiting for a thread"),
@@ -123,6 +129,13 @@ TABLE: tuple[Metric, ...] = (
         "share",
         "workers",
         "share of the time that the busiest worker's event loop was not waiting for work",
+    ),
+    Metric(
+        "loop_stood",
+        "share",
+        "workers",
+        "share of the time that the event loop which stood most stood in lines of the service: "
+        "in calls that keep all else waiting",
     ),
     Metric("loop_lag", "seconds", "workers", "95th percentile of how late the event loop ran"),
     Metric("cpu_backend", "cores", "process times", "mean CPU of all workers"),
@@ -157,6 +170,7 @@ TABLE: tuple[Metric, ...] = (
         "pg_stat_activity",
         "growth of the application's backends, likewise",
     ),
+    Metric("pool_slope", "per second", "workers", "growth of abandoned connections, likewise"),
     Metric("threads_slope", "per second", "process table", "growth of the threads, likewise"),
     Metric("fds_slope", "per second", "process table", "growth of open files, likewise"),
     Metric(

@@ -5,6 +5,7 @@
     checks        what was injected against what was measured
     bottleneck    what the uploads that missed a criterion waited for or failed by, with evidence
     timeline      by stage, by second, where each bound was crossed, and what failed when
+    stood         the lines in which the event loop stood, and for how much of the time
     leaks         a slope with its confidence interval, and a bound, in a long trial
 
 Times are real-world seconds after the load started. An upload belongs to the moment at
@@ -57,6 +58,7 @@ class Resource(StrEnum):
     OWN_THREADS = "own_threads"
     ANYIO_THREADS = "anyio_threads"
     POOL = "pool"
+    POOL_LEAK = "pool_leak"
     DATABASE_SLOTS = "database_slots"
     BODY_LIMIT = "body_limit"
     PROXY_TIMEOUT = "proxy_timeout"
@@ -104,6 +106,19 @@ class Bottleneck(Frozen):
     candidates: tuple[Candidate, ...] = ()
 
 
+class Stood(Frozen):
+    """A line of the service in which the event loop stood, and everything else waited.
+
+    Args:
+        place: the line, by its file in the service's folder, with the function that it called, or
+            that it is in: ``services/audio_upload.py:96 upload_from_string``.
+        share: of the time, from 0 to 1.
+    """
+
+    place: str
+    share: Number
+
+
 class Leak(Frozen):
     """The growth of one figure in the steady part of a trial.
 
@@ -117,6 +132,7 @@ class Leak(Frozen):
         bound: growth that matters in practice.
         over_s: how many real-world seconds it was looked at.
         reason: the same as a sentence.
+        what: what it is that leaks, by all that grew; empty where nothing does.
     """
 
     metric: str
@@ -127,6 +143,7 @@ class Leak(Frozen):
     bound: Number
     over_s: Moment
     reason: str
+    what: str = ""
 
 
 POINTS = 300
@@ -314,9 +331,9 @@ class Verdict(Frozen):
 
     ``reasons`` are sentences for people, the deciding one first; where the cell is invalid,
     ``invalid`` has those for which it is, by kind. ``limit`` is None where the cell is invalid,
-    and the last six are as by default in a verdict that an earlier lab stored. ``decided`` is None
-    where the window went on to its end. ``cost`` is what an upload cost this machine; None where
-    that could not be told.
+    and the last seven are as by default in a verdict that an earlier lab stored. ``decided`` is
+    None where the window went on to its end. ``cost`` is what an upload cost this machine; None
+    where that could not be told.
     """
 
     # pylint: disable=duplicate-code # a table: `lab.model.run.CellResult` has it on disk too
@@ -332,3 +349,4 @@ class Verdict(Frozen):
     decided: EarlyEnd | None = None
     cost: TrialCost | None = None
     invalid: tuple[Invalidity, ...] = ()
+    stood: tuple[Stood, ...] = ()

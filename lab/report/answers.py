@@ -334,6 +334,7 @@ def _slope(cell: CellResult, leak: Leak) -> Claim:
         for number in (leak.low, leak.slope, leak.high, leak.bound)
     )
     text = f"{quantity.name} {value} {quantity.unit} ({low} .. {high} at 95 %, {bound} matters)"
+    text += f", that is {leak.what}" if leak.what else ""
     return stated(text, cell, f"leak {leak.metric}", leak.slope)
 
 

@@ -46,6 +46,7 @@ def cell_section(cell: CellResult) -> Section:
             *_attempts(cell),
             *limiting_factor(cell),
             *_levels(cell),
+            *where_the_loop_stood(cell),
             *over_time(cell),
             Heading("criteria"),
             _findings(cell.findings),
@@ -109,6 +110,16 @@ def _levels(cell: CellResult) -> list[Block]:
         rows.append((resource, level, waited, candidate.evidence))
     heads = ("resource", "level", "waited", "evidence")
     return [Table.of(heads, rows, right=("level", "waited"))]
+
+
+def where_the_loop_stood(cell: CellResult) -> list[Block]:
+    """The lines in which the event loop stood, as a sentence; nothing where it stood in none."""
+    if not cell.stood:
+        return []
+    (first, *others) = cell.stood
+    sentence = f"the event loop stood {format.percent(first.share)} of the time in {first.place}"
+    sentence += "".join(f", {format.percent(row.share)} in {row.place}" for row in others)
+    return [Heading("where the event loop stood"), Paragraph(sentence)]
 
 
 def over_time(cell: CellResult) -> list[Block]:

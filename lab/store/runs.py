@@ -243,6 +243,7 @@ class RunFolder:
             decided=verdict.decided,
             speed_reason=cell.speed_reason,
             invalid=verdict.invalid,
+            stood=verdict.stood,
             attempts=tuple(AttemptResult.of(*attempt) for attempt in folder.attempts.read()),
         )
 

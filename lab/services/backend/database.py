@@ -9,14 +9,14 @@ a timeout.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Connection,
     Engine,
     ForeignKey,
     NullPool,
@@ -96,18 +96,20 @@ def pool_options(settings: BackendSettings) -> dict[str, Any]:
 
 
 class Lent:
-    """Counts the connections that a NullPool has lent, which does not count them itself."""
+    """The connections that a pool has lent and that were not returned.
+
+    One counts from the moment it is handed out: not while it is made, or pinged.
+    """
 
     def __init__(self, engine: Engine) -> None:
-        self.count = 0
-        self._lock = threading.Lock()
-        if isinstance(engine.pool, NullPool):
-            event.listen(engine, "checkout", lambda *_: self._add(1))
-            event.listen(engine, "checkin", lambda *_: self._add(-1))
+        self._lent: set[int] = set()
+        event.listen(engine, "checkout", lambda _dbapi, record, _: self._lent.add(id(record)))
+        event.listen(engine, "checkin", lambda _dbapi, record: self._lent.discard(id(record)))
 
-    def _add(self, step: int) -> None:
-        with self._lock:
-            self.count += step
+    @property
+    def count(self) -> int:
+        """How many there are now."""
+        return len(self._lent)
 
 
 class Database:
@@ -130,16 +132,31 @@ class Database:
             sqlalchemy.exc.TimeoutError: no connection within pool_timeout.
             sqlalchemy.exc.OperationalError: the database refused a new one.
         """
+        session = self._connected(timing, wait)
+        with self._gauges.session(), closing(session):
+            yield session
+
+    def _connected(self, timing: Timing, wait: str) -> Session:
         session = self.SessionLocal()
         try:
             with timing.stage(wait), self._gauges.waiting_for_connection():
                 session.connection()
-            yield session
-        finally:
+        except BaseException:
             session.close()
+            raise
+        return session
+
+    def check_out(self, timing: Timing, wait: str) -> Connection:
+        """A connection of the pool without a session, to be returned by who asks; as `session`."""
+        with timing.stage(wait), self._gauges.waiting_for_connection():
+            return self.engine.connect()
 
     def figures(self) -> dict[str, int]:
-        """The pool as ``/health`` reports it; of a NullPool, which keeps none, all is overflow."""
+        """The pool as ``/health`` reports it; of a NullPool, which keeps none, all is overflow.
+
+        ``abandoned`` counts connections that are checked out and that no session has: nobody will
+        return them.
+        """
         pool, lent = self.engine.pool, self._lent.count
         figures = {"pool_size": 0, "checked_out": lent, "overflow": lent}
         if isinstance(pool, QueuePool):
@@ -148,7 +165,8 @@ class Database:
                 "checked_out": pool.checkedout(),
                 "overflow": max(0, pool.overflow()),
             }
-        return {**figures, "waiting": self._gauges.waiting}
+        abandoned = max(0, lent - self._gauges.sessions)
+        return {**figures, "waiting": self._gauges.waiting, "abandoned": abandoned}
 
     def dispose(self) -> None:
         """Close every connection."""

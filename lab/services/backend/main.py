@@ -8,6 +8,7 @@ is silent for 5 s (a blocked event loop does not silence it).
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -33,6 +34,7 @@ from lab.services.backend.core.middleware import (
     by_user,
 )
 from lab.services.backend.core.problems import Problem, problem
+from lab.services.backend.core.standing import Lookout
 from lab.services.backend.core.thread_pool import ThreadPools
 from lab.services.backend.core.uploads import UploadLog
 from lab.services.backend.database import Database
@@ -53,7 +55,7 @@ def create_app(settings: BackendSettings | None = None) -> FastAPI:
     gauges, uploads = Gauges(), UploadLog()
     pools = ThreadPools(settings.knobs)
     database = Database(settings, gauges)
-    leak = DeliberateLeak(settings)
+    leak = DeliberateLeak(settings, database)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -174,11 +176,13 @@ def evidence_of(
 ) -> EvidenceWriter | None:
     """This worker's evidence, not started yet; None if there is no folder for it.
 
-    To be called in the event loop: anyio's limiter is the loop's.
+    To be called in the event loop: anyio's limiter is the loop's, and so is the thread.
     """
     if settings.evidence is None:
         return None
     limiter = current_default_thread_limiter()
+    meter = loop.meter if isinstance(loop, MeteredLoop) else None
+    lookout = Lookout(meter, threading.get_ident()) if meter else None
 
     def read() -> dict[str, Any]:
         anyio_threads = limiter.statistics()
@@ -188,7 +192,8 @@ def evidence_of(
             "threads_queued": gauges.threads_queued,
             "inflight": gauges.inflight,
             "loop_lag": heartbeat.lag(),
-            "loop_busy_s": loop.meter.busy_s() if isinstance(loop, MeteredLoop) else None,
+            "loop_busy_s": meter.busy_s() if meter else None,
+            "stood": lookout.seconds() if lookout else None,
             "gcs_attempts": gauges.gcs_attempts,
             "gcs_bytes": gauges.gcs_bytes,
             "anyio_busy": anyio_threads.borrowed_tokens,
@@ -200,4 +205,4 @@ def evidence_of(
             "inside": uploads.inside,
         }
 
-    return EvidenceWriter(settings.evidence, read, uploads)
+    return EvidenceWriter(settings.evidence, read, uploads, lookout)

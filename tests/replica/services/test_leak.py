@@ -60,6 +60,25 @@ def test_connections_are_left_behind_beside_the_pool(live: Live, leak: str, more
 
 
 @pytest.mark.knob("leak")
+@pytest.mark.parametrize("db_call", ["blocking", "threadpool"])
+def test_connections_of_the_pool_are_never_returned(live: Live, db_call: str) -> None:
+    live({"leak": "pool", "db_call": db_call})
+    assert grown(live, {"leak": "pool", "db_call": db_call}, 6, "abandoned") == 6
+    figures = live.health()["database"]
+    assert figures["checked_out"] == figures["abandoned"] == 3 + 6  # three that warmed it up
+    assert live.stack.postgres.monitor.app_connections() == 9 + 1
+
+
+@pytest.mark.knob("leak")
+def test_a_pool_that_leaks_ends_in_a_time_out_and_not_in_a_refusal(live: Live) -> None:
+    small = {"pool_size": 2, "max_overflow": 1, "pool_timeout": "2 s"}
+    replica = live({"leak": "pool", "gcs_call": "blocking", **small})
+    answers = [upload(replica.url) for _ in range(5)]
+    assert causes(answers) == {"ok": 2, "pool_timeout": 3}
+    assert settled(live)["abandoned"] == 3
+
+
+@pytest.mark.knob("leak")
 def test_connections_that_leak_end_in_a_refusal_and_not_in_a_time_out(live: Live) -> None:
     replica = live({"leak": "connections", "db_cap": 4, "gcs_call": "blocking"})
     answers = [upload(replica.url) for _ in range(8)]

@@ -123,8 +123,10 @@ def cut_off(
 
 
 def worker(t: float, pid: int = 1, **values: Any) -> WorkerReading:
-    fields = set(WorkerReading.model_fields) - {"kind", "t", "pid", "instance", "inside"}
-    return WorkerReading.model_validate(dict.fromkeys(fields, 0) | {"t": t, "pid": pid} | values)
+    named = {"kind", "t", "pid", "instance", "inside", "stood", "threads_named"}
+    fields = set(WorkerReading.model_fields) - named
+    own = {"t": t, "pid": pid, "stood": {}}
+    return WorkerReading.model_validate(dict.fromkeys(fields, 0) | own | values)
 
 
 def machine(t: float, share: float = 0.3, **cpu: float) -> MachineReading:

@@ -13,10 +13,17 @@ from lab.judge import judge
 from lab.judge.leaks import QUANTITIES, SETTLING, fit, leaks
 from lab.judge.metrics import measure
 from lab.judge.trial import Trial
-from lab.model.evidence import DatabaseReading, Evidence, Observation, OomKill
+from lab.model.evidence import (
+    DatabaseReading,
+    Evidence,
+    Observation,
+    OomKill,
+    Sample,
+    WorkerReading,
+)
 from lab.model.experiment import Cell
 from lab.model.verdict import Leak
-from tests.unit.judge.observations import cell, observation, samples, worker
+from tests.unit.judge.observations import cell, observation, sample, samples, worker
 
 WINDOW = (0.0, 1800.0)
 STEP = 2.0
@@ -148,7 +155,7 @@ def lived(**slopes: float) -> list[Evidence]:
     for t in TIMES:
         for pid in (1, 2):
             grown = {name: int(slope * t / 2) for name, slope in slopes.items() if name != "pg"}
-            base = {"rss": 50_000_000, "threads": 30, "fds": 40}
+            base = {"rss": 50_000_000, "threads": 30, "fds": 40, "abandoned": 0}
             gauges = {name: base[name] + grown.get(name, 0) for name in base}
             lines.append(worker(t + 0.1 * pid, pid, **gauges))
         lines.append(DatabaseReading(t=t, connections=10 + int(slopes.get("pg", 0) * t)))
@@ -165,6 +172,7 @@ def outcomes(of: Cell, seen: Observation) -> dict[str, str]:
         ({}, None),
         ({"rss": 100_000.0}, "rss_slope"),
         ({"pg": 0.01}, "connections_slope"),
+        ({"abandoned": 0.05}, "pool_slope"),
         ({"threads": 0.05}, "threads_slope"),
         ({"fds": 0.05}, "fds_slope"),
     ],
@@ -180,12 +188,119 @@ def test_a_statement_is_a_sentence_with_its_interval_and_its_bound() -> None:
     rss, connections, *_ = leaks(Trial(cell(load=LONG), observation([], lived(rss=100_000.0))))
     assert rss.reason == (
         "memory grew by 6.00 MB a minute (6.00 .. 6.00 at 95 %) over 20 min:"
-        " a leak: more than 1 MB a minute matters"
+        " a leak of memory: more than 1 MB a minute matters"
     )
     assert connections.reason == (
         "database connections grew by 0.00 an hour (0.00 .. 0.00 at 95 %) over 20 min:"
         " no leak: 6 an hour would matter"
     )
+
+
+def sent_all_along(count: int) -> list[Sample]:
+    """That many uploads in the whole window, evenly."""
+    return [sample(WINDOW[1] * i / count, 1.0) for i in range(count)]
+
+
+HEARD = sent_all_along(1800)
+"""One a second."""
+
+
+def named_threads(**more: float) -> list[Evidence]:
+    """As `lived`, where so many threads of each name are added a second."""
+    grown = lived(threads=sum(more.values()))
+    return [
+        line.model_copy(
+            update={
+                "threads_named": {
+                    "default": 6,
+                    **{name: int(slope * line.t / 2) for name, slope in more.items()},
+                }
+            }
+        )
+        if isinstance(line, WorkerReading)
+        else line
+        for line in grown
+    ]
+
+
+@pytest.mark.parametrize(
+    ("evidence", "metric", "what"),
+    [
+        (lived(rss=100_000.0), "rss_slope", "memory, 100 KB an upload"),
+        (
+            lived(pg=0.025, fds=0.025),
+            "connections_slope",
+            "connections beside the pool, which nobody has closed, one in 40 uploads",
+        ),
+        (
+            lived(pg=0.025, abandoned=0.025),
+            "connections_slope",
+            "connections of the pool that were checked out and never returned, one in 40 uploads",
+        ),
+        (
+            lived(pg=0.025, abandoned=0.025),
+            "pool_slope",
+            "connections of the pool that were checked out and never returned, one in 40 uploads",
+        ),
+        (
+            lived(pg=0.025, fds=0.025),
+            "fds_slope",
+            "the sockets of database connections, one in 40 uploads",
+        ),
+        (lived(fds=0.05), "fds_slope", "files or sockets left open, one in 20 uploads"),
+        (lived(threads=0.05), "threads_slope", "threads that never ended, one in 20 uploads"),
+        (
+            named_threads(leak=0.05, speech=0.01),
+            "threads_slope",
+            "threads named 'leak' that never ended, one in 17 uploads",
+        ),
+    ],
+)
+def test_what_leaks_is_told_by_all_that_grew(
+    evidence: list[Evidence], metric: str, what: str
+) -> None:
+    found = {one.metric: one for one in leaks(Trial(cell(load=LONG), observation(HEARD, evidence)))}
+    assert found[metric].outcome == "leak"
+    assert found[metric].what == what
+    assert f": a leak of {what}: more than" in found[metric].reason
+    assert all((one.what == "") is (one.outcome != "leak") for one in found.values())
+
+
+def test_connections_of_a_lab_that_did_not_look_at_sessions_are_connections() -> None:
+    old = [
+        line.model_copy(update={"abandoned": None}) if line.kind == "worker" else line
+        for line in lived(pg=0.05)
+    ]
+    found = {one.metric: one.what for one in leaks(Trial(cell(load=LONG), observation([], old)))}
+    assert found["connections_slope"] == "database connections"
+    assert "pool_slope" not in found
+
+
+@pytest.mark.parametrize(("there", "outcome"), [(20, "leak"), (1, "leak"), (0, "none")])
+def test_a_pool_that_a_leak_has_used_up_leaks_though_nothing_grows(
+    there: int, outcome: str
+) -> None:
+    evidence = [
+        line.model_copy(update={"abandoned": there})
+        if line.kind == "worker" and line.pid == 1
+        else line
+        for line in lived()
+    ]
+    found = {one.metric: one for one in leaks(Trial(cell(load=LONG), observation(HEARD, evidence)))}
+    assert found["pool_slope"].outcome == outcome
+    assert found["pool_slope"].slope == pytest.approx(0, abs=1e-9)
+    assert (f"{there} or more were there all the time" in found["pool_slope"].reason) is (there > 0)
+
+
+def test_a_connection_that_is_returned_a_moment_late_is_no_leak() -> None:
+    rng = random.Random(10)
+    evidence = [
+        line.model_copy(update={"abandoned": int(rng.random() < 0.05)})
+        if line.kind == "worker"
+        else line
+        for line in lived()
+    ]
+    assert outcomes(cell(load=LONG), observation([], evidence))["pool_slope"] == "none"
 
 
 def test_an_undecided_one_says_how_long_it_would_take() -> None:
@@ -224,6 +339,7 @@ def test_evidence_of_a_lab_that_did_not_count_threads_says_nothing_of_them() -> 
     assert set(outcomes(cell(load=LONG), observation([], old))) == {
         "rss_slope",
         "connections_slope",
+        "pool_slope",
     }
 
 

@@ -34,6 +34,9 @@ READING = {
     "cpu_s": 1.5,
     "gcs_attempts": 4,
     "gcs_bytes": 5,
+    "stood": {"database.py:40 connection": 0.5},
+    "threads_named": {"default": 6},
+    "abandoned": 1,
 }
 
 
@@ -43,10 +46,11 @@ def line(at: float, **changed: Any) -> str:
 
 def test_lines_of_a_lab_that_read_less_are_readings_still(tmp_path: Path) -> None:
     later = ("loop_busy_s", "threads", "fds", "anyio_busy", "anyio_queued")
+    later += ("stood", "threads_named", "abandoned")
     old = {name: value for name, value in READING.items() if name not in later}
     (tmp_path / "worker-7.jsonl").write_text(json.dumps({"at": T0 + 1, **old}) + "\n")
     [reading] = from_workers(tmp_path, Clock(T0, 1), since=0.0)
-    assert [getattr(reading, name) for name in later] == [None] * 5
+    assert [getattr(reading, name) for name in later] == [None] * len(later)
 
 
 def test_the_last_record_of_an_upload_counts_in_real_world_seconds(tmp_path: Path) -> None:

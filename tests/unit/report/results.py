@@ -110,4 +110,5 @@ def leak(metric: str, outcome: Literal["leak", "none", "undecided"], slope: floa
         bound=1e6 / 60,
         over_s=1200,
         reason=outcome,
+        what="memory, 98 KB an upload" if outcome == "leak" else "",
     )

@@ -169,7 +169,8 @@ CASES: dict[str, tuple[Question, list[CellResult], list[str]]] = {
             )
         ],
         [
-            "as-found leaks: memory 3.00 MB a minute (2.70 .. 3.30 at 95 %, 1.00 matters).",
+            "as-found leaks: memory 3.00 MB a minute (2.70 .. 3.30 at 95 %, 1.00 matters),"
+            " that is memory, 98 KB an upload.",
             "as-found leaks none of these: open files 0.36 an hour",
             "as-found leaves open: threads 0.36 an hour",
             "Of the uploads of as-found, none failed.",

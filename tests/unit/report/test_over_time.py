@@ -22,6 +22,7 @@ from lab.model.verdict import (
     Outcome,
     Resource,
     Series,
+    Stood,
     Timeline,
     Verdict,
 )
@@ -62,6 +63,12 @@ LEAK = Leak(
 )
 
 
+STOOD = (
+    Stood(place="services/audio_upload.py:96 upload_from_string", share=0.93),
+    Stood(place="database.py:40 connection", share=0.05),
+)
+
+
 def measured() -> Timeline:
     """A ramp in which p95 passes 10 s at 30 users and the proxy cuts off from 70 users on."""
     late = [sample(t / 2, 4.0 if t < 120 else 20.0) for t in range(280)]
@@ -83,6 +90,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Summary, RunInfo]:
             "limit": LIMIT,
             "course": COURSE,
             "leaks": (LEAK,),
+            "stood": STOOD,
             "load": cell(load=LOAD).load.model_dump(mode="json"),
         }
     )
@@ -283,6 +291,19 @@ def test_the_page_is_whole_and_needs_no_network(run: tuple[Summary, RunInfo]) ->
     assert "http" not in text.replace('lang="en"', "")
 
 
+@pytest.mark.parametrize("form", ["details", "markdown", "html"])
+def test_every_form_tells_where_the_event_loop_stood(
+    run: tuple[Summary, RunInfo], form: str
+) -> None:
+    text = forms(run)[form]
+    said = (
+        "the event loop stood 93 % of the time in services/audio_upload.py:96 upload_from_string,"
+        " 5.0 % in database.py:40 connection"
+    )
+    assert text.count(said) == 1
+    assert text.count("where the event loop stood") == 1
+
+
 def test_text_from_a_spec_is_escaped_in_drawings_too(run: tuple[Summary, RunInfo]) -> None:
     summary, info = run
     hostile = LIMIT.model_copy(update={"evidence": "<script>alert(1)</script>"})
@@ -295,20 +316,20 @@ def test_what_is_said_over_time_is_stored_and_read_back(tmp_path: Path) -> None:
     run = sample_run.create(tmp_path)
     of = run.cells()[0]
     sample_run.measure(run, of)
-    told = {"limit": LIMIT, "course": COURSE, "leaks": (LEAK,)}
+    told = {"limit": LIMIT, "course": COURSE, "leaks": (LEAK,), "stood": STOOD}
     folder = run.begin(run.cells()[1])
     folder.samples.write_text("")
     folder.write_evidence(sample_run.evidence())
     folder.finish(sample_run.verdict(run.cells()[1]).model_copy(update=told))
     run.write_summary()
     before, whole = sample_run.read_summary(run).cells
-    assert (before.limit, before.course, before.leaks) == (None, None, ())
-    assert (whole.limit, whole.course, whole.leaks) == (LIMIT, COURSE, (LEAK,))
+    assert (before.limit, before.course, before.leaks, before.stood) == (None, None, (), ())
+    assert (whole.limit, whole.course, whole.leaks, whole.stood) == (LIMIT, COURSE, (LEAK,), STOOD)
     assert as_json(run.summary()) == (run.path / "summary.json").read_text()
 
 
 def test_a_verdict_and_a_result_of_before_still_read() -> None:
-    new = {"limit", "course", "leaks", "decided", "invalid"}
+    new = {"limit", "course", "leaks", "decided", "invalid", "stood"}
     verdict = sample_run.verdict(sample_run.cells()[0]).model_dump(mode="json", exclude=new)
     assert not new & set(verdict)
     assert Verdict.model_validate(verdict).outcome is Outcome.BROKE

@@ -49,7 +49,7 @@ async def take(request: Request, file: UploadFile, timing: Timing) -> dict[str, 
     content = await read_audio(file)
     token = bearer_token(request)
     await app.check_upload_limit(request)
-    await query(app.leak.upload)
+    await query(app.leak.upload, timing)
     if app.knobs.db_session == "hold":
         return await upload.holding_the_session(token, content, str(file.content_type))
     return await upload.releasing_the_session(token, content, str(file.content_type))

@@ -15,15 +15,18 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import selectors
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from lab.model.clock import clock_name
+from lab.services.backend.core.standing import LOOK_S, Lookout
 from lab.services.backend.core.uploads import UploadLog
 from lab.services.backend.settings import instance_name, worker_number
 
@@ -31,6 +34,16 @@ INTERVAL_S = 0.1
 """Seconds between two lines."""
 BEAT_S = 0.05
 """Seconds between two beats of an event loop that is on time."""
+LATE_S = 0.005
+"""A turn of an event loop that takes so many seconds is late: all else has waited for it.
+
+So long may another thread have the interpreter's lock before it gives it up
+(`sys.getswitchinterval`); what is shorter need not be the loop's own doing. A beat every 50 ms
+would not show it: at speed 10 a query that takes 100 ms is over after 10."""
+LATE_TURNS = 16
+"""So many late turns are remembered: more than there can be between two looks."""
+KINDS_OF_THREADS = 16
+"""How many kinds of threads are told apart by their names."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -41,8 +54,8 @@ class Gauges:
     storage call (the event loop's own, under ``gcs_call: blocking``); ``threads_queued``:
     storage calls waiting for a thread; ``speech_busy``, ``speech_queued``, ``audio_busy`` and
     ``audio_queued``: the same of assessments and of conversions; ``inflight``: uploads inside
-    this worker; ``gcs_attempts`` and ``gcs_bytes``: HTTP requests to storage and what they
-    carried, ever.
+    this worker; ``sessions``: sessions that have a connection; ``gcs_attempts`` and ``gcs_bytes``:
+    HTTP requests to storage and what they carried, ever.
     """
 
     def __init__(self) -> None:
@@ -53,12 +66,17 @@ class Gauges:
         self.speech_busy = self.speech_queued = 0
         self.audio_busy = self.audio_queued = 0
         self.inflight = 0
+        self.sessions = 0
         self.gcs_attempts = 0
         self.gcs_bytes = 0
 
     def waiting_for_connection(self) -> AbstractContextManager[None]:
         """Count a waiting checkout while inside."""
         return self._during("waiting")
+
+    def session(self) -> AbstractContextManager[None]:
+        """Count a session that has a connection while inside."""
+        return self._during("sessions")
 
     def busy_with_storage(self) -> AbstractContextManager[None]:
         """Count a thread that makes a storage call while inside."""
@@ -103,7 +121,8 @@ class IdleSelector(selectors.DefaultSelector):
 
     A loop is idle while its selector waits for an event, and busy the rest of the time, when it
     runs callbacks or is blocked in a call. The busy share is a direct measure of how full the
-    worker's single slot is; a late beat (`Heartbeat`) only shows that it was blocked.
+    worker's single slot is; a late beat (`Heartbeat`) only shows that it was blocked. From one wait
+    to the next is a turn of the loop, and which of them were late it remembers for a moment.
 
     Args:
         clock: monotonic seconds.
@@ -115,15 +134,21 @@ class IdleSelector(selectors.DefaultSelector):
         self._began = clock()
         self._waited = 0.0
         self._since: float | None = None
+        self._turn, self._resumed = 0, self._began
+        self._late: deque[int] = deque(maxlen=LATE_TURNS)
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Wait as the platform's selector does, and count the wait."""
         self._since = since = self._clock()
+        if since - self._resumed >= LATE_S:
+            self._late.append(self._turn)
         try:
             return super().select(timeout)
         finally:
+            self._resumed = self._clock()
+            self._turn += 1
             self._since = None
-            self._waited += self._clock() - since
+            self._waited += self._resumed - since
 
     def busy_s(self) -> float:
         """Seconds since the loop was made in which it did not wait; any thread may call this.
@@ -133,6 +158,15 @@ class IdleSelector(selectors.DefaultSelector):
         """
         waited, since, now = self._waited, self._since, self._clock()
         return now - self._began - waited - (now - since if since is not None else 0.0)
+
+    def turn(self) -> int | None:
+        """The number of the turn that the loop is in; None while it waits. Any thread may ask."""
+        return self._turn if self._since is None else None
+
+    def late(self, turn: int) -> bool:
+        """Whether a turn is late, or was when it ended, not long ago. Any thread may ask."""
+        goes_on = turn == self.turn() and self._clock() - self._resumed >= LATE_S
+        return goes_on or turn in tuple(self._late)
 
 
 class MeteredLoop(asyncio.SelectorEventLoop):
@@ -190,14 +224,21 @@ class EvidenceWriter:
         folder: where the file goes.
         read: returns a reading; called in the thread.
         uploads: the records of this worker's uploads.
+        lookout: sees where the event loop stands, between two lines; None where none can.
     """
 
     def __init__(
-        self, folder: Path, read: Callable[[], dict[str, Any]], uploads: UploadLog
+        self,
+        folder: Path,
+        read: Callable[[], dict[str, Any]],
+        uploads: UploadLog,
+        lookout: Lookout | None = None,
     ) -> None:
         self._read = read
+        self._lookout = lookout
         self._uploads = uploads
-        self._stop = threading.Event()
+        self._going_on = threading.Lock()  # an Event's wait takes half as much CPU again
+        self._going_on.acquire()
         folder.mkdir(parents=True, exist_ok=True)
         self._number = worker_number()
         self._who = {"pid": self._number, "clock": clock_name(), "instance": instance_name()}
@@ -213,7 +254,7 @@ class EvidenceWriter:
 
     def close(self) -> None:
         """Write a last line and end the thread; a worker that never served writes none."""
-        self._stop.set()
+        self._going_on.release()
         if self._thread.ident is not None:
             self._thread.join()
             self._write()
@@ -223,9 +264,19 @@ class EvidenceWriter:
         self._records.close()
 
     def _run(self) -> None:
-        while not self._stop.wait(INTERVAL_S):
+        while not self._stopped_within(INTERVAL_S):
             self._write()
             self._uploads.write_standing()
+
+    def _stopped_within(self, seconds: float) -> bool:
+        """Wait until it is to end, and look about meanwhile; whether it is."""
+        if self._lookout is None:
+            return self._going_on.acquire(timeout=seconds)
+        for _ in range(round(seconds / LOOK_S)):
+            if self._going_on.acquire(timeout=LOOK_S):
+                return True
+            self._lookout.look()
+        return False
 
     def _write(self) -> None:
         line = {"at": time.monotonic(), **self._who, **process_figures(), **self._read()}
@@ -239,20 +290,32 @@ def _json(line: dict[str, Any]) -> str:
     return json.dumps(line, separators=(",", ":")) + "\n"
 
 
-def process_figures() -> dict[str, float | None]:
+def process_figures() -> dict[str, float | dict[str, int] | None]:
     """What this process uses, from /proc; without /proc counts are None and memory is 0.
 
     Returns:
-        ``threads``, all of the process; ``fds``, open files and sockets; ``rss``, resident
-        bytes; ``cpu_s``, seconds of CPU used so far.
+        ``threads``, all of the process; ``threads_named``, Python's by kind; ``fds``, open files
+        and sockets; ``rss``, resident bytes; ``cpu_s``, seconds of CPU used so far.
     """
     open_files = count_entries("/proc/self/fd")
     return {
         "threads": count_entries("/proc/self/task"),
+        "threads_named": kinds_of_threads(thread.name for thread in threading.enumerate()),
         "fds": None if open_files is None else open_files - 1,  # without the open folder itself
         "rss": resident_bytes(),
         "cpu_s": time.process_time(),
     }
+
+
+def kinds_of_threads(names: Iterable[str]) -> dict[str, int]:
+    """How many threads there are of each kind: their names up to a number (``default_3``).
+
+    Those of more than `KINDS_OF_THREADS` kinds are ``others``.
+    """
+    kinds = Counter(re.split(r"[-_ ]?\d", name, maxsplit=1)[0] for name in names)
+    most = dict(kinds.most_common(KINDS_OF_THREADS))
+    others = kinds.total() - sum(most.values())
+    return {**most, "others": others} if others else most
 
 
 def count_entries(folder: str) -> int | None:
