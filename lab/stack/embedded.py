@@ -90,7 +90,7 @@ class EmbeddedStack(LifeCycle):
         self.backend = Backend(
             self.folder, backend, self.postgres.dsn(APP_ROLE, db), storage_url, BUCKET
         )
-        self.nginx = Nginx(self.folder, port, backend)
+        self.nginx = Nginx(self.folder, port, self.backend.listens_on)
         self.gateway = Gateway(
             self.folder, port, self.backend.evidence, lambda _knobs: self.backend.addresses
         )

@@ -22,11 +22,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lab.model.clock import from_wall
 from lab.model.knobs import Knobs
 from lab.model.problem import problem_cause
-from lab.model.replica import HANDED_HEADER, REQUEST_HEADER
+from lab.model.replica import HANDED_HEADER, REQUEST_HEADER, WORKER_HEADER
 from lab.model.units import format_size
 from lab.services.backend.core.evidence import Gauges
 from lab.services.backend.core.problems import Problem, problem
 from lab.services.backend.core.uploads import Timing, UploadLog
+from lab.services.backend.settings import worker_number
 
 LONGEST_ID = 128
 """Characters of a request's id that its record keeps; the generator's have a dozen."""
@@ -45,13 +46,15 @@ RETRY_AFTER_S = 5
 class ServerTimingMiddleware:
     """Gives every request a `Timing` (``request.state.timing``) and sends it with the answer.
 
-    An upload's goes to ``uploads`` as well, with its status and the cause of its failure.
+    So goes the number of the worker. An upload's timings go to ``uploads`` as well, with its status
+    and the cause of its failure.
     """
 
     def __init__(self, app: ASGIApp, path: str, uploads: UploadLog) -> None:
         self.app = app
         self._path = path
         self._uploads = uploads
+        self._worker = str(worker_number())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry point."""
@@ -66,8 +69,10 @@ class ServerTimingMiddleware:
         async def send_with_timing(message: Message) -> None:
             if message["type"] == "http.response.start":
                 timing.status = message["status"]
+                own = MutableHeaders(scope=message)
+                own[WORKER_HEADER] = self._worker
                 if timing.stages:
-                    MutableHeaders(scope=message)["Server-Timing"] = timing.header()
+                    own["Server-Timing"] = timing.header()
             elif timing.status != HTTPStatus.OK:
                 timing.cause = timing.cause or problem_cause(message.get("body", b""))
             if message["type"] == "http.response.body":
