@@ -29,6 +29,7 @@ from lab.model.verdict import (
     Outcome,
     Timeline,
     Verdict,
+    WorkerShare,
 )
 
 SCHEMA_VERSION = 1
@@ -229,6 +230,7 @@ class CellResult(Stored):
     speed_reason: str = ""
     invalid: tuple[Invalidity, ...] = ()
     attempts: tuple[AttemptResult, ...] = ()
+    workers: tuple[WorkerShare, ...] = ()
 
 
 class Figure(Stored):

@@ -46,6 +46,7 @@ def cell_section(cell: CellResult) -> Section:
             *_attempts(cell),
             *limiting_factor(cell),
             *_levels(cell),
+            *_workers(cell),
             *over_time(cell),
             Heading("criteria"),
             _findings(cell.findings),
@@ -109,6 +110,24 @@ def _levels(cell: CellResult) -> list[Block]:
         rows.append((resource, level, waited, candidate.evidence))
     heads = ("resource", "level", "waited", "evidence")
     return [Table.of(heads, rows, right=("level", "waited"))]
+
+
+def _workers(cell: CellResult) -> list[Block]:
+    """How uploads were split among several workers; nothing where there is one."""
+    if not cell.workers:
+        return []
+    rows = [
+        (
+            str(one.worker),
+            str(one.uploads),
+            format.percent(one.share),
+            format.metric("throughput", one.rate),
+            *map(format.percent, (one.busy, one.queued, one.idle)),
+        )
+        for one in cell.workers
+    ]
+    heads = ("worker", "uploads", "share", "up/s", "slots busy", "queued", "idle, others queued")
+    return [Heading("workers"), Table.of(heads, rows, right=heads)]
 
 
 def over_time(cell: CellResult) -> list[Block]:
