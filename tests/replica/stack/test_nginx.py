@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -16,10 +14,10 @@ import requests
 
 from lab.load.upload import headers, multipart, outcome
 from lab.model.evidence import Cause
-from lab.model.replica import HEALTH_PATH, UPLOAD_PATH, WORKER_HEADER, nginx_limits
+from lab.model.replica import HEALTH_PATH, UPLOAD_PATH, nginx_limits
 from lab.stack.base import Replica
 from lab.stack.nginx import render
-from tests.live import PATIENCE_S, Live, causes, upload, uploads, wait_until
+from tests.live import PATIENCE_S, Live, by_worker, causes, upload, uploads, wait_until
 
 MIB = 1024**2
 
@@ -160,11 +158,6 @@ def test_nginx_keeps_no_more_idle_connections_than_it_may(live: Live) -> None:
     wait_until(lambda: len(backend_ports(live)) == 2)
 
 
-def answered_by(answers: Iterable[requests.Response]) -> Counter[str]:
-    """How many answers each worker gave."""
-    return Counter(answer.headers[WORKER_HEADER] for answer in answers)
-
-
 @pytest.mark.replica
 @pytest.mark.knob("balance")
 @pytest.mark.parametrize("nginx", ["as-found", "recommended"])
@@ -174,8 +167,8 @@ def test_uploads_go_to_each_worker_in_turn(live: Live, nginx: str, keepalive: in
     replica = live({"workers": 3, "balance": "round_robin", **knobs})
     answers = uploads(replica.url, 12)
     assert causes(answers) == {"ok": 12}
-    assert sorted(answered_by(answers).values()) == [4, 4, 4]
-    assert {int(pid) for pid in answered_by(answers)} == set(live.stack.workers.alive())
+    assert sorted(by_worker(answers).values()) == [4, 4, 4]
+    assert {int(pid) for pid in by_worker(answers)} == set(live.stack.workers.alive())
 
 
 def all_inside(replica: Replica, count: int) -> bool:
@@ -197,7 +190,7 @@ def test_an_upload_goes_where_the_fewest_are_under_way(
             slow.append(pool.submit(upload, replica.url, student))
             wait_until(partial(all_inside, replica, student + 1))
             assert requests.get(replica.url + HEALTH_PATH, timeout=PATIENCE_S).ok
-        had = sorted(answered_by(one.result() for one in slow).values())
+        had = sorted(by_worker(one.result() for one in slow).values())
     assert had == ([3, 3] if evenly else [6])
 
 
@@ -209,7 +202,7 @@ def test_a_worker_that_answers_late_stays_in_service(live: Live) -> None:
     with live.slow("gcs", "65 s"):
         assert [upload(replica.url).status_code for _ in range(2)] == [504, 504]
     answers = uploads(replica.url, 4)
-    assert sorted(answered_by(answers).values()) == [2, 2]
+    assert sorted(by_worker(answers).values()) == [2, 2]
 
 
 @pytest.mark.replica
