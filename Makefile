@@ -116,7 +116,7 @@ laws: $(STAMP) ## Does each way to call storage carry what its slots allow?
 	$(call ASK,experiments/laws.yaml)
 
 .PHONY: split
-split: $(STAMP) ## How evenly are uploads split among workers, and what does it cost? (6 cells, about 4 minutes)
+split: $(STAMP) ## How evenly are uploads split among workers, and what does it cost? (6 cells, about 6 minutes)
 	$(call ASK,experiments/split.yaml)
 
 .PHONY: scenario-3
