@@ -115,6 +115,10 @@ pool-exhaustion: $(STAMP) ## Sessions held: does the pool run dry, or the databa
 laws: $(STAMP) ## Does each way to call storage carry what its slots allow?
 	$(call ASK,experiments/laws.yaml)
 
+.PHONY: split
+split: $(STAMP) ## How evenly are uploads split among workers, and what does it cost? (6 cells, about 6 minutes)
+	$(call ASK,experiments/split.yaml)
+
 .PHONY: scenario-3
 scenario-3: $(STAMP) ## 50 students at once, and staging has scaled to zero (3 cells, about 1 minute)
 	$(call ASK,$(SCENARIO_3))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from lab.faults.network import Toxiproxy
 from lab.load.upload import headers, multipart, stages
 from lab.model.fault import Fault
 from lab.model.knobs import Knobs
-from lab.model.replica import UPLOAD_PATH
+from lab.model.replica import UPLOAD_PATH, WORKER_HEADER
 from lab.observe.audit import object_ids
 from lab.stack.base import Replica
 from lab.stack.embedded import EmbeddedStack
@@ -99,6 +100,11 @@ def causes(answers: Sequence[requests.Response]) -> dict[str, int]:
         cause = "ok" if answer.status_code == 200 else str(answer.json()["cause"])
         found[cause] = found.get(cause, 0) + 1
     return found
+
+
+def by_worker(answers: Iterable[requests.Response]) -> Counter[str]:
+    """How many answers each worker gave."""
+    return Counter(answer.headers[WORKER_HEADER] for answer in answers)
 
 
 def timing(answer: requests.Response) -> dict[str, float]:

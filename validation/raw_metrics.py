@@ -12,7 +12,7 @@ bound on the capacity) as much as two honest ways of working it out may differ.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -248,11 +248,12 @@ def _unheard(raw: RawCell) -> float | None:
     return float(len(heard[0])) if heard else None
 
 
-def _capacity(raw: RawCell) -> float | None:
+def _capacity(raw: RawCell, busiest: float = 1.0) -> float | None:
     """Uploads a second at most: by the loops, the threads, and connections where they are held.
 
     The stage times are those of the whole trial: where all of the window's uploads hang, what
-    was sent before shows how long a slot is held.
+    was sent before shows how long a slot is held. What each worker has of its own counts for less
+    where the busiest has so many times its even share.
     """
     times = {
         name: _mean(s["stages"][name] for s in raw.samples if name in s["stages"]) or 0.0
@@ -263,18 +264,18 @@ def _capacity(raw: RawCell) -> float | None:
     knobs, processes = raw.cell.knobs, max_processes(raw.cell)
     database = sum(times[name] for name in db_trips(knobs))
     whole = database + times["gcs"]
-    bounds = [raw.cell.storage_slots / times["gcs"]]
+    bounds = [raw.cell.storage_slots / times["gcs"] / busiest]
     if raw.cell.target == "cloudrun" or knobs.gcs_call == "blocking":
-        bounds.append(raw.cell.storage_slots / whole)
+        bounds.append(raw.cell.storage_slots / whole / busiest)
     elif knobs.db_call == "blocking":
-        bounds.append(processes / database)
+        bounds.append(processes / database / busiest)
     if knobs.db_call == "threadpool":  # where a checkout waits in one of anyio's threads
         checkouts = _mean(sum(s["stages"].get(name, 0.0) for name in CHECKOUTS) for s in raw.good)
         threads = processes * knobs.anyio_threads
-        bounds.append(threads / (database + (checkouts or 0.0)))
+        bounds.append(threads / (database + (checkouts or 0.0)) / busiest)
     if raw.cell.target == "vm":  # two of nginx's connections each, for no less than the work
         bounds.append((knobs.nginx_connections - 2) // 2 / whole)
-    connections = min(knobs.db_cap, processes * pool_connections(knobs))
+    connections = min(knobs.db_cap, processes * pool_connections(knobs) / busiest)
     bounds.append(connections / (whole if knobs.db_session == "hold" else database))
     return min(bounds)
 
@@ -282,6 +283,68 @@ def _capacity(raw: RawCell) -> float | None:
 def _utilisation(raw: RawCell) -> float | None:
     capacity, throughput = _capacity(raw), _throughput(raw)
     return throughput / capacity if capacity and throughput is not None else None
+
+
+def _shared_out(raw: RawCell, samples: Iterable[Line]) -> Counter[int]:
+    """How many of these uploads each of several workers of the VM had, by its last record of them,
+    or by what the answer says."""
+    if raw.cell.target == "cloudrun" or raw.cell.knobs.workers == 1:
+        return Counter()
+    recorded = {record["request"]: record["worker"] for record in raw.of("upload")}
+    by = (recorded.get(s.get("request"), s.get("worker")) for s in samples)
+    return Counter(worker for worker in by if worker is not None)
+
+
+def _capacity_split(raw: RawCell) -> float | None:
+    """The bound where the busiest worker has its share of the successes."""
+    had, workers = _shared_out(raw, raw.good), raw.cell.knobs.workers
+    if not had or len(had) > workers:
+        return None
+    return _capacity(raw, workers * max(had.values()) / sum(had.values()))
+
+
+def _utilisation_split(raw: RawCell) -> float | None:
+    capacity, throughput = _capacity_split(raw), _throughput(raw)
+    return throughput / capacity if capacity and throughput is not None else None
+
+
+def _worker_share_max(raw: RawCell) -> float | None:
+    had = _shared_out(raw, raw.sent)
+    return max(had.values()) / sum(had.values()) if had else None
+
+
+def _split_idle(raw: RawCell) -> float | None:
+    """Of the moments at which a worker was read, as the others last were: how often one had room
+    for an upload while another had some in a queue. Storage calls set how much room there is."""
+    cell, knobs = raw.cell, raw.cell.knobs
+    if cell.target == "cloudrun" or knobs.workers == 1:
+        return None
+    room = cell.storage_slots / knobs.workers
+    if knobs.db_session == "hold":
+        room = min(room, pool_connections(knobs))
+    latest: dict[int, Line] = {}
+    found = []
+    for line in sorted(raw.inside("worker"), key=lambda line: float(line["t"])):
+        latest[line["pid"]] = line
+        now = [r for r in latest.values() if r["t"] >= line["t"] - GONE_WALL_S * knobs.speed / 2]
+        if len(now) >= knobs.workers:
+            behind = [_has_queue(cell, reading) for reading in now]
+            free = [r["inflight"] < room for r in now]
+            idle = any(f and not b for f, b in zip(free, behind, strict=True))
+            found.append(float(idle and any(behind)))
+    return _mean(found)
+
+
+def _has_queue(cell: Cell, reading: Line) -> bool:
+    """Whether uploads waited at a worker for a thread, a connection, or its event loop."""
+    knobs, threads = cell.knobs, cell.storage_slots // cell.knobs.workers
+    late = reading["loop_lag"] / knobs.speed > 0.05
+    return bool(
+        (reading["threads_queued"] and reading["threads_busy"] >= threads)
+        or (reading["waiting"] and reading["checked_out"] >= pool_connections(knobs))
+        or reading.get("anyio_queued")
+        or (late and reading["inflight"] > 1)
+    )
 
 
 def _waits(raw: RawCell) -> list[float]:
@@ -515,6 +578,10 @@ FORMULAS: Mapping[str, Formula] = {
     "throughput": Formula(_throughput),
     "capacity": Formula(_capacity, SLOPE),
     "utilisation": Formula(_utilisation, SLOPE),
+    "capacity_split": Formula(_capacity_split, SLOPE),
+    "utilisation_split": Formula(_utilisation_split, SLOPE),
+    "worker_share_max": Formula(_worker_share_max),
+    "split_idle": Formula(_split_idle, ESTIMATE),
     "p50": _latency(0.50),
     "p95": _latency(0.95),
     "p99": _latency(0.99),

@@ -35,6 +35,7 @@ from lab.judge.levels import (
     storage_in_loop,
     times,
 )
+from lab.judge.split import split_level
 from lab.judge.trial import Trial
 from lab.judge.waiting import WAITS, Station
 from lab.model.evidence import Cause
@@ -454,6 +455,22 @@ def cpu(trial: Trial) -> Level | None:
     if used / cores > busiest / core:
         evidence = f"backend used {used:.2f} of {cores:g} cores"
     return Level(level, level >= SATURATED, evidence)
+
+
+@rule(
+    Resource.WORKER_SPLIT,
+    metrics=("worker_share_max", "split_idle", "capacity_split"),
+    explains=(
+        *(Resource.EVENT_LOOP, Resource.DEFAULT_EXECUTOR, Resource.OWN_THREADS),
+        *(Resource.ANYIO_THREADS, Resource.POOL),
+    ),
+)
+def worker_split(trial: Trial) -> Level | None:
+    """One worker is full, another is not, and with an even split they would carry more.
+
+    ``worker_share_max``, and ``throughput`` against ``capacity``.
+    """
+    return split_level(trial.peak)
 
 
 @rule(

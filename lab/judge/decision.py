@@ -55,7 +55,7 @@ HARDLY = 0.10
 MIN_SHARE = 0.05
 """The smallest share that is worth a word."""
 
-RATES = ("throughput", "succeeded", "attempts", "utilisation")
+RATES = ("throughput", "succeeded", "attempts", "utilisation", "utilisation_split")
 LATENCIES = (*PERCENTILES, "wait", "wait_p95", "uploads_inflight", "dropped")
 """The metrics that waits lower, and those that waits raise: an open load's ``max_in_flight`` drops
 arrivals because those in flight wait."""
@@ -307,11 +307,11 @@ class Decision:
 
     def _queues(self) -> list[Resource]:
         """What uploads queued for; the fullest, and those as full."""
-        queues = [c for r, c in self.candidates.items() if c.at_limit and self.rules[r].queue]
-        full = [c for c in queues if self._explained(c.resource) is c.resource]
+        full = [c for r, c in self.candidates.items() if c.at_limit and self.rules[r].queue]
         most = max((c.level for c in full), default=0.0)
         ordered = sorted(full, key=lambda c: -c.level)
-        return [c.resource for c in ordered if c.level > most - NEAR]
+        named = (self._explained(c.resource) for c in ordered if c.level > most - NEAR)
+        return list(dict.fromkeys(named))
 
     @cached_property
     def _blamed(self) -> list[Seconds]:

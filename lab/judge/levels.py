@@ -117,18 +117,23 @@ def fullness(trial: Trial, used: Gauge, waiting: Gauge, slots: float) -> Fullnes
 
     It is of the part in which a load in stages was near its most users.
     """
-    lives = trial.peak.by_worker
-    if not lives:
+    workers = [fullness_of(life, used, waiting, slots) for life in trial.peak.by_worker]
+    if not workers:
         return None
-    peak = max(used(reading) for life in lives for reading in life)
-    workers = []
-    for life in lives:
-        level = fmean(used(reading) for reading in life) / slots
-        queued = [used(reading) / slots for reading in life if waiting(reading) > 0]
-        waited = len(queued) / len(life)
-        at_limit = level >= SATURATED and waited >= QUEUED
-        workers.append(Fullness(at_limit, level, waited, peak, fmean(queued) if queued else 0.0))
-    return max(workers, key=lambda worker: (worker.at_limit, worker.level))
+    fullest = max(workers, key=lambda worker: (worker.at_limit, worker.level))
+    return fullest._replace(peak=max(worker.peak for worker in workers))
+
+
+def fullness_of(
+    life: Sequence[WorkerReading], used: Gauge, waiting: Gauge, slots: float
+) -> Fullness:
+    """Fullness of a kind of slot in one worker, by its readings."""
+    level = fmean(used(reading) for reading in life) / slots
+    queued = [used(reading) / slots for reading in life if waiting(reading) > 0]
+    waited = len(queued) / len(life)
+    at_limit = level >= SATURATED and waited >= QUEUED
+    peak = max(map(used, life))
+    return Fullness(at_limit, level, waited, peak, fmean(queued) if queued else 0.0)
 
 
 def slots_level(name: str, who: str, full: Fullness, slots: int) -> Level:

@@ -3,6 +3,7 @@
     samples        what the users saw                                  here
     readings       what went on inside the replica and this machine    here
     gateway        Cloud Run's queue and instances                     `lab.judge.gateway`
+    workers        how uploads were split among them                   `lab.judge.workers`
     both           the rate that the slots can carry                   `lab.judge.capacity_bound`
 
 `MEASURES` names a function for each; it returns None where there is no evidence, and then the
@@ -20,10 +21,11 @@ from functools import partial
 from math import fsum
 
 from lab.judge import gateway
-from lab.judge.capacity_bound import capacity
+from lab.judge.capacity_bound import capacity, capacity_split
 from lab.judge.leaks import QUANTITIES
 from lab.judge.statistics import growth, mean, p95, peak, total
 from lab.judge.trial import Trial
+from lab.judge.workers import STALE_WALL_S, split_idle, standing, worker_share_max
 from lab.model.criterion import Criterion
 from lab.model.evidence import (
     CLOUDRUN_CAUSES,
@@ -49,9 +51,6 @@ STAGE_OF = {"auth": "auth", "release": "release", "write": "write", "gcs_latency
 
 WAITS = {"pool_wait": ("pool_wait", "pool_wait2"), "gcs_queue": ("gcs_queue",)}
 """The metrics that are a mean wait, of failed uploads too: who gave up has waited longest."""
-
-STALE_WALL_S = 0.5
-"""A worker that has not written for this long, at ten readings a second, is gone."""
 
 BACKEND = "backend"
 
@@ -97,9 +96,9 @@ def throughput(trial: Trial) -> float | None:
     return fsum(share for _, share in trial.answered) / (end - start) if end > start else 0.0
 
 
-def utilisation(trial: Trial) -> float | None:
-    """The rate as a share of what the slots can carry."""
-    rate, bound = throughput(trial), capacity(trial)
+def utilisation(law: Callable[[Trial], float | None], trial: Trial) -> float | None:
+    """The rate as a share of what the slots can carry, by a law."""
+    rate, bound = throughput(trial), law(trial)
     return None if rate is None or bound is None else rate / bound
 
 
@@ -196,16 +195,9 @@ def dropped(trial: Trial) -> int | None:
 def running_sum(
     workers: Iterable[WorkerReading], of: Callable[[WorkerReading], float], speed: float
 ) -> Iterator[tuple[float, float]]:
-    """Time of each reading, and a figure summed over all workers then.
-
-    Workers write at moments of their own, a tenth of a wall-clock second apart; at each
-    reading the others still stand as they last said.
-    """
-    latest: dict[int, WorkerReading] = {}
-    for reading in workers:
-        latest[reading.pid] = reading
-        oldest = reading.t - STALE_WALL_S * speed
-        yield reading.t, sum(of(other) for other in latest.values() if other.t >= oldest)
+    """Time of each reading, and a figure summed over all workers as they stood then."""
+    for t, readings in standing(workers, speed):
+        yield t, sum(map(of, readings))
 
 
 def peak_of(gauge: Callable[[WorkerReading], float | None], trial: Trial) -> float | None:
@@ -326,7 +318,11 @@ MEASURES: Mapping[str, Measure] = {
     "error_rate": lambda trial: mean(sample.error is not None for sample in trial.sent),
     "throughput": throughput,
     "capacity": lambda trial: capacity(trial) if trial.sent else None,
-    "utilisation": utilisation,
+    "utilisation": partial(utilisation, capacity),
+    "capacity_split": lambda trial: capacity_split(trial) if trial.sent else None,
+    "utilisation_split": partial(utilisation, capacity_split),
+    "worker_share_max": worker_share_max,
+    "split_idle": split_idle,
     **{name: partial(percentile, name) for name in PERCENTILES},
     **{f"errors.{cause}": partial(failures, cause) for cause in Cause},
     "unseen_failures": unseen_failures,

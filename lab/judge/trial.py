@@ -182,6 +182,11 @@ class Trial:
         """What the worker that had an upload recorded of it; None if none had it."""
         return self.records.get(sample.request) if sample.request else None
 
+    def worker_of(self, sample: Sample) -> int | None:
+        """The worker that had an upload, by its record or by the answer; None if none is known."""
+        record = self.record_of(sample)
+        return record.worker if record else sample.worker
+
     def service_cause(self, sample: Sample) -> str | None:
         """The cause that the service itself named for an upload, whoever heard of it."""
         record = self.record_of(sample)

@@ -3,7 +3,7 @@
 cell + observation ─> Trial ─┬─> checks of what was injected ─> reasons why it shows nothing
                              ├─> a finding for each criterion ─> outcome
                              ├─> bottleneck
-                             └─> timeline, leaks, where the event loop stood
+                             └─> timeline, leaks, where the event loop stood, the workers' shares
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from lab.judge.sequential import early_end
 from lab.judge.timeline import timeline
 from lab.judge.trial import Trial
 from lab.judge.validity import reasons_invalid
+from lab.judge.workers import worker_shares
 from lab.model.evidence import Observation
 from lab.model.experiment import Cell
 from lab.model.load import OpenLoad
@@ -53,6 +54,7 @@ def judge(cell: Cell, observation: Observation) -> Verdict:
         decided=decided,
         cost=cost_of(trial),
         invalid=invalid,
+        workers=worker_shares(trial),
     )
 
 

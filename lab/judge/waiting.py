@@ -29,6 +29,7 @@ from math import fsum
 from lab.judge.statistics import growth
 from lab.judge.trial import Trial
 from lab.model.evidence import Cause, Sample, UploadRecord, WorkerReading
+from lab.model.experiment import Cell
 from lab.model.physics import pool_connections, worker_storage_slots
 
 
@@ -280,21 +281,21 @@ class Waiting:
         busy_s = [r.loop_busy_s * speed for r in readings if r.loop_busy_s is not None]
         return Queues(
             times=[reading.t for reading in readings],
-            full=[self._full(reading) for reading in readings],
+            full=[full_stations(self._trial.cell, reading) for reading in readings],
             busy_s=busy_s if len(busy_s) == len(readings) else [],
         )
 
-    def _full(self, reading: WorkerReading) -> frozenset[Station]:
-        """The stations that were full at a reading, with somebody in the queue."""
-        cell, knobs = self._trial.cell, self._trial.knobs
-        slots = worker_storage_slots(cell)
-        queues = {
-            Station.LOOP: reading.loop_lag > BLOCKED_WALL_S * knobs.speed and reading.inflight > 1,
-            Station.ANYIO: bool(reading.anyio_queued),
-            Station.POOL: reading.waiting > 0 and reading.checked_out >= pool_connections(knobs),
-            Station.THREADS: reading.threads_queued > 0 and reading.threads_busy >= slots,
-        }
-        return frozenset(station for station, full in queues.items() if full)
+
+def full_stations(cell: Cell, reading: WorkerReading) -> frozenset[Station]:
+    """The stations of a worker that were full at a reading, with somebody in the queue."""
+    knobs, slots = cell.knobs, worker_storage_slots(cell)
+    queues = {
+        Station.LOOP: reading.loop_lag > BLOCKED_WALL_S * knobs.speed and reading.inflight > 1,
+        Station.ANYIO: bool(reading.anyio_queued),
+        Station.POOL: reading.waiting > 0 and reading.checked_out >= pool_connections(knobs),
+        Station.THREADS: reading.threads_queued > 0 and reading.threads_busy >= slots,
+    }
+    return frozenset(station for station, full in queues.items() if full)
 
 
 def _own(stay: Stay, full: Collection[Station]) -> Station:

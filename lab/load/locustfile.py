@@ -42,9 +42,9 @@ from lab.load.page import PageGuard
 from lab.load.plan import LoadPlan, read_plan
 from lab.load.session import LoadSession, UploadAnswer
 from lab.load.uplink import PacedBody
-from lab.load.upload import headers, multipart, outcome
+from lab.load.upload import headers, multipart, outcome, worker_of
 from lab.model.evidence import Cause
-from lab.model.replica import REQUEST_HEADER, STUDENTS, UPLOAD_PATH
+from lab.model.replica import REQUEST_HEADER, STUDENTS, UPLOAD_PATH, WORKER_HEADER
 from lab.model.units import SizeRange
 
 REPORT = 0.2
@@ -134,7 +134,12 @@ class Uploader(FastHttpUser):
         status = response.status_code
         error, recording = outcome(status, _header(response, "content-type"), content)
         return UploadAnswer(
-            error, status, recording, _header(response, "server-timing"), len(content)
+            error,
+            status,
+            recording,
+            _header(response, "server-timing"),
+            len(content),
+            worker=worker_of(_header(response, WORKER_HEADER)),
         )
 
     def _count(self, answer: UploadAnswer, milliseconds: float) -> None:

@@ -34,7 +34,8 @@ LEAD = 0.1
 class UploadAnswer:
     """The answer to an upload; ``status`` is 0 if there was none, ``timing`` Server-Timing.
 
-    ``uplink_s`` is the wall seconds for which the user's line carried the body, if it has a limit.
+    ``uplink_s`` is the wall seconds for which the user's line carried the body, if it has a limit,
+    ``worker`` who answered.
     """
 
     error: Cause | None
@@ -43,6 +44,7 @@ class UploadAnswer:
     timing: str = ""
     length: int = 0
     uplink_s: float = 0.0
+    worker: int | None = None
 
 
 class LoadSession:
@@ -205,6 +207,7 @@ class LoadSession:
             "recording": answer.recording,
             "request": request,
             "uplink_s": round(answer.uplink_s * self.speed, 6),
+            "worker": answer.worker,
         }
         self._append(sample)
         return ended

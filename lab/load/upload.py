@@ -28,6 +28,9 @@ _BY_STATUS = FROM_STATUS | {
 _METRIC = re.compile(r'([\w-]+)(?:\s*;\s*desc=(?:"[^"]*"|[^;,]*))?\s*;\s*dur="?(\d+(?:\.\d+)?)')
 
 
+_NUMBER = re.compile(r"[0-9]{1,9}")
+
+
 def multipart(audio: bytes, filename: str) -> bytes:
     """The whole body of an upload of ``audio`` (RFC 7578)."""
     head = (
@@ -70,3 +73,8 @@ def outcome(status: int, content_type: str, body: bytes) -> tuple[Cause | None, 
 def stages(server_timing: str, speed: float) -> dict[str, float]:
     """Real-world seconds by stage, from a Server-Timing header's milliseconds of wall time."""
     return {name: round(float(ms) / 1000 * speed, 6) for name, ms in _METRIC.findall(server_timing)}
+
+
+def worker_of(header: str) -> int | None:
+    """The worker that an answer names; None of one that came from no worker, as nginx's own."""
+    return int(header) if _NUMBER.fullmatch(header) else None

@@ -121,6 +121,8 @@ class Sample(Frozen):
         uplink_s: of ``latency_s``, the seconds in which the user's line carried the body; 0 where
             the load has no ``uplink``.
         journey: what the user wanted.
+        worker: who answered, as `UploadRecord.worker`; None where no worker did, and in samples of
+            an earlier lab.
     """
 
     planned_at: Moment
@@ -136,6 +138,7 @@ class Sample(Frozen):
     request: str | None = None
     uplink_s: Elapsed = 0.0
     journey: Journey = Journey.UPLOAD
+    worker: Count | None = None
 
 
 class Beat(Frozen):

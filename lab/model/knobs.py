@@ -41,6 +41,10 @@ class Preset(StrEnum):
     RECOMMENDED = "recommended"
 
 
+Part = Literal["backend", "nginx", "postgres", "cloudrun", "run"]
+"""Where a knob belongs; ``run`` is no part of the replica."""
+
+
 @dataclass(frozen=True)
 class Knob:
     """What the table says of a knob beside its type and default.
@@ -49,11 +53,13 @@ class Knob:
         help: the meaning, for a reader who has not seen the code.
         part: the part of the replica that a change of it restarts; ``run`` restarts none.
         recommended: its value under the preset *recommended*; the same as found if not given.
+        also: the parts that read it too, and so restart as well.
     """
 
     help: str
-    part: Literal["backend", "nginx", "postgres", "cloudrun", "run"] = "backend"
+    part: Part = "backend"
     recommended: Any = None
+    also: tuple[Part, ...] = ()
 
 
 class Knobs(Frozen):
@@ -64,6 +70,15 @@ class Knobs(Frozen):
         Field(ge=1, le=16),
         Knob("uvicorn processes, each with a pool of its own", recommended=4),
     ] = 1
+    balance: Annotated[
+        Literal["shared_socket", "round_robin", "least_conn"],
+        Knob(
+            "who shares uploads out among the workers: the kernel, to whichever accepts first from "
+            "the one socket that all listen on (uvicorn --workers); or nginx, to a port of each "
+            "worker's own, in turn, or where the fewest are under way",
+            also=("nginx",),
+        ),
+    ] = "shared_socket"
     gcs_call: Annotated[
         Literal["blocking", "to_thread", "executor", "audio_pool"],
         Knob(
@@ -353,7 +368,8 @@ class Knobs(Frozen):
         Field(ge=1, le=50),
         Knob(
             "divides every delay, timeout, window and duration; results stay in real-world "
-            "time, and a cell in which that would be untrue is invalid"
+            "time, and a cell in which that would be untrue is invalid",
+            also=("nginx",),
         ),
     ] = 1.0
 
@@ -407,6 +423,11 @@ class Knobs(Frozen):
                     f"cloudrun_cpus {below:g} or more, not {cpus:g}"
                 )
         return None
+
+    @property
+    def listeners(self) -> int:
+        """How many sockets the VM's backend listens on: one for all workers, or one for each."""
+        return 1 if self.balance == "shared_socket" else self.workers
 
     @property
     def storage_slots(self) -> int:
@@ -495,7 +516,8 @@ class KnobRow:
     bounds: str
     default: Any
     recommended: Any
-    part: str
+    part: Part
+    also: tuple[Part, ...]
     help: str
 
 
@@ -516,6 +538,7 @@ def _rows() -> tuple[KnobRow, ...]:
                 default=default,
                 recommended=default if knob.recommended is None else knob.recommended,
                 part=knob.part,
+                also=knob.also,
                 help=knob.help,
             )
         )

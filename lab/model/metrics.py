@@ -55,6 +55,26 @@ TABLE: tuple[Metric, ...] = (
         "capacity bound: slots / time a slot is held, from its own stage times",
     ),
     Metric("utilisation", "share", "samples", "throughput / capacity"),
+    Metric(
+        "capacity_split",
+        "per second",
+        "Server-Timing and workers",
+        "the same with the VM's workers sharing uploads as they did: the rate at which the busiest "
+        "worker's slots are full",
+    ),
+    Metric("utilisation_split", "share", "samples", "throughput / capacity_split"),
+    Metric(
+        "worker_share_max",
+        "share",
+        "samples and workers",
+        "share of the window's uploads that the busiest of several workers had",
+    ),
+    Metric(
+        "split_idle",
+        "share",
+        "workers",
+        "share of the time for which a worker had a free slot while uploads queued at another",
+    ),
     Metric("p50", "seconds", "samples", "median latency of successful uploads"),
     Metric("p95", "seconds", "samples", "95th percentile latency of successful uploads"),
     Metric("p99", "seconds", "samples", "99th percentile latency of successful uploads"),
@@ -244,10 +264,13 @@ _OF_CLOUDRUN = (
     *("queue_depth", "queue_wait", "queue_wait_p95", "queue_wait_refused"),
 )
 
+_OF_WORKERS = ("capacity_split", "utilisation_split", "worker_share_max", "split_idle")
+
 _ONLY: dict[str, Literal["vm", "cloudrun"]] = {
     **{f"errors.{cause}": "vm" for cause in NGINX_CAUSES},
     **{f"errors.{cause}": "cloudrun" for cause in CLOUDRUN_CAUSES},
     **dict.fromkeys(_OF_CLOUDRUN, "cloudrun"),
+    **dict.fromkeys(_OF_WORKERS, "vm"),
 }
 
 _INSTEAD = {

@@ -30,6 +30,9 @@ INSTANCE_PREFIX = "replica-lab-front-"
 INSTANCE_VARIABLE = "LAB_INSTANCE_NAME"
 """The variable in which an instance is told its own name."""
 
+PORTS_VARIABLE = "LAB_BACKEND_PORTS"
+"""The variable in which the VM's backend is told the port of each of its listening sockets."""
+
 _SHARED = ("postgres", "fake-gcs-server", "speech", "toxiproxy")
 
 PARTS: dict[Target, tuple[str, ...]] = {
@@ -60,6 +63,12 @@ def contradiction(target: Target, knobs: Knobs) -> tuple[str, str] | None:
     """What these knobs cannot be *together* on this target, and the remedy; None if nothing is."""
     if target == "vm":
         return None
+    if knobs.balance != "shared_socket":
+        return (
+            f"balance: {knobs.balance} with target cloudrun: there is no nginx, and the platform "
+            "chooses the instance",
+            "leave balance out, or use target vm",
+        )
     if knobs.speed != 1:
         return (
             f"speed {knobs.speed:g} with target cloudrun: no speed shortens the start of an "
@@ -138,6 +147,9 @@ only, for the client's address (realip), and does not pass it on.
 
 REQUEST_HEADER = "X-Request-ID"
 """The header with an upload's id, by which the user's sample and the worker's record are joined."""
+
+WORKER_HEADER = "X-Worker"
+"""The header in which each answer says which worker gave it, by its number in the evidence."""
 
 HANDED_HEADER = "X-Request-Start"
 """The header in which a proxy says when it passed a request on: ``t=`` and seconds since 1970, or

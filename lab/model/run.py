@@ -30,6 +30,7 @@ from lab.model.verdict import (
     Stood,
     Timeline,
     Verdict,
+    WorkerShare,
 )
 
 SCHEMA_VERSION = 1
@@ -231,6 +232,7 @@ class CellResult(Stored):
     invalid: tuple[Invalidity, ...] = ()
     attempts: tuple[AttemptResult, ...] = ()
     stood: tuple[Stood, ...] = ()
+    workers: tuple[WorkerShare, ...] = ()
 
 
 class Figure(Stored):

@@ -69,6 +69,7 @@ class Resource(StrEnum):
     INSTANCE_QUEUE = "instance_queue"
     MEMORY = "memory"
     CPU = "cpu"
+    WORKER_SPLIT = "worker_split"
     STORAGE = "storage"
     DATABASE = "database"
     NONE = "none"  #: nothing was at its limit
@@ -237,6 +238,28 @@ class Timeline(Frozen):
     failures: tuple[Failure, ...] = ()
 
 
+class WorkerShare(Frozen):
+    """One of several workers of the VM beside the others, in the window; shares from 0 to 1.
+
+    Args:
+        worker: its number, as `lab.model.evidence.UploadRecord.worker`.
+        uploads: that were sent and that it had.
+        share: of all such uploads.
+        rate: its part of the throughput, in successes a second.
+        busy: the mean share of its slots for storage calls in use.
+        queued: the share of the time for which uploads queued at it.
+        idle: the share of the time for which it had a free slot while uploads queued at another.
+    """
+
+    worker: Count
+    uploads: Count
+    share: Number
+    rate: Number
+    busy: Number
+    queued: Number
+    idle: Number
+
+
 class EarlyEnd(Frozen):
     """A window that ended before its time, because every criterion was certain.
 
@@ -333,7 +356,7 @@ class Verdict(Frozen):
     ``invalid`` has those for which it is, by kind. ``limit`` is None where the cell is invalid,
     and the last seven are as by default in a verdict that an earlier lab stored. ``decided`` is
     None where the window went on to its end. ``cost`` is what an upload cost this machine; None
-    where that could not be told.
+    where that could not be told. ``workers`` is empty where there are not several.
     """
 
     # pylint: disable=duplicate-code # a table: `lab.model.run.CellResult` has it on disk too
@@ -350,3 +373,4 @@ class Verdict(Frozen):
     cost: TrialCost | None = None
     invalid: tuple[Invalidity, ...] = ()
     stood: tuple[Stood, ...] = ()
+    workers: tuple[WorkerShare, ...] = ()

@@ -70,6 +70,9 @@ OF_QUEUE_POOL = Effect(_lends, "pool_class: NullPool keeps no connections and se
 
 EFFECTS: Mapping[str, Effect] = {
     "workers": OF_THE_VM,
+    "balance": Effect(
+        lambda cell: _on_vm(cell) and cell.knobs.workers > 1, "a single worker has every upload"
+    ),
     "vm_cpus": OF_THE_VM,
     "vm_memory": OF_THE_VM,
     "gcs_threads": Effect(

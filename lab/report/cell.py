@@ -47,6 +47,7 @@ def cell_section(cell: CellResult) -> Section:
             *limiting_factor(cell),
             *_levels(cell),
             *where_the_loop_stood(cell),
+            *_workers(cell),
             *over_time(cell),
             Heading("criteria"),
             _findings(cell.findings),
@@ -120,6 +121,24 @@ def where_the_loop_stood(cell: CellResult) -> list[Block]:
     sentence = f"the event loop stood {format.percent(first.share)} of the time in {first.place}"
     sentence += "".join(f", {format.percent(row.share)} in {row.place}" for row in others)
     return [Heading("where the event loop stood"), Paragraph(sentence)]
+
+
+def _workers(cell: CellResult) -> list[Block]:
+    """How uploads were split among several workers; nothing where there is one."""
+    if not cell.workers:
+        return []
+    rows = [
+        (
+            str(one.worker),
+            str(one.uploads),
+            format.percent(one.share),
+            format.metric("throughput", one.rate),
+            *map(format.percent, (one.busy, one.queued, one.idle)),
+        )
+        for one in cell.workers
+    ]
+    heads = ("worker", "uploads", "share", "up/s", "slots busy", "queued", "idle, others queued")
+    return [Heading("workers"), Table.of(heads, rows, right=heads)]
 
 
 def over_time(cell: CellResult) -> list[Block]:

@@ -24,6 +24,7 @@ from lab.errors import PartFailed
 from lab.model.clock import foreign_clock
 from lab.model.environment import python_variables
 from lab.model.knobs import Knobs
+from lab.model.replica import PORTS_VARIABLE
 from lab.stack import ports
 from lab.stack.files import make_folder
 from lab.stack.ports import HOST
@@ -66,6 +67,7 @@ class Backend(Part):
         super().__init__(folder)
         self.port = port
         self.url = f"http://{HOST}:{port}"
+        self._ports = [port]
         self.evidence = folder / "evidence"
         make_folder(self.evidence, 0o755)
         self.workers = Workers(self.evidence, lambda pid, _: psutil.pid_exists(pid))
@@ -98,12 +100,27 @@ class Backend(Part):
             self._watch = MemoryWatch(self, knobs, knobs.vm_memory)
             self._watch.start()
 
+    def listens_on(self, knobs: Knobs) -> list[int]:
+        """The ports of its listening sockets; those that no cell has needed yet are drawn now.
+
+        Raises:
+            MachineError: not that many are free.
+        """
+        self._ports += ports.free(max(0, knobs.listeners - len(self._ports)))
+        return self._ports[: knobs.listeners]
+
     def _launch(self, knobs: Knobs) -> None:
+        listens_on = " ".join(map(str, self.listens_on(knobs)))
         self._process = Process(
             self.name,
             [sys.executable, "-m", "lab.services.backend"],
             self.log,
-            env={**python_variables(), **knobs.as_env(), **self.addresses},
+            env={
+                **python_variables(),
+                **knobs.as_env(),
+                **self.addresses,
+                PORTS_VARIABLE: listens_on,
+            },
             diagnosis=self._diagnosis,
             renews=True,
             warm=self._warm if knobs.vm_memory is None else None,
@@ -122,7 +139,8 @@ class Backend(Part):
             self._watch.stop()
             self._watch = None
         super().stop()
-        ports.wait_until_free(self.port, GONE_WITHIN_S)
+        for port in self._ports:
+            ports.wait_until_free(port, GONE_WITHIN_S)
 
     def down(self) -> str | None:
         why = super().down()

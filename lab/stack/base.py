@@ -211,14 +211,12 @@ KEEPERS = frozenset({"postgres", "fake-gcs-server", "toxiproxy"})
 def settings(part: str, knobs: Knobs) -> dict[str, Any]:
     """The knobs that this part reads when it starts; the table of knobs says which.
 
-    ``speed``, a knob of the backend, divides nginx's timeouts too.
+    nginx has to know every port that the backend listens on, and so the number of its workers
+    where each has one.
     """
     text = knobs.as_text()
-    return {
-        row.name: text[row.name]
-        for row in TABLE
-        if row.part == part or (part == "nginx" and row.name == "speed")
-    }
+    read = {row.name: text[row.name] for row in TABLE if part in (row.part, *row.also)}
+    return read | ({"listeners": knobs.listeners} if part == "nginx" else {})
 
 
 class LifeCycle(ABC):

@@ -98,7 +98,7 @@ class EmbeddedStack(LifeCycle):
             f"http://{ports.HOST}:{speech}",
             BUCKET,
         )
-        self.nginx = Nginx(self.folder, port, backend)
+        self.nginx = Nginx(self.folder, port, self.backend.listens_on)
         self.gateway = Gateway(
             self.folder, port, self.backend.evidence, lambda _knobs: self.backend.addresses
         )

@@ -9,6 +9,7 @@ import grp
 import os
 import pwd
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import requests
@@ -74,11 +75,28 @@ def limits(knobs: Knobs) -> dict[str, str]:
         "LAB_WORKER_CONNECTIONS": str(chosen.connections),
         "LAB_WORKER_FILES": str(FILES_EACH * chosen.connections),
         **wall_ms,
-        **_upstream(knobs.nginx_keepalive),
+        **_connections(knobs.nginx_keepalive),
     }
 
 
-def _upstream(keepalive: int | None) -> dict[str, str]:
+def upstream(balance: str, servers: Sequence[str]) -> dict[str, str]:
+    """The templates' variable that lists the backend's listening sockets, and says how to choose.
+
+    Args:
+        balance: the knob; round robin is what nginx does unasked.
+        servers: host and port of each.
+
+    A server is never out of service (``max_fails=0``): by default nginx would leave one out for
+    10 s that once answered late, in whole seconds, which ``speed`` does not divide. Where one does
+    not accept at all the request goes to the next, as nginx does by default (``proxy_next_upstream
+    error timeout``); a POST that was sent goes to no other (ngx_http_upstream_next).
+    """
+    method = ["least_conn;"] if balance == "least_conn" else []
+    listed = (f"server {server} max_fails=0;" for server in servers)
+    return {"LAB_UPSTREAM": " ".join([*method, *listed])}
+
+
+def _connections(keepalive: int | None) -> dict[str, str]:
     """How nginx speaks to the backend: over how many kept connections, or one for each request.
 
     To be kept, a connection takes HTTP/1.1 and a request that does not ask to close it.
@@ -103,16 +121,24 @@ def program() -> Path:
 
 
 class Nginx(Part):
-    """The reverse proxy that users reach."""
+    """The reverse proxy that users reach.
+
+    Args:
+        folder: of the replica.
+        port: where users reach it.
+        backend_ports: those on which the backend listens under these knobs.
+    """
 
     name = "nginx"
 
-    def __init__(self, folder: Path, port: int, backend_port: int) -> None:
+    def __init__(
+        self, folder: Path, port: int, backend_ports: Callable[[Knobs], Sequence[int]]
+    ) -> None:
         super().__init__(folder)
         self.port = port
         self.url = f"http://{HOST}:{port}"
         self.access_log = folder / "logs" / "nginx-access.log"
-        self._backend_port = backend_port
+        self._backend_ports = backend_ports
 
     def start(self, knobs: Knobs) -> None:
         run = self.folder / "nginx"
@@ -144,7 +170,7 @@ class Nginx(Part):
             "LAB_RUN_DIR": ".",
             "LAB_ACCESS_LOG": f"../logs/{self.access_log.name}",
             "LAB_NGINX_USER": self._user(),
-            "LAB_BACKEND_ADDRESS": f"{HOST}:{self._backend_port}",
+            **upstream(knobs.balance, [f"{HOST}:{port}" for port in self._backend_ports(knobs)]),
             "LAB_LISTEN": f"{HOST}:{self.port}",
             "LAB_TRUSTED_NETWORK": "127.0.0.0/8",
         }

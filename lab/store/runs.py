@@ -240,6 +240,7 @@ class RunFolder:
             limit=verdict.limit,
             course=verdict.course,
             leaks=verdict.leaks,
+            workers=verdict.workers,
             decided=verdict.decided,
             speed_reason=cell.speed_reason,
             invalid=verdict.invalid,

@@ -13,11 +13,13 @@ import pytest
 
 from lab.errors import UsageError
 from lab.judge import judge
+from lab.judge.trial import Trial
 from lab.model.criterion import Criterion
-from lab.model.evidence import Cause
+from lab.model.evidence import Cause, Observation
 from lab.model.metrics import BY_NAME
 from lab.model.verdict import Finding, Outcome, Verdict
 from tests.fakes.cells import make_cell
+from tests.unit.judge.test_workers import CELLS
 from validation import raw_metrics, server_counts
 from validation.contradictions import (
     STORED,
@@ -280,3 +282,23 @@ def test_what_is_no_archive_is_refused(
     make(tmp_path)
     assert main([str(tmp_path / "a.tar.xz")]) == 2
     assert message in capsys.readouterr().err
+
+
+OF_A_SPLIT = ("capacity_split", "utilisation_split", "worker_share_max", "split_idle")
+LATE_LOAD = {"users": 60, "ramp": "5 s", "warmup": "10 s", "window": "60 s"}
+
+
+@pytest.mark.parametrize("case", CELLS, ids=[case[0] for case in CELLS])
+def test_the_figures_of_a_split_are_what_the_lines_give(case: Any) -> None:
+    _, settings, sent, evidence, _ = case
+    knobs = {name: value for name, value in settings.items() if name != "load"}
+    load = settings.get("load", LATE_LOAD)
+    cell = make_cell({"gcs_call": "executor", **knobs}, load=dict(load), criteria=["p95 < 1 s"])
+    judged = Trial(cell, Observation(samples=tuple(sent), evidence=tuple(evidence))).metrics
+    lines = [[one.model_dump(mode="json") for one in of] for of in (sent, evidence)]
+    for name in OF_A_SPLIT:
+        worked_out = FORMULAS[name].value(RawCell(cell, *lines))
+        if name not in judged:
+            assert worked_out is None
+            continue
+        assert worked_out == pytest.approx(judged[name], rel=0.1, abs=0.02)

@@ -1,6 +1,9 @@
 """``python -m lab.services.backend``: the report's start-up, with its worker count.
 
-HOST and PORT are read from the environment, as the report's ``main.py`` reads PORT.
+HOST and PORT are read from the environment, as the report's ``main.py`` reads PORT. Where each
+worker has a port of its own (``balance``) it is still one parent that begins them, watches them and
+replaces those that died: it holds all the listening sockets and gives each worker its one, so what
+arrives while a worker is replaced waits in the socket's queue.
 
 Two defaults of uvicorn are changed. ``proxy_headers`` would replace a peer on 127.0.0.1 by
 X-Forwarded-For, so that the meaning of ``rate_limit_key: peer`` would depend on whether nginx
@@ -23,6 +26,7 @@ import ctypes
 import multiprocessing
 import os
 import signal
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from socket import socket
@@ -33,7 +37,7 @@ from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import SIGNALS, Process
 
 from lab.model.processes import rename
-from lab.services.backend.settings import BackendSettings, instance_name
+from lab.services.backend.settings import BackendSettings, instance_name, listening_ports
 
 APPLICATION = "lab.services.backend.main"
 SERVING = "lab.services.backend.serving"
@@ -87,11 +91,40 @@ def own_memory() -> None:
             madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), MADV_POPULATE_WRITE)
 
 
-class ForkedWorkers(Multiprocess):
-    """uvicorn's parent process, whose first workers are forked."""
+class WorkerParent(Multiprocess):
+    """uvicorn's parent process, with what it lacks.
+
+    Args:
+        config: as of uvicorn's own.
+        listeners: the socket on which all workers listen, or one for each.
+        forked: whether its first workers are forked.
+    """
+
+    def __init__(self, config: uvicorn.Config, listeners: list[socket], forked: bool) -> None:
+        super().__init__(config, listeners)
+        self._forked = forked
+
+    @property
+    def sockets(self) -> list[socket]:
+        """What the worker listens on that is made next, which uvicorn asks for then.
+
+        Of several it is that of the worker which is replaced, of whose pipe uvicorn has let go, or
+        else of the first that has not been made.
+        """
+        if len(self._listeners) == 1:
+            return self._listeners
+        replaced = (n for n, one in enumerate(self.processes) if one.parent_conn.closed)
+        return [self._listeners[next(replaced, len(self.processes))]]
+
+    @sockets.setter
+    def sockets(self, listeners: list[socket]) -> None:
+        self._listeners = listeners
 
     def init_processes(self) -> None:
-        """Fork them."""
+        """Begin the first workers."""
+        if not self._forked:
+            super().init_processes()
+            return
         import_module(SERVING)
         for number in range(self.processes_num):
             worker = ForkedWorker(self.config, self.sockets, shares=number == 0)
@@ -99,13 +132,21 @@ class ForkedWorkers(Multiprocess):
             self.processes.append(worker)
 
 
-def run(forked: bool, **options: Any) -> None:
-    """As `uvicorn.run` of the application, with workers that are forked or its own."""
-    if forked:
-        config = uvicorn.Config(f"{APPLICATION}:create_app", **options)
-        ForkedWorkers(config, [config.bind_socket()]).run()
+def run(forked: bool, ports: Sequence[int], **options: Any) -> None:
+    """As `uvicorn.run` of the application, with workers that are forked or its own.
+
+    Args:
+        forked: whether they are.
+        ports: the one that all listen on, or of each worker its own.
+        options: uvicorn's, but for the port.
+    """
+    application = f"{APPLICATION}:create_app"
+    if forked or len(ports) > 1:
+        configs = [uvicorn.Config(application, port=port, **options) for port in ports]
+        listeners = [config.bind_socket() for config in configs]
+        WorkerParent(configs[0], listeners, forked).run()
     else:
-        uvicorn.run(f"{APPLICATION}:create_app", **options)
+        uvicorn.run(application, port=ports[0], **options)
 
 
 def main() -> None:
@@ -116,7 +157,7 @@ def main() -> None:
         forked=knobs.workers > 1 and knobs.vm_memory is None and not instance_name(),
         factory=True,
         host=os.getenv("HOST", "0.0.0.0"),  # noqa: S104 - the report's own default; the lab sets HOST
-        port=int(os.getenv("PORT", "8080")),
+        ports=listening_ports(knobs),
         workers=knobs.workers,
         loop="lab.services.backend.core.evidence:MeteredLoop",
         timeout_keep_alive=settings.wall(knobs.keep_alive),

@@ -11,7 +11,7 @@ from typing import Self
 from sqlalchemy import make_url
 
 from lab.model.knobs import Knobs
-from lab.model.replica import INSTANCE_VARIABLE
+from lab.model.replica import INSTANCE_VARIABLE, PORTS_VARIABLE
 
 PIDS = 10**7
 """More than any process id: Linux counts to 2^22."""
@@ -29,6 +29,23 @@ def worker_number(env: Mapping[str, str] = os.environ) -> int:
 def instance_name(env: Mapping[str, str] = os.environ) -> str:
     """What Cloud Run's gateway calls the instance that this process is of; empty on the VM."""
     return env.get(INSTANCE_VARIABLE, "")
+
+
+def listening_ports(knobs: Knobs, env: Mapping[str, str] = os.environ) -> list[int]:
+    """The port that all workers listen on, PORT; or of each worker its own.
+
+    Raises:
+        ValueError: LAB_BACKEND_PORTS has fewer than there are workers, or what is no number.
+    """
+    if knobs.listeners == 1:
+        return [int(env.get("PORT", "8080"))]
+    ports = env.get(PORTS_VARIABLE, "").split()
+    if len(ports) < knobs.listeners:
+        raise ValueError(
+            f"{PORTS_VARIABLE} has {len(ports)} ports for {knobs.listeners} workers - "
+            "name one for each, or set LAB_BALANCE=shared_socket"
+        )
+    return [int(port) for port in ports[: knobs.listeners]]
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,12 @@ from dataclasses import asdict, dataclass
 from lab import paths
 from lab.model.fault import KnobRef, Latency
 from lab.model.knobs import TABLE, Knobs, Preset, variable
+from lab.model.replica import PORTS_VARIABLE
 from lab.stack import nginx
 from lab.stack.monitor import MONITORS, RESERVED
+
+BACKEND_HOST, FIRST_PORT = "vm", 8080
+"""Where nginx's container finds the backend's, and the first port that this listens on."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,11 @@ def variables(knobs: Knobs, place: Place = BY_HAND, monitored: bool = False) -> 
 def _derived(knobs: Knobs, monitored: bool) -> dict[str, str]:
     """What follows from the knobs, in the units of the programs that read it."""
     connections = knobs.db_cap + RESERVED + (MONITORS if monitored else 0)
+    ports = range(FIRST_PORT, FIRST_PORT + knobs.listeners)
     return {
         **nginx.limits(knobs),
+        **nginx.upstream(knobs.balance, [f"{BACKEND_HOST}:{port}" for port in ports]),
+        PORTS_VARIABLE: " ".join(map(str, ports)),
         "LAB_MAX_CONNECTIONS": str(connections),
         "LAB_VM_MEMORY_BYTES": str(knobs.vm_memory or 0),  # 0: no limit
         "LAB_CLOUDRUN_MEMORY_BYTES": str(knobs.cloudrun_memory),

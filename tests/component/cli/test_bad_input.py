@@ -323,6 +323,15 @@ USAGE: dict[str, tuple[list[str | Path], str]] = {
         ["up", "--target", "cloudrun", "--speed", "2"],
         "speed 2 with target cloudrun: no speed shortens the start of an instance - leave speed",
     ),
+    "balance-on-cloud-run": (
+        ["up", "--target", "cloudrun", "--set", "balance=round_robin"],
+        "balance: round_robin with target cloudrun: there is no nginx, and the platform chooses the"
+        " instance - leave balance out, or use target vm",
+    ),
+    "unknown-balance": (
+        ["up", "--set", "balance=random"],
+        "--set balance=random: 'balance': ",
+    ),
     "what-cannot-be-on-cloud-run": (
         ["up", "--target", "cloudrun", "--set", "cloudrun_concurrency=20"],
         "cloudrun_cpus below 1 (0.5) forces cloudrun_concurrency 1, not 20 - change one, or set",

@@ -134,7 +134,7 @@ def test_stages_are_kept_on_failures_too_and_the_backend_names_the_cause(
     tmp_path: Path, service: Service
 ) -> None:
     problem = "application/problem+json"
-    timing = {"Server-Timing": "pool_wait;dur=100, auth;dur=5"}
+    timing = {"Server-Timing": "pool_wait;dur=100, auth;dur=5", "X-Worker": "4711"}
     service.answer = lambda _: JSONResponse(
         {"cause": "pool_timeout"}, 503, headers=timing, media_type=problem
     )
@@ -142,6 +142,7 @@ def test_stages_are_kept_on_failures_too_and_the_backend_names_the_cause(
     (sample,) = done.samples
     assert (sample.status, sample.error, sample.recording) == (503, Cause.POOL_TIMEOUT, None)
     assert sample.stages == pytest.approx({"pool_wait": 1.0, "auth": 0.05})
+    assert sample.worker == 4711
 
 
 def test_ticks_count_what_was_sent_answered_and_failed(tmp_path: Path, service: Service) -> None:

@@ -17,7 +17,7 @@ from lab.stack.base import Replica
 from lab.stack.compose.stack import ComposeStack
 from lab.stack.ports import HOST
 from tests.fakes import make_cell
-from tests.live import causes, left_behind, upload, uploads, wait_until
+from tests.live import by_worker, causes, left_behind, upload, uploads, wait_until
 
 pytestmark = pytest.mark.compose
 
@@ -54,6 +54,17 @@ def test_only_what_changed_starts_anew(contained: ComposeStack) -> None:
         assert (contained.restarted, changed) == (expected, expected), settings
         before = after
     assert causes([upload(replica.url)]) == {"ok": 1}
+
+
+@pytest.mark.knob("balance", "workers")
+def test_nginx_finds_each_worker_at_a_port_of_its_own(contained: ComposeStack) -> None:
+    for workers in (3, 2):
+        settings = {"workers": workers, "balance": "round_robin", "gcs_call": "executor"}
+        replica = applied(contained, settings)
+        assert {"backend", "nginx"} <= set(contained.restarted)
+        answers = uploads(replica.url, 2 * workers)
+        assert causes(answers) == {"ok": 2 * workers}
+        assert sorted(by_worker(answers).values()) == [2] * workers
 
 
 def test_the_next_cell_starts_without_rows_objects_or_progress(contained: ComposeStack) -> None:

@@ -76,7 +76,7 @@ def test_uvicorn_is_told_the_workers_and_little_else(
         "forked": True,
         "factory": True,
         "host": "127.0.0.1",
-        "port": 8123,
+        "ports": [8123],
         "workers": 3,
         "loop": "lab.services.backend.core.evidence:MeteredLoop",
         "timeout_keep_alive": 9 / speed,
@@ -99,7 +99,7 @@ def test_workers_are_uvicorns_own_where_their_start_or_memory_is_measured(
     assert start(monkeypatch, knobs, env)["forked"] is False
     apps: list[str] = []
     monkeypatch.setattr(uvicorn, "run", lambda app, **_options: apps.append(app))
-    __main__.run(forked=False)
+    __main__.run(forked=False, ports=[8123])
     assert apps == ["lab.services.backend.main:create_app"]
 
 

@@ -36,6 +36,7 @@ from tests.live import Live, left_behind, make_fault, raw, upload, uploads, wait
         ({"nginx": "recommended"}, ["nginx"]),
         ({"db_cap": 7}, ["postgres", "backend"]),
         ({"speed": 10}, ["backend", "nginx"]),
+        ({"workers": 2, "balance": "round_robin"}, ["backend", "nginx"]),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else None,
 )

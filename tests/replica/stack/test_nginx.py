@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import requests
 
 from lab.load.upload import headers, multipart, outcome
 from lab.model.evidence import Cause
-from lab.model.replica import UPLOAD_PATH, nginx_limits
+from lab.model.replica import HEALTH_PATH, UPLOAD_PATH, nginx_limits
+from lab.stack.base import Replica
 from lab.stack.nginx import render
-from tests.live import PATIENCE_S, Live, causes, upload, uploads, wait_until
+from tests.live import PATIENCE_S, Live, by_worker, causes, upload, uploads, wait_until
 
 MIB = 1024**2
 
@@ -154,6 +156,53 @@ def test_nginx_keeps_no_more_idle_connections_than_it_may(live: Live) -> None:
     with live.slow("gcs", "20 s"):
         assert causes(uploads(replica.url, 5)) == {"ok": 5}
     wait_until(lambda: len(backend_ports(live)) == 2)
+
+
+@pytest.mark.replica
+@pytest.mark.knob("balance")
+@pytest.mark.parametrize("nginx", ["as-found", "recommended"])
+@pytest.mark.parametrize("keepalive", ["off", 8])
+def test_uploads_go_to_each_worker_in_turn(live: Live, nginx: str, keepalive: int | str) -> None:
+    knobs = {"nginx": nginx, "nginx_keepalive": keepalive, "gcs_call": "executor"}
+    replica = live({"workers": 3, "balance": "round_robin", **knobs})
+    answers = uploads(replica.url, 12)
+    assert causes(answers) == {"ok": 12}
+    assert sorted(by_worker(answers).values()) == [4, 4, 4]
+    assert {int(pid) for pid in by_worker(answers)} == set(live.stack.workers.alive())
+
+
+def all_inside(replica: Replica, count: int) -> bool:
+    """Whether that many uploads are inside the workers."""
+    return replica.inflight() == count
+
+
+@pytest.mark.replica
+@pytest.mark.knob("balance")
+@pytest.mark.parametrize(("balance", "evenly"), [("round_robin", False), ("least_conn", True)])
+def test_an_upload_goes_where_the_fewest_are_under_way(
+    live: Live, balance: str, evenly: bool
+) -> None:
+    """Every other upload is answered at once, so in turn one worker has all of the slow ones."""
+    replica = live({"workers": 2, "balance": balance, "gcs_call": "executor", "speed": 10})
+    with live.slow("gcs", "50 s"), ThreadPoolExecutor(6) as pool:
+        slow = []
+        for student in range(6):
+            slow.append(pool.submit(upload, replica.url, student))
+            wait_until(partial(all_inside, replica, student + 1))
+            assert requests.get(replica.url + HEALTH_PATH, timeout=PATIENCE_S).ok
+        had = sorted(by_worker(one.result() for one in slow).values())
+    assert had == ([3, 3] if evenly else [6])
+
+
+@pytest.mark.replica
+@pytest.mark.knob("balance")
+def test_a_worker_that_answers_late_stays_in_service(live: Live) -> None:
+    """By default nginx leaves out for ten seconds a server, of several, that failed once."""
+    replica = live({"workers": 2, "balance": "round_robin", "gcs_call": "executor"})
+    with live.slow("gcs", "65 s"):
+        assert [upload(replica.url).status_code for _ in range(2)] == [504, 504]
+    answers = uploads(replica.url, 4)
+    assert sorted(by_worker(answers).values()) == [2, 2]
 
 
 @pytest.mark.replica

@@ -82,8 +82,21 @@ RAN_OUT = Shortage(part="nginx", of="connections", count=2)
 SLOW = 20.0
 """Seconds, where the criterion allows 10."""
 
+BEHIND = uploads(99, SLOW, STAGES | {"gcs_queue": 16.2})
 HOLD: dict[str, Any] = {"db_session": "hold"}
 BY_CONSTRUCTION: list[tuple[str, dict[str, Any], list[Any], list[Evidence], str, str]] = [
+    (
+        "one worker is full, and the other is not",
+        {"gcs_threads": 8, "workers": 2, "load": {"users": 60}},
+        [one.model_copy(update={"worker": 1 + i % 3 // 2}) for i, one in enumerate(BEHIND)],
+        [
+            *lived(threads_busy=8, threads_queued=12),
+            *(line for line in lived(pid=2, threads_busy=4) if line.kind == "worker"),
+        ],
+        "worker_split",
+        "the busiest of 2 workers had 67 % of the uploads and was full, while another used 50 % of"
+        " its slots: they carried 1.57 uploads/s, and an even split would carry 4.57;",
+    ),
     (  # a call to storage in the event loop
         "a blocking call to storage",
         {"gcs_call": "blocking"},

@@ -49,7 +49,8 @@ def test_a_wait_to_be_accepted_is_from_the_proxys_hand_to_the_workers() -> None:
 def test_all_evidence_gives_all_metrics_in_the_tables_order() -> None:
     sent = [*samples(99, failed=1), sample(20.0, stages=STAGES, request="accepted")]
     recorded = [*at_rest(), record("accepted", handed=20.0, arrived=20.1)]
-    vm = measure(Trial(cell(), observation(sent, recorded)))
+    recorded += [worker(t, 2, cpu_s=t / 20) for t in (15.0, 45.0, 75.0)]
+    vm = measure(Trial(cell(workers=2), observation(sent, recorded)))
     cloudrun = measure(Trial(on_cloudrun(), observation(burst(), [*at_rest(), *one_instance()])))
     table = [row.name for row in TABLE]
     for found in (vm, cloudrun):
@@ -60,11 +61,11 @@ def test_all_evidence_gives_all_metrics_in_the_tables_order() -> None:
 
 
 def test_what_is_of_one_target_alone_is_absent_on_the_other() -> None:
-    upload = sample(0.0, 14.0, stages=STAGES)
+    upload = sample(0.0, 14.0, stages=STAGES, worker=1)
     both: list[Evidence] = [DatabaseReading(t=5, connections=1), audit()]
     for t in (1.0, 9.0):
-        both += [worker(t), container(t, 100, t / 100)]
-    vm = measure(Trial(cell(load={"burst": 1}), observation([upload], both)))
+        both += [worker(t), worker(t, 2), container(t, 100, t / 100)]
+    vm = measure(Trial(cell(load={"burst": 1}, workers=2), observation([upload], both)))
     cloudrun = measure(Trial(on_cloudrun(), observation(burst(), [*both, *one_instance()])))
     for target, lone in (("cloudrun", {*cloudrun} - {*vm}), ("vm", {*vm} - {*cloudrun})):
         assert lone == {name for name in BY_NAME if only_on(name) == target}
@@ -86,6 +87,10 @@ def test_what_is_of_one_target_alone_is_absent_on_the_other() -> None:
         "queue_wait_refused",
     }
     assert {*vm} - {*cloudrun} == {
+        "capacity_split",
+        "utilisation_split",
+        "worker_share_max",
+        "split_idle",
         "errors.body_too_large",
         "errors.gateway_timeout",
         "errors.proxy_error",

@@ -57,6 +57,22 @@ def test_what_an_answer_means(status: int, kind: str, body: bytes, cause: Cause 
 
 
 @pytest.mark.parametrize(
+    ("header", "worker"),
+    [
+        ("31686", 31686),
+        ("0", 0),
+        ("", None),
+        ("-1", None),
+        ("1e9", None),
+        ("²", None),
+        ("1" * 10, None),
+    ],
+)
+def test_an_answer_names_its_worker_if_one_gave_it(header: str, worker: int | None) -> None:
+    assert upload.worker_of(header) == worker
+
+
+@pytest.mark.parametrize(
     ("header", "speed", "stages"),
     [
         ("auth;dur=50.1, gcs;dur=3500.2", 1, {"auth": 0.0501, "gcs": 3.5002}),

@@ -155,6 +155,11 @@ BOTH = {"target": ["vm", "cloudrun"]}
         ),
         ({"knobs": {"anyio_threads": 5}}, []),
         (
+            {"knobs": {"balance": "least_conn"}},
+            ["balance has no effect: a single worker has every upload"],
+        ),
+        ({"knobs": {"balance": "least_conn", "workers": 2}}, []),
+        (
             {"knobs": {"gcs_latency": "1 s", "db_rtt": "1 ms"}, "faults": ["db-distance"]},
             ["gcs_latency has no effect: none of the faults injects it"],
         ),

@@ -206,6 +206,13 @@ def test_users_replace_those_of_a_load_that_has_them() -> None:
             "speed 4 with target cloudrun: no speed shortens the start of an instance - leave",
         ),
         (
+            {"target": "cloudrun"},
+            {"settings": {"balance": "least_conn"}},
+            SpecError,
+            "balance: least_conn with target cloudrun: there is no nginx, and the platform chooses"
+            " the instance - leave balance out, or use target vm",
+        ),
+        (
             {"matrix": {"target": ["vm", "cloudrun"]}, "faults": ["backend-killed"]},
             {},
             SpecError,

@@ -178,11 +178,13 @@ def test_a_slower_machine_chooses_no_higher_speed() -> None:
 
 
 def test_workers_of_one_socket_have_a_bound_of_their_own() -> None:
-    def chosen(workers: int) -> float:
-        return choose_speed(cell(USERS, gcs_call="to_thread", workers=workers), TYPICAL).speed
+    def chosen(workers: int, balance: str = "shared_socket") -> float:
+        of = cell(USERS, gcs_call="to_thread", workers=workers, balance=balance)
+        return choose_speed(of, TYPICAL).speed
 
     assert [chosen(workers) for workers in (2, 3, 4)] == [SPLIT[2], SPLIT[3], SPLIT[3]]
     assert chosen(1) > SPLIT[2]
+    assert chosen(2, "round_robin") == chosen(2, "least_conn") > SPLIT[2]
 
 
 def test_what_is_foreseen_is_what_would_be_chosen_and_a_given_speed_stays() -> None:

@@ -25,6 +25,7 @@ from lab.model.verdict import (
     Stood,
     Timeline,
     Verdict,
+    WorkerShare,
 )
 from lab.report import Style, cell_details, end_table, html_report, markdown_report
 from lab.report.blocks import Chart
@@ -141,6 +142,27 @@ def test_what_uploads_waited_for_stands_beside_its_level(
     table = text[text.index("resource level waited evidence") :]
     assert re.search(r"event_loop 99 % (\S+ )?87 % event loop busy", table)
     assert re.search(r"pool 5.0 % (\S+ )?- pool never", table)
+
+
+WORKERS = (
+    WorkerShare(worker=4711, uploads=384, share=0.542, rate=3.18, busy=1.0, queued=1.0, idle=0.0),
+    WorkerShare(worker=4712, uploads=325, share=0.458, rate=2.7, busy=0.868, queued=0.5, idle=0.37),
+)
+
+
+@pytest.mark.parametrize("form", ["details", "markdown", "html"])
+def test_each_worker_has_a_row_where_there_are_several(
+    run: tuple[Summary, RunInfo], form: str
+) -> None:
+    summary, info = run
+    told = summary.cells[0].model_copy(update={"workers": WORKERS})
+    assert CellResult.model_validate_json(as_json(told)).workers == WORKERS
+    split = summary.model_copy(update={"cells": (told,)})
+    text = re.sub(r"[\s|]+", " ", forms((split, info))[form])
+    assert "4711 384 54 % 3.18/s 100 % 100 % 0 % " in text
+    assert "4712 325 46 % 2.70/s 87 % 50 % 37 % " in text
+    assert "idle, others queued" in text
+    assert "idle, others queued" not in forms(run)[form]
 
 
 def test_what_went_first_is_told_in_order_with_the_users() -> None:
@@ -329,7 +351,7 @@ def test_what_is_said_over_time_is_stored_and_read_back(tmp_path: Path) -> None:
 
 
 def test_a_verdict_and_a_result_of_before_still_read() -> None:
-    new = {"limit", "course", "leaks", "decided", "invalid", "stood"}
+    new = {"limit", "course", "leaks", "decided", "invalid", "stood", "workers"}
     verdict = sample_run.verdict(sample_run.cells()[0]).model_dump(mode="json", exclude=new)
     assert not new & set(verdict)
     assert Verdict.model_validate(verdict).outcome is Outcome.BROKE

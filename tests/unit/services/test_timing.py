@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import suppress
 
 import pytest
@@ -92,5 +93,6 @@ def test_each_request_has_a_timing_that_is_sent_where_it_holds_anything(
 
     request = {"type": "http", "path": "/health", "headers": []}
     asyncio.run(ServerTimingMiddleware(app, {}, KeptLog())(request, receive, send))
+    worker = [(b"x-worker", str(os.getpid()).encode())]
     expected = [(b"server-timing", b"auth;dur=50.000")] if timed else []
-    assert list(sent[0]["headers"]) == expected
+    assert list(sent[0]["headers"]) == worker + expected

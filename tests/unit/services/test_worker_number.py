@@ -7,8 +7,9 @@ from itertools import product
 
 import pytest
 
-from lab.model.replica import INSTANCE_VARIABLE
-from lab.services.backend.settings import instance_name, worker_number
+from lab.model.knobs import Knobs
+from lab.model.replica import INSTANCE_VARIABLE, PORTS_VARIABLE
+from lab.services.backend.settings import instance_name, listening_ports, worker_number
 
 
 def test_on_one_machine_it_is_the_process_id() -> None:
@@ -28,3 +29,28 @@ def test_no_two_processes_of_any_instances_have_the_same(monkeypatch: pytest.Mon
         numbers.append(worker_number({"LAB_INSTANCE": str(instance)} if instance else {}))
     assert len(set(numbers)) == 16
     assert numbers[5] == 10000007
+
+
+@pytest.mark.knob("balance")
+@pytest.mark.parametrize(
+    ("balance", "workers", "env", "ports"),
+    [
+        ("shared_socket", 3, {}, [8080]),
+        ("shared_socket", 3, {"PORT": "81", PORTS_VARIABLE: "91 92 93"}, [81]),
+        ("least_conn", 1, {"PORT": "81"}, [81]),
+        ("least_conn", 3, {"PORT": "81", PORTS_VARIABLE: "91 92 93 94"}, [91, 92, 93]),
+    ],
+)
+def test_workers_have_one_port_or_each_its_own(
+    balance: str, workers: int, env: dict[str, str], ports: list[int]
+) -> None:
+    knobs = Knobs().with_settings({"balance": balance, "workers": workers})
+    assert listening_ports(knobs, env) == ports
+
+
+@pytest.mark.parametrize(("given", "count"), [("", 0), ("91", 1)])
+def test_too_few_ports_are_refused(given: str, count: int) -> None:
+    knobs = Knobs().with_settings({"balance": "round_robin", "workers": 2})
+    said = f"LAB_BACKEND_PORTS has {count} ports for 2 workers - name one for each, or set LAB_"
+    with pytest.raises(ValueError, match=said):
+        listening_ports(knobs, {PORTS_VARIABLE: given})

@@ -20,6 +20,36 @@ def test_the_knobs_read_back_as_they_were() -> None:
     assert Knobs.from_env(variables(knobs)) == knobs
 
 
+@pytest.mark.knob("balance", "workers")
+@pytest.mark.parametrize(
+    ("balance", "workers", "upstream", "ports"),
+    [
+        ("shared_socket", 1, "server vm:8080 max_fails=0;", "8080"),
+        ("shared_socket", 4, "server vm:8080 max_fails=0;", "8080"),
+        ("round_robin", 1, "server vm:8080 max_fails=0;", "8080"),
+        (
+            "round_robin",
+            2,
+            "server vm:8080 max_fails=0; server vm:8081 max_fails=0;",
+            "8080 8081",
+        ),
+        ("least_conn", 1, "least_conn; server vm:8080 max_fails=0;", "8080"),
+        (
+            "least_conn",
+            3,
+            "least_conn; server vm:8080 max_fails=0; server vm:8081 max_fails=0;"
+            " server vm:8082 max_fails=0;",
+            "8080 8081 8082",
+        ),
+    ],
+)
+def test_nginx_and_the_backend_are_told_the_same_ports(
+    balance: str, workers: int, upstream: str, ports: str
+) -> None:
+    env = given({"balance": balance, "workers": workers})
+    assert (env["LAB_UPSTREAM"], env["LAB_BACKEND_PORTS"]) == (upstream, ports)
+
+
 @pytest.mark.knob("db_cap", "vm_memory", "nginx", "speed", "gcs_latency", "db_rtt")
 @pytest.mark.knob("speech_latency")
 @pytest.mark.knob("nginx_body", "nginx_read_timeout", "nginx_keepalive", "cloudrun_workers")

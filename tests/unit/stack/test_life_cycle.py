@@ -109,6 +109,7 @@ def test_the_same_cell_again_starts_nothing_and_waits_for_no_slot(stack: Journal
 
 OTHERS = Knobs.preset(Preset.RECOMMENDED).with_settings(
     {
+        "balance": "least_conn",
         "gcs_call": "executor",
         "gcs_threads": 7,
         "db_call": "threadpool",
@@ -165,6 +166,7 @@ RESTARTS = {
     **{knob: ["nginx"] for knob in NGINX_ALONE},
     "db_cap": ["postgres", "backend"],
     "speed": ["backend", "nginx"],
+    "balance": ["backend", "nginx"],
 }
 """What a change of a knob starts anew, by the knob; the backend where nothing is said."""
 
@@ -176,6 +178,17 @@ def test_a_knob_starts_what_it_must_anew_and_nothing_else(stack: Journal, knob: 
     assert stack.to(**{knob: OTHERS.as_text()[knob]}) == expected
     assert stack.to() == expected
     assert ("slots" in stack.done) == ("backend" in expected)
+
+
+def test_nginx_starts_anew_with_another_number_of_workers_that_have_ports_of_their_own(
+    stack: Journal,
+) -> None:
+    assert stack.to(workers=2) == ["backend"]
+    assert stack.to(workers=2, balance="round_robin") == ["backend", "nginx"]
+    assert stack.to(workers=3, balance="round_robin") == ["backend", "nginx"]
+    assert stack.to(workers=3, balance="round_robin", gcs_threads=7) == ["backend"]
+    assert stack.to(workers=3, gcs_threads=7) == ["backend", "nginx"]
+    assert stack.to(workers=2, gcs_threads=7) == ["backend"]
 
 
 @pytest.mark.parametrize("knob", [row.name for row in TABLE])

@@ -23,11 +23,12 @@ from lab.model.clock import from_wall
 from lab.model.journeys import Journey
 from lab.model.knobs import Knobs
 from lab.model.problem import problem_cause
-from lab.model.replica import HANDED_HEADER, REQUEST_HEADER
+from lab.model.replica import HANDED_HEADER, REQUEST_HEADER, WORKER_HEADER
 from lab.model.units import format_size
 from lab.services.backend.core.evidence import Gauges
 from lab.services.backend.core.problems import Problem, problem
 from lab.services.backend.core.uploads import Timing, UploadLog
+from lab.services.backend.settings import worker_number
 
 LONGEST_ID = 128
 """Characters of a request's id that its record keeps; the generator's have a dozen."""
@@ -46,7 +47,8 @@ RETRY_AFTER_S = 5
 class ServerTimingMiddleware:
     """Gives every request a `Timing` (``request.state.timing``) and sends it with the answer.
 
-    That of a journey goes to ``uploads`` as well, with its status and the cause of its failure.
+    So goes the number of the worker. The timings of a journey go to ``uploads`` as well, with its
+    status and the cause of its failure.
 
     Args:
         journeys: by path, those that are recorded.
@@ -56,6 +58,7 @@ class ServerTimingMiddleware:
         self.app = app
         self._journeys = journeys
         self._uploads = uploads
+        self._worker = str(worker_number())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry point."""
@@ -72,8 +75,10 @@ class ServerTimingMiddleware:
         async def send_with_timing(message: Message) -> None:
             if message["type"] == "http.response.start":
                 timing.status = message["status"]
+                own = MutableHeaders(scope=message)
+                own[WORKER_HEADER] = self._worker
                 if timing.stages:
-                    MutableHeaders(scope=message)["Server-Timing"] = timing.header()
+                    own["Server-Timing"] = timing.header()
             elif timing.status != HTTPStatus.OK:
                 timing.cause = timing.cause or problem_cause(message.get("body", b""))
             if message["type"] == "http.response.body":
