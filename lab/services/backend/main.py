@@ -180,6 +180,9 @@ def evidence_of(
             "loop_busy_s": loop.meter.busy_s() if isinstance(loop, MeteredLoop) else None,
             "gcs_attempts": gauges.gcs_attempts,
             "gcs_bytes": gauges.gcs_bytes,
+            "gcs_failed": gauges.gcs_failed,
+            "gcs_retried": gauges.gcs_retried,
+            "gcs_acknowledged_bytes": gauges.gcs_acknowledged_bytes,
             "anyio_busy": anyio_threads.borrowed_tokens,
             "anyio_queued": anyio_threads.tasks_waiting,
         }
