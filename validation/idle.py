@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lab.model.evidence import MachineReading, Observation
+from lab.model.evidence import Observation
+from lab.model.readings import MachineReading
 
 IDLE = 0.5
 """Share of this machine's CPU in use that is no reason for a cell to be invalid."""

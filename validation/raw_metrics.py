@@ -44,6 +44,14 @@ SERVICE = {"auth", "release", "gcs", "write"}
 CHECKOUTS = ("pool_wait", "pool_wait2")
 """Stages that are a wait for a connection, before the query and before the write."""
 
+NETWORK = {
+    "nginx": "nginx",
+    "backend": "backend",
+    "postgres": "postgres",
+    "storage": "fake-gcs-server",
+}
+"""The parts whose bytes on the network are metrics, and what readings call them."""
+
 GONE_WALL_S = 1.0
 """A worker that has not written for so long, in wall-clock seconds, is gone: it writes ten times a
 second."""
@@ -195,35 +203,41 @@ def _throughput(raw: RawCell) -> float | None:
     return done / (end - start)
 
 
-def _stage(name: str) -> Formula:
-    """The mean of a stage of the successes."""
+def _spread(name: str, times: Callable[[RawCell], list[float]]) -> dict[str, Formula]:
+    """The mean of times that uploads had, and their median, 95th and 99th percentile."""
 
-    def mean(raw: RawCell) -> float | None:
-        return _mean(s["stages"][name] for s in raw.good if name in s["stages"])
+    def nth(p: float) -> Formula:
+        return Formula(lambda raw: _quantile(times(raw), p))
 
-    return Formula(mean)
+    mean = Formula(lambda raw: _mean(times(raw)))
+    return {name: mean, **{f"{name}_p{n}": nth(n / 100) for n in (50, 95, 99)}}
 
 
-def _waited(*names: str) -> Formula:
-    """The mean of waits, of all uploads of which one knows them, failures as well.
+def _stage(name: str) -> Callable[[RawCell], list[float]]:
+    """The times of a stage of the successes."""
+    return lambda raw: [s["stages"][name] for s in raw.good if name in s["stages"]]
+
+
+def _waited(*names: str) -> Callable[[RawCell], list[float]]:
+    """The waits of all uploads of which one knows them, failures as well.
 
     Those that were answered tell; of one that was cut off its worker's last record has them.
     """
 
-    def mean(raw: RawCell) -> float | None:
+    def times(raw: RawCell) -> list[float]:
         recorded = _recorded_stages(raw)
         known = [s["stages"] or recorded.get(s.get("request") or "", {}) for s in raw.sent]
         staged = [stages for stages in known if any(name in stages for name in names)]
-        return _mean(sum(stages.get(name, 0.0) for name in names) for stages in staged)
+        return [sum(stages.get(name, 0.0) for name in names) for stages in staged]
 
-    return Formula(mean)
+    return times
 
 
-def _accept_wait(raw: RawCell) -> float | None:
-    """The mean time from the proxy's hand to the worker's, of the uploads that came so far."""
+def _accept_waits(raw: RawCell) -> list[float]:
+    """The times from the proxy's hand to the worker's, of the uploads that came so far."""
     names = {s.get("request") for s in raw.sent}
     came = [r for r in raw.of("upload") if r["request"] in names and r["handed"] is not None]
-    return _mean(max(0.0, r["arrived"] - r["handed"]) for r in came)
+    return [max(0.0, r["arrived"] - r["handed"]) for r in came]
 
 
 def _recorded_stages(raw: RawCell) -> dict[str, dict[str, float]]:
@@ -438,10 +452,12 @@ def _cpu(of: Callable[[Iterable[float]], float]) -> Formula:
 
 
 def _used(raw: RawCell, key: str) -> dict[int, float]:
-    """By how much each worker's running total grew in the window.
+    """By how much each worker's running total grew in the window; none where one has not read it.
 
     One that began in the window grew from nothing, before its first reading.
     """
+    if any(line.get(key) is None for lines in raw.workers.values() for line in lines):
+        return {}
     return {
         pid: lines[-1][key] - (lines[0][key] if _was_there(raw, lines) else 0)
         for pid, lines in raw.workers.items()
@@ -495,11 +511,53 @@ def _growth(key: str, *, per_second: bool = False) -> Formula:
     """
 
     def growth(raw: RawCell) -> float | None:
-        total, read = sum(_used(raw, key).values()), raw.inside("worker")
+        used, read = _used(raw, key), raw.inside("worker")
         seconds = read[-1]["t"] - read[0]["t"] if per_second and read else 1.0
-        return total / seconds if read and seconds > 0 else None
+        return sum(used.values()) / seconds if used and seconds > 0 else None
 
     return Formula(growth, ESTIMATE)
+
+
+def _status(code: int) -> Formula:
+    """How many were answered so; of nobody there is no such figure."""
+
+    def count(raw: RawCell) -> float | None:
+        return float(sum(s["status"] == code for s in raw.sent)) if raw.sent else None
+
+    return Formula(count)
+
+
+def _attempt_rate(raw: RawCell) -> float | None:
+    length = raw.until - raw.window[0]
+    return len(raw.sent) / length if raw.sent and length > 0 else None
+
+
+def _locked(raw: RawCell) -> list[int]:
+    """How many backends waited for a lock, by reading; an earlier lab did not look."""
+    told = (line.get("lock_waiting") for line in raw.inside("database"))
+    return [waiting for waiting in told if waiting is not None]
+
+
+def _statements(of: Callable[[Line, RawCell], float]) -> Formula:
+    def value(raw: RawCell) -> float | None:
+        return next((of(line, raw) for line in raw.of("statements") if line["calls"]), None)
+
+    return Formula(value)
+
+
+def _end_of_load(raw: RawCell) -> float:
+    return max(raw.until, *(float(s["sent_at"] + s["latency_s"]) for s in raw.samples), 0.0)
+
+
+def _on_network(total: str, part: str) -> Formula:
+    """Bytes of a container a real-world second."""
+    wall = _part(total, part)
+
+    def rate(raw: RawCell) -> float | None:
+        value = wall.value(raw)
+        return None if value is None else value / raw.cell.knobs.speed
+
+    return Formula(rate, ESTIMATE)
 
 
 def _throttled(raw: RawCell) -> float | None:
@@ -572,6 +630,7 @@ def _instances_at_once(raw: RawCell) -> float:
 
 FORMULAS: Mapping[str, Formula] = {
     "attempts": Formula(lambda raw: float(len(raw.sent))),
+    "attempt_rate": Formula(_attempt_rate),
     "succeeded": Formula(lambda raw: float(len(raw.good)) if raw.sent else None),
     "dropped": Formula(_dropped),
     "error_rate": Formula(_error_rate),
@@ -588,14 +647,20 @@ FORMULAS: Mapping[str, Formula] = {
     "p95_all": Formula(_latency_of_all),
     **{f"errors.{cause}": _errors(cause) for cause in Cause},
     "unseen_failures": Formula(_unseen_failures),
-    "auth": _stage("auth"),
-    "release": _stage("release"),
-    "write": _stage("write"),
-    "accept_wait": Formula(_accept_wait),
-    "pool_wait": _waited("pool_wait", "pool_wait2"),
-    "gcs_queue": _waited("gcs_queue"),
-    "gcs_latency": _stage("gcs"),
+    **{f"status.{code}": _status(code) for code in range(100, 600)},
+    **_spread("auth", _stage("auth")),
+    **_spread("release", _stage("release")),
+    **_spread("write", _stage("write")),
+    **_spread("accept_wait", _accept_waits),
+    **_spread("pool_wait", _waited("pool_wait", "pool_wait2")),
+    **_spread("gcs_queue", _waited("gcs_queue")),
+    **_spread("gcs_latency", _stage("gcs")),
     "pg_connections": _peak("database", "connections"),
+    "pg_lock_waiting": Formula(lambda raw: max(_locked(raw), default=None)),
+    "pg_lock_share": Formula(lambda raw: _mean(float(n > 0) for n in _locked(raw))),
+    "db_query": _statements(lambda line, _raw: line["total_s"] / line["calls"]),
+    "db_query_max": _statements(lambda line, _raw: float(line["max_s"])),
+    "db_query_rate": _statements(lambda line, raw: line["calls"] / _end_of_load(raw)),
     "db_refusals": _audited(lambda audit: audit["refused"]),
     "pool_checked_out": _peak_of_all("checked_out"),
     "pool_waiting": _peak_of_all("waiting"),
@@ -624,10 +689,17 @@ FORMULAS: Mapping[str, Formula] = {
     "connections_slope": _slope("database", "connections"),
     "threads_slope": _slope("worker", "threads"),
     "fds_slope": _slope("worker", "fds"),
-    "wait": Formula(lambda raw: _mean(_waits(raw))),
-    "wait_p95": Formula(lambda raw: _quantile(_waits(raw), 0.95)),
+    **_spread("wait", _waits),
     "gcs_attempts": _growth("gcs_attempts"),
+    "gcs_failures": _growth("gcs_failed"),
+    "gcs_retries": _growth("gcs_retried"),
     "net_to_gcs": _growth("gcs_bytes", per_second=True),
+    "gcs_acknowledged": _growth("gcs_acknowledged_bytes", per_second=True),
+    **{
+        f"net_{way}_{name}": _on_network(total, part)
+        for name, part in NETWORK.items()
+        for way, total in (("in", "received"), ("out", "sent"))
+    },
     "oom_kills": Formula(_oom_kills),
     "cold_starts": _count_at_gateway(lambda raw: len(_instances("starting")(raw))),
     "cold_start_s": _starts("start_s", fmean),
@@ -637,8 +709,7 @@ FORMULAS: Mapping[str, Formula] = {
     "instances": _count_at_gateway(_instances_at_once),
     "memory_instance": Formula(_peak_memory_of_instances),
     "queue_depth": _count_at_gateway(lambda raw: max(line["queue"] for line in raw.of("front"))),
-    "queue_wait": Formula(lambda raw: _mean(_queue(raw))),
-    "queue_wait_p95": Formula(lambda raw: _quantile(_queue(raw), 0.95)),
+    **_spread("queue_wait", _queue),
     "queue_wait_refused": Formula(lambda raw: _mean(_refused_waits(raw))),
     "orphans": _audited(lambda audit: max(0, len(audit["orphans"]) - audit["inflight"])),
     "unheard": Formula(_unheard),

@@ -51,7 +51,7 @@ def text_of(schema: Schema) -> str:
 
 def _texts() -> Schema:
     """The values that are models inside the lab and one text in a spec."""
-    names = "|".join(metric.name.replace(".", r"\.") for metric in metrics.TABLE)
+    names = "|".join(metric.form or metric.name.replace(".", r"\.") for metric in metrics.TABLE)
     operators = "|".join(sorted(Criterion.OPERATORS, key=len, reverse=True))
     return {
         "Span": _text(_range(DURATIONS), "2-5 s"),

@@ -40,6 +40,7 @@ from lab.judge.trial import Trial
 from lab.judge.waiting import WAITS, Station
 from lab.model.evidence import Cause
 from lab.model.knobs import default_executor_threads
+from lab.model.metrics import with_percentiles
 from lab.model.physics import SATURATED, pool_connections, worker_storage_slots
 from lab.model.replica import nginx_limits
 from lab.model.units import format_size
@@ -51,7 +52,7 @@ ACCEPTED_S = 0.1
 OF_LOOP = ("loop_busy", "loop_stood", "loop_lag", "accept_wait")
 OF_THREADS = ("gcs_queue", "threads_busy", "threads_queued")
 OF_INSTANCES = (
-    *("queue_depth", "queue_wait", "queue_wait_p95", "queue_wait_refused", "instances"),
+    *("queue_depth", "queue_wait", "queue_wait_refused", "instances"),
     *("cold_starts", "cold_start_s", "cold_start_made", "cold_start_max", "cold_uploads"),
 )
 """The metrics of the event loop, storage's threads, and Cloud Run's instances and their queue."""
@@ -69,7 +70,8 @@ class Rule:
         examine: says how near it was to its limit.
         causes: the failures that name it as what made them.
         stations: where uploads are while they wait for it, or while it serves them.
-        metrics: the figures that are its own: a missed criterion on one names it.
+        metrics: the figures that are its own, a stage's percentiles with its mean: a missed
+            criterion on one names it.
         explains: what is full because it is.
     """
 
@@ -108,7 +110,8 @@ def rule(
     """Registers a function as the rule of a resource; see `Rule`."""
 
     def register(examine: Examine) -> Examine:
-        into[resource] = Rule(resource, examine, causes, stations, metrics, explains)
+        own = with_percentiles(*metrics)
+        into[resource] = Rule(resource, examine, causes, stations, own, explains)
         return examine
 
     return register
@@ -477,7 +480,10 @@ def worker_split(trial: Trial) -> Level | None:
     Resource.STORAGE,
     causes=(Cause.GCS_ERROR,),
     stations=(Station.STORAGE,),
-    metrics=("gcs_latency", "gcs_attempts", "net_to_gcs"),
+    metrics=(
+        *("gcs_latency", "gcs_attempts", "gcs_failures", "gcs_retries"),
+        *("net_to_gcs", "gcs_acknowledged"),
+    ),
 )
 def storage(trial: Trial) -> Level | None:
     """What a storage call takes, with nobody waiting; and the calls that failed.
@@ -491,7 +497,10 @@ def storage(trial: Trial) -> Level | None:
     Resource.DATABASE,
     causes=(Cause.DB_ERROR,),
     stations=(Station.DATABASE,),
-    metrics=("auth", "release", "write"),
+    metrics=(
+        *("auth", "release", "write"),
+        *("db_query", "db_query_max", "pg_lock_waiting", "pg_lock_share"),
+    ),
 )
 def database(trial: Trial) -> Level | None:
     """What queries take: round trips, and what Postgres and its locks add; and those that failed.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import fsum
 
-from lab.judge.metrics import BACKEND, machine_rate
+from lab.judge.readings import BACKEND, machine_rate
 from lab.judge.trial import Trial
 from lab.judge.validity import beyond_trips
 from lab.model.costs import GENERATOR, TrialCost

@@ -34,11 +34,9 @@ from lab.judge.trial import Trial
 from lab.model.clock import STILL_S, USUAL_S, format_still
 from lab.model.evidence import (
     LAB,
-    DatabaseReading,
     Evidence,
     GatewayBeat,
     LoadDone,
-    MachineReading,
     OomKill,
     PartDown,
     ProcessFaultRecord,
@@ -46,6 +44,7 @@ from lab.model.evidence import (
 )
 from lab.model.fidelity import ALLOWED
 from lab.model.load import Window
+from lab.model.readings import DatabaseReading, MachineReading
 from lab.model.replica import GATEWAY
 
 STEP_S = 0.1

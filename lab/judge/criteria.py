@@ -15,21 +15,23 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeVar
 
-from lab.judge.metrics import STAGE_OF, latencies
+from lab.judge.metrics import latencies
 from lab.judge.sequential import as_decided, certain
 from lab.judge.statistics import needed, quantile_bounds, share_bounds
 from lab.judge.trial import Trial
 from lab.judge.unseen import Range, between
 from lab.model.criterion import Criterion
 from lab.model.evidence import Cause
-from lab.model.metrics import BY_NAME
+from lab.model.metrics import BY_NAME, STAGES, with_percentiles
 from lab.model.physics import PERCENTILES, complement
 from lab.model.verdict import Finding, Leak, Outcome
 
 Decision = Literal["met", "missed", "undecided"]
 Text = TypeVar("Text", bound=str)
 
-OF_SUCCESSES = frozenset({*STAGE_OF, "wait", "wait_p95", "queue_wait", "queue_wait_p95"})
+OF_SUCCESSES = frozenset(
+    with_percentiles(*(name for name, row in STAGES.items() if row.of == "successes"))
+)
 """The metrics that are of successful uploads alone, beside most percentiles of latency."""
 
 MANY_LEFT_OUT = 0.05

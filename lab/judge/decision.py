@@ -29,6 +29,7 @@ from lab.judge.trial import Trial
 from lab.judge.waiting import TIMED_OUT, Life, Station, Waiting, excess
 from lab.model.criterion import Criterion
 from lab.model.evidence import CUT_OFF, SERVICE_CAUSES, Cause, Sample
+from lab.model.metrics import BY_NAME, status_of, with_percentiles
 from lab.model.physics import PERCENTILES
 from lab.model.verdict import Bottleneck, Candidate, Finding, Resource
 
@@ -55,14 +56,18 @@ HARDLY = 0.10
 MIN_SHARE = 0.05
 """The smallest share that is worth a word."""
 
-RATES = ("throughput", "succeeded", "attempts", "utilisation", "utilisation_split")
-LATENCIES = (*PERCENTILES, "wait", "wait_p95", "uploads_inflight", "dropped")
+RATES = (
+    *("throughput", "succeeded", "attempts", "attempt_rate"),
+    *("utilisation", "utilisation_split"),
+)
+LATENCIES = (*PERCENTILES, *with_percentiles("wait"), "uploads_inflight", "dropped")
 """The metrics that waits lower, and those that waits raise: an open load's ``max_in_flight`` drops
 arrivals because those in flight wait."""
 
 FAILURES: Mapping[str, Collection[Cause]] = {
     "error_rate": frozenset(Cause),
     **{f"errors.{cause}": {cause} for cause in Cause},
+    "status.NNN": frozenset(Cause),
     "unseen_failures": SERVICE_CAUSES,
     "unheard": CUT_OFF,
     "orphans": CUT_OFF | {Cause.POOL_TIMEOUT, Cause.DB_REFUSED, Cause.DB_ERROR},
@@ -136,7 +141,7 @@ class Decision:
             return []  # as a p95 that was to be above its bound
         if name in LATENCIES:
             return leading(self._late or self._all_waits)
-        if name in FAILURES:
+        if BY_NAME[name].name in FAILURES:
             return self._makers(self._counts(name))
         if name in RATES:
             if self._enough_with_failures(criterion):
@@ -271,6 +276,9 @@ class Decision:
 
         What only the service knows of is counted where that is what the metric is of.
         """
+        if status := status_of(metric):
+            answered = (s for s in self.trial.sent if s.status == status)
+            return Counter(cause for s in answered if (cause := self.trial.cause_of(s)))
         causes = FAILURES[metric]
         if metric.startswith("errors."):
             return {cause: len(self.trial.failed_of(cause)) for cause in causes}

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from math import fsum
 
-from lab.judge.statistics import growth, mean, p95, peak
+from lab.judge.statistics import growth, mean, peak
 from lab.judge.trial import Trial
 from lab.model.evidence import Cause, GatewayReading, InstanceEvent
 
@@ -130,8 +130,6 @@ MEASURES: Mapping[str, Callable[[Trial], float | None]] = {
         line.peak_bytes for line in trial.instance_events if line.peak_bytes is not None
     ),
     "queue_depth": lambda trial: peak(reading.queue for reading in standing(trial)),
-    "queue_wait": lambda trial: mean(waits(trial)),
-    "queue_wait_p95": lambda trial: p95(waits(trial)),
     "queue_wait_refused": lambda trial: mean(refused_waits(trial)),
 }
 """How each metric of Cloud Run's gateway is measured."""

@@ -22,13 +22,13 @@ from lab.judge.remedies import Remedy
 from lab.judge.trial import Trial
 from lab.model.evidence import (
     Cause,
-    DatabaseReading,
     GatewayServing,
     Injected,
     InstanceEvent,
     ProcessFaultRecord,
 )
 from lab.model.fault import PAST_TENSE, ProcessFault, WireToxic, without_base
+from lab.model.readings import DatabaseReading
 from lab.model.units import format_duration, format_size
 from lab.model.verdict import Check
 

@@ -13,7 +13,8 @@ from math import fsum, isfinite
 from statistics import fmean
 from typing import NamedTuple
 
-from lab.judge.metrics import STAGE_OF, loop_busy
+from lab.judge.readings import loop_busy
+from lab.judge.stages import STAGE_OF
 from lab.judge.trial import Trial
 from lab.model.evidence import Cause, WorkerReading
 from lab.model.physics import SATURATED, pool_connections

@@ -1,31 +1,42 @@
 """All metrics of a trial: for each row of the table (`lab.model.metrics`), how it is measured.
 
     samples        what the users saw                                  here
-    readings       what went on inside the replica and this machine    here
+    stages         where their time went                               `lab.judge.stages`
+    readings       what went on inside the replica and this machine    `lab.judge.readings`
     gateway        Cloud Run's queue and instances                     `lab.judge.gateway`
     workers        how uploads were split among them                   `lab.judge.workers`
     both           the rate that the slots can carry                   `lab.judge.capacity_bound`
 
 `MEASURES` names a function for each; it returns None where there is no evidence, and then the
-figure is absent, never zero. A new metric is a row of the table and an entry here.
-
-Readings of the window count; of a running total, its growth between the first and the
-last of them. Times in readings are real-world seconds, CPU is per wall-clock second, so a
-stretch of time is divided by ``speed`` before CPU is.
+figure is absent, never zero. A family has one for all of its members, in `FAMILIES`. A new metric
+is a row of the table and an entry here; a new stage is a row alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from math import fsum
 
-from lab.judge import gateway
+from lab.judge import gateway, readings, stages
 from lab.judge.capacity_bound import capacity, capacity_split
 from lab.judge.leaks import QUANTITIES
-from lab.judge.statistics import growth, mean, p95, peak, total
+from lab.judge.readings import (
+    BACKEND,
+    PEAKS,
+    busiest_loop,
+    cores,
+    grown,
+    grown_per_second,
+    machine_rate,
+    mean_of,
+    peak_of,
+)
+from lab.judge.standing import stood_share
+from lab.judge.statistics import mean, p95, peak, total
 from lab.judge.trial import Trial
-from lab.judge.workers import STALE_WALL_S, split_idle, standing, worker_share_max
+from lab.judge.workers import split_idle, worker_share_max
 from lab.model.criterion import Criterion
 from lab.model.evidence import (
     CLOUDRUN_CAUSES,
@@ -34,43 +45,37 @@ from lab.model.evidence import (
     Audit,
     Cause,
     LoadDone,
-    MachineReading,
     OomKill,
     Sample,
     WorkerReading,
 )
 from lab.model.load import OpenLoad
-from lab.model.metrics import BY_NAME, TABLE, only_on
+from lab.model.metrics import BY_NAME, STATUS, TABLE, Metric, only_on, status_of
 from lab.model.physics import PERCENTILES, quantile
+from lab.model.readings import MachineReading
 
 DIGITS = 6
 """Decimals that are kept: a microsecond, far below what any figure here is known to."""
-
-STAGE_OF = {"auth": "auth", "release": "release", "write": "write", "gcs_latency": "gcs"}
-"""The metrics that are a stage's mean over successful uploads: there every stage ran to its end."""
-
-WAITS = {"pool_wait": ("pool_wait", "pool_wait2"), "gcs_queue": ("gcs_queue",)}
-"""The metrics that are a mean wait, of failed uploads too: who gave up has waited longest."""
-
-BACKEND = "backend"
-
-PEAKS: dict[str, Callable[[WorkerReading], float]] = {
-    "pool_checked_out": lambda r: r.checked_out,
-    "pool_waiting": lambda r: r.waiting,
-    "threads_busy": lambda r: r.threads_busy,
-    "threads_queued": lambda r: r.threads_queued,
-    "uploads_inflight": lambda r: r.inflight,
-    "rss_backend": lambda r: r.rss,
-}
-"""The metrics that are the peak of a gauge of all workers together."""
 
 
 def measure(trial: Trial) -> dict[str, float]:
     """Every metric of the table that there is evidence for, in the table's order and units."""
     known = foreign(trial)
-    measured = ((row.name, MEASURES[row.name](trial)) for row in TABLE)
+    measured = (figure for row in TABLE for figure in _figures(row, trial).items())
     values = ((name, known.get(name) if v is None else v) for name, v in measured)
     return {name: round(float(v), DIGITS) for name, v in values if v is not None}
+
+
+def _figures(row: Metric, trial: Trial) -> Mapping[str, float | None]:
+    """The figures of a row: one, or those of a family that there are."""
+    if row.members:
+        return FAMILIES[row.name](trial)
+    return {row.name: MEASURES[row.name](trial)}
+
+
+def asked(trial: Trial) -> set[str]:
+    """The metrics that the cell's criteria are about."""
+    return {criterion.metric for criterion in trial.cell.criteria}
 
 
 def foreign(trial: Trial) -> dict[str, int]:
@@ -78,10 +83,10 @@ def foreign(trial: Trial) -> dict[str, int]:
 
     A spec over both targets asks all of its cells; see `lab.plan.expand`.
     """
-    asked = {criterion.metric for criterion in trial.cell.criteria} if trial.sent else set()
+    names = asked(trial) if trial.sent else set()
     here = (None, trial.cell.target)
     return {
-        name: 0 for name in asked if only_on(name) not in here and BY_NAME[name].unit == "count"
+        name: 0 for name in names if only_on(name) not in here and BY_NAME[name].unit == "count"
     }
 
 
@@ -94,6 +99,23 @@ def throughput(trial: Trial) -> float | None:
     if not trial.sent:
         return None
     return fsum(share for _, share in trial.answered) / (end - start) if end > start else 0.0
+
+
+def attempt_rate(trial: Trial) -> float | None:
+    """Uploads sent a second of the window; None where none was."""
+    start, end = trial.window
+    return len(trial.sent) / (end - start) if trial.sent and end > start else None
+
+
+def statuses(trial: Trial) -> dict[str, float | None]:
+    """How many uploads were answered with each HTTP status, in their order.
+
+    A status that nobody was answered with is left out, but one that a criterion asks for is known
+    to be 0.
+    """
+    counts = Counter(sample.status for sample in trial.sent if 100 <= sample.status < 600)
+    wanted = map(status_of, asked(trial)) if trial.sent else ()
+    return {f"{STATUS}{code}": counts[code] for code in sorted({*counts, *filter(None, wanted)})}
 
 
 def utilisation(law: Callable[[Trial], float | None], trial: Trial) -> float | None:
@@ -144,43 +166,6 @@ def percentile(metric: str, trial: Trial) -> float | None:
     return quantile(ordered, PERCENTILES[metric]) if ordered else None
 
 
-def mean_stage(stage: str, trial: Trial) -> float | None:
-    """The mean of a stage of successful uploads, in seconds."""
-    return mean(sample.stages[stage] for sample in trial.succeeded if stage in sample.stages)
-
-
-def mean_wait(stages: Sequence[str], trial: Trial) -> float | None:
-    """The mean of what uploads waited in some stages together, in seconds."""
-    return mean(
-        fsum(sample.stages.get(stage, 0.0) for stage in stages)
-        for sample in trial.sent
-        if any(stage in sample.stages for stage in stages)
-    )
-
-
-def accept_waits(trial: Trial) -> list[float]:
-    """How long uploads waited from being passed on until their worker had them, in seconds.
-
-    In the kernel's accept queue, and in that of an event loop which is held; of those that were
-    not passed on by a proxy that says when, nothing is known.
-    """
-    records = (trial.record_of(sample) for sample in trial.sent)
-    return [max(0.0, r.arrived - r.handed) for r in records if r and r.handed is not None]
-
-
-def waits(trial: Trial) -> list[float]:
-    """How long uploads waited for their turn, wherever: in the event loop, for a thread or pool."""
-    return [
-        max(0.0, sample.latency_s - sample.uplink_s - _in_stages(sample))
-        for sample in trial.succeeded
-        if "gcs" in sample.stages
-    ]
-
-
-def _in_stages(sample: Sample) -> float:
-    return fsum(sample.stages.get(stage, 0.0) for stage in STAGE_OF.values())
-
-
 def dropped(trial: Trial) -> int | None:
     """Arrivals of the window that were not sent; None for a load whose users keep none back."""
     load = trial.cell.load
@@ -189,94 +174,7 @@ def dropped(trial: Trial) -> int | None:
     return next((line.dropped for line in trial.evidence(LoadDone)), None)
 
 
-# Readings: what went on inside the replica and this machine.
-
-
-def running_sum(
-    workers: Iterable[WorkerReading], of: Callable[[WorkerReading], float], speed: float
-) -> Iterator[tuple[float, float]]:
-    """Time of each reading, and a figure summed over all workers as they stood then."""
-    for t, readings in standing(workers, speed):
-        yield t, sum(map(of, readings))
-
-
-def peak_of(gauge: Callable[[WorkerReading], float | None], trial: Trial) -> float | None:
-    """The peak of a gauge, summed over all workers; None where one did not read it."""
-    if any(gauge(reading) is None for reading in trial.workers):
-        return None
-    sums = running_sum(trial.workers, lambda reading: gauge(reading) or 0, trial.knobs.speed)
-    return peak(value for _, value in sums)
-
-
-def seconds(trial: Trial) -> float:
-    """Real-world seconds from the first reading of a worker to the last."""
-    return trial.workers[-1].t - trial.workers[0].t if trial.workers else 0.0
-
-
-def growths(of: Callable[[WorkerReading], float], trial: Trial) -> list[float]:
-    """Growth of each worker's running total; empty where no time passed between readings.
-
-    One that was not there when the window began has used all of it since.
-    """
-    lives = trial.by_worker if seconds(trial) > 0 else []
-    was_there = trial.window[0] + STALE_WALL_S * trial.knobs.speed
-    return [
-        growth([*([0.0] if life[0].t > was_there else []), *(of(reading) for reading in life)])
-        for life in lives
-    ]
-
-
-def cores(trial: Trial) -> list[float]:
-    """Cores that each worker used."""
-    used = growths(lambda reading: reading.cpu_s, trial)
-    return [cpu_s * trial.knobs.speed / seconds(trial) for cpu_s in used]
-
-
-def loop_busy(life: Sequence[WorkerReading], speed: float) -> float | None:
-    """Share of its time that one worker's event loop was busy; None where it was not read."""
-    lived = life[-1].t - life[0].t
-    if lived <= 0 or any(reading.loop_busy_s is None for reading in life):
-        return None
-    return min(1.0, growth([reading.loop_busy_s or 0.0 for reading in life]) * speed / lived)
-
-
-def busiest_loop(trial: Trial) -> float | None:
-    """The share of the worker whose event loop was busiest, where all were read."""
-    shares = [loop_busy(life, trial.knobs.speed) for life in trial.by_worker]
-    busy = [share for share in shares if share is not None]
-    return max(busy) if busy and len(busy) == len(shares) else None
-
-
-def loop_stood(trial: Trial) -> float | None:
-    """Share of the time in which the loop that stood most stood in lines of the service."""
-    from lab.judge.standing import stood_share  # which takes growths from here
-
-    return stood_share(trial)
-
-
-def mean_of(gauge: Callable[[WorkerReading], float | None], trial: Trial) -> float | None:
-    """The mean of a gauge over the readings, summed over all workers; None where one is missing."""
-    if any(gauge(reading) is None for reading in trial.workers):
-        return None
-    sums = running_sum(trial.workers, lambda reading: gauge(reading) or 0, trial.knobs.speed)
-    return mean(value for _, value in sums)
-
-
-def net_to_gcs(trial: Trial) -> float | None:
-    """Bytes of audio sent to storage a second."""
-    sent = total(growths(lambda reading: reading.gcs_bytes, trial))
-    return None if sent is None else sent / seconds(trial)
-
-
-def machine_rate(
-    totals: Callable[[MachineReading], Mapping[str, float]], part: str, trial: Trial
-) -> float | None:
-    """Growth of a part's running total by wall-clock second."""
-    read = [(r.t, totals(r)[part]) for r in trial.machine if part in totals(r)]
-    if not read or read[-1][0] <= read[0][0]:
-        return None
-    grown = growth([total for _, total in read])
-    return grown * trial.knobs.speed / (read[-1][0] - read[0][0])
+# Readings: what went on inside the replica and this machine; see `lab.judge.readings`.
 
 
 def throttled(trial: Trial) -> float | None:
@@ -313,6 +211,7 @@ Measure = Callable[[Trial], float | None]
 
 MEASURES: Mapping[str, Measure] = {
     "attempts": lambda trial: len(trial.sent) or None,
+    "attempt_rate": attempt_rate,
     "succeeded": lambda trial: len(trial.succeeded) if trial.sent else None,
     "dropped": dropped,
     "error_rate": lambda trial: mean(sample.error is not None for sample in trial.sent),
@@ -326,11 +225,7 @@ MEASURES: Mapping[str, Measure] = {
     **{name: partial(percentile, name) for name in PERCENTILES},
     **{f"errors.{cause}": partial(failures, cause) for cause in Cause},
     "unseen_failures": unseen_failures,
-    **{name: partial(mean_stage, stage) for name, stage in STAGE_OF.items()},
-    **{name: partial(mean_wait, stages) for name, stages in WAITS.items()},
-    "accept_wait": lambda trial: mean(accept_waits(trial)),
-    "wait": lambda trial: mean(waits(trial)),
-    "wait_p95": lambda trial: p95(waits(trial)),
+    **stages.MEASURES,
     "lateness": lambda trial: p95(sample.sent_at - sample.planned_at for sample in trial.sent),
     **{name: partial(peak_of, gauge) for name, gauge in PEAKS.items()},
     "pool_abandoned": partial(mean_of, lambda reading: reading.abandoned),
@@ -338,11 +233,11 @@ MEASURES: Mapping[str, Measure] = {
     "fds": partial(peak_of, lambda reading: reading.fds),
     "loop_lag": lambda trial: p95(reading.loop_lag for reading in trial.workers),
     "loop_busy": busiest_loop,
-    "loop_stood": loop_stood,
+    "loop_stood": stood_share,
     "cpu_backend": lambda trial: total(cores(trial)),
     "cpu_worker_max": lambda trial: peak(cores(trial)),
-    "gcs_attempts": lambda trial: total(growths(lambda reading: reading.gcs_attempts, trial)),
-    "net_to_gcs": net_to_gcs,
+    "gcs_attempts": partial(grown, lambda reading: reading.gcs_attempts),
+    "net_to_gcs": partial(grown_per_second, lambda reading: reading.gcs_bytes),
     "pg_connections": lambda trial: peak(reading.connections for reading in trial.database),
     "cpu_machine": lambda trial: mean(reading.cpu_share for reading in trial.machine),
     "cpu_generator": partial(machine_rate, lambda reading: reading.cpu_s, GENERATOR),
@@ -358,6 +253,10 @@ MEASURES: Mapping[str, Measure] = {
     ),
     "lost": partial(audited, lambda audit: len(audit.lost)),
     **{name: partial(slope, name) for name in QUANTITIES},
+    **readings.MEASURES,
     **gateway.MEASURES,
 }
 """How each metric of the table is measured."""
+
+FAMILIES: Mapping[str, Callable[[Trial], Mapping[str, float | None]]] = {"status.NNN": statuses}
+"""How those of each family are, by the names of its members."""

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from functools import partial
 from math import fsum
 
-from lab.judge.metrics import growths
+from lab.judge.readings import growths
 from lab.judge.trial import Trial
 from lab.model.evidence import ELSEWHERE, WorkerReading
 from lab.model.verdict import Stood

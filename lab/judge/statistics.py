@@ -37,10 +37,15 @@ def peak(values: Iterable[float]) -> float | None:
     return max(values, default=None)
 
 
+def percentile(p: float, values: Iterable[float]) -> float | None:
+    """The p-quantile; None of none."""
+    ordered = sorted(values)
+    return quantile(ordered, p) if ordered else None
+
+
 def p95(values: Iterable[float]) -> float | None:
     """The 95th percentile; None of none."""
-    ordered = sorted(values)
-    return quantile(ordered, PERCENTILES["p95"]) if ordered else None
+    return percentile(PERCENTILES["p95"], values)
 
 
 def growth(totals: Iterable[float]) -> float:

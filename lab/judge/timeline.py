@@ -23,17 +23,20 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from math import ceil, inf
 
 from lab.judge.criteria import decide, outcome_of
-from lab.judge.metrics import PEAKS, judged, latencies, running_sum
-from lab.judge.statistics import p95
+from lab.judge.metrics import judged, latencies
+from lab.judge.readings import PEAKS, running_sum
+from lab.judge.statistics import growth, mean, p95
 from lab.judge.trial import Trial, successes
 from lab.model.criterion import Criterion
-from lab.model.evidence import DatabaseReading, PartDown, Sample, WorkerReading
+from lab.model.evidence import PartDown, Sample, WorkerReading
 from lab.model.load import BurstLoad, StagesLoad, Window, end_of
+from lab.model.metrics import status_of
 from lab.model.physics import ALPHA, PERCENTILES, allowed_share, quantile
+from lab.model.readings import DatabaseReading
 from lab.model.verdict import POINTS, Crossing, Failure, Series, StageResult, Timeline
 
 BINS_S = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 1800, 3600)
@@ -113,10 +116,18 @@ def series(trial: Trial) -> Series:
     bins = _Bins(_width(end / POINTS), end)
     window = max(bins.width, _width(end / P95_PARTS))
     good = successes(samples)
-    workers = trial.evidence(WorkerReading)
+    workers, database = trial.evidence(WorkerReading), trial.evidence(DatabaseReading)
+    counted = [reading for reading in database if reading.lock_waiting is not None]
 
-    def peaks(gauge: Callable[[WorkerReading], float]) -> list[int | None]:
-        return bins.peaks(running_sum(workers, gauge, trial.knobs.speed))
+    def peaks(gauge: str) -> list[int | None]:
+        return bins.peaks(running_sum(workers, PEAKS[gauge], trial.knobs.speed))
+
+    def in_state(state: str) -> list[int | None]:
+        """A transaction that has failed is one in which nothing is done, too."""
+        return bins.peaks(
+            (r.t, sum(n for name, n in r.states.items() if name.partition(" (")[0] == state))
+            for r in counted
+        )
 
     return Series(
         start=0.0,
@@ -127,9 +138,17 @@ def series(trial: Trial) -> Series:
         answered=bins.rates(s.sent_at + s.latency_s for s in good),
         errors=bins.rates(s.sent_at + s.latency_s for s in samples if s.error is not None),
         p95=_p95(good, bins.ends, window),
-        pg_connections=bins.peaks((r.t, r.connections) for r in trial.evidence(DatabaseReading)),
-        pool_checked_out=peaks(lambda reading: reading.checked_out),
-        uploads_inflight=peaks(lambda reading: reading.inflight),
+        pg_connections=bins.peaks((r.t, r.connections) for r in database),
+        pool_checked_out=peaks("pool_checked_out"),
+        uploads_inflight=peaks("uploads_inflight"),
+        cpu_backend=bins.shares(_cpu(workers), bins.width / trial.knobs.speed),
+        rss_backend=peaks("rss_backend"),
+        loop_lag=bins.highest((r.t, r.loop_lag) for r in workers),
+        threads_busy=peaks("threads_busy"),
+        gcs_latency=_storage(good, bins.ends, window),
+        pg_active=in_state("active"),
+        pg_idle=in_state("idle"),
+        pg_in_transaction=in_state("idle in transaction"),
     )
 
 
@@ -154,27 +173,66 @@ class _Bins:
         return [round(count / self.width, 3) for count in counts]
 
     def peaks(self, values: Iterable[tuple[float, float]]) -> list[int | None]:
+        """The largest count bin by bin; None where there is none."""
+        return [None if value is None else int(value) for value in self.highest(values)]
+
+    def highest(self, values: Iterable[tuple[float, float]]) -> list[float | None]:
         """The largest value bin by bin; None where there is none."""
-        peaks: list[int | None] = [None] * self.count
+        highest: list[float | None] = [None] * self.count
         for t, value in values:
             if (index := self._index(t)) is not None:
-                peaks[index] = max(peaks[index] or 0, int(value))
-        return peaks
+                highest[index] = max(highest[index] or 0, value)
+        return highest
+
+    def shares(self, amounts: Iterable[tuple[float, float]], of: float) -> list[float | None]:
+        """What there was of something bin by bin, as a share; None where nothing tells."""
+        sums: list[float | None] = [None] * self.count
+        for t, amount in amounts:
+            if (index := self._index(t)) is not None:
+                sums[index] = (sums[index] or 0.0) + amount
+        return [None if amount is None else round(amount / of, 3) for amount in sums]
 
     def _index(self, t: float) -> int | None:
         inside = 0 <= t <= self.count * self.width
         return min(int(t // self.width), self.count - 1) if inside else None
 
 
+def _cpu(workers: Iterable[WorkerReading]) -> Iterator[tuple[float, float]]:
+    """CPU-seconds that each worker used until each of its readings, since the one before."""
+    lives: dict[int, list[WorkerReading]] = defaultdict(list)
+    for reading in workers:
+        lives[reading.pid].append(reading)
+    for life in lives.values():
+        yield from ((now.t, growth((last.cpu_s, now.cpu_s))) for last, now in pairwise(life))
+
+
 def _p95(good: Sequence[Sample], ends: Sequence[float], window: float) -> list[float | None]:
-    """By the time of sending, as everywhere: a slow answer belongs to the load that it met."""
+    def of(part: Sequence[Sample]) -> float | None:
+        return p95(sample.latency_s for sample in part) if len(part) >= MIN_FOR_P95 else None
+
+    return _sliding(of, good, ends, window)
+
+
+def _storage(good: Sequence[Sample], ends: Sequence[float], window: float) -> list[float | None]:
+    def of(part: Sequence[Sample]) -> float | None:
+        return mean(sample.stages["gcs"] for sample in part if "gcs" in sample.stages)
+
+    return _sliding(of, good, ends, window)
+
+
+def _sliding(
+    of: Callable[[Sequence[Sample]], float | None],
+    good: Sequence[Sample],
+    ends: Sequence[float],
+    window: float,
+) -> list[float | None]:
+    """A figure of the uploads of a window that slides over them.
+
+    By the time of sending, as everywhere: a slow answer belongs to the load that it met.
+    """
     sent = [sample.sent_at for sample in good]
-    values: list[float | None] = []
-    for end in ends:
-        part = good[bisect_left(sent, end - window) : bisect_left(sent, end)]
-        value = p95(sample.latency_s for sample in part) if len(part) >= MIN_FOR_P95 else None
-        values.append(None if value is None else round(value, 3))
-    return values
+    values = (of(good[bisect_left(sent, end - window) : bisect_left(sent, end)]) for end in ends)
+    return [None if value is None else round(value, 3) for value in values]
 
 
 def crossings(trial: Trial) -> tuple[Crossing, ...]:
@@ -226,6 +284,9 @@ def _over_time(metric: str, trial: Trial) -> Iterator[tuple[float, float]]:
         cause = metric.removeprefix("errors.")
         failed = sorted(sample.sent_at for sample in trial.failed_of(cause))
         yield from ((t, number) for number, t in enumerate(failed, start=1))
+    elif status := status_of(metric):
+        answered = sorted(sample.sent_at for sample in trial.sent if sample.status == status)
+        yield from ((t, number) for number, t in enumerate(answered, start=1))
 
 
 def _of_share(criterion: Criterion, trial: Trial) -> Crossing | None:

@@ -23,13 +23,11 @@ from lab.model.evidence import (
     SERVICE_CAUSES,
     Audit,
     Cause,
-    DatabaseReading,
     Evidence,
     GatewayReading,
     GatewayRequest,
     InstanceEvent,
     LoadDone,
-    MachineReading,
     Observation,
     OomKill,
     PartDown,
@@ -41,6 +39,7 @@ from lab.model.evidence import (
 from lab.model.experiment import Cell
 from lab.model.knobs import Knobs
 from lab.model.load import AnyLoad, BurstLoad, StagesLoad, Window, shortened, users_at
+from lab.model.readings import DatabaseReading, MachineReading
 from lab.model.verdict import Leak, Stood
 
 Line = TypeVar("Line")
@@ -308,6 +307,13 @@ class Trial:
         from lab.judge.metrics import measure  # which takes a Trial
 
         return measure(self)
+
+    @cached_property
+    def durations(self) -> dict[str, list[float]]:
+        """The times of each stage: see `lab.judge.stages.durations`."""
+        from lab.judge.stages import durations  # which takes a Trial
+
+        return durations(self)
 
     @cached_property
     def uncovered(self) -> list[str]:

@@ -3,7 +3,7 @@
     errors.<cause>    what clients saw, and what the service recorded; an upload that was cut
     unseen_failures   off, and of which nothing is recorded, may have failed of any cause
     pool_wait,        an upload that was cut off waited for as long as its worker recorded, or
-    gcs_queue         else for any part of its life
+    gcs_queue         else for any part of its life; so for their percentiles
     cold_uploads      one that was cut off does not say whether it waited for a cold instance
     cold_start_…      an instance that was still starting has no start-up time yet
     orphans, unheard  an upload that is inside a worker at the audit may yet end in one of them
@@ -22,7 +22,7 @@ from functools import partial
 from math import fsum
 
 from lab.judge import gateway
-from lab.judge.metrics import WAITS, accept_waits
+from lab.judge.stages import STATISTICS, WAITS, accept_waits
 from lab.judge.trial import Trial
 from lab.model.evidence import CUT_OFF, SERVICE_CAUSES, Audit, Cause, Sample
 
@@ -71,8 +71,9 @@ def _cut_off(trial: Trial) -> str:
     return f"{cut} of {sent} uploads were cut off before the service answered"
 
 
-def _wait(stages: Sequence[str], value: float, trial: Trial) -> Range | None:
-    """A mean wait, in seconds, of all that waited, those that were cut off among them."""
+def _wait(stages: Sequence[str], end: str, value: float, trial: Trial) -> Range | None:
+    """A mean wait in seconds, or the percentile whose name ends so, of all that waited, those that
+    were cut off among them."""
     told = [waited(sample.stages.items(), stages) for sample in trial.sent]
     untold = [
         ends
@@ -83,22 +84,23 @@ def _wait(stages: Sequence[str], value: float, trial: Trial) -> Range | None:
     if not untold:
         return None
     all_ends = [(seconds, seconds) for seconds in told if seconds is not None] + untold
-    low, high = (fsum(end) / len(all_ends) for end in zip(*all_ends, strict=True))
+    lows, highs = zip(*all_ends, strict=True)
+    low, high = STATISTICS[end](lows), STATISTICS[end](highs)
     why = f"{_cut_off(trial)}, so how long they waited is not known"
-    return Range(value, low, high, why)
+    return Range(value, low or 0.0, high, why)
 
 
-def _accept_wait(value: float, trial: Trial) -> Range | None:
-    """A mean of which those are left out that no worker ever had; they waited as long as they
-    were there, or not at all."""
+def _accept_wait(end: str, value: float, trial: Trial) -> Range | None:
+    """A mean, or a percentile, of which those are left out that no worker ever had; they waited as
+    long as they were there, or not at all."""
     never = [s for s in trial.sent if s.error in CUT_OFF and trial.record_of(s) is None]
     if not never:
         return None
     came = accept_waits(trial)
-    of, longest = len(came) + len(never), fsum(sample.latency_s for sample in never)
-    low, high = fsum(came) / of, max(value, (fsum(came) + longest) / of)
+    low = STATISTICS[end]([*came, *(0.0 for _ in never)])
+    high = STATISTICS[end]([*came, *(sample.latency_s for sample in never)])
     why = f"{len(never)} of {len(trial.sent)} uploads were cut off before a worker had them"
-    return Range(value, low, high, why)
+    return Range(value, low or 0.0, max(value, high or 0.0), why)
 
 
 def _untold(
@@ -164,8 +166,12 @@ def _audited(of: Callable[[Audit], int], value: float, trial: Trial) -> Range | 
 
 RANGES: Mapping[str, Callable[[float, Trial], Range | None]] = {
     **{f"errors.{cause}": partial(_cause, cause) for cause in SERVICE_CAUSES},
-    "accept_wait": _accept_wait,
-    **{name: partial(_wait, stages) for name, stages in WAITS.items()},
+    **{f"accept_wait{end}": partial(_accept_wait, end) for end in STATISTICS},
+    **{
+        name + end: partial(_wait, stages, end)
+        for name, stages in WAITS.items()
+        for end in STATISTICS
+    },
     "unseen_failures": _unseen_failures,
     "cold_uploads": _cold_uploads,
     "cold_start_s": _mean_start,

@@ -35,7 +35,7 @@ from lab.judge.agreement import disagreements
 from lab.judge.coverage import clock_was_set
 from lab.judge.delays import only_delay
 from lab.judge.levels import times
-from lab.judge.metrics import machine_rate
+from lab.judge.readings import machine_rate
 from lab.judge.remedies import fitting_speed, slower
 from lab.judge.trial import Trial
 from lab.model.evidence import (
@@ -44,13 +44,13 @@ from lab.model.evidence import (
     Cause,
     InstanceEvent,
     LoadDone,
-    MachineReading,
     PartDown,
     WorkerReading,
 )
 from lab.model.fault import Latency
 from lab.model.fidelity import ALLOWED, RESOLUTION_S, Worker, allowed_lateness, keeps_slot
 from lab.model.physics import SATURATED, db_trips
+from lab.model.readings import MachineReading
 from lab.model.verdict import Check, Invalidity, InvalidityKind
 
 WAITED = 0.5

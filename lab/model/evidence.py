@@ -19,6 +19,7 @@ from pydantic import Field, TypeAdapter
 from lab.model.base import Bytes, Count, Elapsed, Frozen, Moment, Plain, Total, Whole
 from lab.model.fault import Action
 from lab.model.journeys import Journey
+from lab.model.readings import DatabaseReading, DatabaseStatements, MachineReading
 
 
 class Cause(StrEnum):
@@ -204,14 +205,16 @@ class WorkerReading(Frozen):
     """Ten times a second, from each worker: its pool, threads, loop and memory.
 
     ``cpu_s``, ``loop_busy_s`` (wall-clock seconds in which the event loop did not wait),
-    ``gcs_attempts`` and ``gcs_bytes`` are running totals since the worker began. ``threads``
+    ``gcs_attempts``, ``gcs_bytes``, ``gcs_failed`` (attempts that storage answered with an error
+    or not at all), ``gcs_retried`` (those made because an earlier one of the same call had failed)
+    and ``gcs_acknowledged_bytes`` are running totals since the worker began. ``threads``
     and ``fds`` count all of the process. ``anyio_busy`` counts anyio's threads in use, and
     ``anyio_queued`` the calls that wait for one; the speech and the audio threads have the like, of
     assessments and conversions. ``inside`` counts all of the students' requests, ``inflight`` the
-    uploads. ``instance`` is Cloud Run's that it is in; empty on the VM. ``stood`` are running totals
-    of the wall-clock seconds in which its event loop stood in a line of the service, by that line;
-    ``threads_named`` are Python's threads by kind; ``abandoned`` counts connections that are checked
-    out of the pool and that no session has. What an earlier lab did not read is None.
+    uploads. ``instance`` is Cloud Run's that it is in; empty on the VM. ``stood`` are running
+    totals of the wall-clock seconds in which its event loop stood in a line of the service, by that
+    line; ``threads_named`` are Python's threads by kind; ``abandoned`` counts connections that are
+    checked out of the pool and that no session has. What an earlier lab did not read is None.
     """
 
     kind: Literal["worker"] = "worker"
@@ -243,50 +246,9 @@ class WorkerReading(Frozen):
     stood: dict[str, Total] | None = None
     threads_named: dict[str, Count] | None = None
     abandoned: Whole | None = None
-
-
-class DatabaseReading(Frozen):
-    """The application's backends in ``pg_stat_activity``, of the plain role only."""
-
-    kind: Literal["database"] = "database"
-    t: Moment
-    connections: Count
-
-
-class Usage(Frozen):
-    """What a part has used so far.
-
-    Args:
-        cpu_s: running total of CPU-seconds.
-        memory: bytes that it holds now; in a container, its page cache included.
-        throttled_s: running total of seconds for which its CPU quota kept it waiting; None
-            where there is no quota.
-    """
-
-    cpu_s: Total
-    memory: Bytes
-    throttled_s: Total | None = None
-
-
-class MachineReading(Frozen):
-    """CPU of the whole machine (share in use since the last reading) and of the parts.
-
-    ``cpu_s`` holds running totals of CPU-seconds by part, ``generator`` among them;
-    ``lab`` the lab's own process; ``memory`` bytes now and ``throttled_s`` running totals, of the
-    parts that have them. ``cores`` are the machine's, None where an earlier lab did not say.
-    ``clock_offset`` is the wall clock minus the monotonic one, in seconds, which changes only
-    where somebody sets the clock; None where an earlier lab did not look.
-    """
-
-    kind: Literal["machine"] = "machine"
-    t: Moment
-    wall_s: Total
-    cpu_share: Total
-    cpu_s: dict[str, Total]
-    memory: dict[str, Bytes] = {}
-    throttled_s: dict[str, Total] = {}
-    clock_offset: Moment | None = None
-    cores: Annotated[int | None, Field(ge=1, le=100_000)] = None
+    gcs_failed: Count | None = None
+    gcs_retried: Count | None = None
+    gcs_acknowledged_bytes: Bytes | None = None
 
 
 class PartDown(Frozen):
@@ -484,6 +446,7 @@ Evidence = Annotated[
     WorkerReading
     | UploadRecord
     | DatabaseReading
+    | DatabaseStatements
     | MachineReading
     | PartDown
     | OomKill

@@ -3,6 +3,9 @@
 Criteria, verdicts and reports use these names and no others. Durations are real-world
 seconds (wall-clock time multiplied by ``speed``); a figure without evidence is absent,
 never zero.
+
+    Metric    a figure, or a family of figures with a name each: ``status.413``, ``status.503`` …
+    StageRow  a time that many uploads have each: a mean, and ``_p50``, ``_p95``, ``_p99`` of it
 """
 
 from __future__ import annotations
@@ -24,17 +27,84 @@ class Metric:
         unit: what its number counts; shares run from 0 to 1, cores are CPU-seconds a second.
         source: the evidence it is computed from.
         help: the meaning, for a reader who has not seen the code.
+        members: of a family, the names of its metrics, which alone criteria may use; else empty.
+        form: of a family, the regular expression of these names.
     """
 
     name: str
     unit: Unit
     source: str
     help: str
+    members: tuple[str, ...] = ()
+    form: str = ""
+
+    @property
+    def rows(self) -> tuple[Metric, ...]:
+        """Itself: what it adds to the table."""
+        return (self,)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that criteria and results may have of it."""
+        return self.members or (self.name,)
 
 
-TABLE: tuple[Metric, ...] = (
+QUANTILES = {"_p50": 0.50, "_p95": 0.95, "_p99": 0.99}
+"""The percentiles that there are of each stage: how their names end, and which quantile."""
+
+_NTH = {"_p50": "median", "_p95": "95th percentile", "_p99": "99th percentile"}
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """A time that many requests have each, of which the table has a mean and percentiles.
+
+    Args:
+        name: of the mean; the percentiles' names are this and `QUANTILES`.
+        source: the evidence.
+        help: what takes the time, to follow on "mean of".
+        timings: the stages of `Sample.stages` whose seconds are added up; empty for a time that
+            the judge works out of other evidence.
+        of: whose time it is: of ``successes`` alone, for whom something was done to its end, or of
+            ``all``, because who gave up waiting has waited longest.
+    """
+
+    name: str
+    source: str
+    help: str
+    timings: tuple[str, ...] = ()
+    of: Literal["successes", "all"] = "successes"
+
+    @property
+    def rows(self) -> tuple[Metric, ...]:
+        """The mean and the percentiles, in this order."""
+        mean = Metric(self.name, "seconds", self.source, f"mean of {self.help}")
+        return mean, *(
+            Metric(name, "seconds", self.source, f"{_NTH[end]} of {self.help}")
+            for end, name in zip(QUANTILES, self.percentiles, strict=True)
+        )
+
+    @property
+    def percentiles(self) -> tuple[str, ...]:
+        """The names of its percentiles."""
+        return tuple(self.name + end for end in QUANTILES)
+
+
+STATUS = "status."
+"""The metrics that count answers by their HTTP status have names that begin so."""
+
+NETWORK_PARTS = {
+    "nginx": "nginx",
+    "backend": "backend",
+    "postgres": "postgres",
+    "storage": "fake-gcs-server",
+}
+"""The parts whose bytes on the network are metrics: in their names, and as readings call them."""
+
+_ROWS: tuple[Metric | StageRow, ...] = (
     Metric("attempts", "count", "samples", "uploads sent in the window"),
     Metric("succeeded", "count", "samples", "of these, answered 200"),
+    Metric("attempt_rate", "per second", "samples", "attempts a second of the window"),
     Metric(
         "dropped",
         "count",
@@ -98,38 +168,85 @@ TABLE: tuple[Metric, ...] = (
         "client was told so",
     ),
     Metric(
+        "status.NNN",
+        "count",
+        "samples",
+        "uploads of the window that were answered with this HTTP status, from 100 to 599, whoever "
+        "answered: status.200, status.413, status.503",
+        members=tuple(f"{STATUS}{code}" for code in range(100, 600)),
+        form=r"status\.[1-5][0-9]{2}",
+    ),
+    StageRow(
         "auth",
-        "seconds",
         "Server-Timing",
-        "mean of the auth stage (BEGIN, SELECT) of successful uploads",
+        "the auth stage (BEGIN, SELECT) of successful uploads",
+        timings=("auth",),
     ),
-    Metric(
+    StageRow(
         "release",
-        "seconds",
         "Server-Timing",
-        "mean of closing the session (ROLLBACK), likewise",
+        "closing the session (ROLLBACK), likewise",
+        timings=("release",),
     ),
-    Metric(
+    StageRow(
         "write",
-        "seconds",
         "Server-Timing",
-        "mean of the write stage (BEGIN to COMMIT), likewise",
+        "the write stage (BEGIN to COMMIT), likewise",
+        timings=("write",),
     ),
-    Metric(
+    StageRow(
         "accept_wait",
-        "seconds",
         "workers",
-        "mean wait from nginx's, or the gateway's, passing an upload on until its worker had it",
+        "the wait from nginx's, or the gateway's, passing an upload on until its worker had it",
+        of="all",
     ),
-    Metric("pool_wait", "seconds", "Server-Timing", "mean wait for a connection, both checkouts"),
-    Metric("gcs_queue", "seconds", "Server-Timing", "mean wait for a thread to upload with"),
-    Metric(
-        "gcs_latency",
-        "seconds",
+    StageRow(
+        "pool_wait",
         "Server-Timing",
-        "mean of the storage call of successful uploads, its retries included",
+        "the wait for a connection, both checkouts, of failed uploads too",
+        timings=("pool_wait", "pool_wait2"),
+        of="all",
+    ),
+    StageRow(
+        "gcs_queue",
+        "Server-Timing",
+        "the wait for a thread to upload with, of failed uploads too",
+        timings=("gcs_queue",),
+        of="all",
+    ),
+    StageRow(
+        "gcs_latency",
+        "Server-Timing",
+        "the storage call of successful uploads, its retries included",
+        timings=("gcs",),
     ),
     Metric("pg_connections", "count", "pg_stat_activity", "peak of the application's backends"),
+    Metric(
+        "pg_lock_waiting",
+        "count",
+        "pg_stat_activity",
+        "peak of the application's backends that waited for a lock of another",
+    ),
+    Metric(
+        "pg_lock_share",
+        "share",
+        "pg_stat_activity",
+        "share of the readings in which one waited for a lock",
+    ),
+    Metric(
+        "db_query",
+        "seconds",
+        "pg_stat_statements",
+        "mean time inside the server of the application's statements, BEGIN and COMMIT among "
+        "them, since the load began: without the network, waits for locks included",
+    ),
+    Metric("db_query_max", "seconds", "pg_stat_statements", "the longest of these times"),
+    Metric(
+        "db_query_rate",
+        "per second",
+        "pg_stat_statements",
+        "such statements a second, from the load's start until it had ended",
+    ),
     Metric("db_refusals", "count", "Postgres log", "connections refused with SQLSTATE 53300"),
     Metric("pool_checked_out", "count", "workers", "peak of connections checked out, all workers"),
     Metric("pool_waiting", "count", "workers", "peak of checkouts waiting, all workers"),
@@ -193,16 +310,42 @@ TABLE: tuple[Metric, ...] = (
     Metric("pool_slope", "per second", "workers", "growth of abandoned connections, likewise"),
     Metric("threads_slope", "per second", "process table", "growth of the threads, likewise"),
     Metric("fds_slope", "per second", "process table", "growth of open files, likewise"),
-    Metric(
+    StageRow(
         "wait",
-        "seconds",
         "samples",
-        "mean of what successful uploads only waited: their latency less that of their stages and "
-        "of the user's uplink",
+        "what successful uploads only waited: their latency less that of their stages and of the "
+        "user's uplink",
     ),
-    Metric("wait_p95", "seconds", "samples", "95th percentile of these waits"),
     Metric("gcs_attempts", "count", "workers", "HTTP requests to storage, retries included"),
+    Metric(
+        "gcs_failures",
+        "count",
+        "workers",
+        "of these attempts, answered with an error (4xx, 5xx), or not at all",
+    ),
+    Metric(
+        "gcs_retries",
+        "count",
+        "workers",
+        "of these attempts, made because an earlier one of the same storage call had failed",
+    ),
     Metric("net_to_gcs", "bytes per second", "workers", "audio sent to storage a second"),
+    Metric(
+        "gcs_acknowledged",
+        "bytes per second",
+        "workers",
+        "of this, what storage answered without an error",
+    ),
+    *(
+        Metric(
+            f"net_{way}_{name}",
+            "bytes per second",
+            "engine",
+            f"bytes that {name}'s container {verb} a second, headers of every layer included",
+        )
+        for name in NETWORK_PARTS
+        for way, verb in (("in", "received"), ("out", "sent"))
+    ),
     Metric(
         "oom_kills",
         "count",
@@ -227,13 +370,11 @@ TABLE: tuple[Metric, ...] = (
         "peak memory of an instance, its temporary files and page cache included",
     ),
     Metric("queue_depth", "count", "gateway", "peak of the requests that waited for an instance"),
-    Metric(
+    StageRow(
         "queue_wait",
-        "seconds",
         "Server-Timing",
-        "mean wait of successful uploads for an instance, its start-up included",
+        "the wait of successful uploads for an instance, its start-up included",
     ),
-    Metric("queue_wait_p95", "seconds", "Server-Timing", "95th percentile of these waits"),
     Metric(
         "queue_wait_refused",
         "seconds",
@@ -256,12 +397,31 @@ TABLE: tuple[Metric, ...] = (
     Metric("lateness", "seconds", "samples", "95th percentile of sent_at - planned_at"),
 )
 
-BY_NAME: dict[str, Metric] = {metric.name: metric for metric in TABLE}
+TABLE: tuple[Metric, ...] = tuple(metric for row in _ROWS for metric in row.rows)
+"""Every row, in the order in which results and reports have them."""
+
+BY_NAME: dict[str, Metric] = {name: metric for metric in TABLE for name in metric.names}
+"""The row of each name; a family's is the same for all of its members."""
+
+STAGES: dict[str, StageRow] = {row.name: row for row in _ROWS if isinstance(row, StageRow)}
+"""The times of which there are percentiles, by the name of their mean."""
+
+
+def with_percentiles(*names: str) -> tuple[str, ...]:
+    """These metrics, each that is a stage's mean with its percentiles after it."""
+    of = {name: STAGES[name].percentiles for name in names if name in STAGES}
+    return tuple(each for name in names for each in (name, *of.get(name, ())))
+
+
+def status_of(name: str) -> int | None:
+    """The HTTP status that a metric counts the answers of; None of any other metric."""
+    return int(name.removeprefix(STATUS)) if name.startswith(STATUS) else None
+
 
 _OF_CLOUDRUN = (
     *("cold_starts", "cold_start_s", "cold_start_made", "cold_start_max", "cold_uploads"),
     *("instances", "memory_instance"),
-    *("queue_depth", "queue_wait", "queue_wait_p95", "queue_wait_refused"),
+    *("queue_depth", *with_percentiles("queue_wait"), "queue_wait_refused"),
 )
 
 _OF_WORKERS = ("capacity_split", "utilisation_split", "worker_share_max", "split_idle")

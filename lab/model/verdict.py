@@ -174,6 +174,11 @@ class Series(Frozen):
     ``sent``, ``answered`` (successes, when their answer came) and ``errors`` (failures, when
     they came) a second, ``p95`` of the successes sent in the ``window_s`` seconds up to the
     bin's end, and the peaks of ``pg_connections``, ``pool_checked_out`` and ``uploads_inflight``.
+    Of the workers ``cpu_backend``, the cores that all of them used, and the peaks of their
+    ``rss_backend``, of ``loop_lag``, of the latest loop, and of ``threads_busy``; ``gcs_latency``,
+    the mean of the storage calls of the same successes as ``p95``; and the peaks of the
+    application's backends by what Postgres says that they do: ``pg_active``, ``pg_idle`` and
+    ``pg_in_transaction`` (idle in one). Those of these that an earlier lab did not store are empty.
     """
 
     start: Moment
@@ -187,6 +192,14 @@ class Series(Frozen):
     pg_connections: list[Count | None]
     pool_checked_out: list[Count | None]
     uploads_inflight: list[Count | None]
+    cpu_backend: list[Total | None] = []
+    rss_backend: list[Count | None] = []
+    loop_lag: list[Total | None] = []
+    threads_busy: list[Count | None] = []
+    gcs_latency: list[Total | None] = []
+    pg_active: list[Count | None] = []
+    pg_idle: list[Count | None] = []
+    pg_in_transaction: list[Count | None] = []
 
 
 class Crossing(Frozen):

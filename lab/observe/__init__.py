@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from lab.model.evidence import Shortage, Usage
+from lab.model.evidence import Shortage
+from lab.model.readings import Usage
 
 Query = Callable[..., list[tuple[Any, ...]]]
 """Runs SQL with its values as superuser, over a connection that is kept open for it."""

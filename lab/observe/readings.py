@@ -12,7 +12,7 @@ the trial began: that it serves, its queue, and how its live instances had start
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf
 from pathlib import Path
 from typing import Any, get_args
@@ -21,20 +21,19 @@ from lab.errors import PartFailed
 from lab.files import Folder
 from lab.model.clock import foreign_clock
 from lab.model.evidence import (
-    DatabaseReading,
     Evidence,
     GatewayBeat,
     GatewayReading,
     GatewayRequest,
     GatewayServing,
     InstanceEvent,
-    MachineReading,
     OomKill,
     PartDown,
     StageSpan,
     UploadRecord,
     WorkerReading,
 )
+from lab.model.readings import DatabaseReading, DatabaseStatements, MachineReading, Usage
 from lab.observe.watch import Seen
 
 GATEWAY_LOG = "front.jsonl"
@@ -120,22 +119,37 @@ def from_uploads(
 
 def from_watch(seen: Seen, clock: Clock) -> Iterator[Evidence]:
     """What the watch saw."""
-    for at, count in seen.connections:
-        yield DatabaseReading(t=clock(at), connections=count)
+    for backends in seen.connections:
+        yield DatabaseReading(
+            t=clock(backends.at),
+            connections=sum(backends.states.values()),
+            states=dict(backends.states),
+            lock_waiting=backends.lock_waiting,
+        )
+    if seen.statements:
+        at, calls, total, longest = seen.statements
+        took = {"total_s": clock.scaled(total), "max_s": clock.scaled(longest)}
+        yield DatabaseStatements(t=clock(at), calls=calls, **took)
     for reading in seen.machine:
-        throttled = {part: used.throttled_s for part, used in reading.usage.items()}
         yield MachineReading(
             t=clock(reading.at),
             wall_s=reading.wall_s,
             cpu_share=reading.cpu_share,
             cpu_s={part: used.cpu_s for part, used in reading.usage.items()},
             memory={part: used.memory for part, used in reading.usage.items()},
-            throttled_s={part: s for part, s in throttled.items() if s is not None},
+            throttled_s=_known(reading.usage, lambda used: used.throttled_s),
+            received=_known(reading.usage, lambda used: used.received),
+            sent=_known(reading.usage, lambda used: used.sent),
             clock_offset=reading.clock_offset,
             cores=reading.cores,
         )
     for part, (at, why) in seen.down.items():
         yield PartDown(t=clock(at), part=part, why=why)
+
+
+def _known(usage: Mapping[str, Usage], of: Callable[[Usage], float | None]) -> dict[str, float]:
+    """A figure by part, of the parts that have it."""
+    return {part: value for part, used in usage.items() if (value := of(used)) is not None}
 
 
 _KINDS: dict[

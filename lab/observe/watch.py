@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -19,10 +20,12 @@ import psutil
 import psycopg2
 
 from lab.model.clock import BEAT_S, STILL_S, USUAL_S, wall_offset
-from lab.model.evidence import GENERATOR, LAB, Usage
+from lab.model.evidence import GENERATOR, LAB
 from lab.model.processes import how_held
+from lab.model.readings import Usage
 from lab.model.replica import APP_ROLE
-from lab.observe import Query
+from lab.observe import Query, statements
+from lab.observe.statements import Statements
 
 DATABASE_S = 0.1
 PARTS_S = 0.25
@@ -32,10 +35,23 @@ RECENT_S = 10.0
 """Wall-clock seconds in which the lab may not stand still for longer than `STILL_S` in all."""
 
 CONNECTIONS = (
-    "SELECT count(*) FROM pg_stat_activity "
-    "WHERE backend_type = 'client backend' AND usename = %s AND state IS NOT NULL"
+    "SELECT state, coalesce(wait_event_type, '') = 'Lock', count(*) FROM pg_stat_activity "
+    "WHERE backend_type = 'client backend' AND usename = %s AND state IS NOT NULL GROUP BY 1, 2"
 )
-"""A backend has a state once it is authenticated; a connection being refused has none."""
+"""The application's backends by state, and by whether they wait for a lock of another.
+
+A backend has a state once it is authenticated; a connection being refused has none. That one waits
+for a lock is told at every reading, however short the wait is; ``log_lock_waits`` tells only of
+waits longer than ``deadlock_timeout``, a second.
+"""
+
+
+class Backends(NamedTuple):
+    """The application's backends at a moment: by state, and how many wait for a lock."""
+
+    at: float
+    states: Mapping[str, int]
+    lock_waiting: int
 
 
 class MachineUsage(NamedTuple):
@@ -54,9 +70,13 @@ class MachineUsage(NamedTuple):
 
 @dataclass
 class Seen:
-    """What the watch saw, with the monotonic clock: connections, usage, and parts down with why."""
+    """What the watch saw, with the monotonic clock: connections, usage, and parts down with why.
 
-    connections: list[tuple[float, int]] = field(default_factory=list)
+    ``statements`` is what the database counted while the watch went on; None where it counts none.
+    """
+
+    connections: list[Backends] = field(default_factory=list)
+    statements: Statements | None = None
     machine: list[MachineUsage] = field(default_factory=list)
     down: dict[str, tuple[float, str]] = field(default_factory=dict)
 
@@ -132,8 +152,10 @@ class Watch:
         self.seen.down.setdefault(part, (time.monotonic(), why))
 
     def _watch_database(self) -> None:
+        statements.reset(self._query)
         while not self._stop.wait(DATABASE_S):
             self._read_database()
+        self.seen.statements = statements.read(self._query)
 
     def _watch_parts(self) -> None:
         while not self._stop.wait(PARTS_S):
@@ -161,7 +183,7 @@ class Watch:
             rows = self._query(CONNECTIONS, APP_ROLE)
         except psycopg2.Error:
             return  # the database is down: `down_parts` says so
-        self.seen.connections.append((now, int(rows[0][0])))
+        self.seen.connections.append(_backends(now, rows))
 
     def _read_parts(self) -> None:
         now = time.monotonic()
@@ -188,6 +210,15 @@ class Watch:
                 times, memory = self._generator.cpu_times(), self._generator.memory_info().rss
                 self._generator_usage = Usage(cpu_s=times.user + times.system, memory=memory)
         return self._generator_usage
+
+
+def _backends(at: float, rows: Iterable[tuple[str, bool, int]]) -> Backends:
+    states: Counter[str] = Counter()
+    waiting = 0
+    for state, waits, count in rows:
+        states[state] += count
+        waiting += count if waits else 0
+    return Backends(at, dict(states), waiting)
 
 
 def _own_usage() -> Usage:

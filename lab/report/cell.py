@@ -27,6 +27,9 @@ from lab.report.blocks import (
 )
 
 OUTCOME_TONES: Mapping[str, Tone] = {"met": "good", "missed": "bad", "undecided": "unclear"}
+PERCENTILES = tuple(end.removeprefix("_") for end in metrics.QUANTILES)
+"""The percentiles of a stage, as columns."""
+
 ARRIVED = {
     True: Value("ok", tone="good"),
     False: Value("OFF", tone="bad"),
@@ -53,8 +56,7 @@ def cell_section(cell: CellResult) -> Section:
             _findings(cell.findings),
             Heading("injected, and measured"),
             _checks(cell.injected),
-            Heading("metrics"),
-            _metrics(cell.metrics),
+            *_metrics(cell.metrics),
         ),
     )
 
@@ -233,7 +235,38 @@ def _checks(checks: Sequence[Check]) -> Block:
     return _table(heads, rows, right="measured")
 
 
-def _metrics(values: Mapping[str, float]) -> Block:
+def _metrics(values: Mapping[str, float]) -> Iterator[Block]:
+    """Where the time went, a row a stage; what was answered, in a line; and all other metrics."""
+    statuses = [name for name in values if metrics.status_of(name)]
+    shown = {*statuses, *metrics.with_percentiles(*metrics.STAGES)}
+    if stages := _stage_times(values):
+        yield Heading("where the time went")
+        yield Table.of(("stage", "mean", *PERCENTILES, "of"), stages, right=("mean", *PERCENTILES))
+    yield Heading("metrics")
+    if statuses:
+        yield Facts(
+            (Fact("answers", ", ".join(_answers(name, values[name]) for name in statuses)),)
+        )
+    yield _other_metrics({name: value for name, value in values.items() if name not in shown})
+
+
+def _answers(name: str, count: float) -> str:
+    return f"{metrics.status_of(name)}: {format.count(count)}"
+
+
+def _stage_times(values: Mapping[str, float]) -> list[tuple[Value | str, ...]]:
+    return [
+        (
+            Value(name, code=True),
+            *(format.metric(each, values.get(each)) for each in metrics.with_percentiles(name)),
+            row.help,
+        )
+        for name, row in metrics.STAGES.items()
+        if name in values
+    ]
+
+
+def _other_metrics(values: Mapping[str, float]) -> Block:
     """In the metric table's order; those of another lab last, and no errors that did not occur."""
     names = [name for name in metrics.BY_NAME if name in values]
     names += sorted(name for name in values if name not in metrics.BY_NAME)

@@ -29,6 +29,14 @@ LINES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("pg", "pg_connections", format.count),
     ("pool", "pool_checked_out", format.count),
     ("in flight", "uploads_inflight", format.count),
+    ("threads", "threads_busy", format.count),
+    ("storage", "gcs_latency", format.seconds),
+    ("loop lag", "loop_lag", format.seconds),
+    ("CPU", "cpu_backend", format.cores),
+    ("memory", "rss_backend", format.size),
+    ("pg active", "pg_active", format.count),
+    ("pg idle", "pg_idle", format.count),
+    ("pg in tx", "pg_in_transaction", format.count),
 )
 """Label, series, and how its highest value is written."""
 
@@ -91,10 +99,20 @@ PANELS: tuple[tuple[str, dict[str, str], Callable[[float], str]], ...] = (
     ("errors/s", {"errors": "bad"}, format.significant),
     ("connections", {"pool_checked_out": "soft", "pg_connections": "main"}, format.count),
     ("in flight", {"uploads_inflight": "main"}, format.count),
+    ("threads busy", {"threads_busy": "main"}, format.count),
+    ("storage call", {"gcs_latency": "main"}, format.seconds),
+    ("loop lag", {"loop_lag": "main"}, format.seconds),
+    ("CPU", {"cpu_backend": "main"}, format.cores),
+    ("memory", {"rss_backend": "main"}, format.size),
+    (
+        "pg by state",
+        {"pg_idle": "soft", "pg_active": "main", "pg_in_transaction": "bad"},
+        format.count,
+    ),
 )
 """Title, series with the style of each, and how the scale's upper end is written."""
 
-BOUNDED = {"p95", "pg_connections", "uploads_inflight"}
+BOUNDED = {"p95", "pg_connections", "uploads_inflight", "threads_busy", "rss_backend"}
 """The series that a criterion's bound is drawn for: metrics have the same names."""
 
 

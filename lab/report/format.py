@@ -90,6 +90,11 @@ def clock(value: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def cores(value: float) -> str:
+    """CPU-seconds a second."""
+    return f"{significant(value)} cores"
+
+
 def quantity(value: float | None, unit: Unit) -> str:
     """A figure with its unit."""
     if value is None:
@@ -102,7 +107,7 @@ _FORMS: dict[Unit, Callable[[float], str]] = {
     "seconds": seconds,
     "share": percent,
     "per second": lambda value: f"{significant(value)}/s",
-    "cores": lambda value: f"{significant(value)} cores",
+    "cores": cores,
     "bytes": size,
     "bytes per second": lambda value: f"{size(value)}/s",
 }

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lab.errors import PartFailed
-from lab.model.evidence import Shortage, Usage
+from lab.model.evidence import Shortage
 from lab.model.experiment import Cell
 from lab.model.knobs import TABLE, Knobs
+from lab.model.readings import Usage
 from lab.model.replica import GATEWAY, PARTS, Target, services
 from lab.stack.ports import POLL_S
 

@@ -26,8 +26,8 @@ from typing import Any
 from lab.errors import MissingComponent, PartFailed
 from lab.files import Folder
 from lab.model.environment import child_environment, python_variables
-from lab.model.evidence import Usage
 from lab.model.knobs import Knobs
+from lab.model.readings import Usage
 from lab.model.replica import GATEWAY
 from lab.stack.files import make_folder
 from lab.stack.ports import HOST, POLL_S, accepts

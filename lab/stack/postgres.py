@@ -66,6 +66,23 @@ def installed() -> Path:
     return Path(spec.origin).parent / "pginstall" / "bin"
 
 
+STATEMENTS = "pg_stat_statements"
+"""The extension that counts statements, and what they take (`lab.observe.statements`)."""
+
+
+def extension(install: Path) -> Path | None:
+    """The library of the extension that counts statements; None where Postgres came without.
+
+    A server that is told to load a library which is not there does not start.
+
+    Args:
+        install: the folder of the programs.
+    """
+    library = install.parent / "lib" / f"{STATEMENTS}.so"
+    control = install.parent / "share" / "extension" / f"{STATEMENTS}.control"
+    return library if library.exists() and control.exists() else None
+
+
 def explain_initdb(said: str, folder: Path) -> PartFailed:
     """The error for what initdb wrote to standard error: its cause, and not what it did then."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
@@ -137,6 +154,7 @@ class Postgres(Part):
             "synchronous_commit": "off",
             "full_page_writes": "off",
             "jit": "off",
+            "shared_preload_libraries": STATEMENTS if extension(self._bin) else "",
         }
         flags = [flag for key, value in options.items() for flag in ("-c", f"{key}={value}")]
         command: list[str | Path] = [self._bin / "postgres", "-D", self._data, *flags]

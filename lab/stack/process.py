@@ -20,8 +20,8 @@ import psutil
 
 from lab.errors import MissingComponent, PartFailed
 from lab.model.environment import child_environment
-from lab.model.evidence import Usage
 from lab.model.knobs import Knobs
+from lab.model.readings import Usage
 from lab.paths import SETUP
 from lab.stack.files import make_folder
 from lab.stack.ports import POLL_S

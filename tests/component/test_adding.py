@@ -160,6 +160,16 @@ def works_as_a_metric(copy: Path) -> None:
     passes(copy, "tests/statistics/test_contradictions.py", "-k", "every_metric")
 
 
+def works_as_a_stage(copy: Path) -> None:
+    metrics = judged(copy)["metrics"]
+    assert isinstance(metrics, dict)
+    ends = ("", "_p50", "_p95", "_p99")
+    assert [metrics[f"write_wait{end}"] <= metrics[f"pool_wait{end}"] for end in ends] == [True] * 4
+    judged_by = [f"tests/unit/judge/test_{what}.py" for what in ("stages", "metrics", "decision")]
+    passes(copy, "tests/unit/config/test_schema.py", *judged_by)
+    passes(copy, "tests/statistics/test_contradictions.py", "-k", "every_metric")
+
+
 def works_as_an_experiment(copy: Path) -> None:
     spec = "experiments/storage-threads.yaml"
     plan = json.loads(python(copy, "-m", "lab", "run", spec, "--dry-run", "--json"))
@@ -171,6 +181,7 @@ WORKS = {
     "A fault": works_as_a_fault,
     "A bottleneck rule": works_as_a_rule,
     "A metric": works_as_a_metric,
+    "A stage": works_as_a_stage,
     "An experiment": works_as_an_experiment,
 }
 

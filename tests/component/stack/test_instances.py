@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from lab.model.evidence import Usage
+from lab.model.readings import Usage
 from lab.stack.gateway import Instances
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import psutil
 import pytest
 
 from lab.model.evidence import LoadDone, OomKill
+from lab.model.readings import Usage
 from lab.model.replica import services
 from lab.observe.observer import Observer
 from lab.stack.base import Replica
@@ -86,6 +90,41 @@ def test_what_each_part_uses_is_read(contained: ComposeStack) -> None:
     uploads(replica.url, 20)
     wait_until(lambda: replica.usage()["backend"].cpu_s > before.cpu_s)
     assert all(used.memory > 0 for used in replica.usage().values())
+
+
+def test_bytes_on_the_network_are_what_nginx_logged_and_postgres_was_asked(
+    contained: ComposeStack,
+) -> None:
+    """The engine's counts of a container have the headers of TCP, IP and Ethernet in them."""
+    replica = applied(contained, {"gcs_call": "executor"})
+    upload(replica.url)  # connections are made, and the containers' first readings are there
+    wait_until(lambda: all(used.received for used in replica.usage().values()))
+    time.sleep(2 * A_READING_S)
+    before, since = replica.usage(), datetime.now(UTC)
+    assert causes(uploads(replica.url, 12, size=900_000)) == {"ok": 12}
+    wait_until(lambda: grown(before, replica.usage(), "fake-gcs-server", "received") > 12 * 900_000)
+    time.sleep(2 * A_READING_S)
+    after = replica.usage()
+    lines = contained.project.log("nginx", since).splitlines()
+    logged = [json.loads(line) for line in lines if line.startswith(b'{"at"')]
+    read = sum(line["bytes"] for line in logged if line["bytes"] > 900_000)
+    assert read > 12 * 900_000
+    for part, way in (
+        *(("nginx", "received"), ("nginx", "sent"), ("backend", "received"), ("backend", "sent")),
+        ("fake-gcs-server", "received"),
+    ):
+        assert 1.0 <= grown(before, after, part, way) / read < 1.15, (part, way)
+    for way in ("received", "sent"):
+        assert 0 < grown(before, after, "postgres", way) < 0.05 * read
+
+
+A_READING_S = 1.0
+"""The engine counts once a second."""
+
+
+def grown(before: Mapping[str, Usage], after: Mapping[str, Usage], part: str, way: str) -> float:
+    """Bytes that a part's container has received or sent between two readings."""
+    return float(getattr(after[part], way) - getattr(before[part], way))
 
 
 @pytest.mark.knob("vm_cpus")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
@@ -12,6 +13,7 @@ import psutil
 import psycopg2
 import pytest
 
+from lab.observe.statements import COUNTS
 from lab.observe.watch import CONNECTIONS, Watch
 from tests.live import Live, upload, wait_until
 
@@ -27,19 +29,30 @@ class Database:
         self.asked.append((sql, *values))
         if self.gone:
             raise psycopg2.OperationalError("gone")
-        return [(len(self.asked),)]
+        return [("idle", False, len(self.asked))] if sql == CONNECTIONS else []
 
 
 def test_it_counts_connections_while_it_watches_and_not_afterwards() -> None:
     database = Database()
     with Watch(database.query, dict, dict) as watch:
         wait_until(lambda: len(watch.seen.connections) >= 3)
-    assert set(database.asked) == {(CONNECTIONS, "app")}
-    counts = [count for _, count in watch.seen.connections]
-    assert counts == list(range(1, len(counts) + 1))
-    times = [at for at, _ in watch.seen.connections]
+    while_it_watched = [asked for asked in database.asked if asked[0] != COUNTS]
+    assert set(while_it_watched) == {(CONNECTIONS, "app")}
+    counts = [seen.states["idle"] for seen in watch.seen.connections]
+    assert counts == list(range(2, len(counts) + 2))  # the first question was about statements
+    times = [seen.at for seen in watch.seen.connections]
     assert times == sorted(times)
-    assert len(database.asked) == len(counts)
+    assert len(while_it_watched) == len(counts)
+
+
+def test_nothing_is_asked_of_statements_while_it_watches() -> None:
+    database = Database()
+    with Watch(database.query, dict, dict) as watch:
+        wait_until(lambda: len(watch.seen.connections) >= 3)
+        asked = [sql for sql, *_ in database.asked]
+        assert asked[0] == COUNTS
+        assert set(asked[1:]) == {CONNECTIONS}
+    assert database.asked[-1][0] == COUNTS
 
 
 def test_a_database_that_is_gone_leaves_a_gap_and_no_error() -> None:
@@ -104,13 +117,34 @@ def test_the_generators_cpu_counts_from_when_it_is_known() -> None:
 def test_only_the_applications_connections_count(live: Live) -> None:
     replica = live({})
     upload(replica.url)
-    [(before,)] = replica.query(CONNECTIONS, "app")
-    assert before == 1  # of the backend's pool
+    assert replica.query(CONNECTIONS, "app") == [("idle", False, 1)]  # of the backend's pool
     with (
         closing(psycopg2.connect(replica.monitor_dsn)),
         closing(psycopg2.connect(replica.app_dsn)),
     ):
-        assert replica.query(CONNECTIONS, "app") == [(2,)]
+        assert replica.query(CONNECTIONS, "app") == [("idle", False, 2)]
+
+
+@pytest.mark.replica
+def test_who_waits_for_a_lock_is_counted_beside_its_state(live: Live) -> None:
+    replica = live({})
+    bump = "UPDATE progress SET recordings = recordings + 1 WHERE student_id = 1"
+    blocked = "SELECT count(*) FROM pg_stat_activity WHERE pg_blocking_pids(pid) <> '{}'"
+    [(before,)] = replica.query("SELECT count(*) FROM pg_stat_activity WHERE usename = 'app'")
+    with (
+        closing(psycopg2.connect(replica.app_dsn)) as second,
+        ThreadPoolExecutor(1) as thread,
+        closing(psycopg2.connect(replica.app_dsn)) as first,  # whose end lets the second go on
+    ):
+        first.cursor().execute(bump)
+        thread.submit(second.cursor().execute, bump)
+        with Watch(replica.query, dict, dict) as watch:
+            wait_until(lambda: any(seen.lock_waiting for seen in watch.seen.connections))
+            assert replica.query(blocked) == [(1,)]  # the same by who blocks whom
+    seen = watch.seen.connections[-1]
+    assert seen.lock_waiting == 1
+    both = {"active": 1, "idle in transaction": 1}
+    assert seen.states == both | ({"idle": before} if before else {})
 
 
 def test_a_generator_that_is_stopped_is_down_and_one_that_has_ended_is_not() -> None:

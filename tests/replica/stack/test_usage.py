@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from lab.model.evidence import Usage
+from lab.model.readings import Usage
 from lab.model.replica import PARTS
 from lab.stack.process import ProcessUsage
 from tests.live import Live

@@ -94,3 +94,4 @@ def test_it_knows_every_knob_and_every_metric() -> None:
     validator = Draft202012Validator(definitions["Criterion"])
     assert all(validator.is_valid(f"{name} < 5") for name in BY_NAME)
     assert all(not validator.is_valid(f"errors{cause} < 5") for cause in Cause)
+    assert not any(validator.is_valid(f"status.{code} < 5") for code in ("600", "20", "NNN"))

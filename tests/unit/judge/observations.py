@@ -9,7 +9,6 @@ from lab.judge.trial import Trial
 from lab.model.evidence import (
     Audit,
     Cause,
-    DatabaseReading,
     Evidence,
     GatewayReading,
     GatewayRequest,
@@ -17,7 +16,6 @@ from lab.model.evidence import (
     Injected,
     InstanceEvent,
     LoadDone,
-    MachineReading,
     Observation,
     ProcessFaultRecord,
     Sample,
@@ -27,6 +25,8 @@ from lab.model.evidence import (
 from lab.model.experiment import Cell
 from lab.model.fault import Fault
 from lab.model.load import Window
+from lab.model.metrics import NETWORK_PARTS
+from lab.model.readings import DatabaseReading, DatabaseStatements, MachineReading
 
 WINDOW = (15.0, 75.0)
 STAGES = {"pool_wait": 0.001, "auth": 0.05, "release": 0.025, "gcs_queue": 0.2, "gcs": 3.5}
@@ -136,7 +136,20 @@ def machine(t: float, share: float = 0.3, **cpu: float) -> MachineReading:
 def container(t: float, memory: int, throttled_s: float) -> MachineReading:
     """As `machine`, where an engine reads the backend's container too."""
     own = {"memory": {"backend": memory}, "throttled_s": {"backend": throttled_s}}
-    return machine(t, generator=t / 10).model_copy(update=own)
+    networked = {"received": on_network(t, 3000), "sent": on_network(t, 1000)}
+    return machine(t, generator=t / 10).model_copy(update=own | networked)
+
+
+def on_network(t: float, rate: float) -> dict[str, float]:
+    """Running totals of bytes: that much a second for nginx, and more for each next part."""
+    parts = NETWORK_PARTS.values()
+    return {part: 1e6 + n * rate * t for n, part in enumerate(parts, start=1)}
+
+
+def database(t: float, waiting: int = 0, **states: int) -> DatabaseReading:
+    """The application's backends by state; spaces in its name are underscores here."""
+    named = {name.replace("_", " "): count for name, count in states.items()}
+    return DatabaseReading(t=t, connections=sum(named.values()), states=named, lock_waiting=waiting)
 
 
 def audit(**values: Any) -> Audit:
@@ -170,7 +183,8 @@ def at_rest() -> list[Evidence]:
     return [
         *(worker(t, cpu_s=t / 20, checked_out=2) for t in (15.0, 45.0, 75.0)),
         *(container(t, memory=100, throttled_s=t / 100) for t in (15.0, 45.0, 75.0)),
-        DatabaseReading(t=30, connections=10),
+        database(30, active=1, idle=9),
+        DatabaseStatements(t=82, calls=70, total_s=0.14, max_s=0.05),
         record("one of the ramp", t=9.0, arrived=5.0),
         LoadDone(t=80, window=WINDOW, generator_exit=0),
         audit(),

@@ -13,16 +13,9 @@ from lab.judge.decision import bottleneck
 from lab.judge.levels import Level
 from lab.judge.trial import Trial
 from lab.judge.waiting import Life, Station, Waiting, excess
-from lab.model.evidence import (
-    Cause,
-    DatabaseReading,
-    Evidence,
-    LoadDone,
-    Observation,
-    OomKill,
-    Shortage,
-)
+from lab.model.evidence import Cause, Evidence, LoadDone, Observation, OomKill, Shortage
 from lab.model.experiment import Cell
+from lab.model.readings import DatabaseReading
 from lab.model.verdict import Bottleneck, Resource
 from tests.unit.judge.observations import (
     STAGES,

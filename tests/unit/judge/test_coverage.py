@@ -11,16 +11,15 @@ from lab.judge import judge
 from lab.judge.coverage import clock_was_set, longest_gap
 from lab.judge.trial import Trial
 from lab.model.evidence import (
-    DatabaseReading,
     Evidence,
     GatewayBeat,
     LoadDone,
-    MachineReading,
     Observation,
     OomKill,
     PartDown,
 )
 from lab.model.load import Window
+from lab.model.readings import DatabaseReading, MachineReading
 from lab.model.verdict import Outcome
 from tests.unit.judge.observations import (
     WINDOW,

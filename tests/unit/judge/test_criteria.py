@@ -16,12 +16,12 @@ from lab.model.evidence import (
     CUT_OFF,
     SERVICE_CAUSES,
     Cause,
-    DatabaseReading,
     Evidence,
     InstanceEvent,
     PartDown,
     Sample,
 )
+from lab.model.readings import DatabaseReading
 from lab.model.verdict import Finding
 from tests.unit.judge.observations import (
     at_rest,

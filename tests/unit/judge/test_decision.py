@@ -16,11 +16,14 @@ from lab.model.verdict import Finding
 from tests.unit.judge.observations import STAGES, cell, cut_off, observation, record, sample
 from tests.unit.judge.test_bottleneck import HOLD, SLOW, limit, lived, uploads
 
+NETWORK = [row.name for row in TABLE if row.name.startswith(("net_in_", "net_out_"))]
 NAMES_NOTHING = {
     "capacity": "worked out from slots and the time that one is held, not seen at a resource",
     "cpu_generator": "the lab's own",
     "cpu_machine": "the lab's own",
     "lateness": "the lab's own",
+    "db_query_rate": "as many as the uploads that came through make",
+    **dict.fromkeys(NETWORK, "as much as the uploads and their protocols make"),
     "lost": "a defect: the cell is invalid",
     "threads": "they are nobody's limit; that they leak is told by itself",
     "fds": "likewise",
@@ -79,6 +82,25 @@ def test_uploads_unheard_are_due_to_who_ended_them_and_not_to_who_refused_others
     for criterion in ("unheard == 0", "orphans == 0"):
         assert named(criterion, sent, evidence, gcs_threads=8) == "own_threads"
     assert named("error_rate < 5 %", sent, evidence, gcs_threads=8) == "rate_limit"
+
+
+def test_answers_with_a_status_are_due_to_who_made_them() -> None:
+    refused = uploads(60, db_refused=20)
+    too_large = [sample(30, 1.0, Cause.BODY_TOO_LARGE, status=413) for _ in range(60)]
+    evidence = lived(pg=25)
+    assert named("status.503 == 0", [*refused, *too_large], evidence) == "database_slots"
+    assert named("status.413 == 0", [*refused, *too_large], evidence) == "body_limit"
+    assert named("status.200 < 10", refused, evidence) == "none"  # nobody failed so
+
+
+@pytest.mark.parametrize("end", ["", "_p50", "_p95", "_p99"])
+def test_a_stages_percentiles_are_whose_its_mean_is(end: str) -> None:
+    evidence = lived(threads_busy=8, threads_queued=12)
+    sent = uploads(100, SLOW, stages={**STAGES, "gcs_queue": 12.0})
+    assert named(f"gcs_queue{end} < 1 s", sent, evidence, gcs_threads=8) == "own_threads"
+    assert named(f"gcs_latency{end} < 1 s", sent, evidence, gcs_threads=8) == "storage"
+    assert named(f"write{end} < 1 ms", sent, evidence, gcs_threads=8) == "database"
+    assert named(f"wait{end} < 1 s", sent, evidence, gcs_threads=8) == "own_threads"
 
 
 @pytest.mark.parametrize("metric", ["orphans", "errors.db_refused"])

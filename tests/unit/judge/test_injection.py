@@ -11,7 +11,6 @@ from lab.judge.delays import TOO_LONG
 from lab.judge.injection import ALONE, RECREATE, checks, process_fault_checks
 from lab.judge.trial import Trial
 from lab.model.evidence import (
-    DatabaseReading,
     Evidence,
     GatewayServing,
     Injected,
@@ -20,6 +19,7 @@ from lab.model.evidence import (
     Sample,
 )
 from lab.model.experiment import Cell
+from lab.model.readings import DatabaseReading
 from lab.model.verdict import Check
 from tests.unit.judge.observations import (
     MIB,

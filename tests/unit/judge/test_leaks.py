@@ -13,15 +13,9 @@ from lab.judge import judge
 from lab.judge.leaks import QUANTITIES, SETTLING, fit, leaks
 from lab.judge.metrics import measure
 from lab.judge.trial import Trial
-from lab.model.evidence import (
-    DatabaseReading,
-    Evidence,
-    Observation,
-    OomKill,
-    Sample,
-    WorkerReading,
-)
+from lab.model.evidence import Evidence, Observation, OomKill, Sample, WorkerReading
 from lab.model.experiment import Cell
+from lab.model.readings import DatabaseReading
 from lab.model.verdict import Leak
 from tests.unit.judge.observations import cell, observation, sample, samples, worker
 

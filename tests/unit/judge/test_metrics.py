@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import deque
+from collections import Counter, deque
 from typing import Any
 
 import pytest
@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.judge.criteria import decide
-from lab.judge.metrics import MEASURES, measure
+from lab.judge.metrics import FAMILIES, MEASURES, measure
 from lab.judge.trial import Trial
-from lab.model.evidence import AUDIT, Cause, DatabaseReading, Evidence, LoadDone, OomKill, PartDown
-from lab.model.metrics import BY_NAME, TABLE, only_on
+from lab.model.evidence import AUDIT, Cause, Evidence, LoadDone, OomKill, PartDown
+from lab.model.metrics import BY_NAME, TABLE, only_on, status_of
+from lab.model.readings import DatabaseReading, DatabaseStatements
 from tests.unit.judge.observations import (
     STAGES,
     at_rest,
@@ -23,6 +24,7 @@ from tests.unit.judge.observations import (
     cell,
     container,
     cut_off,
+    database,
     machine,
     observation,
     on_cloudrun,
@@ -52,12 +54,12 @@ def test_all_evidence_gives_all_metrics_in_the_tables_order() -> None:
     recorded += [worker(t, 2, cpu_s=t / 20) for t in (15.0, 45.0, 75.0)]
     vm = measure(Trial(cell(workers=2), observation(sent, recorded)))
     cloudrun = measure(Trial(on_cloudrun(), observation(burst(), [*at_rest(), *one_instance()])))
-    table = [row.name for row in TABLE]
     for found in (vm, cloudrun):
-        assert list(found) == [name for name in table if name in found]
-    of_long_windows = {name for name in table if name.endswith("_slope")}
+        assert list(found) == [name for name in BY_NAME if name in found]
+    rows = {BY_NAME[name].name for name in (*vm, *cloudrun)}
+    of_long_windows = {row.name for row in TABLE if row.name.endswith("_slope")}
     of_other_loads = {"dropped"}
-    assert {*vm, *cloudrun} == {*table} - of_long_windows - of_other_loads
+    assert rows == {row.name for row in TABLE} - of_long_windows - of_other_loads
 
 
 def test_what_is_of_one_target_alone_is_absent_on_the_other() -> None:
@@ -68,8 +70,11 @@ def test_what_is_of_one_target_alone_is_absent_on_the_other() -> None:
     vm = measure(Trial(cell(load={"burst": 1}, workers=2), observation([upload], both)))
     cloudrun = measure(Trial(on_cloudrun(), observation(burst(), [*both, *one_instance()])))
     for target, lone in (("cloudrun", {*cloudrun} - {*vm}), ("vm", {*vm} - {*cloudrun})):
-        assert lone == {name for name in BY_NAME if only_on(name) == target}
+        assert {name for name in lone if not status_of(name)} == {
+            name for name in BY_NAME if only_on(name) == target
+        }
     assert {*cloudrun} - {*vm} == {
+        "status.429",
         "errors.no_instance",
         "errors.instance_died",
         "errors.request_timeout",
@@ -83,7 +88,9 @@ def test_what_is_of_one_target_alone_is_absent_on_the_other() -> None:
         "memory_instance",
         "queue_depth",
         "queue_wait",
+        "queue_wait_p50",
         "queue_wait_p95",
+        "queue_wait_p99",
         "queue_wait_refused",
     }
     assert {*vm} - {*cloudrun} == {
@@ -390,4 +397,116 @@ def test_without_stages_nothing_is_said_of_waiting() -> None:
 
 
 def test_every_row_of_the_table_is_measured_and_nothing_else() -> None:
-    assert set(MEASURES) == set(BY_NAME)
+    assert MEASURES.keys() | FAMILIES.keys() == {row.name for row in TABLE}
+    assert FAMILIES.keys() == {row.name for row in TABLE if row.members}
+
+
+def test_answers_are_counted_by_their_status_and_what_is_asked_for_is_known_to_be_0() -> None:
+    answers = {200: 5, 413: 3, 503: 2}
+    sent = [sample(status=code) for code, count in answers.items() for _ in range(count)]
+    sent += [sample(5.0, status=404), sample(error=Cause.CLIENT_TIMEOUT)]
+    found = measure(Trial(cell("status.429 == 0", "p95 < 9 s"), observation(sent, [])))
+    told = {name: value for name, value in found.items() if name.startswith("status.")}
+    assert told == {f"status.{code}": count for code, count in {**answers, 429: 0}.items()}
+    assert list(told) == sorted(told)
+    assert "status.429" not in measure(Trial(cell("status.429 == 0"), observation([], [])))
+
+
+@pytest.mark.parametrize(
+    ("criterion", "outcome", "reason"),
+    [
+        ("status.413 == 0", "missed", "status.413 3 against == 0"),
+        ("status.413 < 4", "met", "status.413 3 against < 4"),
+        ("status.504 == 0", "met", "status.504 0 against == 0"),
+    ],
+)
+def test_a_criterion_may_be_on_a_status(criterion: str, outcome: str, reason: str) -> None:
+    of = cell(criterion)
+    sent = [*samples(9), *(sample(error=Cause.BODY_TOO_LARGE, status=413) for _ in range(3))]
+    finding = decide(of.criteria[0], Trial(of, observation(sent)))
+    assert (finding.outcome, finding.reason.partition(";")[0]) == (outcome, reason)
+
+
+def test_attempts_a_second_are_those_of_the_window() -> None:
+    assert measure(Trial(cell(), observation(samples(90), [])))["attempt_rate"] == 90 / 60
+    sent = [sample(0.0, float(second)) for second in range(1, 11)]
+    assert measure(Trial(cell(load={"burst": 10}), observation(sent, [])))["attempt_rate"] == 1.0
+    assert "attempt_rate" not in measure(Trial(cell(), observation([sample(1.0)], [])))
+
+
+TOTALS = ("gcs_attempts", "gcs_bytes", "gcs_failed", "gcs_retried", "gcs_acknowledged_bytes")
+
+
+def test_storage_calls_are_counted_as_their_workers_counted_them() -> None:
+    """Two workers; each attempt of the window is drawn, and the totals are summed from them."""
+    rng, lines, seen = random.Random(3), [], Counter[str]()
+    for pid in (1, 2):
+        totals = Counter(dict.fromkeys(TOTALS, 1000))
+        for t in range(15, 76):
+            lines.append(worker(float(t), pid, **totals))
+            for _ in range(rng.randrange(4) if t < 75 else 0):
+                size, failed, again = rng.randrange(1, 9000), rng.random() < 0.3, rng.random() < 0.2
+                grown = Counter(gcs_attempts=1, gcs_bytes=size, gcs_failed=int(failed))
+                grown.update(gcs_retried=int(again), gcs_acknowledged_bytes=0 if failed else size)
+                totals.update(grown)
+                seen.update(grown)
+    found = measure(Trial(cell(speed=5), observation(evidence=lines)))
+    assert found["gcs_attempts"] == seen["gcs_attempts"]
+    assert found["gcs_failures"] == seen["gcs_failed"]
+    assert found["gcs_retries"] == seen["gcs_retried"]
+    assert found["net_to_gcs"] == pytest.approx(seen["gcs_bytes"] / 60, abs=1e-5)
+    assert found["gcs_acknowledged"] == pytest.approx(seen["gcs_acknowledged_bytes"] / 60, abs=1e-5)
+
+
+def test_bytes_on_the_network_are_a_real_second_and_begin_anew_with_a_container() -> None:
+    parts = ("nginx", "backend", "postgres", "fake-gcs-server")
+
+    def read(t: float, total: float) -> Evidence:
+        totals = {part: total * n for n, part in enumerate(parts, start=1)}
+        sent = {part: value / 2 for part, value in totals.items()}
+        return machine(t).model_copy(update={"received": totals, "sent": sent})
+
+    lines = [read(5, 9e9), read(15, 1000.0), read(35, 5000.0), read(55, 600.0), read(75, 1600.0)]
+    found = measure(Trial(cell(speed=10), observation(evidence=lines)))
+    for n, name in enumerate(("nginx", "backend", "postgres", "storage"), start=1):
+        assert found[f"net_in_{name}"] == pytest.approx(n * (4000 + 600 + 1000) / 60, abs=1e-5)
+        assert found[f"net_out_{name}"] == pytest.approx(found[f"net_in_{name}"] / 2, abs=1e-5)
+
+
+def test_waits_for_locks_are_a_peak_and_a_share_of_the_readings() -> None:
+    waiting = [0, 0, 3, 1, 0, 0, 0, 2]
+    lines = [database(20.0 + n, count, active=5) for n, count in enumerate(waiting)]
+    lines += [database(5.0, 9, active=9)]
+    found = measure(Trial(cell(), observation(evidence=lines)))
+    assert (found["pg_lock_waiting"], found["pg_lock_share"]) == (3, 3 / 8)
+
+
+def test_statements_are_those_of_the_whole_load() -> None:
+    counted = DatabaseStatements(t=90, calls=700, total_s=1.4, max_s=0.25)
+    sent = [sample(2.0, 4.0), sample(60.0, 40.0)]
+    trial = Trial(cell(), observation(sent, [counted]))
+    found = measure(trial)
+    assert (found["db_query"], found["db_query_max"]) == (1.4 / 700, 0.25)
+    assert found["db_query_rate"] == 700 / 100
+    assert measure(Trial(cell(), observation(sent[:1], [counted])))["db_query_rate"] == round(
+        700 / 75, 6
+    )
+    names = {"db_query", "db_query_max", "db_query_rate"}
+    assert not names & set(measure(trial.restricted((0.0, 60.0))))
+    none = DatabaseStatements(t=90, calls=0, total_s=0, max_s=0)
+    assert not names & set(measure(Trial(cell(), observation(sent, [none]))))
+
+
+def test_what_an_earlier_lab_did_not_read_has_no_figure() -> None:
+    newly: dict[str, Any] = dict.fromkeys(TOTALS[2:])
+    lines: list[Evidence] = [
+        *(worker(t, **newly) for t in (15.0, 75.0)),
+        *(machine(t, backend=t) for t in (15.0, 75.0)),
+        DatabaseReading(t=30, connections=10),
+    ]
+    found = measure(Trial(cell(), observation(samples(6), lines)))
+    assert found["gcs_attempts"] == 0
+    assert found["pg_connections"] == 10
+    absent = {"gcs_failures", "gcs_retries", "gcs_acknowledged", "pg_lock_waiting"}
+    absent |= {"pg_lock_share", "db_query", "net_in_backend", "net_out_nginx"}
+    assert not absent & set(found)

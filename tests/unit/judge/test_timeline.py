@@ -12,18 +12,20 @@ from lab.judge import judge
 from lab.judge.criteria import decide
 from lab.judge.timeline import crossings, failures, series, stages, timeline
 from lab.judge.trial import Trial
-from lab.model.evidence import (
-    Cause,
-    DatabaseReading,
-    Evidence,
-    InstanceEvent,
-    OomKill,
-    PartDown,
-    Sample,
-)
+from lab.model.evidence import Cause, Evidence, InstanceEvent, OomKill, PartDown, Sample
+from lab.model.readings import DatabaseReading
 from lab.model.verdict import POINTS, Timeline
 from tests.unit.judge.observations import STAGES as STAGE_TIMES
-from tests.unit.judge.observations import at_rest, audit, cell, observation, record, sample, worker
+from tests.unit.judge.observations import (
+    at_rest,
+    audit,
+    cell,
+    database,
+    observation,
+    record,
+    sample,
+    worker,
+)
 
 RAMP = {"stages": [{"users": 100, "over": "300 s"}]}
 STEPS = {
@@ -311,3 +313,54 @@ def test_a_timeline_is_part_of_the_verdict_and_reads_back() -> None:
     assert verdict.course
     assert Timeline.model_validate_json(verdict.course.model_dump_json()) == verdict.course
     assert judge(cell(load=RAMP), observation([])).course is None
+
+
+def test_what_the_workers_and_the_database_did_is_told_bin_by_bin() -> None:
+    """Two workers at speed 5, a reading every half second; the second one comes at 30 s."""
+    of, lines = cell(load={"users": 5}, speed=5), list[Evidence]()
+    for n in range(150):
+        t = n / 2
+        lines.append(worker(t, 1, cpu_s=t * 0.1, rss=100, threads_busy=n % 7, loop_lag=t / 100))
+        if t >= 30:
+            lines.append(worker(t, 2, cpu_s=(t - 30) * 0.02, rss=50, loop_lag=0.001))
+        lines.append(database(t, active=n % 5, idle=9, idle_in_transaction=n % 3))
+    times = [{**STAGE_TIMES, "gcs": 2.0 + n / 10} for n in range(70)]
+    sent = [sample(float(n), 4.0, stages=each) for n, each in enumerate(times)]
+    drawn = series(Trial(of, observation(sent, lines)))
+    width, bins = drawn.bin_s, len(drawn.users)
+    for index in range(bins - 1):
+        since, until = index * width, (index + 1) * width
+        inside = [n for n in range(150) if since <= n / 2 < until]
+        assert drawn.threads_busy[index] == max(n % 7 for n in inside)
+        assert drawn.rss_backend[index] == (150 if until > 30 else 100)
+        assert drawn.loop_lag[index] == max(inside) / 200
+        assert drawn.pg_active[index] == max(n % 5 for n in inside)
+        assert drawn.pg_idle[index] == 9
+        assert drawn.pg_in_transaction[index] == max(n % 3 for n in inside)
+        calls = [2.0 + n / 10 for n in range(70) if until - drawn.window_s <= n < until]
+        assert drawn.gcs_latency[index] == pytest.approx(sum(calls) / len(calls), abs=1e-3)
+    used = sum(cores or 0.0 for cores in drawn.cpu_backend) * width / 5
+    assert used == pytest.approx(74.5 * 0.1 + 44.5 * 0.02, abs=0.01)
+    assert drawn.cpu_backend[3] == pytest.approx(0.5, abs=0.01)
+
+
+def test_what_was_not_read_is_left_out_of_the_series() -> None:
+    old: list[Evidence] = [DatabaseReading(t=float(t), connections=3) for t in range(75)]
+    drawn = series(Trial(cell(), observation([sample(stages={})], old)))
+    assert 3 in drawn.pg_connections
+    for values in (drawn.pg_active, drawn.cpu_backend, drawn.loop_lag, drawn.gcs_latency):
+        assert set(values) == {None}
+
+
+def test_a_failed_transaction_is_one_that_is_open() -> None:
+    line = DatabaseReading(
+        t=1, connections=3, states={"idle in transaction (aborted)": 2, "idle": 1}, lock_waiting=0
+    )
+    drawn = series(Trial(cell(), observation([sample()], [line])))
+    assert (max(filter(None, drawn.pg_in_transaction)), max(filter(None, drawn.pg_idle))) == (2, 1)
+
+
+def test_the_first_answers_with_a_status_cross_a_criterion_on_it() -> None:
+    sent = [sample(20.0 + n, status=413, error=Cause.BODY_TOO_LARGE) for n in range(9)]
+    [crossing] = crossings(Trial(cell("status.413 <= 4"), observation(sent)))
+    assert (crossing.t, crossing.value) == (24.0, 5)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from lab.model.criterion import Criterion
-from lab.model.metrics import BY_NAME, TABLE
+from lab.model.metrics import BY_NAME, STATUS, TABLE, status_of
 
 EXAMPLE = {
     "count": "20",
@@ -68,3 +70,18 @@ def test_a_bad_criterion_says_what_is_wrong(text: object, message: str) -> None:
     with pytest.raises(ValueError) as error:  # noqa: PT011 - the message is what is tested
         Criterion.parse(text)
     assert message in str(error.value)
+
+
+def test_a_family_has_the_names_of_its_form_and_no_others() -> None:
+    [family] = [row for row in TABLE if row.members]
+    drawn = [f"{STATUS}{code}" for code in (*range(1300), "NNN", "4xx", "20", "", "0200", " 200")]
+    fitting = [name for name in drawn if re.fullmatch(family.form, name)]
+    assert fitting == list(family.members)
+    assert [status_of(name) for name in fitting] == list(range(100, 600))
+    assert status_of("errors.db_refused") is None
+
+
+@pytest.mark.parametrize("name", ["status.600", "status.099", "status.4xx", "status.", "status"])
+def test_what_is_no_status_is_refused_by_its_name(name: str) -> None:
+    with pytest.raises(ValueError, match=f"^'{re.escape(name)}' is not a metric; "):
+        Criterion.parse(f"{name} == 0")

@@ -10,9 +10,11 @@ import pytest
 
 from lab.errors import PartFailed
 from lab.model.clock import clock_name
-from lab.model.evidence import OomKill, UploadRecord, Usage, WorkerReading
+from lab.model.evidence import OomKill, UploadRecord, WorkerReading
+from lab.model.readings import Usage
 from lab.observe.readings import Clock, from_uploads, from_watch, from_workers
-from lab.observe.watch import MachineUsage, Seen
+from lab.observe.statements import Statements
+from lab.observe.watch import Backends, MachineUsage, Seen
 
 T0 = 1_000_000.0
 READING = {
@@ -37,6 +39,9 @@ READING = {
     "stood": {"database.py:40 connection": 0.5},
     "threads_named": {"default": 6},
     "abandoned": 1,
+    "gcs_failed": 1,
+    "gcs_retried": 1,
+    "gcs_acknowledged_bytes": 4,
 }
 
 
@@ -45,8 +50,11 @@ def line(at: float, **changed: Any) -> str:
 
 
 def test_lines_of_a_lab_that_read_less_are_readings_still(tmp_path: Path) -> None:
-    later = ("loop_busy_s", "threads", "fds", "anyio_busy", "anyio_queued")
-    later += ("stood", "threads_named", "abandoned")
+    later = (
+        *("loop_busy_s", "threads", "fds", "anyio_busy", "anyio_queued"),
+        *("stood", "threads_named", "abandoned"),
+        *("gcs_failed", "gcs_retried", "gcs_acknowledged_bytes"),
+    )
     old = {name: value for name, value in READING.items() if name not in later}
     (tmp_path / "worker-7.jsonl").write_text(json.dumps({"at": T0 + 1, **old}) + "\n")
     [reading] = from_workers(tmp_path, Clock(T0, 1), since=0.0)
@@ -140,12 +148,16 @@ def test_what_is_of_an_earlier_cell_is_left_out(tmp_path: Path) -> None:
     assert kill == OomKill(t=4.0, pid=7, rss=20)
 
 
+BACKEND = Usage(cpu_s=3.0, memory=7, throttled_s=0.5, received=900, sent=80)
+
+
 def test_what_the_watch_saw_becomes_evidence() -> None:
     seen = Seen(
-        connections=[(T0 + 1, 12)],
+        connections=[Backends(T0 + 1, {"active": 3, "idle": 9}, 2)],
+        statements=Statements(T0 + 3, 70, 0.5, 0.01),
         machine=[
             MachineUsage(
-                *(T0 + 1, 55.0, 0.25, {"backend": Usage(cpu_s=3.0, memory=7, throttled_s=0.5)}),
+                *(T0 + 1, 55.0, 0.25, {"backend": BACKEND, "lab": Usage(cpu_s=1.0, memory=8)}),
                 1.7e9,
                 8,
             )
@@ -153,15 +165,24 @@ def test_what_the_watch_saw_becomes_evidence() -> None:
         down={"nginx": (T0 + 2, "killed by SIGKILL")},
     )
     assert [line.model_dump() for line in from_watch(seen, Clock(T0, 5))] == [
-        {"kind": "database", "t": 5.0, "connections": 12},
+        {
+            "kind": "database",
+            "t": 5.0,
+            "connections": 12,
+            "states": {"active": 3, "idle": 9},
+            "lock_waiting": 2,
+        },
+        {"kind": "statements", "t": 15.0, "calls": 70, "total_s": 2.5, "max_s": 0.05},
         {
             "kind": "machine",
             "t": 5.0,
             "wall_s": 55.0,
             "cpu_share": 0.25,
-            "cpu_s": {"backend": 3.0},
-            "memory": {"backend": 7},
+            "cpu_s": {"backend": 3.0, "lab": 1.0},
+            "memory": {"backend": 7, "lab": 8},
             "throttled_s": {"backend": 0.5},
+            "received": {"backend": 900.0},
+            "sent": {"backend": 80.0},
             "clock_offset": 1.7e9,
             "cores": 8,
         },

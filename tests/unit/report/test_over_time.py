@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from lab.judge.leaks import MIN_WINDOW_S
 from lab.judge.timeline import timeline
 from lab.judge.trial import Trial
-from lab.model.evidence import Cause, DatabaseReading
+from lab.model.evidence import Cause
+from lab.model.readings import DatabaseReading
 from lab.model.run import CellResult, RunInfo, Summary, as_json
 from lab.model.verdict import (
     Bottleneck,

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from lab.model.load import Load
 from lab.model.run import CellResult, Summary
 from lab.report import format, run
-from lab.report.blocks import Facts, Table
+from lab.report.blocks import Fact, Facts, Heading, Table
 from lab.report.cell import cell_section
 from lab.store import RunFolder
 from tests.fakes import sample_run as sample
@@ -98,6 +98,25 @@ def test_metrics_come_in_the_tables_order_and_unknown_ones_last(summary: Summary
     assert names[:3] == ["attempts", "succeeded", "error_rate"]
     assert names[-1] == "zz_new"
     assert "errors.db_refused" not in names
+
+
+def test_stages_stand_in_one_table_and_statuses_in_a_line(summary: Summary) -> None:
+    added = {"status.200": 412.0, "status.413": 71.0, "auth": 0.05, "auth_p50": 0.048}
+    added |= {"gcs_latency": 3.5, "gcs_latency_p95": 4.9, "attempts": 483.0}
+    cell = summary.cells[0].model_copy(update={"metrics": added})
+    *_, heading, stages, below, answers, table = cell_section(cell).blocks
+    assert (heading, below) == (Heading("where the time went"), Heading("metrics"))
+    assert isinstance(stages, Table)
+    assert [column.head for column in stages.columns] == [
+        *("stage", "mean", "p50", "p95", "p99", "of")
+    ]
+    assert [[value.text for value in row][:5] for row in stages.rows] == [
+        ["auth", "50.0 ms", "48.0 ms", "-", "-"],
+        ["gcs_latency", "3.50 s", "-", "4.90 s", "-"],
+    ]
+    assert answers == Facts((Fact("answers", "200: 412, 413: 71"),))
+    assert isinstance(table, Table)
+    assert [row[0].text for row in table.rows] == ["attempts"]
 
 
 def test_a_speed_that_was_chosen_is_told_with_its_reason(summary: Summary) -> None:

@@ -55,7 +55,9 @@ class Gauges:
     storage calls waiting for a thread; ``speech_busy``, ``speech_queued``, ``audio_busy`` and
     ``audio_queued``: the same of assessments and of conversions; ``inflight``: uploads inside
     this worker; ``sessions``: sessions that have a connection; ``gcs_attempts`` and ``gcs_bytes``:
-    HTTP requests to storage and what they carried, ever.
+    HTTP requests to storage and what they carried, ever; ``gcs_failed``: those of them that were
+    answered with an error or not at all; ``gcs_retried``: those that followed on such a one;
+    ``gcs_acknowledged_bytes``: what the others carried.
     """
 
     def __init__(self) -> None:
@@ -69,6 +71,9 @@ class Gauges:
         self.sessions = 0
         self.gcs_attempts = 0
         self.gcs_bytes = 0
+        self.gcs_failed = 0
+        self.gcs_retried = 0
+        self.gcs_acknowledged_bytes = 0
 
     def waiting_for_connection(self) -> AbstractContextManager[None]:
         """Count a waiting checkout while inside."""
@@ -98,10 +103,16 @@ class Gauges:
         """Count a storage call more (+1) or fewer (-1) that waits for a thread."""
         self._add("threads_queued", step)
 
-    def storage_attempt(self, size: int) -> None:
-        """Count an HTTP request to storage with ``size`` bytes."""
+    def storage_attempt(self, size: int, *, again: bool = False) -> None:
+        """Count an HTTP request to storage with ``size`` bytes; ``again``: after a failed one."""
         self._add("gcs_attempts", 1)
         self._add("gcs_bytes", size)
+        self._add("gcs_retried", int(again))
+
+    def storage_answer(self, size: int, *, failed: bool) -> None:
+        """Count how such a request ended."""
+        self._add("gcs_failed", int(failed))
+        self._add("gcs_acknowledged_bytes", 0 if failed else size)
 
     @contextmanager
     def _during(self, name: str) -> Iterator[None]:

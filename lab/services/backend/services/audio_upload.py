@@ -14,7 +14,10 @@ first upload it also requests the bucket's metadata, in a thread of its own (see
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from typing import Any
 
 from google.auth.credentials import AnonymousCredentials
@@ -28,18 +31,41 @@ from lab.services.backend.core.thread_pool import ThreadPools
 from lab.services.backend.core.uploads import Timing
 from lab.services.backend.settings import BackendSettings
 
+FAILED_FROM = 400
+"""HTTP statuses from here on are errors."""
+
 
 class CountingSession(AuthorizedSession):
-    """The client's HTTP session with its defaults, which counts every attempt."""
+    """The client's HTTP session with its defaults, which counts every attempt and its end."""
 
     def __init__(self, gauges: Gauges) -> None:
         super().__init__(AnonymousCredentials())  # type: ignore[no-untyped-call]
         self._gauges = gauges
+        self._call = threading.local()
+
+    @contextmanager
+    def storage_call(self) -> Iterator[None]:
+        """A storage call of this thread: which attempts are retries is known inside."""
+        self._call.failed = False
+        try:
+            yield
+        finally:
+            del self._call.failed
 
     def request(self, method: str, url: str, data: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
-        """Make an attempt; the library's retries come here too."""
-        self._gauges.storage_attempt(len(data) if isinstance(data, bytes) else 0)
-        return super().request(method, url, data=data, **kwargs)  # type: ignore[no-untyped-call]
+        """Make an attempt; the library's retries come here too, in the thread of their call."""
+        size = len(data) if isinstance(data, bytes) else 0
+        last_failed: bool | None = getattr(self._call, "failed", None)
+        self._gauges.storage_attempt(size, again=bool(last_failed))
+        failed = True
+        try:
+            answer = super().request(method, url, data=data, **kwargs)  # type: ignore[no-untyped-call]
+            failed = answer.status_code >= FAILED_FROM
+            return answer
+        finally:
+            if last_failed is not None:
+                self._call.failed = failed
+            self._gauges.storage_answer(size, failed=failed)
 
 
 class AudioUploader:
@@ -55,11 +81,12 @@ class AudioUploader:
             initial=settings.wall(DEFAULT_RETRY._initial),
             maximum=settings.wall(DEFAULT_RETRY._maximum),
         ).with_timeout(settings.wall(DEFAULT_RETRY._timeout))
+        self._session = CountingSession(gauges)
         client = storage.Client(
             project="replica",
             credentials=AnonymousCredentials(),
             client_options={"api_endpoint": settings.storage_url},
-            _http=CountingSession(gauges),
+            _http=self._session,
         )
         self._bucket = client.bucket(settings.bucket)
 
@@ -91,7 +118,11 @@ class AudioUploader:
 
     def _upload(self, name: str, content: bytes, content_type: str, timing: Timing) -> str:
         blob = self._bucket.blob(name)
-        with timing.stage("gcs"), self._gauges.busy_with_storage():
+        with (
+            timing.stage("gcs"),
+            self._gauges.busy_with_storage(),
+            self._session.storage_call(),
+        ):
             blob.upload_from_string(
                 content, content_type=content_type, timeout=self._timeout, retry=self._retry
             )
