@@ -115,6 +115,18 @@ pool-exhaustion: $(STAMP) ## Sessions held: does the pool run dry, or the databa
 laws: $(STAMP) ## Does each way to call storage carry what its slots allow?
 	$(call ASK,experiments/laws.yaml)
 
+.PHONY: laws-of-journeys
+laws-of-journeys: $(STAMP) ## Do assessments and conversions carry what their threads allow?
+	$(call ASK,experiments/laws-assess.yaml experiments/laws-convert.yaml)
+
+.PHONY: bystanders
+bystanders: $(STAMP) ## What do those meet who upload nothing? (3 cells, about 5 minutes)
+	$(call ASK,experiments/bystanders.yaml)
+
+.PHONY: neighbours
+neighbours: $(STAMP) ## Do conversion and uploads starve each other in the audio threads?
+	$(call ASK,experiments/neighbours.yaml)
+
 .PHONY: scenario-3
 scenario-3: $(STAMP) ## 50 students at once, and staging has scaled to zero (3 cells, about 1 minute)
 	$(call ASK,$(SCENARIO_3))

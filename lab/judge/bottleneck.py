@@ -35,10 +35,11 @@ from lab.judge.levels import (
     times,
 )
 from lab.judge.trial import Trial
-from lab.judge.waiting import WAITS, Station
-from lab.model.evidence import Cause
+from lab.judge.waiting import WAITS, Station, storage_threads
+from lab.model.evidence import Cause, WorkerReading
+from lab.model.journeys import Journey
 from lab.model.knobs import default_executor_threads
-from lab.model.physics import SATURATED, pool_connections, worker_storage_slots
+from lab.model.physics import SATURATED, at_once, pool_connections, worker_storage_slots
 from lab.model.replica import nginx_limits
 from lab.model.units import format_size
 from lab.model.verdict import Candidate, Resource
@@ -152,13 +153,68 @@ def default_executor(trial: Trial) -> Level | None:
 
 @rule(Resource.OWN_THREADS, stations=(Station.THREADS,), metrics=OF_THREADS)
 def own_threads(trial: Trial) -> Level | None:
-    """The pool that storage calls have to themselves, or share with audio conversion.
+    """The pool that storage calls have to themselves, or that of audio conversion.
 
-    ``threads_busy`` against gcs_threads or audio_threads, and ``threads_queued``.
+    ``threads_busy`` against gcs_threads or audio_threads, and ``threads_queued``. Where recordings
+    are converted in the same threads, these are both journeys': see `audio_threads`.
     """
     names = {"executor": "storage threads", "audio_pool": "audio threads"}
     name = names.get(trial.knobs.gcs_call)
-    return _threads(trial, name) if name else None
+    return _threads(trial, name) if name and not _shared(trial) else None
+
+
+def _converts(trial: Trial) -> bool:
+    """Whether the audio threads have recordings to convert."""
+    return Journey.CONVERT in trial.cell.load.shares and trial.knobs.convert_call == "audio_pool"
+
+
+def _shared(trial: Trial) -> bool:
+    """Whether storage calls and conversions share the audio threads."""
+    return trial.knobs.gcs_call == "audio_pool" and _converts(trial)
+
+
+@rule(Resource.SPEECH_THREADS, stations=(Station.SPEECH_THREADS,))
+def speech_threads(trial: Trial) -> Level | None:
+    """The threads in which a worker waits for the speech service, of assessments alone.
+
+    ``speech_busy`` against speech_threads, and ``speech_queued`` in front of them.
+    """
+    unread = any(reading.speech_busy is None for reading in trial.peak.workers)
+    if unread or Journey.ASSESS not in trial.cell.load.shares:
+        return None
+    slots = at_once(trial.cell, trial.knobs.speech_threads)
+    full = fullness(trial, lambda r: r.speech_busy or 0, lambda r: r.speech_queued or 0, slots)
+    return full and slots_level("speech threads", "assessments", full, slots)
+
+
+@rule(Resource.AUDIO_THREADS, stations=(Station.AUDIO_THREADS, Station.THREADS))
+def audio_threads(trial: Trial) -> Level | None:
+    """The threads in which recordings are converted; storage calls may share them.
+
+    ``audio_busy`` against audio_threads, and ``audio_queued`` in front of them; under
+    ``gcs_call: audio_pool`` with ``threads_busy`` and ``threads_queued``.
+    """
+    if not _converts(trial) or any(reading.audio_busy is None for reading in trial.peak.workers):
+        return None
+    slots, shared = at_once(trial.cell, trial.knobs.audio_threads), _shared(trial)
+
+    def queued(reading: WorkerReading) -> int:
+        return (reading.audio_queued or 0) + (reading.threads_queued if shared else 0)
+
+    def used(reading: WorkerReading) -> int:
+        return storage_threads(reading, trial.knobs) if shared else reading.audio_busy or 0
+
+    full = fullness(trial, used, queued, slots)
+    if full is None:
+        return None
+    who = "uploads and conversions, which share them," if shared else "conversions"
+    level = slots_level("audio threads", who, full, slots)
+    taken = sum(map(used, trial.peak.workers))
+    if not shared or not taken:
+        return level
+    of_uploads = sum(reading.threads_busy for reading in trial.peak.workers) / taken
+    evidence = f"{level.evidence}, storage calls had {percent(of_uploads)} of what was in use"
+    return level._replace(evidence=evidence)
 
 
 def _threads(trial: Trial, name: str) -> Level | None:
@@ -414,14 +470,15 @@ def memory(trial: Trial) -> Level | None:
 
 @rule(
     Resource.CPU,
+    stations=(Station.CONVERSION,),
     metrics=("cpu_backend", "cpu_worker_max", "throttled_backend"),
     explains=(Resource.EVENT_LOOP,),
 )
 def cpu(trial: Trial) -> Level | None:
     """CPU of the busiest worker, whose Python code runs on one core at a time, or of all workers.
 
-    ``cpu_worker_max`` against one core, or an instance's share of it, and ``cpu_backend``
-    against the cores of the VM, or of all instances.
+    Conversion is nothing but that. ``cpu_worker_max`` against one core, or an instance's share of
+    it, and ``cpu_backend`` against the cores of the VM, or of all instances.
     """
     metrics, knobs = trial.peak.metrics, trial.knobs
     if "cpu_backend" not in metrics:
@@ -464,3 +521,14 @@ def database(trial: Trial) -> Level | None:
     ``auth``, ``release`` and ``write`` as a share of an upload's life, and ``errors.db_error``.
     """
     return served(trial, "the database", ("auth", "release", "write"), Cause.DB_ERROR)
+
+
+@rule(Resource.SPEECH, causes=(Cause.SPEECH_ERROR,), stations=(Station.SPEECH,))
+def speech(trial: Trial) -> Level | None:
+    """What the speech service takes, with nobody waiting; and the assessments that it failed.
+
+    The stage ``speech`` as a share of an assessment's life, and ``errors.speech_error``.
+    """
+    if Journey.ASSESS not in trial.cell.load.shares:
+        return None
+    return served(trial.of(Journey.ASSESS), "speech", ("speech",), Cause.SPEECH_ERROR)

@@ -6,7 +6,8 @@
     both           the rate that the slots can carry                   `lab.judge.capacity_bound`
 
 `MEASURES` names a function for each; it returns None where there is no evidence, and then the
-figure is absent, never zero. A new metric is a row of the table and an entry here.
+figure is absent, never zero. A new metric is a row of the table and an entry here. Those of
+`lab.model.metrics.OF_JOURNEYS` are measured of each journey, by the same functions.
 
 Readings of the window count; of a running total, its growth between the first and the
 last of them. Times in readings are real-world seconds, CPU is per wall-clock second, so a
@@ -38,7 +39,7 @@ from lab.model.evidence import (
     WorkerReading,
 )
 from lab.model.load import OpenLoad
-from lab.model.metrics import BY_NAME, TABLE, only_on
+from lab.model.metrics import BY_NAME, OF_JOURNEYS, TABLE, only_on, with_journey
 from lab.model.physics import PERCENTILES, quantile
 
 DIGITS = 6
@@ -66,8 +67,23 @@ PEAKS: dict[str, Callable[[WorkerReading], float]] = {
 """The metrics that are the peak of a gauge of all workers together."""
 
 
+def measure_all(trial: Trial) -> dict[str, float]:
+    """Every metric of a trial, and after them those of its other journeys: ``p95(progress)``."""
+    others = [trial.of(journey) for journey in trial.cell.load.journeys]
+    return trial.metrics | {
+        with_journey(name, of.journey): of.metrics[name]
+        for of in others
+        if of is not trial
+        for name, journeys in OF_JOURNEYS.items()
+        if of.journey in journeys and name in of.metrics
+    }
+
+
 def measure(trial: Trial) -> dict[str, float]:
-    """Every metric of the table that there is evidence for, in the table's order and units."""
+    """Every metric of the table that there is evidence for, in the table's order and units.
+
+    What is of samples is of the trial's journey, the rest is the same for each.
+    """
     known = foreign(trial)
     measured = ((row.name, MEASURES[row.name](trial)) for row in TABLE)
     values = ((name, known.get(name) if v is None else v) for name, v in measured)
@@ -79,7 +95,8 @@ def foreign(trial: Trial) -> dict[str, int]:
 
     A spec over both targets asks all of its cells; see `lab.plan.expand`.
     """
-    asked = {criterion.metric for criterion in trial.cell.criteria} if trial.sent else set()
+    criteria = trial.cell.criteria if trial.sent else ()
+    asked = {criterion.metric for criterion in criteria if criterion.journey is trial.journey}
     here = (None, trial.cell.target)
     return {
         name: 0 for name in asked if only_on(name) not in here and BY_NAME[name].unit == "count"
@@ -141,7 +158,7 @@ def judged(
 
 def percentile(metric: str, trial: Trial) -> float | None:
     """A percentile of latency, in seconds."""
-    ordered = latencies(trial.sent, metric, trial.cell.load.timeout)
+    ordered = latencies(trial.sent, metric, trial.timeout)
     return quantile(ordered, PERCENTILES[metric]) if ordered else None
 
 
@@ -320,7 +337,9 @@ MEASURES: Mapping[str, Measure] = {
     "accept_wait": lambda trial: mean(accept_waits(trial)),
     "wait": lambda trial: mean(waits(trial)),
     "wait_p95": lambda trial: p95(waits(trial)),
-    "lateness": lambda trial: p95(sample.sent_at - sample.planned_at for sample in trial.sent),
+    "lateness": lambda trial: p95(
+        sample.sent_at - sample.planned_at for sample in trial.counted(trial.observation.samples)
+    ),
     **{name: partial(peak_of, gauge) for name, gauge in PEAKS.items()},
     "threads": partial(peak_of, lambda reading: reading.threads),
     "fds": partial(peak_of, lambda reading: reading.fds),

@@ -68,7 +68,7 @@ def _unseen_failures(value: float, trial: Trial) -> Range:
 
 def _cut_off(trial: Trial) -> str:
     cut, sent = len(trial.unanswered), len(trial.sent)
-    return f"{cut} of {sent} uploads were cut off before the service answered"
+    return f"{cut} of {sent} {trial.noun} were cut off before the service answered"
 
 
 def _wait(stages: Sequence[str], value: float, trial: Trial) -> Range | None:
@@ -97,7 +97,7 @@ def _accept_wait(value: float, trial: Trial) -> Range | None:
     came = accept_waits(trial)
     of, longest = len(came) + len(never), fsum(sample.latency_s for sample in never)
     low, high = fsum(came) / of, max(value, (fsum(came) + longest) / of)
-    why = f"{len(never)} of {len(trial.sent)} uploads were cut off before a worker had them"
+    why = f"{len(never)} of {len(trial.sent)} {trial.noun} were cut off before a worker had them"
     return Range(value, low, high, why)
 
 

@@ -33,10 +33,12 @@ class Cause(StrEnum):
     DB_REFUSED = "db_refused"  #: backend: Postgres had no slot left (SQLSTATE 53300)
     DB_ERROR = "db_error"  #: backend: any other failure of the database
     GCS_ERROR = "gcs_error"  #: backend: storage failed, its retries included
+    SPEECH_ERROR = "speech_error"  #: backend: the speech service is down, too slow, or failed
     RATE_LIMITED = "rate_limited"  #: backend: the global or the per-user limit
     OVERLOADED = "overloaded"  #: backend: max_inflight_uploads (backpressure)
     UNAUTHORIZED = "unauthorized"  #: backend: no token, or one nobody has
     BAD_UPLOAD = "bad_upload"  #: backend: no file, an empty one, or not audio
+    BAD_AUDIO = "bad_audio"  #: backend: 422, no WAV file that can be converted or assessed
     UPLOAD_TOO_LARGE = "upload_too_large"  #: backend: 413, backend_body
     NOT_FOUND = "not_found"  #: backend: 404, there is no such path
     METHOD_NOT_ALLOWED = "method_not_allowed"  #: backend: 405, the path takes another method
@@ -75,7 +77,7 @@ SERVICE_CAUSES = frozenset(
         *(Cause.POOL_TIMEOUT, Cause.DB_REFUSED, Cause.DB_ERROR, Cause.GCS_ERROR),
         *(Cause.RATE_LIMITED, Cause.OVERLOADED, Cause.UNAUTHORIZED, Cause.BAD_UPLOAD),
         *(Cause.UPLOAD_TOO_LARGE, Cause.NOT_FOUND, Cause.METHOD_NOT_ALLOWED),
-        Cause.INTERNAL_ERROR,
+        *(Cause.SPEECH_ERROR, Cause.BAD_AUDIO, Cause.INTERNAL_ERROR),
     }
 )
 """Causes that lie inside the service, which alone names them."""
@@ -197,8 +199,9 @@ class WorkerReading(Frozen):
     ``cpu_s``, ``loop_busy_s`` (wall-clock seconds in which the event loop did not wait),
     ``gcs_attempts`` and ``gcs_bytes`` are running totals since the worker began. ``threads``
     and ``fds`` count all of the process. ``anyio_busy`` counts anyio's threads in use, and
-    ``anyio_queued`` the calls that wait for one. ``instance`` is Cloud Run's that it is in; empty
-    on the VM. What an earlier lab did not read is None.
+    ``anyio_queued`` the calls that wait for one; the speech and the audio threads have the like, of
+    assessments and conversions. ``inside`` counts all of the students' requests, ``inflight`` the
+    uploads. ``instance`` is Cloud Run's; empty on the VM. What an earlier lab did not read is None.
     """
 
     kind: Literal["worker"] = "worker"
@@ -221,6 +224,11 @@ class WorkerReading(Frozen):
     fds: Count | None = None
     anyio_busy: Count | None = None
     anyio_queued: Count | None = None
+    speech_busy: Count | None = None
+    speech_queued: Count | None = None
+    audio_busy: Count | None = None
+    audio_queued: Count | None = None
+    inside: Count | None = None
     instance: str = ""
 
 
@@ -363,7 +371,8 @@ class Shortage(Frozen):
 class Audit(Frozen):
     """The bucket and the table against the samples, and what the parts' logs say of the trial.
 
-    ``lost`` names recordings answered 200 whose row or object is missing; ``orphans``
+    ``lost`` names recordings answered 200 whose row or object is missing, and ``lost_scores``
+    assessments without their row, of which there are ``scores``; ``orphans``
     names objects without a row, ``inflight`` the uploads that were still inside a worker
     then and may yet write one. ``unheard`` names recordings with row and object of which no
     client was told; None where an earlier lab did not look. ``refused`` counts SQLSTATE 53300
@@ -380,6 +389,8 @@ class Audit(Frozen):
     inflight: Count = 0
     refused: Count
     shortages: list[Shortage] = []
+    scores: Count = 0
+    lost_scores: list[str] = []
 
 
 class GatewayServing(Frozen):

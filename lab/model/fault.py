@@ -1,6 +1,6 @@
-"""A fault: what stands between the backend and storage or the database, or happens to a part.
+"""A fault: what stands between the backend and a service that it calls, or happens to a part.
 
-    backend ──> [ proxy: toxic, toxic, … ] ──> fake-gcs-server | Postgres
+    backend ──> [ proxy: toxic, toxic, … ] ──> fake-gcs-server | Postgres | speech
 
     window begins ──at──> process fault ──for──> brought back ──> it serves again
 
@@ -32,7 +32,7 @@ from lab.model.base import Frozen
 from lab.model.knobs import Knobs
 from lab.model.units import AtMost, Duration, Share, Size, Span, format_duration
 
-ProxyName = Literal["gcs", "db"]
+ProxyName = Literal["gcs", "db", "speech"]
 Stream = Literal["upstream", "downstream"]
 
 MS = 1000.0
@@ -69,7 +69,7 @@ def _ms(seconds: float, knobs: Knobs) -> int:
 class KnobRef(Frozen):
     """A delay that a knob holds: ``{knob: gcs_latency}``."""
 
-    knob: Literal["gcs_latency", "db_rtt"]
+    knob: Literal["gcs_latency", "db_rtt", "speech_latency"]
 
 
 class Latency(_Toxic):
@@ -92,7 +92,8 @@ class Latency(_Toxic):
         """The delay in real-world seconds, a knob looked up."""
         if isinstance(self.delay, Span):
             return self.delay
-        return knobs.gcs_latency if self.delay.knob == "gcs_latency" else knobs.db_rtt
+        span: Span = getattr(knobs, self.delay.knob)
+        return span
 
     def attributes(self, knobs: Knobs) -> dict[str, int]:
         span = self.span(knobs)

@@ -189,6 +189,10 @@ class Knobs(Frozen):
     speech_threads: Annotated[
         int, Field(ge=1, le=256), Knob("threads for speech recognition; uploads never use them")
     ] = 20
+    convert_call: Annotated[
+        Literal["blocking", "audio_pool"],
+        Knob("where a recording is converted: in the event loop, or in the audio threads"),
+    ] = "audio_pool"
     nginx: Annotated[
         Literal["as-found", "recommended"],
         Knob(
@@ -329,6 +333,11 @@ class Knobs(Frozen):
     gcs_latency: Annotated[
         Span, AtMost(3600), Knob("how long storage takes to answer an upload, uniform", part="run")
     ] = Span(low=2.0, high=5.0)
+    speech_latency: Annotated[
+        Span,
+        AtMost(3600),
+        Knob("how long the speech service takes to answer an assessment, uniform", part="run"),
+    ] = Span(low=1.0, high=3.0)
     leak: Annotated[
         Literal["off", "connections", "memory", "threads"],
         Knob(

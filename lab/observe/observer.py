@@ -23,6 +23,7 @@ from lab.model.evidence import (
     PartDown,
     ProcessFaultRecord,
 )
+from lab.model.journeys import Journey
 from lab.observe import Observed
 from lab.observe.audit import audit, wait_for_quiet
 from lab.observe.readings import (
@@ -131,7 +132,7 @@ class Observer:
 
 
 def answered(samples: Path) -> set[str]:
-    """The recording ids of all samples that were answered 200.
+    """The recording ids of all uploads that were answered 200.
 
     An unfinished line is ignored, and one that is not the load's: it is told when the cell is
     judged.
@@ -143,6 +144,8 @@ def answered(samples: Path) -> set[str]:
     for line in complete_lines(cell_folder(samples.parent), samples.name):
         with suppress(ValueError, RecursionError):
             match json.loads(line):
+                case {"journey": str(journey)} if journey != Journey.UPLOAD:
+                    continue
                 case {"recording": str(recording)} if recording:
                     found.add(recording)
     return found
