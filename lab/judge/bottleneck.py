@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite
 
+from lab.judge import threads
 from lab.judge.gateway import places_taken, queued_share
 from lab.judge.levels import (
     QUEUED,
@@ -35,11 +36,10 @@ from lab.judge.levels import (
     times,
 )
 from lab.judge.trial import Trial
-from lab.judge.waiting import WAITS, Station, storage_threads
-from lab.model.evidence import Cause, WorkerReading
+from lab.judge.waiting import WAITS, Station
+from lab.model.evidence import Cause
 from lab.model.journeys import Journey
-from lab.model.knobs import default_executor_threads
-from lab.model.physics import SATURATED, at_once, pool_connections, worker_storage_slots
+from lab.model.physics import SATURATED, pool_connections
 from lab.model.replica import nginx_limits
 from lab.model.units import format_size
 from lab.model.verdict import Candidate, Resource
@@ -148,7 +148,8 @@ def default_executor(trial: Trial) -> Level | None:
 
     ``threads_busy`` against the executor's threads, and ``threads_queued`` in front of it.
     """
-    return _threads(trial, "default executor") if trial.knobs.gcs_call == "to_thread" else None
+    is_used = trial.knobs.gcs_call == "to_thread"
+    return threads.of_storage(trial, "default executor") if is_used else None
 
 
 @rule(Resource.OWN_THREADS, stations=(Station.THREADS,), metrics=OF_THREADS)
@@ -160,17 +161,7 @@ def own_threads(trial: Trial) -> Level | None:
     """
     names = {"executor": "storage threads", "audio_pool": "audio threads"}
     name = names.get(trial.knobs.gcs_call)
-    return _threads(trial, name) if name and not _shared(trial) else None
-
-
-def _converts(trial: Trial) -> bool:
-    """Whether the audio threads have recordings to convert."""
-    return Journey.CONVERT in trial.cell.load.shares and trial.knobs.convert_call == "audio_pool"
-
-
-def _shared(trial: Trial) -> bool:
-    """Whether storage calls and conversions share the audio threads."""
-    return trial.knobs.gcs_call == "audio_pool" and _converts(trial)
+    return threads.of_storage(trial, name) if name and not threads.shared(trial) else None
 
 
 @rule(Resource.SPEECH_THREADS, stations=(Station.SPEECH_THREADS,))
@@ -179,12 +170,7 @@ def speech_threads(trial: Trial) -> Level | None:
 
     ``speech_busy`` against speech_threads, and ``speech_queued`` in front of them.
     """
-    unread = any(reading.speech_busy is None for reading in trial.peak.workers)
-    if unread or Journey.ASSESS not in trial.cell.load.shares:
-        return None
-    slots = at_once(trial.cell, trial.knobs.speech_threads)
-    full = fullness(trial, lambda r: r.speech_busy or 0, lambda r: r.speech_queued or 0, slots)
-    return full and slots_level("speech threads", "assessments", full, slots)
+    return threads.of_speech(trial) if Journey.ASSESS in trial.cell.load.shares else None
 
 
 @rule(Resource.AUDIO_THREADS, stations=(Station.AUDIO_THREADS, Station.THREADS))
@@ -194,48 +180,7 @@ def audio_threads(trial: Trial) -> Level | None:
     ``audio_busy`` against audio_threads, and ``audio_queued`` in front of them; under
     ``gcs_call: audio_pool`` with ``threads_busy`` and ``threads_queued``.
     """
-    if not _converts(trial) or any(reading.audio_busy is None for reading in trial.peak.workers):
-        return None
-    slots, shared = at_once(trial.cell, trial.knobs.audio_threads), _shared(trial)
-
-    def queued(reading: WorkerReading) -> int:
-        return (reading.audio_queued or 0) + (reading.threads_queued if shared else 0)
-
-    def used(reading: WorkerReading) -> int:
-        return storage_threads(reading, trial.knobs) if shared else reading.audio_busy or 0
-
-    full = fullness(trial, used, queued, slots)
-    if full is None:
-        return None
-    who = "uploads and conversions, which share them," if shared else "conversions"
-    level = slots_level("audio threads", who, full, slots)
-    taken = sum(map(used, trial.peak.workers))
-    if not shared or not taken:
-        return level
-    of_uploads = sum(reading.threads_busy for reading in trial.peak.workers) / taken
-    evidence = f"{level.evidence}, storage calls had {percent(of_uploads)} of what was in use"
-    return level._replace(evidence=evidence)
-
-
-def _threads(trial: Trial, name: str) -> Level | None:
-    """How full the threads are that storage calls run in, as many as may be in use."""
-    slots = worker_storage_slots(trial.cell)
-    full = fullness(trial, lambda r: r.threads_busy, lambda r: r.threads_queued, slots)
-    if full is None:
-        return None
-    level = slots_level(name, "uploads", full, slots)
-    return level._replace(evidence=level.evidence + _out_of_reach(trial, slots))
-
-
-def _out_of_reach(trial: Trial, slots: int) -> str:
-    """A phrase for threads that an instance has and its concurrency leaves idle; none: empty."""
-    knobs = trial.knobs
-    sized = {"executor": knobs.gcs_threads, "audio_pool": knobs.audio_threads}
-    threads = sized.get(knobs.gcs_call) or default_executor_threads(knobs.instance_cores)
-    if trial.cell.target == "vm" or threads <= slots:
-        return ""
-    concurrency = f"concurrency {knobs.cloudrun_concurrency}"
-    return f" ({slots} of its {threads} threads can be used at once, by {concurrency})"
+    return threads.of_conversion(trial) if threads.converts(trial) else None
 
 
 @rule(Resource.ANYIO_THREADS, stations=(Station.ANYIO,))

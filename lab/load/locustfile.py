@@ -44,7 +44,7 @@ from lab.load import schedule
 from lab.load.audio import recordings
 from lab.load.page import PageGuard
 from lab.load.plan import LoadPlan, read_plan
-from lab.load.session import Answer, Attempt, LoadSession
+from lab.load.session import Attempt, AttemptAnswer, LoadSession
 from lab.load.uplink import PacedBody
 from lab.load.upload import headers, multipart, outcome
 from lab.model.evidence import Cause
@@ -108,7 +108,7 @@ class Uploader(FastHttpUser):
         session.leave()
         raise StopUser
 
-    def ask(self, attempt: Attempt) -> Answer:
+    def ask(self, attempt: Attempt) -> AttemptAnswer:
         """Send a request and follow it to its last byte, or to the client's timeout."""
         session, body = self.load_session, attempt.body
         line = PacedBody(body, session.uplink, gevent.sleep) if session.uplink and body else None
@@ -127,20 +127,22 @@ class Uploader(FastHttpUser):
 
 def _ask(
     client: HTTPClient, attempt: Attempt, body: Any, headers: dict[str, str], timeout: float
-) -> Answer:
+) -> AttemptAnswer:
     """What came of a request within so many wall seconds; of none that came, the client's word."""
     try:
         with gevent.Timeout(timeout):
             return _exchange(client, attempt, body, headers)
     except (gevent.Timeout, TimeoutError):
-        return Answer(Cause.CLIENT_TIMEOUT)
+        return AttemptAnswer(Cause.CLIENT_TIMEOUT)
     except (OSError, HTTPParseError) as error:
         if getattr(error, "errno", None) in NO_FILES:
             _die(error)  # the generator's own limit must not look like the service's
-        return Answer(Cause.CONNECTION)
+        return AttemptAnswer(Cause.CONNECTION)
 
 
-def _exchange(client: HTTPClient, attempt: Attempt, body: Any, headers: dict[str, str]) -> Answer:
+def _exchange(
+    client: HTTPClient, attempt: Attempt, body: Any, headers: dict[str, str]
+) -> AttemptAnswer:
     request = REQUESTS[attempt.journey]
     response = client.request(
         request.method,
@@ -151,10 +153,12 @@ def _exchange(client: HTTPClient, attempt: Attempt, body: Any, headers: dict[str
     content, status = response.read(), response.status_code
     kind = _header(response, "content-type")
     error, stored = outcome(status, kind, content, attempt.journey)
-    return Answer(error, status, stored, _header(response, "server-timing"), len(content))
+    return AttemptAnswer(error, status, stored, _header(response, "server-timing"), len(content))
 
 
-def _count(environment: Environment, journey: Journey, answer: Answer, seconds: float) -> None:
+def _count(
+    environment: Environment, journey: Journey, answer: AttemptAnswer, seconds: float
+) -> None:
     """Count an answer in Locust's own statistics, whose summary ends the log."""
     environment.events.request.fire(  # type: ignore[no-untyped-call]
         request_type=REQUESTS[journey].method,

@@ -57,7 +57,7 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Answer:
+class AttemptAnswer:
     """What came of it; ``status`` is 0 if nothing came, ``timing`` is Server-Timing.
 
     ``stored`` is the id of what was stored. ``uplink_s`` is the wall seconds for which the user's
@@ -234,7 +234,7 @@ class LoadSession:
             self._append({"beat": round(self.now(), 3)})
             gevent.sleep(BEAT_S)
 
-    def record(self, attempt: Attempt, sent: float, answer: Answer) -> float:
+    def record(self, attempt: Attempt, sent: float, answer: AttemptAnswer) -> float:
         """Append an attempt that ends now, as a line in a single write; returns the time.
 
         Raises:

@@ -31,7 +31,7 @@ class Journey(StrEnum):
 
 
 @dataclass(frozen=True)
-class Request:
+class JourneyRequest:
     """How a journey is asked for.
 
     Args:
@@ -50,18 +50,20 @@ class Request:
     names: str | None = None
 
 
-REQUESTS: Mapping[Journey, Request] = {
-    Journey.UPLOAD: Request("POST", UPLOAD_PATH, "upload", audio=True, names="recording"),
-    Journey.ASSESS: Request(
+REQUESTS: Mapping[Journey, JourneyRequest] = {
+    Journey.UPLOAD: JourneyRequest("POST", UPLOAD_PATH, "upload", audio=True, names="recording"),
+    Journey.ASSESS: JourneyRequest(
         "POST",
         "/api/students/assess-pronunciation",
         "assessment",
         audio=True,
         names="assessment",
     ),
-    Journey.CONVERT: Request("POST", "/api/students/convert-recording", "conversion", audio=True),
-    Journey.PROGRESS: Request("GET", "/api/students/progress", "progress request"),
-    Journey.HEALTH: Request("GET", HEALTH_PATH, "health probe"),
+    Journey.CONVERT: JourneyRequest(
+        "POST", "/api/students/convert-recording", "conversion", audio=True
+    ),
+    Journey.PROGRESS: JourneyRequest("GET", "/api/students/progress", "progress request"),
+    Journey.HEALTH: JourneyRequest("GET", HEALTH_PATH, "health probe"),
 }
 """Every journey's request; a new one begins here."""
 

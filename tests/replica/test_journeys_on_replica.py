@@ -17,9 +17,14 @@ from tests.replica.trial import trial
 pytestmark = pytest.mark.replica
 
 LOAD: dict[str, Any] = {
-    "users": 6, "ramp": "0 s", "warmup": "0 s", "window": "40 s", "audio": "50 KB",
+    "users": 6,
+    "ramp": "0 s",
+    "warmup": "0 s",
+    "window": "40 s",
+    "audio": "50 KB",
     "mix": {"upload": "25 %", "assess": "25 %", "convert": "25 %", "progress": "25 %"},
-    "health_every": "2 s", "think": "500 ms",
+    "health_every": "2 s",
+    "think": "500 ms",
 }
 FAULTS = ("gcs-latency", "db-distance", "speech-latency")
 
@@ -30,7 +35,7 @@ def test_each_journey_is_answered_200_recorded_and_measured(live: Live) -> None:
     )
     of = Trial(cell, seen)
     answers = {journey: {s.status for s in of.of(journey).samples} for journey in Journey}
-    assert answers == dict.fromkeys(Journey, {200})
+    assert answers == {journey: {200} for journey in Journey}
     assert {s.error for s in seen.samples} == {None}
     assert {line.journey for line in of.evidence(UploadRecord)} >= set(OF_USERS)
     assert list(disagreements(of)) == []
