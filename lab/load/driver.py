@@ -360,7 +360,7 @@ def _follow(
     Raises:
         PartFailed: it died, did not end by its deadline, or stood still.
     """
-    end = (end_of(plan.load) + plan.load.timeout) / plan.speed
+    end = (end_of(plan.load) + plan.load.followed_s) / plan.speed
     deadline = start.t0 + end + GRACE
     reader, running = SampleReader(plan.samples, keep=looks.wanted), True
     while running:

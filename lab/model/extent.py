@@ -55,13 +55,13 @@ class Extent:
     def last_s(self) -> float:
         """When the last upload can have ended, in real-world seconds after the load started."""
         load = self.cell.load
-        return end_of(load) + load.timeout + AWAY_S * self.cell.knobs.speed
+        return end_of(load) + load.followed_s + AWAY_S * self.cell.knobs.speed
 
     @cached_property
     def wall_s(self) -> float:
         """For how many wall-clock seconds parts are read."""
         load = self.cell.load
-        return (end_of(load) + load.timeout) / self.cell.knobs.speed + SPARE_S
+        return (end_of(load) + load.followed_s) / self.cell.knobs.speed + SPARE_S
 
     @cached_property
     def lines_of_load(self) -> int:
@@ -84,7 +84,7 @@ class Extent:
         """
         load, slack = self.cell.load, SPARE_S * self.cell.knobs.speed
         at_once = load.probe_timeout / load.health_every + 1 if load.health_every else 0.0
-        has_s = (load.peak_users + at_once) * (end_of(load) + load.timeout + slack)
+        has_s = (load.peak_users + at_once) * (end_of(load) + load.followed_s + slack)
         pauses = isinstance(load, ClosedLoad | StagesLoad)
         taken_s = 0.0
 

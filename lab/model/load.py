@@ -195,6 +195,12 @@ class _Load(Frozen):
         """Seconds for which a health probe waits for its answer."""
         return self.health_timeout or min(self.timeout, self.health_every or self.timeout)
 
+    @property
+    def followed_s(self) -> float:
+        """Seconds after the last request of a user in which the last answer has come, or has been
+        given up: the user's, and in a burst that of a probe which was sent just before."""
+        return self.timeout + (self.probe_timeout if self.health_every else 0.0)
+
     def timeout_of(self, journey: Journey) -> float:
         """Seconds for which the client waits for such an answer."""
         return self.probe_timeout if journey is Journey.HEALTH else self.timeout
