@@ -34,6 +34,7 @@ IMAGE = f"replica-lab/backend:{__version__}"
 NOWHERE = {
     "DATABASE_URL": "postgresql+psycopg2://nobody@127.0.0.1:1/none",
     "STORAGE_EMULATOR_HOST": "http://127.0.0.1:1",
+    "SPEECH_URL": "http://127.0.0.1:1",
     "AUDIO_BUCKET": "none",
 }
 """What an instance is told of the rest of the replica, which it asks for nothing at its start."""

@@ -57,7 +57,7 @@ class ByHand:
     """A replica that is brought up by Compose alone, in a place of its own."""
 
     def __init__(self) -> None:
-        nginx, postgres, storage, toxiproxy, gcs, db = ports.free(6)
+        nginx, postgres, storage, toxiproxy, gcs, db, speech, to_speech = ports.free(8)
         client = engine.connect()
         self._place = Place(
             net_prefix=project.free_prefix(project.taken_subnets(client)),
@@ -67,6 +67,8 @@ class ByHand:
             toxiproxy_port=toxiproxy,
             gcs_proxy_port=gcs,
             db_proxy_port=db,
+            speech_port=speech,
+            speech_proxy_port=to_speech,
         )
         client.close()
         self._project = f"bench-{nginx}"

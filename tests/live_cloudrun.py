@@ -70,7 +70,9 @@ def the_first_upload_from_zero_is_cold_and_the_second_warm(service: Service) -> 
     wait_until(lambda: replica.usage()["backend"].cpu_s > 0)
     wait_until(lambda: replica.inflight() == 0)
     assert service.stack.down_parts() == {}
-    assert set(replica.usage()) == {"postgres", "fake-gcs-server", "toxiproxy", "front", "backend"}
+    assert set(replica.usage()) == {
+        *("postgres", "fake-gcs-server", "speech", "toxiproxy", "front", "backend")
+    }
 
 
 def ten_at_once_are_served_one_at_a_time(service: Service) -> None:
@@ -179,7 +181,7 @@ def each_target_has_its_parts_and_a_cell_begins_at_zero(service: Service) -> Non
     stack = service.stack
     replica = service({})
     assert upload(replica.url).status_code == 200
-    shared = {"postgres", "fake-gcs-server", "toxiproxy"}
+    shared = {"postgres", "fake-gcs-server", "speech", "toxiproxy"}
     on_vm = stack.apply(make_cell({}))
     assert set(stack.restarted) == {"backend", "nginx"}
     assert on_vm.url == replica.url

@@ -226,6 +226,7 @@ STRIKES: tuple[Strike, ...] = (
         says=r"client backend \d+ was",
     ),
     *embedded("fake-gcs-server", "server", "fake-gcs-server", {**BOTH, "stopped-3s": BRIEFLY}),
+    *embedded("speech", "server", r"-m lab\.services\.speech", BOTH),
     *embedded("toxiproxy", "server", r"toxiproxy.* -config", BOTH),
     *embedded("front", "gateway", GATEWAY, BOTH, says="gateway|killed", **WARM),
     *embedded(
@@ -285,7 +286,7 @@ STRIKES: tuple[Strike, ...] = (
 )
 """The rows of the embedded stack."""
 
-PARTS_OF_VM = ("nginx", "backend", "postgres", "fake-gcs-server", "toxiproxy")
+PARTS_OF_VM = ("nginx", "backend", "postgres", "fake-gcs-server", "speech", "toxiproxy")
 IN_COMPOSE: tuple[Strike, ...] = (
     *(
         Strike(f"compose-{part}-{how}", part, Target("", part), blow, stack="compose")

@@ -1,4 +1,4 @@
-"""Is what is injected what arrives: storage, database, connections and body limits."""
+"""Is what is injected what arrives: storage, speech service, database, connections, body limits."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import psycopg2
 import psycopg2.extensions
@@ -17,6 +18,8 @@ from lab.calibrate.limits import calibrate_confinement
 from lab.model.fault import Fault
 from lab.model.knobs import Knobs
 from lab.model.replica import APP_ROLE, UPLOAD_PATH, token
+from lab.model.speech import SPEECH_PATH
+from lab.model.units import Span
 from lab.stack import ports
 from lab.stack.base import Replica, Stack
 from lab.stack.monitor import PLAIN
@@ -50,7 +53,11 @@ def calibrate_replica(
     show(f"storage: {draws} uploads through the proxy")
     with inject(replica, calibration_cell({}, faults["gcs-latency"])):
         latencies = storage_draws(replica.proxies["gcs"], replica.bucket, draws, CONCURRENCY)
-    check_storage(calibration, latencies)
+    check_delay(calibration, "storage", Knobs().gcs_latency, latencies)
+    show(f"speech service: {draws} recordings through the proxy")
+    with inject(replica, calibration_cell({}, faults["speech-latency"])):
+        latencies = speech_draws(replica.proxies["speech"], draws, CONCURRENCY)
+    check_delay(calibration, "speech service", Knobs().speech_latency, latencies)
     show("database: stages of the backend's uploads")
     with inject(replica, calibration_cell({}, faults["db-distance"])):
         _check_database(calibration, replica)
@@ -63,23 +70,49 @@ def calibrate_replica(
 
 
 def storage_draws(address: str, bucket: str, count: int, concurrency: int) -> list[float]:
-    """Seconds from the end of a request to the first byte of its answer, for ``count`` uploads.
+    """As `delay_draws`, of small objects for this bucket, each with a name of its own."""
 
-    The first upload of each connection is not counted: all of these are sent at the same time,
+    def upload(name: str) -> Post:
+        path = f"/upload/storage/v1/b/{bucket}/o?uploadType=media&name=calibration-{name}"
+        return Post(path, b"x", "text/plain")
+
+    return delay_draws(address, upload, count, concurrency)
+
+
+def speech_draws(address: str, count: int, concurrency: int) -> list[float]:
+    """As `delay_draws`, of a short recording."""
+    recording = Post(SPEECH_PATH, b"RIFF\4\0\0\0WAVE", "audio/wav")
+    return delay_draws(address, lambda _: recording, count, concurrency)
+
+
+class Post(NamedTuple):
+    """A request: its path, its body, and what that is."""
+
+    path: str
+    body: bytes
+    content_type: str
+
+
+def delay_draws(
+    address: str, request: Callable[[str], Post], count: int, concurrency: int
+) -> list[float]:
+    """Seconds from the end of a request to the first byte of its answer, for ``count`` of them.
+
+    The first request of each connection is not counted: all of these are sent at the same time,
     while the proxy opens its own connections, so that they wait for this machine's CPU.
 
     Args:
-        address: ``host:port`` of the proxy before storage.
-        bucket: where the small objects go.
-        count: how many uploads.
+        address: ``host:port`` of the proxy.
+        request: makes one, from a name that no other has.
+        count: how many.
         concurrency: how many at once, each over a kept connection of its own.
     """
     local = threading.local()
 
-    def upload(name: str) -> float:
-        path = f"/upload/storage/v1/b/{bucket}/o?uploadType=media&name=calibration-{name}"
+    def send(name: str) -> float:
+        path, body, content_type = request(name)
         start = time.perf_counter()
-        local.connection.request("POST", path, b"x", {"Content-Type": "text/plain"})
+        local.connection.request("POST", path, body, {"Content-Type": content_type})
         answer = local.connection.getresponse()
         took = time.perf_counter() - start
         answer.read()
@@ -89,26 +122,25 @@ def storage_draws(address: str, bucket: str, count: int, concurrency: int) -> li
         if not hasattr(local, "connection"):
             local.connection = http.client.HTTPConnection(address, timeout=30)
             local.connection.connect()
-            upload(f"first-{number}")
-        return upload(str(number))
+            send(f"first-{number}")
+        return send(str(number))
 
     with ThreadPoolExecutor(concurrency) as pool:
         return list(pool.map(draw, range(count)))
 
 
-def check_storage(calibration: Calibration, latencies: list[float]) -> None:
-    """Compare storage latencies, in seconds, with the uniform distribution of ``gcs_latency``."""
+def check_delay(calibration: Calibration, what: str, span: Span, latencies: list[float]) -> None:
+    """Compare latencies, in seconds, with the uniform distribution of a span."""
     from scipy.stats import kstest, uniform
 
-    span = Knobs().gcs_latency
     mean, low, high = sum(latencies) / len(latencies), min(latencies), max(latencies)
     near = abs(mean - span.mean) <= 0.02 * span.mean
-    calibration.add("storage, mean (s)", mean, f"{span.mean:g} ± 2 %", near)
-    calibration.add("storage, least (s)", low, f">= {span.low:g}", low >= span.low)
+    calibration.add(f"{what}, mean (s)", mean, f"{span.mean:g} ± 2 %", near)
+    calibration.add(f"{what}, least (s)", low, f">= {span.low:g}", low >= span.low)
     limit = span.high + 0.1
-    calibration.add("storage, most (s)", high, f"<= {limit:g}", high <= limit)
+    calibration.add(f"{what}, most (s)", high, f"<= {limit:g}", high <= limit)
     p = float(kstest(latencies, uniform(span.low, span.high - span.low).cdf).pvalue)
-    name = "storage, uniform (Kolmogorov-Smirnov p)"
+    name = f"{what}, uniform (Kolmogorov-Smirnov p)"
     calibration.add(name, p, f">= {ALPHA:g}", p >= ALPHA)
 
 

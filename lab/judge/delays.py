@@ -1,6 +1,7 @@
-"""Do calls to storage and to the database take what the proxies delay them by?
+"""Do calls to storage, speech service and database take what the proxies delay them by?
 
     storage     every call that a worker recorded, to its end or for as long as it was followed
+    speech      the same, of assessments; nothing is said where nobody asked for any
     database    stages that are so many round trips: auth 2, release 1, write 4 (3 if held)
 
 A delay that is too short shows in the mean. One that is too long has to be told from calls that
@@ -15,23 +16,24 @@ were cut off had the longest calls, so that the mean of the others may be short 
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from math import inf, sqrt
 from statistics import NormalDist, fmean
 from typing import NamedTuple
 
+from lab.judge.followed import call_records, ended_stages, followed_until, load_end
 from lab.judge.remedies import Remedy, fitting_speed, slower
 from lab.judge.trial import Trial
-from lab.model.evidence import CUT_OFF, StageSpan, UploadRecord, WorkerReading
+from lab.model.evidence import CUT_OFF, UploadRecord
 from lab.model.experiment import Cell
 from lab.model.fault import Latency, ProxyName
 from lab.model.fidelity import keeps_slot
-from lab.model.physics import db_trips, quantile
+from lab.model.journeys import Journey
+from lab.model.physics import STORAGE_TIMEOUT_S, db_trips, quantile
+from lab.model.speech import SPEECH_TIMEOUT_S
 from lab.model.units import Span, format_duration
 from lab.model.verdict import Check
 
@@ -41,8 +43,41 @@ MIN_SAMPLES = 20
 ONE_REQUEST = 8 * 1024**2
 """google-cloud-storage sends an object up to 8 MiB in one request, a larger one in several."""
 
-ATTEMPT_S = 60.0
-"""It gives an attempt up after this long and makes another, in the same call."""
+
+class Called(NamedTuple):
+    """A service whose every call waits for one answer, which a proxy delays.
+
+    Args:
+        proxy: before it.
+        name: in sentences.
+        stage: of the call, in the records of ``journey``.
+        attempt_s: after so long its client gives an attempt up; ``then``, what it does.
+    """
+
+    proxy: ProxyName
+    name: str
+    stage: str
+    journey: Journey
+    attempt_s: float
+    then: str
+
+
+STORAGE = Called(
+    proxy="gcs",
+    name="storage",
+    stage="gcs",
+    journey=Journey.UPLOAD,
+    attempt_s=STORAGE_TIMEOUT_S,
+    then=f"storage is tried again after {STORAGE_TIMEOUT_S:g} s: a call is more than its delay",
+)
+SPEECH = Called(
+    proxy="speech",
+    name="the speech service",
+    stage="speech",
+    journey=Journey.ASSESS,
+    attempt_s=SPEECH_TIMEOUT_S,
+    then=f"a call is given up after {SPEECH_TIMEOUT_S:g} s: those that succeed are the short ones",
+)
 
 GCS_SHARE = 0.04
 """What storage, proxy and client may add to a mean of 3.5 s, at any speed that is allowed."""
@@ -64,12 +99,6 @@ FAST = 0.10
 
 ERRORS = 4
 """Standard errors that a figure may be off by chance: once in 30 000 times, two-sided."""
-
-GAP_WALL_S = 0.1
-RECENT_WALL_S = 1.0
-"""A worker writes ten times a second, and of an upload that stands in a stage after half a second:
-where uploads were inside at its last reading, its records are complete up to a tenth of a second
-before it, and of calls that had begun a second before it."""
 
 OTHER_DELAY = "let nothing else set toxics, and see with `lab calibrate` if the proxy keeps to them"
 TOO_LONG = f"{OTHER_DELAY}; if it does, use fewer threads or users, or stop other programs"
@@ -116,76 +145,10 @@ def _too_few(name: str, expected: str, count: int) -> Check:
     return Check(name=name, expected=expected, measured=None, ok=None, reason=reason)
 
 
-# What workers recorded.
+# Storage, and the speech service.
 
 
-def call_records(trial: Trial) -> list[UploadRecord]:
-    """The records of uploads that came to a stage at all; none of an earlier lab."""
-    return [record for record in trial.evidence(UploadRecord) if record.spans]
-
-
-def _ended(record: UploadRecord) -> list[StageSpan]:
-    """The stages that came to their end without an error.
-
-    An upload that failed did so in its last stage; one that is inside may be in its last still.
-    """
-    whole = record.status == 200 or (record.status is None and not record.standing)
-    return record.spans if whole else record.spans[:-1]
-
-
-class _Life(NamedTuple):
-    """A worker's life: when it was first and last read, and whether an upload was inside then.
-
-    A worker that had none inside has recorded all of them to their end.
-    """
-
-    begun: float
-    last: float
-    inside: bool
-
-
-def _lives(readings: Sequence[WorkerReading]) -> list[_Life]:
-    """Those of one pid: in a container a worker has that of the one before it."""
-    cuts = [n for n, (a, b) in enumerate(pairwise(readings), 1) if b.cpu_s < a.cpu_s]
-    parts = [readings[a:b] for a, b in pairwise([0, *cuts, len(readings)])]
-    return [_Life(part[0].t, part[-1].t, part[-1].inflight > 0) for part in parts]
-
-
-def load_end(trial: Trial) -> float:
-    """When the last user was answered or left, in seconds: soon afterwards the faults are removed.
-
-    What a proxy still holds back then, it lets go of.
-    """
-    samples = trial.observation.samples
-    return max((sample.sent_at + sample.latency_s for sample in samples), default=0.0)
-
-
-Followed = Callable[[UploadRecord], tuple[float, float]]
-"""Until when the calls of a record were followed, and until when they had to begin for that."""
-
-
-def _followed(trial: Trial) -> Followed:
-    readings: dict[int, list[WorkerReading]] = defaultdict(list)
-    for reading in trial.evidence(WorkerReading):
-        readings[reading.pid].append(reading)
-    lives, end = {pid: _lives(of_pid) for pid, of_pid in readings.items()}, load_end(trial)
-    gap, recent = GAP_WALL_S * trial.knobs.speed, RECENT_WALL_S * trial.knobs.speed
-
-    def followed(record: UploadRecord) -> tuple[float, float]:
-        of_pid = lives.get(record.worker, [])
-        place = bisect_right([life.begun for life in of_pid], record.arrived) - 1
-        if place < 0 or not of_pid[place].inside:
-            return end, end
-        last = of_pid[place].last
-        return min(end, last - gap), last - recent
-
-    return followed
-
-
-# Storage.
-
-
-class StorageCall(NamedTuple):
+class DelayedCall(NamedTuple):
     """A call of one request; ``took`` is no more than the ``limit`` until which it was followed."""
 
     took: float
@@ -193,7 +156,7 @@ class StorageCall(NamedTuple):
 
 
 @dataclass(frozen=True)
-class StorageCalls:
+class DelayedCalls:
     """All that is known of the calls.
 
     Args:
@@ -201,47 +164,49 @@ class StorageCalls:
         survivors: whether calls that nothing is known of took longer than these.
     """
 
-    calls: Sequence[StorageCall]
+    calls: Sequence[DelayedCall]
     survivors: bool
 
-    def telling(self, span: Span) -> list[StorageCall]:
+    def telling(self, span: Span) -> list[DelayedCall]:
         """The calls that were followed for long enough to show anything of this delay."""
         return [call for call in self.calls if call.took < call.limit or call.limit > span.low]
 
 
-def storage_calls(trial: Trial) -> StorageCalls:
+def delayed_calls(trial: Trial, of: Called = STORAGE) -> DelayedCalls:
     """The workers' records of them; of an earlier lab, those of successful uploads."""
-    if records := call_records(trial):
-        return StorageCalls(_recorded(trial, records), survivors=False)
+    if records := call_records(trial, of.journey):
+        return DelayedCalls(_recorded(trial, records, of.stage), survivors=False)
     calls = [
-        StorageCall(sample.stages["gcs"], inf)
+        DelayedCall(sample.stages["gcs"], inf)
         for sample in trial.succeeded
         if "gcs" in sample.stages and sample.bytes <= ONE_REQUEST
     ]
-    return StorageCalls(calls, survivors=any(trial.causes[cause] for cause in CUT_OFF))
+    return DelayedCalls(calls, survivors=any(trial.causes[cause] for cause in CUT_OFF))
 
 
-def _recorded(trial: Trial, records: Sequence[UploadRecord]) -> list[StorageCall]:
+def _recorded(trial: Trial, records: Sequence[UploadRecord], stage: str) -> list[DelayedCall]:
     """Calls of a size that one request takes; an upload that left no sample has the largest."""
     sizes = {sample.request: sample.bytes for sample in trial.observation.samples}
-    largest, followed = trial.cell.load.audio.high, _followed(trial)
-    seen: list[StorageCall] = []
+    largest, followed = trial.cell.load.audio.high, followed_until(trial)
+    seen: list[DelayedCall] = []
     for record in records:
         if sizes.get(record.request or None, largest) <= ONE_REQUEST:
-            seen += _of_record(record, *followed(record))
+            seen += _of_record(record, stage, *followed(record))
     if all(call.took < call.limit for call in seen):
-        return [StorageCall(call.took, inf) for call in seen]  # each was followed to its end
+        return [DelayedCall(call.took, inf) for call in seen]  # each was followed to its end
     return seen
 
 
-def _of_record(record: UploadRecord, until: float, newest: float) -> Iterator[StorageCall]:
+def _of_record(
+    record: UploadRecord, stage: str, until: float, newest: float
+) -> Iterator[DelayedCall]:
     """A call that fails is none: how long it took says nothing of the delay."""
-    ended = [(span.begun, span.took) for span in _ended(record) if span.stage == "gcs"]
+    ended = [(span.begun, span.took) for span in ended_stages(record) if span.stage == stage]
     span = record.standing
-    standing = [(span.begun, inf)] if span and span.stage == "gcs" else []
+    standing = [(span.begun, inf)] if span and span.stage == stage else []
     for begun, took in ended + standing:
         if begun < until and begun <= newest:
-            yield StorageCall(min(took, until - begun), until - begun)
+            yield DelayedCall(min(took, until - begun), until - begun)
 
 
 def followed_delay(span: Span, limit: float) -> tuple[float, float]:
@@ -262,35 +227,41 @@ def followed_delay(span: Span, limit: float) -> tuple[float, float]:
 def storage_check(trial: Trial) -> Iterable[Check]:
     """The mean within 4 standard errors and 4 %, and nothing faster than the fastest."""
     if span := only_delay(trial.cell, "gcs"):
-        yield _StorageFigures(trial, span, storage_calls(trial)).check()
+        yield _CallFigures(trial, STORAGE, span, delayed_calls(trial)).check()
+
+
+def speech_check(trial: Trial) -> Iterable[Check]:
+    """The same of the speech service, where anybody had something assessed."""
+    if (span := only_delay(trial.cell, "speech")) and call_records(trial, Journey.ASSESS):
+        yield _CallFigures(trial, SPEECH, span, delayed_calls(trial, SPEECH)).check()
 
 
 @dataclass(frozen=True)
-class _StorageFigures:
+class _CallFigures:
     """The calls' times against the delay, all in seconds."""
 
     trial: Trial
+    of: Called
     span: Span
-    known: StorageCalls
+    known: DelayedCalls
 
     def check(self) -> Check:
         """The check, from what is wrong, if anything is."""
         name, reason = (
-            "gcs latency",
-            f"storage took {self.mean:.3f} s in the mean of {len(self.took)}",
+            f"{self.of.proxy} latency",
+            f"{self.of.name} took {self.mean:.3f} s in the mean of {len(self.took)}",
         )
         if len(self.took) < MIN_SAMPLES:
             return _too_few(name, self._wanted, len(self.took))
-        if self.span.high >= ATTEMPT_S:
-            again = f"storage is tried again after {ATTEMPT_S:g} s: a call is more than its delay"
-            return make_check(name, self._wanted, None, None, again, NOTHING)
+        if self.span.high >= self.of.attempt_s:
+            return make_check(name, self._wanted, None, None, self.of.then, NOTHING)
         if self.cut:
             reason += f", {self.cut} of which were under way when the load ended"
         wrong, remedy = self._too_short() or self._too_long() or ("", NOTHING)
         return make_check(name, self._wanted, self.mean, not wrong, reason + wrong, remedy)
 
     @cached_property
-    def calls(self) -> list[StorageCall]:
+    def calls(self) -> list[DelayedCall]:
         """The calls that show anything of the delay."""
         return self.known.telling(self.span)
 
@@ -366,7 +337,8 @@ class _StorageFigures:
 
     def _longer_than_real(self, wall_s: float) -> tuple[str, Remedy] | None:
         """What a wait of so many wall-clock seconds adds to an upload that is not real."""
-        upload = max(self.trial.metrics.get("p50", 0.0), self.span.mean)
+        whole_s = self.trial.metrics.get("p50", 0.0) if self.of is STORAGE else 0.0
+        upload = max(whole_s, self.span.mean)
 
         def true(speed: float) -> bool:
             return keeps_slot(speed, wall_s, upload)
@@ -410,7 +382,7 @@ def stage_times(trial: Trial) -> Mapping[str, Sequence[float]]:
     times: dict[str, list[float]] = defaultdict(list)
     if records := call_records(trial):
         end = load_end(trial)
-        for span in (span for record in records for span in _ended(record)):
+        for span in (span for record in records for span in ended_stages(record)):
             if span.begun + span.took <= end:
                 times[span.stage].append(span.took)
     else:

@@ -2,7 +2,7 @@
 
     proxies          what Toxiproxy read back, against what the faults and knobs set
     process faults   planned, against those that happened: without its own a cell shows nothing
-    delays           what storage and the database take: `lab.judge.delays`
+    delays           what storage, speech service and database take: `lab.judge.delays`
     quotas           connections of Postgres; Cloud Run's limits of its instances and its queue
 
 Each check applies only where nothing else could move its figure, and says nothing (``ok``
@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from lab.judge.delays import database_checks, make_check, storage_check
+from lab.judge.delays import database_checks, make_check, speech_check, storage_check
 from lab.judge.gateway import usage_by_instance
 from lab.judge.remedies import Remedy
 from lab.judge.trial import Trial
@@ -52,6 +52,7 @@ def checks(trial: Trial) -> tuple[Check, ...]:
         *_read_back(trial),
         *process_fault_checks(trial),
         *storage_check(trial),
+        *speech_check(trial),
         *database_checks(trial),
         *_connections(trial),
         *quota_checks(trial),

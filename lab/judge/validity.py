@@ -231,6 +231,8 @@ def _defects(trial: Trial) -> Iterable[str]:
         return
     if lost := int(trial.metrics.get("lost", 0)):
         yield f"{lost} uploads were answered 200 but are not there: a defect of the replica"
+    if trial.audit and (scores := len(trial.audit.lost_scores)):
+        yield f"{scores} assessments were answered 200 but are not there: a defect of the replica"
     samples = trial.observation.samples
     if broken := sum(sample.error == Cause.INTERNAL_ERROR for sample in samples):
         yield f"{broken} answers were 500 without a cause: a defect of the replica"

@@ -30,7 +30,7 @@ INSTANCE_PREFIX = "replica-lab-front-"
 INSTANCE_VARIABLE = "LAB_INSTANCE_NAME"
 """The variable in which an instance is told its own name."""
 
-_SHARED = ("postgres", "fake-gcs-server", "toxiproxy")
+_SHARED = ("postgres", "fake-gcs-server", "speech", "toxiproxy")
 
 PARTS: dict[Target, tuple[str, ...]] = {
     "vm": (*_SHARED, "backend", "nginx"),

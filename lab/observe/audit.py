@@ -1,6 +1,6 @@
-"""The audit after a load: do bucket, table and samples agree?
+"""The audit after a load: do bucket, tables and samples agree?
 
-answered 200, but no row or no object    lost      a defect of the replica
+answered 200, but no row or no object    lost      a defect of the replica; of assessments the row
 an object, but no row                    orphan    a finding
 row and object, but nobody was told      unheard   a finding
 """
@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
 
 import psycopg2
 import requests
@@ -66,14 +68,14 @@ def object_ids(api: str, bucket: str) -> set[str]:
     return {match[1] if (match := _NAME.search(name)) else name for name in names}
 
 
-def row_ids(query: Query) -> set[str]:
-    """The recording ids of all rows.
+def row_ids(query: Query, table: Literal["recordings", "scores"] = "recordings") -> set[str]:
+    """The ids of all rows of a table.
 
     Raises:
         PartFailed: the database does not answer.
     """
     try:
-        return {str(row[0]) for row in query("SELECT id FROM recordings")}
+        return {str(row[0]) for row in query(f"SELECT id FROM {table}")}  # noqa: S608 - of ours
     except psycopg2.Error as error:
         first_line = str(error).partition("\n")[0]
         raise PartFailed(f"the database does not answer the audit: {first_line}") from error
@@ -95,16 +97,22 @@ def wait_for_quiet(replica: Observed, patience: float = QUIET_WITHIN_S) -> int:
     return inside
 
 
-def audit(
-    replica: Observed, answered: Collection[str], verified: Collection[str], clock: Clock
-) -> Audit:
-    """Compare bucket, table and samples, after waiting a moment for uploads about to end.
+@dataclass(frozen=True)
+class StoredIds:
+    """What is said to be stored: ids of recordings, and of assessments."""
+
+    recordings: Collection[str] = ()
+    scores: Collection[str] = ()
+
+
+def audit(replica: Observed, answered: StoredIds, verified: StoredIds, clock: Clock) -> Audit:
+    """Compare bucket, tables and samples, after waiting a moment for uploads about to end.
 
     Args:
         replica: after its load.
-        answered: recording ids that were answered 200.
-        verified: recordings with row and object that retention removed during the load,
-            whether or not a client was told of them.
+        answered: what was answered 200.
+        verified: recordings with row and object, and scores, that retention removed during the
+            load, whether or not a client was told of them.
         clock: of the load.
 
     Raises:
@@ -113,15 +121,18 @@ def audit(
     inflight = wait_for_quiet(replica, UNDELAYED_S)  # its faults are gone by now
     # Objects first: a row that is written meanwhile cannot make its object an orphan.
     objects = object_ids(replica.storage, replica.bucket)
-    rows = row_ids(replica.query)
+    rows, scores = row_ids(replica.query), row_ids(replica.query, "scores")
+    told, removed = set(answered.recordings), set(verified.recordings)
     return Audit(
         t=clock(time.monotonic()),
-        rows=len(rows) + len(verified),
-        objects=len(objects) + len(verified),
-        lost=sorted(set(answered) - set(verified) - (rows & objects)),
+        rows=len(rows) + len(removed),
+        objects=len(objects) + len(removed),
+        lost=sorted(told - removed - (rows & objects)),
         orphans=sorted(objects - rows),
-        unheard=sorted(((rows & objects) | set(verified)) - set(answered)),
+        unheard=sorted(((rows & objects) | removed) - told),
         inflight=inflight,
         refused=replica.refused(),
         shortages=replica.shortages(),
+        scores=len(scores) + len(verified.scores),
+        lost_scores=sorted(set(answered.scores) - set(verified.scores) - scores),
     )

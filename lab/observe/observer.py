@@ -25,7 +25,7 @@ from lab.model.evidence import (
 )
 from lab.model.journeys import Journey
 from lab.observe import Observed
-from lab.observe.audit import audit, wait_for_quiet
+from lab.observe.audit import StoredIds, audit, wait_for_quiet
 from lab.observe.readings import (
     Clock,
     complete_lines,
@@ -124,15 +124,16 @@ class Observer:
 
     def _audit(self, samples: Path, clock: Clock) -> Iterator[PartDown | Audit]:
         try:
-            yield audit(self._replica, answered(samples), self.retention.verified, clock)
+            told = StoredIds(answered(samples), answered(samples, Journey.ASSESS))
+            yield audit(self._replica, told, self.retention.verified, clock)
         except PartFailed as error:
             t = clock(time.monotonic())
             yield PartDown(t=t, part=AUDIT, why=str(error))
             yield Audit(t=t, rows=0, objects=0, lost=[], orphans=[], refused=0)
 
 
-def answered(samples: Path) -> set[str]:
-    """The recording ids of all uploads that were answered 200.
+def answered(samples: Path, journey: Journey = Journey.UPLOAD) -> set[str]:
+    """The ids of what was stored by all samples of a journey that were answered 200.
 
     An unfinished line is ignored, and one that is not the load's: it is told when the cell is
     judged.
@@ -142,10 +143,8 @@ def answered(samples: Path) -> set[str]:
     """
     found = set()
     for line in complete_lines(cell_folder(samples.parent), samples.name):
-        with suppress(ValueError, RecursionError):
-            match json.loads(line):
-                case {"journey": str(journey)} if journey != Journey.UPLOAD:
-                    continue
-                case {"recording": str(recording)} if recording:
-                    found.add(recording)
+        with suppress(ValueError, RecursionError, TypeError):
+            match {"journey": Journey.UPLOAD, **json.loads(line)}:
+                case {"recording": str(stored), "journey": of} if stored and of == journey:
+                    found.add(stored)
     return found

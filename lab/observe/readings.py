@@ -39,6 +39,9 @@ from lab.observe.watch import Seen
 
 GATEWAY_LOG = "front.jsonl"
 
+OF_RECORD = ("request", "worker", "status", "cause", "journey")
+"""What of a worker's record is taken over as it is."""
+
 Line = dict[str, Any]
 
 
@@ -110,7 +113,7 @@ def from_uploads(
                         StageSpan(stage, clock(begun), clock.scaled(took))
                         for stage, begun, took in line["spans"]
                     ],
-                    **{name: line[name] for name in ("request", "worker", "status", "cause")},
+                    **{name: line[name] for name in OF_RECORD},
                 )
     yield from records.values()
 

@@ -109,8 +109,8 @@ EFFECTS: Mapping[str, Effect] = {
     ),
     "leak_every": Effect(lambda cell: cell.knobs.leak != "off", "leak is off"),
     "gcs_latency": Effect(_injected("gcs_latency"), "none of the faults injects it"),
-    "speech_latency": Effect(_injected("speech_latency"), "none of the faults injects it"),
     "db_rtt": Effect(_injected("db_rtt"), "none of the faults injects it"),
+    "speech_latency": Effect(_injected("speech_latency"), "none of the faults injects it"),
 }
 """By knob, when it is felt. A new knob that only some cells feel is one row."""
 

@@ -55,7 +55,13 @@ class Backend(Part):
     ask: ClassVar[signal.Signals] = signal.SIGKILL
 
     def __init__(
-        self, folder: Path, port: int, database_url: str, storage_url: str, bucket: str
+        self,
+        folder: Path,
+        port: int,
+        database_url: str,
+        storage_url: str,
+        speech_url: str,
+        bucket: str,
     ) -> None:
         super().__init__(folder)
         self.port = port
@@ -66,6 +72,7 @@ class Backend(Part):
         self.addresses = {
             "DATABASE_URL": database_url.replace("postgresql://", "postgresql+psycopg2://", 1),
             "STORAGE_EMULATOR_HOST": storage_url,
+            "SPEECH_URL": speech_url,
             "AUDIO_BUCKET": bucket,
             "LAB_EVIDENCE_DIR": str(self.evidence),
             "HOST": HOST,
@@ -217,6 +224,11 @@ class Workers:
         """Uploads inside the workers, by each worker's last line."""
         return sum(last_reading(self._file(pid)).get("inflight", 0) for pid in self.alive())
 
+    def inside(self) -> int:
+        """All that students have asked for and the workers have not answered, uploads among it."""
+        last = [last_reading(self._file(pid)) for pid in self.alive()]
+        return sum(reading.get("inside", reading.get("inflight", 0)) for reading in last)
+
     def killed_for_memory(self) -> set[int]:
         """Process ids of the workers that `note_oom` has noted."""
         file = self.evidence / OOM_FILE
@@ -224,9 +236,9 @@ class Workers:
         return {json.loads(line)["pid"] for line in lines}
 
     def busy(self) -> bool:
-        """Whether uploads are still inside the workers after several more lines of evidence."""
+        """Whether anything is still inside the workers after several more lines of evidence."""
         deadline = time.monotonic() + 3 * LINE_S
-        while self.inflight():
+        while self.inside():
             if time.monotonic() > deadline:
                 return True
             time.sleep(LINE_S / 4)

@@ -45,7 +45,7 @@ class Replica:
         app_dsn: the database as the application's plain role, through the proxy (libpq URL).
         storage: fake-gcs-server itself, not through the proxy.
         toxiproxy: Toxiproxy's API, as ``http://127.0.0.1:8474``.
-        proxies: listening address of each proxy by name, ``gcs`` and ``db``.
+        proxies: listening address of each proxy by name, ``gcs``, ``db`` and ``speech``.
         bucket: the bucket that the backend uploads to.
         evidence: folder with the ``worker-<pid>.jsonl`` of each worker and the
             ``front.jsonl`` of Cloud Run's gateway.

@@ -1,7 +1,8 @@
 """The embedded stack: real servers from wheels, as child processes, on 127.0.0.1.
 
-    users ──> nginx ──> uvicorn × workers ──> :gcs proxy ──> fake-gcs-server
-                                          └─> :db proxy  ──> Postgres
+    users ──> nginx ──> uvicorn × workers ──> :gcs proxy    ──> fake-gcs-server
+                                          ├─> :db proxy     ──> Postgres
+                                          └─> :speech proxy ──> the speech service
     users ──> gateway ──> instances ──> …                      on Cloud Run
 
 It needs neither Docker nor root, but for Cloud Run's instances, which are processes in
@@ -29,6 +30,7 @@ from lab.stack.nginx import Nginx
 from lab.stack.postgres import Postgres
 from lab.stack.process import Part, ProcessUsage
 from lab.stack.shortages import Shortages
+from lab.stack.speech import Speech
 from lab.stack.storage import Storage, server_version
 from lab.stack.toxiproxy import ToxiproxyPart
 
@@ -79,16 +81,22 @@ class EmbeddedStack(LifeCycle):
         self._log_starts: dict[Path, int] = {}
 
     def _make_parts(self, toxiproxy: str, port: int | None, monitored: bool) -> None:
-        database, storage, proxies, gcs, db, backend, free = ports.free(7, but=port)
+        database, storage, recogniser, *others = ports.free(9, but=port)
+        proxies, gcs, db, speech, backend, free = others
         port = port or free
         storage_url = f"http://{ports.HOST}:{gcs}"
         self.postgres = Postgres(self.folder, database, monitored=monitored)
         self.storage = Storage(self.folder, storage, storage_url)
-        self.toxiproxy = ToxiproxyPart(
-            self.folder, proxies, {"gcs": (gcs, storage), "db": (db, database)}, toxiproxy
-        )
+        self.speech = Speech(self.folder, recogniser)
+        behind = {"gcs": (gcs, storage), "db": (db, database), "speech": (speech, recogniser)}
+        self.toxiproxy = ToxiproxyPart(self.folder, proxies, behind, toxiproxy)
         self.backend = Backend(
-            self.folder, backend, self.postgres.dsn(APP_ROLE, db), storage_url, BUCKET
+            self.folder,
+            backend,
+            self.postgres.dsn(APP_ROLE, db),
+            storage_url,
+            f"http://{ports.HOST}:{speech}",
+            BUCKET,
         )
         self.nginx = Nginx(self.folder, port, backend)
         self.gateway = Gateway(
@@ -98,7 +106,7 @@ class EmbeddedStack(LifeCycle):
         self.bucket = self.storage.bucket
         self.workers = self.backend.workers
         self._all: tuple[Part, ...] = (
-            *(self.postgres, self.storage, self.toxiproxy),
+            *(self.postgres, self.storage, self.speech, self.toxiproxy),
             *(self.backend, self.nginx, self.gateway),
         )
 

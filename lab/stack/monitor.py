@@ -116,8 +116,8 @@ class Monitor:
         return int(rows[0][0])
 
     def empty(self) -> None:
-        """Remove every recording and reset the progress."""
-        self.query("TRUNCATE recordings")
+        """Remove every recording and every score, and reset the progress."""
+        self.query("TRUNCATE recordings, scores")
         self.query("UPDATE progress SET recordings = 0 WHERE recordings > 0")
 
     def release(self) -> None:

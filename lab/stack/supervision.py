@@ -56,6 +56,7 @@ _TITLES: tuple[tuple[re.Pattern[str], Role], ...] = tuple(
         (r"multiprocessing\.resource_tracker", Role("resource tracker")),
         (r"multiprocessing\.spawn|^lab\.services\.backend: worker", Role("worker")),
         (r"(^|/)(fake-gcs-server|toxiproxy-server|toxiproxy) ", SERVER),
+        (r"lab\.services\.speech", SERVER),
         (r"lab\.services\.backend", Role("uvicorn")),
         (r"lab\.services\.cloudrun", Role("gateway")),
     )

@@ -1,7 +1,8 @@
-"""Toxiproxy in front of storage and of the database.
+"""Toxiproxy in front of storage, of the database and of the speech service.
 
-    backend ──> :gcs proxy ──> fake-gcs-server
-            ──> :db proxy  ──> Postgres
+    backend ──> :gcs proxy    ──> fake-gcs-server
+            ──> :db proxy     ──> Postgres
+            ──> :speech proxy ──> lab.services.speech
 
 It is the real ``toxiproxy-server`` if there is one, else the lab's own server, which has the
 same API. A stack makes the proxies; it does not set toxics.

@@ -28,7 +28,7 @@ from tests.live import upload, wait_until
 pytestmark = pytest.mark.compose
 
 PROJECT_LABEL = "com.docker.compose.project"
-SERVICES = {"nginx", "backend", "postgres", "fake-gcs-server", "toxiproxy"}
+SERVICES = {"nginx", "backend", "postgres", "fake-gcs-server", "speech", "toxiproxy"}
 
 
 @dataclass
@@ -95,7 +95,7 @@ def by_hand(
 ) -> Iterator[ByHand]:
     """The preset *as-found* in a place of its own; all but the place is what git holds."""
     folder = tmp_path_factory.mktemp("by-hand")
-    found = ports.free(6)
+    found = ports.free(8)
     place = Place(
         net_prefix=free_prefix(taken_subnets(client)),
         nginx_port=found[0],
@@ -104,6 +104,8 @@ def by_hand(
         toxiproxy_port=found[3],
         gcs_proxy_port=found[4],
         db_proxy_port=found[5],
+        speech_port=found[6],
+        speech_proxy_port=found[7],
     )
     own = folder / "place.env"
     own.write_text("".join(f"{name}={value}\n" for name, value in place.as_env().items()))
@@ -160,12 +162,15 @@ def test_a_student_is_known_by_the_address_that_it_names(by_hand: ByHand) -> Non
     wait_until(lambda: f'"client":"{named}"'.encode() in nginx.logs())
 
 
-def test_storage_and_the_database_are_as_far_as_the_knobs_say(by_hand: ByHand) -> None:
+def delayed(delay: KnobRef) -> dict[str, int]:
+    return Latency(type="latency", delay=delay).attributes(Knobs())
+
+
+def test_what_the_backend_calls_is_as_far_as_the_knobs_say(by_hand: ByHand) -> None:
     assert by_hand.toxics() == {
-        "gcs-latency-1": Latency(type="latency", delay=KnobRef(knob="gcs_latency")).attributes(
-            Knobs()
-        ),
-        "db-distance-1": Latency(type="latency", delay=KnobRef(knob="db_rtt")).attributes(Knobs()),
+        "gcs-latency-1": delayed(KnobRef(knob="gcs_latency")),
+        "db-distance-1": delayed(KnobRef(knob="db_rtt")),
+        "speech-latency-1": delayed(KnobRef(knob="speech_latency")),
     }
 
 

@@ -88,6 +88,10 @@ def database(network: Network, labels: dict[str, str], secrets: Path) -> Iterato
         yield Database(container, port)
 
 
+NOWHERE = f"http://{ports.HOST}:1"
+"""The speech service's address, where nothing is assessed."""
+
+
 @dataclass
 class Storage:
     """fake-gcs-server and Toxiproxy in containers: straight, through the proxy, and its API."""
@@ -125,7 +129,7 @@ def service(
 ) -> Iterator[str]:
     """The service as a process, at these settings; its address."""
     [port] = ports.free(1)
-    backend = Backend(folder, port, database.dsn, storage.through, BUCKET)
+    backend = Backend(folder, port, database.dsn, storage.through, NOWHERE, BUCKET)
     try:
         backend.start(Knobs().with_settings(settings))
         yield backend.url
@@ -191,7 +195,7 @@ class Client:
         knobs = Knobs(speed=speed)
         self.gauges = Gauges()
         self._pools = ThreadPools(knobs)
-        settings = BackendSettings(knobs, "", storage.through, BUCKET, None)
+        settings = BackendSettings(knobs, "", storage.through, NOWHERE, BUCKET, None)
         self._uploader = AudioUploader(settings, self._pools, self.gauges)
 
     def attempts(self, size: int = SIZE) -> int:

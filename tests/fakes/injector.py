@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import get_args
 
 from lab.errors import InjectionError
 from lab.model.evidence import Injected
 from lab.model.experiment import Cell
+from lab.model.fault import ProxyName
 from lab.stack.base import Replica
 
 
@@ -31,7 +33,7 @@ class RecordingInjector:
             raise refused
         self.events.append(f"injected {cell.id}")
         try:
-            yield [self._read_back(proxy, cell) for proxy in ("gcs", "db")]
+            yield [self._read_back(proxy, cell) for proxy in get_args(ProxyName)]
         finally:
             self.events.append(f"removed {cell.id}")
 

@@ -55,6 +55,7 @@ class Server:
         self._rows.executescript(
             "CREATE TABLE recordings (id text PRIMARY KEY, object_name text NOT NULL,"
             " created_at text NOT NULL DEFAULT CURRENT_TIMESTAMP);"
+            "CREATE TABLE scores (id text PRIMARY KEY, created_at text);"
             "CREATE TABLE pg_stat_activity (backend_type text, usename text, state text);"
         )
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))

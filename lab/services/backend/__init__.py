@@ -4,7 +4,14 @@ A knob changes only the behaviour that it names; without any, this is the code a
 
     main.py                   the application: rate limits, /health, what runs beside it
     api/students.py           POST /api/students/upload-recording, its five steps
-    services/audio_upload.py  step 3: the call to storage, and where it runs (gcs_call)
+    api/assessments.py        POST /api/students/assess-pronunciation
+    api/conversion.py         POST /api/students/convert-recording
+    api/progress.py           GET /api/students/progress
+    api/deps.py               what they share: the file, the token, where queries run (db_call)
+    services/authentication.py  whose token it is
+    services/audio_upload.py  the call to storage, and where it runs (gcs_call)
+    services/speech.py        the call to the speech service, in the speech threads
+    services/conversion.py    resampling, in the audio threads (convert_call)
     database.py               tables, engine, pool and sessions (pool_*, db_*)
     core/thread_pool.py       the pools of threads (*_threads)
     core/middleware.py        Server-Timing, backpressure and the rate limiter

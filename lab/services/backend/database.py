@@ -58,6 +58,17 @@ class Recording(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class Score(Base):
+    """How well a student pronounced something; ``id`` is in the assessment's answer."""
+
+    __tablename__ = "scores"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    student_id: Mapped[int] = mapped_column(ForeignKey("students.id"))
+    score: Mapped[float]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class StudentProgress(Base):
     """How many recordings a student has handed in."""
 

@@ -17,8 +17,9 @@ from fastapi import FastAPI, Request
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.responses import Response
 
+from lab.model.journeys import OF_PATH, Journey
 from lab.model.replica import UPLOAD_PATH
-from lab.services.backend.api.students import router
+from lab.services.backend.api import assessments, conversion, progress, students
 from lab.services.backend.core import problems
 from lab.services.backend.core.evidence import EvidenceWriter, Gauges, Heartbeat, MeteredLoop
 from lab.services.backend.core.leak import DeliberateLeak
@@ -36,7 +37,14 @@ from lab.services.backend.core.thread_pool import ThreadPools
 from lab.services.backend.core.uploads import UploadLog
 from lab.services.backend.database import Database
 from lab.services.backend.services.audio_upload import AudioUploader
+from lab.services.backend.services.conversion import AudioConverter
+from lab.services.backend.services.speech import SpeechClient
 from lab.services.backend.settings import BackendSettings
+
+ROUTERS = (students.router, assessments.router, conversion.router, progress.router)
+
+RECORDED = {path: journey for path, journey in OF_PATH.items() if journey is not Journey.HEALTH}
+"""What students ask for, by its path; a worker records each."""
 
 
 def create_app(settings: BackendSettings | None = None) -> FastAPI:
@@ -69,10 +77,13 @@ def create_app(settings: BackendSettings | None = None) -> FastAPI:
     app.state.knobs = settings.knobs
     app.state.database = database
     app.state.uploader = AudioUploader(settings, pools, gauges)
+    app.state.speech = SpeechClient(settings, pools, gauges)
+    app.state.converter = AudioConverter(settings, pools, gauges)
     app.state.leak = leak
     app.state.check_upload_limit = upload_limit(settings)
     problems.install(app)
-    app.include_router(router)
+    for router in ROUTERS:
+        app.include_router(router)
     add_health(app, database, pools, gauges)
     add_global_rate_limit(app, settings)
     # The last middleware added is the outermost: timings surround the limits.
@@ -87,7 +98,7 @@ def create_app(settings: BackendSettings | None = None) -> FastAPI:
         limit=settings.knobs.backend_body,
         drain_s=DRAIN_S if settings.knobs.refuse == "after_body" else 0.0,
     )
-    app.add_middleware(ServerTimingMiddleware, path=UPLOAD_PATH, uploads=uploads)
+    app.add_middleware(ServerTimingMiddleware, journeys=RECORDED, uploads=uploads)
     return app
 
 
@@ -182,6 +193,11 @@ def evidence_of(
             "gcs_bytes": gauges.gcs_bytes,
             "anyio_busy": anyio_threads.borrowed_tokens,
             "anyio_queued": anyio_threads.tasks_waiting,
+            "speech_busy": gauges.speech_busy,
+            "speech_queued": gauges.speech_queued,
+            "audio_busy": gauges.audio_busy,
+            "audio_queued": gauges.audio_queued,
+            "inside": uploads.inside,
         }
 
     return EvidenceWriter(settings.evidence, read, uploads)

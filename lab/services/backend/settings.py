@@ -39,6 +39,7 @@ class BackendSettings:
         knobs: the table of knobs; durations in real-world seconds.
         database_url: SQLAlchemy URL of the application's plain role.
         storage_url: where the storage API answers (``STORAGE_EMULATOR_HOST``).
+        speech_url: where the speech service does.
         bucket: the bucket that recordings go to.
         evidence: folder for this worker's readings; None writes none.
     """
@@ -46,6 +47,7 @@ class BackendSettings:
     knobs: Knobs
     database_url: str
     storage_url: str
+    speech_url: str
     bucket: str
     evidence: Path | None
 
@@ -54,7 +56,7 @@ class BackendSettings:
         """Read the environment.
 
         Raises:
-            KeyError: DATABASE_URL, STORAGE_EMULATOR_HOST or AUDIO_BUCKET is not set.
+            KeyError: DATABASE_URL, STORAGE_EMULATOR_HOST, SPEECH_URL or AUDIO_BUCKET is not set.
             OSError: the file that DATABASE_PASSWORD_FILE names cannot be read.
             pydantic.ValidationError: a knob has a value that the table does not allow.
         """
@@ -63,6 +65,7 @@ class BackendSettings:
             knobs=Knobs.from_env(env),
             database_url=_database_url(env["DATABASE_URL"], env.get("DATABASE_PASSWORD_FILE")),
             storage_url=env["STORAGE_EMULATOR_HOST"],
+            speech_url=env["SPEECH_URL"],
             bucket=env["AUDIO_BUCKET"],
             evidence=Path(evidence) if evidence else None,
         )

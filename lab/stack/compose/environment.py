@@ -52,6 +52,8 @@ class Place:
     toxiproxy_port: int = 8474
     gcs_proxy_port: int = 4444
     db_proxy_port: int = 5433
+    speech_port: int = 8090
+    speech_proxy_port: int = 8091
 
     def as_env(self) -> dict[str, str]:
         """Each field's variable."""
@@ -82,6 +84,7 @@ def _derived(knobs: Knobs, monitored: bool) -> dict[str, str]:
         "LAB_CLOUDRUN_CORES": str(knobs.instance_cores),
         **_latency("LAB_GCS", KnobRef(knob="gcs_latency"), knobs),
         **_latency("LAB_DB", KnobRef(knob="db_rtt"), knobs),
+        **_latency("LAB_SPEECH", KnobRef(knob="speech_latency"), knobs),
     }
 
 
@@ -104,7 +107,7 @@ TITLES = {
     "nginx": "nginx: its configuration under nginx/",
     "postgres": "Postgres: connections for the application",
     "cloudrun": "An instance on Cloud Run, and when there are how many",
-    "run": "How far storage and the database are",
+    "run": "How far storage, the database and the speech service are",
 }
 
 

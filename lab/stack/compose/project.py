@@ -91,7 +91,8 @@ class Project:
         self._tags = {image.variable: image.tag for image in chosen}
         self._image_ids = {image.tag: image.id for image in chosen}
         self._limits: tuple[object, ...] = ()
-        nginx, postgres, storage, toxiproxy, gcs, db = ports.free(6, but=nginx_port)
+        nginx, postgres, storage, speech, toxiproxy, *proxies = ports.free(8, but=nginx_port)
+        gcs, db, to_speech = proxies
         self.place = Place(
             id=mine.id,
             owner=json.dumps(asdict(mine)),
@@ -105,6 +106,8 @@ class Project:
             toxiproxy_port=toxiproxy,
             gcs_proxy_port=gcs,
             db_proxy_port=db,
+            speech_port=speech,
+            speech_proxy_port=to_speech,
         )
 
     @property

@@ -42,6 +42,7 @@ from lab.stack.ports import POLL_S
 from lab.stack.postgres import ended_first
 from lab.stack.process import ProcessUsage
 from lab.stack.shortages import Shortages
+from lab.stack.speech import speech_answers
 from lab.stack.storage import Bucket
 
 COMES_BACK = frozenset({"backend"})
@@ -189,6 +190,8 @@ class ComposeStack(LifeCycle):
             return self.monitor.answers()
         if part == "fake-gcs-server":
             return self.bucket.answers()
+        if part == "speech":
+            return speech_answers(_url(self.project.place.speech_port))
         if part == "backend":
             return len(self.workers.alive(since)) >= self._workers_wanted
         if part == "nginx":
@@ -212,6 +215,7 @@ class ComposeStack(LifeCycle):
             proxies={
                 "gcs": f"{ports.HOST}:{place.gcs_proxy_port}",
                 "db": f"{ports.HOST}:{place.db_proxy_port}",
+                "speech": f"{ports.HOST}:{place.speech_proxy_port}",
             },
             bucket=BUCKET,
             evidence=self.workers.evidence,

@@ -10,7 +10,8 @@ import pytest
 import requests
 
 from lab.calibrate import Calibration
-from lab.calibrate.injection import check_storage, stage_ms, storage_draws
+from lab.calibrate.injection import check_delay, speech_draws, stage_ms, storage_draws
+from lab.model.knobs import Knobs
 
 
 @pytest.fixture
@@ -53,10 +54,17 @@ def test_every_draw_is_an_object_of_its_own(storage: tuple[str, list[str]]) -> N
     assert asked[0].startswith("/upload/storage/v1/b/recordings/o?uploadType=media&name=")
 
 
+def test_every_draw_of_the_speech_service_is_a_recording(storage: tuple[str, list[str]]) -> None:
+    address, asked = storage
+    draws = speech_draws(address, count=30, concurrency=7)
+    assert len(draws) == 30
+    assert set(asked) == {"/speech/assess"}
+
+
 def storage_checked(latencies: list[float]) -> dict[str, bool]:
     """What is said of these latencies."""
     calibration = Calibration("embedded", "embedded")
-    check_storage(calibration, latencies)
+    check_delay(calibration, "storage", Knobs().gcs_latency, latencies)
     return {m.name.partition(",")[2].split()[0]: m.ok for m in calibration.measured}
 
 

@@ -167,6 +167,8 @@ def test_it_listens_on_loopback_alone(contained: ComposeStack) -> None:
         place.toxiproxy_port,
         place.gcs_proxy_port,
         place.db_proxy_port,
+        place.speech_port,
+        place.speech_proxy_port,
     }
     bindings = [
         binding

@@ -47,7 +47,7 @@ def record(folder: Path) -> dict[str, Any]:
 def test_a_replica_on_cloud_run_stays_up_and_takes_uploads(up: Path) -> None:
     found = record(up)
     assert (found["target"], found["down"]) == ("cloudrun", [])
-    assert set(found["parts"]) == {"postgres", "fake-gcs-server", "toxiproxy", "front"}
+    assert set(found["parts"]) == {"postgres", "fake-gcs-server", "speech", "toxiproxy", "front"}
     assert upload(found["url"]).status_code == 200
     shown = command.lab("status", cwd=up).stdout.splitlines()
     assert shown[1].split() == ["target", "cloudrun"]

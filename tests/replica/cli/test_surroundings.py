@@ -47,13 +47,14 @@ HOSTILE = {
     "LOCUST_USERS": "999",
     "LAB_WORKERS": "99",
     "STORAGE_EMULATOR_HOST": "http://192.0.2.1",
+    "SPEECH_URL": "http://192.0.2.1",
     "GOOGLE_APPLICATION_CREDENTIALS": "/nonexistent/credentials",
     "NGINX": "9;",
     "BASH_ENV": "/nonexistent/bash_env",
     "ENV": "/nonexistent/env",
     "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-user",
 }
-ARE_SET = {"LAB_WORKERS", "STORAGE_EMULATOR_HOST"}
+ARE_SET = {"LAB_WORKERS", "STORAGE_EMULATOR_HOST", "SPEECH_URL"}
 """What the backend is given by the lab, with values of its own."""
 
 

@@ -15,7 +15,8 @@ import pytest
 import requests
 
 from lab.model.evidence import Audit, Evidence, LoadDone, PartDown, UploadRecord
-from lab.observe.audit import audit, object_ids
+from lab.model.journeys import Journey
+from lab.observe.audit import StoredIds, audit, object_ids
 from lab.observe.observer import Observer, answered
 from lab.observe.readings import Clock
 from lab.observe.retention import Retention
@@ -71,6 +72,8 @@ def test_what_is_whole_is_neither_lost_nor_an_orphan(live: Live, tmp_path: Path)
         "unheard": [],
         "inflight": 0,
         "refused": 0,
+        "scores": 0,
+        "lost_scores": [],
     }
 
 
@@ -135,7 +138,8 @@ def test_the_audit_waits_for_uploads_that_are_about_to_end(live: Live) -> None:
     replica = live({})
     left = iter([2, 1, 0])
     uploading = replace(replica, inflight=lambda: next(left))
-    assert audit(uploading, (), (), Clock(time.monotonic(), 1)).inflight == 0
+    nothing = StoredIds()
+    assert audit(uploading, nothing, nothing, Clock(time.monotonic(), 1)).inflight == 0
     assert next(left, None) is None
 
 
@@ -163,11 +167,16 @@ def test_an_upload_is_followed_for_as_long_as_its_faults_are_in_force(
     assert seen[-1] == audited
 
 
-def test_only_whole_lines_of_samples_are_answered(tmp_path: Path) -> None:
+def test_only_whole_lines_of_samples_are_answered_each_of_its_journey(tmp_path: Path) -> None:
     file = tmp_path / "samples.jsonl"
-    lines = [{"recording": "a"}, {"recording": None}, {"recording": "b"}]
+    lines: list[object] = [
+        *({"recording": "a"}, {"recording": None}, {"recording": "b", "journey": "upload"}),
+        *({"recording": "s", "journey": "assess"}, {"recording": "x", "journey": "convert"}),
+        *([1], 7, {"journey": "assess"}),
+    ]
     file.write_text("\n".join(map(json.dumps, lines)) + '\n{"recording": "c"')
     assert answered(file) == {"a", "b"}
+    assert answered(file, Journey.ASSESS) == {"s"}
 
 
 @pytest.mark.replica
@@ -201,7 +210,7 @@ def test_retention_removes_the_oldest_that_are_whole_and_the_audit_still_knows_t
     observer.retention = Retention(replica.query, replica.storage, replica.bucket, keep=2)
     assert observer.retention.remove_batch() == 3
     assert observer.retention.remove_batch() == 0
-    assert observer.retention.verified == set(ids[:3])
+    assert observer.retention.verified.recordings == set(ids[:3])
     assert left_behind(replica) == (2, 2)
     samples = samples_of(ids[1:4], tmp_path / "samples")
     *_, last = observer.evidence(time.monotonic(), samples, [], DONE)
@@ -217,8 +226,30 @@ def test_retention_leaves_a_row_without_its_object_for_the_audit(live: Live) -> 
     delete_object(replica, object_name(replica, lost))
     retention = Retention(replica.query, replica.storage, replica.bucket, keep=1)
     assert retention.remove_batch() == 2
-    assert retention.verified == set(others[:2])
+    assert retention.verified.recordings == set(others[:2])
     assert {row[0] for row in replica.query("SELECT id FROM recordings")} == {lost, others[2]}
+
+
+@pytest.mark.replica
+def test_an_assessment_without_its_score_is_lost_and_one_that_was_removed_is_not(
+    live: Live, tmp_path: Path
+) -> None:
+    replica = live({})
+    ids = [str(uuid.uuid4()) for _ in range(5)]
+    for number, name in enumerate(ids):
+        row = "INSERT INTO scores VALUES (%s, 0, 50, now() + %s * interval '1 s')"
+        replica.query(row, name, number)
+    observer = Observer(replica, live.stack.down_parts, live.knobs.speed)
+    observer.retention = Retention(replica.query, replica.storage, replica.bucket, keep=2)
+    assert (observer.retention.remove_scores(), observer.retention.remove_scores()) == (3, 0)
+    replica.query("DELETE FROM scores WHERE id = %s", ids[3])
+    samples = tmp_path / "samples"
+    lines = [json.dumps({"recording": name, "journey": "assess"}) for name in ids]
+    samples.write_text("\n".join(lines) + "\n")
+    *_, last = observer.evidence(time.monotonic(), samples, [], DONE)
+    assert isinstance(last, Audit)
+    assert (last.scores, last.lost_scores) == (4, [ids[3]])
+    assert (last.rows, last.lost) == (0, [])
 
 
 @pytest.mark.replica

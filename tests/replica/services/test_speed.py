@@ -19,6 +19,7 @@ from tests.live import Live, upload, wait_until
 ADDRESSES = {
     "DATABASE_URL": "postgresql+psycopg2://app:secret@127.0.0.1:1/students",
     "STORAGE_EMULATOR_HOST": "http://127.0.0.1:1",
+    "SPEECH_URL": "http://127.0.0.1:1",
     "AUDIO_BUCKET": "bucket",
 }
 

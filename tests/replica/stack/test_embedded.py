@@ -75,7 +75,7 @@ def test_a_backend_that_is_still_busy_with_the_last_cell_starts_anew(live: Live)
     assert live.stack.restarted == ["backend"]
 
 
-PARTS = ["postgres", "fake-gcs-server", "toxiproxy", "backend", "nginx"]
+PARTS = ["postgres", "fake-gcs-server", "speech", "toxiproxy", "backend", "nginx"]
 
 
 @pytest.mark.replica

@@ -108,7 +108,8 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_closing_leaves_no_process_no_port_and_no_folder(folder: Path) -> None:
     with one_lab(folder) as lab:
         ports = lab.ports()
-        assert len(ports) == 7  # nginx, backend, Postgres, storage, Toxiproxy, its two proxies
+        # nginx, backend, Postgres, storage, speech service, Toxiproxy, its three proxies
+        assert len(ports) == 9
         assert {pid for pids in lab.about["parts"].values() for pid in pids} <= {
             process.pid for process in lab.left
         }

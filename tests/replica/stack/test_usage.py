@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from lab.model.evidence import Usage
+from lab.model.replica import PARTS
 from lab.stack.process import ProcessUsage
 from tests.live import Live
 
@@ -40,6 +41,6 @@ def test_cpu_of_a_process_that_ended_still_counts() -> None:
 @pytest.mark.replica
 def test_the_usage_of_every_part_is_read(live: Live) -> None:
     usage = live({"workers": 2}).usage()
-    assert set(usage) == {"postgres", "fake-gcs-server", "toxiproxy", "backend", "nginx"}
+    assert set(usage) == set(PARTS["vm"])
     assert usage["backend"].cpu_s > 0
     assert all(used.memory > 0 and used.throttled_s is None for used in usage.values())

@@ -69,7 +69,7 @@ def test_a_toxic_is_read_as_written(tmp_path: Path, toxic: str, typed: object) -
         (
             "[{type: latency, delay: {knob: gcs_latncy}}]",
             {},
-            ":4:40: 'knob': 'gcs_latncy' is not one of gcs_latency, db_rtt - did you mean 'gcs_la",
+            ":4:40: 'knob': 'gcs_latncy' is not one of gcs_latency, db_rtt, speech_",
         ),
         ("[{type: latency, delay: {knb: db_rtt}}]", {}, ":4:34: 'knb' is not a key of a delay - "),
         ("[{type: timeout, aftr: 5 s}]", {}, ":4:26: 'aftr' is not a key of a timeout toxic - did"),
@@ -88,7 +88,7 @@ def test_a_toxic_is_read_as_written(tmp_path: Path, toxic: str, typed: object) -
         ("", {}, ":1:1: the fault does nothing"),
         ("[{type: timeout, after: 1 s}]", {"down": "true"}, ":5:1: 'down' and 'toxics' cannot bot"),
         ("", {"fault": "b"}, ":1:8: the fault is called 'b', the file 'a' - write 'fault: a', or"),
-        ("", {"proxy": "dbs"}, ":3:8: 'proxy': 'dbs' is not one of gcs, db - did you mean 'db'?"),
+        ("", {"proxy": "dbs"}, ":3:8: 'proxy': 'dbs' is not one of gcs, db, speech - did you me"),
         ("", {"about": ""}, ":1:1: a fault has no 'about' - add it"),
         ("", {"proxy": ""}, ":1:1: the fault has no place - give it a proxy with toxics or `down:"),
         ("", {"proxi": "db"}, ":4:1: 'proxi' is not a key of a fault - did you mean 'proxy'?"),

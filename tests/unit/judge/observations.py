@@ -39,6 +39,11 @@ FAULTS: dict[str, dict[str, Any]] = {
     },
     "db-distance": {"proxy": "db", "toxics": [{"type": "latency", "delay": {"knob": "db_rtt"}}]},
     "gcs-down": {"proxy": "gcs", "down": True},
+    "speech-latency": {
+        "proxy": "speech",
+        "toxics": [{"type": "latency", "delay": {"knob": "speech_latency"}}],
+    },
+    "speech-slow": {"proxy": "speech", "toxics": [{"type": "latency", "delay": "8 s - 14 s"}]},
     "backend-kill": {"part": "backend", "strike": "kill", "at": "10 s", "for": "5 s"},
     "db-restart": {"part": "postgres", "strike": "restart", "at": "20 s", "for": "0 s"},
 }
@@ -118,7 +123,7 @@ def cut_off(
 
 
 def worker(t: float, pid: int = 1, **values: Any) -> WorkerReading:
-    fields = set(WorkerReading.model_fields) - {"kind", "t", "pid", "instance"}
+    fields = set(WorkerReading.model_fields) - {"kind", "t", "pid", "instance", "inside"}
     return WorkerReading.model_validate(dict.fromkeys(fields, 0) | {"t": t, "pid": pid} | values)
 
 

@@ -13,11 +13,11 @@ import pytest
 from lab.judge.delays import (
     OTHER_DELAY,
     TOO_LONG,
+    delayed_calls,
     fast_tenth,
     fastest_allowed,
     followed_delay,
     stage_times,
-    storage_calls,
 )
 from lab.judge.injection import checks
 from lab.judge.trial import Trial
@@ -159,11 +159,11 @@ def test_a_call_that_had_ended_while_its_upload_waits_for_the_loop_is_no_call_un
     spans = [StageSpan("auth", 0.4, 0.05), StageSpan("gcs", 0.5, took)]
     waits = record(0, took).model_copy(update={"t": 9.0, "status": None, "spans": spans})
     trial = trial_of(cell(faults=BOTH), [waits], inside=1)
-    [call] = storage_calls(trial).calls
+    [call] = delayed_calls(trial).calls
     assert call.took == took
     under_way = waits.model_copy(update={"t": 3.5})
     trial = trial_of(cell(faults=BOTH), [under_way], inside=1)
-    [call] = storage_calls(trial).calls
+    [call] = delayed_calls(trial).calls
     assert call.took == call.limit == pytest.approx(END - 0.5)
 
 
@@ -172,8 +172,8 @@ def test_a_call_that_had_just_begun_is_left_out_as_others_like_it_are_not_record
     begun: float, speed: float, count: int
 ) -> None:
     short, of, until = record(0, 0.05, begun), cell(faults=BOTH, speed=speed), [sample(0, 40)]
-    assert len(storage_calls(trial_of(of, [short], until, inside=1)).calls) == count
-    assert len(storage_calls(trial_of(of, [short], until, inside=0)).calls) == 1
+    assert len(delayed_calls(trial_of(of, [short], until, inside=1)).calls) == count
+    assert len(delayed_calls(trial_of(of, [short], until, inside=0)).calls) == 1
 
 
 def test_what_a_proxy_lets_go_of_when_the_load_has_ended_is_no_end_of_a_call() -> None:
@@ -182,7 +182,7 @@ def test_what_a_proxy_lets_go_of_when_the_load_has_ended_is_no_end_of_a_call() -
     records = [record(i, END + 0.1 - 0.5, stages={"write": 0.01}) for i in range(len(held))]
     records += [record(i + 70, took) for i, took in enumerate(draws(20, 100)) if took not in held]
     trial = trial_of(cell(load=LEFT_AT, faults=BOTH, **LONG), records)
-    cut = [call for call in storage_calls(trial).calls if call.took == call.limit]
+    cut = [call for call in delayed_calls(trial).calls if call.took == call.limit]
     assert {call.limit for call in cut} == {END - 0.5}
     assert len(cut) == len(held) > 50
     assert len(stage_times(trial)["write"]) == len(records) - len(held)
@@ -198,10 +198,10 @@ def test_a_worker_that_was_killed_was_followed_to_its_last_reading() -> None:
     lines += [worker(t, cpu_s=t - 8, inflight=0) for t in (8.0, 20.0)]
     of, seen = cell(faults=BOTH), [sample(0, END)]
     trial = Trial(of, observation(seen, [*lines, killed]))
-    [call] = storage_calls(trial).calls
+    [call] = delayed_calls(trial).calls
     assert call.limit == pytest.approx(5.0 - 0.1 - 0.5)
     unread = Trial(of, observation(seen, [killed]))
-    assert storage_calls(unread).calls[0].limit == pytest.approx(END - 0.5)
+    assert delayed_calls(unread).calls[0].limit == pytest.approx(END - 0.5)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_a_call_of_several_requests_is_left_out_and_one_of_a_size_that_may_be_so
     uploads = [sample(bytes=size, request="r0")] if sampled else []
     of = cell(load={"users": 5, "audio": audio}, faults=BOTH)
     trial = trial_of(of, [record(0, 3.0)], [*uploads, sample(0, END)])
-    assert bool(storage_calls(trial).calls) == counts
+    assert bool(delayed_calls(trial).calls) == counts
 
 
 def test_a_call_that_the_library_makes_again_is_not_held_against_one_delay() -> None:
@@ -339,3 +339,55 @@ def test_the_fastest_tenth_of_a_delay_is_within_what_it_is_allowed(
         assert fast_tenth(took) <= fastest_allowed(span, trips, 50) + 1e-9
     if low == high:
         assert fast_tenth([2 * each for each in took]) > fastest_allowed(span, trips, 50)
+
+
+# The speech service.
+
+SPEECH = ("speech-latency", "db-distance")
+
+
+def assessments(took: Iterable[float], **more: Any) -> list[UploadRecord]:
+    """Assessments whose calls of the speech service took so long."""
+    return [
+        record(i, 0.0, journey="assess", stages={"speech": seconds}, **more)
+        for i, seconds in enumerate(took)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("took", "ok", "says"),
+    [
+        (draws(1, 3), True, "the speech service took 2.000 s in the mean of 70"),
+        (draws(0.5, 1.5), False, "; the fastest took 0.507 s - let nothing else set toxics"),
+        (draws(2, 6), False, "; even the fastest tenth took 2.371 s"),
+        (draws(1, 3, count=19), None, "19 samples say too little, 20 are needed"),
+    ],
+    ids=["as injected", "half", "twice", "too few"],
+)
+def test_the_speech_service_is_as_far_as_injected_by_every_assessment(
+    took: list[float], ok: bool | None, says: str
+) -> None:
+    check = found(cell(faults=SPEECH), assessments(took))["speech latency"]
+    assert (check.ok, check.expected) == (ok, "mean 2 s, none under 1 s")
+    assert says in check.reason
+
+
+def test_a_delay_that_nobody_met_is_not_checked() -> None:
+    of = cell(faults=("gcs-latency", *SPEECH))
+    checked = found(of, [record(i, took) for i, took in enumerate(draws(2, 5))])
+    assert "speech latency" not in checked
+    assert checked["gcs latency"].ok
+
+
+def test_calls_of_the_speech_service_that_are_given_up_leave_the_shorter_ones() -> None:
+    check = found(cell(faults=("speech-slow",)), assessments(draws(8, 10)))["speech latency"]
+    assert check.ok is None
+    assert check.reason == ("a call is given up after 10 s: those that succeed are the short ones")
+
+
+def test_an_assessments_write_is_no_uploads() -> None:
+    """It is a round trip shorter; and its worker is not done with it when it has no upload."""
+    uploads = [record(i, 3.5) for i in range(30)]
+    times = stage_times(trial_of(cell(faults=BOTH), [*uploads, *assessments([2.0] * 30)]))
+    assert len(times["write"]) == 30
+    assert "speech" not in times

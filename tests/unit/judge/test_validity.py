@@ -87,6 +87,10 @@ def test_a_sound_trial_gives_no_reason() -> None:
             "2 uploads were answered 200 but are not there: a defect of the",
         ),
         (
+            [audit(scores=4, lost_scores=["a"])],
+            "1 assessments were answered 200 but are not there: a defect of the",
+        ),
+        (
             [Injected(t=0, proxy="gcs", enabled=False, toxics=[])],
             "injected and measured differ: proxy gcs should be armed with nothing, but read back",
         ),
@@ -201,6 +205,7 @@ KINDS: dict[str, tuple[Sequence[Evidence], str]] = {
     "the lab": ([PartDown(t=31.2, part="lab", why="it stood still")], "standstill"),
     "exit code": ([LoadDone(t=80, window=WINDOW, generator_exit=1)], "part"),
     "lost": ([audit(lost=["a"])], "defect"),
+    "lost scores": ([audit(lost_scores=["a"])], "defect"),
     "read back": ([Injected(t=0, proxy="gcs", enabled=False, toxics=[])], "injection"),
 }
 

@@ -59,6 +59,7 @@ def test_the_last_record_of_an_upload_counts_in_real_world_seconds(tmp_path: Pat
         "status": None,
         "cause": None,
         "spans": [["auth", T0 + 1.5, 0.05], ["gcs_queue", T0 + 1.55, 0.45]],
+        "journey": "upload",
     }
     answered = {**inside, "at": T0 + 4, "status": 200}
     unnamed = {**answered, "request": "", "handed": None}
@@ -93,7 +94,14 @@ def test_workers_lines_become_readings_scaled_where_they_are_durations(tmp_path:
     readings = list(from_workers(tmp_path, Clock(T0, 10), since=0.0))
     assert all(isinstance(reading, WorkerReading) for reading in readings)
     first = readings[0].model_dump()
-    assert first == {**READING, "kind": "worker", "t": 10.0, "loop_lag": 0.5, "instance": ""}
+    assert first == {
+        **READING,
+        **dict.fromkeys(("speech_busy", "speech_queued", "audio_busy", "audio_queued", "inside")),
+        "kind": "worker",
+        "t": 10.0,
+        "loop_lag": 0.5,
+        "instance": "",
+    }
     assert [(reading.t, getattr(reading, "pid", None)) for reading in readings] == [
         (10.0, 7),
         (20.0, 7),

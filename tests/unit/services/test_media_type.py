@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from lab.services.backend.api.students import LONGEST_TYPE, is_audio
+from lab.services.backend.api.deps import LONGEST_TYPE, is_audio
 
 AUDIO = [
     "audio/wav",

@@ -10,7 +10,11 @@ from sqlalchemy import make_url
 from lab.model.knobs import Knobs
 from lab.services.backend.settings import BackendSettings
 
-ADDRESSES = {"STORAGE_EMULATOR_HOST": "http://127.0.0.1:1", "AUDIO_BUCKET": "recordings"}
+ADDRESSES = {
+    "STORAGE_EMULATOR_HOST": "http://127.0.0.1:1",
+    "SPEECH_URL": "http://127.0.0.1:1",
+    "AUDIO_BUCKET": "recordings",
+}
 
 
 def database_url(**variables: str) -> str:

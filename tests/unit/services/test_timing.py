@@ -91,6 +91,6 @@ def test_each_request_has_a_timing_that_is_sent_where_it_holds_anything(
         return {"type": "http.disconnect"}
 
     request = {"type": "http", "path": "/health", "headers": []}
-    asyncio.run(ServerTimingMiddleware(app, "/upload", KeptLog())(request, receive, send))
+    asyncio.run(ServerTimingMiddleware(app, {}, KeptLog())(request, receive, send))
     expected = [(b"server-timing", b"auth;dur=50.000")] if timed else []
     assert list(sent[0]["headers"]) == expected

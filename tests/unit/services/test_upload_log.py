@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lab.model.journeys import OF_PATH, REQUESTS, Journey
 from lab.model.replica import HANDED_HEADER, REQUEST_HEADER, UPLOAD_PATH
 from lab.services.backend.core.middleware import LONGEST_ID, ServerTimingMiddleware, handed_at
 from lab.services.backend.core.problems import STATUS, problem
@@ -42,7 +43,7 @@ def exchange(
     async def send(message: Message) -> None:
         heard(message)
 
-    middleware = ServerTimingMiddleware(app, UPLOAD_PATH, log)
+    middleware = ServerTimingMiddleware(app, OF_PATH, log)
     scope = {"type": "http", "path": path, "headers": headers}
     asyncio.run(middleware(scope, receive, send))
 
@@ -76,10 +77,19 @@ def test_an_upload_that_has_ended_is_written_once(clock: Clock) -> None:
             "status": 200,
             "cause": None,
             "spans": [("auth", 100.0, 0.05)],
+            "journey": "upload",
         }
     ]
     assert log.taken() == []
     assert log.taken(every=True) == []
+
+
+@pytest.mark.parametrize("journey", Journey)
+def test_whatever_is_asked_for_is_written_by_its_name(journey: Journey) -> None:
+    log = KeptLog()
+    ask(answering(200, b"{}"), log, REQUESTS[journey].path)
+    [line] = log.taken()
+    assert (line["journey"], line["status"]) == (journey, 200)
 
 
 def test_it_is_written_before_any_of_its_answer_is_sent() -> None:
@@ -218,9 +228,9 @@ def test_an_exception_after_the_answer_leaves_what_was_answered() -> None:
     assert (line["status"], line["cause"]) == (429, "rate_limited")
 
 
-def test_only_an_upload_is_recorded_with_what_its_headers_say() -> None:
+def test_only_a_journey_is_recorded_with_what_its_headers_say() -> None:
     log, sent = KeptLog(), {REQUEST_HEADER: "r7", HANDED_HEADER: "m=99.125"}
-    ask(answering(200), log, path="/health", **sent)
+    ask(answering(200), log, path="/elsewhere", **sent)
     assert log.taken() == []
     ask(answering(200), log, **sent)
     [line] = log.taken()

@@ -23,7 +23,7 @@ REFERENCE = re.compile(r"\$\{(\w+)(?:(:\?|:-)([^}]*))?\}")
 MACHINE = {"LAB_SECRETS"}
 """What `make images` writes into compose/.env, beside the images."""
 SOURCES = {
-    *("LAB_DB_CAP", "LAB_DB_RTT", "LAB_GCS_LATENCY", "LAB_CLOUDRUN_MEMORY"),
+    *("LAB_DB_CAP", "LAB_DB_RTT", "LAB_GCS_LATENCY", "LAB_SPEECH_LATENCY", "LAB_CLOUDRUN_MEMORY"),
     *("LAB_NGINX_BODY", "LAB_NGINX_READ_TIMEOUT", "LAB_NGINX_KEEPALIVE", "LAB_NGINX_CONNECTIONS"),
 }
 """Knobs that no container is told: something that follows from each is."""
@@ -135,15 +135,15 @@ def test_only_control_is_published_from_and_on_loopback_alone() -> None:
     open_networks = [name for name, found in MODEL["networks"].items() if not found.get("internal")]
     assert open_networks == ["control"]
     publishing = {name: found["ports"] for name, found in SERVICES.items() if "ports" in found}
-    assert set(publishing) == {"nginx", "postgres", "fake-gcs-server", "toxiproxy"}
+    assert set(publishing) == {"nginx", "postgres", "fake-gcs-server", "speech", "toxiproxy"}
     for service, ports in publishing.items():
         assert "control" in SERVICES[service]["networks"]
         assert all(port.startswith("127.0.0.1:${LAB_") for port in ports)
 
 
-def test_the_backend_meets_storage_and_the_database_through_toxiproxy_alone() -> None:
+def test_the_backend_meets_what_it_calls_through_toxiproxy_alone() -> None:
     assert _members("near") == {"nginx", "backend", "instance", "toxiproxy"}
-    assert _members("far") == {"toxiproxy", "postgres", "fake-gcs-server"}
+    assert _members("far") == {"toxiproxy", "postgres", "fake-gcs-server", "speech"}
     assert not {"backend", "instance"} & _members("control")
 
 

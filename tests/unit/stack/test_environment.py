@@ -21,6 +21,7 @@ def test_the_knobs_read_back_as_they_were() -> None:
 
 
 @pytest.mark.knob("db_cap", "vm_memory", "nginx", "speed", "gcs_latency", "db_rtt")
+@pytest.mark.knob("speech_latency")
 @pytest.mark.knob("nginx_body", "nginx_read_timeout", "nginx_keepalive", "cloudrun_workers")
 @pytest.mark.parametrize(
     ("settings", "expected"),
@@ -66,6 +67,10 @@ def test_the_knobs_read_back_as_they_were() -> None:
         (
             {"gcs_latency": "2-5 s", "speed": 10},
             {"LAB_GCS_LATENCY_MS": "350", "LAB_GCS_JITTER_MS": "150"},
+        ),
+        (
+            {"speech_latency": "1-3 s", "speed": 10},
+            {"LAB_SPEECH_LATENCY_MS": "200", "LAB_SPEECH_JITTER_MS": "100"},
         ),
         ({"db_rtt": "25 ms"}, {"LAB_DB_LATENCY_MS": "25", "LAB_DB_JITTER_MS": "0"}),
         ({"db_rtt": "17-25 ms"}, {"LAB_DB_LATENCY_MS": "21", "LAB_DB_JITTER_MS": "4"}),

@@ -116,6 +116,7 @@ OTHERS = Knobs.preset(Preset.RECOMMENDED).with_settings(
         "db_cap": 20,
         "db_rtt": "1 ms",
         "gcs_latency": "1 s",
+        "speech_latency": "4 s",
         "pool_class": "NullPool",
         "pool_timeout": "3 s",
         "pool_recycle": "60 s",
@@ -131,6 +132,7 @@ OTHERS = Knobs.preset(Preset.RECOMMENDED).with_settings(
         "global_rate_limit": "100/min",
         "audio_threads": 3,
         "speech_threads": 4,
+        "convert_call": "blocking",
         "leak": "memory",
         "leak_every": 3,
         "vm_cpus": 1,
@@ -193,6 +195,7 @@ def test_what_is_down_or_busy_starts_anew_with_what_needs_it(stack: Journal) -> 
     for part, expected in {
         "nginx": ["nginx"],
         "fake-gcs-server": ["fake-gcs-server"],
+        "speech": ["speech"],
         "toxiproxy": ["toxiproxy", "backend"],
         "postgres": ["postgres", "backend"],
         "engine": [],

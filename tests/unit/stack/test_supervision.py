@@ -135,6 +135,7 @@ def test_an_end_that_is_not_explained_yet_is_asked_about_again() -> None:
         ("python -m lab.services.cloudrun", Role("gateway")),
         ("/sbin/docker-init -- sh /with-settings.sh python -m lab.services.backend", Role("init")),
         ("/venv/fake-gcs-server -backend memory", SERVER),
+        ("python -m lab.services.speech", SERVER),
     ],
 )
 def test_a_processs_title_says_what_it_is_for(title: str, role: Role) -> None:

@@ -9,41 +9,23 @@
 
 from __future__ import annotations
 
-import re
 import uuid
-from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Request, UploadFile
-from fastapi.concurrency import run_in_threadpool
-from sqlalchemy import select, update
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from lab.model.replica import UPLOAD_PATH
-from lab.services.backend.core.problems import Problem, cause_of
+from lab.services.backend.api.deps import Query, bearer_token, queries, read_audio
+from lab.services.backend.core.problems import cause_of
 from lab.services.backend.core.uploads import Timing
-from lab.services.backend.database import Database, Recording, Student, StudentProgress
+from lab.services.backend.database import Database, Recording, StudentProgress
 from lab.services.backend.services.audio_upload import AudioUploader
+from lab.services.backend.services.authentication import authenticate, authenticate_and_release
 
 router = APIRouter()
-
-LONGEST_TYPE = 255
-"""Characters of a media type and its parameters; its two names have 127 at most (RFC 6838, 4.2)."""
-
-SHOWN = 80
-"""Characters of a wrong media type that its answer repeats."""
-
-_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_QUOTED = r'"(?:[\t !#-\[\]-~]|\\[\t -~])*"'
-_PARAMETER = rf"[ \t]*+;[ \t]*+(?:{_NAME}=(?:{_NAME}|{_QUOTED}))?+"
-MEDIA_TYPE = re.compile(rf"audio/{_NAME}(?:{_PARAMETER})*+[ \t]*+", re.IGNORECASE)
-"""``audio/subtype`` with parameters, as RFC 9110, 5.6.6 and 8.3.1, write it; ASCII alone.
-
-Nothing is tried twice (``*+``): blanks between semicolons could else be split in endless ways.
-"""
-
-Query = Callable[..., Awaitable[Any]]
 
 
 @router.post(UPLOAD_PATH)
@@ -62,7 +44,7 @@ async def upload_student_recording(
 async def take(request: Request, file: UploadFile, timing: Timing) -> dict[str, Any]:
     """The five steps; returns the answer, and raises what is answered as a problem."""
     app = request.app.state
-    query = in_anyio_thread(timing) if app.knobs.db_call == "threadpool" else in_event_loop
+    query = queries(app.knobs, timing)
     upload = Upload(app.database, app.uploader, query, timing)
     content = await read_audio(file)
     token = bearer_token(request)
@@ -71,62 +53,6 @@ async def take(request: Request, file: UploadFile, timing: Timing) -> dict[str, 
     if app.knobs.db_session == "hold":
         return await upload.holding_the_session(token, content, str(file.content_type))
     return await upload.releasing_the_session(token, content, str(file.content_type))
-
-
-async def in_event_loop(call: Callable[..., Any], *args: Any) -> Any:
-    """``db_call: blocking``: a synchronous call directly from the coroutine, as found."""
-    return call(*args)
-
-
-def in_anyio_thread(timing: Timing) -> Query:
-    """``db_call: threadpool``: a call in one of anyio's threads; the wait for one is a stage."""
-
-    async def query(call: Callable[..., Any], *args: Any) -> Any:
-        def in_thread() -> Any:
-            timing.end()
-            return call(*args)
-
-        timing.begin("anyio_queue")
-        return await run_in_threadpool(in_thread)
-
-    return query
-
-
-async def read_audio(file: UploadFile) -> bytes:
-    """The whole file, in memory, as the report's code reads it.
-
-    Raises:
-        Problem: ``bad_upload``: no content type or not audio (415), or empty (400).
-    """
-    if not file.content_type:
-        raise Problem("bad_upload", "the file has no content type; send it as audio/wav", 415)
-    if not is_audio(file.content_type):
-        shown = file.content_type[:SHOWN]
-        raise Problem("bad_upload", f"{shown!r} is not audio/*; send a WAV file", 415)
-    content = await file.read()
-    if not content:
-        raise Problem("bad_upload", "the file is empty; send a WAV file")
-    return content
-
-
-def is_audio(content_type: str) -> bool:
-    """Whether a media type is well-formed, and audio, in any case (RFC 9110, 8.3.1).
-
-    Storage gets it as it is, in a header of its own: what is not well-formed, it would fail of.
-    """
-    return len(content_type) <= LONGEST_TYPE and MEDIA_TYPE.fullmatch(content_type) is not None
-
-
-def bearer_token(request: Request) -> str:
-    """The token of the Authorization header.
-
-    Raises:
-        Problem: ``unauthorized``, without a query being made.
-    """
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise Problem("unauthorized", "send a header 'Authorization: Bearer <token>'")
-    return token
 
 
 class Upload:
@@ -144,7 +70,9 @@ class Upload:
         self, token: str, content: bytes, content_type: str
     ) -> dict[str, Any]:
         """After the fix: no connection is held while storage is busy."""
-        student_id = await self._query(self._authenticate_and_release, token)
+        student_id = await self._query(
+            authenticate_and_release, self._database, self._timing, token
+        )
         recording = new_recording(student_id, len(content))
         answer = await self._store(recording, content, content_type)
         await self._query(self._reopen_and_write, recording)
@@ -163,14 +91,6 @@ class Upload:
             answer = await self._store(recording, content, content_type)
             await self._query(self._write, session, recording)
         return answer
-
-    def _authenticate_and_release(self, token: str) -> int:
-        with ExitStack() as held:
-            session = held.enter_context(self._database.session(self._timing, "pool_wait"))
-            student_id = self._authenticate(session, token)
-            with self._timing.stage("release"):
-                held.close()
-        return student_id
 
     def _authenticate(self, session: Session, token: str) -> int:
         with self._timing.stage("auth"):
@@ -197,18 +117,6 @@ class Upload:
     def _write(self, session: Session, recording: Recording) -> None:
         with self._timing.stage("write"):
             write_progress(session, recording)
-
-
-def authenticate(session: Session, token: str) -> int:
-    """Step 1, one query, about 50 ms away (BEGIN, SELECT): the id of the token's student.
-
-    Raises:
-        Problem: ``unauthorized``, no student has this token.
-    """
-    student = session.scalar(select(Student).where(Student.token == token))
-    if student is None:
-        raise Problem("unauthorized", "no student has this token")
-    return student.id
 
 
 def new_recording(student_id: int, size: int) -> Recording:

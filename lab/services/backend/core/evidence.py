@@ -39,8 +39,10 @@ class Gauges:
 
     ``waiting``: checkouts waiting for a connection; ``threads_busy``: threads inside a
     storage call (the event loop's own, under ``gcs_call: blocking``); ``threads_queued``:
-    storage calls waiting for a thread; ``inflight``: uploads inside this worker;
-    ``gcs_attempts`` and ``gcs_bytes``: HTTP requests to storage and what they carried, ever.
+    storage calls waiting for a thread; ``speech_busy``, ``speech_queued``, ``audio_busy`` and
+    ``audio_queued``: the same of assessments and of conversions; ``inflight``: uploads inside
+    this worker; ``gcs_attempts`` and ``gcs_bytes``: HTTP requests to storage and what they
+    carried, ever.
     """
 
     def __init__(self) -> None:
@@ -48,6 +50,8 @@ class Gauges:
         self.waiting = 0
         self.threads_busy = 0
         self.threads_queued = 0
+        self.speech_busy = self.speech_queued = 0
+        self.audio_busy = self.audio_queued = 0
         self.inflight = 0
         self.gcs_attempts = 0
         self.gcs_bytes = 0
@@ -59,6 +63,14 @@ class Gauges:
     def busy_with_storage(self) -> AbstractContextManager[None]:
         """Count a thread that makes a storage call while inside."""
         return self._during("threads_busy")
+
+    def busy(self, pool: str) -> AbstractContextManager[None]:
+        """Count a call in a thread of ``speech`` or ``audio`` while inside."""
+        return self._during(f"{pool}_busy")
+
+    def queued(self, pool: str, step: int) -> None:
+        """Count a call more (+1) or fewer (-1) that waits for one of these threads."""
+        self._add(f"{pool}_queued", step)
 
     def upload(self) -> AbstractContextManager[None]:
         """Count an upload in this worker while inside."""

@@ -2,7 +2,7 @@
 
 ``Server-Timing`` (W3C) has the milliseconds of each stage of a request, including a stage that
 failed, so that an error shows where the time went. The same timings go to the worker's record
-of the upload, which is written even if nobody waits for the answer any more.
+of what students ask for, which is written even if nobody waits for the answer any more.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
 
@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lab.model.clock import from_wall
+from lab.model.journeys import Journey
 from lab.model.knobs import Knobs
 from lab.model.problem import problem_cause
 from lab.model.replica import HANDED_HEADER, REQUEST_HEADER
@@ -45,12 +46,15 @@ RETRY_AFTER_S = 5
 class ServerTimingMiddleware:
     """Gives every request a `Timing` (``request.state.timing``) and sends it with the answer.
 
-    An upload's goes to ``uploads`` as well, with its status and the cause of its failure.
+    That of a journey goes to ``uploads`` as well, with its status and the cause of its failure.
+
+    Args:
+        journeys: by path, those that are recorded.
     """
 
-    def __init__(self, app: ASGIApp, path: str, uploads: UploadLog) -> None:
+    def __init__(self, app: ASGIApp, journeys: Mapping[str, Journey], uploads: UploadLog) -> None:
         self.app = app
-        self._path = path
+        self._journeys = journeys
         self._uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,7 +64,9 @@ class ServerTimingMiddleware:
             return
         headers = Headers(scope=scope)
         request = headers.get(REQUEST_HEADER, "")[:LONGEST_ID]
-        timing = Timing(request, handed_at(headers.get(HANDED_HEADER, "")))
+        journey = self._journeys.get(scope["path"])
+        handed = handed_at(headers.get(HANDED_HEADER, ""))
+        timing = Timing(request, handed, journey or Journey.UPLOAD)
         scope.setdefault("state", {})["timing"] = timing
 
         async def send_with_timing(message: Message) -> None:
@@ -75,7 +81,7 @@ class ServerTimingMiddleware:
                 self._uploads.end(timing)
             await send(message)
 
-        if scope["path"] != self._path:
+        if journey is None:
             await self.app(scope, receive, send_with_timing)
             return
         with self._uploads.upload(timing):

@@ -1,7 +1,8 @@
 """The service's thread pools, the loop's default executor, and how many threads anyio has.
 
 As found there are two, for Azure Speech and for audio conversion, and storage uses
-neither. ``gcs_call`` decides in which of four places a storage call runs:
+neither. An assessment runs in the first, and a conversion in the second, but for
+``convert_call: blocking``. ``gcs_call`` decides in which of four places a storage call runs:
 
     blocking     the event loop itself: the worker does nothing else meanwhile
     to_thread    the loop's default executor, min(32, CPUs + 4) threads (asyncio's own rule,
@@ -16,11 +17,18 @@ Starlette runs beside the loop, as the reading of a file that it has put on the 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal, ParamSpec, TypeVar
 
 from anyio.to_thread import current_default_thread_limiter
 
 from lab.model.knobs import Knobs, default_executor_threads
+from lab.services.backend.core.evidence import Gauges
+from lab.services.backend.core.uploads import Timing
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class ThreadPools:
@@ -49,3 +57,40 @@ class ThreadPools:
         """Release all threads without waiting for running calls."""
         for pool in (self.speech, self.audio, self.gcs, self._default):
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+class MeteredPool:
+    """A pool whose calls are counted, and timed as two stages: the wait for a thread, and the call.
+
+    Args:
+        pool: the threads.
+        name: of the pool's gauges.
+        stage: of the call; that of the wait is the same with ``_queue``.
+    """
+
+    def __init__(
+        self, pool: ThreadPoolExecutor, name: Literal["speech", "audio"], stage: str, gauges: Gauges
+    ) -> None:
+        self._pool = pool
+        self._name = name
+        self._stage = stage
+        self._gauges = gauges
+
+    async def run(
+        self, timing: Timing, call: Callable[P, T], *args: P.args, **options: P.kwargs
+    ) -> T:
+        """Make a call in one of the threads, and wait for its result."""
+
+        def in_thread() -> T:
+            self._gauges.queued(self._name, -1)
+            timing.end()
+            return self.here(timing, call, *args, **options)
+
+        timing.begin(f"{self._stage}_queue")
+        self._gauges.queued(self._name, +1)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, in_thread)
+
+    def here(self, timing: Timing, call: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+        """Make the call in this very thread."""
+        with timing.stage(self._stage), self._gauges.busy(self._name):
+            return call(*args, **options)

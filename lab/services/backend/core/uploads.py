@@ -1,4 +1,5 @@
-"""A worker's record of each upload: its stages with their times, and how it was answered.
+"""A worker's record of each upload, and of whatever else students ask for: its stages with their
+times, and how it was answered.
 
 The record does not depend on the answer reaching anybody. Of an upload that stands in one stage
 for a while a line is written before it has ended, so that one that nobody follows to its end
@@ -13,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from lab.model.journeys import Journey
+
 STANDING_S = 0.5
 """Wall-clock seconds in one stage after which an upload that is inside is written down."""
 
@@ -23,14 +26,20 @@ class Timing:
     Args:
         request: the id that came with it; empty where none did.
         handed: when a proxy passed it on, on the monotonic clock, where it said so.
+        journey: what is asked for.
 
     Attributes:
         status: what it was answered, as soon as it is.
         cause: of its failure, as soon as it fails.
     """
 
-    def __init__(self, request: str = "", handed: float | None = None) -> None:
-        self.request, self.handed = request, handed
+    def __init__(
+        self,
+        request: str = "",
+        handed: float | None = None,
+        journey: Journey = Journey.UPLOAD,
+    ) -> None:
+        self.request, self.handed, self.journey = request, handed, journey
         self.status: int | None = None
         self.cause: str | None = None
         self.arrived = time.monotonic()
@@ -100,11 +109,12 @@ class Timing:
             "status": self.status,
             "cause": self.cause,
             "spans": spans,
+            "journey": self.journey,
         }
 
 
 class UploadLog:
-    """The uploads inside a worker; each is written as it ends, before its answer is sent.
+    """The uploads, and the like, inside a worker; each is written before its answer is sent.
 
     So whoever has an answer can find its record, and an instance that is frozen as soon as it has
     answered has written it. Those that stand still are written by the evidence thread.
@@ -117,6 +127,11 @@ class UploadLog:
         self.write: Callable[[dict[str, Any]], object] | None = None
         self._inside: dict[Timing, float] = {}  # and how it stood when it was last written
         self._lock = threading.Lock()
+
+    @property
+    def inside(self) -> int:
+        """How many there are now."""
+        return len(self._inside)
 
     @contextmanager
     def upload(self, timing: Timing) -> Iterator[None]:
