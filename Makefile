@@ -119,6 +119,18 @@ laws: $(STAMP) ## Does each way to call storage carry what its slots allow?
 split: $(STAMP) ## How evenly are uploads split among workers, and what does it cost? (6 cells, about 6 minutes)
 	$(call ASK,experiments/split.yaml)
 
+.PHONY: laws-of-journeys
+laws-of-journeys: $(STAMP) ## Do assessments and conversions carry what their threads allow?
+	$(call ASK,experiments/laws-assess.yaml experiments/laws-convert.yaml)
+
+.PHONY: bystanders
+bystanders: $(STAMP) ## What do those meet who upload nothing? (3 cells, about 5 minutes)
+	$(call ASK,experiments/bystanders.yaml)
+
+.PHONY: neighbours
+neighbours: $(STAMP) ## Do conversion and uploads starve each other in the audio threads?
+	$(call ASK,experiments/neighbours.yaml)
+
 .PHONY: scenario-3
 scenario-3: $(STAMP) ## 50 students at once, and staging has scaled to zero (3 cells, about 1 minute)
 	$(call ASK,$(SCENARIO_3))

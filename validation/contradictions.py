@@ -28,7 +28,7 @@ import sys
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -183,6 +183,7 @@ def criterion_at_random(name: str, values: Mapping[str, float], rng: random.Rand
 
 def why_contradicted(criterion: Criterion, raw: RawCell) -> str | None:
     """Why a criterion that is met should not be; None where the lines bear it out."""
+    raw = replace(raw, journey=str(criterion.journey))
     cause = criterion.metric.removeprefix("errors.")
     if cause in INSIDE and criterion.metric != cause:
         return _why_of_cause(cause, criterion, raw)

@@ -59,11 +59,12 @@ second."""
 
 @dataclass(frozen=True)
 class RawCell:
-    """A cell's stored lines."""
+    """A cell's stored lines; the figures are of one ``journey``."""
 
     cell: Cell
     samples: Sequence[Line]
     evidence: Sequence[Line]
+    journey: str = "upload"
 
     @classmethod
     def read(cls, folder: Path, cell: Cell) -> RawCell:
@@ -84,10 +85,20 @@ class RawCell:
     @cached_property
     def sent(self) -> list[Line]:
         """The uploads that count: all of a burst, else those sent in the window."""
+        return [sample for sample in self.sent_by_all if _journey(sample) == self.journey]
+
+    @cached_property
+    def sent_by_all(self) -> list[Line]:
+        """The same of every journey."""
         if isinstance(self.cell.load, BurstLoad):
             return list(self.samples)
         start, end = self.window
         return [sample for sample in self.samples if start <= sample["sent_at"] < end]
+
+    @cached_property
+    def of_journey(self) -> list[Line]:
+        """All samples of the journey, whenever they were sent."""
+        return [sample for sample in self.samples if _journey(sample) == self.journey]
 
     @cached_property
     def good(self) -> list[Line]:
@@ -99,13 +110,15 @@ class RawCell:
         """The end of what is looked at: the window's; of a burst, when its last upload ended."""
         if not isinstance(self.cell.load, BurstLoad):
             return self.window[1]
-        return max((s["sent_at"] + s["latency_s"] for s in self.sent), default=0.0)
+        by_users = [s for s in self.sent_by_all if _journey(s) != "health"]
+        return max((s["sent_at"] + s["latency_s"] for s in by_users), default=0.0)
 
     @cached_property
     def _by_kind(self) -> Mapping[str, list[Line]]:
         kinds: dict[str, list[Line]] = defaultdict(list)
         for line in sorted(self.evidence, key=lambda line: float(line["t"])):
-            kinds[line["kind"]].append(line)
+            if line["kind"] != "upload" or _journey(line) == self.journey:
+                kinds[line["kind"]].append(line)
         return kinds
 
     def of(self, kind: str) -> list[Line]:
@@ -123,6 +136,11 @@ class RawCell:
         for line in self.inside("worker"):
             pids[line["pid"]].append(line)
         return pids
+
+
+def _journey(line: Line) -> str:
+    """What a sample or a record is of; an earlier lab had uploads alone."""
+    return str(line.get("journey", "upload"))
 
 
 def _lines(path: Path) -> list[Line]:
@@ -195,7 +213,7 @@ def _throughput(raw: RawCell) -> float | None:
     if end <= start or not raw.sent:
         return None
     done = 0.0
-    for s in raw.samples:
+    for s in raw.of_journey:
         if s["error"] is None:
             begun, ended = s["sent_at"], s["sent_at"] + s["latency_s"]
             inside = max(0.0, min(ended, end) - max(begun, start))
@@ -270,7 +288,7 @@ def _capacity(raw: RawCell, busiest: float = 1.0) -> float | None:
     where the busiest has so many times its even share.
     """
     times = {
-        name: _mean(s["stages"][name] for s in raw.samples if name in s["stages"]) or 0.0
+        name: _mean(s["stages"][name] for s in raw.of_journey if name in s["stages"]) or 0.0
         for name in SERVICE
     }
     if not times["gcs"]:
@@ -715,6 +733,6 @@ FORMULAS: Mapping[str, Formula] = {
     "unheard": Formula(_unheard),
     "lost": _audited(lambda audit: len(audit["lost"])),
     "lateness": Formula(
-        lambda raw: _quantile((s["sent_at"] - s["planned_at"] for s in raw.sent), 0.95)
+        lambda raw: _quantile((s["sent_at"] - s["planned_at"] for s in raw.sent_by_all), 0.95)
     ),
 }

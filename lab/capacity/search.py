@@ -31,9 +31,11 @@ from lab.capacity.level import confidence
 from lab.capacity.state import SearchSettings, SearchState
 from lab.errors import UsageError
 from lab.model.capacity import CapacityTrial, CriterionCount, Threshold, TrialRequest
+from lab.model.criterion import Criterion
 from lab.model.evalues import SPLIT_CORRELATION, correlation_of, correlation_within
 from lab.model.experiment import Cell
 from lab.model.load import ClosedLoad
+from lab.model.metrics import with_journey
 from lab.model.physics import service_s, upload_slots
 from lab.model.verdict import Finding, Outcome, Verdict
 from lab.plan.estimate import INSTANT_S, drain, is_share, tail_of
@@ -104,7 +106,7 @@ def search_for(
                 f"{cell.id}: no number of uploads shows on which side of '{criterion}' it is",
                 "give it a bound that can be passed, such as 'error_rate < 1 %'",
             )
-    strictest = min(tail_of(criterion) or 1.0 for criterion in cell.criteria)
+    strictest = min(_tail_of_all(criterion, load) for criterion in cell.criteria)
     split = correlation_of(cell) == SPLIT_CORRELATION
     max_window = MAX_SPLIT_WINDOW_S if split else CapacitySearch.max_window
     return CapacitySearch(
@@ -117,6 +119,13 @@ def search_for(
         correlation=correlation_of(cell),
         max_load=inf if max_load is None else max_load,
     )
+
+
+def _tail_of_all(criterion: Criterion, load: ClosedLoad) -> float:
+    """The share of all that users send which a criterion lets be beyond its bound: of a tenth of it
+    one in twenty is one in two hundred. Health is asked for whatever users send, so there it is
+    the share of the probes."""
+    return (tail_of(criterion) or 1.0) * load.shares.get(criterion.journey, 1.0)
 
 
 def trial_cell(cell: Cell, request: TrialRequest, number: int) -> Cell:
@@ -160,7 +169,10 @@ def trial_of(cell: Cell, verdict: Verdict) -> CapacityTrial:
         users=_closed(cell).users,
         window=end - start,
         spent=end + drain(cell),
-        sent=int(verdict.metrics.get("attempts", 0)),
+        sent=sum(
+            int(verdict.metrics.get(with_journey("attempts", journey), 0))
+            for journey in cell.load.shares
+        ),
         outcome=verdict.outcome,
         criteria=tuple(_count(finding, verdict.outcome, within) for finding in verdict.findings),
     )

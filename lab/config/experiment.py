@@ -12,7 +12,7 @@ from lab.config.document import Document, Loc, read_document
 from lab.config.explain import validated
 from lab.config.fault import fault_problem
 from lab.config.knobs import check_knobs
-from lab.model.experiment import SCHEMA, Experiment, load_problem
+from lab.model.experiment import SCHEMA, Experiment, load_problem, unasked
 from lab.model.fault import Fault
 from lab.model.load import Load, OneWindow, varied
 from lab.model.units import format_duration
@@ -39,6 +39,7 @@ def read_experiment(file: Path, faults: Mapping[str, Fault]) -> Experiment:
         if problem := load_problem(load):
             inner, what, remedy = problem
             raise document.error((*path, *inner), what, remedy)
+    _check_asked(document, experiment, loads)
     _check_early_end(document, experiment)
     _check_process_faults(document, experiment, loads.values(), faults)
     return experiment
@@ -67,6 +68,16 @@ def _check_criteria(document: Document, experiment: Experiment) -> None:
             raise document.error(("criteria", index), what, "remove one")
 
 
+def _check_asked(document: Document, experiment: Experiment, loads: Mapping[Loc, Load]) -> None:
+    """Refuse a criterion on what a load does not ask for, at the criterion, or where it is one
+    that a spec has by default, at the load."""
+    for index, criterion in enumerate(experiment.criteria):
+        for path, load in loads.items():
+            if problem := unasked(criterion, load):
+                given = "criteria" in document.value
+                raise document.error(("criteria", index) if given else path, *problem)
+
+
 def _check_early_end(document: Document, experiment: Experiment) -> None:
     if experiment.stop_when_decided and not isinstance(experiment.load, OneWindow):
         what = f"a load of kind {experiment.load.kind} has no window that could end early"
@@ -88,8 +99,9 @@ def _loads(document: Document, experiment: Experiment) -> Iterator[tuple[Loc, Lo
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             key = next((part for part in first["loc"] if part in keys), None)
-            what = f"'{key}': {first['msg']}" if key else first["msg"]
-            remedy = "give keys of the form of load that `load:` has"
+            message, _, cure = first["msg"].removeprefix("Value error, ").partition("; ")
+            what = f"'{key}': {message}" if key else message
+            remedy = cure or "give keys of the form of load that `load:` has"
             raise document.error((*path, key) if key else path, what, remedy) from None
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from lab.model import metrics
 from lab.model.criterion import Criterion
 from lab.model.experiment import Experiment
+from lab.model.journeys import OF_USERS, Journey
 from lab.model.knobs import TABLE, Knobs
 from lab.model.replica import TARGETS
 from lab.model.speed import AUTO
@@ -52,12 +53,20 @@ def text_of(schema: Schema) -> str:
 def _texts() -> Schema:
     """The values that are models inside the lab and one text in a spec."""
     names = "|".join(metric.form or metric.name.replace(".", r"\.") for metric in metrics.TABLE)
+    of = rf"\(\s*({'|'.join(Journey)})\s*\)\s*"
     operators = "|".join(sorted(Criterion.OPERATORS, key=len, reverse=True))
     return {
         "Span": _text(_range(DURATIONS), "2-5 s"),
         "SizeRange": _text(_range(SIZES), "50 KB - 2 MB"),
         "RateLimit": _text(rf"^[1-9]\d*\s*/\s*({'|'.join(PER)})$", "500/min"),
-        "Criterion": _text(rf"^\s*({names})\s*({operators})\s*.+$", "p95 < 10 s"),
+        "Mix": {
+            "type": "object",
+            "minProperties": 1,
+            "properties": {str(journey): _text(rf"^{DECIMAL}%$", "10 %") for journey in OF_USERS},
+            "additionalProperties": False,
+            "examples": [{"upload": "80 %", "progress": "20 %"}],
+        },
+        "Criterion": _text(rf"^\s*({names})\s*({of})?({operators})\s*.+$", "p95 < 10 s"),
     }
 
 

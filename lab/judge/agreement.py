@@ -1,8 +1,9 @@
 """Do the samples agree with the audit, with the workers' records, and with themselves?
 
 Each upload that was answered 200 has stored one recording, by its id, and a worker has recorded
-it before it was answered. So the audit must have as many as there are such samples, and each of
-them its record; where they differ the samples, or the evidence, are not of this trial.
+it before it was answered, as it does of other journeys. So the audit must have as many as there are
+such samples, and each of them its record; where they differ the samples, or the evidence, are not
+of this trial.
 """
 
 from __future__ import annotations
@@ -18,17 +19,22 @@ AGAIN = " - the samples are damaged: run the cell again"
 
 def disagreements(trial: Trial) -> Iterator[str]:
     """Sentences, one for each way in which samples and evidence contradict each other."""
-    samples, good = trial.observation.samples, successes(trial.observation.samples)
+    samples = trial.observation.samples
     yield from _repeated("recording", (sample.recording for sample in samples))
     yield from _repeated("request", (sample.request for sample in samples))
-    yield from _against_audit(trial, good)
-    if trial.records:
-        unrecorded = [sample.request for sample in good if _unrecorded(trial, sample)]
-        if unrecorded:
-            yield (
-                f"{len(unrecorded)} uploads were answered 200, but no worker recorded that"
-                f" ({unrecorded[0]} is the first){AGAIN}"
-            )
+    yield from _against_audit(trial, successes(trial.samples))
+    for journey in trial.cell.load.journeys:
+        yield from _against_records(trial.of(journey))
+
+
+def _against_records(trial: Trial) -> Iterator[str]:
+    """Each success of a journey has its record, where the workers recorded any of it."""
+    good = successes(trial.samples) if trial.records else []
+    if unrecorded := [sample.request for sample in good if _unrecorded(trial, sample)]:
+        yield (
+            f"{len(unrecorded)} {trial.noun} were answered 200, but no worker recorded that"
+            f" ({unrecorded[0]} is the first){AGAIN}"
+        )
 
 
 def _repeated(what: str, ids: Iterable[str | None]) -> Iterator[str]:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite
 
+from lab.judge import threads
 from lab.judge.gateway import places_taken, queued_share
 from lab.judge.levels import (
     QUEUED,
@@ -39,9 +40,9 @@ from lab.judge.split import split_level
 from lab.judge.trial import Trial
 from lab.judge.waiting import WAITS, Station
 from lab.model.evidence import Cause
-from lab.model.knobs import default_executor_threads
+from lab.model.journeys import Journey
 from lab.model.metrics import with_percentiles
-from lab.model.physics import SATURATED, pool_connections, worker_storage_slots
+from lab.model.physics import SATURATED, pool_connections
 from lab.model.replica import nginx_limits
 from lab.model.units import format_size
 from lab.model.verdict import Candidate, Resource
@@ -154,39 +155,39 @@ def default_executor(trial: Trial) -> Level | None:
 
     ``threads_busy`` against the executor's threads, and ``threads_queued`` in front of it.
     """
-    return _threads(trial, "default executor") if trial.knobs.gcs_call == "to_thread" else None
+    is_used = trial.knobs.gcs_call == "to_thread"
+    return threads.of_storage(trial, "default executor") if is_used else None
 
 
 @rule(Resource.OWN_THREADS, stations=(Station.THREADS,), metrics=OF_THREADS)
 def own_threads(trial: Trial) -> Level | None:
-    """The pool that storage calls have to themselves, or share with audio conversion.
+    """The pool that storage calls have to themselves, or that of audio conversion.
 
-    ``threads_busy`` against gcs_threads or audio_threads, and ``threads_queued``.
+    ``threads_busy`` against gcs_threads or audio_threads, and ``threads_queued``. Where recordings
+    are converted in the same threads, these are both journeys': see `audio_threads`.
     """
     names = {"executor": "storage threads", "audio_pool": "audio threads"}
     name = names.get(trial.knobs.gcs_call)
-    return _threads(trial, name) if name else None
+    return threads.of_storage(trial, name) if name and not threads.shared(trial) else None
 
 
-def _threads(trial: Trial, name: str) -> Level | None:
-    """How full the threads are that storage calls run in, as many as may be in use."""
-    slots = worker_storage_slots(trial.cell)
-    full = fullness(trial, lambda r: r.threads_busy, lambda r: r.threads_queued, slots)
-    if full is None:
-        return None
-    level = slots_level(name, "uploads", full, slots)
-    return level._replace(evidence=level.evidence + _out_of_reach(trial, slots))
+@rule(Resource.SPEECH_THREADS, stations=(Station.SPEECH_THREADS,))
+def speech_threads(trial: Trial) -> Level | None:
+    """The threads in which a worker waits for the speech service, of assessments alone.
+
+    ``speech_busy`` against speech_threads, and ``speech_queued`` in front of them.
+    """
+    return threads.of_speech(trial) if Journey.ASSESS in trial.cell.load.shares else None
 
 
-def _out_of_reach(trial: Trial, slots: int) -> str:
-    """A phrase for threads that an instance has and its concurrency leaves idle; none: empty."""
-    knobs = trial.knobs
-    sized = {"executor": knobs.gcs_threads, "audio_pool": knobs.audio_threads}
-    threads = sized.get(knobs.gcs_call) or default_executor_threads(knobs.instance_cores)
-    if trial.cell.target == "vm" or threads <= slots:
-        return ""
-    concurrency = f"concurrency {knobs.cloudrun_concurrency}"
-    return f" ({slots} of its {threads} threads can be used at once, by {concurrency})"
+@rule(Resource.AUDIO_THREADS, stations=(Station.AUDIO_THREADS, Station.THREADS))
+def audio_threads(trial: Trial) -> Level | None:
+    """The threads in which recordings are converted; storage calls may share them.
+
+    ``audio_busy`` against audio_threads, and ``audio_queued`` in front of them; under
+    ``gcs_call: audio_pool`` with ``threads_busy`` and ``threads_queued``.
+    """
+    return threads.of_conversion(trial) if threads.converts(trial) else None
 
 
 @rule(Resource.ANYIO_THREADS, stations=(Station.ANYIO,))
@@ -436,14 +437,15 @@ def memory(trial: Trial) -> Level | None:
 
 @rule(
     Resource.CPU,
+    stations=(Station.CONVERSION,),
     metrics=("cpu_backend", "cpu_worker_max", "throttled_backend"),
     explains=(Resource.EVENT_LOOP,),
 )
 def cpu(trial: Trial) -> Level | None:
     """CPU of the busiest worker, whose Python code runs on one core at a time, or of all workers.
 
-    ``cpu_worker_max`` against one core, or an instance's share of it, and ``cpu_backend``
-    against the cores of the VM, or of all instances.
+    Conversion is nothing but that. ``cpu_worker_max`` against one core, or an instance's share of
+    it, and ``cpu_backend`` against the cores of the VM, or of all instances.
     """
     metrics, knobs = trial.peak.metrics, trial.knobs
     if "cpu_backend" not in metrics:
@@ -508,3 +510,14 @@ def database(trial: Trial) -> Level | None:
     ``auth``, ``release`` and ``write`` as a share of an upload's life, and ``errors.db_error``.
     """
     return served(trial, "the database", ("auth", "release", "write"), Cause.DB_ERROR)
+
+
+@rule(Resource.SPEECH, causes=(Cause.SPEECH_ERROR,), stations=(Station.SPEECH,))
+def speech(trial: Trial) -> Level | None:
+    """What the speech service takes, with nobody waiting; and the assessments that it failed.
+
+    The stage ``speech`` as a share of an assessment's life, and ``errors.speech_error``.
+    """
+    if Journey.ASSESS not in trial.cell.load.shares:
+        return None
+    return served(trial.of(Journey.ASSESS), "speech", ("speech",), Cause.SPEECH_ERROR)

@@ -6,7 +6,8 @@ The times are this cell's own measured stages, so the bound says nothing of how 
 or the database should be.
 
     event loop    one a worker         whatever runs in it: blocking calls
-    threads       gcs_call's pool      the storage call
+    threads       gcs_call's pool      the storage call; of an assessment speech_threads, and of a
+                                       conversion audio_threads
     connections   the pools, db_cap    auth to release, and write; held across the upload: all
     anyio         anyio's threads      the same, and the waits for a connection: db_call's pool
     nginx         nginx_connections    two for as long as the upload is with the backend
@@ -22,6 +23,9 @@ to a worker whatever its queue, s_i is also the share of what is sent, and X can
 many users there are: the others wait for the busiest (visit ratios; Lazowska et al., 1984, ch. 3).
 In an open load of rate r, of which p_i is sent to worker i, it carries the lesser of p_i r and
 c / t, and the shares of what is carried give the sum of these, once the busiest is full.
+
+A journey's bound is of its requests alone: what others hold of the same slots is not taken off it.
+What a conversion takes grows when cores are short, and its stage, so measured, has that in it.
 """
 
 from __future__ import annotations
@@ -33,12 +37,14 @@ from typing import NamedTuple
 from lab.judge.gateway import ready_instances, time_held
 from lab.judge.trial import Trial
 from lab.judge.workers import rates, several
-from lab.model.knobs import Knobs
-from lab.model.physics import pool_connections
+from lab.model.journeys import Journey
+from lab.model.metrics import OF_JOURNEYS
+from lab.model.physics import at_once, max_processes, pool_connections
 from lab.model.replica import nginx_limits
 
-SERVED = ("auth", "release", "gcs", "write")
-"""The stages in which something is done for an upload: with nginx it is for no less time."""
+SERVED = ("auth", "release", "write")
+"""The stages in which, beside its call, something is done for a request: with nginx it is for no
+less time."""
 
 
 class Slots(NamedTuple):
@@ -52,10 +58,19 @@ class Slots(NamedTuple):
     shared: bool = False
 
 
-def capacity(trial: Trial) -> float | None:
-    """Uploads a second that this cell can carry with an even split among its workers.
+CALLS: Mapping[Journey, str] = {
+    Journey.UPLOAD: "gcs",
+    Journey.ASSESS: "speech",
+    Journey.CONVERT: "convert",
+}
+"""The stage in which a journey holds one of its threads; the others have none."""
 
-    None where a stage was not measured.
+
+def capacity(trial: Trial) -> float | None:
+    """Uploads a second that this cell can carry with an even split among its workers, or what else
+    the trial is of.
+
+    None where a stage was not measured, or nothing of it needs a thread.
     """
     return _law(trial, 1.0)
 
@@ -74,8 +89,9 @@ def capacity_split(trial: Trial) -> float | None:
 
 def _law(trial: Trial, busiest: float) -> float | None:
     """The bound where the busiest worker has so many times its even share."""
-    stages = mean_stages(trial)
-    if any(stage not in stages for stage in ("auth", "write", "gcs")):
+    stages, call = mean_stages(trial), CALLS.get(trial.journey)
+    needed = ("auth", "write", call) if trial.journey in OF_JOURNEYS["write"] else ("auth", call)
+    if any(stage not in stages for stage in needed):
         return None
     bounds = [
         slots.number / slots.held_s / (1.0 if slots.shared else busiest)
@@ -93,7 +109,8 @@ def mean_stages(trial: Trial) -> dict[str, float]:
     queue later than it was sent.
     """
     means: dict[str, float] = {}
-    for stage in ("auth", "release", "write", "gcs", "gcs_queue", "pool_wait", "pool_wait2"):
+    waits = ("gcs_queue", "pool_wait", "pool_wait2")
+    for stage in ("auth", "release", "write", *CALLS.values(), *waits):
         of = [(s.stages[stage], share) for s, share in trial.answered if stage in s.stages]
         if total := fsum(share for _, share in of):
             means[stage] = fsum(seconds * share for seconds, share in of) / total
@@ -102,29 +119,43 @@ def mean_stages(trial: Trial) -> dict[str, float]:
 
 def _slots(trial: Trial, stages: Mapping[str, float]) -> list[Slots]:
     """Every kind of slot; none where the gateway was not read, or served nothing in the window."""
-    cell = trial.cell
+    cell, call = trial.cell, CALLS[trial.journey]
     if cell.target == "vm":
-        served_s = fsum(stages.get(stage, 0.0) for stage in SERVED)
+        served_s = fsum(stages.get(stage, 0.0) for stage in (*SERVED, call))
         nginx = Slots(nginx_limits(cell.knobs).uploads, served_s, shared=True)
-        return [nginx, *_of_processes(cell.knobs, cell.knobs.workers, cell.storage_slots, stages)]
+        return [nginx, *_of_processes(trial, cell.knobs.workers, stages)]
     ready, held_s = ready_instances(trial), time_held(trial)
     if not ready or held_s is None:
         return []
-    knobs, threads = cell.knobs, cell.storage_slots / cell.knobs.cloudrun_max_instances
-    places = Slots(ready * knobs.cloudrun_concurrency, held_s)
-    processes = ready * knobs.cloudrun_workers
-    return [places, *_of_processes(knobs, processes, ready * threads, stages)]
+    places = Slots(ready * cell.knobs.cloudrun_concurrency, held_s)
+    return [places, *_of_processes(trial, ready * cell.knobs.cloudrun_workers, stages)]
 
 
-def _of_processes(
-    knobs: Knobs, processes: float, storage_slots: float, stages: Mapping[str, float]
-) -> list[Slots]:
-    database = stages["auth"] + stages.get("release", 0.0) + stages["write"]
-    storage = stages["gcs"]
+def _threads(trial: Trial, processes: float) -> float:
+    """The threads of so many processes that the trial's journey can be in at once."""
+    cell, knobs = trial.cell, trial.knobs
+    if trial.journey is Journey.UPLOAD:
+        return cell.storage_slots * processes / max_processes(cell)
+    speech = trial.journey is Journey.ASSESS
+    return processes * at_once(cell, knobs.speech_threads if speech else knobs.audio_threads)
+
+
+def _in_loop(trial: Trial) -> bool:
+    """Whether what the trial's journey needs a thread for is done in the event loop instead."""
+    blocking = {
+        Journey.UPLOAD: trial.knobs.gcs_call == "blocking",
+        Journey.CONVERT: trial.knobs.convert_call == "blocking",
+    }
+    return blocking.get(trial.journey, False)
+
+
+def _of_processes(trial: Trial, processes: float, stages: Mapping[str, float]) -> list[Slots]:
+    knobs, call = trial.knobs, stages[CALLS[trial.journey]]
+    database = stages["auth"] + stages.get("release", 0.0) + stages.get("write", 0.0)
     in_loop = database if knobs.db_call == "blocking" else 0.0
     connected = database
-    if knobs.db_session == "hold":
-        connected += storage + stages.get("gcs_queue", 0.0)
+    if knobs.db_session == "hold" and trial.journey is Journey.UPLOAD:
+        connected += call + stages.get("gcs_queue", 0.0)
     slots = [
         Slots(processes * pool_connections(knobs), connected),
         Slots(knobs.db_cap, connected, shared=True),
@@ -132,6 +163,6 @@ def _of_processes(
     if knobs.db_call == "threadpool":
         checkouts = stages.get("pool_wait", 0.0) + stages.get("pool_wait2", 0.0)
         slots.append(Slots(processes * knobs.anyio_threads, database + checkouts))
-    if knobs.gcs_call == "blocking":
-        return [*slots, Slots(processes, in_loop + storage)]
-    return [*slots, Slots(processes, in_loop), Slots(storage_slots, storage)]
+    if _in_loop(trial):
+        return [*slots, Slots(processes, in_loop + call)]
+    return [*slots, Slots(processes, in_loop), Slots(_threads(trial, processes), call)]

@@ -8,6 +8,7 @@ from lab.judge.readings import BACKEND, machine_rate
 from lab.judge.trial import Trial
 from lab.judge.validity import beyond_trips
 from lab.model.costs import GENERATOR, TrialCost
+from lab.model.journeys import Journey
 from lab.model.physics import db_trips
 
 FEWEST = 50
@@ -20,12 +21,15 @@ SERVED = 0.8
 def cost_of(trial: Trial) -> TrialCost | None:
     """What an upload of the window cost; None where too few were served, or CPU was not read.
 
-    And none of Cloud Run's, whose instances' CPU is rationed.
+    And none of Cloud Run's, whose instances' CPU is rationed, nor where users did anything else
+    than upload, for what of it was the uploads' nobody can tell.
     """
     metrics, sent = trial.metrics, trial.sent
     start, end = trial.window
     enough = len(sent) >= FEWEST and len(trial.succeeded) >= SERVED * len(sent)
     known = {BACKEND: "cpu_backend", GENERATOR: "cpu_generator"}
+    if set(trial.cell.load.shares) != {Journey.UPLOAD}:
+        return None
     if trial.cell.target != "vm" or not enough or end <= start or "cpu_machine" not in metrics:
         return None
     if any(metric not in metrics for metric in known.values()):

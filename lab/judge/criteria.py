@@ -48,6 +48,7 @@ def decide(criterion: Criterion, trial: Trial) -> Finding:
         window ended early, what was certain then stands, whatever the bounds say: they are of a
         number of uploads that is fixed before, and this one was not.
     """
+    trial = trial.of(criterion.journey)
     finding = _as_stopped(criterion, trial, _decide(criterion, trial))
     note = _left_out(criterion.metric, trial)
     return finding.model_copy(update={"reason": finding.reason + note}) if note else finding
@@ -56,10 +57,10 @@ def decide(criterion: Criterion, trial: Trial) -> Finding:
 def _decide(criterion: Criterion, trial: Trial) -> Finding:
     value = trial.metrics.get(criterion.metric)
     if value is None:
-        reason = f"{criterion.metric}: nothing was measured to hold against {_claim(criterion)}"
+        reason = f"{criterion.name}: nothing was measured to hold against {_claim(criterion)}"
         return Finding(criterion=str(criterion), outcome="undecided", value=None, reason=reason)
     if trial.uncovered:
-        reason = f"{criterion.metric} {show(criterion.metric, value)} is not of all of the time"
+        reason = f"{criterion.name} {show(criterion.metric, value)} is not of all of the time"
         return Finding(criterion=str(criterion), outcome="undecided", value=value, reason=reason)
     if criterion.metric == "error_rate":
         return _decide_share(criterion, value, trial)
@@ -71,7 +72,7 @@ def _decide(criterion: Criterion, trial: Trial) -> Finding:
     if known := between(criterion.metric, trial):
         return _decide_range(criterion, known)
     met = criterion.satisfied_by(value)
-    reason = f"{criterion.metric} {show(criterion.metric, value)} against {_claim(criterion)}"
+    reason = f"{criterion.name} {show(criterion.metric, value)} against {_claim(criterion)}"
     outcome: Decision = "met" if met else "missed"
     return Finding(criterion=str(criterion), outcome=outcome, value=value, reason=reason)
 
@@ -85,7 +86,9 @@ def _as_stopped(criterion: Criterion, trial: Trial, finding: Finding) -> Finding
     reason = finding.reason
     if sure.outcome != finding.outcome:
         measured = reason.partition(": ")[0]
-        reason = f"{measured}: certainly {sure.outcome}, by e-values, after {sure.uploads} uploads"
+        reason = (
+            f"{measured}: certainly {sure.outcome}, by e-values, after {sure.uploads} {trial.noun}"
+        )
     stopped = {"outcome": sure.outcome, "certain_after": sure.uploads, "reason": reason}
     return finding.model_copy(update=stopped)
 
@@ -165,13 +168,14 @@ def show(metric: str, value: float) -> str:
 def _decide_share(criterion: Criterion, value: float, trial: Trial) -> Finding:
     sent, failed = len(trial.sent), trial.causes.total()
     low, high = share_bounds(failed, sent)
-    finding = _statistical(criterion, value, low, high, failed / sent, criterion.bound, sent)
+    bounds = (low, high)
+    finding = _statistical(criterion, value, bounds, failed / sent, criterion.bound, trial, sent)
     why = leading_causes(trial)
     return finding.model_copy(update={"reason": f"{finding.reason}: {why}"}) if why else finding
 
 
 def _decide_percentile(criterion: Criterion, value: float, trial: Trial) -> Finding:
-    p, timeout = PERCENTILES[criterion.metric], trial.cell.load.timeout
+    p, timeout = PERCENTILES[criterion.metric], trial.timeout
     ordered = latencies(trial.sent, criterion.metric, timeout)
     low, high = quantile_bounds(ordered, p)
     timed_out = any(sample.error == Cause.CLIENT_TIMEOUT for sample in trial.sent)
@@ -180,7 +184,8 @@ def _decide_percentile(criterion: Criterion, value: float, trial: Trial) -> Find
         # One that timed out took at least the timeout: from there on nothing is known.
         high = high if high < timeout else None
     above = sum(latency >= criterion.bound for latency in ordered) / len(ordered)
-    finding = _statistical(criterion, value, low, high, above, complement(p), len(ordered))
+    share, count = complement(p), len(ordered)
+    finding = _statistical(criterion, value, (low, high), above, share, trial, count)
     if open_ended and criterion.bound > timeout:
         # Nor is it known on which side of a later bound they are, so there is no count.
         return finding.model_copy(update={"samples": None, "beyond": None, "allowed": None})
@@ -191,7 +196,7 @@ def _decide_range(criterion: Criterion, known: Range) -> Finding:
     """Held against both ends of a figure of which not all could be seen."""
     outcome = compare(criterion, known.low, known.high)
     exact = known.low == known.high
-    measured = f"{criterion.metric} {_range_label(criterion.metric, known)}"
+    measured = f"{criterion.name} {_range_label(criterion.metric, known)}"
     reason = f"{measured} against {_claim(criterion)}"
     return Finding(
         criterion=str(criterion),
@@ -213,14 +218,14 @@ def _range_label(metric: str, known: Range) -> str:
 def _left_out(metric: str, trial: Trial) -> str:
     """How many uploads a figure of those that came through leaves out, where they are many."""
     if metric in PERCENTILES:
-        counted = len(latencies(trial.sent, metric, trial.cell.load.timeout))
+        counted = len(latencies(trial.sent, metric, trial.timeout))
     else:
         counted = len(trial.succeeded if metric in OF_SUCCESSES else trial.sent)
     left, sent = len(trial.sent) - counted, len(trial.sent)
     if not counted or left <= MANY_LEFT_OUT * sent:
         return ""
     why = "got no answer" if metric == "p95_all" else "failed"
-    return f"; {left} of {sent} uploads {why} and do not count"
+    return f"; {left} of {sent} {trial.noun} {why} and do not count"
 
 
 def _decide_slope(criterion: Criterion, leak: Leak) -> Finding:
@@ -239,18 +244,19 @@ def _decide_slope(criterion: Criterion, leak: Leak) -> Finding:
 def _statistical(
     criterion: Criterion,
     value: float,
-    low: float | None,
-    high: float | None,
+    bounds: tuple[float | None, float | None],
     share: float,
     bound: float,
+    trial: Trial,
     samples: int,
 ) -> Finding:
+    low, high = bounds
     outcome = compare(criterion, low, high)
-    measured = f"{criterion.metric} {show(criterion.metric, value)}"
-    bounds = _bounds_label(criterion, outcome, low, high)
-    reason = f"{measured}{bounds} against {_claim(criterion)}"
+    measured = f"{criterion.name} {show(criterion.metric, value)}"
+    label = _bounds_label(criterion, outcome, low, high)
+    reason = f"{measured}{label} against {_claim(criterion)}"
     if outcome == "undecided":
-        reason = f"{reason}: {_too_few(samples, share, bound)}"
+        reason = f"{reason}: {_too_few(samples, trial, share, bound)}"
     above, allowed = round(share * samples), bound
     if criterion.op in (">", ">="):  # it is those below that may not be many
         above, allowed = samples - above, complement(bound)
@@ -269,7 +275,7 @@ def _statistical(
 
 
 def _claim(criterion: Criterion) -> str:
-    return str(criterion).removeprefix(f"{criterion.metric} ")
+    return str(criterion).removeprefix(f"{criterion.name} ")
 
 
 def _bounds_label(
@@ -285,11 +291,11 @@ def _bounds_label(
     return f" ({' and '.join(parts)} at 95 %)" if parts else ""
 
 
-def _too_few(count: int, share: float, bound: float) -> str:
+def _too_few(count: int, trial: Trial, share: float, bound: float) -> str:
     if not 0 < bound < 1:
-        return "no number of uploads can show this"
+        return f"no number of {trial.noun} can show this"
     enough = needed(share, bound)
     if enough is None:
-        return f"{count} uploads are too near the bound to tell"
-    kind = "straight successes" if share == 0 else "such uploads"
-    return f"{count} uploads are too few, {max(enough, count + 1)} {kind} would tell"
+        return f"{count} {trial.noun} are too near the bound to tell"
+    kind = "straight successes" if share == 0 else f"such {trial.noun}"
+    return f"{count} {trial.noun} are too few, {max(enough, count + 1)} {kind} would tell"

@@ -7,6 +7,9 @@
     a rate                  who turned uploads away, or else what all of them waited for
     any other figure        the resource whose figure it is
 
+Criteria on uploads come first. Those on another journey are answered in the same way, by what its
+requests waited for or failed by: where no criterion on uploads is missed, that is the answer.
+
 A cell that missed nothing has the resource that uploads queued for, if any was full: it would be
 the first to limit. The rules, one a resource, stand in `lab.judge.bottleneck`; whose a wait was,
 in `lab.judge.waiting`. All times are real-world seconds.
@@ -29,6 +32,7 @@ from lab.judge.trial import Trial
 from lab.judge.waiting import TIMED_OUT, Life, Station, Waiting, excess
 from lab.model.criterion import Criterion
 from lab.model.evidence import CUT_OFF, SERVICE_CAUSES, Cause, Sample
+from lab.model.journeys import Journey
 from lab.model.metrics import BY_NAME, status_of, with_percentiles
 from lab.model.physics import PERCENTILES
 from lab.model.verdict import Bottleneck, Candidate, Finding, Resource
@@ -80,7 +84,7 @@ GAVE_UP: Mapping[Cause, Station] = {
 }
 """The failures of uploads that were given up in a queue, and which."""
 
-NO_QUEUE = (Resource.STORAGE, Resource.DATABASE, Resource.NONE)
+NO_QUEUE = (Resource.STORAGE, Resource.DATABASE, Resource.SPEECH, Resource.NONE)
 """What an upload is not kept waiting by."""
 
 BY_WAITING = (*TIMED_OUT, *GAVE_UP)
@@ -101,8 +105,39 @@ def bottleneck(trial: Trial, findings: Sequence[Finding], rules: Rules = RULES) 
         findings: the cell's criteria.
         rules: what is looked at.
     """
-    missed = [Criterion.parse(f.criterion) for f in findings if f.outcome == "missed"]
-    return Decision(trial, missed, rules).answer()
+    by_journey: dict[Journey, list[Criterion]] = {Journey.UPLOAD: []}
+    for finding in findings:
+        criterion = Criterion.parse(finding.criterion)
+        if finding.outcome == "missed":
+            by_journey.setdefault(criterion.journey, []).append(criterion)
+    decisions = [Decision(trial.of(of), missed, rules) for of, missed in by_journey.items()]
+    return answer_of(decisions)
+
+
+def answer_of(decisions: Sequence[Decision]) -> Bottleneck:
+    """The answer to the first decision, which is on uploads, or if they missed nothing, to those on
+    other journeys; what limits these is said in any case.
+
+    Args:
+        decisions: one a journey, the others only where it missed something.
+    """
+    uploads, *others = decisions
+    if not others:
+        return uploads.answer()
+    told = [(other, other.answer()) for other in others]
+    phrases = [
+        f"{other.trial.noun}: {answer.resource}, {answer.evidence}" for other, answer in told
+    ]
+    if uploads.missed:
+        first = uploads.answer()
+        evidence = "; ".join([first.evidence, *phrases])
+        return first.model_copy(update={"evidence": evidence})
+    [first, *_] = [answer for _, answer in told]
+    if len({answer.resource for _, answer in told}) == 1:
+        evidence = "; ".join([first.evidence, *phrases[1:]])
+        return first.model_copy(update={"evidence": evidence})
+    evidence = f"{len(told)} journeys differ: {'; '.join(phrases)}"
+    return first.model_copy(update={"resource": Resource.UNCLEAR, "evidence": evidence})
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +229,7 @@ class Decision:
         return late
 
     def _took(self, sample: Sample, percentile: str) -> float:
-        return latency(sample, percentile, self.trial.cell.load.timeout) or 0.0
+        return latency(sample, percentile, self.trial.timeout) or 0.0
 
     @cached_property
     def _all_waits(self) -> list[Seconds]:
@@ -243,6 +278,8 @@ class Decision:
 
         A delay is uniform between its ends, and so is what is left of one that goes on.
         """
+        if self.trial.journey is not Journey.UPLOAD:
+            return 0.0
         delay, had = self.trial.knobs.gcs_latency, life.service.get(Station.STORAGE, 0.0)
         return max(0.0, (max(delay.low, had) + delay.high) / 2 - had)
 
@@ -383,7 +420,8 @@ class Decision:
         largest = [r for r in sorted(shares, key=lambda r: -shares[r]) if shares[r] >= MIN_SHARE]
         if largest:
             parts = ", ".join(f"{str(r).replace('_', ' ')} {percent(shares[r])}" for r in largest)
-            phrases.append(f"what {len(self._blamed)} uploads were late for: {parts}")
+            late = f"what {len(self._blamed)} {self.trial.noun} were late for"
+            phrases.append(f"{late}: {parts}")
         return [*phrases, *split_of(self.trial)]
 
     def _nothing(self, ordered: Sequence[Candidate]) -> str:
@@ -413,7 +451,7 @@ def split_of(trial: Trial) -> list[str]:
     if len(counts) < 2:
         return []
     *most, last = (str(count) for count in counts)
-    return [f"the workers had {', '.join(most)} and {last} of the uploads"]
+    return [f"the workers had {', '.join(most)} and {last} of the {trial.noun}"]
 
 
 def shares_of(blamed: Sequence[Seconds]) -> dict[Resource, float]:

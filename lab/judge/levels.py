@@ -14,8 +14,9 @@ from statistics import fmean
 from typing import NamedTuple
 
 from lab.judge.readings import loop_busy
-from lab.judge.stages import STAGE_OF
+from lab.judge.stages import STAGE_OF, mean_stage
 from lab.judge.trial import Trial
+from lab.judge.waiting import students_inside
 from lab.model.evidence import Cause, WorkerReading
 from lab.model.physics import SATURATED, pool_connections
 
@@ -51,8 +52,8 @@ def instances(trial: Trial) -> float:
 
 
 def of_attempts(trial: Trial, count: int) -> str:
-    """A count beside all attempts: ``41 of 100 uploads``."""
-    return f"{count} of {trial.metrics.get('attempts', 0):.0f} uploads"
+    """A count beside all attempts of the journey: ``41 of 100 uploads``."""
+    return f"{count} of {trial.metrics.get('attempts', 0):.0f} {trial.noun}"
 
 
 def share_of(trial: Trial, count: int) -> float:
@@ -174,7 +175,7 @@ def _taken_while_waited_for(life: Sequence[WorkerReading]) -> float:
 
 class Loop(NamedTuple):
     """An event loop: its busy share, the same without the wait for a connection, and the mean
-    uploads inside."""
+    of the students' requests inside."""
 
     busy: float
     own: float
@@ -191,7 +192,7 @@ def loop_of(trial: Trial, life: Sequence[WorkerReading]) -> Loop | None:
     full = 0 if trial.failed(Cause.DB_REFUSED) else pool_connections(knobs)
     waited = fmean(reading.waiting > 0 and reading.checked_out >= full for reading in life)
     own = busy - waited if knobs.db_call == "blocking" else busy
-    return Loop(busy, max(0.0, own), fmean(reading.inflight for reading in life))
+    return Loop(busy, max(0.0, own), fmean(map(students_inside, life)))
 
 
 def _loop_utilisation(trial: Trial) -> float | None:
@@ -231,11 +232,12 @@ def served(trial: Trial, name: str, stages: tuple[str, ...], failed: Cause) -> L
     """The level of what only takes its time: its share of an upload's, at no limit but if it
     failed some."""
     times = [trial.metrics[stage] for stage in stages if stage in trial.metrics]
-    times = times or recorded(trial, stages)
+    told = (mean_stage(stage, trial) for stage in stages)
+    times = times or [s for s in told if s is not None] or recorded(trial, stages)
     count = trial.failed(failed)
     if not times and not count:
         return None
-    evidence = f"{name} took {sum(times):.2f} s of an upload"
+    evidence = f"{name} took {sum(times):.2f} s of {trial.one}"
     if "p50" in trial.metrics:
         evidence += f" of {trial.metrics['p50']:.2f} s (p50)"
     if count:

@@ -9,7 +9,8 @@
 
 `MEASURES` names a function for each; it returns None where there is no evidence, and then the
 figure is absent, never zero. A family has one for all of its members, in `FAMILIES`. A new metric
-is a row of the table and an entry here; a new stage is a row alone.
+is a row of the table and an entry here; a new stage is a row alone. Those of
+`lab.model.metrics.OF_JOURNEYS` are measured of each journey, by the same functions.
 """
 
 from __future__ import annotations
@@ -50,7 +51,16 @@ from lab.model.evidence import (
     WorkerReading,
 )
 from lab.model.load import OpenLoad
-from lab.model.metrics import BY_NAME, STATUS, TABLE, Metric, only_on, status_of
+from lab.model.metrics import (
+    BY_NAME,
+    OF_JOURNEYS,
+    STATUS,
+    TABLE,
+    Metric,
+    only_on,
+    status_of,
+    with_journey,
+)
 from lab.model.physics import PERCENTILES, quantile
 from lab.model.readings import MachineReading
 
@@ -58,8 +68,23 @@ DIGITS = 6
 """Decimals that are kept: a microsecond, far below what any figure here is known to."""
 
 
+def measure_all(trial: Trial) -> dict[str, float]:
+    """Every metric of a trial, and after them those of its other journeys: ``p95(progress)``."""
+    others = [trial.of(journey) for journey in trial.cell.load.journeys]
+    return trial.metrics | {
+        with_journey(name, of.journey): of.metrics[name]
+        for of in others
+        if of is not trial
+        for name, journeys in OF_JOURNEYS.items()
+        if of.journey in journeys and name in of.metrics
+    }
+
+
 def measure(trial: Trial) -> dict[str, float]:
-    """Every metric of the table that there is evidence for, in the table's order and units."""
+    """Every metric of the table that there is evidence for, in the table's order and units.
+
+    What is of samples is of the trial's journey, the rest is the same for each.
+    """
     known = foreign(trial)
     measured = (figure for row in TABLE for figure in _figures(row, trial).items())
     values = ((name, known.get(name) if v is None else v) for name, v in measured)
@@ -74,8 +99,9 @@ def _figures(row: Metric, trial: Trial) -> Mapping[str, float | None]:
 
 
 def asked(trial: Trial) -> set[str]:
-    """The metrics that the cell's criteria are about."""
-    return {criterion.metric for criterion in trial.cell.criteria}
+    """The metrics that the cell's criteria on the trial's journey are about."""
+    criteria = trial.cell.criteria
+    return {criterion.metric for criterion in criteria if criterion.journey is trial.journey}
 
 
 def foreign(trial: Trial) -> dict[str, int]:
@@ -162,7 +188,7 @@ def judged(
 
 def percentile(metric: str, trial: Trial) -> float | None:
     """A percentile of latency, in seconds."""
-    ordered = latencies(trial.sent, metric, trial.cell.load.timeout)
+    ordered = latencies(trial.sent, metric, trial.timeout)
     return quantile(ordered, PERCENTILES[metric]) if ordered else None
 
 
@@ -226,7 +252,9 @@ MEASURES: Mapping[str, Measure] = {
     **{f"errors.{cause}": partial(failures, cause) for cause in Cause},
     "unseen_failures": unseen_failures,
     **stages.MEASURES,
-    "lateness": lambda trial: p95(sample.sent_at - sample.planned_at for sample in trial.sent),
+    "lateness": lambda trial: p95(
+        sample.sent_at - sample.planned_at for sample in trial.counted(trial.observation.samples)
+    ),
     **{name: partial(peak_of, gauge) for name, gauge in PEAKS.items()},
     "pool_abandoned": partial(mean_of, lambda reading: reading.abandoned),
     "threads": partial(peak_of, lambda reading: reading.threads),

@@ -32,6 +32,7 @@ from lab.model.criterion import Criterion
 from lab.model.evalues import BATCH_S, Counts, Side, correlation_of, log_e
 from lab.model.evidence import Sample
 from lab.model.experiment import Cell
+from lab.model.journeys import Journey
 from lab.model.physics import ALPHA, PERCENTILES, countable_share
 from lab.model.run import LoadSoFar
 from lab.model.verdict import EarlyEnd
@@ -87,7 +88,8 @@ def all_certain(cell: Cell, so_far: LoadSoFar) -> bool:
 
 def certain(criterion: Criterion, cell: Cell, so_far: LoadSoFar) -> Certain | None:
     """What a criterion certainly is, met or missed; None while it is neither, or no such claim."""
-    allowed = countable_share(criterion, cell.load.timeout)
+    allowed = countable_share(criterion, cell.load.timeout_of(criterion.journey))
+    so_far = so_far.of(criterion.journey)
     if allowed is None:
         return None
     ended = [*_ended(criterion, cell, so_far)]
@@ -105,7 +107,7 @@ def early_end(trial: Trial) -> EarlyEnd | None:
     start, end = trial.load.measured
     planned = trial.cell.load.measured[1] - start
     return EarlyEnd(
-        uploads=len(_answered(trial.cell, so_far)),
+        uploads=len(_answered(trial.cell, so_far.of(trial.journey))),
         after_s=round(so_far.at - start, 3),
         window_s=round(end - start, 3),
         planned_s=round(planned, 3),
@@ -118,8 +120,11 @@ def as_decided(trial: Trial) -> LoadSoFar | None:
     if at is None:
         return None
     samples = trial.observation.samples
-    open_then = [s.sent_at for s in samples if s.sent_at <= at < s.sent_at + s.latency_s]
-    return LoadSoFar(at, samples, open_then)
+    open_then: dict[Journey, list[float]] = {journey: [] for journey in Journey}
+    for sample in samples:
+        if sample.sent_at <= at < sample.sent_at + sample.latency_s:
+            open_then[sample.journey].append(sample.sent_at)
+    return LoadSoFar(at, samples, open_then.pop(Journey.UPLOAD), open_then)
 
 
 def _answered(cell: Cell, so_far: LoadSoFar) -> list[Sample]:
@@ -130,7 +135,7 @@ def _answered(cell: Cell, so_far: LoadSoFar) -> list[Sample]:
 
 def _ended(criterion: Criterion, cell: Cell, so_far: LoadSoFar) -> Iterator[JudgedUpload]:
     uploads = _answered(cell, so_far)
-    for sample, at_or_above in judged(criterion, uploads, cell.load.timeout):
+    for sample, at_or_above in judged(criterion, uploads, cell.load.timeout_of(criterion.journey)):
         violates = at_or_above is not (criterion.op in (">", ">="))
         yield JudgedUpload(sample.sent_at, violates, not violates, counted=True)
 

@@ -27,7 +27,7 @@ from itertools import accumulate, pairwise
 from math import ceil, inf
 
 from lab.judge.criteria import decide, outcome_of
-from lab.judge.metrics import judged, latencies
+from lab.judge.metrics import judged, latencies, measure_all
 from lab.judge.readings import PEAKS, running_sum
 from lab.judge.statistics import growth, mean, p95
 from lab.judge.trial import Trial, successes
@@ -91,17 +91,17 @@ def stages(trial: Trial) -> tuple[StageResult, ...]:
 def _stage(part: Trial, index: int, users: int) -> StageResult:
     criteria = part.cell.criteria
     findings = [decide(criterion, part) for criterion in criteria]
-    kept = {*KEPT, *(criterion.metric for criterion in criteria)}
+    kept = {*KEPT, *(criterion.name for criterion in criteria)}
     return StageResult(
         index=index,
         users=users,
         start=part.window[0],
         end=part.window[1],
-        outcome=outcome_of(findings, len(part.sent)),
+        outcome=outcome_of(findings, len(part.main.sent)),
         reasons=tuple(finding.reason for finding in findings if finding.outcome != "met"),
         metrics={
             name: value
-            for name, value in part.metrics.items()
+            for name, value in measure_all(part).items()
             if name in kept or (name.startswith("errors.") and value)
         },
     )
@@ -110,7 +110,7 @@ def _stage(part: Trial, index: int, users: int) -> StageResult:
 def series(trial: Trial) -> Series:
     """The trial's figures over time, from the load's start to its last answer."""
     load = trial.load
-    samples = sorted(trial.observation.samples, key=lambda sample: sample.sent_at)
+    samples = sorted(trial.samples, key=lambda sample: sample.sent_at)
     last_sent = 1.0 if isinstance(load, BurstLoad) else end_of(load)
     end = max([last_sent, *(s.sent_at + s.latency_s for s in samples)])
     bins = _Bins(_width(end / POINTS), end)
@@ -238,7 +238,8 @@ def _sliding(
 def crossings(trial: Trial) -> tuple[Crossing, ...]:
     """The criteria that were crossed, in the order in which they were."""
     upward = [criterion for criterion in trial.cell.criteria if criterion.op in UPWARD]
-    crossed = [crossing for criterion in upward if (crossing := _crossing(criterion, trial))]
+    pairs = [(criterion, trial.of(criterion.journey)) for criterion in upward]
+    crossed = [crossing for criterion, of in pairs if (crossing := _crossing(criterion, of))]
     return tuple(sorted(crossed, key=lambda crossing: crossing.t))
 
 
@@ -291,7 +292,7 @@ def _over_time(metric: str, trial: Trial) -> Iterator[tuple[float, float]]:
 
 def _of_share(criterion: Criterion, trial: Trial) -> Crossing | None:
     """The first window in which the share of bad uploads is certainly above what is allowed."""
-    timeout, allowed = trial.cell.load.timeout, allowed_share(criterion) or 0.0
+    timeout, allowed = trial.timeout, allowed_share(criterion) or 0.0
     of = sorted(judged(criterion, trial.sent, timeout), key=lambda pair: pair[0].sent_at)
     uploads = [sample for sample, _ in of]
     before = [0, *accumulate(bad for _, bad in of)]  # bad ones among the first so many
@@ -342,7 +343,7 @@ def failures(trial: Trial) -> tuple[Failure, ...]:
     coming, the users are those of sending, whose load it was that failed.
     """
     by_cause: dict[str, list[Sample]] = defaultdict(list)
-    for sample in trial.observation.samples:
+    for sample in trial.samples:
         if cause := trial.cause_of(sample):
             by_cause[str(cause)].append(sample)
     failed = []

@@ -3,7 +3,8 @@
     cell + observation ─> sent, readings, kills … ─> metrics, leaks, peak ─> rules and checks
 
 Rules and checks are functions of a `Trial`. A part of one (a stage of the load, the peak) is a
-trial again: what was sent and read within it.
+trial again: what was sent and read within it. So is that of one journey (`Trial.of`), which has the
+same readings: without one a trial is of the uploads, and so are all figures of it.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from lab.model.evidence import (
     WorkerReading,
 )
 from lab.model.experiment import Cell
+from lab.model.journeys import REQUESTS, Journey
 from lab.model.knobs import Knobs
 from lab.model.load import AnyLoad, BurstLoad, StagesLoad, Window, shortened, users_at
 from lab.model.readings import DatabaseReading, MachineReading
@@ -49,17 +51,21 @@ TIMED = (WorkerReading, DatabaseReading, MachineReading, OomKill, GatewayReading
 
 
 def successes(samples: Iterable[Sample]) -> list[Sample]:
-    """The uploads that were answered 200."""
+    """The samples that were answered 200."""
     return [sample for sample in samples if sample.error is None]
 
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """What a verdict is of; of a part of a trial, ``part`` is where it begins and ends."""
+    """What a verdict is of; of a part of a trial, ``part`` is where it begins and ends.
+
+    Its samples, and what is derived from them, are those of one ``journey``.
+    """
 
     cell: Cell
     observation: Observation
     part: Window | None = None
+    journey: Journey = Journey.UPLOAD
 
     @property
     def knobs(self) -> Knobs:
@@ -71,10 +77,8 @@ class Trial:
         """What counts: the part, or the load's window; of a burst, until its last answer."""
         if self.part:
             return self.part
-        if isinstance(self.cell.load, BurstLoad) and self.observation.samples:
-            return 0.0, max(
-                sample.sent_at + sample.latency_s for sample in self.observation.samples
-            )
+        if isinstance(self.cell.load, BurstLoad) and self.by_users:
+            return 0.0, max(sample.sent_at + sample.latency_s for sample in self.by_users)
         return self.load.measured
 
     @cached_property
@@ -103,7 +107,40 @@ class Trial:
             if not isinstance(line, TIMED) or start <= line.t <= end or line in stood
         )
         seen = self.observation.model_copy(update={"evidence": evidence})
-        return Trial(self.cell, seen, part)
+        return Trial(self.cell, seen, part, self.journey)
+
+    def of(self, journey: Journey) -> Trial:
+        """The same trial with another journey in the place of the uploads."""
+        if journey is self.journey:
+            return self
+        if journey not in self._by_journey:
+            self._by_journey[journey] = Trial(self.cell, self.observation, self.part, journey)
+        return self._by_journey[journey]
+
+    @cached_property
+    def _by_journey(self) -> dict[Journey, Trial]:
+        return {}
+
+    @property
+    def main(self) -> Trial:
+        """The trial of what the load is about: of uploads, where there are any."""
+        return self.of(self.cell.load.main)
+
+    @property
+    def timeout(self) -> float:
+        """Seconds for which its clients waited for an answer."""
+        return self.cell.load.timeout_of(self.journey)
+
+    @property
+    def noun(self) -> str:
+        """What its samples are called in sentences: ``uploads``, ``assessments``."""
+        return f"{REQUESTS[self.journey].noun}s"
+
+    @property
+    def one(self) -> str:
+        """One of them: ``an upload``, ``a conversion``."""
+        noun = REQUESTS[self.journey].noun
+        return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
     @cached_property
     def peak(self) -> Trial:
@@ -114,12 +151,27 @@ class Trial:
     # What the users saw.
 
     @cached_property
+    def samples(self) -> list[Sample]:
+        """All of the trial's samples that are of its journey."""
+        return [sample for sample in self.observation.samples if sample.journey is self.journey]
+
+    @cached_property
+    def by_users(self) -> list[Sample]:
+        """All that users sent, whatever it was; health is asked for beside them."""
+        samples = self.observation.samples
+        return [sample for sample in samples if sample.journey is not Journey.HEALTH]
+
+    @cached_property
     def sent(self) -> list[Sample]:
         """The uploads that count: all of a burst, else those sent in the window."""
+        return self.counted(self.samples)
+
+    def counted(self, samples: Iterable[Sample]) -> list[Sample]:
+        """Those that count: all of a burst, else those sent in the window."""
         if isinstance(self.cell.load, BurstLoad):
-            return list(self.observation.samples)
+            return list(samples)
         start, end = self.window
-        return [sample for sample in self.observation.samples if start <= sample.sent_at < end]
+        return [sample for sample in samples if start <= sample.sent_at < end]
 
     @cached_property
     def succeeded(self) -> list[Sample]:
@@ -140,14 +192,15 @@ class Trial:
         steady flow is measured without an edge, however long an upload takes.
         """
         whole = isinstance(self.cell.load, BurstLoad)
-        good = successes(self.observation.samples)
+        good = successes(self.samples)
         return [(sample, 1.0 if whole else _share_inside(sample, self.window)) for sample in good]
 
     @cached_property
     def inflight(self) -> Callable[[float], int]:
-        """How many uploads were sent and not yet answered at a moment, in seconds."""
-        sent = sorted(sample.sent_at for sample in self.observation.samples)
-        ended = sorted(sample.sent_at + sample.latency_s for sample in self.observation.samples)
+        """How many of the users' requests were sent and not yet answered at a moment, in seconds,
+        whatever they were."""
+        sent = sorted(sample.sent_at for sample in self.by_users)
+        ended = sorted(sample.sent_at + sample.latency_s for sample in self.by_users)
         return lambda t: bisect_right(sent, t) - bisect_right(ended, t)
 
     def users_at(self, t: float) -> int:
@@ -174,8 +227,9 @@ class Trial:
 
     @cached_property
     def records(self) -> dict[str, UploadRecord]:
-        """The workers' records of all uploads of the trial, by request; none of an earlier lab."""
-        return {record.request: record for record in self.evidence(UploadRecord)}
+        """The workers' records of the journey, by request; none of an earlier lab."""
+        records = self.evidence(UploadRecord)
+        return {r.request: r for r in records if r.journey is self.journey}
 
     def record_of(self, sample: Sample) -> UploadRecord | None:
         """What the worker that had an upload recorded of it; None if none had it."""

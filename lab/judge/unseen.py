@@ -68,7 +68,7 @@ def _unseen_failures(value: float, trial: Trial) -> Range:
 
 def _cut_off(trial: Trial) -> str:
     cut, sent = len(trial.unanswered), len(trial.sent)
-    return f"{cut} of {sent} uploads were cut off before the service answered"
+    return f"{cut} of {sent} {trial.noun} were cut off before the service answered"
 
 
 def _wait(stages: Sequence[str], end: str, value: float, trial: Trial) -> Range | None:
@@ -99,7 +99,7 @@ def _accept_wait(end: str, value: float, trial: Trial) -> Range | None:
     came = accept_waits(trial)
     low = STATISTICS[end]([*came, *(0.0 for _ in never)])
     high = STATISTICS[end]([*came, *(sample.latency_s for sample in never)])
-    why = f"{len(never)} of {len(trial.sent)} uploads were cut off before a worker had them"
+    why = f"{len(never)} of {len(trial.sent)} {trial.noun} were cut off before a worker had them"
     return Range(value, low or 0.0, max(value, high or 0.0), why)
 
 

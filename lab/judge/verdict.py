@@ -14,6 +14,7 @@ from lab.judge.costs import cost_of
 from lab.judge.criteria import decide, leading_causes, outcome_of
 from lab.judge.decision import bottleneck
 from lab.judge.injection import checks
+from lab.judge.metrics import measure_all
 from lab.judge.sequential import early_end
 from lab.judge.timeline import timeline
 from lab.judge.trial import Trial
@@ -21,6 +22,7 @@ from lab.judge.validity import reasons_invalid
 from lab.judge.workers import worker_shares
 from lab.model.evidence import Observation
 from lab.model.experiment import Cell
+from lab.model.journeys import REQUESTS
 from lab.model.load import OpenLoad
 from lab.model.verdict import Finding, Invalidity, Outcome, Verdict
 
@@ -35,19 +37,20 @@ def judge(cell: Cell, observation: Observation) -> Verdict:
     injected = checks(trial)
     invalid = reasons_invalid(trial, injected)
     findings = tuple(decide(criterion, trial) for criterion in cell.criteria)
-    outcome = Outcome.INVALID if invalid else outcome_of(findings, attempts=len(trial.sent))
-    decided = early_end(trial)
+    main = trial.main
+    outcome = Outcome.INVALID if invalid else outcome_of(findings, attempts=len(main.sent))
+    decided = early_end(main)
     return Verdict(
         cell=cell.id,
         outcome=outcome,
         reasons=(
-            *_reasons(trial, outcome, invalid, findings),
+            *_reasons(main, outcome, invalid, findings),
             *([str(decided)] if decided else []),
         ),
-        metrics=trial.metrics,
+        metrics=measure_all(trial),
         findings=findings,
         injected=injected,
-        limit=bottleneck(trial, findings) if trial.sent and not invalid else None,
+        limit=bottleneck(trial, findings) if main.sent and not invalid else None,
         course=timeline(trial) if trial.sent else None,
         leaks=trial.leaks,
         stood=trial.stood,
@@ -74,7 +77,7 @@ def _reasons(
     reasons += [f.reason for f in findings if f.outcome == "met"]
     causes = leading_causes(trial)
     if outcome != Outcome.INVALID and causes and not any(causes in reason for reason in reasons):
-        reasons.append(f"uploads failed: {causes}")
+        reasons.append(f"{trial.noun} failed: {causes}")
     if unheard := int(trial.metrics.get("unheard", 0)):
         reasons.append(f"uploads stored whose users were never told: {unheard}")
     return tuple(reasons)
@@ -84,18 +87,20 @@ def _not_sent(trial: Trial) -> Iterator[str]:
     """What an open load kept back: the cell was offered less than its rate."""
     dropped, load = int(trial.metrics.get("dropped", 0)), trial.cell.load
     if dropped and isinstance(load, OpenLoad):
+        arrived = dropped + len(trial.counted(trial.by_users))
+        what = "requests" if load.mix else "uploads"
         yield (
-            f"{dropped} of {dropped + len(trial.sent)} arrivals of the window were not sent:"
-            f" {load.max_in_flight} uploads were in flight (max_in_flight)"
+            f"{dropped} of {arrived} arrivals of the window were not sent:"
+            f" {load.max_in_flight} {what} were in flight (max_in_flight)"
         )
 
 
 def _why_nothing_sent(trial: Trial) -> str:
     """In a closed load, perhaps because nobody was answered in time."""
     start, end = trial.load.measured
-    samples = trial.observation.samples
+    samples = trial.by_users
     waiting = sum(s.sent_at < start < s.sent_at + s.latency_s for s in samples)
-    reason = "no upload was sent in the window"
+    reason = f"no {REQUESTS[trial.journey].noun} was sent in the window"
     if not waiting:
         return reason
     last = max(sample.sent_at + sample.latency_s for sample in samples)

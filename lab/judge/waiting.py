@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -29,7 +29,8 @@ from math import fsum
 from lab.judge.statistics import growth
 from lab.judge.trial import Trial
 from lab.model.evidence import Cause, Sample, UploadRecord, WorkerReading
-from lab.model.experiment import Cell
+from lab.model.journeys import Journey
+from lab.model.knobs import Knobs
 from lab.model.physics import pool_connections, worker_storage_slots
 
 
@@ -41,14 +42,28 @@ class Station(StrEnum):
     ANYIO = "anyio"
     POOL = "pool"
     THREADS = "threads"
+    SPEECH_THREADS = "speech_threads"
+    AUDIO_THREADS = "audio_threads"
     STORAGE = "storage"
     DATABASE = "database"
+    SPEECH = "speech"
+    CONVERSION = "conversion"
     ELSEWHERE = "elsewhere"  #: on its way, or in an event loop that had nothing else to do
 
 
-WAITS = (Station.GATEWAY, Station.LOOP, Station.ANYIO, Station.POOL, Station.THREADS)
+OWN_THREADS: Mapping[Journey, Station] = {
+    Journey.UPLOAD: Station.THREADS,
+    Journey.ASSESS: Station.SPEECH_THREADS,
+    Journey.CONVERT: Station.AUDIO_THREADS,
+}
+"""The threads that a journey passes; the others are none of its."""
 
-SERVICE = (Station.STORAGE, Station.DATABASE)
+WAITS = (Station.GATEWAY, Station.LOOP, Station.ANYIO, Station.POOL, *OWN_THREADS.values())
+
+SERVICE = (Station.STORAGE, Station.DATABASE, Station.SPEECH, Station.CONVERSION)
+
+DONE = ("gcs", "speech", "convert")
+"""The stages for which a journey's threads are there; those are behind it once one has begun."""
 
 STATION_OF = {
     "queue": Station.GATEWAY,
@@ -60,6 +75,11 @@ STATION_OF = {
     "auth": Station.DATABASE,
     "release": Station.DATABASE,
     "write": Station.DATABASE,
+    "read": Station.DATABASE,
+    "speech_queue": Station.SPEECH_THREADS,
+    "speech": Station.SPEECH,
+    "convert_queue": Station.AUDIO_THREADS,
+    "convert": Station.CONVERSION,
 }
 """The station of each stage; what has none, as the cold part of a queue, is a part of another."""
 
@@ -79,7 +99,7 @@ class Stay:
         station: where it was.
         begun: when it came there.
         until: when it left.
-        stored: whether its storage call had begun, or was over.
+        stored: whether its storage call had begun, or was over; or what else it needs threads for.
     """
 
     station: Station
@@ -143,7 +163,7 @@ def _by_record(trial: Trial, sample: Sample, record: UploadRecord) -> Iterator[S
     last, stored = handed, False
     for stage, begun, took in record.spans:
         yield Stay(Station.LOOP, last, begun, stored)
-        stored = stored or stage == "gcs"
+        stored = stored or stage in DONE
         last = begun + took
         last = ended if (stage, begun, took) == record.standing else last
         if stage in STATION_OF:
@@ -167,7 +187,7 @@ def _by_answer(trial: Trial, sample: Sample) -> Iterator[Stay]:
     first = max(last, ended - fsum(stages.values()))
     yield Stay(Station.LOOP, last, first)
     for stage, took in stages.items():
-        stored = stored or stage == "gcs"
+        stored = stored or stage in DONE
         yield Stay(STATION_OF[stage], first, first + took, stored)
         first += took
 
@@ -257,7 +277,8 @@ class Waiting:
         way = WAITS[WAITS.index(stay.station) + 1 :]
         knobs = self._trial.knobs
         held = stay.stored and knobs.db_session == "hold" and knobs.db_call == "threadpool"
-        left_out = {Station.THREADS} if stay.stored else set()
+        own = OWN_THREADS.get(self._trial.journey)
+        left_out = {threads for threads in OWN_THREADS.values() if stay.stored or threads != own}
         if held and stay.station is Station.LOOP:
             left_out |= {Station.POOL}
         return [station for station in way if station not in left_out]
@@ -281,21 +302,41 @@ class Waiting:
         busy_s = [r.loop_busy_s * speed for r in readings if r.loop_busy_s is not None]
         return Queues(
             times=[reading.t for reading in readings],
-            full=[full_stations(self._trial.cell, reading) for reading in readings],
+            full=[full_stations(self._trial, reading) for reading in readings],
             busy_s=busy_s if len(busy_s) == len(readings) else [],
         )
 
 
-def full_stations(cell: Cell, reading: WorkerReading) -> frozenset[Station]:
+def full_stations(trial: Trial, reading: WorkerReading) -> frozenset[Station]:
     """The stations of a worker that were full at a reading, with somebody in the queue."""
-    knobs, slots = cell.knobs, worker_storage_slots(cell)
+    cell, knobs = trial.cell, trial.knobs
+    slots, threads = worker_storage_slots(cell), storage_threads(reading, knobs)
     queues = {
-        Station.LOOP: reading.loop_lag > BLOCKED_WALL_S * knobs.speed and reading.inflight > 1,
+        Station.LOOP: _keeps_others(trial, reading),
         Station.ANYIO: bool(reading.anyio_queued),
         Station.POOL: reading.waiting > 0 and reading.checked_out >= pool_connections(knobs),
-        Station.THREADS: reading.threads_queued > 0 and reading.threads_busy >= slots,
+        Station.THREADS: reading.threads_queued > 0 and threads >= slots,
+        Station.SPEECH_THREADS: bool(reading.speech_queued),
+        Station.AUDIO_THREADS: bool(reading.audio_queued),
     }
     return frozenset(station for station, full in queues.items() if full)
+
+
+def _keeps_others(trial: Trial, reading: WorkerReading) -> bool:
+    """Whether the event loop is late, and somebody else than who has it is there."""
+    late = reading.loop_lag > BLOCKED_WALL_S * trial.knobs.speed
+    return late and students_inside(reading) > (trial.journey is not Journey.HEALTH)
+
+
+def students_inside(reading: WorkerReading) -> int:
+    """Requests of students inside a worker, whatever they are; health probes are none of theirs."""
+    return max(reading.inflight, reading.inside or 0)
+
+
+def storage_threads(reading: WorkerReading, knobs: Knobs) -> int:
+    """Threads in use of those that storage calls run in; conversions may share them."""
+    shared = reading.audio_busy if knobs.gcs_call == "audio_pool" else 0
+    return reading.threads_busy + (shared or 0)
 
 
 def _own(stay: Stay, full: Collection[Station]) -> Station:

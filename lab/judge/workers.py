@@ -86,7 +86,7 @@ def stands(trial: Trial) -> list[Stand]:
     for _, readings in standing(trial.workers, trial.knobs.speed):
         if len(readings) < cell.knobs.workers:
             continue
-        queued = frozenset(r.pid for r in readings if full_stations(cell, r))
+        queued = frozenset(r.pid for r in readings if full_stations(trial, r))
         free = frozenset(r.pid for r in readings if r.pid not in queued and r.inflight < slots)
         found.append(Stand(queued, free))
     return found

@@ -1,8 +1,9 @@
 """Speech-like WAV files of an exact size, from a seed.
 
-16 kHz, mono, 16-bit PCM. A single waveform is synthesised: a harmonic source whose pitch
-drifts, in syllables of about a quarter of a second, with breath noise. Every file is a cut of
-it with a header of its own, so that a thousand files cost little more than copying them.
+16 kHz, mono, 16-bit PCM; what is to be converted is at 44.1 kHz, as devices record. A single
+waveform is synthesised: a harmonic source whose pitch drifts, in syllables of about a quarter of a
+second, with breath noise. Every file is a cut of it with a header of its own, so that a thousand
+files cost little more than copying them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from lab.model.load import MIN_AUDIO
 from lab.model.units import SizeRange
 
 SAMPLE_RATE = 16_000
+DEVICE_RATE = 44_100
 HEADER = 44
 
 VOICE_SECONDS = 30
@@ -53,7 +55,7 @@ def voice(seed: int) -> bytes:
     return pcm
 
 
-def wav(size: int, pcm: bytes, offset: int = 0) -> bytes:
+def wav(size: int, pcm: bytes, offset: int = 0, rate: int = SAMPLE_RATE) -> bytes:
     """A file of exactly ``size`` bytes: a cut of ``pcm`` from sample ``offset`` on, repeated.
 
     A RIFF chunk has an even length, so an odd size ends in one byte past it, which readers
@@ -68,7 +70,7 @@ def wav(size: int, pcm: bytes, offset: int = 0) -> bytes:
     header = struct.pack(
         "<4sI4s4sIHHIIHH4sI",
         *(b"RIFF", HEADER - 8 + length, b"WAVE"),
-        *(b"fmt ", 16, 1, 1, SAMPLE_RATE, SAMPLE_RATE * 2, 2, 16),
+        *(b"fmt ", 16, 1, 1, rate, rate * 2, 2, 16),
         *(b"data", length),
     )
     start = offset * 2 % len(pcm)
@@ -89,9 +91,10 @@ def sizes(audio: SizeRange, seed: int, count: int) -> list[int]:
     return drawn
 
 
-def recordings(audio: SizeRange, seed: int) -> list[bytes]:
+def recordings(audio: SizeRange, seed: int, rate: int = SAMPLE_RATE) -> list[bytes]:
     """The files of a load: a bounded set, so that all of them are ready before it starts."""
     count = max(1, min(MAX_FILES, BUDGET // audio.high))
     pcm = voice(seed)
     rng = random.Random(f"{seed}/offsets")  # noqa: S311 - a workload, not a secret
-    return [wav(size, pcm, rng.randrange(len(pcm) // 2)) for size in sizes(audio, seed, count)]
+    drawn = sizes(audio, seed, count)
+    return [wav(size, pcm, rng.randrange(len(pcm) // 2), rate) for size in drawn]

@@ -31,6 +31,7 @@ from lab.model.clock import BEAT_S, STILL_S, format_still
 from lab.model.environment import child_environment, python_variables
 from lab.model.evidence import Sample
 from lab.model.experiment import Cell
+from lab.model.journeys import Journey
 from lab.model.load import AnyLoad, Window, end_of, shortened, users_at
 from lab.model.run import LoadSoFar, LoadTick
 from lab.warm import ForkedProcess, NotForked, Request, WarmProgram
@@ -257,7 +258,7 @@ class SampleReader:
     """Running totals of a samples file that still grows; an unfinished line is left for later.
 
     Attributes:
-        answered: attempts that have ended.
+        answered: attempts of users that have ended.
         failed: of these, those that failed.
         beat: the generator's last sign of life, in real-world seconds after t = 0.
         samples: the attempts themselves, if they are to be kept.
@@ -293,6 +294,8 @@ class SampleReader:
         match line:
             case {"beat": int() | float() as beat}:
                 self.beat = float(beat)
+            case {"journey": Journey.HEALTH}:
+                pass  # asked for beside the load
             case {"error": None, "sent_at": int() | float() as sent, "latency_s": took}:
                 self._successes.append(float(sent + took))
                 self.answered += 1
@@ -336,7 +339,8 @@ class Looks:
             return
         if (began := time.monotonic()) < self._next:
             return
-        if self._is_decided(LoadSoFar(status.at, samples, status.under_way)):
+        others = {Journey(name): sent for name, sent in status.others_under_way.items()}
+        if self._is_decided(LoadSoFar(status.at, samples, status.under_way, others)):
             self.decided_at = status.at
             EndOrder(status.at).write(self._order)
         ended = time.monotonic()
@@ -356,7 +360,7 @@ def _follow(
     Raises:
         PartFailed: it died, did not end by its deadline, or stood still.
     """
-    end = (end_of(plan.load) + plan.load.timeout) / plan.speed
+    end = (end_of(plan.load) + plan.load.followed_s) / plan.speed
     deadline = start.t0 + end + GRACE
     reader, running = SampleReader(plan.samples, keep=looks.wanted), True
     while running:

@@ -1,4 +1,5 @@
-"""The generator: Locust's users, uploading when the schedule says.
+"""The generator: Locust's users, uploading when the schedule says, or doing what else a load's mix
+has; and one who asks for health beside them.
 
 Run only as a subprocess and never imported: Locust patches the standard library
 of its process. With a plan (`lab.load.plan`) it offers a cell's load:
@@ -9,9 +10,10 @@ Locust's own ramps and shapes move once a second of wall time, which at speed 5 
 ramp; so all users are spawned at once and wait for their own times. Without a plan it
 is an ordinary locustfile for Locust's web page.
 
-The cell's uploads go through the geventhttpclient of a FastHttpUser, below its session: the
+What users send goes through the geventhttpclient of a FastHttpUser, below its session: the
 session's timeout limits a single read, not the answer; and a request that times out while it
-is sent leaves its pool a connection short for ever, so the pool is emptied then.
+is sent leaves its pool a connection short for ever, so the pool is emptied then. A health probe has
+a connection of its own, as a load balancer's has, and does not wait for the one before it.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ from typing import Any, ClassVar
 
 import flask
 import gevent
+from gevent.pool import Group
+from geventhttpclient import HTTPClient
 from geventhttpclient.response import HTTPParseError
 from locust import FastHttpUser, constant, events, task
 from locust.env import Environment
@@ -40,10 +44,11 @@ from lab.load import schedule
 from lab.load.audio import recordings
 from lab.load.page import PageGuard
 from lab.load.plan import LoadPlan, read_plan
-from lab.load.session import LoadSession, UploadAnswer
+from lab.load.session import Attempt, AttemptAnswer, LoadSession
 from lab.load.uplink import PacedBody
 from lab.load.upload import headers, multipart, outcome, worker_of
 from lab.model.evidence import Cause
+from lab.model.journeys import REQUESTS, Journey
 from lab.model.replica import REQUEST_HEADER, STUDENTS, UPLOAD_PATH, WORKER_HEADER
 from lab.model.units import SizeRange
 
@@ -75,10 +80,10 @@ class Uploader(FastHttpUser):
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         self.number = next(_numbers)
-        self.headers = headers(self.number)
+        self.headers = {journey: headers(self.number, journey) for journey in Journey}
         self.pool = self.client.client.clientpool
         self.used = 0.0
-        self.uploads = 0
+        self.attempts = 0
 
     @task
     def live(self) -> None:
@@ -91,12 +96,11 @@ class Uploader(FastHttpUser):
             session.sleep_until(planned)
             if session.over(planned, sent := session.now()):
                 break
-            size, body = session.bodies[(self.number + self.uploads) % len(session.bodies)]
-            self.uploads += 1
-            request = f"{self.number}-{self.uploads}"
-            session.begin(request, sent)
-            answer = self.upload(request, body)
-            ended = session.record(self.number, request, planned, sent, size, answer)
+            self.attempts += 1
+            attempt = session.attempt(self.number, self.attempts, planned)
+            session.begin(attempt, sent)
+            answer = self.ask(attempt)
+            ended = session.record(attempt, sent, answer)
             try:
                 planned = attempts.send((ended, answer.error is None))
             except StopIteration:
@@ -104,54 +108,100 @@ class Uploader(FastHttpUser):
         session.leave()
         raise StopUser
 
-    def upload(self, request: str, body: bytes) -> UploadAnswer:
-        """Send an upload and follow it to its last byte, or to the client's timeout."""
-        rate = self.load_session.uplink
-        line = PacedBody(body, rate, gevent.sleep) if rate else None
+    def ask(self, attempt: Attempt) -> AttemptAnswer:
+        """Send a request and follow it to its last byte, or to the client's timeout."""
+        session, body = self.load_session, attempt.body
+        line = PacedBody(body, session.uplink, gevent.sleep) if session.uplink and body else None
         begun = time.monotonic()
         if begun - self.used > KEEP_ALIVE:
             self.pool.close()
-        try:
-            with gevent.Timeout(self.load_session.timeout):
-                answer = self._exchange(request, body if line is None else line)
-        except (gevent.Timeout, TimeoutError):
+        client = self.pool.get_client(session.plan.url)
+        sent = body if line is None else line
+        answer = _ask(client, attempt, sent, self.headers[attempt.journey], session.timeout)
+        if not answer.status:
             self.pool.close()
-            answer = UploadAnswer(Cause.CLIENT_TIMEOUT)
-        except (OSError, HTTPParseError) as error:
-            if getattr(error, "errno", None) in NO_FILES:
-                _die(error)  # the generator's own limit must not look like the service's
-            self.pool.close()
-            answer = UploadAnswer(Cause.CONNECTION)
         self.used = time.monotonic()
-        self._count(answer, (self.used - begun) * 1000)
+        _count(self.environment, attempt.journey, answer, self.used - begun)
         return answer if line is None else replace(answer, uplink_s=line.carried_s)
 
-    def _exchange(self, request: str, body: Any) -> UploadAnswer:
-        client = self.pool.get_client(self.load_session.plan.url)
-        headers = {**self.headers, REQUEST_HEADER: request}
-        response = client.request("POST", UPLOAD_PATH, body=body, headers=headers)
-        content = response.read()
-        status = response.status_code
-        error, recording = outcome(status, _header(response, "content-type"), content)
-        return UploadAnswer(
-            error,
-            status,
-            recording,
-            _header(response, "server-timing"),
-            len(content),
-            worker=worker_of(_header(response, WORKER_HEADER)),
-        )
 
-    def _count(self, answer: UploadAnswer, milliseconds: float) -> None:
-        """Count an answer in Locust's own statistics, whose summary ends the log."""
-        self.environment.events.request.fire(
-            request_type="POST",
-            name=UPLOAD_PATH,
-            response_time=milliseconds,
-            response_length=answer.length,
-            exception=answer.error,
-            context={},
-        )
+def _ask(
+    client: HTTPClient, attempt: Attempt, body: Any, headers: dict[str, str], timeout: float
+) -> AttemptAnswer:
+    """What came of a request within so many wall seconds; of none that came, the client's word."""
+    try:
+        with gevent.Timeout(timeout):
+            return _exchange(client, attempt, body, headers)
+    except (gevent.Timeout, TimeoutError):
+        return AttemptAnswer(Cause.CLIENT_TIMEOUT)
+    except (OSError, HTTPParseError) as error:
+        if getattr(error, "errno", None) in NO_FILES:
+            _die(error)  # the generator's own limit must not look like the service's
+        return AttemptAnswer(Cause.CONNECTION)
+
+
+def _exchange(
+    client: HTTPClient, attempt: Attempt, body: Any, headers: dict[str, str]
+) -> AttemptAnswer:
+    request = REQUESTS[attempt.journey]
+    response = client.request(
+        request.method,
+        request.path,
+        body=body,
+        headers={**headers, REQUEST_HEADER: attempt.request},
+    )
+    content, status = response.read(), response.status_code
+    kind = _header(response, "content-type")
+    error, stored = outcome(status, kind, content, attempt.journey)
+    return AttemptAnswer(
+        error,
+        status,
+        stored,
+        _header(response, "server-timing"),
+        len(content),
+        worker=worker_of(_header(response, WORKER_HEADER)),
+    )
+
+
+def _count(
+    environment: Environment, journey: Journey, answer: AttemptAnswer, seconds: float
+) -> None:
+    """Count an answer in Locust's own statistics, whose summary ends the log."""
+    environment.events.request.fire(  # type: ignore[no-untyped-call]
+        request_type=REQUESTS[journey].method,
+        name=REQUESTS[journey].path,
+        response_time=seconds * 1000,
+        response_length=answer.length,
+        exception=answer.error,
+        context={},
+    )
+
+
+def _probe_health(session: LoadSession, environment: Environment) -> None:
+    """Ask for health whenever it is due, and follow each probe to its end."""
+    under_way = Group()
+    for number, planned in enumerate(schedule.probes(session.load), start=1):
+        if not session.awaits_probe(planned):
+            break
+        probe = under_way.spawn(_probe, session, environment, session.probe(number, planned))
+        probe.link_exception(_die_of)
+    under_way.join()
+    session.probed.set()
+
+
+def _probe(session: LoadSession, environment: Environment, probe: Attempt) -> None:
+    timeout, sent = session.load.probe_timeout / session.speed, session.now()
+    session.begin(probe, sent)
+    client = HTTPClient.from_url(
+        session.plan.url, connection_timeout=timeout, network_timeout=timeout
+    )
+    begun = time.monotonic()
+    try:
+        answer = _ask(client, probe, probe.body, headers(probe.user, probe.journey), timeout)
+    finally:
+        client.close()
+    _count(environment, probe.journey, answer, time.monotonic() - begun)
+    session.record(probe, sent, answer)
 
 
 def _header(response: Any, name: str) -> str:
@@ -221,10 +271,12 @@ def _conduct(session: LoadSession, environment: Environment, runner: Runner) -> 
         _end_if_orphaned(session.plan)
     session.start()
     gevent.spawn(session.beat).link_exception(_die_of)
-    while not session.all_finished.wait(REPORT):
-        _end_if_orphaned(session.plan)
-        session.obey()
-        session.report(done=False)
+    gevent.spawn(_probe_health, session, environment).link_exception(_die_of)
+    for ended in (session.all_finished, session.probed):
+        while not ended.wait(REPORT):
+            _end_if_orphaned(session.plan)
+            session.obey()
+            session.report(done=False)
     session.report(done=True)
     _end(runner.stats)
 

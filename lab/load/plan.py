@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -58,12 +58,13 @@ class GeneratorStatus:
 
     Args:
         t0: t = 0 on the monotonic clock, which all processes of the machine share.
-        sent: uploads sent so far, including those in flight.
+        sent: attempts of users so far, including those in flight.
         done: whether every upload was followed to its end.
         dropped: arrivals of the window that ``max_in_flight`` kept from being sent.
         at: when this was so, in real-world seconds after t = 0.
         under_way: when the uploads in flight were sent, where the window may end early.
         ended_at: when the window ended, where an `EndOrder` ended it.
+        others_under_way: the same as ``under_way`` of the other journeys, by their names.
     """
 
     t0: float
@@ -73,6 +74,7 @@ class GeneratorStatus:
     at: float = 0.0
     under_way: tuple[float, ...] = ()
     ended_at: float | None = None
+    others_under_way: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Replace ``path`` by this status, atomically.
@@ -91,8 +93,13 @@ class GeneratorStatus:
         """
         try:
             values = _read(path)
-            return cls(**values | {"under_way": tuple(values.get("under_way", ()))})
-        except TypeError:
+            others = dict(values.get("others_under_way", {}))
+            typed = {
+                "under_way": tuple(values.get("under_way", ())),
+                "others_under_way": {name: tuple(sent) for name, sent in others.items()},
+            }
+            return cls(**values | typed)
+        except (TypeError, ValueError):
             return None
 
 

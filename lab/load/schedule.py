@@ -5,7 +5,9 @@ stages    user i is active while the number of users is above i
 burst     every user uploads once, at 0
 open      arrivals are planned from the seed; the next free user takes the next arrival
 
-Pauses that are a range are drawn uniformly, from the seed and the user's number.
+Pauses that are a range are drawn uniformly, from the seed and the user's number. So is what an
+attempt is, of a load with a mix; in an open load from the moment of its arrival, whoever takes it,
+so that cells that differ in their answers are offered the same.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import random
 from bisect import bisect_right
 from collections.abc import Generator, Iterator
 
+from lab.model.journeys import Journey
 from lab.model.load import (
     AnyLoad,
     BurstLoad,
@@ -50,6 +53,36 @@ def arrivals(load: OpenLoad, seed: int) -> list[float]:
         times.append(at)
         at += rng.expovariate(load.rate)
     return times
+
+
+def journey_of(load: AnyLoad, seed: int, user: int, number: int, planned: float) -> Journey:
+    """What an attempt is: drawn with the shares of the load's mix, always alike for one attempt.
+
+    Args:
+        load: the load that it is part of.
+        seed: of the load.
+        user: who makes it, from 0.
+        number: of the user's attempts, from 1.
+        planned: when it is due, in real-world seconds after the load started.
+    """
+    shares = load.shares
+    if len(shares) == 1:
+        return load.main
+    which = repr(planned) if isinstance(load, OpenLoad) else f"{user}/{number}"
+    rng = random.Random(f"{seed}/journeys/{which}")  # noqa: S311 - a workload, not a secret
+    [drawn] = rng.choices(list(shares), list(shares.values()))
+    return drawn
+
+
+def probes(load: AnyLoad) -> Iterator[float]:
+    """When health is asked for, every so often from the load's start on, for as long as one asks.
+
+    A load without health probes has none.
+    """
+    number = 0
+    while load.health_every is not None:
+        yield number * load.health_every
+        number += 1
 
 
 Attempts = Generator[float, tuple[float, bool], None]

@@ -10,6 +10,7 @@ from pydantic import model_serializer, model_validator
 
 from lab.model import metrics
 from lab.model.base import Frozen
+from lab.model.journeys import Journey, journey_named
 from lab.model.suggest import suggest
 from lab.model.units import (
     format_duration,
@@ -24,7 +25,7 @@ from lab.model.units import (
     short,
 )
 
-_FORM = re.compile(r"([A-Za-z0-9_.]+)\s*(<=|>=|==|<|>)\s*(\S.*)")
+_FORM = re.compile(r"([A-Za-z0-9_.]+)\s*(?:\(\s*([A-Za-z0-9_-]+)\s*\)\s*)?(<=|>=|==|<|>)\s*(\S.*)")
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]+)?(e\+[0-9]{1,2})?")
 """A count; earlier labs wrote those of a million and more with an exponent."""
 
@@ -60,9 +61,10 @@ _UNITS = {
 
 
 class Criterion(Frozen):
-    """What a cell must satisfy to hold: ``p95 < 10 s``, ``pg_connections <= 20``.
+    """What a cell must satisfy to hold: ``p95 < 10 s``, ``p95(progress) < 1 s``.
 
-    ``bound`` is in the metric's own unit (seconds, a share from 0 to 1, a count).
+    ``bound`` is in the metric's own unit (seconds, a share from 0 to 1, a count). Of a metric that
+    is of a journey ``journey`` says of which.
     """
 
     OPERATORS: ClassVar = {
@@ -76,24 +78,32 @@ class Criterion(Frozen):
     metric: str
     op: str
     bound: float
+    journey: Journey = Journey.UPLOAD
+
+    @property
+    def name(self) -> str:
+        """The metric with its journey: ``p95``, ``p95(progress)``."""
+        return metrics.with_journey(self.metric, self.journey)
 
     @classmethod
     def parse(cls, text: object) -> Self:
-        """Read ``metric op bound``.
+        """Read ``metric op bound``, or ``metric(journey) op bound``.
 
         Raises:
-            ValueError: another form, a metric not in the table, or a bound in a wrong unit.
+            ValueError: another form, a metric not in the table, a journey that there is not or
+                that the metric is not of, or a bound in a wrong unit.
         """
         kind, example = "criterion", "p95 < 10 s"
         match = _FORM.fullmatch(short(text, kind, example)) if isinstance(text, str) else None
         if not match:
             raise ValueError(f"'{text}' is not a {kind}; write it like '{example}'")
-        name, op, bound = match.groups()
+        name, of, op, bound = match.groups()
         if name not in metrics.BY_NAME:
             remedy = suggest(name, metrics.BY_NAME, "`lab metrics` lists them")
             raise ValueError(f"'{name}' is not a metric; {remedy}")
         read, _ = _UNITS[metrics.BY_NAME[name].unit]
-        return cls(metric=name, op=op, bound=read(bound))
+        journey = Journey.UPLOAD if of is None else _journey(name, of)
+        return cls(metric=name, op=op, bound=read(bound), journey=journey)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -110,4 +120,19 @@ class Criterion(Frozen):
 
     def __str__(self) -> str:
         _, write = _UNITS[metrics.BY_NAME[self.metric].unit]
-        return f"{self.metric} {self.op} {write(self.bound)}"
+        return f"{self.name} {self.op} {write(self.bound)}"
+
+
+def _journey(metric: str, name: str) -> Journey:
+    """The journey that a metric is to be of.
+
+    Raises:
+        ValueError: there is none, or it has no such figure.
+    """
+    journey = journey_named(name)
+    of = metrics.journeys_of(metric)
+    if not of:
+        raise ValueError(f"{metric} is of no single journey; write {metric} alone")
+    if journey not in of:
+        raise ValueError(f"{journey} has no {metric}; it is of {', '.join(of)}")
+    return journey

@@ -110,13 +110,13 @@ class Sample(Frozen):
         status: the HTTP status; 0 where there was no answer.
         error: the cause; None for a success.
         bytes: size of the audio.
-        user: number of the user, from 0.
+        user: number of the user, from 0; who asks for health has the one after the last.
         stage: index of the load's stage at sending; 0 where the load has none.
         stages: seconds by stage, from ``Server-Timing``; empty where none came. The backend
             names pool_wait, auth, release, gcs_queue, gcs, pool_wait2 and write, in this order.
             Cloud Run's gateway adds queue, the wait for a place at an instance, and cold, the
             part of that wait in which the instance was starting; a warm one has none.
-        recording: what the answer called the recording; None for a failure.
+        recording: what the answer called the recording, or assessment; None where none is stored.
         request: the id that went with it, by which an `UploadRecord` is of the same upload;
             None in samples of an earlier lab.
         uplink_s: of ``latency_s``, the seconds in which the user's line carried the body; 0 where

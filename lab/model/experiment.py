@@ -14,8 +14,10 @@ from pydantic import Field
 from lab.model.base import Frozen, Plain
 from lab.model.criterion import Criterion
 from lab.model.fault import Fault, ProcessFault
+from lab.model.journeys import REQUESTS, Journey
 from lab.model.knobs import Knobs, Preset
 from lab.model.load import MAX_AUDIO, MIN_AUDIO, BurstLoad, Load, OpenLoad, StagesLoad
+from lab.model.metrics import is_of_journey, journeys_of, with_journey
 from lab.model.replica import STUDENTS, Target
 from lab.model.units import format_size
 
@@ -154,19 +156,40 @@ class Cell(Frozen):
         return tuple(planned for fault in self.faults if (planned := fault.process_fault))
 
 
+def unasked(criterion: Criterion, load: Load) -> tuple[str, str] | None:
+    """Why a load leaves a criterion without evidence: what, and the remedy; None: it does not."""
+    journey = criterion.journey
+    if journey in load.journeys or not is_of_journey(criterion.metric):
+        return None
+    what = f"criterion '{criterion}': the load has no {REQUESTS[journey].noun}s"
+    if journey is Journey.HEALTH:
+        return what, "give it a health_every, as 10 s, or leave the criterion out"
+    instead = f"write {with_journey(criterion.metric, load.main)}"
+    could = load.main is not journey and load.main in journeys_of(criterion.metric)
+    return what, f"give {journey} a share of its mix, or {instead if could else 'leave it out'}"
+
+
+def _audio_problem(load: Load) -> tuple[str, str] | None:
+    low, high = load.audio.low, load.audio.high
+    if low < MIN_AUDIO:
+        what = f"audio of {format_size(low)} is not a WAV file"
+        return what, f"ask for {MIN_AUDIO} B or more"
+    if high > MAX_AUDIO:
+        what = f"audio of {format_size(high)} cannot be held ready"
+        return what, f"ask for {format_size(MAX_AUDIO)} or less"
+    return None
+
+
 def load_problem(load: Load) -> tuple[tuple[str | int, ...], str, str] | None:
     """Why the test students cannot offer a load: where in it, what, and the remedy; None: they can.
 
     What its type cannot say: an open load's users at once follow from its rate and timeout,
     of stages one has to take time, and one to have users, and a WAV file has a header.
     """
-    low, high = load.audio.low, load.audio.high
-    if low < MIN_AUDIO:
-        what = f"audio of {format_size(low)} is not a WAV file"
-        return ("audio",), what, f"ask for {MIN_AUDIO} B or more"
-    if high > MAX_AUDIO:
-        what = f"audio of {format_size(high)} cannot be held ready"
-        return ("audio",), what, f"ask for {format_size(MAX_AUDIO)} or less"
+    if problem := _audio_problem(load):
+        return ("audio",), *problem
+    if load.health_timeout and not load.health_every:
+        return ("health_timeout",), "nobody asks for health", "set health_every, as to 10 s"
     if load.peak_users > STUDENTS:
         what = f"the load may have {load.peak_users} users at once; there are {STUDENTS} students"
         if isinstance(load, OpenLoad):

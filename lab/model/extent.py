@@ -14,6 +14,7 @@ from functools import cached_property
 
 from lab.model.evidence import LoadDone, Sample
 from lab.model.experiment import Cell
+from lab.model.journeys import Journey
 from lab.model.load import ClosedLoad, OneWindow, StagesLoad, end_of
 from lab.model.physics import max_processes
 
@@ -54,13 +55,13 @@ class Extent:
     def last_s(self) -> float:
         """When the last upload can have ended, in real-world seconds after the load started."""
         load = self.cell.load
-        return end_of(load) + load.timeout + AWAY_S * self.cell.knobs.speed
+        return end_of(load) + load.followed_s + AWAY_S * self.cell.knobs.speed
 
     @cached_property
     def wall_s(self) -> float:
         """For how many wall-clock seconds parts are read."""
         load = self.cell.load
-        return (end_of(load) + load.timeout) / self.cell.knobs.speed + SPARE_S
+        return (end_of(load) + load.followed_s) / self.cell.knobs.speed + SPARE_S
 
     @cached_property
     def lines_of_load(self) -> int:
@@ -78,10 +79,12 @@ class Extent:
         """Tells why a line, the n-th, is not of such a trial's load; empty: it may be.
 
         It is to be asked of each line, because a user does one thing at a time: uploads and pauses
-        of all of them take no longer than all users have.
+        of all of them take no longer than all users have. Of health probes so many can be under way
+        as fall within one's time-out.
         """
         load, slack = self.cell.load, SPARE_S * self.cell.knobs.speed
-        has_s = load.peak_users * (end_of(load) + load.timeout + slack)
+        at_once = load.probe_timeout / load.health_every + 1 if load.health_every else 0.0
+        has_s = (load.peak_users + at_once) * (end_of(load) + load.followed_s + slack)
         pauses = isinstance(load, ClosedLoad | StagesLoad)
         taken_s = 0.0
 
@@ -92,7 +95,8 @@ class Extent:
             if not isinstance(line, Sample):
                 return ""
             pause = load.backoff if line.error else load.think
-            taken_s += line.latency_s + (pause.low if pauses else 0.0)
+            is_users = pauses and line.journey is not Journey.HEALTH
+            taken_s += line.latency_s + (pause.low if is_users else 0.0)
             return self._impossible(line) or (
                 f"{load.peak_users} users have no time for so many uploads"
                 if taken_s > has_s
@@ -105,8 +109,9 @@ class Extent:
         ended, last = sample.sent_at + sample.latency_s, self.last_s
         load, largest = self.cell.load, self.cell.load.audio.high + SPARE_BYTES
         stages = len(load.stages) if isinstance(load, StagesLoad) else 1
-        if sample.user >= load.peak_users:
-            return f"user {sample.user}, and there are {load.peak_users}"
+        users = load.peak_users + (load.health_every is not None)
+        if sample.user >= users:
+            return f"user {sample.user}, and there are {users}"
         if sample.stage >= stages:
             return f"stage {sample.stage}, and there are {stages}"
         for what, t in (("planned", sample.planned_at), ("ended", ended)):

@@ -5,6 +5,8 @@ looks like s e seconds of real time, s e - e of which are not real. What follows
 below `ALLOWED`:
 
     each upload takes longer                       excess / latency
+    so does what else users ask for, of which a
+    criterion says how long it may take            excess / bound
     an event loop near saturation carries fewer    excess / busy
     connections, or anyio's threads, that uploads
     wait for are held for longer                   excess / time held

@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import Literal
 
 from lab.model.replica import HEALTH_PATH, UPLOAD_PATH
+from lab.model.suggest import suggest
 
 
 class Journey(StrEnum):
@@ -30,27 +31,59 @@ class Journey(StrEnum):
 
 
 @dataclass(frozen=True)
-class Request:
+class JourneyRequest:
     """How a journey is asked for.
 
     Args:
         method: of HTTP.
         path: at nginx, the gateway and the backend alike.
+        noun: what one is called, in sentences; its plural has an s.
         audio: whether a WAV file goes with it, as an upload's does.
+        names: the member of the JSON that answers it, which says what was stored; None where
+            nothing is.
     """
 
     method: Literal["GET", "POST"]
     path: str
+    noun: str
     audio: bool = False
+    names: str | None = None
 
 
-REQUESTS: Mapping[Journey, Request] = {
-    Journey.UPLOAD: Request("POST", UPLOAD_PATH, audio=True),
-    Journey.ASSESS: Request("POST", "/api/students/assess-pronunciation", audio=True),
-    Journey.CONVERT: Request("POST", "/api/students/convert-recording", audio=True),
-    Journey.PROGRESS: Request("GET", "/api/students/progress"),
-    Journey.HEALTH: Request("GET", HEALTH_PATH),
+REQUESTS: Mapping[Journey, JourneyRequest] = {
+    Journey.UPLOAD: JourneyRequest("POST", UPLOAD_PATH, "upload", audio=True, names="recording"),
+    Journey.ASSESS: JourneyRequest(
+        "POST",
+        "/api/students/assess-pronunciation",
+        "assessment",
+        audio=True,
+        names="assessment",
+    ),
+    Journey.CONVERT: JourneyRequest(
+        "POST", "/api/students/convert-recording", "conversion", audio=True
+    ),
+    Journey.PROGRESS: JourneyRequest("GET", "/api/students/progress", "progress request"),
+    Journey.HEALTH: JourneyRequest("GET", HEALTH_PATH, "health probe"),
 }
 """Every journey's request; a new one begins here."""
 
 OF_PATH: Mapping[str, Journey] = {request.path: name for name, request in REQUESTS.items()}
+
+MAX_NAME = 40
+"""Characters of a name that is none which are said again."""
+
+OF_USERS = tuple(journey for journey in Journey if journey is not Journey.HEALTH)
+"""What users do, of whom a load is a mix; health is asked for beside them."""
+
+
+def journey_named(name: object) -> Journey:
+    """The journey of this name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    text = " ".join(str(name).split())[:MAX_NAME]
+    try:
+        return Journey(text)
+    except ValueError:
+        raise ValueError(f"'{text}' is not a journey; {suggest(text, Journey)}") from None

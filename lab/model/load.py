@@ -1,4 +1,4 @@
-"""The offered load of a cell: who uploads, when and how much.
+"""The offered load of a cell: who uploads, when and how much; and what else they do.
 
 All durations are real-world seconds; the driver divides them by ``speed``.
 
@@ -10,19 +10,34 @@ All durations are real-world seconds; the driver divides them by ``speed``.
 The drain follows every request in flight to its end. In the three closed forms a user
 waits for its answer before it sends again, so a slow server is offered less: queueing is
 hidden. The open form hides nothing: where ``max_in_flight`` keeps arrivals back, they are counted.
+
+Whatever a user sends, or an arrival is, is an upload, but for a load with a ``mix``: there each
+attempt draws its journey. Health is asked for beside the users, every ``health_every``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import log
+from math import fsum, log
 from operator import ge, gt
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Discriminator, Field, Tag, TypeAdapter
+from pydantic import Discriminator, Field, Tag, TypeAdapter, model_serializer, model_validator
 
 from lab.model.base import Frozen
-from lab.model.units import OFF, AtMost, ByteRate, Duration, Rate, SizeRange, Span
+from lab.model.journeys import OF_USERS, Journey, journey_named
+from lab.model.units import (
+    OFF,
+    AtMost,
+    ByteRate,
+    Duration,
+    Rate,
+    SizeRange,
+    Span,
+    format_share,
+    parse_share,
+    short,
+)
 
 MAX_S = 86400
 MAX_USERS = 5000
@@ -43,6 +58,68 @@ Window = tuple[float, float]
 
 PEAK = 0.9
 """Share of the most users from which on a load in stages counts as at its peak."""
+
+
+class Mix(Frozen):
+    """Which share of the attempts each journey has: ``{upload: 80 %, progress: 20 %}``.
+
+    Args:
+        shares: above 0, of 1 together, in the order of `Journey`.
+    """
+
+    shares: tuple[tuple[Journey, float], ...]
+
+    @classmethod
+    def parse(cls, value: object) -> Mix:
+        """Read the mapping of a spec.
+
+        Raises:
+            ValueError: no mapping, a journey that users do not make, or no shares of a whole.
+        """
+        if not isinstance(value, dict) or not value:
+            given = short(str(value), "mix", MIX)
+            raise ValueError(f"'{given}' is not a mix; write it like '{MIX}'")
+        shares = dict(_share(name, text) for name, text in value.items())
+        off = round(fsum(shares.values()) - 1, 9)
+        if off:
+            change = f"take {format_share(off)} off" if off > 0 else f"add {format_share(-off)}"
+            raise ValueError(f"its shares add up to {format_share(1 + off)}; {change}")
+        ordered = tuple((name, shares[name]) for name in OF_USERS if name in shares)
+        return Mix.model_construct(shares=ordered)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _from_mapping(cls, value: Any, _handler: Any) -> Any:
+        return value if isinstance(value, cls) else cls.parse(value)
+
+    @model_serializer(mode="plain")
+    def _to_mapping(self) -> dict[str, str]:
+        return {str(journey): format_share(share) for journey, share in self.shares}
+
+    def __str__(self) -> str:
+        return ", ".join(f"{journey} {format_share(share)}" for journey, share in self.shares)
+
+
+MIX = "{upload: 80 %, progress: 20 %}"
+"""How a mix is written."""
+
+
+def _share(name: object, text: object) -> tuple[Journey, float]:
+    """A journey of users with its share.
+
+    Raises:
+        ValueError: it is none, or no share above 0.
+    """
+    journey = journey_named(name)
+    if journey not in OF_USERS:
+        raise ValueError(f"'{journey}' is not asked for by users; set health_every, as to 10 s")
+    try:
+        share = parse_share(text)
+    except ValueError as error:
+        raise ValueError(f"{journey}: {error}") from None
+    if share <= 0:
+        raise ValueError(f"{journey} has a share of {format_share(share)}; leave it out")
+    return journey, share
 
 
 class _Load(Frozen):
@@ -68,6 +145,66 @@ class _Load(Frozen):
         Field(description="bytes a second that a user's line carries, or off: as fast as it goes"),
     ] = None
 
+    mix: Annotated[
+        Mix | None,
+        *OFF,
+        Field(
+            description="what users do besides uploading, by its share, or off: they only upload"
+        ),
+    ] = None
+    health_every: Annotated[
+        POSITIVE | None,
+        *OFF,
+        Field(description="how often GET /health is asked for beside the users, or off"),
+    ] = None
+    health_timeout: Annotated[
+        POSITIVE | None,
+        *OFF,
+        Field(
+            description="how long who asks for it waits, or off: until the next one is due, "
+            "and no longer than a user"
+        ),
+    ] = None
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: Any) -> dict[str, Any]:
+        """Without the keys that an earlier lab has not, where they say nothing: its cells are the
+        same ones."""
+        values: dict[str, Any] = handler(self)
+        unset = {key for key in _ADDED if getattr(self, key) is None}
+        return {key: value for key, value in values.items() if key not in unset}
+
+    @property
+    def shares(self) -> dict[Journey, float]:
+        """The share that each journey has of what users do."""
+        return dict(self.mix.shares) if self.mix else {Journey.UPLOAD: 1.0}
+
+    @property
+    def journeys(self) -> tuple[Journey, ...]:
+        """What is asked for at all, health among it."""
+        return (*self.shares, *([Journey.HEALTH] if self.health_every else []))
+
+    @property
+    def main(self) -> Journey:
+        """What the load is about: uploads, or where nobody uploads, what most do."""
+        shares = self.shares
+        return Journey.UPLOAD if Journey.UPLOAD in shares else max(shares, key=shares.__getitem__)
+
+    @property
+    def probe_timeout(self) -> float:
+        """Seconds for which a health probe waits for its answer."""
+        return self.health_timeout or min(self.timeout, self.health_every or self.timeout)
+
+    @property
+    def followed_s(self) -> float:
+        """Seconds after the last request of a user in which the last answer has come, or has been
+        given up: the user's, and in a burst that of a probe which was sent just before."""
+        return self.timeout + (self.probe_timeout if self.health_every else 0.0)
+
+    def timeout_of(self, journey: Journey) -> float:
+        """Seconds for which the client waits for such an answer."""
+        return self.probe_timeout if journey is Journey.HEALTH else self.timeout
+
     @property
     def uplink_s(self) -> float:
         """Seconds for which a user's line is busy with an upload, in the mean; 0 without a limit.
@@ -79,6 +216,9 @@ class _Load(Frozen):
         low, high = self.audio.low, self.audio.high
         mean = low if low == high else (high - low) / log(high / low)
         return mean / self.uplink
+
+
+_ADDED = ("mix", "health_every", "health_timeout")
 
 
 class ClosedLoad(_Load):

@@ -10,10 +10,13 @@ never zero.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from lab.model.evidence import CLOUDRUN_CAUSES, NGINX_CAUSES, Cause
+from lab.model.journeys import Journey
 
 Unit = Literal["count", "seconds", "share", "per second", "cores", "bytes", "bytes per second"]
 
@@ -416,6 +419,54 @@ def with_percentiles(*names: str) -> tuple[str, ...]:
 def status_of(name: str) -> int | None:
     """The HTTP status that a metric counts the answers of; None of any other metric."""
     return int(name.removeprefix(STATUS)) if name.startswith(STATUS) else None
+
+
+AUTHENTICATED = tuple(journey for journey in Journey if journey is not Journey.HEALTH)
+"""The journeys that ask the database who somebody is."""
+
+OF_JOURNEYS: Mapping[str, tuple[Journey, ...]] = {
+    **dict.fromkeys(
+        (
+            *("attempts", "succeeded", "error_rate", "throughput"),
+            *("p50", "p95", "p99", "p95_all"),
+            *(f"errors.{cause}" for cause in Cause),
+            *("unseen_failures", "accept_wait"),
+        ),
+        tuple(Journey),
+    ),
+    **dict.fromkeys(("auth", "pool_wait"), AUTHENTICATED),
+    "write": (Journey.UPLOAD, Journey.ASSESS),
+    **dict.fromkeys(("capacity", "utilisation"), (Journey.UPLOAD, Journey.ASSESS, Journey.CONVERT)),
+}
+"""The metrics that a criterion may ask for of a journey, as ``p95(progress)``, and of which."""
+
+_OF_UPLOADS = ("samples", "Server-Timing")
+_OF_ALL = ("lateness",)
+"""The sources of figures that are of one journey, of uploads where none is named; and the figures
+from there that are of whatever was sent."""
+
+_WITH_JOURNEY = re.compile(r"([^()]+)\((\w+)\)")
+
+
+def journeys_of(name: str) -> tuple[Journey, ...]:
+    """The journeys that a metric may be asked for of; none where it is of no single one."""
+    return OF_JOURNEYS.get(name, ())
+
+
+def is_of_journey(name: str) -> bool:
+    """Whether a metric is of one journey, so that without its requests there is no evidence."""
+    return name in OF_JOURNEYS or (BY_NAME[name].source in _OF_UPLOADS and name not in _OF_ALL)
+
+
+def with_journey(name: str, journey: Journey) -> str:
+    """A metric's name with its journey, ``p95(progress)``; without one it is of uploads."""
+    return name if journey is Journey.UPLOAD else f"{name}({journey})"
+
+
+def row_of(name: str) -> Metric | None:
+    """The row of a metric, with a journey or without; None of one that is not in the table."""
+    with_one = _WITH_JOURNEY.fullmatch(name)
+    return BY_NAME.get(with_one[1] if with_one else name)
 
 
 _OF_CLOUDRUN = (

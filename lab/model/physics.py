@@ -10,17 +10,22 @@ All of it is pure, and in real-world seconds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil, inf, log
+from math import ceil, fsum, inf, log
 
 from lab.model.criterion import Criterion
 from lab.model.experiment import Cell
 from lab.model.fault import Fault, Latency
+from lab.model.journeys import Journey
 from lab.model.knobs import Knobs
 from lab.model.replica import nginx_limits
 
 DB_TRIPS = {"auth": 2, "release": 1, "write": 4}
 """An upload's round trips to the database by stage: BEGIN, SELECT; ROLLBACK; BEGIN, INSERT,
 UPDATE, COMMIT."""
+
+READ_TRIPS = 3
+"""Round trips of a journey that only asks who somebody is, and perhaps what is theirs: BEGIN,
+SELECT; ROLLBACK."""
 
 CHECKOUTS = 2
 """How often an upload takes a connection from the pool; one whose session is held, once."""
@@ -76,6 +81,21 @@ def service_s(cell: Cell) -> float:
     return cell.knobs.gcs_latency.mean + trips * cell.knobs.db_rtt.mean
 
 
+def request_s(cell: Cell, journey: Journey) -> float:
+    """Seconds of a request of a journey that waits for nobody, but for what computing takes."""
+    if journey is Journey.UPLOAD:
+        return service_s(cell)
+    trips = sum(DB_TRIPS.values()) if journey is Journey.ASSESS else READ_TRIPS
+    speech = cell.knobs.speech_latency.mean if journey is Journey.ASSESS else 0.0
+    return speech + (trips * cell.knobs.db_rtt.mean if journey is not Journey.HEALTH else 0.0)
+
+
+def attempt_s(cell: Cell) -> float:
+    """The same of whatever a user sends, as a mean over the load's mix."""
+    shares = cell.load.shares.items()
+    return fsum(share * request_s(cell, journey) for journey, share in shares)
+
+
 def max_processes(cell: Cell) -> int:
     """Processes that can serve at once: workers of the VM, or of all of Cloud Run's instances."""
     if cell.target == "vm":
@@ -88,6 +108,12 @@ def worker_storage_slots(cell: Cell) -> int:
     if cell.target == "vm":
         return cell.storage_slots // cell.knobs.workers
     return cell.knobs.instance_worker_slots
+
+
+def at_once(cell: Cell, threads: int) -> int:
+    """Of so many threads of one process, those that requests can be in at once: an instance of
+    Cloud Run is given no more than its concurrency."""
+    return threads if cell.target == "vm" else min(threads, cell.knobs.cloudrun_concurrency)
 
 
 def pool_connections(knobs: Knobs) -> float:
@@ -120,6 +146,15 @@ def quantile(ordered: Sequence[float], p: float) -> float:
 def complement(p: float) -> float:
     """1 - p as it is written: 0.05 for 0.95, where binary floats leave 0.050000000000000044."""
     return round(1 - p, 9)
+
+
+def bounds_of_others(cell: Cell) -> list[Criterion]:
+    """The criteria on how long other journeys than uploads take."""
+    return [
+        criterion
+        for criterion in cell.criteria
+        if criterion.metric in PERCENTILES and criterion.journey is not Journey.UPLOAD
+    ]
 
 
 def allowed_share(criterion: Criterion) -> float | None:

@@ -8,8 +8,8 @@ What a run answers is a paragraph in which every claim stands on figures that ar
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from lab.model.base import Count, Number, Plain, Stored
 from lab.model.evidence import Sample
 from lab.model.experiment import Cell, Experiment, Question
+from lab.model.journeys import Journey
 from lab.model.replica import STUDENTS, Target
 from lab.model.verdict import (
     Bottleneck,
@@ -89,13 +90,22 @@ class LoadSoFar:
 
     Args:
         at: the moment, after the load started.
-        samples: every upload that had ended; later ones are of no account.
-        under_way: when the others were sent.
+        samples: every upload that had ended, and what else was asked for; later ones are of no
+            account.
+        under_way: when the other uploads were sent.
+        others_under_way: the same of other journeys.
     """
 
     at: float
     samples: Sequence[Sample]
     under_way: Sequence[float]
+    others_under_way: Mapping[Journey, Sequence[float]] = field(default_factory=dict)
+
+    def of(self, journey: Journey) -> LoadSoFar:
+        """What there was of one journey, in the place of uploads."""
+        samples = [sample for sample in self.samples if sample.journey is journey]
+        others = self.others_under_way.get(journey, ())
+        return LoadSoFar(self.at, samples, self.under_way if journey is Journey.UPLOAD else others)
 
 
 @dataclass(frozen=True)

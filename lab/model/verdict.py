@@ -56,6 +56,8 @@ class Resource(StrEnum):
     EVENT_LOOP = "event_loop"
     DEFAULT_EXECUTOR = "default_executor"
     OWN_THREADS = "own_threads"
+    SPEECH_THREADS = "speech_threads"
+    AUDIO_THREADS = "audio_threads"
     ANYIO_THREADS = "anyio_threads"
     POOL = "pool"
     POOL_LEAK = "pool_leak"
@@ -72,6 +74,7 @@ class Resource(StrEnum):
     WORKER_SPLIT = "worker_split"
     STORAGE = "storage"
     DATABASE = "database"
+    SPEECH = "speech"
     NONE = "none"  #: nothing was at its limit
     UNCLEAR = "unclear"  #: two or more compete: the evidence does not tell their shares apart
 

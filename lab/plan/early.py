@@ -38,7 +38,7 @@ def _reasons(cell: Cell) -> Iterator[str]:
         yield f"a load of kind {cell.load.kind} has no window that could end early"
         return
     for criterion in cell.criteria:
-        if countable_share(criterion, cell.load.timeout) is None:
+        if countable_share(criterion, cell.load.timeout_of(criterion.journey)) is None:
             yield _uncountable(criterion)
     for planned in cell.process_faults:
         yield f"{planned.fault} is planned by time"

@@ -14,6 +14,7 @@ from typing import Any
 from lab.errors import SpecError
 from lab.model.experiment import Cell, Experiment
 from lab.model.fault import KnobRef, Latency
+from lab.model.journeys import Journey
 from lab.model.knobs import TABLE
 from lab.model.load import AnyLoad
 from lab.model.replica import nginx_limits
@@ -64,6 +65,15 @@ def _injected(knob: str) -> Callable[[Cell], bool]:
     )
 
 
+def _has(journey: Journey) -> Callable[[Cell], bool]:
+    """Whether a cell's users do this."""
+    return lambda cell: journey in cell.load.shares
+
+
+def _converts_in_threads(cell: Cell) -> bool:
+    return Journey.CONVERT in cell.load.shares and cell.knobs.convert_call == "audio_pool"
+
+
 OF_THE_VM = Effect(_on_vm, "target cloudrun has no VM and no nginx")
 OF_CLOUDRUN = Effect(lambda cell: not _on_vm(cell), "target vm has no instances")
 OF_QUEUE_POOL = Effect(_lends, "pool_class: NullPool keeps no connections and sets no limit")
@@ -91,10 +101,11 @@ EFFECTS: Mapping[str, Effect] = {
         _kept_by_nginx, "only nginx keeps idle connections to uvicorn, under nginx_keepalive"
     ),
     "audio_threads": Effect(
-        lambda cell: cell.knobs.gcs_call == "audio_pool",
+        lambda cell: cell.knobs.gcs_call == "audio_pool" or _converts_in_threads(cell),
         "an upload uses its threads with gcs_call: audio_pool alone",
     ),
-    "speech_threads": Effect(lambda _: False, "an upload never uses its threads"),
+    "speech_threads": Effect(_has(Journey.ASSESS), "an upload never uses its threads"),
+    "convert_call": Effect(_has(Journey.CONVERT), "the load's mix converts nothing"),
     "rate_limit_key": Effect(
         _counts_by_address,
         "it takes a global_rate_limit, and an address that is passed on: nginx as found does not",

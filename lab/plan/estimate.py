@@ -7,15 +7,17 @@ enough in fact, the verdict says from the evidence; here stands only what no tri
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil
+from math import ceil, inf
 
 from lab.errors import UsageError
 from lab.model.criterion import Criterion
 from lab.model.experiment import Cell
+from lab.model.journeys import REQUESTS, Journey
 from lab.model.load import BurstLoad, OpenLoad, end_of
 from lab.model.physics import (
     SATURATED,
     allowed_share,
+    attempt_s,
     service_s,
     straight_successes,
     upload_slots,
@@ -82,12 +84,13 @@ def check_pace(cells: Sequence[Cell]) -> None:
 
 def too_few(cell: Cell) -> list[str]:
     """A sentence for each criterion that this load is too small to decide."""
-    there_are = max_uploads(cell)
     return [
-        f"{cell.id}: {criterion} cannot be shown to hold: about {there_are} uploads count at most,"
+        f"{cell.id}: {criterion} cannot be shown to hold: about {there_are} {noun}s count at most,"
         f" and it takes {enough} with none beyond the bound"
         for criterion in cell.criteria
-        if (enough := min_uploads(criterion)) is not None and there_are < enough
+        if (enough := min_uploads(criterion)) is not None
+        and (there_are := max_requests(cell, criterion.journey)) < enough
+        and (noun := REQUESTS[criterion.journey].noun)
     ]
 
 
@@ -109,6 +112,26 @@ def tail_of(criterion: Criterion) -> float | None:
 def is_share(criterion: Criterion) -> bool:
     """Whether a criterion is a claim about a share of uploads: that fail, or that are slow."""
     return allowed_share(criterion) is not None
+
+
+def max_requests(cell: Cell, journey: Journey) -> int:
+    """How many requests of a journey can count: of a mix, half as many again as its share of all
+    that users would send if nobody had to wait."""
+    load, share = cell.load, cell.load.shares.get(journey, 0.0)
+    start, end = load.measured
+    if journey is Journey.HEALTH:
+        return ceil((end - start) / (load.health_every or inf))
+    if share == 1 and journey is Journey.UPLOAD:
+        return max_uploads(cell)
+    if isinstance(load, BurstLoad):
+        return min(load.burst, ceil(1.5 * load.burst * share))
+    rate = load.rate if isinstance(load, OpenLoad) else load.peak_users / cycle_s(cell)
+    return ceil(1.5 * share * rate * (end - start))
+
+
+def cycle_s(cell: Cell) -> float:
+    """Seconds from one attempt of a closed user to its next, where it waits for nobody."""
+    return max(attempt_s(cell) + cell.load.uplink_s + cell.load.think.mean, INSTANT_S)
 
 
 def max_uploads(cell: Cell) -> int:

@@ -4,6 +4,10 @@
     costs ─> work of an upload: CPU by part, time beyond each round trip
                     └──> each bound of `lab.model.fidelity`, with `MARGIN` to spare ─> Choice
 
+Where users do other things than upload, what costs are known are those of uploads: an assessment or
+a read is taken to cost as much, which is more than it does, and a conversion, which computes, that
+and so much for each byte (`CONVERT_BYTE_S`).
+
 The bounds are those by which the cell is judged afterwards. What it expects is a guess from above
 of how much there is to do: a cell that does more than was thought is found invalid, and is
 measured again at the speed that its own costs allow.
@@ -11,10 +15,10 @@ measured again at the speed that its own costs allow.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from math import floor, inf
+from math import floor, fsum, inf
 
 from lab.model.costs import GENERATOR, WORKER, Costs, WorkCost
 from lab.model.experiment import Cell
@@ -26,8 +30,16 @@ from lab.model.fidelity import (
     allowed_lateness,
     keeps_slot,
 )
+from lab.model.journeys import REQUESTS, Journey
 from lab.model.load import BurstLoad, OpenLoad
-from lab.model.physics import checkout_trips, db_trips, max_processes, pool_connections
+from lab.model.physics import (
+    READ_TRIPS,
+    bounds_of_others,
+    checkout_trips,
+    db_trips,
+    max_processes,
+    pool_connections,
+)
 from lab.model.speed import MAX_SPEED, STEP
 
 MARGIN = 0.75
@@ -49,6 +61,9 @@ WATCHED_WALL_S = 4.0
 FULL = 0.84
 """The share of its time below which an event loop, or a core, is kept: a quarter of its idle time
 is then left until it counts as full."""
+
+CONVERT_BYTE_S = 25e-9
+"""CPU-seconds of a worker for a byte that it converts: from above, of a machine of 2020."""
 
 WAITED_FOR = 0.5
 """The share of its slots in use, in the mean, from which on uploads are taken to wait for one."""
@@ -156,7 +171,7 @@ class Expected:
 
     def _out_of_time(self, speed: float) -> Iterator[Broken]:
         """Where machine and generator have no time left."""
-        machine = self._busy(self.costs.machine, speed)
+        machine = self._busy(self.costs.machine, speed) + self.rate * self._converting_s * speed
         if machine > FULL * MARGIN:
             what = f"this machine's CPU would be {machine:.0%} in use at {speed:g}"
             yield Broken(what, "stop other programs, lower the users, or use more cores")
@@ -184,6 +199,10 @@ class Expected:
             yield Broken(
                 f"an upload would take {longer:.2f} s longer than {p50:.1f} s at {speed:g}"
             )
+        for criterion in bounds_of_others(self.cell):
+            if not work.answers(speed, criterion.bound, allowed):
+                longer = work.excess_at(speed) / work.rate
+                yield Broken(f"{criterion} would be {longer:.3f} s off at {speed:g}")
         for slot, held in self._waited_for.items():
             if not keeps_slot(speed, self._beyond_trips, held, allowed):
                 yield Broken(f"{slot} would be held longer at {speed:g}")
@@ -219,11 +238,11 @@ class Expected:
         """The median of an upload, at the least: its service, or its turn among all users."""
         load = self.cell.load
         if isinstance(load, OpenLoad):
-            return self._service_s
+            return self._service_of(load.main)
         if isinstance(load, BurstLoad):
-            return max(self._service_s, load.burst / self._carried / 2)
+            return max(self._service_of(load.main), load.burst / self._carried / 2)
         turn = load.peak_users / self._carried - load.think.mean
-        return min(load.timeout, max(self._service_s, turn))
+        return min(load.timeout, max(self._service_of(load.main), turn))
 
     def _refuses(self, served: float, users: int) -> bool:
         """Whether a limit turns users away before they have waited at all, so that they come back.
@@ -247,7 +266,11 @@ class Expected:
             rates.append(self.cell.storage_slots / self._storage_s)
         return min(rates)
 
-    # What one upload takes.
+    # What one upload takes; of a mix, whatever users send, in the mean.
+
+    def _mean(self, of: Callable[[Journey], float]) -> float:
+        """A figure of each journey, in the mean over what users send."""
+        return fsum(share * of(journey) for journey, share in self.cell.load.shares.items())
 
     def _worker(self, speed: float) -> Worker:
         """The busiest worker, which is taken to have a fair share.
@@ -263,7 +286,12 @@ class Expected:
     @property
     def _cpu_s(self) -> float:
         """CPU-seconds of an upload in its worker."""
-        return self.costs.of(WORKER).of(self._size)
+        return self.costs.of(WORKER).of(self._size) + self._converting_s
+
+    @property
+    def _converting_s(self) -> float:
+        """CPU-seconds beyond an upload's."""
+        return self.cell.load.shares.get(Journey.CONVERT, 0.0) * CONVERT_BYTE_S * self._size
 
     @property
     def _blocks(self) -> bool:
@@ -276,11 +304,16 @@ class Expected:
         storage = self._storage_s if knobs.gcs_call == "blocking" else 0.0
         return self._cpu_s + storage + (self._database_s if self._blocks else 0.0)
 
-    @cached_property
-    def _trips(self) -> int:
+    def _trips_of(self, journey: Journey) -> int:
         knobs = self.cell.knobs
+        if journey in (Journey.CONVERT, Journey.PROGRESS):
+            return READ_TRIPS + checkout_trips(knobs)
         checkouts = 2 if knobs.db_session == "release" else 1
         return sum(db_trips(knobs).values()) + checkouts * checkout_trips(knobs)
+
+    @cached_property
+    def _trips(self) -> float:
+        return self._mean(self._trips_of)
 
     @property
     def _beyond_trips(self) -> float:
@@ -292,13 +325,21 @@ class Expected:
 
     @property
     def _storage_s(self) -> float:
-        return self._delay("gcs")
+        return self.cell.load.shares.get(Journey.UPLOAD, 0.0) * self._delay("gcs")
 
-    @property
+    @cached_property
     def _service_s(self) -> float:
-        line = self.cell.load.uplink_s
-        cpu_s = self.costs.cpu_s(self._size)
-        return max(line + self._database_s + self._storage_s + cpu_s, RESOLUTION_S)
+        return self._mean(self._service_of)
+
+    def _service_of(self, journey: Journey) -> float:
+        line = self.cell.load.uplink_s if REQUESTS[journey].audio else 0.0
+        database_s = self._trips_of(journey) * (self._delay("db") + self.costs.trip_s)
+        called = {Journey.UPLOAD: "gcs", Journey.ASSESS: "speech"}.get(journey)
+        called_s = self._delay(called) if called else 0.0
+        computing_s = self.costs.cpu_s(self._size)
+        if journey is Journey.CONVERT:
+            computing_s += CONVERT_BYTE_S * self._size
+        return max(line + database_s + called_s + computing_s, RESOLUTION_S)
 
     @cached_property
     def _delays(self) -> list[tuple[str | None, float]]:

@@ -240,7 +240,7 @@ def _order_of_p95(cells: Cells) -> list[Claim]:
     pairs = []
     for cell in cells:
         crossings = _timeline(cell).crossings
-        p95 = [c for c in crossings if Criterion.parse(c.criterion).metric == "p95"]
+        p95 = [c for c in crossings if Criterion.parse(c.criterion).name == "p95"]
         pairs += [(cell, crossing) for crossing in p95[:1]]
     pairs.sort(key=lambda pair: pair[1].since_users)
     order = [

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from lab.model import metrics
 from lab.model.criterion import Criterion
+from lab.model.evidence import Cause
+from lab.model.journeys import REQUESTS, Journey
 from lab.model.knobs import Knobs, Preset
 from lab.model.run import AttemptResult, CellResult
 from lab.model.units import format_number
@@ -56,6 +58,7 @@ def cell_section(cell: CellResult) -> Section:
             _findings(cell.findings),
             Heading("injected, and measured"),
             _checks(cell.injected),
+            *_journeys(cell),
             *_metrics(cell.metrics),
         ),
     )
@@ -151,7 +154,7 @@ def over_time(cell: CellResult) -> list[Block]:
         blocks += [Heading("by stage"), _stages(timeline.stages)]
     if timeline.series:
         criteria = (Criterion.parse(finding.criterion) for finding in cell.findings)
-        bounds = {criterion.metric: criterion.bound for criterion in criteria}
+        bounds = {criterion.name: criterion.bound for criterion in criteria}
         chart = Chart(timeline.series, timeline.stages, timeline.crossings, bounds)
         blocks += [Heading("over time"), chart]
     if events := what_went_first(timeline):
@@ -190,9 +193,10 @@ def what_went_first(timeline: Timeline) -> tuple[str, ...]:
 def _crossing(crossing: Crossing) -> str:
     low, high = sorted((crossing.since_users, crossing.users))
     users = f"{low}-{high}" if low < high else f"{low}"
-    value = format.metric(Criterion.parse(crossing.criterion).metric, crossing.value)
+    criterion = Criterion.parse(crossing.criterion)
+    value = format.metric(criterion.metric, crossing.value)
     if crossing.samples:
-        value += f" of {crossing.samples} uploads"
+        value += f" of {crossing.samples} {REQUESTS[criterion.journey].noun}s"
     return f"{crossing.criterion} was crossed at {users} users, {crossing.t:.0f} s: {value}"
 
 
@@ -267,19 +271,56 @@ def _stage_times(values: Mapping[str, float]) -> list[tuple[Value | str, ...]]:
 
 
 def _other_metrics(values: Mapping[str, float]) -> Block:
-    """In the metric table's order; those of another lab last, and no errors that did not occur."""
+    """In the metric table's order; those of another lab last, and no errors that did not occur.
+
+    Those of journeys have a table of their own, or stand between.
+    """
     names = [name for name in metrics.BY_NAME if name in values]
-    names += sorted(name for name in values if name not in metrics.BY_NAME)
+    names += [name for name in values if name not in metrics.BY_NAME and metrics.row_of(name)]
+    names += sorted(name for name in values if not metrics.row_of(name))
     rows = [
         (
             Value(name, code=True),
             format.metric(name, values[name]),
-            metrics.BY_NAME[name].help if name in metrics.BY_NAME else "",
+            _meaning(name),
         )
         for name in names
         if values[name] or not name.startswith(format.ERRORS)
     ]
     return _table(("metric", "value", "meaning"), rows, right="value")
+
+
+def _meaning(name: str) -> str:
+    """Of a journey's metric, that it is: the row says what it would be of uploads."""
+    row = metrics.row_of(name)
+    if row is None:
+        return ""
+    return row.help if name in metrics.BY_NAME else f"the same as {row.name}, of another journey"
+
+
+_LATENCIES = ("p50", "p95", "p99")
+
+
+def _journeys(cell: CellResult) -> list[Block]:
+    """A row for each journey of a load that has more than uploads; else nothing."""
+    journeys = format.read_load(cell.load).journeys
+    if journeys == (Journey.UPLOAD,):
+        return []
+    heads = ("journey", "attempts", "failed", "by cause", *_LATENCIES)
+    rows = [_journey(journey, cell.metrics) for journey in journeys]
+    right = ("attempts", "failed", *_LATENCIES)
+    return [Heading("journeys"), Table.of(heads, rows, right=right)]
+
+
+def _journey(journey: Journey, values: Mapping[str, float]) -> tuple[str, ...]:
+    def form(name: str) -> str:
+        return format.metric(name, values.get(metrics.with_journey(name, journey)))
+
+    causes = ((cause, metrics.with_journey(f"{format.ERRORS}{cause}", journey)) for cause in Cause)
+    counts = {cause: values[name] for cause, name in causes if values.get(name)}
+    failed = sorted(counts, key=lambda cause: -counts[cause])
+    by_cause = ", ".join(f"{cause} {counts[cause]:.0f}" for cause in failed) or format.NONE
+    return (str(journey), form("attempts"), form("error_rate"), by_cause, *map(form, _LATENCIES))
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[Value | str]], right: str) -> Block:

@@ -115,7 +115,7 @@ _FORMS: dict[Unit, Callable[[float], str]] = {
 
 def metric(name: str, value: float | None) -> str:
     """A metric's value with its unit; the bare number where the metric is not in the table."""
-    known = metrics.BY_NAME.get(name)
+    known = metrics.row_of(name)
     return quantity(value, known.unit if known else "count")
 
 
@@ -154,13 +154,19 @@ def read_load(stored: Mapping[str, Any]) -> ClosedLoad | StagesLoad | BurstLoad 
 def load(stored: Mapping[str, Any], max_users: int | None = None) -> str:
     """An offered load in plain English; of a search that goes up to ``max_users``, all of them."""
     given = read_load(stored)
-    uploads = f"{given.audio} each"
+    uploads = f"{given.mix}; {given.audio} each" if given.mix else f"{given.audio} each"
     if given.uplink:
         uploads += f" over a line of {format_byte_rate(given.uplink)}"
+    probed = ""
+    if given.health_every:
+        probed = f"; health every {format_duration(given.health_every)}"
+        probed += f", within {format_duration(given.probe_timeout)}"
     if isinstance(given, BurstLoad):
-        return f"a burst of {given.burst} users at once, one upload each; {uploads}"
+        once = "request" if given.mix else "upload"
+        return f"a burst of {given.burst} users at once, one {once} each; {uploads}{probed}"
     if given.think.high:
         uploads += f", {given.think} of thought between"
+    uploads += probed
     if isinstance(given, ClosedLoad):
         window = format_duration(given.window)
         return (

@@ -123,13 +123,13 @@ def of_all(
 
 def finding_on(metric: str, cell: CellResult) -> Finding | None:
     """The cell's criterion on this metric, held against the evidence."""
-    findings = (f for f in cell.findings if Criterion.parse(f.criterion).metric == metric)
+    findings = (f for f in cell.findings if Criterion.parse(f.criterion).name == metric)
     return next(findings, None)
 
 
 def held_against(cell: CellResult, finding: Finding) -> Claim:
     """A criterion with what came of it: ``p95 8.20 s against < 10 s: met``."""
-    metric = Criterion.parse(finding.criterion).metric
+    metric = Criterion.parse(finding.criterion).name
     value, bound = format.metric(metric, finding.value), finding.criterion.partition(" ")[2]
     text = f"{metric} {value} against {bound}: {finding.outcome}"
     return stated(text, cell, f"finding {finding.criterion}", finding.value)

@@ -255,5 +255,5 @@ def _strips(cells: Sequence[CellResult]) -> Pictures:
 def _p95_bound(cell: CellResult) -> float | None:
     """The upper bound, in seconds, that the cell's criteria set on p95."""
     criteria = [Criterion.parse(finding.criterion) for finding in cell.findings]
-    bounds = [c.bound for c in criteria if c.metric == "p95" and c.op in ("<", "<=")]
+    bounds = [c.bound for c in criteria if c.name == "p95" and c.op in ("<", "<=")]
     return min(bounds, default=None)

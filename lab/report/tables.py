@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lab.model.fault import Fault
+from lab.model.journeys import Journey
 from lab.model.knobs import TABLE as KNOBS
 from lab.model.knobs import Knobs, Preset
 from lab.model.metrics import TABLE as METRICS
+from lab.model.metrics import journeys_of
 from lab.model.run import StoredRun
 from lab.report.blocks import Table
 from lab.report.terminal import Style, blocks_text
@@ -47,15 +49,28 @@ def knobs_text(style: Style) -> str:
 def metrics_data() -> list[dict[str, Any]]:
     """A row a metric."""
     return [
-        {"name": row.name, "unit": row.unit, "source": row.source, "help": row.help}
+        {
+            "name": row.name,
+            "unit": row.unit,
+            "source": row.source,
+            "help": row.help,
+            "journeys": [str(journey) for journey in journeys_of(row.name)],
+        }
         for row in METRICS
     ]
 
 
 def metrics_text(style: Style) -> str:
-    """``lab metrics``: name, unit, source and meaning."""
-    rows = [(row.name, row.unit, row.source, row.help) for row in METRICS]
+    """``lab metrics``: name, unit, source and meaning, and of which journeys it may be asked."""
+    rows = [(row.name, row.unit, row.source, row.help + _of_journeys(row.name)) for row in METRICS]
     return blocks_text([Table.of(("metric", "unit", "from", "meaning"), rows)], style)
+
+
+def _of_journeys(name: str) -> str:
+    """A remark on the journeys of which a metric may be asked, in parentheses after its name."""
+    others = [journey for journey in journeys_of(name) if journey is not Journey.UPLOAD]
+    every = "any journey" if len(others) == len(Journey) - 1 else ", ".join(others)
+    return f" (also of {every})" if others else ""
 
 
 def faults_data(faults: Mapping[str, Fault]) -> list[dict[str, Any]]:

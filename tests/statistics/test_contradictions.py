@@ -6,17 +6,21 @@ import ast
 import json
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lab.errors import UsageError
+from lab.judge import Trial as JudgedTrial
 from lab.judge import judge
+from lab.judge.metrics import measure_all
 from lab.judge.trial import Trial
 from lab.model.criterion import Criterion
-from lab.model.evidence import Cause, Observation
-from lab.model.metrics import BY_NAME
+from lab.model.evidence import Cause, Observation, Sample
+from lab.model.journeys import Journey
+from lab.model.metrics import BY_NAME, OF_JOURNEYS, only_on, with_journey
 from lab.model.verdict import Finding, Outcome, Verdict
 from tests.fakes.cells import make_cell
 from tests.unit.judge.test_workers import CELLS
@@ -130,6 +134,35 @@ WORKERS = [
 def test_a_figure_is_what_the_lines_give(name: str, value: float | None) -> None:
     worked_out = FORMULAS[name].value(raw(UPLOADS, WORKERS))
     assert worked_out == (None if value is None else pytest.approx(value))
+
+
+def test_each_journey_has_the_figures_that_its_lines_give() -> None:
+    """Of a mix drawn at random, by formulas that know nothing of the judge."""
+    rng = random.Random(7)
+    mix = {"upload": "40 %", "assess": "20 %", "convert": "20 %", "progress": "20 %"}
+    load = CLOSED | {"mix": mix, "health_every": "1 s"}
+    lines = [
+        sample(rng.uniform(-20, 120), rng.uniform(0.1, 30), journey=rng.choice(list(Journey)))
+        | ({"error": "db_refused", "status": 503} if rng.random() < 0.2 else {})
+        for _ in range(600)
+    ]
+    for line in lines:
+        line["planned_at"] = line["sent_at"] - rng.random()
+        line["stages"] = {"auth": rng.random(), "pool_wait": rng.random()}
+    cell = raw(lines, load=load)
+    seen = Observation(samples=tuple(map(Sample.model_validate, lines)), evidence=())
+    judged = measure_all(JudgedTrial(cell.cell, seen))
+    compared = 0
+    for journey in Journey:
+        for name, journeys in OF_JOURNEYS.items():
+            skipped = name in ("capacity", "utilisation") or only_on(name) == "cloudrun"
+            if journey in journeys and not skipped:
+                worked_out = FORMULAS[name].value(replace(cell, journey=str(journey)))
+                stored = judged.get(with_journey(name, journey))
+                assert worked_out == (None if stored is None else pytest.approx(stored, abs=1e-5))
+                compared += stored is not None
+    assert compared > 100
+    assert FORMULAS["lateness"].value(cell) == pytest.approx(judged["lateness"], abs=1e-5)
 
 
 def test_the_stored_verdicts_have_the_figures_that_the_lines_give(folders: list[Path]) -> None:

@@ -7,7 +7,8 @@ import itertools
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,20 +53,32 @@ class Service:
         return self.answer(number)
 
 
-@pytest.fixture
-def service() -> Iterator[Service]:
-    made = Service()
-    app = Starlette(routes=[Route(UPLOAD_PATH, made.upload, methods=["POST"])])
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+@contextmanager
+def serving(handlers: Mapping[str, tuple[Handler, str]]) -> Iterator[str]:
+    """The address of a server with a handler, and its method, by path."""
+    routes = [Route(path, handler, methods=[of]) for path, (handler, of) in handlers.items()]
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        made.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        config = uvicorn.Config(app, log_level="warning", lifespan="off", http="httptools")
+        config = uvicorn.Config(
+            Starlette(routes=routes), log_level="warning", lifespan="off", http="httptools"
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         wait_for(lambda: server.started)
-        yield made
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         server.should_exit = server.force_exit = True
         thread.join(10)
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    made = Service()
+    with serving({UPLOAD_PATH: (made.upload, "POST")}) as url:
+        made.url = url
+        yield made
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 10.0) -> None:

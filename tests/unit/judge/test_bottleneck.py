@@ -76,6 +76,17 @@ SLOW = 20.0
 """Seconds, where the criterion allows 10."""
 
 BEHIND = uploads(99, SLOW, STAGES | {"gcs_queue": 16.2})
+ASSESSING: dict[str, Any] = {"users": 5, "mix": {"upload": "50 %", "assess": "50 %"}}
+CONVERTED = {"auth": 0.05, "convert_queue": 2.9, "convert": 0.05}
+
+
+def assessments(**stages: float) -> list[Any]:
+    """A hundred, beside as many uploads."""
+    whole = {"auth": 0.05, **stages, "write": 0.1}
+    times = [one.sent_at for one in uploads()]
+    return uploads() + [sample(t, 11.2, journey="assess", stages=whole) for t in times]
+
+
 HOLD: dict[str, Any] = {"db_session": "hold"}
 BY_CONSTRUCTION: list[tuple[str, dict[str, Any], list[Any], list[Evidence], str, str]] = [
     (
@@ -89,6 +100,30 @@ BY_CONSTRUCTION: list[tuple[str, dict[str, Any], list[Any], list[Evidence], str,
         "worker_split",
         "the busiest of 2 workers had 67 % of the uploads and was full, while another used 50 % of"
         " its slots: they carried 1.57 uploads/s, and an even split would carry 4.57;",
+    ),
+    (
+        "more assessments than there are speech threads",
+        {"load": ASSESSING, "criteria": ["p95(assess) < 5 s"]},
+        assessments(speech_queue=9.0, speech=2.0),
+        lived(speech_busy=20, speech_queued=15),
+        "speech_threads",
+        "speech threads 100 % busy, 20 threads, assessments queued 100 % of the time; what 100",
+    ),
+    (
+        "a speech service that takes its time",
+        {"load": ASSESSING, "criteria": ["p95(assess) < 5 s"]},
+        assessments(speech=11.0),
+        lived(speech_busy=4),
+        "speech",
+        "speech took 11.00 s of an assessment of 11.20 s (p50); what 100 assessments were late for",
+    ),
+    (
+        "more conversions than there are audio threads",
+        {"load": {"users": 5, "mix": {"convert": "100 %"}}, "criteria": ["p95(convert) < 1 s"]},
+        [sample(s.sent_at, 3.0, journey="convert", stages=CONVERTED) for s in uploads()],
+        lived(audio_busy=10, audio_queued=15),
+        "audio_threads",
+        "audio threads 100 % busy, 10 threads, conversions queued 100 % of the time; what 100",
     ),
     (  # a call to storage in the event loop
         "a blocking call to storage",

@@ -73,5 +73,5 @@ def test_sizes_are_log_uniform_over_the_range() -> None:
 def test_what_is_held_in_memory_is_bounded(
     high: int, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audio, "wav", lambda _size, _pcm, _offset: b"")
+    monkeypatch.setattr(audio, "wav", lambda _size, _pcm, _offset, _rate: b"")
     assert len(audio.recordings(SizeRange(low=high, high=high), 1)) == count
