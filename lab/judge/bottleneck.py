@@ -254,7 +254,7 @@ OF_BODIES = (Cause.BODY_TOO_LARGE, Cause.TOO_LARGE, Cause.UPLOAD_TOO_LARGE)
 """The refusals of a body's size: nginx's, Cloud Run's, and the backend's own."""
 
 
-@rule(Resource.BODY_LIMIT, causes=OF_BODIES)
+@rule(Resource.BODY_LIMIT, causes=OF_BODIES, metrics=("oversize",))
 def body_limit(trial: Trial) -> Level:
     """What nginx, Cloud Run or the backend lets through at most, however idle the replica is."""
     nginx, backend = nginx_limits(trial.knobs).body, trial.knobs.backend_body
@@ -264,7 +264,10 @@ def body_limit(trial: Trial) -> Level:
         "backend_body" if backend is None else f"{format_size(backend)} (backend_body)",
     )
     met = [of for cause, of in zip(OF_BODIES, limits, strict=True) if trial.failed(cause)]
-    return refusals(trial, OF_BODIES, f"their body is above {' or '.join(met)}")
+    why = f"their body is above {' or '.join(met)}"
+    if oversize := trial.metrics.get("oversize"):
+        why += f", as {percent(oversize)} of those sent are"
+    return refusals(trial, OF_BODIES, why)
 
 
 @rule(
@@ -396,6 +399,8 @@ def memory(trial: Trial) -> Level | None:
     kills, died = metrics.get("oom_kills", 0.0), trial.failed(Cause.INSTANCE_DIED)
     if any(fault.part == "backend" for fault in trial.cell.process_faults):
         died = 0  # they were ended on purpose
+    if trial.probes("ended"):
+        died = 0  # by the probes that they did not answer
     names = ("memory_backend", "rss_backend") if on_vm else ("memory_instance",)
     held = next((metrics[name] for name in names if name in metrics), None)
     limit = trial.knobs.vm_memory if on_vm else trial.knobs.cloudrun_memory
@@ -410,6 +415,32 @@ def memory(trial: Trial) -> Level | None:
         evidence += f", {kills:.0f} {noun}, {lost} lost with them"
         return Level(1.0, True, evidence)
     return Level((held or 0.0) / limit if limit else 0.0, False, evidence)
+
+
+@rule(Resource.HEALTH_PROBE, causes=DIED_WITH, metrics=("probe_failures", "probe_restarts"))
+def health_probe(trial: Trial) -> Level | None:
+    """A backend, or an instance, is ended for what it does not answer, and all in it is lost.
+
+    ``probe_restarts``, and the most probes in a row that failed against health_failures.
+    """
+    knobs, ended = trial.knobs, trial.probes("ended")
+    if knobs.health_probe is None:
+        return None
+    failed = trial.probes("failed")
+    in_row = max((record.in_row for record in failed), default=0)
+    if not failed:
+        return Level(0.0, False, "every health probe was answered")
+    evidence = (
+        f"{len(failed)} health probes failed, {in_row} of {knobs.health_failures} in a row at most"
+        f" ({failed[0].why})"
+    )
+    if ended:
+        what = "the backend was" if trial.cell.target == "vm" else "instances were"
+        lost = of_attempts(trial, trial.failed(*DIED_WITH))
+        evidence += f", so {what} ended {times(len(ended))}, {lost} lost with it"
+    if busy := trial.metrics.get("loop_busy"):
+        evidence += f"; the event loop, which answers them, was {percent(busy)} busy"
+    return Level(in_row / knobs.health_failures, bool(ended), evidence)
 
 
 @rule(

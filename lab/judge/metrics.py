@@ -22,8 +22,10 @@ from math import fsum
 from lab.judge import gateway
 from lab.judge.capacity_bound import capacity
 from lab.judge.leaks import QUANTITIES
+from lab.judge.sizes import oversize
 from lab.judge.statistics import growth, mean, p95, peak, total
 from lab.judge.trial import Trial
+from lab.judge.waste import wasted
 from lab.model.criterion import Criterion
 from lab.model.evidence import (
     CLOUDRUN_CAUSES,
@@ -285,6 +287,11 @@ def oom_kills(trial: Trial) -> int | None:
     return len(trial.kills) if watched else None
 
 
+def probed(event: str, trial: Trial) -> int | None:
+    """How often a health probe failed, or ended what it asked; None where nobody asks."""
+    return None if trial.knobs.health_probe is None else len(trial.probes(event))
+
+
 def unseen_failures(trial: Trial) -> int | None:
     """How many uploads the service failed whose clients were cut off; None without records."""
     if not trial.sent or not trial.records:
@@ -314,6 +321,7 @@ MEASURES: Mapping[str, Measure] = {
     "utilisation": utilisation,
     **{name: partial(percentile, name) for name in PERCENTILES},
     **{f"errors.{cause}": partial(failures, cause) for cause in Cause},
+    "oversize": oversize,
     "unseen_failures": unseen_failures,
     **{name: partial(mean_stage, stage) for name, stage in STAGE_OF.items()},
     **{name: partial(mean_wait, stages) for name, stages in WAITS.items()},
@@ -338,8 +346,11 @@ MEASURES: Mapping[str, Measure] = {
     ),
     "throttled_backend": throttled,
     "oom_kills": oom_kills,
+    "probe_failures": partial(probed, "failed"),
+    "probe_restarts": partial(probed, "ended"),
     "db_refusals": partial(audited, lambda audit: audit.refused),
     "orphans": partial(audited, lambda audit: max(0, len(audit.orphans) - audit.inflight)),
+    "wasted": wasted,
     "unheard": partial(
         audited, lambda audit: None if audit.unheard is None else len(audit.unheard)
     ),

@@ -22,7 +22,7 @@ HEADER = 44
 VOICE_SECONDS = 30
 MAX_FILES = 64
 BUDGET = 64 * 1024**2
-"""Bytes that a load's files may hold in memory, unless a single one is larger."""
+"""Bytes that a load's files may hold in memory, about, unless a single one is larger."""
 
 Signal = npt.NDArray[np.float64]
 
@@ -90,8 +90,12 @@ def sizes(audio: SizeRange, seed: int, count: int) -> list[int]:
 
 
 def recordings(audio: SizeRange, seed: int) -> list[bytes]:
-    """The files of a load: a bounded set, so that all of them are ready before it starts."""
-    count = max(1, min(MAX_FILES, BUDGET // audio.high))
+    """The files of a load: a bounded set, so that all of them are ready before it starts.
+
+    As many as `BUDGET` holds of their mean size, for each is drawn from a part of its own of the
+    range: of the report's, 64 files of 34 MB together.
+    """
+    count = max(1, min(MAX_FILES, int(BUDGET // audio.mean)))
     pcm = voice(seed)
     rng = random.Random(f"{seed}/offsets")  # noqa: S311 - a workload, not a secret
     return [wav(size, pcm, rng.randrange(len(pcm) // 2)) for size in sizes(audio, seed, count)]

@@ -27,6 +27,7 @@ from lab.model.verdict import (
     Invalidity,
     Leak,
     Outcome,
+    SizeClass,
     Timeline,
     Verdict,
 )
@@ -229,6 +230,7 @@ class CellResult(Stored):
     speed_reason: str = ""
     invalid: tuple[Invalidity, ...] = ()
     attempts: tuple[AttemptResult, ...] = ()
+    sizes: tuple[SizeClass, ...] = ()
 
 
 class Figure(Stored):

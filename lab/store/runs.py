@@ -243,6 +243,7 @@ class RunFolder:
             decided=verdict.decided,
             speed_reason=cell.speed_reason,
             invalid=verdict.invalid,
+            sizes=verdict.sizes,
             attempts=tuple(AttemptResult.of(*attempt) for attempt in folder.attempts.read()),
         )
 

@@ -48,8 +48,8 @@ def test_a_wait_to_be_accepted_is_from_the_proxys_hand_to_the_workers() -> None:
 
 def test_all_evidence_gives_all_metrics_in_the_tables_order() -> None:
     sent = [*samples(99, failed=1), sample(20.0, stages=STAGES, request="accepted")]
-    recorded = [*at_rest(), record("accepted", handed=20.0, arrived=20.1)]
-    vm = measure(Trial(cell(), observation(sent, recorded)))
+    stored = record("accepted", handed=20.0, arrived=20.1, spans=[("gcs", 20.2, 3.0)])
+    vm = measure(Trial(cell(health_probe="10 s"), observation(sent, [*at_rest(), stored])))
     cloudrun = measure(Trial(on_cloudrun(), observation(burst(), [*at_rest(), *one_instance()])))
     table = [row.name for row in TABLE]
     for found in (vm, cloudrun):

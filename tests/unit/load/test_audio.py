@@ -69,9 +69,25 @@ def test_sizes_are_log_uniform_over_the_range() -> None:
     assert few != sorted(few)
 
 
-@pytest.mark.parametrize(("high", "count"), [(200_000, 64), (2_000_000, 33), (100 * 1024**2, 1)])
+@pytest.mark.parametrize(
+    ("low", "high", "count"),
+    [
+        (200_000, 200_000, 64),
+        (2_000_000, 2_000_000, 33),
+        (50_000, 2_000_000, 64),
+        (2_000_000, 8_000_000, 15),
+        (100 * 1024**2, 100 * 1024**2, 1),
+    ],
+)
 def test_what_is_held_in_memory_is_bounded(
-    high: int, count: int, monkeypatch: pytest.MonkeyPatch
+    low: int, high: int, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audio, "wav", lambda _size, _pcm, _offset: b"")
-    assert len(audio.recordings(SizeRange(low=high, high=high), 1)) == count
+    made: list[int] = []
+
+    def noted(size: int, _pcm: bytes, _offset: int) -> bytes:
+        made.append(size)
+        return b""
+
+    monkeypatch.setattr(audio, "wav", noted)
+    assert len(audio.recordings(SizeRange(low=low, high=high), 1)) == count
+    assert sum(made) <= max(audio.BUDGET * 1.05, high)
