@@ -104,7 +104,7 @@ TITLES = {
     "nginx": "nginx: its configuration under nginx/",
     "postgres": "Postgres: connections for the application",
     "cloudrun": "An instance on Cloud Run, and when there are how many",
-    "run": "How far storage and the database are",
+    "run": "How far storage and the database are, and who asks for health",
 }
 
 
