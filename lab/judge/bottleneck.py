@@ -34,6 +34,7 @@ from lab.judge.levels import (
     storage_in_loop,
     times,
 )
+from lab.judge.probes import probed
 from lab.judge.trial import Trial
 from lab.judge.waiting import WAITS, Station
 from lab.model.evidence import Cause
@@ -423,24 +424,7 @@ def health_probe(trial: Trial) -> Level | None:
 
     ``probe_restarts``, and the most probes in a row that failed against health_failures.
     """
-    knobs, ended = trial.knobs, trial.probes("ended")
-    if knobs.health_probe is None:
-        return None
-    failed = trial.probes("failed")
-    in_row = max((record.in_row for record in failed), default=0)
-    if not failed:
-        return Level(0.0, False, "every health probe was answered")
-    evidence = (
-        f"{len(failed)} health probes failed, {in_row} of {knobs.health_failures} in a row at most"
-        f" ({failed[0].why})"
-    )
-    if ended:
-        what = "the backend was" if trial.cell.target == "vm" else "instances were"
-        lost = of_attempts(trial, trial.failed(*DIED_WITH))
-        evidence += f", so {what} ended {times(len(ended))}, {lost} lost with it"
-    if busy := trial.metrics.get("loop_busy"):
-        evidence += f"; the event loop, which answers them, was {percent(busy)} busy"
-    return Level(in_row / knobs.health_failures, bool(ended), evidence)
+    return probed(trial, DIED_WITH)
 
 
 @rule(

@@ -316,9 +316,9 @@ class Knobs(Frozen):
         Annotated[Duration, Field(ge=1, le=3600)] | None,
         *OFF,
         Knob(
-            "how often /health is asked, while a cell is measured, by who ends what does not answer "
-            "and starts it anew: the platform its instances (liveness probe), a load balancer the "
-            "VM's backend, through nginx; or off, as the report tells of none",
+            "how often /health is asked, while a cell is measured, by who ends what does not "
+            "answer and starts it anew: the platform its instances (liveness probe), a load "
+            "balancer the VM's backend, through nginx; or off, as the report tells of none",
             part="run",
         ),
     ] = None

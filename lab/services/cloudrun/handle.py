@@ -78,7 +78,7 @@ class InstanceHandle:
         self._stop_asked = asyncio.Event()
         self._idle_timer: asyncio.TimerHandle | None = None
         self._withheld = False
-        self._probing = False
+        self._probing, self._silent = False, False
         self._switches = 0
         self._frozen, self._suspected = False, ""
         self._switching: asyncio.Task[None] | None = None
@@ -163,7 +163,7 @@ class InstanceHandle:
             if await self._became_ready(dying):
                 await self._serve(dying)
             if not dying.done():
-                await self._stop(dying, orderly=self._stop_asked.is_set())
+                await self._stop(dying)
         except DriverError as error:
             if self.state is InstanceState.STARTING:
                 self._fail(str(error))
@@ -223,6 +223,7 @@ class InstanceHandle:
             failures = failures + 1 if why else 0
             if why:
                 self._note("probe_failed", why=why, in_row=failures)
+        self._silent = True
         self._note("probe_ended", why=why, in_row=failures)
 
     async def _asked_for_health(self, within: float) -> str:
@@ -241,7 +242,7 @@ class InstanceHandle:
             await asyncio.sleep(BOOST_AFTER_S)
             await self._running.set_cpus(self._knobs.cloudrun_cpus)
 
-    async def _stop(self, dying: asyncio.Task[Ended], orderly: bool) -> None:
+    async def _stop(self, dying: asyncio.Task[Ended]) -> None:
         """Send SIGTERM, with CPU to act on it, and SIGKILL if it still runs 10 s later.
 
         One that does not answer its probes gets SIGKILL at once ("Configure container health
@@ -258,7 +259,7 @@ class InstanceHandle:
             ("sigterm", instance.terminate, TERM_GRACE_S),
             ("sigkill", instance.kill, KILL_WITHIN_S),
         )
-        for event, send, grace in ways if orderly else ways[1:]:
+        for event, send, grace in ways[self._silent :]:
             self._note(event)
             await send()
             await asyncio.wait({dying}, timeout=grace)

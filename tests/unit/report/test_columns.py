@@ -146,7 +146,7 @@ def test_the_page_has_them_too(run: tuple[Summary, RunInfo]) -> None:
 def test_a_figure_that_is_asked_for_has_a_column(
     run: tuple[Summary, RunInfo], criterion: str, metric: str, value: float, head: str, text: str
 ) -> None:
-    of = shown(run, "vm", "vm")
+    of = shown(run, "vm", "cloudrun")
     assert head not in heads_of(markdown_report(of, run[1]))
     asked = Finding(criterion=criterion, outcome="missed", value=value, reason="")
     cells = [
