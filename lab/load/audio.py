@@ -24,6 +24,8 @@ MAX_FILES = 64
 BUDGET = 64 * 1024**2
 """Bytes that a load's files may hold in memory, about, unless a single one is larger."""
 
+GOLDEN = (5**0.5 - 1) / 2
+
 Signal = npt.NDArray[np.float64]
 
 
@@ -77,16 +79,20 @@ def wav(size: int, pcm: bytes, offset: int = 0) -> bytes:
 
 
 def sizes(audio: SizeRange, seed: int, count: int) -> list[int]:
-    """``count`` sizes in bytes, log-uniform over the range, in random order.
+    """``count`` sizes in bytes, log-uniform over the range.
 
     A size is drawn from each of ``count`` equal parts of the logarithmic range (stratified
-    sampling), so that even the mean of a few is close to that of many.
+    sampling), so that even the mean of a few is close to that of many. Users send the files in
+    turn, so those that follow each other are spread over the range as well, as multiples of the
+    golden ratio are over a circle (Knuth, The Art of Computer Programming, vol. 3, 6.4), from
+    wherever the seed begins: else a window of a few uploads would have the sizes of a few.
     """
     rng = random.Random(f"{seed}/sizes")  # noqa: S311 - a workload, not a secret
-    ratio = audio.high / audio.low
+    ratio, begin = audio.high / audio.low, rng.random()
     drawn = [round(audio.low * ratio ** ((k + rng.random()) / count)) for k in range(count)]
-    rng.shuffle(drawn)
-    return drawn
+    places = [(begin + n * GOLDEN) % 1 for n in range(count)]
+    rank = {place: k for k, place in enumerate(sorted(places))}
+    return [drawn[rank[place]] for place in places]
 
 
 def recordings(audio: SizeRange, seed: int) -> list[bytes]:

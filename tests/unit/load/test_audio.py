@@ -69,6 +69,17 @@ def test_sizes_are_log_uniform_over_the_range() -> None:
     assert few != sorted(few)
 
 
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("users", [1, 5, 10])
+def test_a_few_users_who_send_a_few_files_each_send_all_sizes(seed: int, users: int) -> None:
+    """Of a user's 20 files in turn, and of others who begin one after the other."""
+    report = SizeRange(low=50_000, high=2_000_000)
+    files = audio.sizes(report, seed, audio.MAX_FILES)
+    sent = [files[(user + n) % len(files)] for user in range(users) for n in range(20)]
+    above = sum(size > 1024**2 for size in sent) / len(sent)
+    assert above == pytest.approx(report.share_above(1024**2), abs=0.08)
+
+
 @pytest.mark.parametrize(
     ("low", "high", "count"),
     [
