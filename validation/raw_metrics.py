@@ -261,6 +261,16 @@ def _uploads(samples: Iterable[Line]) -> list[Line]:
     return [s for s in samples if s.get("journey", "upload") == "upload"]
 
 
+def _probes(event: str) -> Callable[[RawCell], float | None]:
+    """Lines of an event of the probes; None where nobody is to ask."""
+
+    def count(raw: RawCell) -> float | None:
+        asked = raw.cell.knobs.health_probe is not None
+        return float(sum(line["event"] == event for line in raw.of("probe"))) if asked else None
+
+    return count
+
+
 def _wasted(raw: RawCell) -> float | None:
     """Storage calls over in the window, and of these those whose client was gone before."""
     gone = {s["request"]: s["sent_at"] + s["latency_s"] for s in raw.samples if s.get("request")}
@@ -567,6 +577,8 @@ FORMULAS: Mapping[str, Formula] = {
     "gcs_attempts": _growth("gcs_attempts"),
     "net_to_gcs": _growth("gcs_bytes", per_second=True),
     "oom_kills": Formula(_oom_kills),
+    "probe_failures": Formula(_probes("failed")),
+    "probe_restarts": Formula(_probes("ended")),
     "cold_starts": _count_at_gateway(lambda raw: len(_instances("starting")(raw))),
     "cold_start_s": _starts("start_s", fmean),
     "cold_start_made": _starts("made_s", fmean),
