@@ -20,7 +20,7 @@ PACE = $(if $(SPEED),--speed $(SPEED))
 
 # Specs that cannot be run at another speed: an instance starts as fast as it starts.
 CLOUDRUN = $(filter %-cloudrun.yaml %/scenario-3-cold-start.yaml %/scenario-4-memory.yaml \
-	%/scenario-4-kill.yaml %/instances-x-pool.yaml,$(1))
+	%/scenario-4-kill.yaml %/instances-x-pool.yaml %/probe-burst.yaml,$(1))
 RUN = $(BIN)/lab run --stack $(STACK) $(if $(call CLOUDRUN,$(1)),,$(PACE)) $(ARGS) $(1)
 
 # A spec that this machine could not measure is no reason to leave out the next; the exit code
@@ -104,12 +104,16 @@ summary: $(STAMP) ## Write results/summary.md from the latest runs; nothing is s
 	$(SUMMARY) experiments/threshold.yaml
 
 .PHONY: as-found
-as-found: $(STAMP) ## What 10, 30 and 50 students meet in production as it was found
+as-found: $(STAMP) ## What 1 to 50 students meet in production as it was found (10 cells, about 8 minutes)
 	$(call ASK,experiments/as-found.yaml)
 
 .PHONY: pool-exhaustion
 pool-exhaustion: $(STAMP) ## Sessions held: does the pool run dry, or the database?
 	$(call ASK,experiments/pool-exhaustion.yaml)
+
+.PHONY: client-timeout
+client-timeout: $(STAMP) ## Users who wait 5 s to 2 min: who gives up first? (15 cells, about 6 minutes)
+	$(call ASK,experiments/client-timeout.yaml)
 
 .PHONY: laws
 laws: $(STAMP) ## Does each way to call storage carry what its slots allow?
@@ -146,6 +150,10 @@ instances-x-pool: $(STAMP) ## How many instances' pools fit into 25 connections?
 .PHONY: vm-beside-cloudrun
 vm-beside-cloudrun: $(STAMP) ## One load on production and on staging, in one table (2 cells, about 4 minutes)
 	$(call ASK,experiments/vm-beside-cloudrun.yaml)
+
+.PHONY: probe-burst
+probe-burst: $(STAMP) ## 50 students at once, and /health is asked: who is ended? (8 cells, about 9 minutes)
+	$(call ASK,experiments/probe-burst.yaml)
 
 SPEC ?= experiments/threshold.yaml
 

@@ -45,6 +45,9 @@ class Upstream:
     async def listening(self) -> bool:
         return True
 
+    async def health(self, within: float) -> str:  # noqa: ARG002
+        return ""
+
     async def set_cpus(self, cpus: float) -> None: ...
 
     async def pause(self) -> None: ...

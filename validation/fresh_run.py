@@ -19,7 +19,13 @@ SPEC = {
     "experiment": "fresh",
     "about": "does what is stored today read back?",
     "matrix": {"workers": [1, 2]},
-    "load": {"users": 10, "ramp": "0 s", "warmup": "10 s", "window": "60 s"},
+    "load": {
+        "users": 10,
+        "ramp": "0 s",
+        "warmup": "10 s",
+        "window": "60 s",
+        "audio": "200 KB",
+    },
     "faults": [],
     "criteria": ["p95 < 10 s", "error_rate < 5 %"],
 }

@@ -25,6 +25,7 @@ from lab.model.evidence import SERVICE_CAUSES, Cause
 from lab.model.experiment import Cell
 from lab.model.load import BurstLoad
 from lab.model.physics import db_trips, max_processes, pool_connections
+from lab.model.replica import nginx_limits
 
 Line = Mapping[str, Any]
 
@@ -273,6 +274,48 @@ def _unseen_failures(raw: RawCell) -> float | None:
     if not ended:
         return None
     return float(sum(cause is not None and name in cut_off for name, cause in ended.items()))
+
+
+FORM = 177
+"""Bytes of a body that are the form around its file."""
+
+
+def _oversize(raw: RawCell) -> float | None:
+    """Uploads whose body is above the least of the limits that their target has."""
+    nginx = nginx_limits(raw.cell.knobs).body if raw.cell.target == "vm" else 32 << 20
+    limits = [limit for limit in (nginx, raw.cell.knobs.backend_body) if limit]
+    if not limits:
+        return None
+    return _mean(s["bytes"] + FORM > min(limits) for s in _uploads(raw.sent))
+
+
+def _uploads(samples: Iterable[Line]) -> list[Line]:
+    return [s for s in samples if s.get("journey", "upload") == "upload"]
+
+
+def _probes(event: str) -> Callable[[RawCell], float | None]:
+    """Lines of an event of the probes; None where nobody is to ask."""
+
+    def count(raw: RawCell) -> float | None:
+        asked = raw.cell.knobs.health_probe is not None
+        return float(sum(line["event"] == event for line in raw.of("probe"))) if asked else None
+
+    return count
+
+
+def _wasted(raw: RawCell) -> float | None:
+    """Storage calls over in the window, and of these those whose client was gone before."""
+    gone = {s["request"]: s["sent_at"] + s["latency_s"] for s in raw.samples if s.get("request")}
+    cut_off = {s.get("request") for s in raw.samples if s["error"] in CUT_OFF}
+    late = [
+        record["request"] in cut_off and begun + took > gone[record["request"]]
+        for record in raw.of("upload")
+        for stage, begun, took in record["spans"]
+        if stage == "gcs"
+        and raw.window[0] <= begun + took <= raw.until
+        and not (record["status"] is None and begun + took >= record["t"] - 0.002)
+    ]
+    return _mean(late)
 
 
 def _unheard(raw: RawCell) -> float | None:
@@ -664,6 +707,7 @@ FORMULAS: Mapping[str, Formula] = {
     "p99": _latency(0.99),
     "p95_all": Formula(_latency_of_all),
     **{f"errors.{cause}": _errors(cause) for cause in Cause},
+    "oversize": Formula(_oversize),
     "unseen_failures": Formula(_unseen_failures),
     **{f"status.{code}": _status(code) for code in range(100, 600)},
     **_spread("auth", _stage("auth")),
@@ -719,6 +763,8 @@ FORMULAS: Mapping[str, Formula] = {
         for way, total in (("in", "received"), ("out", "sent"))
     },
     "oom_kills": Formula(_oom_kills),
+    "probe_failures": Formula(_probes("failed")),
+    "probe_restarts": Formula(_probes("ended")),
     "cold_starts": _count_at_gateway(lambda raw: len(_instances("starting")(raw))),
     "cold_start_s": _starts("start_s", fmean),
     "cold_start_made": _starts("made_s", fmean),
@@ -731,6 +777,7 @@ FORMULAS: Mapping[str, Formula] = {
     "queue_wait_refused": Formula(lambda raw: _mean(_refused_waits(raw))),
     "orphans": _audited(lambda audit: max(0, len(audit["orphans"]) - audit["inflight"])),
     "unheard": Formula(_unheard),
+    "wasted": Formula(_wasted),
     "lost": _audited(lambda audit: len(audit["lost"])),
     "lateness": Formula(
         lambda raw: _quantile((s["sent_at"] - s["planned_at"] for s in raw.sent_by_all), 0.95)

@@ -36,6 +36,7 @@ from lab.judge.levels import (
     storage_in_loop,
     times,
 )
+from lab.judge.probes import probed
 from lab.judge.split import split_level
 from lab.judge.trial import Trial
 from lab.judge.waiting import WAITS, Station
@@ -277,7 +278,7 @@ OF_BODIES = (Cause.BODY_TOO_LARGE, Cause.TOO_LARGE, Cause.UPLOAD_TOO_LARGE)
 """The refusals of a body's size: nginx's, Cloud Run's, and the backend's own."""
 
 
-@rule(Resource.BODY_LIMIT, causes=OF_BODIES)
+@rule(Resource.BODY_LIMIT, causes=OF_BODIES, metrics=("oversize",))
 def body_limit(trial: Trial) -> Level:
     """What nginx, Cloud Run or the backend lets through at most, however idle the replica is."""
     nginx, backend = nginx_limits(trial.knobs).body, trial.knobs.backend_body
@@ -287,7 +288,10 @@ def body_limit(trial: Trial) -> Level:
         "backend_body" if backend is None else f"{format_size(backend)} (backend_body)",
     )
     met = [of for cause, of in zip(OF_BODIES, limits, strict=True) if trial.failed(cause)]
-    return refusals(trial, OF_BODIES, f"their body is above {' or '.join(met)}")
+    why = f"their body is above {' or '.join(met)}"
+    if oversize := trial.metrics.get("oversize"):
+        why += f", as {percent(oversize)} of those sent are"
+    return refusals(trial, OF_BODIES, why)
 
 
 @rule(
@@ -419,6 +423,8 @@ def memory(trial: Trial) -> Level | None:
     kills, died = metrics.get("oom_kills", 0.0), trial.failed(Cause.INSTANCE_DIED)
     if any(fault.part == "backend" for fault in trial.cell.process_faults):
         died = 0  # they were ended on purpose
+    if trial.probes("ended"):
+        died = 0  # by the probes that they did not answer
     names = ("memory_backend", "rss_backend") if on_vm else ("memory_instance",)
     held = next((metrics[name] for name in names if name in metrics), None)
     limit = trial.knobs.vm_memory if on_vm else trial.knobs.cloudrun_memory
@@ -433,6 +439,15 @@ def memory(trial: Trial) -> Level | None:
         evidence += f", {kills:.0f} {noun}, {lost} lost with them"
         return Level(1.0, True, evidence)
     return Level((held or 0.0) / limit if limit else 0.0, False, evidence)
+
+
+@rule(Resource.HEALTH_PROBE, causes=DIED_WITH, metrics=("probe_failures", "probe_restarts"))
+def health_probe(trial: Trial) -> Level | None:
+    """A backend, or an instance, is ended for what it does not answer, and all in it is lost.
+
+    ``probe_restarts``, and the most probes in a row that failed against health_failures.
+    """
+    return probed(trial, DIED_WITH)
 
 
 @rule(

@@ -16,9 +16,10 @@ wall-clock time:
 
 Of readings of this machine a gap counts by what it is longer than a second.
 
-A gap is excused where it was meant: by a process fault, a kill for memory, or because Cloud Run
-withheld the CPU of an instance without requests. What is left of one that is excused in part is
-held against the first rule alone: whoever was away needs a moment until it writes again.
+A gap is excused where it was meant: by a process fault, a kill for memory, health probes that
+failed, or because Cloud Run withheld the CPU of an instance without requests. What is left of one
+that is excused in part is held against the first rule alone: whoever was away needs a moment until
+it writes again.
 """
 
 from __future__ import annotations
@@ -293,15 +294,17 @@ def _faults(trial: Trial, part: str) -> list[Window]:
 
 
 def _kills(trial: Trial, pid: int, times: Sequence[float]) -> Iterator[Window]:
-    """When a worker was away because it, or its whole container, was killed for its memory.
+    """When a worker was away because it, or all there was, was killed for its memory, or because
+    the backend did not answer its health probes.
 
     It may still write between the kill's stamp and its end: a container outlives its process.
     """
     speed = trial.knobs.speed
-    for kill in trial.evidence(OomKill):
+    kills = [kill.t for kill in trial.evidence(OomKill) if kill.pid in (0, pid)]
+    for t in (*kills, *(record.t for record in trial.probes("ended"))):
         for last, next_one in pairwise([*times, inf]):
-            begun = max(last, kill.t - NEAR_S * speed)
-            if kill.pid in (0, pid) and last <= kill.t + NOTED_S * speed and begun < next_one:
+            begun = max(last, t - NEAR_S * speed)
+            if last <= t + NOTED_S * speed and begun < next_one:
                 yield begun, next_one
 
 

@@ -74,6 +74,7 @@ FAILURES: Mapping[str, Collection[Cause]] = {
     "status.NNN": frozenset(Cause),
     "unseen_failures": SERVICE_CAUSES,
     "unheard": CUT_OFF,
+    "wasted": CUT_OFF,
     "orphans": CUT_OFF | {Cause.POOL_TIMEOUT, Cause.DB_REFUSED, Cause.DB_ERROR},
 }
 """The metrics that count failures, and of which causes; an orphan's came after its storage call."""

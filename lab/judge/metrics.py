@@ -34,9 +34,11 @@ from lab.judge.readings import (
     mean_of,
     peak_of,
 )
+from lab.judge.sizes import oversize
 from lab.judge.standing import stood_share
 from lab.judge.statistics import mean, p95, peak, total
 from lab.judge.trial import Trial
+from lab.judge.waste import wasted
 from lab.judge.workers import split_idle, worker_share_max
 from lab.model.criterion import Criterion
 from lab.model.evidence import (
@@ -216,6 +218,11 @@ def oom_kills(trial: Trial) -> int | None:
     return len(trial.kills) if watched else None
 
 
+def probed(event: str, trial: Trial) -> int | None:
+    """How often a health probe failed, or ended what it asked; None where nobody asks."""
+    return None if trial.knobs.health_probe is None else len(trial.probes(event))
+
+
 def unseen_failures(trial: Trial) -> int | None:
     """How many uploads the service failed whose clients were cut off; None without records."""
     if not trial.sent or not trial.records:
@@ -250,6 +257,7 @@ MEASURES: Mapping[str, Measure] = {
     "split_idle": split_idle,
     **{name: partial(percentile, name) for name in PERCENTILES},
     **{f"errors.{cause}": partial(failures, cause) for cause in Cause},
+    "oversize": oversize,
     "unseen_failures": unseen_failures,
     **stages.MEASURES,
     "lateness": lambda trial: p95(
@@ -274,8 +282,11 @@ MEASURES: Mapping[str, Measure] = {
     ),
     "throttled_backend": throttled,
     "oom_kills": oom_kills,
+    "probe_failures": partial(probed, "failed"),
+    "probe_restarts": partial(probed, "ended"),
     "db_refusals": partial(audited, lambda audit: audit.refused),
     "orphans": partial(audited, lambda audit: max(0, len(audit.orphans) - audit.inflight)),
+    "wasted": wasted,
     "unheard": partial(
         audited, lambda audit: None if audit.unheard is None else len(audit.unheard)
     ),

@@ -337,7 +337,8 @@ def _certainly_above(bad: int, of: int, allowed: float, alpha: float) -> bool:
 
 
 def failures(trial: Trial) -> tuple[Failure, ...]:
-    """Each cause of failed uploads, memory kills and dead parts: first to come first.
+    """Each cause of failed uploads, memory kills, restarts by a probe and dead parts: first to come
+    first.
 
     A time-out comes a minute after the upload that it fails was sent; the order is that of
     coming, the users are those of sending, whose load it was that failed.
@@ -353,6 +354,8 @@ def failures(trial: Trial) -> tuple[Failure, ...]:
         failed.append(Failure(cause=name, t=t, users=users, count=len(samples)))
     if trial.kills:
         failed.append(_of_part(trial, "oom_kill", trial.kills[0], len(trial.kills)))
+    if restarts := trial.probes("ended"):
+        failed.append(_of_part(trial, "probe_restart", restarts[0].t, len(restarts)))
     failed += [_of_part(trial, down.part, down.t, 1) for down in trial.evidence(PartDown)]
     return tuple(sorted(failed, key=lambda failure: (failure.t, failure.cause)))
 

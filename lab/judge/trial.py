@@ -41,12 +41,16 @@ from lab.model.experiment import Cell
 from lab.model.journeys import REQUESTS, Journey
 from lab.model.knobs import Knobs
 from lab.model.load import AnyLoad, BurstLoad, StagesLoad, Window, shortened, users_at
+from lab.model.probe import ProbeRecord
 from lab.model.readings import DatabaseReading, MachineReading
 from lab.model.verdict import Leak, Stood
 
 Line = TypeVar("Line")
 
-TIMED = (WorkerReading, DatabaseReading, MachineReading, OomKill, GatewayReading, InstanceEvent)
+TIMED = (
+    *(WorkerReading, DatabaseReading, MachineReading, OomKill, ProbeRecord),
+    *(GatewayReading, InstanceEvent),
+)
 """The evidence that belongs to its moment; the rest holds for the whole trial."""
 
 
@@ -343,6 +347,10 @@ class Trial:
         """When workers, or instances of Cloud Run, were killed for their memory, in order."""
         instances = [line.t for line in self.instance_events if line.event == "oom"]
         return sorted([line.t for line in self.evidence(OomKill)] + instances)
+
+    def probes(self, event: str) -> list[ProbeRecord]:
+        """The health probes that failed, or what followed from it, as `ProbeRecord.event` says."""
+        return [record for record in self.evidence(ProbeRecord) if record.event == event]
 
     @property
     def process_faults(self) -> dict[str, ProcessFaultRecord]:

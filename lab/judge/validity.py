@@ -367,18 +367,25 @@ def _kept(delay: float, speed: float) -> bool:
 def prolonged(trial: Trial) -> Iterable[Invalidity]:
     """A reason for each part that this speed kept away for longer than is true."""
     speed, (start, end) = trial.knobs.speed, trial.cell.load.measured
-    for planned in trial.cell.process_faults:
-        happened = trial.process_faults.get(planned.fault)
-        if happened is None or happened.until is None:
-            continue
-        wall_s = (happened.until - happened.t - planned.lasts) / speed
+    for part, away_s in _away(trial):
+        wall_s = away_s / speed
 
         def fits(at: float, wall_s: float = wall_s) -> bool:
             return keeps_slot(at, wall_s, end - start)
 
         if not fits(speed):
             what = (
-                f"at speed {speed:g} {planned.part} was away {wall_s * (speed - 1):.1f} s longer"
+                f"at speed {speed:g} {part} was away {wall_s * (speed - 1):.1f} s longer"
                 f" than it would be, in a window of {end - start:.0f} s ({ALLOWED:.0%} is allowed)"
             )
             yield _too_fast(trial, what, fits)
+
+
+def _away(trial: Trial) -> Iterable[tuple[str, float]]:
+    """Each part that was started anew, and for how long it was away beyond what was planned."""
+    for planned in trial.cell.process_faults:
+        happened = trial.process_faults.get(planned.fault)
+        if happened and happened.until is not None:
+            yield planned.part, happened.until - happened.t - planned.lasts
+    for ended, back in zip(trial.probes("ended"), trial.probes("back"), strict=False):
+        yield "the backend, which did not answer its probes,", back.t - ended.t

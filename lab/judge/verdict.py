@@ -14,8 +14,10 @@ from lab.judge.costs import cost_of
 from lab.judge.criteria import decide, leading_causes, outcome_of
 from lab.judge.decision import bottleneck
 from lab.judge.injection import checks
+from lab.judge.levels import percent
 from lab.judge.metrics import measure_all
 from lab.judge.sequential import early_end
+from lab.judge.sizes import by_size
 from lab.judge.timeline import timeline
 from lab.judge.trial import Trial
 from lab.judge.validity import reasons_invalid
@@ -58,6 +60,7 @@ def judge(cell: Cell, observation: Observation) -> Verdict:
         cost=cost_of(trial),
         invalid=invalid,
         workers=worker_shares(trial),
+        sizes=by_size(trial),
     )
 
 
@@ -80,6 +83,8 @@ def _reasons(
         reasons.append(f"{trial.noun} failed: {causes}")
     if unheard := int(trial.metrics.get("unheard", 0)):
         reasons.append(f"uploads stored whose users were never told: {unheard}")
+    if wasted := trial.metrics.get("wasted"):
+        reasons.append(f"storage calls for users who had left by their end: {percent(wasted)}")
     return tuple(reasons)
 
 

@@ -24,7 +24,9 @@ HEADER = 44
 VOICE_SECONDS = 30
 MAX_FILES = 64
 BUDGET = 64 * 1024**2
-"""Bytes that a load's files may hold in memory, unless a single one is larger."""
+"""Bytes that a load's files may hold in memory, about, unless a single one is larger."""
+
+GOLDEN = (5**0.5 - 1) / 2
 
 Signal = npt.NDArray[np.float64]
 
@@ -79,21 +81,29 @@ def wav(size: int, pcm: bytes, offset: int = 0, rate: int = SAMPLE_RATE) -> byte
 
 
 def sizes(audio: SizeRange, seed: int, count: int) -> list[int]:
-    """``count`` sizes in bytes, log-uniform over the range, in random order.
+    """``count`` sizes in bytes, log-uniform over the range.
 
     A size is drawn from each of ``count`` equal parts of the logarithmic range (stratified
-    sampling), so that even the mean of a few is close to that of many.
+    sampling), so that even the mean of a few is close to that of many. Users send the files in
+    turn, so those that follow each other are spread over the range as well, as multiples of the
+    golden ratio are over a circle (Knuth, The Art of Computer Programming, vol. 3, 6.4), from
+    wherever the seed begins: else a window of a few uploads would have the sizes of a few.
     """
     rng = random.Random(f"{seed}/sizes")  # noqa: S311 - a workload, not a secret
-    ratio = audio.high / audio.low
+    ratio, begin = audio.high / audio.low, rng.random()
     drawn = [round(audio.low * ratio ** ((k + rng.random()) / count)) for k in range(count)]
-    rng.shuffle(drawn)
-    return drawn
+    places = [(begin + n * GOLDEN) % 1 for n in range(count)]
+    rank = {place: k for k, place in enumerate(sorted(places))}
+    return [drawn[rank[place]] for place in places]
 
 
 def recordings(audio: SizeRange, seed: int, rate: int = SAMPLE_RATE) -> list[bytes]:
-    """The files of a load: a bounded set, so that all of them are ready before it starts."""
-    count = max(1, min(MAX_FILES, BUDGET // audio.high))
+    """The files of a load: a bounded set, so that all of them are ready before it starts.
+
+    As many as `BUDGET` holds of their mean size, for each is drawn from a part of its own of the
+    range: of the report's, 64 files of 34 MB together.
+    """
+    count = max(1, min(MAX_FILES, int(BUDGET // audio.mean)))
     pcm = voice(seed)
     rng = random.Random(f"{seed}/offsets")  # noqa: S311 - a workload, not a secret
     drawn = sizes(audio, seed, count)

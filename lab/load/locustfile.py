@@ -49,6 +49,7 @@ from lab.load.uplink import PacedBody
 from lab.load.upload import headers, multipart, outcome, worker_of
 from lab.model.evidence import Cause
 from lab.model.journeys import REQUESTS, Journey
+from lab.model.load import REPORT_AUDIO
 from lab.model.replica import REQUEST_HEADER, STUDENTS, UPLOAD_PATH, WORKER_HEADER
 from lab.model.units import SizeRange
 
@@ -259,7 +260,7 @@ def _guard_page(environment: Environment, web_ui: WebUI | None, **_: Any) -> Non
 
 @lru_cache(maxsize=1)
 def _web_bodies() -> list[bytes]:
-    audio = SizeRange.parse(os.environ.get("LAB_LOCUST_AUDIO", "200 KB"))
+    audio = SizeRange.parse(os.environ.get("LAB_LOCUST_AUDIO", str(REPORT_AUDIO)))
     files = recordings(audio, int(os.environ.get("LAB_LOCUST_SEED", "1")))
     return [multipart(file, f"recording-{n:02d}.wav") for n, file in enumerate(files)]
 

@@ -7,6 +7,7 @@ import sys
 from typing import NoReturn
 
 from lab.load.driver import generator_environment, locust_command
+from lab.model.load import REPORT_AUDIO
 from lab.model.units import SizeRange
 
 
@@ -28,7 +29,7 @@ def web_environment(audio: SizeRange, seed: int, think: float) -> dict[str, str]
 def run_web(
     url: str,
     port: int,
-    audio: SizeRange = SizeRange(low=200_000, high=200_000),  # noqa: B008 - frozen
+    audio: SizeRange = REPORT_AUDIO,
     seed: int = 1,
     think: float = 0.0,
 ) -> NoReturn:

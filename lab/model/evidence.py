@@ -19,6 +19,7 @@ from pydantic import Field, TypeAdapter
 from lab.model.base import Bytes, Count, Elapsed, Frozen, Moment, Plain, Total, Whole
 from lab.model.fault import Action
 from lab.model.journeys import Journey
+from lab.model.probe import ProbeRecord
 from lab.model.readings import DatabaseReading, DatabaseStatements, MachineReading
 
 
@@ -450,6 +451,7 @@ Evidence = Annotated[
     | MachineReading
     | PartDown
     | OomKill
+    | ProbeRecord
     | LoadDone
     | Injected
     | ProcessFaultRecord

@@ -331,6 +331,26 @@ class Knobs(Frozen):
             part="cloudrun",
         ),
     ] = "platform"
+    health_probe: Annotated[
+        Annotated[Duration, Field(ge=1, le=3600)] | None,
+        *OFF,
+        Knob(
+            "how often /health is asked, while a cell is measured, by who ends what does not "
+            "answer and starts it anew: the platform its instances (liveness probe), a load "
+            "balancer the VM's backend, through nginx; or off, as the report tells of none",
+            part="run",
+        ),
+    ] = None
+    health_timeout: Annotated[
+        Duration,
+        Field(gt=0, le=3600),
+        Knob("how long a health probe waits for the answer", part="run"),
+    ] = 1.0
+    health_failures: Annotated[
+        int,
+        Field(ge=1, le=100),
+        Knob("how many health probes have to fail in a row", part="run"),
+    ] = 3
     db_cap: Annotated[
         int,
         Field(ge=1, le=500),

@@ -18,7 +18,7 @@ attempt draws its journey. Health is asked for beside the users, every ``health_
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import fsum, log
+from math import fsum
 from operator import ge, gt
 from typing import Annotated, Any, ClassVar
 
@@ -48,6 +48,10 @@ MAX_AUDIO = 100 * 1024**2
 """Bytes of the largest file that is offered: its body is held in memory."""
 
 MAX_STAGES = 100
+
+REPORT_AUDIO = SizeRange(low=50_000, high=2_000_000)
+"""The files of the incident report, 50 KB to 2 MB: what a load sends that names no other. Which
+sizes are how frequent it does not say, so they are log-uniform. A stored load names its own."""
 
 PAUSE = Annotated[Span, AtMost(MAX_S)]
 SECONDS = Annotated[Duration, Field(ge=0, le=MAX_S)]
@@ -136,9 +140,9 @@ class _Load(Frozen):
         ),
     ] = Span(low=1, high=1)
     timeout: Annotated[POSITIVE, Field(description="how long the client waits")] = 120.0
-    audio: Annotated[SizeRange, Field(description="size of the WAV file, one or a range")] = (
-        SizeRange(low=200_000, high=200_000)
-    )
+    audio: Annotated[
+        SizeRange, Field(description="size of the WAV file, one or a range, log-uniform")
+    ] = REPORT_AUDIO
     uplink: Annotated[
         Annotated[ByteRate, Field(ge=1000, le=10**9)] | None,
         *OFF,
@@ -207,15 +211,8 @@ class _Load(Frozen):
 
     @property
     def uplink_s(self) -> float:
-        """Seconds for which a user's line is busy with an upload, in the mean; 0 without a limit.
-
-        Sizes are log-uniform, so their mean is (b - a) / ln(b / a).
-        """
-        if self.uplink is None:
-            return 0.0
-        low, high = self.audio.low, self.audio.high
-        mean = low if low == high else (high - low) / log(high / low)
-        return mean / self.uplink
+        """Seconds for which an upload keeps a user's line busy, in the mean; 0 without a limit."""
+        return self.audio.mean / self.uplink if self.uplink else 0.0
 
 
 _ADDED = ("mix", "health_every", "health_timeout")

@@ -164,6 +164,13 @@ _ROWS: tuple[Metric | StageRow, ...] = (
         for cause in Cause
     ),
     Metric(
+        "oversize",
+        "share",
+        "samples",
+        "uploads whose body is above what nginx, the platform or the backend takes, of those sent: "
+        "the share that errors.body_too_large is to be held against",
+    ),
+    Metric(
         "unseen_failures",
         "count",
         "workers",
@@ -355,6 +362,18 @@ _ROWS: tuple[Metric | StageRow, ...] = (
         "stack or gateway",
         "workers killed for passing vm_memory, or instances for passing cloudrun_memory",
     ),
+    Metric(
+        "probe_failures",
+        "count",
+        "stack or gateway",
+        "health probes that were not answered well in time, of all workers or instances",
+    ),
+    Metric(
+        "probe_restarts",
+        "count",
+        "stack or gateway",
+        "backends, or instances, that were ended because health_failures probes in a row failed",
+    ),
     Metric("cold_starts", "count", "gateway", "instances started since the load began"),
     Metric("cold_start_s", "seconds", "gateway", "mean time until such an instance listened"),
     Metric("cold_start_made", "seconds", "gateway", "of that, the mean until its program ran"),
@@ -395,6 +414,13 @@ _ROWS: tuple[Metric | StageRow, ...] = (
         "count",
         "audit",
         "uploads stored, with row and object, whose client was never told so",
+    ),
+    Metric(
+        "wasted",
+        "share",
+        "workers",
+        "storage calls that ended in the window for clients who had given up by then, or been cut "
+        "off, of all that ended in it",
     ),
     Metric("lost", "count", "audit", "uploads answered 200 whose row or object is missing"),
     Metric("lateness", "seconds", "samples", "95th percentile of sent_at - planned_at"),

@@ -53,6 +53,15 @@ BUCKET = "student-recordings"
 UPLOAD_PATH = "/api/students/upload-recording"
 HEALTH_PATH = "/health"
 
+HEALTH_FILE = "health.jsonl"
+"""The file of the VM's health probes that failed, in the folder of the workers' evidence."""
+
+MULTIPART_BYTES = 177
+"""Bytes of an upload's body that are not its file: the form around it (RFC 7578)."""
+
+PLATFORM_BODY = 32 * 1024**2
+"""Bytes of a request over HTTP/1 to Cloud Run ("Cloud Run quotas and limits")."""
+
 
 def services(target: Target) -> tuple[str, ...]:
     """The parts of a target but the gateway, which is a process of the lab's on every stack."""
@@ -61,6 +70,12 @@ def services(target: Target) -> tuple[str, ...]:
 
 def contradiction(target: Target, knobs: Knobs) -> tuple[str, str] | None:
     """What these knobs cannot be *together* on this target, and the remedy; None if nothing is."""
+    if knobs.health_probe is not None and knobs.health_timeout > knobs.health_probe:
+        return (
+            f"health_timeout is {knobs.health_timeout:g} s, above health_probe,"
+            f" {knobs.health_probe:g} s",
+            "lower one or raise the other",
+        )
     if target == "vm":
         return None
     if knobs.balance != "shared_socket":
@@ -132,6 +147,15 @@ def nginx_limits(knobs: Knobs) -> NginxLimits:
         read_s=preset.read_s if read_s == PRESET else inf if read_s is None else read_s,
         connections=knobs.nginx_connections,
     )
+
+
+def file_limit(target: Target, knobs: Knobs) -> int | None:
+    """Bytes of the largest file whose upload nobody refuses for its size; None: any is taken.
+
+    By nginx's limit or the platform's, whichever the target has, and by the backend's own.
+    """
+    bodies = [nginx_limits(knobs).body if target == "vm" else PLATFORM_BODY, knobs.backend_body]
+    return min((body - MULTIPART_BYTES for body in bodies if body is not None), default=None)
 
 
 STUDENTS = 5000

@@ -28,6 +28,7 @@ from lab.model.verdict import (
     Invalidity,
     Leak,
     Outcome,
+    SizeClass,
     Stood,
     Timeline,
     Verdict,
@@ -243,6 +244,7 @@ class CellResult(Stored):
     attempts: tuple[AttemptResult, ...] = ()
     stood: tuple[Stood, ...] = ()
     workers: tuple[WorkerShare, ...] = ()
+    sizes: tuple[SizeClass, ...] = ()
 
 
 class Figure(Stored):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import log
 from typing import Annotated, Any, Final, Self
 
 from pydantic import (
@@ -285,6 +286,19 @@ class SizeRange(_Text):
     def parse(cls, text: object) -> Self:
         low, high = _range(text, SIZES, parse_size, "range of sizes", "50 KB - 2 MB")
         return cls(low=low, high=high)
+
+    @property
+    def mean(self) -> float:
+        """Mean of the log-uniform distribution, in bytes: (b - a) / ln(b / a)."""
+        if self.low == self.high:
+            return float(self.low)
+        return (self.high - self.low) / log(self.high / self.low)
+
+    def share_above(self, size: float) -> float:
+        """The share of its files that are larger than ``size`` bytes: ln(b / size) / ln(b / a)."""
+        if not self.low <= size < self.high:
+            return float(size < self.low)
+        return log(self.high / size) / log(self.high / self.low)
 
     def __str__(self) -> str:
         if self.low == self.high:

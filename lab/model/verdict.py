@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from lab.model.base import Count, Elapsed, Frozen, Moment, Number, Total
+from lab.model.base import Bytes, Count, Elapsed, Frozen, Moment, Number, Stored, Total
 from lab.model.costs import TrialCost
 from lab.model.criterion import Criterion
 
@@ -70,6 +70,7 @@ class Resource(StrEnum):
     BACKPRESSURE = "backpressure"
     INSTANCE_QUEUE = "instance_queue"
     MEMORY = "memory"
+    HEALTH_PROBE = "health_probe"
     CPU = "cpu"
     WORKER_SPLIT = "worker_split"
     STORAGE = "storage"
@@ -233,7 +234,7 @@ class Failure(Frozen):
     """A way to fail, and when it first showed.
 
     Args:
-        cause: the uploads' cause, ``oom_kill``, or the part that went down.
+        cause: the uploads' cause, ``oom_kill``, ``probe_restart``, or the part that went down.
         t: when the first such failure came.
         users: how many users there were when that upload was sent.
         count: how many there were in all.
@@ -274,6 +275,28 @@ class WorkerShare(Frozen):
     busy: Number
     queued: Number
     idle: Number
+
+
+class SizeClass(Stored):
+    """The uploads of the window whose file is above ``from``, or as large in the first class.
+
+    Args:
+        from_: bytes of file, ``from`` on disk.
+        to: bytes; a file as large is still in it.
+        attempts: uploads that were sent.
+        failed: of these.
+        causes: how many failed of which cause.
+        p50: median latency of the successes, in real-world seconds; None of none.
+        p95: 95th percentile, likewise.
+    """
+
+    from_: Annotated[Bytes, Field(alias="from")]
+    to: Bytes
+    attempts: Count
+    failed: Count
+    causes: dict[str, Count] = {}
+    p50: Elapsed | None = None
+    p95: Elapsed | None = None
 
 
 class EarlyEnd(Frozen):
@@ -370,9 +393,10 @@ class Verdict(Frozen):
 
     ``reasons`` are sentences for people, the deciding one first; where the cell is invalid,
     ``invalid`` has those for which it is, by kind. ``limit`` is None where the cell is invalid,
-    and the last seven are as by default in a verdict that an earlier lab stored. ``decided`` is
-    None where the window went on to its end. ``cost`` is what an upload cost this machine; None
-    where that could not be told. ``workers`` is empty where there are not several.
+    and the last are as by default in a verdict that an earlier lab stored. ``decided`` is None
+    where the window went on to its end. ``cost`` is what an upload cost this machine; None where
+    that could not be told. ``workers`` is empty where there are not several; ``sizes`` are the
+    uploads by size of file, none where all files were of one size.
     """
 
     # pylint: disable=duplicate-code # a table: `lab.model.run.CellResult` has it on disk too
@@ -390,3 +414,4 @@ class Verdict(Frozen):
     invalid: tuple[Invalidity, ...] = ()
     stood: tuple[Stood, ...] = ()
     workers: tuple[WorkerShare, ...] = ()
+    sizes: tuple[SizeClass, ...] = ()

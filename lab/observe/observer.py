@@ -30,6 +30,7 @@ from lab.observe.readings import (
     Clock,
     complete_lines,
     from_gateway,
+    from_health,
     from_uploads,
     from_watch,
     from_workers,
@@ -115,6 +116,7 @@ class Observer:
     ) -> Iterator[Evidence]:
         yield from faults
         yield from from_workers(self._replica.evidence, clock, self._since)
+        yield from from_health(self._replica.evidence, clock, self._since)
         yield from from_gateway(self._replica.evidence, clock, self._since)
         yield from from_watch(self.watch.seen, clock)
         audited = list(self._audit(samples, clock))

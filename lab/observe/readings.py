@@ -2,6 +2,7 @@
 
     worker-*.jsonl, oom.jsonl   every worker, and which was killed for its memory
     uploads-*.jsonl             every upload as its worker saw it
+    health.jsonl                health probes of the VM's backend that failed
     front.jsonl                 Cloud Run's gateway: instances' lives, requests that waited
     Seen                        the watch: connections, CPU and memory, parts that are down
 
@@ -33,7 +34,9 @@ from lab.model.evidence import (
     UploadRecord,
     WorkerReading,
 )
+from lab.model.probe import ProbeRecord
 from lab.model.readings import DatabaseReading, DatabaseStatements, MachineReading, Usage
+from lab.model.replica import HEALTH_FILE
 from lab.observe.watch import Seen
 
 GATEWAY_LOG = "front.jsonl"
@@ -91,6 +94,13 @@ def from_workers(folder: Path, clock: Clock, since: float) -> Iterator[Evidence]
     for line in json_lines(folder / "oom.jsonl"):
         if line["at"] >= since:
             yield OomKill(t=clock(line["at"]), pid=line["pid"], rss=line["rss"])
+
+
+def from_health(folder: Path, clock: Clock, since: float) -> Iterator[Evidence]:
+    """What who asks for the VM's health noted since ``since``; nothing where nobody asks."""
+    for line in json_lines(folder / HEALTH_FILE):
+        if line["at"] >= since:
+            yield ProbeRecord(t=clock(line.pop("at")), **line)
 
 
 def from_uploads(
@@ -163,6 +173,9 @@ _KINDS: dict[
 }
 """What a line of the gateway's log becomes, by its event; other lines are not evidence."""
 
+_PROBES = {"probe_failed": "failed", "probe_ended": "ended"}
+"""What a probe's line of the gateway's log is called in evidence."""
+
 _LEFT_OUT = {
     "serving": {"at", "event", "port"},
     "reading": {"at", "event"},
@@ -178,7 +191,10 @@ def from_gateway(folder: Path, clock: Clock, since: float) -> Iterator[Evidence]
     lines = list(json_lines(folder / GATEWAY_LOG))
     before = [line for line in lines if line["at"] < since]
     for line in [*_still_standing(before), *(line for line in lines if line["at"] >= since)]:
-        if kind := _KINDS.get(line["event"]):
+        if event := _PROBES.get(line["event"]):
+            fields = {name: line[name] for name in ("instance", "why", "in_row")}
+            yield ProbeRecord(t=clock(line["at"]), event=event, **fields)
+        elif kind := _KINDS.get(line["event"]):
             left_out = _LEFT_OUT.get(line["event"], {"at"})
             fields = {
                 name: clock.scaled(value) if name in _DURATIONS else value

@@ -78,6 +78,8 @@ OF_THE_VM = Effect(_on_vm, "target cloudrun has no VM and no nginx")
 OF_CLOUDRUN = Effect(lambda cell: not _on_vm(cell), "target vm has no instances")
 OF_QUEUE_POOL = Effect(_lends, "pool_class: NullPool keeps no connections and sets no limit")
 
+OF_PROBE = Effect(lambda cell: cell.knobs.health_probe is not None, "health_probe is off")
+
 EFFECTS: Mapping[str, Effect] = {
     "workers": OF_THE_VM,
     "balance": Effect(
@@ -110,6 +112,8 @@ EFFECTS: Mapping[str, Effect] = {
         _counts_by_address,
         "it takes a global_rate_limit, and an address that is passed on: nginx as found does not",
     ),
+    "health_timeout": OF_PROBE,
+    "health_failures": OF_PROBE,
     "leak_every": Effect(lambda cell: cell.knobs.leak != "off", "leak is off"),
     "gcs_latency": Effect(_injected("gcs_latency"), "none of the faults injects it"),
     "db_rtt": Effect(_injected("db_rtt"), "none of the faults injects it"),

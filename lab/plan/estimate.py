@@ -71,7 +71,7 @@ def check_pace(cells: Sequence[Cell]) -> None:
         load, speed = cell.load, cell.knobs.speed
         if not isinstance(load, OpenLoad):
             continue
-        size = (load.audio.low + load.audio.high) / 2
+        size = load.audio.mean
         max_rate = SATURATED / (UPLOAD_S + BYTE_S * size)
         if load.rate * speed > max_rate:
             raise UsageError(

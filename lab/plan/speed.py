@@ -40,6 +40,7 @@ from lab.model.physics import (
     max_processes,
     pool_connections,
 )
+from lab.model.replica import file_limit
 from lab.model.speed import MAX_SPEED, STEP
 
 MARGIN = 0.75
@@ -209,9 +210,12 @@ class Expected:
 
     def _away(self, speed: float) -> Iterator[Broken]:
         start, end = self.cell.load.measured
-        for planned in self.cell.process_faults:
+        struck: list[str] = [planned.part for planned in self.cell.process_faults]
+        if self.cell.knobs.health_probe is not None:
+            struck.append("the backend, which a probe may have started anew,")
+        for part in struck:
             if START_WALL_S * (speed - 1) > ALLOWED * MARGIN * (end - start):
-                yield Broken(f"{planned.part} would be away for too long at {speed:g}")
+                yield Broken(f"{part} would be away for too long at {speed:g}")
 
     # How many uploads there are, and how long they take.
 
@@ -229,9 +233,27 @@ class Expected:
         if isinstance(load, BurstLoad):
             return load.burst / (self._service_s + load.burst / self._carried)
         served = min(load.peak_users / (self._service_s + load.think.mean), self._carried)
-        if not self._refuses(served, load.peak_users):
-            return served
-        return served + load.peak_users / max(load.backoff.mean, RESOLUTION_S)
+        backoff = max(load.backoff.mean, RESOLUTION_S)
+        if self._refuses(served, load.peak_users):
+            return served + load.peak_users / backoff
+        return self._with_oversize(load.peak_users, backoff)
+
+    def _with_oversize(self, users: int, backoff: float) -> float:
+        """Attempts a second of closed users a share of whose files is refused for its size.
+
+        One that is refused is as good as answered at once, so that a user's turns take less time,
+        and of those that are served there are as many as before.
+        """
+        refused, load = self._oversize, self.cell.load
+        turn = (1 - refused) * (self._service_s + load.think.mean) + refused * backoff
+        served = self._carried / (1 - refused) if refused < 1 else inf
+        return min(users / turn, served)
+
+    @cached_property
+    def _oversize(self) -> float:
+        """The share of the files that nginx, or the backend, refuses for their size."""
+        limit = file_limit(self.cell.target, self.cell.knobs)
+        return 0.0 if limit is None else self.cell.load.audio.share_above(limit)
 
     @cached_property
     def latency(self) -> float:
@@ -379,5 +401,4 @@ class Expected:
 
     @cached_property
     def _size(self) -> float:
-        audio = self.cell.load.audio
-        return (audio.low + audio.high) / 2
+        return self.cell.load.audio.mean

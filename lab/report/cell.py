@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from lab.judge.bottleneck import OF_BODIES
+from lab.judge.statistics import share_bounds
 from lab.model import metrics
 from lab.model.criterion import Criterion
 from lab.model.evidence import Cause
 from lab.model.journeys import REQUESTS, Journey
 from lab.model.knobs import Knobs, Preset
+from lab.model.replica import file_limit
 from lab.model.run import AttemptResult, CellResult
 from lab.model.units import format_number
 from lab.model.verdict import Check, Crossing, Finding, StageResult, Timeline
@@ -53,6 +56,7 @@ def cell_section(cell: CellResult) -> Section:
             *_levels(cell),
             *where_the_loop_stood(cell),
             *_workers(cell),
+            *_sizes(cell),
             *over_time(cell),
             Heading("criteria"),
             _findings(cell.findings),
@@ -144,6 +148,45 @@ def _workers(cell: CellResult) -> list[Block]:
     ]
     heads = ("worker", "uploads", "share", "up/s", "slots busy", "queued", "idle, others queued")
     return [Heading("workers"), Table.of(heads, rows, right=heads)]
+
+
+def _sizes(cell: CellResult) -> list[Block]:
+    """Uploads by size of file; nothing where all files were of one size."""
+    if not cell.sizes:
+        return []
+    rows = [
+        (
+            f"{format.size(one.from_)} - {format.size(one.to)}",
+            str(one.attempts),
+            format.percent(one.failed / one.attempts) if one.attempts else format.NONE,
+            ", ".join(f"{cause} {count}" for cause, count in one.causes.items()),
+            *(format.quantity(value, "seconds") for value in (one.p50, one.p95)),
+        )
+        for one in cell.sizes
+    ]
+    heads = ("file", "uploads", "failed", "causes", "p50", "p95")
+    table = Table.of(heads, rows, right=("file", "uploads", "failed", "p50", "p95"))
+    return [Heading("by size of file"), *_too_large(cell), table]
+
+
+def _too_large(cell: CellResult) -> list[Block]:
+    """How many were refused for their size, beside what the sizes predict; nothing of a load of
+    which nobody refuses any."""
+    limit = file_limit(cell.target, Knobs.model_validate(cell.knobs))
+    predicted = format.read_load(cell.load).audio.share_above(limit) if limit else 0.0
+    sent = int(cell.metrics.get("attempts", 0))
+    if not limit or not predicted or not sent:
+        return []
+    refused = round(sum(cell.metrics.get(f"errors.{cause}", 0.0) for cause in OF_BODIES))
+    low, high = map(format.percent, share_bounds(refused, sent))
+    return [
+        Paragraph(
+            f"files above {format.size(limit)} are refused: {format.percent(predicted)} of the"
+            f" load's sizes, {format.metric('oversize', cell.metrics.get('oversize'))} of those"
+            f" sent; refused were {refused} of {format.plural(sent, 'upload')},"
+            f" {format.percent(refused / sent)} ({low} .. {high} at 95 %)"
+        )
+    ]
 
 
 def over_time(cell: CellResult) -> list[Block]:

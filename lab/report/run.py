@@ -180,9 +180,19 @@ LIMIT: Shown = (
 )
 
 
+ASKED = {
+    "errors.body_too_large": _metric("oversize", "too large", "large"),
+    "wasted": _metric("wasted", "wasted", "wasted"),
+    "probe_restarts": _metric("probe_restarts", "restarts", "again"),
+}
+"""What a table shows as well where a criterion is on this metric."""
+
+
 def columns(cells: Sequence[CellResult]) -> tuple[Shown, ...]:
     """The figures that a table of these cells shows of each, from left to right."""
-    limit = (LIMIT,) if any(cell.limit for cell in cells) else ()
+    asked = {Criterion.parse(one.criterion).metric for cell in cells for one in cell.findings}
+    limit = tuple(shown for name, shown in ASKED.items() if name in asked)
+    limit += (LIMIT,) if any(cell.limit for cell in cells) else ()
     targets = {cell.target for cell in cells}
     if targets == {"cloudrun"}:
         return (*SERVED, P50, P95, CAUSE, *INSTANCES, *limit)

@@ -82,6 +82,7 @@ class Backend(Part):
             "PYTHONUNBUFFERED": "1",
         }
         self._watch: MemoryWatch | None = None
+        self.restarting, self._relaunching = threading.Event(), threading.Lock()
         self._warm = WarmProgram(*WARM)
 
     def warm_up(self, knobs: Knobs) -> None:
@@ -129,10 +130,19 @@ class Backend(Part):
         self._process.wait_ready(lambda: len(self.workers.alive()) >= knobs.workers)
 
     def relaunch(self, knobs: Knobs) -> None:
-        """Start the backend again when it has no worker left, as the VM's service manager does."""
-        if self._process:
-            self._process.kill()
-        self._launch(knobs)
+        """End what is left of it and start it again, as the VM's service manager does.
+
+        Until it serves it is not down.
+        """
+        with self._relaunching:
+            self.restarting.set()
+            try:
+                if self._process:
+                    self._process.kill()
+                ports.wait_until_free(self.port, GONE_WITHIN_S)
+                self._launch(knobs)
+            finally:
+                self.restarting.clear()
 
     def stop(self) -> None:
         if self._watch:
@@ -143,8 +153,8 @@ class Backend(Part):
             ports.wait_until_free(port, GONE_WITHIN_S)
 
     def down(self) -> str | None:
-        why = super().down()
-        return None if self._watch and self._watch.restarting.is_set() else why
+        was_restarting, why = self.restarting.is_set(), super().down()
+        return None if was_restarting or self.restarting.is_set() else why
 
     def _diagnosis(self, pid: int, role: Role) -> str | None:
         """That a worker was killed for its memory is a result of the cell, not a fault."""
@@ -167,7 +177,6 @@ class MemoryWatch(threading.Thread):
 
     def __init__(self, backend: Backend, knobs: Knobs, limit: int) -> None:
         super().__init__(name="memory-watch", daemon=True)
-        self.restarting = threading.Event()
         self._backend = backend
         self._knobs = knobs
         self._limit = limit
@@ -193,13 +202,14 @@ class MemoryWatch(threading.Thread):
         pid = max(sizes, key=sizes.__getitem__)
         single = self._knobs.workers == 1
         if single:
-            self.restarting.set()
+            self._backend.restarting.set()
         note_oom(self._backend.evidence, time.monotonic(), pid, sizes[pid])
         with suppress(psutil.NoSuchProcess):
             psutil.Process(pid).kill()
             if single:
                 self._backend.relaunch(self._knobs)
-        self.restarting.clear()
+        if single:
+            self._backend.restarting.clear()
 
     def stop(self) -> None:
         """End the thread."""

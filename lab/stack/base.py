@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,6 +24,7 @@ from lab.model.experiment import Cell
 from lab.model.knobs import TABLE, Knobs
 from lab.model.readings import Usage
 from lab.model.replica import GATEWAY, PARTS, Target, services
+from lab.stack.health import HealthWatch
 from lab.stack.ports import POLL_S
 
 if TYPE_CHECKING:  # what a run is made of shall not cost every command their imports
@@ -247,6 +249,7 @@ class LifeCycle(ABC):
         self.guardian: Guardian | None = None
         self.restarted: list[str] = []
         self._running: dict[str, dict[str, Any]] = {}
+        self._health: HealthWatch | None = None
 
     @abstractmethod
     def require(self, cell: Cell) -> None: ...
@@ -255,6 +258,8 @@ class LifeCycle(ABC):
         down = self._parts_down()
         if self.guardian and (why := self.guardian.down()):
             down["guardian"] = why
+        if self._health and self._health.failed:
+            down.setdefault("backend", self._health.failed)
         return down
 
     @abstractmethod
@@ -282,11 +287,20 @@ class LifeCycle(ABC):
         """
 
     @abstractmethod
+    def _renew_backend(self, knobs: Knobs) -> None:
+        """End the backend, which runs, and start it anew; until it serves it is no part down.
+
+        Raises:
+            PartFailed: it did not come up.
+        """
+
+    @abstractmethod
     def _replica(self) -> Replica:
         """The addresses and readings of the replica as it is now."""
 
     def apply(self, cell: Cell) -> Replica:
         self.require(cell)
+        self._rest()
         if self.guardian:
             self.guardian.renew()
         self.gateway.stop()  # with its instances, which hold connections
@@ -300,7 +314,21 @@ class LifeCycle(ABC):
         if cell.target == "cloudrun":
             self.gateway.start(cell.knobs)
             self.restarted.append(GATEWAY)
-        return self._replica()
+        replica = self._replica()
+        if cell.target == "vm" and cell.knobs.health_probe is not None:
+            self._ask_for_health(replica, cell.knobs)
+        return replica
+
+    def _ask_for_health(self, replica: Replica, knobs: Knobs) -> None:
+        renew = partial(self._renew_backend, knobs)
+        self._health = HealthWatch(replica.url, knobs, replica.evidence, renew)
+        self._health.start()
+
+    def _rest(self) -> None:
+        """Ask for nobody's health any more."""
+        if self._health:
+            self._health.stop()
+            self._health = None
 
     def _stale(self, knobs: Knobs) -> list[str]:
         """Parts to restart: down, with changed knobs, still busy, or dependent on such a part."""

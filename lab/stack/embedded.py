@@ -135,6 +135,9 @@ class EmbeddedStack(LifeCycle):
             if part.name in parts:
                 part.start(knobs)
 
+    def _renew_backend(self, knobs: Knobs) -> None:
+        self.backend.relaunch(knobs)
+
     def _logs(self) -> dict[str, Path]:
         logs = {part.name: part.log for part in self.parts}
         return logs | ({"nginx-access": self.nginx.access_log} if self.target == "vm" else {})
@@ -207,13 +210,15 @@ class EmbeddedStack(LifeCycle):
         return str(self.folder / "logs")
 
     def detach(self) -> None:
-        """Close the connection to the database."""
+        """Close the connection to the database, and ask for nobody's health any more."""
+        self._rest()
         self.monitor.release()
 
     def about(self) -> dict[str, str]:
         return {"toxiproxy": self.toxiproxy_variant, "fake-gcs-server": server_version()}
 
     def close(self) -> None:
+        self._rest()
         # Signal all parts before waiting for any: it takes only as long as the slowest.
         for part in reversed(self._all):
             part.ask_to_stop()

@@ -245,6 +245,7 @@ class RunFolder:
             speed_reason=cell.speed_reason,
             invalid=verdict.invalid,
             stood=verdict.stood,
+            sizes=verdict.sizes,
             attempts=tuple(AttemptResult.of(*attempt) for attempt in folder.attempts.read()),
         )
 

@@ -89,7 +89,7 @@ def test_all_asks_every_question_and_writes_the_page_of_this_time(make: Make) ->
     assert page.startswith(f"lab summary {' '.join(specs)} --since 20")
 
 
-@pytest.mark.parametrize("target", ["threshold", "matrix", "as-found", "laws"])
+@pytest.mark.parametrize("target", ["threshold", "matrix", "as-found", "client-timeout", "laws"])
 def test_other_targets_run_their_spec(make: Make, target: str) -> None:
     [line] = asked(make(target, "STACK=compose", "SPEED=2"))
     assert "--stack compose --speed 2" in line

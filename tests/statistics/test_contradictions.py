@@ -329,9 +329,9 @@ def test_the_figures_of_a_split_are_what_the_lines_give(case: Any) -> None:
     load = settings.get("load", LATE_LOAD)
     cell = make_cell({"gcs_call": "executor", **knobs}, load=dict(load), criteria=["p95 < 1 s"])
     judged = Trial(cell, Observation(samples=tuple(sent), evidence=tuple(evidence))).metrics
-    lines = [[one.model_dump(mode="json") for one in of] for of in (sent, evidence)]
+    samples, readings = ([one.model_dump(mode="json") for one in of] for of in (sent, evidence))
     for name in OF_A_SPLIT:
-        worked_out = FORMULAS[name].value(RawCell(cell, *lines))
+        worked_out = FORMULAS[name].value(RawCell(cell, samples, readings))
         if name not in judged:
             assert worked_out is None
             continue

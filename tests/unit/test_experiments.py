@@ -9,6 +9,7 @@ import pytest
 
 from lab.config import read_experiment, read_faults
 from lab.model.experiment import Cell, Question
+from lab.model.replica import file_limit
 from lab.paths import ROOT
 from lab.plan import expand
 
@@ -62,6 +63,28 @@ def test_a_phase_has_the_reports_load_and_criteria(
         start, end = cell.load.measured
         assert (end - start, cell.load.peak_users) == (seconds, users)
         assert criteria <= {str(criterion) for criterion in cell.criteria}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.stem))
+def test_the_reports_questions_have_its_files_and_the_others_say_why_not(file: Path) -> None:
+    audio = {str(cell.load.audio) for cell in cells(file.stem)}
+    if file in ASKED or file.stem in ("as-found", "workers-x-pool"):
+        assert audio == {"2 MB"} if "scenario-4" in file.stem else {"50 KB - 2 MB"}
+    if audio != {"50 KB - 2 MB"}:
+        assert "# Files of " in file.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("file", ASKED, ids=lambda file: str(file.stem))
+def test_nginx_refuses_none_of_the_files_of_a_question_about_something_else(file: Path) -> None:
+    for cell in cells(file.stem):
+        limit = file_limit(cell.target, cell.knobs)
+        assert limit is None or cell.load.audio.share_above(limit) == 0
+
+
+def test_as_found_has_both_of_nginx_at_each_number_of_users() -> None:
+    of = [(cell.knobs.nginx, cell.load.peak_users) for cell in cells("as-found")]
+    users = (1, 5, 10, 20, 50)
+    assert of == [(nginx, n) for nginx in ("as-found", "recommended") for n in users]
 
 
 @pytest.mark.parametrize(

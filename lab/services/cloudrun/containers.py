@@ -33,6 +33,7 @@ from lab.services.cloudrun.instance import (
     DriverError,
     Ended,
 )
+from lab.services.cloudrun.probe import ask_health
 
 T = TypeVar("T")
 PORT = 8080
@@ -135,6 +136,9 @@ class ContainerInstance:
                 return await reader.read(1) != b""
         except TimeoutError:
             return True
+
+    async def health(self, within: float) -> str:
+        return await ask_health(self.address, within)
 
     async def set_cpus(self, cpus: float) -> None:
         quota = round(cpus * CPU_PERIOD_US)

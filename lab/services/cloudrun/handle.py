@@ -1,9 +1,10 @@
 """The life of an instance, as the service sees it.
 
     starting ──listens──> ready ──idle, or asked──> stopping ──> ended
-        └────dies, or never listens────┴──dies──────────────────────┘
+        │                      └──probes fail───────> killed ────┤
+        └────dies, or never listens────┴──dies───────────────────┘
 
-It has CPU only while it starts, serves or stops: request-based billing.
+It has CPU only while it starts, serves, is probed or stops: request-based billing.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from lab.model.knobs import Knobs
 from lab.services.cloudrun.instance import Address, Driver, DriverError, Ended, EventLog, Instance
@@ -77,6 +78,7 @@ class InstanceHandle:
         self._stop_asked = asyncio.Event()
         self._idle_timer: asyncio.TimerHandle | None = None
         self._withheld = False
+        self._probing, self._silent = False, False
         self._switches = 0
         self._frozen, self._suspected = False, ""
         self._switching: asyncio.Task[None] | None = None
@@ -191,19 +193,49 @@ class InstanceHandle:
         self._owner.failed()
 
     async def _serve(self, dying: asyncio.Task[Ended]) -> None:
-        """Be ready until it dies, or until it is asked to stop."""
+        """Be ready until it dies, is asked to stop, or does not answer its probes."""
         self.start_s = self._loop.time() - self.begun
         self.state = InstanceState.READY
         self._note("ready", start_s=round(self.start_s, 6), made_s=round(self._made_s, 6))
         self._owner.started(self)
         self._rest()
         boost = asyncio.create_task(self._end_boost())
-        asked = asyncio.create_task(self._stop_asked.wait())
+        ends: list[asyncio.Task[Any]] = [asyncio.create_task(self._stop_asked.wait())]
+        if self._knobs.health_probe is not None:
+            ends.append(asyncio.create_task(self._probe(self._knobs.health_probe)))
         try:
-            await asyncio.wait({dying, asked}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({dying, *ends}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            asked.cancel()
-            boost.cancel()
+            for end in (*ends, boost):
+                end.cancel()
+
+    async def _probe(self, period: float) -> None:
+        """Ask for its health every ``period`` seconds until too many probes in a row have failed.
+
+        It has CPU while it is asked ("CPU is allocated for every probe"), and is not kept from
+        becoming idle.
+        """
+        failures, why, knobs, due = 0, "", self._knobs, self._loop.time() + period
+        while failures < knobs.health_failures:
+            await asyncio.sleep(due - self._loop.time())
+            due += period
+            why = await self._asked_for_health(knobs.health_timeout)
+            failures = failures + 1 if why else 0
+            if why:
+                self._note("probe_failed", why=why, in_row=failures)
+        self._silent = True
+        self._note("probe_ended", why=why, in_row=failures)
+
+    async def _asked_for_health(self, within: float) -> str:
+        self._probing = True
+        self._switch()
+        try:
+            if self._switching:
+                await asyncio.shield(self._switching)
+            return await self._running.health(within)
+        finally:
+            self._probing = False
+            self._switch()
 
     async def _end_boost(self) -> None:
         if self._knobs.cloudrun_boost == "on":
@@ -211,7 +243,11 @@ class InstanceHandle:
             await self._running.set_cpus(self._knobs.cloudrun_cpus)
 
     async def _stop(self, dying: asyncio.Task[Ended]) -> None:
-        """Send SIGTERM, with CPU to act on it, and SIGKILL if it still runs 10 s later."""
+        """Send SIGTERM, with CPU to act on it, and SIGKILL if it still runs 10 s later.
+
+        One that does not answer its probes gets SIGKILL at once ("Configure container health
+        checks for services").
+        """
         instance = self._running
         self.state = InstanceState.STOPPING
         self._stop_idle_timer()
@@ -219,10 +255,11 @@ class InstanceHandle:
         self._switch()
         if self._switching:
             await self._switching
-        for event, send, grace in (
+        ways = (
             ("sigterm", instance.terminate, TERM_GRACE_S),
             ("sigkill", instance.kill, KILL_WITHIN_S),
-        ):
+        )
+        for event, send, grace in ways[self._silent :]:
             self._note(event)
             await send()
             await asyncio.wait({dying}, timeout=grace)
@@ -280,7 +317,8 @@ class InstanceHandle:
     async def _switch_cpu(self) -> None:
         instance = self._running
         while self.state is not InstanceState.ENDED:
-            withhold = self.state is InstanceState.READY and not self.busy
+            rests = self.state is InstanceState.READY and not self.busy
+            withhold = rests and not self._probing
             if withhold == self._withheld:
                 return
             try:

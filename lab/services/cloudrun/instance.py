@@ -52,6 +52,9 @@ class Instance(Protocol):
     async def listening(self) -> bool:
         """Whether a TCP connection to its port is accepted now."""
 
+    async def health(self, within: float) -> str:
+        """Why /health was not answered well within so many seconds; empty if it was."""
+
     async def set_cpus(self, cpus: float) -> None:
         """Limit its CPU time, in cores; fractions are shares of time."""
 
@@ -107,6 +110,7 @@ class EventLog(Protocol):
 
     starting ready start_failed paused resumed idle sigterm sigkill died oom stopped frozen stuck
     removed
+    probe_failed probe_ended
     request_start request_end refused left
     beat (10 times a second)    reading (as often, if something changed)
     usage (twice a second, each instance)

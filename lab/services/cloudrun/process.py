@@ -30,6 +30,7 @@ from lab.services.cloudrun.instance import (
     DriverError,
     Ended,
 )
+from lab.services.cloudrun.probe import ask_health
 
 TMPFS = Path("/dev/shm")  # noqa: S108 - a tmpfs is what is wanted
 READ_EVERY_S = 0.5
@@ -110,6 +111,9 @@ class ProcessInstance:
             return False
         writer.close()
         return True
+
+    async def health(self, within: float) -> str:
+        return await ask_health(self.address, within)
 
     async def set_cpus(self, cpus: float) -> None:
         if self._alive:

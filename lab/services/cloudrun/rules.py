@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lab.model.problem import problem_body
+from lab.model.replica import PLATFORM_BODY
 
-MAX_BODY = 32 * 1024**2
-"""Bytes of a request over HTTP/1 ("Cloud Run quotas and limits")."""
+MAX_BODY = PLATFORM_BODY
 MAX_HEAD = 64 * 1024
 """Bytes of a request's line and fields; the lab's own, so that no client fills the gateway's memory
 with a head that does not end. The platform's is not published for Cloud Run."""

@@ -114,7 +114,7 @@ TITLES = {
     "nginx": "nginx: its configuration under nginx/",
     "postgres": "Postgres: connections for the application",
     "cloudrun": "An instance on Cloud Run, and when there are how many",
-    "run": "How far storage, the database and the speech service are",
+    "run": "How far storage, the database and the speech service are, and who asks for health",
 }
 
 

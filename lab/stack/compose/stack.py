@@ -250,7 +250,21 @@ class ComposeStack(LifeCycle):
             down[GATEWAY] = why
         return down
 
+    def _renew_backend(self, knobs: Knobs) -> None:
+        part, containers = "backend", self.project.containers()
+        self._workers_wanted = knobs.workers
+        self._events.expect({name: one.id for name, one in containers.items() if name == part})
+        self._processes.forget([part])
+        since = time.monotonic()
+        for act in ("stop", "start"):
+            self.project.act(part, act)
+        self._wait_until([part], partial(self._serves, since=since))
+        self._processes.settle({part: containers[part]})
+        self._events.arrived([part])
+
     def inject_fault(self, part: str, action: str) -> None:
+        if self._health:
+            self._health.pause()
         self._forget([part])
         self._processes.forget([part])
         self.project.act(part, ACTS[action])
@@ -264,6 +278,8 @@ class ComposeStack(LifeCycle):
         self._wait_until([part], partial(self._serves, since=since))
         self._processes.settle({part: containers[part]})
         self._events.arrived([part])
+        if self._health:
+            self._health.resume()
 
     def collect_logs(self, into: Path) -> None:
         kept = logs_folder(into)
@@ -278,7 +294,8 @@ class ComposeStack(LifeCycle):
         return f"docker compose -p {self.ownership.id} logs"
 
     def detach(self) -> None:
-        """Close the connections to the database and to the engine."""
+        """Close the connections to the database and to the engine, and ask for nobody's health."""
+        self._rest()
         self.monitor.release()
         self._events.close()
 
@@ -297,6 +314,7 @@ class ComposeStack(LifeCycle):
         return {"docker": engine_version, "compose": self.compose, **stamps}
 
     def close(self) -> None:
+        self._rest()
         self._closing.close()
 
 

@@ -22,6 +22,7 @@ class Plan:
         cores: what it uses of a core.
         made: seconds that it takes to make it, before it runs.
         frozen: from when to when somebody else withholds its CPU.
+        silent: from when to when it does not answer its probes.
         obeys: it ends on SIGTERM, or only on SIGKILL (``kill``), or on nothing (``nothing``).
     """
 
@@ -32,6 +33,7 @@ class Plan:
     made: float = 0.0
     obeys: str = "term"
     frozen: tuple[float, float] | None = None
+    silent: tuple[float, float] | None = None
 
 
 class Double:
@@ -53,6 +55,15 @@ class Double:
 
     async def listening(self) -> bool:
         return self.plan.listens is not None and now() - self.begun >= self.plan.listens
+
+    async def health(self, within: float) -> str:
+        assert not self.paused, "an instance without CPU cannot answer"
+        self._note("probe")
+        begin, end = self.plan.silent or (0.0, 0.0)
+        if not begin <= now() - self.begun < end:
+            return ""
+        await asyncio.sleep(within)
+        return f"no answer within {within:g} s"
 
     async def set_cpus(self, cpus: float) -> None:
         self._note(f"cpus {cpus:g}")

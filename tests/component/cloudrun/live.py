@@ -11,6 +11,7 @@ from typing import Any
 from lab.model.knobs import Knobs
 from lab.services.cloudrun.gateway import GatewayServer
 from lab.services.cloudrun.instance import HOST, Address, Ended
+from lab.services.cloudrun.probe import ask_health
 from tests.component.cloudrun.service import ListLog
 
 SLOW_S = 0.2
@@ -70,6 +71,9 @@ class Served:
 
     async def listening(self) -> bool:
         return True
+
+    async def health(self, within: float) -> str:
+        return await ask_health(self.address, within)
 
     async def set_cpus(self, cpus: float) -> None: ...
 

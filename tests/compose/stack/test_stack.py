@@ -14,8 +14,9 @@ import psutil
 import pytest
 
 from lab.model.evidence import LoadDone, OomKill
+from lab.model.probe import ProbeRecord
 from lab.model.readings import Usage
-from lab.model.replica import services
+from lab.model.replica import HEALTH_FILE, services
 from lab.observe.observer import Observer
 from lab.stack.base import Replica
 from lab.stack.compose.stack import ComposeStack
@@ -182,6 +183,31 @@ def test_a_backend_that_passes_its_memory_is_killed_comes_back_and_is_not_down(
     done = LoadDone(t=0.0, window=(0.0, 1.0), generator_exit=0)
     evidence = list(observer.evidence(begun, samples, [], done))
     assert len([line for line in evidence if isinstance(line, OomKill)]) == 1
+
+
+@pytest.mark.knob("health_probe")
+def test_a_backend_that_fails_its_probes_is_started_anew_and_is_not_down(
+    contained: ComposeStack, tmp_path: Path
+) -> None:
+    """It answers the second probe of a minute with 429, which is no good answer."""
+    probed = {"health_probe": "10 s", "health_timeout": "10 s", "health_failures": 2}
+    replica = applied(contained, {**probed, "global_rate_limit": "1/min"})
+    before = lives(contained)["backend"]
+    observer = Observer(replica, contained.down_parts, speed=20)
+    samples = tmp_path / "samples.jsonl"
+    samples.touch()
+    begun, noted = time.monotonic(), replica.evidence / HEALTH_FILE
+    with observer.watch:
+        wait_until(lambda: noted.exists() and '"back"' in noted.read_text())
+    assert observer.down() == {}
+    assert lives(contained)["backend"] != before
+    done = LoadDone(t=0.0, window=(0.0, 1.0), generator_exit=0)
+    evidence = list(observer.evidence(begun, samples, [], done))
+    events = [line.event for line in evidence if isinstance(line, ProbeRecord)]
+    assert events[:4] == ["failed", "failed", "ended", "back"]
+    replica = applied(contained, {})
+    assert contained.down_parts() == {}
+    assert causes([upload(replica.url)]) == {"ok": 1}
 
 
 def test_a_backend_that_dies_by_itself_is_down_although_the_engine_starts_it_again(

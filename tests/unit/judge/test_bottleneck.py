@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from lab.judge import judge
-from lab.judge.bottleneck import RULES, rule
+from lab.judge.bottleneck import DIED_WITH, RULES, rule
 from lab.judge.decision import bottleneck
 from lab.judge.levels import Level
 from lab.judge.trial import Trial
 from lab.judge.waiting import Life, Station, Waiting, excess
 from lab.model.evidence import Cause, Evidence, LoadDone, Observation, OomKill, Shortage
 from lab.model.experiment import Cell
+from lab.model.probe import ProbeRecord
 from lab.model.readings import DatabaseReading
 from lab.model.verdict import Bottleneck, Resource
 from tests.unit.judge.observations import (
@@ -34,6 +35,14 @@ from tests.unit.judge.observations import (
 )
 
 TIMES = range(15, 76, 5)
+
+ENDED_FOR_SILENCE = [
+    *(
+        ProbeRecord(t=30 + n, event="failed", why="no answer within 1 s", in_row=n)
+        for n in (1, 2, 3)
+    ),
+    ProbeRecord(t=33, event="ended", why="no answer within 1 s", in_row=3),
+]
 
 
 def lived(
@@ -327,6 +336,19 @@ BY_CONSTRUCTION: list[tuple[str, dict[str, Any], list[Any], list[Evidence], str,
         [*lived(rss=260_000_000), OomKill(t=40, pid=1, rss=270_000_000)],
         "memory",
         "memory 260 MB at most of 256 MiB, 1 kill, 40 of 100 uploads lost with them",
+    ),
+    (
+        "a backend that did not answer its probes, for its event loop was held",
+        {"gcs_call": "blocking", "health_probe": "10 s"},
+        uploads(60, connection=30, bad_gateway=10),
+        [
+            *lived(busy=0.99),
+            *ENDED_FOR_SILENCE,
+        ],
+        "health_probe",
+        "3 health probes failed, 3 of 3 in a row at most (no answer within 1 s), so the backend was"
+        " ended once, 40 of 100 uploads lost with it; the event loop, which answers them, was 99 %"
+        " busy",
     ),
     (
         "a core that is used up",
@@ -672,7 +694,7 @@ GIVEN_UP = (Resource.POOL, Resource.INSTANCE_QUEUE)
 def test_no_failure_names_two_resources_but_where_evidence_of_its_own_tells_them_apart() -> None:
     named = [cause for row in RULES.values() for cause in row.causes]
     shared = {cause for cause in named if named.count(cause) > 1}
-    assert shared == {Cause.CONNECTION}  # kills for memory, or nginx's log
+    assert shared == set(DIED_WITH)  # kills for memory, probes unanswered, or nginx's log
 
 
 @pytest.mark.parametrize(
@@ -680,6 +702,8 @@ def test_no_failure_names_two_resources_but_where_evidence_of_its_own_tells_them
     [
         ([], "none"),
         ([OomKill(t=40, pid=1, rss=270_000_000)], "memory"),
+        (ENDED_FOR_SILENCE, "health_probe"),
+        ([OomKill(t=40, pid=1, rss=270_000_000), *ENDED_FOR_SILENCE], "unclear"),
         ([audit(shortages=[RAN_OUT])], "nginx_connections"),
         ([OomKill(t=40, pid=1, rss=270_000_000), audit(shortages=[RAN_OUT])], "unclear"),
     ],
@@ -688,7 +712,26 @@ def test_who_cut_connections_is_told_by_evidence_of_its_own(
     more: list[Evidence], resource: str
 ) -> None:
     seen = observation(uploads(60, connection=30), [*lived(), *more])
-    assert limit(cell(vm_memory="256 MiB"), seen).resource == resource
+    of = cell(vm_memory="256 MiB", health_probe="10 s")
+    assert limit(of, seen).resource == resource
+
+
+def test_instances_that_their_probes_ended_did_not_die_of_their_memory() -> None:
+    of = cell(target="cloudrun", load={"users": 5}, health_probe="10 s")
+    up = [front(0.0, ready=1), front(14.0, ready=1)]
+    evidence = [*lived(inflight=1), *up, *ENDED_FOR_SILENCE]
+    found = limit(of, observation(uploads(40, instance_died=20), evidence))
+    assert found.resource == "health_probe"
+    assert "so instances were ended once, 20 of 60 uploads lost with it" in found.evidence
+
+
+def test_probes_that_failed_now_and_then_ended_nobody() -> None:
+    failed = [ProbeRecord(t=t, event="failed", why="it answered 429", in_row=1) for t in (30, 50)]
+    of = cell(health_probe="10 s")
+    found = limit(of, observation(uploads(100), [*lived(), *failed]))
+    [probe] = [one for one in found.candidates if one.resource == "health_probe"]
+    assert (round(probe.level, 3), probe.at_limit) == (0.333, False)
+    assert probe.evidence.startswith("2 health probes failed, 1 of 3 in a row at most (it answered")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from lab.model.evidence import (
     PartDown,
 )
 from lab.model.load import Window
+from lab.model.probe import ProbeRecord
 from lab.model.readings import DatabaseReading, MachineReading
 from lab.model.verdict import Outcome
 from tests.unit.judge.observations import (
@@ -215,6 +216,7 @@ def test_of_several_workers_the_longest_gap_is_told() -> None:
         ("workers", strike(12.0, None)),
         ("workers", OomKill(t=10.5, pid=1, rss=9)),
         ("workers", OomKill(t=10.5, pid=0, rss=0)),
+        ("workers", ProbeRecord(t=10.5, event="ended")),
         ("workers", OomKill(t=4.0, pid=0, rss=0)),  # its container outlived it for a second
         ("database", strike(12.0, 55.0, fault="db-restart", part="postgres", action="restart")),
     ],
@@ -230,6 +232,8 @@ def test_a_gap_that_was_meant_or_is_a_result_is_none(gap: str, meant: Evidence) 
         ("workers", strike(12.0, 55.0, part="postgres")),
         ("workers", OomKill(t=10.5, pid=2, rss=9)),
         ("workers", OomKill(t=40.0, pid=1, rss=9)),
+        ("workers", ProbeRecord(t=40.0, event="ended")),
+        ("workers", ProbeRecord(t=10.5, event="failed")),
         ("workers", OomKill(t=-5.0, pid=1, rss=9)),
         ("database", strike(12.0, 55.0)),
         ("beats", strike(12.0, 55.0)),

@@ -50,9 +50,10 @@ def test_a_wait_to_be_accepted_is_from_the_proxys_hand_to_the_workers() -> None:
 
 def test_all_evidence_gives_all_metrics_in_the_tables_order() -> None:
     sent = [*samples(99, failed=1), sample(20.0, stages=STAGES, request="accepted")]
-    recorded = [*at_rest(), record("accepted", handed=20.0, arrived=20.1)]
+    stored = record("accepted", handed=20.0, arrived=20.1, spans=[("gcs", 20.2, 3.0)])
+    recorded = [*at_rest(), stored]
     recorded += [worker(t, 2, cpu_s=t / 20) for t in (15.0, 45.0, 75.0)]
-    vm = measure(Trial(cell(workers=2), observation(sent, recorded)))
+    vm = measure(Trial(cell(workers=2, health_probe="10 s"), observation(sent, recorded)))
     cloudrun = measure(Trial(on_cloudrun(), observation(burst(), [*at_rest(), *one_instance()])))
     for found in (vm, cloudrun):
         assert list(found) == [name for name in BY_NAME if name in found]

@@ -10,10 +10,18 @@ import pytest
 from lab.judge import judge
 from lab.judge.injection import checks
 from lab.judge.trial import Trial
-from lab.judge.validity import overstated, prolonged, reasons_invalid, scaling
-from lab.model.evidence import Cause, Evidence, Injected, LoadDone, Observation, PartDown
+from lab.judge.validity import instances, overstated, prolonged, reasons_invalid, scaling
+from lab.model.evidence import (
+    Cause,
+    Evidence,
+    Injected,
+    LoadDone,
+    Observation,
+    PartDown,
+)
 from lab.model.experiment import Cell
 from lab.model.fidelity import true_speed
+from lab.model.probe import ProbeRecord
 from lab.model.verdict import Invalidity, Outcome
 from tests.unit.judge.observations import (
     WINDOW,
@@ -427,6 +435,31 @@ def test_a_part_that_speed_keeps_away_for_longer_is_a_reason(
     found = told(prolonged(Trial(of, observation(evidence=[strike(until=until)]))))
     assert found == ([reason] if reason else [])
     assert list(prolonged(Trial(of, observation(evidence=[])))) == []
+
+
+@pytest.mark.parametrize(("speed", "told_so"), [(1, False), (4, True)])
+def test_a_backend_that_its_probes_ended_is_away_for_longer_at_a_higher_speed(
+    speed: float, told_so: bool
+) -> None:
+    of = cell(speed=speed, health_probe="10 s")
+    away = [ProbeRecord(t=30, event="ended"), ProbeRecord(t=30 + 2 * speed, event="back")]
+    found = told(prolonged(Trial(of, observation(evidence=away))))
+    said = (
+        "at speed 4 the backend, which did not answer its probes, was away 6.0 s longer than it"
+        " would be, in a window of 60 s (5% is allowed)"
+    )
+    assert [reason.startswith(said) for reason in found] == [True] * told_so
+    never_back = [ProbeRecord(t=30, event="ended")]
+    assert list(prolonged(Trial(of, observation(evidence=never_back)))) == []
+
+
+def test_an_instance_that_its_probes_ended_is_a_result() -> None:
+    ended = [
+        instance(40.0, "sigkill"),
+        instance(40.1, "stopped", why="killed by signal 9", during="stopping"),
+    ]
+    of = on_cloudrun(health_probe="10 s")
+    assert list(instances(Trial(of, observation(evidence=ended)))) == []
 
 
 SOUND = [*at_rest(), *one_instance()]

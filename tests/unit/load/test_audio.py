@@ -69,9 +69,36 @@ def test_sizes_are_log_uniform_over_the_range() -> None:
     assert few != sorted(few)
 
 
-@pytest.mark.parametrize(("high", "count"), [(200_000, 64), (2_000_000, 33), (100 * 1024**2, 1)])
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("users", [1, 5, 10])
+def test_a_few_users_who_send_a_few_files_each_send_all_sizes(seed: int, users: int) -> None:
+    """Of a user's 20 files in turn, and of others who begin one after the other."""
+    report = SizeRange(low=50_000, high=2_000_000)
+    files = audio.sizes(report, seed, audio.MAX_FILES)
+    sent = [files[(user + n) % len(files)] for user in range(users) for n in range(20)]
+    above = sum(size > 1024**2 for size in sent) / len(sent)
+    assert above == pytest.approx(report.share_above(1024**2), abs=0.08)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "count"),
+    [
+        (200_000, 200_000, 64),
+        (2_000_000, 2_000_000, 33),
+        (50_000, 2_000_000, 64),
+        (2_000_000, 8_000_000, 15),
+        (100 * 1024**2, 100 * 1024**2, 1),
+    ],
+)
 def test_what_is_held_in_memory_is_bounded(
-    high: int, count: int, monkeypatch: pytest.MonkeyPatch
+    low: int, high: int, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audio, "wav", lambda _size, _pcm, _offset, _rate: b"")
-    assert len(audio.recordings(SizeRange(low=high, high=high), 1)) == count
+    made: list[int] = []
+
+    def noted(size: int, _pcm: bytes, _offset: int, _rate: int) -> bytes:
+        made.append(size)
+        return b""
+
+    monkeypatch.setattr(audio, "wav", noted)
+    assert len(audio.recordings(SizeRange(low=low, high=high), 1)) == count
+    assert sum(made) <= max(audio.BUDGET * 1.05, high)

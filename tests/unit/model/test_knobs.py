@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from lab.model.knobs import TABLE, Knobs, Preset, default_executor_threads
+from lab.model.replica import TARGETS, Target, contradiction
 from lab.model.units import RateLimit, Span
 
 VALUES = {
@@ -26,6 +27,7 @@ VALUES = {
     "nginx_connections": st.integers(64, 65536),
     "backend_body": st.just("off") | st.integers(1, 10**9).map("{} B".format),
     "vm_cpus": st.integers(1, 64) | st.just(1.5),
+    "health_probe": st.just("off") | st.integers(1, 3600).map(lambda n: f"{n} s"),
     "speed": st.integers(1, 50),
 }
 SETTINGS = st.fixed_dictionaries({}, optional=VALUES)
@@ -237,3 +239,12 @@ def test_more_instances_at_least_than_at_most_is_always_a_contradiction(enforce:
 def test_what_the_platform_allows_is_none(settings: dict[str, Any]) -> None:
     assert Knobs().with_settings(settings).contradiction() is None
     assert Knobs.preset(Preset.RECOMMENDED).with_settings(settings).contradiction() is None
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_probe_waits_no_longer_than_until_the_next(target: Target) -> None:
+    probed = Knobs().with_settings({"health_probe": "2 s", "health_timeout": "3 s"})
+    message = "health_timeout is 3 s, above health_probe, 2 s"
+    assert contradiction(target, probed) == (message, "lower one or raise the other")
+    for settings in ({"health_timeout": "3 s"}, {"health_probe": "3 s", "health_timeout": "3 s"}):
+        assert contradiction(target, Knobs().with_settings(settings)) is None

@@ -39,7 +39,8 @@ def test_what_is_left_out_is_the_default() -> None:
     assert (load.timeout, load.uplink) == (120.0, None)
     as_text = load.model_dump(mode="json")
     assert (as_text["think"], as_text["backoff"], as_text["uplink"]) == ("0 s", "1 s", "off")
-    assert load.audio == SizeRange(low=200_000, high=200_000)
+    assert load.audio == SizeRange(low=50_000, high=2_000_000)
+    assert as_text["audio"] == "50 KB - 2 MB"  # a stored load says which files it had
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,8 @@ def test_an_open_load_has_no_more_users_than_may_be_in_flight(
     ("keys", "seconds"),
     [
         ({}, 0.0),
-        ({"uplink": "250 KB/s"}, 0.8),
+        ({"uplink": "250 KB/s", "audio": "200 KB"}, 0.8),
+        ({"uplink": "250 KB/s"}, 528_613 / 250_000),
         ({"uplink": "1 MB/s", "audio": "500 KB - 1 MB"}, 0.5 / 0.693147),
     ],
 )

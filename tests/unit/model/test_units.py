@@ -139,3 +139,17 @@ def test_a_text_that_stands_for_nothing_is_refused(
 
 def test_a_spans_mean_is_that_of_the_uniform_distribution() -> None:
     assert Span(low=2, high=5).mean == 3.5
+
+
+@pytest.mark.parametrize(
+    ("audio", "mean", "above"),
+    [
+        ("50 KB - 2 MB", 528_613, {1_048_399: 0.1751, 10: 1.0, 2_000_000: 0.0, 50_000: 1.0}),
+        ("1 MB", 1_000_000, {999_999: 1.0, 1_000_000: 0.0}),
+    ],
+)
+def test_a_range_of_sizes_is_log_uniform(audio: str, mean: float, above: dict[int, float]) -> None:
+    sizes = SizeRange.parse(audio)
+    assert sizes.mean == pytest.approx(mean, rel=1e-5)
+    for size, share in above.items():
+        assert sizes.share_above(size) == pytest.approx(share, abs=1e-4)

@@ -17,6 +17,7 @@ from lab.model.evidence import (
     GatewayServing,
     InstanceEvent,
 )
+from lab.model.probe import ProbeRecord
 from lab.observe.readings import Clock, from_gateway
 from lab.paths import ROOT
 from lab.services.cloudrun.gateway import EventFile, keep_usage
@@ -65,7 +66,9 @@ def test_each_kind_of_event_becomes_its_kind_of_line(tmp_path: Path) -> None:
         (4, "oom", of(why="out of memory", during="ready", **totals)),
         (9, "refused", {"cause": "no_instance", "status": 429, "took": 10.0}),
         (9, "left", {"waited": 1.0}),
-        (9, "closed", {"stuck": []}),
+        (12, "probe_failed", of(why="no answer within 1 s", in_row=3)),
+        (12, "probe_ended", of(why="no answer within 1 s", in_row=3)),
+        (19, "closed", {"stuck": []}),
     )
     assert evidence(tmp_path) == [
         GatewayServing(t=-1, driver="process", files_are_memory=True),
@@ -80,6 +83,12 @@ def test_each_kind_of_event_becomes_its_kind_of_line(tmp_path: Path) -> None:
         ),
         GatewayRequest(t=9, event="refused", cause="no_instance", status=429, took=10.0),
         GatewayRequest(t=9, event="left", waited=1.0),
+        *(
+            ProbeRecord(
+                t=12, event=event, instance="instance-1", why="no answer within 1 s", in_row=3
+            )
+            for event in ("failed", "ended")
+        ),
     ]
 
 

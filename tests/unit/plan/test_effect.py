@@ -115,6 +115,14 @@ BOTH = {"target": ["vm", "cloudrun"]}
             },
             [LIMIT_KEY],
         ),
+        (
+            {"knobs": {"health_timeout": "2 s", "health_failures": 5}},
+            [
+                f"{name} has no effect: health_probe is off"
+                for name in ("health_timeout", "health_failures")
+            ],
+        ),
+        ({"knobs": {"health_timeout": "2 s", "health_probe": "5 s"}}, []),
         ({"knobs": {"leak_every": 5}}, ["leak_every has no effect: leak is off"]),
         ({"knobs": {"leak_every": 5, "leak": "memory"}}, []),
         (

@@ -12,7 +12,7 @@ from lab.model.experiment import Cell
 from lab.model.speed import MAX_SPEED
 from lab.paths import ROOT
 from lab.plan.estimate import estimate
-from lab.plan.speed import SPLIT, TYPICAL, choose_speed, foreseen, guessed
+from lab.plan.speed import SPLIT, TYPICAL, Expected, choose_speed, foreseen, guessed
 from tests.fakes import make_cell
 
 FAULTS = read_faults(ROOT / "faults")
@@ -32,10 +32,10 @@ def cell(
     faults: tuple[str, ...] = ("gcs-latency", "db-distance"),
     **knobs: Any,
 ) -> Cell:
-    """A cell without a rate limit, whose speed is to be chosen."""
+    """A cell without a rate limit, whose speed is to be chosen; of files that nobody refuses."""
     made = make_cell(
         {"global_rate_limit": "off", **knobs},
-        load=load,
+        load={"audio": "200 KB", **load},
         criteria=["error_rate < 5 %"],
         faults=[FAULTS[name] for name in faults],
         target=target,
@@ -76,6 +76,7 @@ KILLED = ("gcs-latency", "db-distance", "db-restart")
         (cell(USERS, **EXECUTOR), costs(generator=0.05), 5.0, "generator would use"),
         (cell({"burst": 100}), costs(generator=0.002), 7.5, "generator would send"),
         (cell(USERS, faults=KILLED), CHEAP, 4.5, "postgres would be away"),
+        (cell(USERS, health_probe="10 s"), CHEAP, 4.5, "started anew, would be away"),
         (
             cell(USERS, db_call="threadpool", db_session="hold", **EXECUTOR, pool_size=5),
             costs(trip=0.003),
@@ -152,6 +153,35 @@ def test_who_is_turned_away_at_once_comes_back_and_is_work_too(
     limited = choose_speed(cell(load, **{**EXECUTOR, **limit}), known)
     assert (limited.speed < free) == bites
     assert ("CPU would be" in limited.reason) == bites
+
+
+REPORT = {**USERS, "audio": "50 KB - 2 MB"}
+
+
+def test_files_too_large_for_nginx_come_back_and_are_work_too() -> None:
+    known = costs(machine=0.005)
+    chosen = [
+        Expected(cell({**REPORT, "backoff": backoff}, nginx_body=body, **EXECUTOR), known).rate
+        for backoff, body in (("5 s", "off"), ("5 s", "preset"), ("1 s", "preset"))
+    ]
+    free, refused = chosen[0], 0.175
+    assert chosen[0] < chosen[1] <= chosen[2]
+    # Of more attempts as many are served: the threads carry no more than before.
+    assert chosen[2] * (1 - refused) == pytest.approx(free, rel=0.01)
+    everyone = cell({**USERS, "audio": "2 MB", "backoff": "5 s"}, **EXECUTOR)
+    assert Expected(everyone, known).rate == pytest.approx(30 / 5)
+
+
+def test_a_byte_costs_what_the_mean_file_has_of_them() -> None:
+    """Of log-uniform sizes that is (b - a) / ln(b / a), 529 KB of the report's, and not 1 MB."""
+    by_byte = Costs(
+        parts={"backend": WorkCost(upload_s=0.0, byte_s=1e-8)},
+        machine=WorkCost(upload_s=0.0),
+        trip_s=0.0,
+    )
+    found = choose_speed(cell(REPORT, **EXECUTOR, nginx_body="off"), by_byte)
+    same = choose_speed(cell({**REPORT, "audio": "529 KB"}, **EXECUTOR), by_byte)
+    assert found == same
 
 
 def test_a_limit_is_kept_and_named() -> None:

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from lab.model.run import RunInfo, Summary
+from lab.model.verdict import Finding
 from lab.report import Style, end_table, html_report, markdown_report
 from tests.fakes import sample_run as sample
 
@@ -132,3 +133,30 @@ def test_the_page_has_them_too(run: tuple[Summary, RunInfo]) -> None:
         '<td class="n" data-label="memory peak">174 MB</td>',
     ):
         assert cell in page
+
+
+@pytest.mark.parametrize(
+    ("criterion", "metric", "value", "head", "text"),
+    [
+        ("wasted < 5 %", "wasted", 0.31, "wasted", "31 %"),
+        ("errors.body_too_large == 0", "oversize", 0.172, "too large", "17 %"),
+        ("probe_restarts == 0", "probe_restarts", 2.0, "restarts", "2"),
+    ],
+)
+def test_a_figure_that_is_asked_for_has_a_column(
+    run: tuple[Summary, RunInfo], criterion: str, metric: str, value: float, head: str, text: str
+) -> None:
+    of = shown(run, "vm", "cloudrun")
+    assert head not in heads_of(markdown_report(of, run[1]))
+    asked = Finding(criterion=criterion, outcome="missed", value=value, reason="")
+    cells = [
+        cell.model_copy(update={"findings": (asked,), "metrics": {metric: value}})
+        for cell in of.cells
+    ]
+    report = markdown_report(of.model_copy(update={"cells": tuple(cells)}), run[1])
+    assert dict(zip(heads_of(report), row(report, "vm", "|"), strict=True))[head] == text
+
+
+def heads_of(report: str) -> list[str]:
+    """The titles of a document's first table."""
+    return row(report.partition("\n\n| ")[2], "target", "|")

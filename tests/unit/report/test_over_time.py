@@ -352,7 +352,7 @@ def test_what_is_said_over_time_is_stored_and_read_back(tmp_path: Path) -> None:
 
 
 def test_a_verdict_and_a_result_of_before_still_read() -> None:
-    new = {"limit", "course", "leaks", "decided", "invalid", "stood", "workers"}
+    new = {"limit", "course", "leaks", "decided", "invalid", "stood", "workers", "sizes"}
     verdict = sample_run.verdict(sample_run.cells()[0]).model_dump(mode="json", exclude=new)
     assert not new & set(verdict)
     assert Verdict.model_validate(verdict).outcome is Outcome.BROKE

@@ -29,31 +29,31 @@ def _with_load(summary: Summary, load: dict[str, object]) -> Summary:
     ("load", "says", "note"),
     [
         (
-            {"users": 50, "think": "2 s"},
+            {"users": 50, "think": "2 s", "audio": "200 KB"},
             "50 users, closed loop: ramp 5 s, warm-up 10 s, window 1 min; 200 KB each, "
             "2 s of thought between",
             run.CLOSED_NOTE,
         ),
         (
-            {"rate": "5/s", "audio": "50 KB - 2 MB"},
+            {"rate": "5/s"},
             "5/s arriving, open loop: warm-up 10 s, window 1 min; 50 KB - 2 MB each",
             run.OPEN_NOTE,
         ),
         (
             {"rate": "5/s", "max_in_flight": 9, "uplink": "1 MB/s", "think": "2-5 s"},
             "5/s arriving, at most 9 in flight, open loop: warm-up 10 s, window 1 min; "
-            "200 KB each over a line of 1 MB/s, 2 s - 5 s of thought between",
+            "50 KB - 2 MB each over a line of 1 MB/s, 2 s - 5 s of thought between",
             run.CAPPED_NOTE,
         ),
         (
             {"burst": 50},
-            "a burst of 50 users at once, one upload each; 200 KB each",
+            "a burst of 50 users at once, one upload each; 50 KB - 2 MB each",
             run.BURST_NOTE,
         ),
         (
             {"stages": [{"users": 10, "over": "30 s", "hold": "1 min"}, {"users": 0}]},
             "users in stages, closed loop: to 10 over 30 s, hold 1 min, to 0 over 0 s, hold 0 s; "
-            "200 KB each",
+            "50 KB - 2 MB each",
             run.CLOSED_NOTE,
         ),
     ],

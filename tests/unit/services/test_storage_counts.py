@@ -83,7 +83,7 @@ def served(storage: Storage) -> Iterator[str]:
 
 def uploaded(url: str, names: list[str], gauges: Gauges) -> None:
     """Upload these objects, four at once in threads that are used again."""
-    settings = BackendSettings(Knobs(speed=50), "", url, "recordings", Path())
+    settings = BackendSettings(Knobs(speed=50), "", url, "", "recordings", Path())
     pools = ThreadPools(settings.knobs)
     uploader = AudioUploader(settings, pools, gauges)
 

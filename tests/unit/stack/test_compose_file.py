@@ -30,10 +30,13 @@ SOURCES = {
 FRONT = {
     row.variable
     for row in TABLE
-    if row.part == "cloudrun"
-    and row.name not in ("cloudrun_cpus", "cloudrun_memory", "cloudrun_workers")
+    if row.name.startswith("health_")
+    or (
+        row.part == "cloudrun"
+        and row.name not in ("cloudrun_cpus", "cloudrun_memory", "cloudrun_workers")
+    )
 }
-"""Knobs of the front, which is no container."""
+"""Knobs of the front, and of who asks for the VM's health: they are no containers."""
 
 
 def asked(text: str) -> set[tuple[str, str, str]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -70,9 +72,12 @@ class Journal(LifeCycle):
             raise PartFailed(self.fails)
         self.done.append(f"start {' '.join(parts)}")
 
+    def _renew_backend(self, _knobs: Knobs) -> None:
+        self.done.append("renew")
+
     def _replica(self) -> Replica:
         self.done.append("replica")
-        return cast("Replica", None)
+        return cast("Replica", SimpleNamespace(url="http://127.0.0.1:1", evidence=Path()))
 
     def to(self, **changed: Any) -> list[str]:
         """The parts that a cell with these settings starts anew."""
@@ -149,6 +154,9 @@ OTHERS = Knobs.preset(Preset.RECOMMENDED).with_settings(
         "cloudrun_timeout": "1 s",
         "cloudrun_boost": "on",
         "cloudrun_enforce": "none",
+        "health_probe": "1 h",
+        "health_timeout": "2 s",
+        "health_failures": 2,
     }
 )
 """Another value for each knob."""
