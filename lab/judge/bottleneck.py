@@ -9,6 +9,7 @@ resource's.
 
 A rule is a function of a `Trial`, and `rule` says all that is to be known of it beside. To add
 one, write it here; its resource is a member of `lab.model.verdict.Resource`, since it is stored.
+It is longer than 500 lines because the rules are a table, in whose order they are named.
 """
 
 from __future__ import annotations

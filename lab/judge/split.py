@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from math import fsum, isfinite
 from statistics import fmean
 
-from lab.judge.capacity_bound import SERVED, mean_stages
+from lab.judge.capacity_bound import CALLS, SERVED, mean_stages
 from lab.judge.levels import Gauge, Level, fullness_of, loop_of, percent
 from lab.judge.trial import Trial
 from lab.judge.workers import several, uploads_by_worker
 from lab.model.evidence import WorkerReading
+from lab.model.journeys import Journey
 from lab.model.load import BurstLoad, OpenLoad
 from lab.model.physics import SATURATED, pool_connections, worker_storage_slots
 
@@ -79,5 +80,6 @@ def carried_evenly(trial: Trial) -> float | None:
     if isinstance(load, OpenLoad):
         return min(bound, load.rate)
     stages = mean_stages(trial)
-    turn_s = fsum(stages.get(stage, 0.0) for stage in SERVED) + load.uplink_s + load.think.mean
+    served = (*SERVED, CALLS[Journey.UPLOAD])
+    turn_s = fsum(stages.get(stage, 0.0) for stage in served) + load.uplink_s + load.think.mean
     return min(bound, load.peak_users / turn_s)

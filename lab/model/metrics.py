@@ -6,6 +6,8 @@ never zero.
 
     Metric    a figure, or a family of figures with a name each: ``status.413``, ``status.503`` …
     StageRow  a time that many uploads have each: a mean, and ``_p50``, ``_p95``, ``_p99`` of it
+
+It is longer than 500 lines because a table in two places is none.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def test_a_mix_and_its_criteria_are_read_and_written_as_they_are(tmp_path: Path)
 
 def test_without_a_mix_a_load_is_written_as_an_earlier_lab_wrote_it() -> None:
     assert ClosedLoad(users=5).model_dump_json() == (
-        '{"think":"0 s","backoff":"1 s","timeout":"2 min","audio":"200 KB","uplink":"off",'
+        '{"think":"0 s","backoff":"1 s","timeout":"2 min","audio":"50 KB - 2 MB","uplink":"off",'
         '"users":5,"ramp":"5 s","warmup":"10 s","window":"1 min"}'
     )
 

@@ -18,7 +18,7 @@ from lab.plan.estimate import estimate, max_requests, too_few
 from lab.plan.speed import TYPICAL, Expected, choose_speed
 from tests.unit.judge.observations import cell
 
-CLOSED: dict[str, Any] = {"users": 10, "window": "60 s"}
+CLOSED: dict[str, Any] = {"users": 10, "window": "60 s", "audio": "200 KB"}
 HALF = {"upload": "50 %", "progress": "50 %"}
 
 

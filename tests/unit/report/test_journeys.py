@@ -69,7 +69,7 @@ def test_markdown_and_the_page_have_it_too(info: RunInfo) -> None:
         plain = text.replace("\\", "").replace("&#39;", "'")
         assert "db_refused 4, pool_timeout 2" in plain
         assert "p95(progress)" in plain
-        assert "upload 80 %, convert 10 %, progress 10 %; 200 KB each" in plain
+        assert "upload 80 %, convert 10 %, progress 10 %; 50 KB - 2 MB each" in plain
 
 
 def test_a_cell_that_only_uploads_has_none() -> None:
@@ -112,15 +112,15 @@ def test_what_was_crossed_is_of_its_journey() -> None:
 @pytest.mark.parametrize(
     ("stored", "text"),
     [
-        (CLOSED, "200 KB each"),
-        (MIXED, "200 KB each; health every 10 s, within 10 s"),
+        (CLOSED, "50 KB - 2 MB each"),
+        (MIXED, "50 KB - 2 MB each; health every 10 s, within 10 s"),
         (
             {"burst": 5, "mix": {"progress": "100 %"}},
-            "a burst of 5 users at once, one request each; progress 100 %; 200 KB each",
+            "a burst of 5 users at once, one request each; progress 100 %; 50 KB - 2 MB each",
         ),
         (
             CLOSED | {"health_every": "1 s", "health_timeout": "60 s"},
-            "200 KB each; health every 1 s, within 1 min",
+            "50 KB - 2 MB each; health every 1 s, within 1 min",
         ),
     ],
 )
