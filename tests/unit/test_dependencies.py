@@ -70,6 +70,13 @@ def test_the_table_has_every_dependency_and_what_it_brings_along() -> None:
     assert told() == {name: needs[name.replace(".", "-")] for name in wanted}
 
 
+def test_no_image_has_other_packages_by_the_version_of_python() -> None:
+    """pip fetches their wheels on this machine, and goes by the Python that it runs on."""
+    for folder in ("backend", "images"):
+        lock = (ROOT / "compose" / folder / "requirements.lock").read_text("utf-8")
+        assert not re.findall(r"^\S+==.*python\w*version.*$", lock, re.M)
+
+
 def test_the_lock_is_read_as_it_is_meant() -> None:
     assert brought()["toxiproxy-python"] == {"future", "requests"}
 

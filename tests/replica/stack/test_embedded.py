@@ -238,6 +238,7 @@ def test_the_application_may_do_no_more_than_it_needs(live: Live) -> None:
     assert dict(rows) == {
         "students": "SELECT",
         "recordings": "INSERT SELECT",
+        "scores": "INSERT SELECT",
         "progress": "SELECT UPDATE",
     }
     assert replica.query("SELECT rolsuper FROM pg_roles WHERE rolname = 'app'") == [(False,)]
