@@ -111,6 +111,10 @@ as-found: $(STAMP) ## What 10, 30 and 50 students meet in production as it was f
 pool-exhaustion: $(STAMP) ## Sessions held: does the pool run dry, or the database?
 	$(call ASK,experiments/pool-exhaustion.yaml)
 
+.PHONY: pooler
+pooler: $(STAMP) ## Pools of 120 connections, of which Postgres grants 25: what does PgBouncer change?
+	$(call ASK,experiments/pooler.yaml)
+
 .PHONY: laws
 laws: $(STAMP) ## Does each way to call storage carry what its slots allow?
 	$(call ASK,experiments/laws.yaml)

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite
 
+from lab.judge import pooler
 from lab.judge.gateway import places_taken, queued_share
 from lab.judge.levels import (
     QUEUED,
@@ -238,9 +239,12 @@ def pool(trial: Trial) -> Level | None:
 def database_slots(trial: Trial) -> Level | None:
     """The connections that Postgres grants the application, all workers together.
 
-    ``errors.db_refused``, and ``pg_connections`` against db_cap.
+    ``errors.db_refused``, and ``pg_connections`` against db_cap; PgBouncer has no more than
+    these, so behind it they are no limit, if Postgres' own log does not say that it refused some.
     """
     refused, cap = trial.failed(Cause.DB_REFUSED), trial.knobs.db_cap
+    if pooler.shields(trial):
+        return None
     peak = trial.metrics.get("pg_connections")
     if peak is None and not refused:
         return None
@@ -248,6 +252,34 @@ def database_slots(trial: Trial) -> Level | None:
     if refused:
         evidence += f" and refused {of_attempts(trial, refused)}"
     return Level(1.0 if refused else (peak or 0.0) / cap, refused > 0, evidence)
+
+
+@rule(
+    Resource.POOLER,
+    causes=(Cause.DB_REFUSED,),
+    stations=(Station.POOLER,),
+    metrics=tuple(pooler.MEASURES),
+)
+def pooler_connections(trial: Trial) -> Level | None:
+    """The connections of Postgres' that PgBouncer shares among all clients, ``pooler_size``.
+
+    Those lent, and who waited for one or gave up (``pooler_waiting``, ``pooler_wait``).
+    """
+    readings, size = trial.peak.pooler, trial.knobs.pooler_size
+    gave_up = trial.failed(Cause.DB_REFUSED) if pooler.shields(trial) else 0
+    if not readings and not gave_up:
+        return None
+    lent, waited = pooler.lent(trial.peak), pooler.waited(trial.peak)
+    most = max((reading.servers_active for reading in readings), default=size)
+    evidence = f"PgBouncer lent {most} of {size} connections at most"
+    if most >= size:
+        longest = trial.peak.metrics.get("pooler_wait_max", 0.0)
+        evidence = f"PgBouncer's {size} connections {percent(lent)} lent, clients waited "
+        evidence += f"{percent(waited)} of the time, {longest:.1f} s at most"
+    if gave_up:
+        evidence += f", and {of_attempts(trial, gave_up)} were refused"
+    at_limit = gave_up > 0 or (lent >= SATURATED and waited >= QUEUED)
+    return Level(1.0 if gave_up else lent, at_limit, evidence)
 
 
 OF_BODIES = (Cause.BODY_TOO_LARGE, Cause.TOO_LARGE, Cause.UPLOAD_TOO_LARGE)

@@ -8,6 +8,8 @@ or the database should be.
     event loop    one a worker         whatever runs in it: blocking calls
     threads       gcs_call's pool      the storage call
     connections   the pools, db_cap    auth to release, and write; held across the upload: all
+    PgBouncer     pooler_size          pool_mode session: the same; transaction: as it has counted,
+                                       from the first statement's coming to the last one's end
     anyio         anyio's threads      the same, and the waits for a connection: db_call's pool
     nginx         nginx_connections    two for as long as the upload is with the backend
 """
@@ -18,11 +20,12 @@ from collections.abc import Mapping
 from math import fsum
 from typing import NamedTuple
 
+from lab.judge import pooler
 from lab.judge.gateway import ready_instances, time_held
 from lab.judge.trial import Trial
 from lab.model.knobs import Knobs
 from lab.model.physics import pool_connections
-from lab.model.replica import nginx_limits
+from lab.model.replica import nginx_limits, pooled
 
 SERVED = ("auth", "release", "gcs", "write")
 """The stages in which something is done for an upload: with nginx it is for no less time."""
@@ -40,7 +43,9 @@ def capacity(trial: Trial) -> float | None:
     stages = mean_stages(trial)
     if any(stage not in stages for stage in ("auth", "write", "gcs")):
         return None
-    rates = [number / held_s for number, held_s in _slots(trial, stages) if held_s > 0]
+    slots = _slots(trial, stages)
+    slots += _of_pooler(trial, stages) if slots else []
+    rates = [number / held_s for number, held_s in slots if held_s > 0]
     return min(rates, default=None)
 
 
@@ -77,16 +82,38 @@ def _slots(trial: Trial, stages: Mapping[str, float]) -> list[Slots]:
 def _of_processes(
     knobs: Knobs, processes: float, storage_slots: float, stages: Mapping[str, float]
 ) -> list[Slots]:
-    database = stages["auth"] + stages.get("release", 0.0) + stages["write"]
-    storage = stages["gcs"]
+    database, storage = _database(stages), stages["gcs"]
     in_loop = database if knobs.db_call == "blocking" else 0.0
-    connected = database
-    if knobs.db_session == "hold":
-        connected += storage + stages.get("gcs_queue", 0.0)
-    slots = [Slots(min(processes * pool_connections(knobs), knobs.db_cap), connected)]
+    connections = processes * pool_connections(knobs)
+    if not pooled(knobs):
+        connections = min(connections, knobs.db_cap)
+    slots = [Slots(connections, _connected(knobs, stages))]
     if knobs.db_call == "threadpool":
         checkouts = stages.get("pool_wait", 0.0) + stages.get("pool_wait2", 0.0)
         slots.append(Slots(processes * knobs.anyio_threads, database + checkouts))
     if knobs.gcs_call == "blocking":
         return [*slots, Slots(processes, in_loop + storage)]
     return [*slots, Slots(processes, in_loop), Slots(storage_slots, storage)]
+
+
+def _database(stages: Mapping[str, float]) -> float:
+    return stages["auth"] + stages.get("release", 0.0) + stages["write"]
+
+
+def _connected(knobs: Knobs, stages: Mapping[str, float]) -> float:
+    """Seconds for which an upload has a connection of its worker's pool."""
+    across = stages["gcs"] + stages.get("gcs_queue", 0.0) if knobs.db_session == "hold" else 0.0
+    return _database(stages) + across
+
+
+def _of_pooler(trial: Trial, stages: Mapping[str, float]) -> list[Slots]:
+    """PgBouncer's connections of Postgres', where it was read; a wait for one holds none.
+
+    In pool_mode session no more clients than these can ever have one, whatever each is doing.
+    """
+    if not pooled(trial.knobs) or not trial.pooler:
+        return []
+    held = pooler.upload_held_s(trial)
+    if trial.knobs.pooler == "session":
+        held = _connected(trial.knobs, stages) - pooler.upload_wait_s(trial)
+    return [] if held is None else [Slots(trial.knobs.pooler_size, held)]

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from math import fsum
 
-from lab.judge import gateway
+from lab.judge import gateway, pooler
 from lab.judge.capacity_bound import capacity
 from lab.judge.leaks import QUANTITIES
 from lab.judge.statistics import growth, mean, p95, peak, total
@@ -331,6 +331,7 @@ MEASURES: Mapping[str, Measure] = {
     "gcs_attempts": lambda trial: total(growths(lambda reading: reading.gcs_attempts, trial)),
     "net_to_gcs": net_to_gcs,
     "pg_connections": lambda trial: peak(reading.connections for reading in trial.database),
+    **pooler.MEASURES,
     "cpu_machine": lambda trial: mean(reading.cpu_share for reading in trial.machine),
     "cpu_generator": partial(machine_rate, lambda reading: reading.cpu_s, GENERATOR),
     "memory_backend": lambda trial: peak(

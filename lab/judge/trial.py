@@ -41,11 +41,15 @@ from lab.model.evidence import (
 from lab.model.experiment import Cell
 from lab.model.knobs import Knobs
 from lab.model.load import AnyLoad, BurstLoad, StagesLoad, Window, shortened, users_at
+from lab.model.pooler import PoolerReading
 from lab.model.verdict import Leak
 
 Line = TypeVar("Line")
 
-TIMED = (WorkerReading, DatabaseReading, MachineReading, OomKill, GatewayReading, InstanceEvent)
+TIMED = (
+    *(WorkerReading, DatabaseReading, PoolerReading, MachineReading, OomKill),
+    *(GatewayReading, InstanceEvent),
+)
 """The evidence that belongs to its moment; the rest holds for the whole trial."""
 
 
@@ -247,6 +251,11 @@ class Trial:
     def database(self) -> list[DatabaseReading]:
         """The readings of ``pg_stat_activity`` in the window."""
         return [reading for reading in self.evidence(DatabaseReading) if self._inside(reading.t)]
+
+    @cached_property
+    def pooler(self) -> list[PoolerReading]:
+        """The readings of PgBouncer in the window; none where there was none."""
+        return [reading for reading in self.evidence(PoolerReading) if self._inside(reading.t)]
 
     @cached_property
     def machine(self) -> list[MachineReading]:

@@ -19,6 +19,7 @@ from pydantic import Field, TypeAdapter
 from lab.model.base import Bytes, Count, Elapsed, Frozen, Moment, Plain, Total, Whole
 from lab.model.fault import Action
 from lab.model.journeys import Journey
+from lab.model.pooler import PoolerReading
 
 
 class Cause(StrEnum):
@@ -30,7 +31,7 @@ class Cause(StrEnum):
     """
 
     POOL_TIMEOUT = "pool_timeout"  #: backend: QueuePool gave up after pool_timeout
-    DB_REFUSED = "db_refused"  #: backend: Postgres had no slot left (SQLSTATE 53300)
+    DB_REFUSED = "db_refused"  #: backend: Postgres, or PgBouncer before it, had no slot left
     DB_ERROR = "db_error"  #: backend: any other failure of the database
     GCS_ERROR = "gcs_error"  #: backend: storage failed, its retries included
     RATE_LIMITED = "rate_limited"  #: backend: the global or the per-user limit
@@ -460,6 +461,7 @@ Evidence = Annotated[
     WorkerReading
     | UploadRecord
     | DatabaseReading
+    | PoolerReading
     | MachineReading
     | PartDown
     | OomKill

@@ -52,7 +52,7 @@ class Knob:
     """
 
     help: str
-    part: Literal["backend", "nginx", "postgres", "cloudrun", "run"] = "backend"
+    part: Literal["backend", "nginx", "pgbouncer", "postgres", "cloudrun", "run"] = "backend"
     recommended: Any = None
 
 
@@ -317,6 +317,24 @@ class Knobs(Frozen):
         Field(ge=1, le=500),
         Knob("connections that Postgres grants the application", part="postgres"),
     ] = 25
+    pooler: Annotated[
+        Literal["off", "session", "transaction"],
+        Knob(
+            "PgBouncer beside Postgres, behind the distance, with its pool_mode: a connection of "
+            "Postgres' is lent for as long as a client's is open, or for a transaction; or off, "
+            "none",
+            part="pgbouncer",
+        ),
+    ] = "off"
+    pooler_size: Annotated[
+        int,
+        Field(ge=1, le=500),
+        Knob(
+            "connections of Postgres' that PgBouncer shares among its clients, its "
+            "default_pool_size; no more than db_cap",
+            part="pgbouncer",
+        ),
+    ] = 20
     db_rtt: Annotated[
         Span,
         AtMost(600),

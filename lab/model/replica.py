@@ -36,10 +36,19 @@ PARTS: dict[Target, tuple[str, ...]] = {
     "vm": (*_SHARED, "backend", "nginx"),
     "cloudrun": (*_SHARED, GATEWAY),
 }
-"""The parts of a replica, in the order in which they need each other.
+"""The parts that every replica has, in the order in which they need each other.
 
 Instances are no parts: they come and go, and that one dies is a result.
 """
+
+POSTGRES = "postgres"
+
+POOLER = "pgbouncer"
+"""The part that a replica has by the knob ``pooler`` alone: it comes after `POSTGRES`."""
+
+POOLER_PATIENCE_S = 120.0
+"""Real-world seconds for which a client of PgBouncer waits for a connection of Postgres', its
+``query_wait_timeout``; then it is refused, and its connection closed."""
 
 DATABASE = "students"
 SUPERUSER = "postgres"
@@ -51,13 +60,31 @@ UPLOAD_PATH = "/api/students/upload-recording"
 HEALTH_PATH = "/health"
 
 
-def services(target: Target) -> tuple[str, ...]:
-    """The parts of a target but the gateway, which is a process of the lab's on every stack."""
-    return tuple(part for part in PARTS[target] if part != GATEWAY)
+def pooled(knobs: Knobs) -> bool:
+    """Whether PgBouncer stands before Postgres."""
+    return knobs.pooler != "off"
+
+
+def parts_of(target: Target, with_pooler: bool) -> tuple[str, ...]:
+    """The parts of a replica on this target, in the order in which they need each other."""
+    parts = PARTS[target]
+    after = parts.index(POSTGRES) + 1
+    return (*parts[:after], POOLER, *parts[after:]) if with_pooler else parts
+
+
+def services(target: Target, with_pooler: bool = False) -> tuple[str, ...]:
+    """Its parts but the gateway, which is a process of the lab's on every stack."""
+    return tuple(part for part in parts_of(target, with_pooler) if part != GATEWAY)
 
 
 def contradiction(target: Target, knobs: Knobs) -> tuple[str, str] | None:
     """What these knobs cannot be *together* on this target, and the remedy; None if nothing is."""
+    if pooled(knobs) and knobs.pooler_size > knobs.db_cap:
+        return (
+            f"pooler_size is {knobs.pooler_size}, above db_cap, {knobs.db_cap}: Postgres would "
+            "refuse PgBouncer",
+            "lower one or raise the other",
+        )
     if target == "vm":
         return None
     if knobs.speed != 1:

@@ -58,6 +58,7 @@ class Resource(StrEnum):
     ANYIO_THREADS = "anyio_threads"
     POOL = "pool"
     DATABASE_SLOTS = "database_slots"
+    POOLER = "pooler"
     BODY_LIMIT = "body_limit"
     PROXY_TIMEOUT = "proxy_timeout"
     NGINX_CONNECTIONS = "nginx_connections"

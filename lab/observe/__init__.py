@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lab.model.evidence import Shortage, Usage
+from lab.model.pooler import PoolerState
 
 Query = Callable[..., list[tuple[Any, ...]]]
 """Runs SQL with its values as superuser, over a connection that is kept open for it."""
@@ -31,3 +32,5 @@ class Observed(Protocol):
     def query(self) -> Query: ...
     @property
     def inflight(self) -> Callable[[], int]: ...
+    @property
+    def pooler(self) -> Callable[[], PoolerState] | None: ...

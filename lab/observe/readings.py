@@ -3,7 +3,7 @@
     worker-*.jsonl, oom.jsonl   every worker, and which was killed for its memory
     uploads-*.jsonl             every upload as its worker saw it
     front.jsonl                 Cloud Run's gateway: instances' lives, requests that waited
-    Seen                        the watch: connections, CPU and memory, parts that are down
+    Seen                        the watch: connections, PgBouncer, CPU and memory, parts down
 
 What was noted before a cell's trial is left out, except what was still true at the gateway when
 the trial began: that it serves, its queue, and how its live instances had started.
@@ -35,6 +35,7 @@ from lab.model.evidence import (
     UploadRecord,
     WorkerReading,
 )
+from lab.model.pooler import PoolerReading
 from lab.observe.watch import Seen
 
 GATEWAY_LOG = "front.jsonl"
@@ -115,10 +116,17 @@ def from_uploads(
     yield from records.values()
 
 
+_OF_POOLER = ("longest_wait_s", "wait_s", "held_s")
+"""The durations of a `PoolerState`."""
+
+
 def from_watch(seen: Seen, clock: Clock) -> Iterator[Evidence]:
     """What the watch saw."""
     for at, count in seen.connections:
         yield DatabaseReading(t=clock(at), connections=count)
+    for at, state in seen.pooler:
+        real_s = {name: clock.scaled(getattr(state, name)) for name in _OF_POOLER}
+        yield PoolerReading(t=clock(at), **{**state._asdict(), **real_s})
     for reading in seen.machine:
         throttled = {part: used.throttled_s for part, used in reading.usage.items()}
         yield MachineReading(

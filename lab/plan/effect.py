@@ -16,7 +16,7 @@ from lab.model.experiment import Cell, Experiment
 from lab.model.fault import KnobRef, Latency
 from lab.model.knobs import TABLE
 from lab.model.load import AnyLoad
-from lab.model.replica import nginx_limits
+from lab.model.replica import nginx_limits, pooled
 
 MAX_NAMED = 3
 """A note names no more cells than this; of more it says how many they are."""
@@ -96,6 +96,7 @@ EFFECTS: Mapping[str, Effect] = {
         _counts_by_address,
         "it takes a global_rate_limit, and an address that is passed on: nginx as found does not",
     ),
+    "pooler_size": Effect(lambda cell: pooled(cell.knobs), "pooler is off"),
     "leak_every": Effect(lambda cell: cell.knobs.leak != "off", "leak is off"),
     "gcs_latency": Effect(_injected("gcs_latency"), "none of the faults injects it"),
     "db_rtt": Effect(_injected("db_rtt"), "none of the faults injects it"),

@@ -91,7 +91,7 @@ class Project:
         self._tags = {image.variable: image.tag for image in chosen}
         self._image_ids = {image.tag: image.id for image in chosen}
         self._limits: tuple[object, ...] = ()
-        nginx, postgres, storage, toxiproxy, gcs, db = ports.free(6, but=nginx_port)
+        nginx, postgres, pooler, storage, toxiproxy, gcs, db = ports.free(7, but=nginx_port)
         self.place = Place(
             id=mine.id,
             owner=json.dumps(asdict(mine)),
@@ -101,6 +101,7 @@ class Project:
             probe_interval=PROBE_INTERVAL,
             nginx_port=nginx_port or nginx,
             postgres_port=postgres,
+            pooler_port=pooler,
             storage_port=storage,
             toxiproxy_port=toxiproxy,
             gcs_proxy_port=gcs,

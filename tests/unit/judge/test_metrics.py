@@ -15,6 +15,7 @@ from lab.judge.metrics import MEASURES, measure
 from lab.judge.trial import Trial
 from lab.model.evidence import AUDIT, Cause, DatabaseReading, Evidence, LoadDone, OomKill, PartDown
 from lab.model.metrics import BY_NAME, TABLE, only_on
+from lab.model.pooler import PoolerReading
 from tests.unit.judge.observations import (
     STAGES,
     at_rest,
@@ -46,9 +47,20 @@ def test_a_wait_to_be_accepted_is_from_the_proxys_hand_to_the_workers() -> None:
     assert "accept_wait" not in measure(Trial(cell(), observation(sent)))
 
 
+def pooler() -> list[Evidence]:
+    """What PgBouncer says twice."""
+    gauges = {"clients_active": 5, "clients_waiting": 2, "servers_active": 3, "servers_idle": 0}
+    return [
+        PoolerReading.model_validate(
+            {**gauges, "t": t, "longest_wait_s": 1, "wait_s": t, "held_s": t, "transactions": t}
+        )
+        for t in (20, 40)
+    ]
+
+
 def test_all_evidence_gives_all_metrics_in_the_tables_order() -> None:
     sent = [*samples(99, failed=1), sample(20.0, stages=STAGES, request="accepted")]
-    recorded = [*at_rest(), record("accepted", handed=20.0, arrived=20.1)]
+    recorded = [*at_rest(), record("accepted", handed=20.0, arrived=20.1), *pooler()]
     vm = measure(Trial(cell(), observation(sent, recorded)))
     cloudrun = measure(Trial(on_cloudrun(), observation(burst(), [*at_rest(), *one_instance()])))
     table = [row.name for row in TABLE]

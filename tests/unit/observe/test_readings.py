@@ -11,6 +11,7 @@ import pytest
 from lab.errors import PartFailed
 from lab.model.clock import clock_name
 from lab.model.evidence import OomKill, UploadRecord, Usage, WorkerReading
+from lab.model.pooler import PoolerState
 from lab.observe.readings import Clock, from_uploads, from_watch, from_workers
 from lab.observe.watch import MachineUsage, Seen
 
@@ -131,6 +132,7 @@ def test_what_is_of_an_earlier_cell_is_left_out(tmp_path: Path) -> None:
 def test_what_the_watch_saw_becomes_evidence() -> None:
     seen = Seen(
         connections=[(T0 + 1, 12)],
+        pooler=[(T0 + 1, PoolerState(9, 3, 4, 1, 0.5, 2.0, 7.0, 40))],
         machine=[
             MachineUsage(
                 *(T0 + 1, 55.0, 0.25, {"backend": Usage(cpu_s=3.0, memory=7, throttled_s=0.5)}),
@@ -142,6 +144,18 @@ def test_what_the_watch_saw_becomes_evidence() -> None:
     )
     assert [line.model_dump() for line in from_watch(seen, Clock(T0, 5))] == [
         {"kind": "database", "t": 5.0, "connections": 12},
+        {
+            "kind": "pooler",
+            "t": 5.0,
+            "clients_active": 9,
+            "clients_waiting": 3,
+            "servers_active": 4,
+            "servers_idle": 1,
+            "longest_wait_s": 2.5,
+            "wait_s": 10.0,
+            "held_s": 35.0,
+            "transactions": 40,
+        },
         {
             "kind": "machine",
             "t": 5.0,
