@@ -293,8 +293,8 @@ def _by_transaction(raw: RawCell, total: str) -> float | None:
     lines = raw.inside("pooler")
     if not lines or lines[-1]["transactions"] == lines[0]["transactions"]:
         return None
-    made = lines[-1]["transactions"] - lines[0]["transactions"]
-    return float(lines[-1][total] - lines[0][total]) / made
+    made, grown = (float(lines[-1][name] - lines[0][name]) for name in ("transactions", total))
+    return grown / made
 
 
 def _pooler_clients(raw: RawCell) -> float | None:

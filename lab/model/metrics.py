@@ -32,6 +32,9 @@ class Metric:
     help: str
 
 
+OF_POOLER = "PgBouncer"
+"""The source of what only a cell with knob ``pooler`` has."""
+
 TABLE: tuple[Metric, ...] = (
     Metric("attempts", "count", "samples", "uploads sent in the window"),
     Metric("succeeded", "count", "samples", "of these, answered 200"),
@@ -110,15 +113,15 @@ TABLE: tuple[Metric, ...] = (
         "mean of the storage call of successful uploads, its retries included",
     ),
     Metric("pg_connections", "count", "pg_stat_activity", "peak of the application's backends"),
-    Metric("pooler_clients", "count", "PgBouncer", "peak of the connections to PgBouncer"),
-    Metric("pooler_waiting", "count", "PgBouncer", "peak of those that waited for Postgres"),
+    Metric("pooler_clients", "count", OF_POOLER, "peak of the connections to PgBouncer"),
+    Metric("pooler_waiting", "count", OF_POOLER, "peak of those that waited for Postgres"),
     Metric(
         "pooler_wait",
         "seconds",
-        "PgBouncer",
+        OF_POOLER,
         "mean wait of a transaction for a connection of Postgres', in PgBouncer",
     ),
-    Metric("pooler_wait_max", "seconds", "PgBouncer", "the longest such wait that was seen"),
+    Metric("pooler_wait_max", "seconds", OF_POOLER, "the longest such wait that was seen"),
     Metric("db_refusals", "count", "Postgres log", "connections refused with SQLSTATE 53300"),
     Metric("pool_checked_out", "count", "workers", "peak of connections checked out, all workers"),
     Metric("pool_waiting", "count", "workers", "peak of checkouts waiting, all workers"),

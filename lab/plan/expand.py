@@ -25,7 +25,7 @@ from lab.model.experiment import Cell, Experiment
 from lab.model.fault import Fault
 from lab.model.knobs import Knobs, Preset
 from lab.model.load import BurstLoad, ClosedLoad, Load, OpenLoad, varied
-from lab.model.metrics import BY_NAME, nearest_elsewhere, only_on
+from lab.model.metrics import BY_NAME, OF_POOLER, nearest_elsewhere, only_on
 from lab.model.replica import POOLER, TARGETS, Target, contradiction, parts_of, pooled
 from lab.model.speed import AUTO
 from lab.model.suggest import suggest
@@ -98,6 +98,7 @@ def expand(
     _refuse_missing_parts(cells)
     _refuse_missing_metrics(cells)
     _refuse_never_dropped(cells)
+    _refuse_unpooled(cells)
     refuse_equal(cells)
     return _repeated(cells, experiment)
 
@@ -255,6 +256,16 @@ def _refuse_missing_metrics(cells: Sequence[Cell]) -> None:
         instead = nearest_elsewhere(criterion.metric)
         write = f"write {instead}" if instead else "leave it out"
         raise SpecError(what, f"{write}, or judge it on target {only} alone")
+
+
+def _refuse_unpooled(cells: Sequence[Cell]) -> None:
+    """Refuse a criterion on a figure of PgBouncer's, where no cell has it."""
+    if any(pooled(cell.knobs) for cell in cells):
+        return
+    for criterion in cells[0].criteria:
+        if BY_NAME[criterion.metric].source == OF_POOLER:
+            what = f"criterion '{criterion}': pooler is off, so there is no {criterion.metric}"
+            raise SpecError(what, "leave it out, or set pooler: session or transaction")
 
 
 def _refuse_never_dropped(cells: Sequence[Cell]) -> None:

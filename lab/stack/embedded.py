@@ -166,7 +166,7 @@ class EmbeddedStack(LifeCycle):
             round_trip=RoundTrip(
                 self.postgres.dsn(SUPERUSER, through_proxy),
                 self.monitor.query,
-                let_go=self.pooler.console.close_idle if self.pooled else lambda: None,
+                let_go=self.pooler.console.close_idle if self.pooled else None,
             ),
             pooler=self.pooler.console.state if self.pooled else None,
         )

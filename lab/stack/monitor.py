@@ -18,7 +18,7 @@ import psycopg2
 from psycopg2.extensions import POLL_OK, POLL_READ, connection
 
 from lab.errors import PartFailed
-from lab.model.replica import APP_ROLE, DATABASE
+from lab.model.replica import APP_ROLE, DATABASE, SUPERUSER
 from lab.stack.ports import HOST, POLL_S
 
 PLAIN: Mapping[str, Any] = {
@@ -182,8 +182,7 @@ class RoundTrip:
         from_outside: whether both connections enter through a published port, which the
             backend does not. The round trip of ``query`` is then subtracted, and with it
             the database's own time.
-        let_go: has whoever keeps the connection's other end open close it; nobody does but
-            PgBouncer.
+        let_go: has PgBouncer close the connection, which it keeps; None where there is none.
     """
 
     def __init__(
@@ -191,7 +190,7 @@ class RoundTrip:
         dsn: str,
         query: Query,
         from_outside: bool = False,
-        let_go: Callable[[], None] = lambda: None,
+        let_go: Callable[[], None] | None = None,
     ) -> None:
         self._dsn = dsn
         self._query = query
@@ -221,9 +220,12 @@ class RoundTrip:
     def _wait_until_gone(self) -> None:
         """Postgres ends a backend a moment after its connection, and it holds a slot until then."""
         deadline = time.monotonic() + ANSWERS_WITHIN_S
-        held = "SELECT 1 FROM pg_stat_activity WHERE application_name = %s"
-        self._let_go()
-        while self._query(held, ROUND_TRIP_NAME):
+        held = "SELECT 1 FROM pg_stat_activity WHERE usename = %s AND application_name = ANY(%s)"
+        names = [ROUND_TRIP_NAME]
+        if self._let_go:
+            self._let_go()
+            names.append("")  # PgBouncer's own, once it has reset a session
+        while self._query(held, SUPERUSER, names):
             if time.monotonic() > deadline:
                 raise PartFailed(
                     f"a connection that was closed is open after {ANSWERS_WITHIN_S:g} s",

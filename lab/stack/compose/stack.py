@@ -244,7 +244,7 @@ class ComposeStack(LifeCycle):
                 self.project.dsn(SUPERUSER, place.db_proxy_port),
                 self.monitor.query,
                 from_outside=True,
-                let_go=self.console.close_idle if self.pooled else lambda: None,
+                let_go=self.console.close_idle if self.pooled else None,
             ),
             pooler=self.console.state if self.pooled else None,
         )

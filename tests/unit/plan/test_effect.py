@@ -115,6 +115,8 @@ BOTH = {"target": ["vm", "cloudrun"]}
             },
             [LIMIT_KEY],
         ),
+        ({"knobs": {"pooler_size": 5}}, ["pooler_size has no effect: pooler is off"]),
+        ({"knobs": {"pooler_size": 5, "pooler": "session"}}, []),
         ({"knobs": {"leak_every": 5}}, ["leak_every has no effect: leak is off"]),
         ({"knobs": {"leak_every": 5, "leak": "memory"}}, []),
         (
