@@ -35,6 +35,7 @@ from lab.judge.levels import (
     storage_in_loop,
     times,
 )
+from lab.judge.pooler_level import pooler_level
 from lab.judge.trial import Trial
 from lab.judge.waiting import WAITS, Station
 from lab.model.evidence import Cause
@@ -256,7 +257,7 @@ def database_slots(trial: Trial) -> Level | None:
 
 @rule(
     Resource.POOLER,
-    causes=(Cause.DB_REFUSED,),
+    causes=(Cause.DB_REFUSED, Cause.DB_ERROR),
     stations=(Station.POOLER,),
     metrics=tuple(pooler.MEASURES),
 )
@@ -265,21 +266,7 @@ def pooler_connections(trial: Trial) -> Level | None:
 
     Those lent, and who waited for one or gave up (``pooler_waiting``, ``pooler_wait``).
     """
-    readings, size = trial.peak.pooler, trial.knobs.pooler_size
-    gave_up = trial.failed(Cause.DB_REFUSED) if pooler.shields(trial) else 0
-    if not readings and not gave_up:
-        return None
-    lent, waited = pooler.lent(trial.peak), pooler.waited(trial.peak)
-    most = max((reading.servers_active for reading in readings), default=size)
-    evidence = f"PgBouncer lent {most} of {size} connections at most"
-    if most >= size:
-        longest = trial.peak.metrics.get("pooler_wait_max", 0.0)
-        evidence = f"PgBouncer's {size} connections {percent(lent)} lent, clients waited "
-        evidence += f"{percent(waited)} of the time, {longest:.1f} s at most"
-    if gave_up:
-        evidence += f", and {of_attempts(trial, gave_up)} were refused"
-    at_limit = gave_up > 0 or (lent >= SATURATED and waited >= QUEUED)
-    return Level(1.0 if gave_up else lent, at_limit, evidence)
+    return pooler_level(trial)
 
 
 OF_BODIES = (Cause.BODY_TOO_LARGE, Cause.TOO_LARGE, Cause.UPLOAD_TOO_LARGE)
@@ -481,7 +468,7 @@ def storage(trial: Trial) -> Level | None:
 
     ``gcs_latency`` as a share of an upload's life, and ``errors.gcs_error``.
     """
-    return served(trial, "storage", ("gcs_latency",), Cause.GCS_ERROR)
+    return served(trial, "storage", ("gcs_latency",), trial.failed(Cause.GCS_ERROR))
 
 
 @rule(
@@ -495,4 +482,5 @@ def database(trial: Trial) -> Level | None:
 
     ``auth``, ``release`` and ``write`` as a share of an upload's life, and ``errors.db_error``.
     """
-    return served(trial, "the database", ("auth", "release", "write"), Cause.DB_ERROR)
+    failed = trial.failed(Cause.DB_ERROR) - pooler.given_up(trial)
+    return served(trial, "the database", ("auth", "release", "write"), failed)

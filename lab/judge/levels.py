@@ -193,12 +193,11 @@ def recorded(trial: Trial, stages: Sequence[str]) -> list[float]:
     return [fmean(spent)] if spent else []
 
 
-def served(trial: Trial, name: str, stages: tuple[str, ...], failed: Cause) -> Level | None:
+def served(trial: Trial, name: str, stages: tuple[str, ...], count: int) -> Level | None:
     """The level of what only takes its time: its share of an upload's, at no limit but if it
-    failed some."""
+    failed some, which is the ``count``."""
     times = [trial.metrics[stage] for stage in stages if stage in trial.metrics]
     times = times or recorded(trial, stages)
-    count = trial.failed(failed)
     if not times and not count:
         return None
     evidence = f"{name} took {sum(times):.2f} s of an upload"

@@ -17,9 +17,10 @@ from functools import partial
 from lab.judge.delays import only_delay
 from lab.judge.statistics import growth, mean, peak
 from lab.judge.trial import Trial
+from lab.model.evidence import Cause
 from lab.model.physics import CHECKOUTS, db_trips
 from lab.model.pooler import PoolerReading
-from lab.model.replica import pooled
+from lab.model.replica import POOLER, pooled
 
 Total = Callable[[PoolerReading], float]
 
@@ -102,6 +103,16 @@ def waited(trial: Trial) -> float:
 def shields(trial: Trial) -> bool:
     """Whether all that were refused were refused by it: by its own log Postgres refused none."""
     return pooled(trial.knobs) and not trial.metrics.get("db_refusals")
+
+
+def given_up(trial: Trial) -> int:
+    """How many uploads failed with ``db_error`` because it gave up on them, as its own log says.
+
+    A client that it has kept waiting for its ``query_wait_timeout`` sees its connection closed, and
+    of the reason the driver tells nothing.
+    """
+    told = trial.shortages("connections").get(POOLER, 0)
+    return min(told, trial.failed(Cause.DB_ERROR))
 
 
 MEASURES: Mapping[str, Callable[[Trial], float | None]] = {

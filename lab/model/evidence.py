@@ -352,8 +352,9 @@ class Shortage(Frozen):
         part: who ran out, as `lab.model.replica.PARTS` names it.
         of: ``connections``, ``files`` (descriptors), or ``accept_queue``, in which the kernel keeps
             connections until a part accepts them.
-        count: how often that is said. nginx says it once a second where it can help itself by
-            closing a connection that has not sent its request yet, so this counts no uploads.
+        count: how often that is said. PgBouncer says it of each client that it gives up on; nginx
+            once a second where it can help itself by closing a connection that has not sent its
+            request yet, so that counts no uploads.
     """
 
     part: str

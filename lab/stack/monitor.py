@@ -220,7 +220,10 @@ class RoundTrip:
     def _wait_until_gone(self) -> None:
         """Postgres ends a backend a moment after its connection, and it holds a slot until then."""
         deadline = time.monotonic() + ANSWERS_WITHIN_S
-        held = "SELECT 1 FROM pg_stat_activity WHERE usename = %s AND application_name = ANY(%s)"
+        held = (
+            "SELECT 1 FROM pg_stat_activity WHERE backend_type = 'client backend'"
+            " AND usename = %s AND application_name = ANY(%s)"
+        )
         names = [ROUND_TRIP_NAME]
         if self._let_go:
             self._let_go()

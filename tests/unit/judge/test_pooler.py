@@ -14,7 +14,15 @@ from lab.judge.injection import checks
 from lab.judge.trial import Trial
 from lab.judge.validity import beyond_trips
 from lab.judge.waiting import Station, Waiting
-from lab.model.evidence import Cause, DatabaseReading, Evidence, LoadDone, PartDown, Sample
+from lab.model.evidence import (
+    Cause,
+    DatabaseReading,
+    Evidence,
+    LoadDone,
+    PartDown,
+    Sample,
+    Shortage,
+)
 from lab.model.pooler import PoolerReading
 from tests.unit.judge.observations import (
     STAGES,
@@ -173,7 +181,7 @@ def test_it_opens_no_more_connections_than_it_may(connections: int, ok: bool) ->
 @pytest.mark.parametrize(
     ("by_postgres", "resource", "words"),
     [
-        (0, "pooler", "PgBouncer lent 1 of 4 connections at most, and 30 of 90 uploads were ref"),
+        (0, "pooler", "PgBouncer lent 1 of 4 connections at most, and it gave up on 30 of 90 up"),
         (9, "database_slots", "Postgres granted 4 of 25 connections and refused 30 of 90 uploads"),
     ],
 )
@@ -188,6 +196,18 @@ def test_who_refused_an_upload_postgres_log_tells(
     assert verdict.limit
     assert verdict.limit.resource == resource
     assert verdict.limit.evidence.startswith(words)
+
+
+@pytest.mark.parametrize(("told", "resource"), [(30, "pooler"), (0, "database")])
+def test_whom_it_gave_up_on_its_own_log_tells(told: int, resource: str) -> None:
+    failed = [sample(20 + i, 1.0, Cause.DB_ERROR) for i in range(30)]
+    evidence = [x for x in at_rest() if x.kind not in ("audit", "database")]
+    said = [Shortage(part="pgbouncer", of="connections", count=told)] if told else []
+    evidence += [DatabaseReading(t=30, connections=4), audit(shortages=said)]
+    seen = observation([*samples(60), *failed], [*evidence, *pooler(servers_active=4)])
+    verdict = judge(cell("error_rate < 5 %", **ON), seen)
+    assert verdict.limit
+    assert verdict.limit.resource == resource
 
 
 def test_readings_that_are_missing_make_a_cell_invalid() -> None:
