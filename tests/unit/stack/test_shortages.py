@@ -20,7 +20,7 @@ LINES = [
     ("backend", b"OSError: [Errno 24] Too many open files\n"),
     (
         "pgbouncer",
-        b"2026-11-27 21:44:22.365 UTC [269] WARNING C-0x55aa: students/app@127.0.0.1:42904"
+        b"2026-11-27 21:44:22.365 UTC [269] WARNING C-0x55aa: students/app@127.0.0.1:42"
         b" pooler error: query_wait_timeout\n",
     ),
     ("toxiproxy", b"accept tcp 127.0.0.1:4443: accept4: too many open files\n"),
