@@ -115,6 +115,10 @@ pool-exhaustion: $(STAMP) ## Sessions held: does the pool run dry, or the databa
 client-timeout: $(STAMP) ## Users who wait 5 s to 2 min: who gives up first? (15 cells, about 6 minutes)
 	$(call ASK,experiments/client-timeout.yaml)
 
+.PHONY: pooler
+pooler: $(STAMP) ## Pools of 120 connections, of which Postgres grants 25: what does PgBouncer change?
+	$(call ASK,experiments/pooler.yaml)
+
 .PHONY: laws
 laws: $(STAMP) ## Does each way to call storage carry what its slots allow?
 	$(call ASK,experiments/laws.yaml)

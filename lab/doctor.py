@@ -25,7 +25,7 @@ from lab import __version__
 from lab.errors import LabError
 from lab.model.knobs import Knobs
 from lab.paths import CHECKOUT, NEEDED, RESTORE, ROOT, SETUP, TOXIPROXY
-from lab.stack import gateway, nginx, postgres, storage, toxiproxy
+from lab.stack import gateway, nginx, pooler, postgres, storage, toxiproxy
 from lab.stack.compose import engine, images
 from lab.store.costs import cache_folder, kept, newest
 
@@ -139,8 +139,9 @@ class Component:
 def examine(results: Path) -> list[Component]:
     """Look for everything that either stack needs; starts no part of the replica.
 
-    The compose stack is not required: ``auto`` is embedded where it is not whole. Nor are
-    Cloud Run's instances, which need more than the other parts do, on either stack.
+    The compose stack is not required: ``auto`` is embedded where it is not whole. Nor is PgBouncer,
+    which only knob ``pooler`` asks for, nor are Cloud Run's instances, which need more than the
+    other parts do, on either stack.
     """
     modern = sys.version_info >= (3, 11)
     cpus, memory = os.cpu_count() or 1, psutil.virtual_memory().available
@@ -157,6 +158,7 @@ def examine(results: Path) -> list[Component]:
         _component("uvicorn", lambda: version("uvicorn")),
         _component("locust", lambda: version("locust")),
         _toxiproxy(),
+        _component("pgbouncer", pooler.version, pooler.REMEDY, required=False),
         _instance("embedded", "a process in a cgroup", lambda: gateway.check(Knobs())),
         _instance("compose", "a container", _check_engine),
         Component("cpus", cpus >= 2, str(cpus), "use a machine with 2 cores or more"),

@@ -350,9 +350,34 @@ def _capacity(raw: RawCell, busiest: float = 1.0) -> float | None:
         bounds.append(threads / (database + (checkouts or 0.0)) / busiest)
     if raw.cell.target == "vm":  # two of nginx's connections each, for no less than the work
         bounds.append((knobs.nginx_connections - 2) // 2 / whole)
-    connections = min(knobs.db_cap, processes * pool_connections(knobs) / busiest)
-    bounds.append(connections / (whole if knobs.db_session == "hold" else database))
+    connected, connections = database, processes * pool_connections(knobs) / busiest
+    if knobs.db_session == "hold":
+        connected = whole
+    held, wait = _by_transaction(raw, "held_s"), _by_transaction(raw, "wait_s")
+    if knobs.pooler == "off":
+        connections = min(knobs.db_cap, connections)
+    elif held is not None and wait is not None:
+        made = 1 if knobs.db_session == "hold" else 2  # transactions
+        lent = made * held if knobs.pooler == "transaction" else connected - made * wait
+        bounds.append(knobs.pooler_size / lent)
+    bounds.append(connections / connected)
     return min(bounds)
+
+
+def _by_transaction(raw: RawCell, total: str) -> float | None:
+    """How much a running total of PgBouncer's grew in the window, a transaction."""
+    lines = raw.inside("pooler")
+    if not lines or lines[-1]["transactions"] == lines[0]["transactions"]:
+        return None
+    made, grown = (float(lines[-1][name] - lines[0][name]) for name in ("transactions", total))
+    return grown / made
+
+
+def _pooler_clients(raw: RawCell) -> float | None:
+    counts: list[float] = [
+        line["clients_active"] + line["clients_waiting"] for line in raw.inside("pooler")
+    ]
+    return max(counts, default=None)
 
 
 def _utilisation(raw: RawCell) -> float | None:
@@ -723,6 +748,10 @@ FORMULAS: Mapping[str, Formula] = {
     "db_query": _statements(lambda line, _raw: line["total_s"] / line["calls"]),
     "db_query_max": _statements(lambda line, _raw: float(line["max_s"])),
     "db_query_rate": _statements(lambda line, raw: line["calls"] / _end_of_load(raw)),
+    "pooler_clients": Formula(_pooler_clients),
+    "pooler_waiting": _peak("pooler", "clients_waiting"),
+    "pooler_wait": Formula(lambda raw: _by_transaction(raw, "wait_s")),
+    "pooler_wait_max": _peak("pooler", "longest_wait_s"),
     "db_refusals": _audited(lambda audit: audit["refused"]),
     "pool_checked_out": _peak_of_all("checked_out"),
     "pool_waiting": _peak_of_all("waiting"),

@@ -35,7 +35,8 @@ def command(results: Path, as_json: bool) -> int:
 def _down(owner: Ownership, record: ReplicaRecord) -> list[str]:
     """The parts that are dead, or of which a process is stopped."""
     compose = owner.stack == "compose"
-    down = down_services(owner.id, record.target) if compose else []
+    with_pooler = record.knobs.get("pooler", "off") != "off"
+    down = down_services(owner.id, record.target, with_pooler) if compose else []
     alive = {process.pid for process in ownership.processes(owner.id)}
     return down + [
         part for part, pid in record.parts.items() if pid not in alive or _is_held(part, pid)

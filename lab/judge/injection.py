@@ -3,7 +3,7 @@
     proxies          what Toxiproxy read back, against what the faults and knobs set
     process faults   planned, against those that happened: without its own a cell shows nothing
     delays           what storage, speech service and database take: `lab.judge.delays`
-    quotas           connections of Postgres; Cloud Run's limits of its instances and its queue
+    quotas           connections of Postgres, or PgBouncer's; Cloud Run's limits of its instances
 
 Each check applies only where nothing else could move its figure, and says nothing (``ok``
 is None) of fewer than 20 samples. On Cloud Run an instance that waits for CPU lengthens
@@ -29,6 +29,7 @@ from lab.model.evidence import (
 )
 from lab.model.fault import PAST_TENSE, ProcessFault, WireToxic, without_base
 from lab.model.readings import DatabaseReading
+from lab.model.replica import pooled
 from lab.model.units import format_duration, format_size
 from lab.model.verdict import Check
 
@@ -145,10 +146,12 @@ def _remedy(planned: ProcessFault, happened: ProcessFaultRecord | None, end: flo
 
 
 def _connections(trial: Trial) -> Iterable[Check]:
-    cap = trial.knobs.db_cap
+    cap, of = trial.knobs.db_cap, "Postgres granted"
+    if pooled(trial.knobs):
+        cap, of = trial.knobs.pooler_size, "PgBouncer opened"
     if readings := trial.evidence(DatabaseReading):
         peak = max(reading.connections for reading in readings)
-        reason = f"Postgres granted {peak} of {cap} connections"
+        reason = f"{of} {peak} of {cap} connections"
         yield make_check("connections", f"<= {cap}", peak, peak <= cap, reason, RECREATE)
 
 

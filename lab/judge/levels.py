@@ -228,13 +228,12 @@ def recorded(trial: Trial, stages: Sequence[str]) -> list[float]:
     return [fmean(spent)] if spent else []
 
 
-def served(trial: Trial, name: str, stages: tuple[str, ...], failed: Cause) -> Level | None:
+def served(trial: Trial, name: str, stages: tuple[str, ...], count: int) -> Level | None:
     """The level of what only takes its time: its share of an upload's, at no limit but if it
-    failed some."""
+    failed some, which is the ``count``."""
     times = [trial.metrics[stage] for stage in stages if stage in trial.metrics]
     told = (mean_stage(stage, trial) for stage in stages)
     times = times or [s for s in told if s is not None] or recorded(trial, stages)
-    count = trial.failed(failed)
     if not times and not count:
         return None
     evidence = f"{name} took {sum(times):.2f} s of {trial.one}"

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from math import fsum
 
-from lab.judge import gateway, readings, stages
+from lab.judge import gateway, pooler, readings, stages
 from lab.judge.capacity_bound import capacity, capacity_split
 from lab.judge.leaks import QUANTITIES
 from lab.judge.readings import (
@@ -275,6 +275,7 @@ MEASURES: Mapping[str, Measure] = {
     "gcs_attempts": partial(grown, lambda reading: reading.gcs_attempts),
     "net_to_gcs": partial(grown_per_second, lambda reading: reading.gcs_bytes),
     "pg_connections": lambda trial: peak(reading.connections for reading in trial.database),
+    **pooler.MEASURES,
     "cpu_machine": lambda trial: mean(reading.cpu_share for reading in trial.machine),
     "cpu_generator": partial(machine_rate, lambda reading: reading.cpu_s, GENERATOR),
     "memory_backend": lambda trial: peak(

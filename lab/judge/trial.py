@@ -41,6 +41,7 @@ from lab.model.experiment import Cell
 from lab.model.journeys import REQUESTS, Journey
 from lab.model.knobs import Knobs
 from lab.model.load import AnyLoad, BurstLoad, StagesLoad, Window, shortened, users_at
+from lab.model.pooler import PoolerReading
 from lab.model.probe import ProbeRecord
 from lab.model.readings import DatabaseReading, MachineReading
 from lab.model.verdict import Leak, Stood
@@ -48,7 +49,7 @@ from lab.model.verdict import Leak, Stood
 Line = TypeVar("Line")
 
 TIMED = (
-    *(WorkerReading, DatabaseReading, MachineReading, OomKill, ProbeRecord),
+    *(WorkerReading, DatabaseReading, PoolerReading, MachineReading, OomKill, ProbeRecord),
     *(GatewayReading, InstanceEvent),
 )
 """The evidence that belongs to its moment; the rest holds for the whole trial."""
@@ -309,6 +310,11 @@ class Trial:
     def database(self) -> list[DatabaseReading]:
         """The readings of ``pg_stat_activity`` in the window."""
         return [reading for reading in self.evidence(DatabaseReading) if self._inside(reading.t)]
+
+    @cached_property
+    def pooler(self) -> list[PoolerReading]:
+        """The readings of PgBouncer in the window; none where there was none."""
+        return [reading for reading in self.evidence(PoolerReading) if self._inside(reading.t)]
 
     @cached_property
     def machine(self) -> list[MachineReading]:

@@ -31,6 +31,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from math import fsum, inf
 
+from lab.judge import pooler
 from lab.judge.agreement import disagreements
 from lab.judge.coverage import clock_was_set
 from lab.judge.delays import only_delay
@@ -269,12 +270,16 @@ def overstated(trial: Trial) -> Worker | None:
 
 
 def beyond_trips(trial: Trial) -> float:
-    """Seconds that an upload's calls to the database take beyond their injected round trips."""
+    """Seconds that an upload's calls to the database take beyond their injected round trips.
+
+    A wait in PgBouncer is for others' calls, which the speed divides.
+    """
     span, metrics = only_delay(trial.cell, "db"), trial.metrics
     made = {stage: n for stage, n in db_trips(trial.knobs).items() if stage in metrics}
     if span is None:
         return 0.0
-    return max(0.0, sum(metrics[stage] - n * span.mean for stage, n in made.items()))
+    beyond = sum(metrics[stage] - n * span.mean for stage, n in made.items())
+    return max(0.0, beyond - pooler.upload_wait_s(trial))
 
 
 def scaling(trial: Trial) -> Iterable[Invalidity]:

@@ -3,6 +3,9 @@
     sent ─ gateway ─ accept, event loop ─ anyio ─ pool ─ auth … ─ threads ─ storage ─ … write ─ end
            └──────────────────── waits ─────────────┘   service   wait      └──── service ────┘
 
+    auth, release, write ─ PgBouncer ─ round trips        where knob pooler has it
+                              wait       service
+
 A worker's record says when each stage began and ended; what lies between two stages is a wait
 for the event loop. Without a record, as in runs of an earlier lab, the stages that the answer
 told are laid one after the other; an upload that no worker had waited for one all its life.
@@ -20,12 +23,13 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from math import fsum
 
+from lab.judge import pooler
 from lab.judge.statistics import growth
 from lab.judge.trial import Trial
 from lab.model.evidence import Cause, Sample, UploadRecord, WorkerReading
@@ -41,6 +45,7 @@ class Station(StrEnum):
     LOOP = "loop"
     ANYIO = "anyio"
     POOL = "pool"
+    POOLER = "pooler"
     THREADS = "threads"
     SPEECH_THREADS = "speech_threads"
     AUDIO_THREADS = "audio_threads"
@@ -58,7 +63,10 @@ OWN_THREADS: Mapping[Journey, Station] = {
 }
 """The threads that a journey passes; the others are none of its."""
 
-WAITS = (Station.GATEWAY, Station.LOOP, Station.ANYIO, Station.POOL, *OWN_THREADS.values())
+WAITS = (
+    *(Station.GATEWAY, Station.LOOP, Station.ANYIO, Station.POOL, Station.POOLER),
+    *OWN_THREADS.values(),
+)
 
 SERVICE = (Station.STORAGE, Station.DATABASE, Station.SPEECH, Station.CONVERSION)
 
@@ -160,14 +168,16 @@ def _by_record(trial: Trial, sample: Sample, record: UploadRecord) -> Iterator[S
     sent = sample.sent_at + sample.uplink_s
     yield Stay(Station.ELSEWHERE, sample.sent_at, sent)
     yield Stay(_outside(trial), sent, handed)
-    last, stored = handed, False
+    last, stored, beyond = handed, False, pooler.beyond_trips(trial)
     for stage, begun, took in record.spans:
         yield Stay(Station.LOOP, last, begun, stored)
         stored = stored or stage in DONE
         last = begun + took
         last = ended if (stage, begun, took) == record.standing else last
         if stage in STATION_OF:
-            yield Stay(STATION_OF[stage], begun, last, stored)
+            served = begun + beyond(stage, last - begun)
+            yield Stay(Station.POOLER, begun, served, stored)
+            yield Stay(STATION_OF[stage], served, last, stored)
     left = ended if record.status is None else record.t
     yield Stay(Station.LOOP, last, left, stored)
     yield Stay(Station.ELSEWHERE, left, ended, stored)
@@ -186,9 +196,11 @@ def _by_answer(trial: Trial, sample: Sample) -> Iterator[Stay]:
     yield Stay(Station.GATEWAY, sent, last)
     first = max(last, ended - fsum(stages.values()))
     yield Stay(Station.LOOP, last, first)
+    beyond = pooler.beyond_trips(trial)
     for stage, took in stages.items():
-        stored = stored or stage in DONE
-        yield Stay(STATION_OF[stage], first, first + took, stored)
+        stored, served = stored or stage in DONE, first + beyond(stage, took)
+        yield Stay(Station.POOLER, first, served, stored)
+        yield Stay(STATION_OF[stage], served, first + took, stored)
         first += took
 
 
@@ -280,7 +292,7 @@ class Waiting:
         own = OWN_THREADS.get(self._trial.journey)
         left_out = {threads for threads in OWN_THREADS.values() if stay.stored or threads != own}
         if held and stay.station is Station.LOOP:
-            left_out |= {Station.POOL}
+            left_out |= {Station.POOL, Station.POOLER}
         return [station for station in way if station not in left_out]
 
     def _workers_of(self, record: UploadRecord | None) -> list[Queues]:
@@ -302,13 +314,22 @@ class Waiting:
         busy_s = [r.loop_busy_s * speed for r in readings if r.loop_busy_s is not None]
         return Queues(
             times=[reading.t for reading in readings],
-            full=[full_stations(self._trial, reading) for reading in readings],
+            full=[self._full(reading) for reading in readings],
             busy_s=busy_s if len(busy_s) == len(readings) else [],
         )
 
+    @cached_property
+    def _pooler_full(self) -> Callable[[float], bool]:
+        return pooler.full_at(self._trial)
+
+    def _full(self, reading: WorkerReading) -> frozenset[Station]:
+        """The stations that were full at a reading, with somebody in the queue."""
+        full = full_stations(self._trial, reading)
+        return full | {Station.POOLER} if self._pooler_full(reading.t) else full
+
 
 def full_stations(trial: Trial, reading: WorkerReading) -> frozenset[Station]:
-    """The stations of a worker that were full at a reading, with somebody in the queue."""
+    """The stations of a worker's own that were full at a reading, with somebody in the queue."""
     cell, knobs = trial.cell, trial.knobs
     slots, threads = worker_storage_slots(cell), storage_threads(reading, knobs)
     queues = {
@@ -342,10 +363,11 @@ def storage_threads(reading: WorkerReading, knobs: Knobs) -> int:
 def _own(stay: Stay, full: Collection[Station]) -> Station:
     """Who keeps an upload where nothing further down does.
 
-    A checkout from a pool that is not full waits for the database, to open a connection.
+    A checkout from a pool that is not full waits for the database, to open a connection, and so
+    does what PgBouncer did not keep waiting: its round trips took longer.
     """
-    opens = stay.station is Station.POOL and Station.POOL not in full
-    return Station.DATABASE if opens else stay.station
+    kept = stay.station not in (Station.POOL, Station.POOLER) or stay.station in full
+    return stay.station if kept else Station.DATABASE
 
 
 def excess(life: Life, bound: float, rest_s: float = 0.0) -> dict[Station, float]:

@@ -19,6 +19,7 @@ from pydantic import Field, TypeAdapter
 from lab.model.base import Bytes, Count, Elapsed, Frozen, Moment, Plain, Total, Whole
 from lab.model.fault import Action
 from lab.model.journeys import Journey
+from lab.model.pooler import PoolerReading
 from lab.model.probe import ProbeRecord
 from lab.model.readings import DatabaseReading, DatabaseStatements, MachineReading
 
@@ -32,7 +33,7 @@ class Cause(StrEnum):
     """
 
     POOL_TIMEOUT = "pool_timeout"  #: backend: QueuePool gave up after pool_timeout
-    DB_REFUSED = "db_refused"  #: backend: Postgres had no slot left (SQLSTATE 53300)
+    DB_REFUSED = "db_refused"  #: backend: Postgres, or PgBouncer before it, had no slot left
     DB_ERROR = "db_error"  #: backend: any other failure of the database
     GCS_ERROR = "gcs_error"  #: backend: storage failed, its retries included
     SPEECH_ERROR = "speech_error"  #: backend: the speech service is down, too slow, or failed
@@ -335,8 +336,9 @@ class Shortage(Frozen):
         part: who ran out, as `lab.model.replica.PARTS` names it.
         of: ``connections``, ``files`` (descriptors), or ``accept_queue``, in which the kernel keeps
             connections until a part accepts them.
-        count: how often that is said. nginx says it once a second where it can help itself by
-            closing a connection that has not sent its request yet, so this counts no uploads.
+        count: how often that is said. PgBouncer says it of each client that it gives up on; nginx
+            once a second where it can help itself by closing a connection that has not sent its
+            request yet, so that counts no uploads.
     """
 
     part: str
@@ -448,6 +450,7 @@ Evidence = Annotated[
     | UploadRecord
     | DatabaseReading
     | DatabaseStatements
+    | PoolerReading
     | MachineReading
     | PartDown
     | OomKill

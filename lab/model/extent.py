@@ -23,7 +23,8 @@ SAMPLES_PER_S = 4000
 about a thousand, and without a body about four thousand."""
 
 READINGS_PER_S = 50
-"""Readings of the machine, the database and the gateway a wall-clock second: there are about 15."""
+"""Readings of the machine, the database, PgBouncer and the gateway a wall-clock second: there are
+about 25."""
 
 PROCESS_READINGS_PER_S = 20
 """The same of a worker or an instance, which are read 10 times, and twice."""

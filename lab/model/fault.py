@@ -176,7 +176,7 @@ Toxic = Annotated[
 ]
 
 
-PartName = Literal["backend", "postgres", "fake-gcs-server", "nginx"]
+PartName = Literal["backend", "postgres", "fake-gcs-server", "nginx", "pgbouncer"]
 """The parts that a process fault may hit; Toxiproxy has ``down`` and its toxics for that."""
 
 Action = Literal["kill", "pause", "restart", "stop"]

@@ -41,7 +41,7 @@ class Preset(StrEnum):
     RECOMMENDED = "recommended"
 
 
-Part = Literal["backend", "nginx", "postgres", "cloudrun", "run"]
+Part = Literal["backend", "nginx", "pgbouncer", "postgres", "cloudrun", "run"]
 """Where a knob belongs; ``run`` is no part of the replica."""
 
 
@@ -356,6 +356,24 @@ class Knobs(Frozen):
         Field(ge=1, le=500),
         Knob("connections that Postgres grants the application", part="postgres"),
     ] = 25
+    pooler: Annotated[
+        Literal["off", "session", "transaction"],
+        Knob(
+            "PgBouncer beside Postgres, behind the distance, with its pool_mode: a connection of "
+            "Postgres' is lent for as long as a client's is open, or for a transaction; or off, "
+            "none",
+            part="pgbouncer",
+        ),
+    ] = "off"
+    pooler_size: Annotated[
+        int,
+        Field(ge=1, le=500),
+        Knob(
+            "connections of Postgres' that PgBouncer shares among its clients, its "
+            "default_pool_size; no more than db_cap",
+            part="pgbouncer",
+        ),
+    ] = 20
     db_rtt: Annotated[
         Span,
         AtMost(600),
@@ -389,7 +407,7 @@ class Knobs(Frozen):
         Knob(
             "divides every delay, timeout, window and duration; results stay in real-world "
             "time, and a cell in which that would be untrue is invalid",
-            also=("nginx",),
+            also=("nginx", "pgbouncer"),
         ),
     ] = 1.0
 

@@ -106,6 +106,9 @@ NETWORK_PARTS = {
 }
 """The parts whose bytes on the network are metrics: in their names, and as readings call them."""
 
+OF_POOLER = "PgBouncer"
+"""The source of what only a cell with knob ``pooler`` has."""
+
 _ROWS: tuple[Metric | StageRow, ...] = (
     Metric("attempts", "count", "samples", "uploads sent in the window"),
     Metric("succeeded", "count", "samples", "of these, answered 200"),
@@ -259,6 +262,15 @@ _ROWS: tuple[Metric | StageRow, ...] = (
         "pg_stat_statements",
         "such statements a second, from the load's start until it had ended",
     ),
+    Metric("pooler_clients", "count", OF_POOLER, "peak of the connections to PgBouncer"),
+    Metric("pooler_waiting", "count", OF_POOLER, "peak of those that waited for Postgres"),
+    Metric(
+        "pooler_wait",
+        "seconds",
+        OF_POOLER,
+        "mean wait of a transaction for a connection of Postgres', in PgBouncer",
+    ),
+    Metric("pooler_wait_max", "seconds", OF_POOLER, "the longest such wait that was seen"),
     Metric("db_refusals", "count", "Postgres log", "connections refused with SQLSTATE 53300"),
     Metric("pool_checked_out", "count", "workers", "peak of connections checked out, all workers"),
     Metric("pool_waiting", "count", "workers", "peak of checkouts waiting, all workers"),

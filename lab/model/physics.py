@@ -17,7 +17,7 @@ from lab.model.experiment import Cell
 from lab.model.fault import Fault, Latency
 from lab.model.journeys import Journey
 from lab.model.knobs import Knobs
-from lab.model.replica import nginx_limits
+from lab.model.replica import POOLER_PATIENCE_S, nginx_limits, pooled
 
 DB_TRIPS = {"auth": 2, "release": 1, "write": 4}
 """An upload's round trips to the database by stage: BEGIN, SELECT; ROLLBACK; BEGIN, INSERT,
@@ -127,8 +127,13 @@ def pool_connections(knobs: Knobs) -> float:
 
 
 def upload_slots(cell: Cell) -> int:
-    """Uploads that can be inside a storage call at once: threads, or connections held for them."""
+    """Uploads that can be inside a storage call at once: threads, or connections held for them.
+
+    A held session's transaction goes on meanwhile, so PgBouncer has lent it a connection.
+    """
     slots, connections = cell.storage_slots, max_processes(cell) * pool_connections(cell.knobs)
+    if pooled(cell.knobs):
+        connections = min(connections, cell.knobs.pooler_size)
     held = cell.knobs.db_session == "hold"
     return int(connections) if held and connections < slots else slots
 
@@ -188,7 +193,8 @@ def longest_timeout(cell: Cell) -> float:
     """The longest that an upload, or what it holds in the service, can wait for a time-out.
 
     A user has an answer after the client's time-out, or the proxy's, which runs from when the
-    user's line has carried the file. A checkout from the pool gives up after its own. Storage does
+    user's line has carried the file. A checkout from the pool gives up after its own, and so does
+    PgBouncer on a client that waits for a connection of Postgres'. Storage does
     where something can keep it from answering: the client library gives up on an attempt after 60 s
     and makes no new one after 120 s (google-cloud-storage's DEFAULT_RETRY).
     """
@@ -196,9 +202,10 @@ def longest_timeout(cell: Cell) -> float:
     line = load.audio.high / load.uplink if load.uplink else 0.0
     proxy = nginx_limits(knobs).read_s if cell.target == "vm" else knobs.cloudrun_timeout
     pool = knobs.pool_timeout if knobs.pool_class == "QueuePool" else 0.0
+    pooler = POOLER_PATIENCE_S if pooled(knobs) else 0.0
     stalls = any(_may_stall(fault, knobs) for fault in cell.faults if fault.proxy == "gcs")
     storage = STORAGE_RETRY_S + STORAGE_TIMEOUT_S if stalls else 0.0
-    return max(min(load.timeout, line + proxy), pool, storage)
+    return max(min(load.timeout, line + proxy), pool, pooler, storage)
 
 
 def _may_stall(fault: Fault, knobs: Knobs) -> bool:

@@ -39,10 +39,19 @@ PARTS: dict[Target, tuple[str, ...]] = {
     "vm": (*_SHARED, "backend", "nginx"),
     "cloudrun": (*_SHARED, GATEWAY),
 }
-"""The parts of a replica, in the order in which they need each other.
+"""The parts that every replica has, in the order in which they need each other.
 
 Instances are no parts: they come and go, and that one dies is a result.
 """
+
+POSTGRES = "postgres"
+
+POOLER = "pgbouncer"
+"""The part that a replica has by the knob ``pooler`` alone: it comes after `POSTGRES`."""
+
+POOLER_PATIENCE_S = 120.0
+"""Real-world seconds for which a client of PgBouncer waits for a connection of Postgres', its
+``query_wait_timeout``; then it is refused, and its connection closed."""
 
 DATABASE = "students"
 SUPERUSER = "postgres"
@@ -63,9 +72,21 @@ PLATFORM_BODY = 32 * 1024**2
 """Bytes of a request over HTTP/1 to Cloud Run ("Cloud Run quotas and limits")."""
 
 
-def services(target: Target) -> tuple[str, ...]:
-    """The parts of a target but the gateway, which is a process of the lab's on every stack."""
-    return tuple(part for part in PARTS[target] if part != GATEWAY)
+def pooled(knobs: Knobs) -> bool:
+    """Whether PgBouncer stands before Postgres."""
+    return knobs.pooler != "off"
+
+
+def parts_of(target: Target, with_pooler: bool) -> tuple[str, ...]:
+    """The parts of a replica on this target, in the order in which they need each other."""
+    parts = PARTS[target]
+    after = parts.index(POSTGRES) + 1
+    return (*parts[:after], POOLER, *parts[after:]) if with_pooler else parts
+
+
+def services(target: Target, with_pooler: bool = False) -> tuple[str, ...]:
+    """Its parts but the gateway, which is a process of the lab's on every stack."""
+    return tuple(part for part in parts_of(target, with_pooler) if part != GATEWAY)
 
 
 def contradiction(target: Target, knobs: Knobs) -> tuple[str, str] | None:
@@ -74,6 +95,12 @@ def contradiction(target: Target, knobs: Knobs) -> tuple[str, str] | None:
         return (
             f"health_timeout is {knobs.health_timeout:g} s, above health_probe,"
             f" {knobs.health_probe:g} s",
+            "lower one or raise the other",
+        )
+    if pooled(knobs) and knobs.pooler_size > knobs.db_cap:
+        return (
+            f"pooler_size is {knobs.pooler_size}, above db_cap, {knobs.db_cap}: Postgres would "
+            "refuse PgBouncer",
             "lower one or raise the other",
         )
     if target == "vm":

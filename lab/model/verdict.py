@@ -62,6 +62,7 @@ class Resource(StrEnum):
     POOL = "pool"
     POOL_LEAK = "pool_leak"
     DATABASE_SLOTS = "database_slots"
+    POOLER = "pooler"
     BODY_LIMIT = "body_limit"
     PROXY_TIMEOUT = "proxy_timeout"
     NGINX_CONNECTIONS = "nginx_connections"

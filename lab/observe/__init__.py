@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lab.model.evidence import Shortage
+from lab.model.pooler import PoolerState
 from lab.model.readings import Usage
 
 Query = Callable[..., list[tuple[Any, ...]]]
@@ -32,3 +33,5 @@ class Observed(Protocol):
     def query(self) -> Query: ...
     @property
     def inflight(self) -> Callable[[], int]: ...
+    @property
+    def pooler(self) -> Callable[[], PoolerState] | None: ...

@@ -59,7 +59,7 @@ class Observer:
         self._speed = speed
         self._since = time.monotonic()
         self._until = inf
-        self.watch = Watch(replica.query, replica.usage, down_parts)
+        self.watch = Watch(replica.query, replica.usage, down_parts, replica.pooler)
         self.retention = Retention(replica.query, replica.storage, replica.bucket)
 
     def down(self) -> dict[str, str]:

@@ -4,7 +4,7 @@
     uploads-*.jsonl             every upload as its worker saw it
     health.jsonl                health probes of the VM's backend that failed
     front.jsonl                 Cloud Run's gateway: instances' lives, requests that waited
-    Seen                        the watch: connections, CPU and memory, parts that are down
+    Seen                        the watch: connections, PgBouncer, CPU and memory, parts down
 
 What was noted before a cell's trial is left out, except what was still true at the gateway when
 the trial began: that it serves, its queue, and how its live instances had started.
@@ -34,6 +34,7 @@ from lab.model.evidence import (
     UploadRecord,
     WorkerReading,
 )
+from lab.model.pooler import PoolerReading
 from lab.model.probe import ProbeRecord
 from lab.model.readings import DatabaseReading, DatabaseStatements, MachineReading, Usage
 from lab.model.replica import HEALTH_FILE
@@ -127,6 +128,10 @@ def from_uploads(
     yield from records.values()
 
 
+_OF_POOLER = ("longest_wait_s", "wait_s", "held_s")
+"""The durations of a `PoolerState`."""
+
+
 def from_watch(seen: Seen, clock: Clock) -> Iterator[Evidence]:
     """What the watch saw."""
     for backends in seen.connections:
@@ -140,6 +145,9 @@ def from_watch(seen: Seen, clock: Clock) -> Iterator[Evidence]:
         at, calls, total, longest = seen.statements
         took = {"total_s": clock.scaled(total), "max_s": clock.scaled(longest)}
         yield DatabaseStatements(t=clock(at), calls=calls, **took)
+    for at, state in seen.pooler:
+        real_s = {name: clock.scaled(getattr(state, name)) for name in _OF_POOLER}
+        yield PoolerReading(t=clock(at), **{**state._asdict(), **real_s})
     for reading in seen.machine:
         yield MachineReading(
             t=clock(reading.at),

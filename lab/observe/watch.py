@@ -1,4 +1,4 @@
-"""Watches the replica during the load: connections, CPU and memory, parts that are down.
+"""Watches the replica during the load: connections, PgBouncer, CPU and memory, parts that are down.
 
 Each of these has its own thread, so that a database that does not answer delays no other
 reading, and one more notices where all of the lab stood still. Readings are kept with the
@@ -21,6 +21,7 @@ import psycopg2
 
 from lab.model.clock import BEAT_S, STILL_S, USUAL_S, wall_offset
 from lab.model.evidence import GENERATOR, LAB
+from lab.model.pooler import PoolerState
 from lab.model.processes import how_held
 from lab.model.readings import Usage
 from lab.model.replica import APP_ROLE
@@ -70,13 +71,15 @@ class MachineUsage(NamedTuple):
 
 @dataclass
 class Seen:
-    """What the watch saw, with the monotonic clock: connections, usage, and parts down with why.
+    """What the watch saw, with the monotonic clock: connections, PgBouncer, usage, and parts down
+    with why.
 
     ``statements`` is what the database counted while the watch went on; None where it counts none.
     """
 
     connections: list[Backends] = field(default_factory=list)
     statements: Statements | None = None
+    pooler: list[tuple[float, PoolerState]] = field(default_factory=list)
     machine: list[MachineUsage] = field(default_factory=list)
     down: dict[str, tuple[float, str]] = field(default_factory=dict)
 
@@ -107,6 +110,7 @@ class Watch:
         query: runs SQL over the superuser connection that is kept open.
         usage: returns running totals of CPU and memory by part.
         down_parts: returns the parts that are down now, with their diagnosis.
+        pooler: returns what PgBouncer is doing now; None where there is none.
     """
 
     def __init__(
@@ -114,9 +118,11 @@ class Watch:
         query: Query,
         usage: Callable[[], Mapping[str, Usage]],
         down_parts: Callable[[], dict[str, str]],
+        pooler: Callable[[], PoolerState] | None = None,
     ) -> None:
         self.seen = Seen()
         self._query = query
+        self._pooler = pooler
         self._usage = usage
         self._generator: psutil.Process | None = None
         self._generator_usage: Usage | None = None
@@ -126,7 +132,7 @@ class Watch:
             threading.Thread(target=watch, name=watch.__name__, daemon=True)
             for watch in (
                 *(self._watch_database, self._watch_parts, self._watch_machine),
-                self._watch_the_lab,
+                *(self._watch_the_lab, self._watch_pooler),
             )
         ]
 
@@ -156,6 +162,12 @@ class Watch:
         while not self._stop.wait(DATABASE_S):
             self._read_database()
         self.seen.statements = statements.read(self._query)
+
+    def _watch_pooler(self) -> None:
+        while self._pooler and not self._stop.wait(DATABASE_S):
+            now = time.monotonic()
+            with suppress(psycopg2.Error):  # it is down: `down_parts` says so
+                self.seen.pooler.append((now, self._pooler()))
 
     def _watch_parts(self) -> None:
         while not self._stop.wait(PARTS_S):

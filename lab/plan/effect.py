@@ -17,7 +17,7 @@ from lab.model.fault import KnobRef, Latency
 from lab.model.journeys import Journey
 from lab.model.knobs import TABLE
 from lab.model.load import AnyLoad
-from lab.model.replica import nginx_limits
+from lab.model.replica import nginx_limits, pooled
 
 MAX_NAMED = 3
 """A note names no more cells than this; of more it says how many they are."""
@@ -114,6 +114,7 @@ EFFECTS: Mapping[str, Effect] = {
     ),
     "health_timeout": OF_PROBE,
     "health_failures": OF_PROBE,
+    "pooler_size": Effect(lambda cell: pooled(cell.knobs), "pooler is off"),
     "leak_every": Effect(lambda cell: cell.knobs.leak != "off", "leak is off"),
     "gcs_latency": Effect(_injected("gcs_latency"), "none of the faults injects it"),
     "db_rtt": Effect(_injected("db_rtt"), "none of the faults injects it"),

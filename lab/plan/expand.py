@@ -25,8 +25,8 @@ from lab.model.experiment import Cell, Experiment
 from lab.model.fault import Fault
 from lab.model.knobs import Knobs, Preset
 from lab.model.load import BurstLoad, ClosedLoad, Load, OpenLoad, varied
-from lab.model.metrics import BY_NAME, nearest_elsewhere, only_on
-from lab.model.replica import PARTS, TARGETS, Target, contradiction
+from lab.model.metrics import BY_NAME, OF_POOLER, nearest_elsewhere, only_on
+from lab.model.replica import POOLER, TARGETS, Target, contradiction, parts_of, pooled
 from lab.model.speed import AUTO
 from lab.model.suggest import suggest
 from lab.plan.effect import refuse_equal
@@ -98,6 +98,7 @@ def expand(
     _refuse_missing_parts(cells)
     _refuse_missing_metrics(cells)
     _refuse_never_dropped(cells)
+    _refuse_unpooled(cells)
     refuse_equal(cells)
     return _repeated(cells, experiment)
 
@@ -229,13 +230,15 @@ def _settled(base: Knobs, settings: Mapping[str, Any]) -> Knobs:
 
 
 def _refuse_missing_parts(cells: Iterable[Cell]) -> None:
-    """Refuse a process fault of a part that the target of some cell does not have."""
-    targets = {cell.target: cell.process_faults for cell in cells}
-    for target, planned in sorted(targets.items()):
+    """Refuse a process fault of a part that some cell does not have."""
+    kinds = {(cell.target, pooled(cell.knobs)): cell.process_faults for cell in cells}
+    for (target, with_pooler), planned in sorted(kinds.items()):
+        parts = parts_of(target, with_pooler)
         for fault in planned:
-            if fault.part not in PARTS[target]:
-                what = f"{fault.fault} hits {fault.part}, and target {target} has none"
-                raise SpecError(what, f"its parts are {', '.join(PARTS[target])}")
+            if fault.part not in parts:
+                of = " with pooler: off" if fault.part == POOLER else ""
+                what = f"{fault.fault} hits {fault.part}, and target {target}{of} has none"
+                raise SpecError(what, f"its parts are {', '.join(parts)}")
 
 
 def _refuse_missing_metrics(cells: Sequence[Cell]) -> None:
@@ -253,6 +256,16 @@ def _refuse_missing_metrics(cells: Sequence[Cell]) -> None:
         instead = nearest_elsewhere(criterion.metric)
         write = f"write {instead}" if instead else "leave it out"
         raise SpecError(what, f"{write}, or judge it on target {only} alone")
+
+
+def _refuse_unpooled(cells: Sequence[Cell]) -> None:
+    """Refuse a criterion on a figure of PgBouncer's, where no cell has it."""
+    if any(pooled(cell.knobs) for cell in cells):
+        return
+    for criterion in cells[0].criteria:
+        if BY_NAME[criterion.metric].source == OF_POOLER:
+            what = f"criterion '{criterion}': pooler is off, so there is no {criterion.metric}"
+            raise SpecError(what, "leave it out, or set pooler: session or transaction")
 
 
 def _refuse_never_dropped(cells: Sequence[Cell]) -> None:

@@ -40,7 +40,7 @@ from lab.model.physics import (
     max_processes,
     pool_connections,
 )
-from lab.model.replica import file_limit
+from lab.model.replica import file_limit, pooled
 from lab.model.speed import MAX_SPEED, STEP
 
 MARGIN = 0.75
@@ -282,7 +282,8 @@ class Expected:
         """Uploads a second that the scarcest kind of slot carries."""
         knobs, processes = self.cell.knobs, max_processes(self.cell)
         held = self._database_s + (self._storage_s if knobs.db_session == "hold" else 0.0)
-        connections = min(processes * pool_connections(knobs), knobs.db_cap)
+        server = knobs.pooler_size if pooled(knobs) else knobs.db_cap
+        connections = min(processes * pool_connections(knobs), server)
         rates = [connections / held if held else inf, processes / self._in_loop_s]
         if knobs.gcs_call != "blocking" and self._storage_s:
             rates.append(self.cell.storage_slots / self._storage_s)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,8 +23,9 @@ from lab.errors import PartFailed
 from lab.model.evidence import Shortage
 from lab.model.experiment import Cell
 from lab.model.knobs import TABLE, Knobs
+from lab.model.pooler import PoolerState
 from lab.model.readings import Usage
-from lab.model.replica import GATEWAY, PARTS, Target, services
+from lab.model.replica import GATEWAY, POOLER, POSTGRES, Target, parts_of, pooled, services
 from lab.stack.health import HealthWatch
 from lab.stack.ports import POLL_S
 
@@ -62,7 +64,9 @@ class Replica:
         refused: connections that Postgres refused with SQLSTATE 53300 since `apply`.
         shortages: what parts ran out of since `apply`.
         round_trip: wall-clock seconds of a round trip from the backend to the database
-            through its proxy, with the toxics of now. Holds a connection while it measures.
+            through its proxy, and PgBouncer if that stands there, with the toxics of now. Holds a
+            connection while it measures.
+        pooler: what PgBouncer is doing now; None where there is none.
     """
 
     url: str
@@ -82,6 +86,7 @@ class Replica:
     refused: Callable[[], int] = field(default=int)
     shortages: Callable[[], list[Shortage]] = field(default=list)
     round_trip: Callable[[], float] = field(default=float)
+    pooler: Callable[[], PoolerState] | None = None
 
 
 @dataclass(frozen=True)
@@ -203,9 +208,13 @@ class Stack(Protocol):
         ...
 
 
-NEEDS = {"backend": {"postgres", "toxiproxy"}}
-"""Which part must restart because another did: the backend holds connections that a new
-Postgres, or a new proxy, does not know. Cloud Run's gateway restarts with every cell."""
+NEEDS = {
+    "backend": {POSTGRES, "toxiproxy", POOLER},
+    POOLER: {POSTGRES, "backend", GATEWAY},
+}
+"""Which part must restart because another did, or is gone: the backend holds connections that a new
+Postgres, proxy or PgBouncer does not know, and PgBouncer keeps those of Postgres' that an ended
+backend had. Cloud Run's gateway restarts with every cell."""
 
 KEEPERS = frozenset({"postgres", "fake-gcs-server", "toxiproxy"})
 """The parts that hold what is removed between cells, and what is on its way there."""
@@ -227,12 +236,13 @@ class LifeCycle(ABC):
 
         end the gateway ─> end parts that the target does not have, and stale ones
         ─> start stale parts; wait for free slots ─> empty table and bucket
-        ─> start the gateway (Cloud Run)
+        ─> lead the database's proxy to PgBouncer or past it ─> start the gateway (Cloud Run)
 
     A stack implements how its parts end and start, and where they are.
 
     Attributes:
         target: of the last cell that was applied.
+        pooled: whether it has PgBouncer.
         guardian: ends the replica if the lab is killed; None for one that stays up.
         restarted: the parts that were restarted for that cell, in their order.
         gateway, monitor, bucket, workers: what holds instances, and what the database, storage
@@ -246,10 +256,17 @@ class LifeCycle(ABC):
 
     def __init__(self) -> None:
         self.target: Target = "vm"
+        self.pooled = False
         self.guardian: Guardian | None = None
         self.restarted: list[str] = []
         self._running: dict[str, dict[str, Any]] = {}
         self._health: HealthWatch | None = None
+        self._leads_to = POSTGRES
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The parts of the last cell but the gateway."""
+        return services(self.target, self.pooled)
 
     @abstractmethod
     def require(self, cell: Cell) -> None: ...
@@ -295,6 +312,14 @@ class LifeCycle(ABC):
         """
 
     @abstractmethod
+    def _lead_to(self, part: str) -> None:
+        """Have the database's proxy lead to this part.
+
+        Raises:
+            PartFailed: it does not.
+        """
+
+    @abstractmethod
     def _replica(self) -> Replica:
         """The addresses and readings of the replica as it is now."""
 
@@ -304,13 +329,16 @@ class LifeCycle(ABC):
         if self.guardian:
             self.guardian.renew()
         self.gateway.stop()  # with its instances, which hold connections
-        retired = [part for part in services(self.target) if part not in PARTS[cell.target]]
+        wanted = parts_of(cell.target, pooled(cell.knobs))
+        retired = [part for part in self.services if part not in wanted]
+        gone = self._running.keys() & retired
         self._forget(retired)
         self._retire(retired)
-        self.target = cell.target
+        self.target, self.pooled = cell.target, pooled(cell.knobs)
         self._begin_logs()
-        self.restarted = self._stale(cell.knobs)
+        self.restarted = self._stale(cell.knobs, gone)
         self._restart(cell.knobs)
+        self._lead()
         if cell.target == "cloudrun":
             self.gateway.start(cell.knobs)
             self.restarted.append(GATEWAY)
@@ -330,14 +358,22 @@ class LifeCycle(ABC):
             self._health.stop()
             self._health = None
 
-    def _stale(self, knobs: Knobs) -> list[str]:
-        """Parts to restart: down, with changed knobs, still busy, or dependent on such a part."""
-        wanted = {part: settings(part, knobs) for part in services(self.target)}
+    def _stale(self, knobs: Knobs, gone: AbstractSet[str]) -> list[str]:
+        """Parts to restart: down, with changed knobs, still busy, or dependent on such a part.
+
+        Args:
+            knobs: of the cell.
+            gone: parts that ran, and that the cell does not have.
+        """
+        wanted = {part: settings(part, knobs) for part in self.services}
         down = self.down_parts()
         stale = {part for part in wanted if part in down or self._running.get(part) != wanted[part]}
         if "backend" in wanted.keys() - stale and self.workers.busy():
             stale.add("backend")  # it still works on uploads of the last cell
-        stale |= {part for part, needed in NEEDS.items() if needed & stale}
+        struck = stale | gone | ({GATEWAY} if self.target == "cloudrun" else set())
+        while more := {part for part, needed in NEEDS.items() if needed & struck} - struck:
+            struck |= more
+        stale |= struck
         return [part for part in wanted if part in stale]
 
     def _restart(self, knobs: Knobs) -> None:
@@ -358,6 +394,15 @@ class LifeCycle(ABC):
             emptying.result()
         else:
             self._empty()
+
+    def _lead(self) -> None:
+        """Have the database's proxy lead to PgBouncer where there is one; anew it leads past it."""
+        if "toxiproxy" in self.restarted:
+            self._leads_to = POSTGRES
+        wanted = POOLER if self.pooled else POSTGRES
+        if wanted != self._leads_to:
+            self._lead_to(wanted)
+            self._leads_to = wanted
 
     def _empty(self) -> None:
         """Remove all rows and objects, once nobody is left who might write another."""

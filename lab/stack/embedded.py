@@ -1,7 +1,7 @@
 """The embedded stack: real servers from wheels, as child processes, on 127.0.0.1.
 
     users ──> nginx ──> uvicorn × workers ──> :gcs proxy    ──> fake-gcs-server
-                                          ├─> :db proxy     ──> Postgres
+                                          ├─> :db proxy     (──> PgBouncer) ──> Postgres
                                           └─> :speech proxy ──> the speech service
     users ──> gateway ──> instances ──> …                      on Cloud Run
 
@@ -20,13 +20,14 @@ from lab.errors import MissingComponent
 from lab.files import logs_folder
 from lab.model.experiment import Cell
 from lab.model.knobs import Knobs
-from lab.model.replica import APP_ROLE, BUCKET, PARTS, SUPERUSER
-from lab.stack import cleanup, gateway, ownership, ports, shortages
+from lab.model.replica import APP_ROLE, BUCKET, POOLER, SUPERUSER, parts_of, pooled
+from lab.stack import cleanup, gateway, ownership, pooler, ports, shortages
 from lab.stack.backend import Backend
 from lab.stack.base import LifeCycle, Replica
 from lab.stack.gateway import Gateway
 from lab.stack.monitor import RoundTrip
 from lab.stack.nginx import Nginx
+from lab.stack.pooler import Pooler
 from lab.stack.postgres import Postgres
 from lab.stack.process import Part, ProcessUsage
 from lab.stack.shortages import Shortages
@@ -81,11 +82,12 @@ class EmbeddedStack(LifeCycle):
         self._log_starts: dict[Path, int] = {}
 
     def _make_parts(self, toxiproxy: str, port: int | None, monitored: bool) -> None:
-        database, storage, recogniser, *others = ports.free(9, but=port)
+        database, pools, storage, recogniser, *others = ports.free(10, but=port)
         proxies, gcs, db, speech, backend, free = others
         port = port or free
         storage_url = f"http://{ports.HOST}:{gcs}"
         self.postgres = Postgres(self.folder, database, monitored=monitored)
+        self.pooler = Pooler(self.folder, pools, self.postgres)
         self.storage = Storage(self.folder, storage, storage_url)
         self.speech = Speech(self.folder, recogniser)
         behind = {"gcs": (gcs, storage), "db": (db, database), "speech": (speech, recogniser)}
@@ -106,16 +108,19 @@ class EmbeddedStack(LifeCycle):
         self.bucket = self.storage.bucket
         self.workers = self.backend.workers
         self._all: tuple[Part, ...] = (
-            *(self.postgres, self.storage, self.speech, self.toxiproxy),
+            *(self.postgres, self.pooler, self.storage, self.speech, self.toxiproxy),
             *(self.backend, self.nginx, self.gateway),
         )
 
     @property
     def parts(self) -> list[Part]:
-        """The parts that the target has."""
-        return [part for part in self._all if part.name in PARTS[self.target]]
+        """The parts that the cell has."""
+        wanted = parts_of(self.target, self.pooled)
+        return [part for part in self._all if part.name in wanted]
 
     def require(self, cell: Cell) -> None:
+        if pooled(cell.knobs):
+            pooler.program()
         if cell.target == "cloudrun" and not self._instances_limited:
             gateway.check(cell.knobs, self.gateway.logs)
             self._instances_limited = True
@@ -137,6 +142,10 @@ class EmbeddedStack(LifeCycle):
 
     def _renew_backend(self, knobs: Knobs) -> None:
         self.backend.relaunch(knobs)
+
+    def _lead_to(self, part: str) -> None:
+        port = self.pooler.port if part == POOLER else self.postgres.port
+        pooler.lead_to(self.toxiproxy.url, f"{ports.HOST}:{port}")
 
     def _logs(self) -> dict[str, Path]:
         logs = {part.name: part.log for part in self.parts}
@@ -165,7 +174,12 @@ class EmbeddedStack(LifeCycle):
             usage=usage if on_vm else self.gateway.usage(usage),
             refused=lambda: self.postgres.refused(log_start),
             shortages=Shortages(self._logs_of_cell, shortages.overflows),
-            round_trip=RoundTrip(self.postgres.dsn(SUPERUSER, through_proxy), self.monitor.query),
+            round_trip=RoundTrip(
+                self.postgres.dsn(SUPERUSER, through_proxy),
+                self.monitor.query,
+                let_go=self.pooler.console.close_idle if self.pooled else None,
+            ),
+            pooler=self.pooler.console.state if self.pooled else None,
         )
 
     def _parts_down(self) -> dict[str, str]:
@@ -210,12 +224,18 @@ class EmbeddedStack(LifeCycle):
         return str(self.folder / "logs")
 
     def detach(self) -> None:
-        """Close the connection to the database, and ask for nobody's health any more."""
+        """Close the connections to the database and to PgBouncer, and ask for nobody's health any
+        more."""
         self._rest()
         self.monitor.release()
+        self.pooler.console.release()
 
     def about(self) -> dict[str, str]:
-        return {"toxiproxy": self.toxiproxy_variant, "fake-gcs-server": server_version()}
+        return {
+            "toxiproxy": self.toxiproxy_variant,
+            "fake-gcs-server": server_version(),
+            **pooler.versions(),
+        }
 
     def close(self) -> None:
         self._rest()

@@ -18,7 +18,7 @@ import psycopg2
 from psycopg2.extensions import POLL_OK, POLL_READ, connection
 
 from lab.errors import PartFailed
-from lab.model.replica import APP_ROLE, DATABASE
+from lab.model.replica import APP_ROLE, DATABASE, SUPERUSER
 from lab.stack.ports import HOST, POLL_S
 
 PLAIN: Mapping[str, Any] = {
@@ -37,6 +37,9 @@ a round trip of production's, too.
 
 Query = Callable[..., list[tuple[Any, ...]]]
 """Runs SQL, with values for its placeholders, and returns the rows."""
+
+Answer = tuple[list[str], list[tuple[Any, ...]]]
+"""The names of an answer's columns, and its rows."""
 
 ANSWERS_WITHIN_S = 5.0
 """After this long without an answer the database counts as gone: a frozen one gives no error."""
@@ -92,6 +95,18 @@ class Monitor:
         Raises:
             psycopg2.Error: the database is gone or frozen, or the SQL is wrong.
         """
+        return self._asked(sql, values)[1]
+
+    def records(self, sql: str) -> list[dict[str, Any]]:
+        """Run SQL over the held connection; its rows, by the columns' names.
+
+        Raises:
+            psycopg2.Error: as `query`.
+        """
+        names, rows = self._asked(sql, ())
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def _asked(self, sql: str, values: tuple[object, ...]) -> Answer:
         with self._lock:
             try:
                 return self._ask(sql, values)
@@ -99,7 +114,7 @@ class Monitor:
                 self._close()  # or a late answer would be read as the next query's
                 raise
 
-    def _ask(self, sql: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
+    def _ask(self, sql: str, values: tuple[object, ...]) -> Answer:
         if self._held is None or self._held.closed:
             self._held = psycopg2.connect(
                 self.dsn, application_name=self._name, async_=True, **PLAIN
@@ -108,7 +123,8 @@ class Monitor:
         cursor = self._held.cursor()
         cursor.execute(sql, values or None)
         _wait(self._held)
-        return cursor.fetchall() if cursor.description else []
+        columns = cursor.description or ()
+        return [column.name for column in columns], cursor.fetchall() if columns else []
 
     def app_connections(self) -> int:
         """How many connections the application has now."""
@@ -166,12 +182,20 @@ class RoundTrip:
         from_outside: whether both connections enter through a published port, which the
             backend does not. The round trip of ``query`` is then subtracted, and with it
             the database's own time.
+        let_go: has PgBouncer close the connection, which it keeps; None where there is none.
     """
 
-    def __init__(self, dsn: str, query: Query, from_outside: bool = False) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        query: Query,
+        from_outside: bool = False,
+        let_go: Callable[[], None] | None = None,
+    ) -> None:
         self._dsn = dsn
         self._query = query
         self._from_outside = from_outside
+        self._let_go = let_go
 
     def __call__(self) -> float:
         """The lower quartile of 31 round trips, in wall-clock seconds.
@@ -196,8 +220,15 @@ class RoundTrip:
     def _wait_until_gone(self) -> None:
         """Postgres ends a backend a moment after its connection, and it holds a slot until then."""
         deadline = time.monotonic() + ANSWERS_WITHIN_S
-        held = "SELECT 1 FROM pg_stat_activity WHERE application_name = %s"
-        while self._query(held, ROUND_TRIP_NAME):
+        held = (
+            "SELECT 1 FROM pg_stat_activity WHERE backend_type = 'client backend'"
+            " AND usename = %s AND application_name = ANY(%s)"
+        )
+        names = [ROUND_TRIP_NAME]
+        if self._let_go:
+            self._let_go()
+            names.append("")  # PgBouncer's own, once it has reset a session
+        while self._query(held, SUPERUSER, names):
             if time.monotonic() > deadline:
                 raise PartFailed(
                     f"a connection that was closed is open after {ANSWERS_WITHIN_S:g} s",

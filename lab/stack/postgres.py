@@ -130,7 +130,7 @@ class Postgres(Part):
         self.port = port
         self._monitors = MONITORS if monitored else 0
         self._data = folder / ownership.DATA
-        self._passwords = {SUPERUSER: secrets.token_hex(16), APP_ROLE: secrets.token_hex(16)}
+        self.passwords = {SUPERUSER: secrets.token_hex(16), APP_ROLE: secrets.token_hex(16)}
         self._user = "nobody" if os.geteuid() == 0 else None
         self._log_at = 0
         self._told = ""
@@ -187,7 +187,7 @@ class Postgres(Part):
     def dsn(self, role: str, port: int | None = None) -> str:
         """The libpq URL of a role, direct or through a proxy's port."""
         host = f"{HOST}:{port or self.port}"
-        return f"postgresql://{role}:{self._passwords[role]}@{host}/{DATABASE}"
+        return f"postgresql://{role}:{self.passwords[role]}@{host}/{DATABASE}"
 
     def refused(self, start: int) -> int:
         """Connections refused with SQLSTATE 53300, by its log from byte ``start`` on."""
@@ -232,9 +232,7 @@ class Postgres(Part):
         """
         admin = self.monitor.connect("postgres")
         with admin.cursor() as cursor:
-            cursor.execute(
-                f"CREATE ROLE {APP_ROLE} LOGIN PASSWORD %s", (self._passwords[APP_ROLE],)
-            )
+            cursor.execute(f"CREATE ROLE {APP_ROLE} LOGIN PASSWORD %s", (self.passwords[APP_ROLE],))
             cursor.execute(f"CREATE DATABASE {DATABASE}")
         admin.close()
         self.monitor.query(paths.data("compose", "database", "schema.sql").read_text())
@@ -242,7 +240,7 @@ class Postgres(Part):
     def _create(self) -> None:
         """Make the data folder (initdb)."""
         secret = self.folder / "superuser.secret"
-        write_private(secret, self._passwords[SUPERUSER])
+        write_private(secret, self.passwords[SUPERUSER])
         make_folder(self._data, 0o700)
         if self._user:
             nobody = pwd.getpwnam(self._user)

@@ -1,6 +1,7 @@
 """What parts ran out of while a cell was measured: by their own logs, and by the kernel.
 
     nginx                           1024 worker_connections are not enough
+    PgBouncer                       pooler error: query_wait_timeout
     nginx, uvicorn, Toxiproxy …     Too many open files (EMFILE)
     the kernel                      ListenOverflows, of its network namespace
 
@@ -22,10 +23,14 @@ SIGNS: tuple[tuple[str, re.Pattern[bytes]], ...] = (
         "connections",
         re.compile(rb"\S+ \S+ \[\w+\] \d+#\d+: (\*\d+ )?\d+ worker_connections are not enough"),
     ),
+    (
+        "connections",
+        re.compile(rb"\S+ \S+ \w+ \[\d+\] WARNING \S+ \S+ pooler error: query_wait_timeout"),
+    ),
     ("files", re.compile(rb".*(\(24: Too many open files\)|\[Errno 24\]|: too many open files$)")),
 )
-"""What a line of a log says that there was none left of: nginx's text in its own place, where no
-request can put it, and that of EMFILE as nginx, Python and Go write it."""
+"""What a line of a log says that there was none left of: nginx's text and PgBouncer's in their own
+places, where no request can put it, and that of EMFILE as nginx, Python and Go write it."""
 
 FILES = 65536
 """File descriptors that each part may have, if this machine allows them; a shell allows 1,024."""

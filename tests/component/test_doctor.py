@@ -29,6 +29,7 @@ NAMES = [
     "uvicorn",
     "locust",
     "toxiproxy-server",
+    "pgbouncer",
     "instance, embedded",
     "instance, compose",
     "cpus",
@@ -39,6 +40,7 @@ NAMES = [
     "docker compose",
     "nginx image",
     "postgres image",
+    "pooler image",
     "storage image",
     "toxiproxy image",
     "backend image",
@@ -149,6 +151,22 @@ def test_without_a_real_toxiproxy_the_own_one_is_used(
     assert not component.required
     assert component.remedy == "run `make toxiproxy`"
     assert doctor.toxiproxy_variants("all") == ["embedded"]
+
+
+def test_pgbouncer_is_told_or_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "pgbouncer"
+    program.write_text("#!/bin/sh\necho 'PgBouncer 1.24.1'; echo libevent\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("shutil.which", lambda *_name, **_path: str(program))
+    component = found("pgbouncer", tmp_path)
+    assert (component.ok, component.found, component.required) == (True, "PgBouncer 1.24.1", False)
+    monkeypatch.setattr("shutil.which", lambda *_name, **_path: None)
+    component = found("pgbouncer", tmp_path)
+    assert (component.ok, component.required) == (False, False)
+    assert component.found == "pgbouncer, which knob pooler asks for, is not on PATH"
+    assert component.remedy == "`apt install pgbouncer` (Debian), or its like elsewhere"
 
 
 def test_which_toxiproxies_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
     knobs ──> variables ──> compose/as-found.env, compose/recommended.env   (by hand)
                        ├──> the environment of `docker compose`             (the lab)
-                       └──> /settings/now.env in nginx, backend, Postgres   (from cell to cell)
+                       └──> /settings/now.env in each part that has some    (from cell to cell)
 
 Images, and where passwords are, belong to the machine, not to a replica: ``compose/.env``.
 
@@ -19,7 +19,7 @@ from lab import paths
 from lab.model.fault import KnobRef, Latency
 from lab.model.knobs import TABLE, Knobs, Preset, variable
 from lab.model.replica import PORTS_VARIABLE
-from lab.stack import nginx
+from lab.stack import nginx, pooler
 from lab.stack.monitor import MONITORS, RESERVED
 
 BACKEND_HOST, FIRST_PORT = "vm", 8080
@@ -52,6 +52,7 @@ class Place:
     probe_interval: str = "1s"
     nginx_port: int = 8080
     postgres_port: int = 5432
+    pooler_port: int = 6432
     storage_port: int = 4443
     toxiproxy_port: int = 8474
     gcs_proxy_port: int = 4444
@@ -85,6 +86,7 @@ def _derived(knobs: Knobs, monitored: bool) -> dict[str, str]:
         **nginx.limits(knobs),
         **nginx.upstream(knobs.balance, [f"{BACKEND_HOST}:{port}" for port in ports]),
         PORTS_VARIABLE: " ".join(map(str, ports)),
+        **pooler.settings(knobs),
         "LAB_MAX_CONNECTIONS": str(connections),
         "LAB_VM_MEMORY_BYTES": str(knobs.vm_memory or 0),  # 0: no limit
         "LAB_CLOUDRUN_MEMORY_BYTES": str(knobs.cloudrun_memory),
@@ -113,6 +115,7 @@ TITLES = {
     "backend": "Knobs of the backend and the VM",
     "nginx": "nginx: its configuration under nginx/",
     "postgres": "Postgres: connections for the application",
+    "pgbouncer": "PgBouncer before it, which profile `pooler` brings up",
     "cloudrun": "An instance on Cloud Run, and when there are how many",
     "run": "How far storage, the database and the speech service are, and who asks for health",
 }

@@ -26,6 +26,7 @@ LOCKS = (paths.made("compose", "images.lock"), paths.ROOT / "compose" / "images.
 OFFICIAL = {
     "LAB_NGINX_IMAGE": "nginx:1.31.3",
     "LAB_POSTGRES_IMAGE": "postgres:18.6",
+    "LAB_POOLER_IMAGE": "edoburu/pgbouncer:v1.24.1-p1",
     "LAB_STORAGE_IMAGE": "fsouza/fake-gcs-server:1.56.1",
     "LAB_TOXIPROXY_IMAGE": "ghcr.io/shopify/toxiproxy:2.12.0",
     "LAB_BACKEND_IMAGE": f"replica-lab/backend:{__version__}",

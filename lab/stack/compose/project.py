@@ -91,7 +91,9 @@ class Project:
         self._tags = {image.variable: image.tag for image in chosen}
         self._image_ids = {image.tag: image.id for image in chosen}
         self._limits: tuple[object, ...] = ()
-        nginx, postgres, storage, speech, toxiproxy, *proxies = ports.free(8, but=nginx_port)
+        nginx, postgres, pooler, storage, speech, toxiproxy, *proxies = ports.free(
+            9, but=nginx_port
+        )
         gcs, db, to_speech = proxies
         self.place = Place(
             id=mine.id,
@@ -102,6 +104,7 @@ class Project:
             probe_interval=PROBE_INTERVAL,
             nginx_port=nginx_port or nginx,
             postgres_port=postgres,
+            pooler_port=pooler,
             storage_port=storage,
             toxiproxy_port=toxiproxy,
             gcs_proxy_port=gcs,

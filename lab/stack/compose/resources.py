@@ -142,7 +142,7 @@ def _remove(left: tuple[Any, dict[str, Any]]) -> APIError | None:
     return None
 
 
-def down_services(replica: str, target: Target = "vm") -> list[str]:
+def down_services(replica: str, target: Target = "vm", with_pooler: bool = False) -> list[str]:
     """The parts of a replica that have no running container, and should have one.
 
     Raises:
@@ -157,4 +157,4 @@ def down_services(replica: str, target: Target = "vm") -> list[str]:
         }
     finally:
         client.close()
-    return [part for part in services(target) if part not in running]
+    return [part for part in services(target, with_pooler) if part not in running]

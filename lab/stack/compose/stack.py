@@ -26,8 +26,8 @@ from lab.errors import LabError, PartFailed
 from lab.files import logs_folder
 from lab.model.experiment import Cell
 from lab.model.knobs import Knobs
-from lab.model.replica import APP_ROLE, BUCKET, GATEWAY, HEALTH_PATH, SUPERUSER, services
-from lab.stack import ownership, ports
+from lab.model.replica import APP_ROLE, BUCKET, GATEWAY, HEALTH_PATH, POOLER, SUPERUSER
+from lab.stack import ownership, pooler, ports
 from lab.stack.backend import Workers, wrote_lately
 from lab.stack.base import LifeCycle, Replica
 from lab.stack.compose import engine, images, resources
@@ -47,6 +47,8 @@ from lab.stack.storage import Bucket
 
 COMES_BACK = frozenset({"backend"})
 """The parts that the engine, or their own supervisor, starts again after a kill for memory."""
+POSTGRES_PORT = 5432
+"""Where it listens in its container."""
 SERVES_WITHIN_S = 60.0
 ASK_S = 5.0
 
@@ -98,6 +100,8 @@ class ComposeStack(LifeCycle):
             closing.callback(self._processes.close)
             self.monitor = Monitor(self.project.dsn(SUPERUSER, place.postgres_port))
             closing.callback(self.monitor.release)
+            self.console = pooler.Console(self.project.dsn(SUPERUSER, place.pooler_port))
+            closing.callback(self.console.release)
             self.gateway = Gateway(self.folder, place.nginx_port, evidence, self._gateway_env)
             closing.callback(self.gateway.stop)
             self._closing = closing.pop_all()
@@ -131,12 +135,16 @@ class ComposeStack(LifeCycle):
         self._since = datetime.now(UTC)
 
     def _retire(self, parts: list[str]) -> None:
+        if POOLER in parts:
+            self.console.release()
         self._processes.forget(parts)
         self.project.remove(parts)
 
     def _end(self, parts: list[str]) -> None:
         if "postgres" in parts:
             self.monitor.release()
+        if POOLER in parts:
+            self.console.release()
         self._processes.forget(parts)
         self.project.kill(parts)
 
@@ -156,6 +164,10 @@ class ComposeStack(LifeCycle):
             raise
         self._wait_until(parts, self._serves_unloaded)
         self._processes.settle(containers)
+
+    def _lead_to(self, part: str) -> None:
+        port = pooler.PORT if part == POOLER else POSTGRES_PORT
+        pooler.lead_to(_url(self.project.place.toxiproxy_port), f"{part}:{port}")
 
     def _failed(self, part: str, why: str) -> PartFailed:
         last = last_lines(self.project.log(part))
@@ -188,6 +200,8 @@ class ComposeStack(LifeCycle):
         """Whether a part serves that was started after ``since``, under a load too."""
         if part == "postgres":
             return self.monitor.answers()
+        if part == POOLER:
+            return self.console.answers()
         if part == "fake-gcs-server":
             return self.bucket.answers()
         if part == "speech":
@@ -234,16 +248,18 @@ class ComposeStack(LifeCycle):
                 self.project.dsn(SUPERUSER, place.db_proxy_port),
                 self.monitor.query,
                 from_outside=True,
+                let_go=self.console.close_idle if self.pooled else None,
             ),
+            pooler=self.console.state if self.pooled else None,
         )
 
     def _logged(self, since: datetime) -> Iterator[tuple[str, bytes]]:
         """What each part has written since then."""
-        for part, log in self.project.logs(services(self.target), since).items():
+        for part, log in self.project.logs(self.services, since).items():
             yield from ((part, line) for line in log.splitlines())
 
     def _parts_down(self) -> dict[str, str]:
-        known = {*services(self.target), "engine"}
+        known = {*self.services, "engine"}
         told = self._processes.down() | self._events.down()
         down = {part: why for part, why in told.items() if part in known}
         if self.target == "cloudrun" and (why := self.gateway.down()):
@@ -284,7 +300,7 @@ class ComposeStack(LifeCycle):
     def collect_logs(self, into: Path) -> None:
         kept = logs_folder(into)
         kept.make()
-        self.project.collect_logs(services(self.target), self._since, kept)
+        self.project.collect_logs(self.services, self._since, kept)
         if self.target == "cloudrun":
             self.gateway.keep(kept)
 
@@ -294,9 +310,11 @@ class ComposeStack(LifeCycle):
         return f"docker compose -p {self.ownership.id} logs"
 
     def detach(self) -> None:
-        """Close the connections to the database and to the engine, and ask for nobody's health."""
+        """Close the connections to the database, to PgBouncer and to the engine; no health is asked
+        for any more."""
         self._rest()
         self.monitor.release()
+        self.console.release()
         self._events.close()
 
     @property

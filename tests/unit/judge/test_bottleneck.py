@@ -15,6 +15,7 @@ from lab.judge.trial import Trial
 from lab.judge.waiting import Life, Station, Waiting, excess
 from lab.model.evidence import Cause, Evidence, LoadDone, Observation, OomKill, Shortage
 from lab.model.experiment import Cell
+from lab.model.pooler import PoolerReading
 from lab.model.probe import ProbeRecord
 from lab.model.readings import DatabaseReading
 from lab.model.verdict import Bottleneck, Resource
@@ -78,6 +79,13 @@ def limit(of: Cell, seen: Observation) -> Bottleneck:
     verdict = judge(of, seen)
     assert verdict.limit, verdict.reasons
     return verdict.limit
+
+
+def pooler(**gauges: int) -> list[Evidence]:
+    """What PgBouncer says throughout, of clients that each make a transaction a second."""
+    zero = {name: 0 for name in PoolerReading.model_fields if name not in ("kind", "t")}
+    totals = ({"t": t, "transactions": t, "wait_s": 3.0 * t} for t in TIMES)
+    return [PoolerReading.model_validate(zero | total | gauges) for total in totals]
 
 
 RAN_OUT = Shortage(part="nginx", of="connections", count=2)
@@ -228,6 +236,15 @@ BY_CONSTRUCTION: list[tuple[str, dict[str, Any], list[Any], list[Evidence], str,
         [*lived(pg=25, checked_out=20, waiting=1), *lived(pid=2, pg=25, checked_out=5)],
         "database_slots",
         "Postgres granted 25 of 25 connections and refused 30 of 120 uploads",
+    ),
+    (
+        "sessions held, and PgBouncer has fewer connections than there are",
+        HOLD | {"pooler": "transaction", "pooler_size": 5, "db_call": "threadpool"},
+        uploads(100, SLOW, STAGES | {"auth": 16.0}),
+        [*lived(checked_out=18, pg=5), *pooler(clients_waiting=13, servers_active=5)],
+        "pooler",
+        "PgBouncer's 5 connections 100 % lent, clients waited 100 % of the time, 0.0 s at most;"
+        " what 100 uploads were late for: pooler 99 %",
     ),
     (
         "more connections than nginx has: it closes those that have not sent anything yet",
@@ -687,14 +704,18 @@ def test_what_explains_another_is_never_explained_by_it() -> None:
         assert not (row.queue and row.causes) or row.resource in GIVEN_UP
 
 
-GIVEN_UP = (Resource.POOL, Resource.INSTANCE_QUEUE)
-"""The queues in which uploads give up, each with a cause of its own."""
+GIVEN_UP = (Resource.POOL, Resource.POOLER, Resource.INSTANCE_QUEUE)
+"""The queues in which uploads give up, each with a cause of its own, but that PgBouncer is as full
+as Postgres to who is refused."""
 
 
 def test_no_failure_names_two_resources_but_where_evidence_of_its_own_tells_them_apart() -> None:
     named = [cause for row in RULES.values() for cause in row.causes]
     shared = {cause for cause in named if named.count(cause) > 1}
-    assert shared == set(DIED_WITH)  # kills for memory, probes unanswered, or nginx's log
+    assert shared == {
+        *DIED_WITH,  # kills for memory, probes unanswered, or nginx's log
+        *(Cause.DB_REFUSED, Cause.DB_ERROR),  # Postgres' log, or PgBouncer's
+    }
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from lab.judge.metrics import FAMILIES, MEASURES, measure
 from lab.judge.trial import Trial
 from lab.model.evidence import AUDIT, Cause, Evidence, LoadDone, OomKill, PartDown
 from lab.model.metrics import BY_NAME, TABLE, only_on, status_of
+from lab.model.pooler import PoolerReading
 from lab.model.readings import DatabaseReading, DatabaseStatements
 from tests.unit.judge.observations import (
     STAGES,
@@ -48,10 +49,21 @@ def test_a_wait_to_be_accepted_is_from_the_proxys_hand_to_the_workers() -> None:
     assert "accept_wait" not in measure(Trial(cell(), observation(sent)))
 
 
+def pooler() -> list[Evidence]:
+    """What PgBouncer says twice."""
+    gauges = {"clients_active": 5, "clients_waiting": 2, "servers_active": 3, "servers_idle": 0}
+    return [
+        PoolerReading.model_validate(
+            {**gauges, "t": t, "longest_wait_s": 1, "wait_s": t, "held_s": t, "transactions": t}
+        )
+        for t in (20, 40)
+    ]
+
+
 def test_all_evidence_gives_all_metrics_in_the_tables_order() -> None:
     sent = [*samples(99, failed=1), sample(20.0, stages=STAGES, request="accepted")]
     stored = record("accepted", handed=20.0, arrived=20.1, spans=[("gcs", 20.2, 3.0)])
-    recorded = [*at_rest(), stored]
+    recorded = [*at_rest(), stored, *pooler()]
     recorded += [worker(t, 2, cpu_s=t / 20) for t in (15.0, 45.0, 75.0)]
     vm = measure(Trial(cell(workers=2, health_probe="10 s"), observation(sent, recorded)))
     cloudrun = measure(Trial(on_cloudrun(), observation(burst(), [*at_rest(), *one_instance()])))

@@ -73,7 +73,7 @@ def test_every_row_is_filled() -> None:
     for row in TABLE:
         assert row.unit
         assert row.help
-        assert row.part in ("backend", "nginx", "postgres", "cloudrun", "run")
+        assert row.part in ("backend", "nginx", "pgbouncer", "postgres", "cloudrun", "run")
 
 
 @pytest.mark.parametrize(

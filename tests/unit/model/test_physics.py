@@ -40,7 +40,12 @@ def test_what_a_pool_may_have_out_at_once(settings: dict[str, Any], connections:
 
 @pytest.mark.parametrize(
     ("settings", "slots"),
-    [({"max_overflow": 0}, 10), ({"max_overflow": 10}, 20), *((each, 20) for each in UNLIMITED)],
+    [
+        ({"max_overflow": 0}, 10),
+        ({"max_overflow": 10}, 20),
+        ({"pooler": "transaction", "pooler_size": 4}, 4),
+        *((each, 20) for each in UNLIMITED),
+    ],
 )
 def test_uploads_in_storage_are_as_many_as_threads_or_held_connections(
     settings: dict[str, Any], slots: int

@@ -11,6 +11,7 @@ import pytest
 from lab.errors import PartFailed
 from lab.model.clock import clock_name
 from lab.model.evidence import OomKill, UploadRecord, WorkerReading
+from lab.model.pooler import PoolerState
 from lab.model.readings import Usage
 from lab.observe.readings import Clock, from_uploads, from_watch, from_workers
 from lab.observe.statements import Statements
@@ -155,6 +156,7 @@ def test_what_the_watch_saw_becomes_evidence() -> None:
     seen = Seen(
         connections=[Backends(T0 + 1, {"active": 3, "idle": 9}, 2)],
         statements=Statements(T0 + 3, 70, 0.5, 0.01),
+        pooler=[(T0 + 1, PoolerState(9, 3, 4, 1, 0.5, 2.0, 7.0, 40))],
         machine=[
             MachineUsage(
                 *(T0 + 1, 55.0, 0.25, {"backend": BACKEND, "lab": Usage(cpu_s=1.0, memory=8)}),
@@ -173,6 +175,18 @@ def test_what_the_watch_saw_becomes_evidence() -> None:
             "lock_waiting": 2,
         },
         {"kind": "statements", "t": 15.0, "calls": 70, "total_s": 2.5, "max_s": 0.05},
+        {
+            "kind": "pooler",
+            "t": 5.0,
+            "clients_active": 9,
+            "clients_waiting": 3,
+            "servers_active": 4,
+            "servers_idle": 1,
+            "longest_wait_s": 2.5,
+            "wait_s": 10.0,
+            "held_s": 35.0,
+            "transactions": 40,
+        },
         {
             "kind": "machine",
             "t": 5.0,

@@ -123,6 +123,8 @@ BOTH = {"target": ["vm", "cloudrun"]}
             ],
         ),
         ({"knobs": {"health_timeout": "2 s", "health_probe": "5 s"}}, []),
+        ({"knobs": {"pooler_size": 5}}, ["pooler_size has no effect: pooler is off"]),
+        ({"knobs": {"pooler_size": 5, "pooler": "session"}}, []),
         ({"knobs": {"leak_every": 5}}, ["leak_every has no effect: leak is off"]),
         ({"knobs": {"leak_every": 5, "leak": "memory"}}, []),
         (

@@ -12,6 +12,7 @@ from lab.model.experiment import Experiment
 from lab.model.fault import Fault
 from lab.model.knobs import Knobs, Preset
 from lab.model.load import BurstLoad, ClosedLoad
+from lab.model.replica import PARTS, Target
 from lab.model.units import Span
 from lab.plan import expand, no_faster
 
@@ -21,16 +22,11 @@ FAULTS = {
 }
 
 
-FAULTS["backend-killed"] = Fault.model_validate(
-    {
-        "fault": "backend-killed",
-        "about": "x",
-        "part": "backend",
-        "strike": "kill",
-        "at": "1 s",
-        "for": "1 s",
-    }
-)
+STRIKE = {"about": "x", "strike": "kill", "at": "1 s", "for": "1 s"}
+FAULTS |= {
+    name: Fault.model_validate(STRIKE | {"fault": name, "part": part})
+    for name, part in (("backend-killed", "backend"), ("pooler-killed", "pgbouncer"))
+}
 
 
 def experiment(**keys: Any) -> Experiment:
@@ -252,6 +248,52 @@ def test_knobs_that_cannot_be_together_are_refused(keys: dict[str, Any], message
     with pytest.raises(SpecError) as caught:
         expand(experiment(target="cloudrun", **keys), FAULTS)
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("target", ["vm", "cloudrun"])
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {"knobs": {"pooler": "session", "pooler_size": 30}},
+            "pooler_size is 30, above db_cap, 25: Postgres would refuse PgBouncer - lower one or"
+            " raise the other",
+        ),
+        (
+            {"knobs": {"pooler": "transaction"}, "matrix": {"db_cap": [25, 10]}},
+            "pooler_size is 20, above db_cap, 10: Postgres would refuse PgBouncer - lower one or"
+            " raise the other",
+        ),
+        (
+            {"criteria": ["pooler_wait < 1 s"]},
+            "criterion 'pooler_wait < 1 s': pooler is off, so there is no pooler_wait - leave it"
+            " out, or set pooler: session or transaction",
+        ),
+        (
+            {"faults": ["pooler-killed"]},
+            "pooler-killed hits pgbouncer, and target {target} with pooler: off has none - its"
+            " parts are {parts}",
+        ),
+        (
+            {"faults": ["pooler-killed"], "matrix": {"pooler": ["off", "session"]}},
+            "pooler-killed hits pgbouncer, and target {target} with pooler: off has none - its"
+            " parts are {parts}",
+        ),
+    ],
+)
+def test_what_cannot_be_of_pgbouncer_is_refused(
+    target: Target, keys: dict[str, Any], message: str
+) -> None:
+    expected = message.format(target=target, parts=", ".join(PARTS[target]))
+    with pytest.raises(SpecError) as caught:
+        expand(experiment(target=target, **keys), FAULTS)
+    assert str(caught.value) == expected
+
+
+def test_pgbouncer_off_has_any_size_and_on_it_may_be_struck_and_judged() -> None:
+    assert expand(experiment(knobs={"db_cap": 10}), FAULTS)
+    keys = {"faults": ["pooler-killed"], "criteria": ["pooler_wait < 1 s"]}
+    assert expand(experiment(knobs={"pooler": "session"}, **keys), FAULTS)
 
 
 def test_what_cannot_be_on_cloud_run_says_nothing_of_the_vm() -> None:

@@ -138,7 +138,9 @@ def test_only_control_is_published_from_and_on_loopback_alone() -> None:
     open_networks = [name for name, found in MODEL["networks"].items() if not found.get("internal")]
     assert open_networks == ["control"]
     publishing = {name: found["ports"] for name, found in SERVICES.items() if "ports" in found}
-    assert set(publishing) == {"nginx", "postgres", "fake-gcs-server", "speech", "toxiproxy"}
+    assert set(publishing) == {
+        *("nginx", "postgres", "pgbouncer", "fake-gcs-server", "speech", "toxiproxy"),
+    }
     for service, ports in publishing.items():
         assert "control" in SERVICES[service]["networks"]
         assert all(port.startswith("127.0.0.1:${LAB_") for port in ports)
@@ -146,10 +148,19 @@ def test_only_control_is_published_from_and_on_loopback_alone() -> None:
 
 def test_the_backend_meets_what_it_calls_through_toxiproxy_alone() -> None:
     assert _members("near") == {"nginx", "backend", "instance", "toxiproxy"}
-    assert _members("far") == {"toxiproxy", "postgres", "fake-gcs-server", "speech"}
+    assert _members("far") == {"toxiproxy", "postgres", "pgbouncer", "fake-gcs-server", "speech"}
     assert not {"backend", "instance"} & _members("control")
 
 
 def _members(network: str) -> set[str]:
     """The services that are in a network."""
     return {name for name, found in SERVICES.items() if network in found["networks"]}
+
+
+def test_no_up_by_hand_starts_pgbouncer_and_its_template_asks_for_what_it_is_told() -> None:
+    assert [name for name, found in SERVICES.items() if found.get("profiles") == ["pooler"]] == [
+        "pgbouncer"
+    ]
+    template = (ROOT / "compose" / "pooler" / "pgbouncer.ini").read_text(encoding="utf-8")
+    told = {name for name in SERVICES["pgbouncer"]["environment"] if "PASSWORD" not in name}
+    assert {name for name, _, _ in asked(template)} == told

@@ -75,6 +75,9 @@ class Journal(LifeCycle):
     def _renew_backend(self, _knobs: Knobs) -> None:
         self.done.append("renew")
 
+    def _lead_to(self, part: str) -> None:
+        self.done.append(f"lead to {part}")
+
     def _replica(self) -> Replica:
         self.done.append("replica")
         return cast("Replica", SimpleNamespace(url="http://127.0.0.1:1", evidence=Path()))
@@ -136,6 +139,8 @@ OTHERS = Knobs.preset(Preset.RECOMMENDED).with_settings(
         "refuse": "after_body",
         "backend_body": "9 MB",
         "global_rate_limit": "100/min",
+        "pooler": "transaction",
+        "pooler_size": 5,
         "audio_threads": 3,
         "speech_threads": 4,
         "convert_call": "blocking",
@@ -175,6 +180,8 @@ RESTARTS = {
     "db_cap": ["postgres", "backend"],
     "speed": ["backend", "nginx"],
     "balance": ["backend", "nginx"],
+    "pooler": ["pgbouncer", "backend"],
+    "pooler_size": [],
 }
 """What a change of a knob starts anew, by the knob; the backend where nothing is said."""
 
@@ -184,7 +191,7 @@ def test_a_knob_starts_what_it_must_anew_and_nothing_else(stack: Journal, knob: 
     [part] = [row.part for row in TABLE if row.name == knob]
     expected = [] if part in ("run", "cloudrun") else RESTARTS.get(knob, ["backend"])
     assert stack.to(**{knob: OTHERS.as_text()[knob]}) == expected
-    assert stack.to() == expected
+    assert stack.to() == [part for part in expected if part in VM]
     assert ("slots" in stack.done) == ("backend" in expected)
 
 
@@ -263,3 +270,51 @@ def test_the_last_backends_connections_are_waited_for(
     stack.connections = [1]
     with pytest.raises(PartFailed, match=r"still has connections of a backend .* - see Postgres'"):
         stack.to(pool_size=4)
+
+
+POOLED = {"pooler": "transaction"}
+
+
+def test_pgbouncer_comes_with_its_knob_and_goes_with_it(stack: Journal) -> None:
+    assert stack.to(**POOLED) == ["pgbouncer", "backend"]
+    assert stack.done[:4] == ["require", "no gateway", "logs", "end pgbouncer backend"]
+    assert sorted(stack.done[4:-2]) == ["empty", "empty", "slots", "start pgbouncer backend"]
+    assert stack.done[-2:] == ["lead to pgbouncer", "replica"]
+    assert stack.to(**POOLED) == []
+    assert "lead to pgbouncer" not in stack.done
+    assert stack.to() == ["backend"]
+    assert stack.done[2] == "retire pgbouncer"
+    assert stack.done[-2:] == ["lead to postgres", "replica"]
+    assert not [done for done in stack.done if done.startswith(("end", "start")) and "pgb" in done]
+
+
+@pytest.mark.parametrize(
+    ("changed", "restarted"),
+    [
+        ({"pooler": "session"}, ["pgbouncer", "backend"]),
+        ({"pooler_size": 5}, ["pgbouncer", "backend"]),
+        ({"speed": 2}, ["pgbouncer", "backend", "nginx"]),
+        ({"db_cap": 24}, ["postgres", "pgbouncer", "backend"]),
+        ({"pool_size": 5}, ["pgbouncer", "backend"]),  # it keeps what the last backend's had
+        ({"nginx": "recommended"}, ["nginx"]),
+    ],
+    ids=lambda value: ",".join(value),
+)
+def test_what_starts_anew_beside_pgbouncer(
+    stack: Journal, changed: dict[str, Any], restarted: list[str]
+) -> None:
+    stack.to(**POOLED)
+    assert stack.to(**POOLED | changed) == restarted
+
+
+def test_a_new_toxiproxy_is_led_to_pgbouncer_again(stack: Journal) -> None:
+    stack.to(**POOLED)
+    stack.down = {"toxiproxy": "was killed by signal 9"}
+    assert stack.to(**POOLED) == ["pgbouncer", "toxiproxy", "backend"]
+    assert "lead to pgbouncer" in stack.done
+
+
+def test_on_cloudrun_pgbouncer_starts_anew_with_every_gateway(stack: Journal) -> None:
+    for _ in range(2):
+        assert stack.to(target="cloudrun", **POOLED) == ["pgbouncer", "front"]
+    assert stack.to(**POOLED) == ["pgbouncer", "backend", "nginx"]

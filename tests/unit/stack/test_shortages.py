@@ -18,6 +18,11 @@ LINES = [
     ("nginx", STAMP + b"[alert] 7#7: *9 1024 worker_connections are not enough\n"),
     ("nginx", STAMP + b"[crit] 7#7: accept4() failed (24: Too many open files)\n"),
     ("backend", b"OSError: [Errno 24] Too many open files\n"),
+    (
+        "pgbouncer",
+        b"2026-11-27 21:44:22.365 UTC [269] WARNING C-0x55aa: students/app@127.0.0.1:42"
+        b" pooler error: query_wait_timeout\n",
+    ),
     ("toxiproxy", b"accept tcp 127.0.0.1:4443: accept4: too many open files\n"),
 ]
 OTHERS = [
@@ -25,6 +30,7 @@ OTHERS = [
     ("nginx", STAMP + b"[warn] 7#7: *9 a client request body is buffered, client: 127.0.0.1\n"),
     # whatever a request says, it stands behind nginx's own words
     ("nginx", STAMP + b"[error] 7#7: *9 x, GET /[a] 7#7: 9 worker_connections are not enough"),
+    ("pgbouncer", b"2026-11-27 21:44:19.366 UTC [269] LOG listening on 127.0.0.1:27398\n"),
     ("backend", b"storage: too many open files here\n"),
 ]
 
@@ -33,6 +39,7 @@ def test_each_line_is_counted_for_the_part_that_wrote_it() -> None:
     assert count([*LINES, *OTHERS]) == {
         ("nginx", "connections"): 3,
         ("nginx", "files"): 1,
+        ("pgbouncer", "connections"): 1,
         ("backend", "files"): 1,
         ("toxiproxy", "files"): 1,
     }

@@ -14,7 +14,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from google.api_core.exceptions import GoogleAPIError
 from google.auth.exceptions import TransportError
-from psycopg2.errorcodes import TOO_MANY_CONNECTIONS
+from psycopg2.errorcodes import PROTOCOL_VIOLATION, TOO_MANY_CONNECTIONS
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
@@ -51,8 +51,13 @@ OF_STATUS = {400: "bad_upload", 404: "not_found", 405: "method_not_allowed"}
 CLIENT_LEFT = 499
 """The status, nginx's, of a request whose client left before its body was here."""
 
-REFUSALS = ("too many clients", "remaining connection slots", "too many connections")
-"""The texts of SQLSTATE 53300 (Postgres' proc.c and postinit.c).
+REFUSALS = (
+    *("too many clients", "remaining connection slots", "too many connections"),
+    *("no more connections allowed", "query_wait_timeout"),
+)
+"""The texts of SQLSTATE 53300 (Postgres' proc.c and postinit.c), and PgBouncer's where it has no
+place for a client, or has had none of Postgres' for it in time: it sends them as 08P01, a violation
+of the protocol, which is what everything else that it refuses is, too.
 
 libpq reports an error of connection start without its SQLSTATE: psycopg2's ``pgcode`` is
 None then (seen with psycopg2 2.9.13), so the code is matched if there is one and otherwise
@@ -87,10 +92,10 @@ def problem(
 
 
 def database_cause(error: DBAPIError) -> str:
-    """``db_refused`` for SQLSTATE 53300, ``db_error`` for everything else."""
+    """``db_refused`` for SQLSTATE 53300, or PgBouncer's like; ``db_error`` for everything else."""
     code = getattr(error.orig, "pgcode", None)
     refused = code == TOO_MANY_CONNECTIONS or (
-        code is None and any(text in str(error.orig) for text in REFUSALS)
+        code in (None, PROTOCOL_VIOLATION) and any(text in str(error.orig) for text in REFUSALS)
     )
     return "db_refused" if refused else "db_error"
 
