@@ -239,9 +239,24 @@ def test_a_stack_is_walked_through_once_while_its_innermost_frame_stands(
 
     monkeypatch.setattr(standing, "place_of", walk)
     loop.late_turns = {1, 2}
-    look(lookout, loop, 1, 1, 1, 2, None)
+    look(lookout, loop, 1, 1, 1, None, 2, None)
     assert lookout.seconds() == {
         "1": pytest.approx(3 * LOOK_S, abs=1e-3),
         "2": pytest.approx(LOOK_S, abs=1e-3),
     }
     assert walked == [frame, frame]
+
+
+def test_another_call_of_the_same_function_is_another_stack(
+    lookout: Lookout, loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = [stack([ROUTE, TAKE, AUTHENTICATE, SOCKET]), stack([ROUTE, TAKE, RESAMPLE, SOCKET])]
+    monkeypatch.setattr(sys, "_current_frames", lambda: {0: frames[0]})
+    loop.late_turns = {1}
+    look(lookout, loop, 1)
+    frames.pop(0)
+    look(lookout, loop, 1, None)
+    assert list(lookout.seconds()) == [
+        "api/students.py:180 readinto",
+        "services/audio.py:40 readinto",
+    ]

@@ -80,7 +80,8 @@ class Lookout:
         self._clock, self._cpu = clock, cpu
         self._looked = clock(), cpu()
         self._seen: tuple[int, str, float] | None = None
-        self._top, self._at = (0, 0, 0), ELSEWHERE
+        self._top: tuple[FrameType | None, int] = None, 0
+        self._at = ELSEWHERE
 
     def seconds(self) -> dict[str, float]:
         """Wall-clock seconds by place since the loop began, to the millisecond."""
@@ -93,18 +94,22 @@ class Lookout:
         passed, computed = (now - then for now, then in zip(self._looked, before, strict=True))
         turn = self._meter.turn()
         if turn is None or (passed > OVERSLEPT_S and computed < passed / 2):
+            self._top = None, 0
             return
-        place = self._place(turn)
+        place = self._place()
         if self._meter.turn() == turn:
             self._seen = turn, place, passed
 
-    def _place(self, turn: int) -> str:
+    def _place(self) -> str:
         """Where the loop's thread is. While its innermost frame stands, so does all of its stack,
-        which to walk through is most of what a look costs."""
+        which to walk through is most of what a look costs.
+
+        That frame is kept until the next look, so that no other can be in its place.
+        """
         frame = sys._current_frames().get(self._thread)
-        top = (turn, id(frame), frame.f_lineno if frame else 0)
-        if top != self._top:
-            self._top, self._at = top, place_of(frame)
+        line = frame.f_lineno if frame else 0
+        if frame is not self._top[0] or line != self._top[1]:
+            self._top, self._at = (frame, line), place_of(frame)
         return self._at
 
     def _count(self) -> None:
