@@ -175,6 +175,6 @@ def test_a_line_of_an_upload_is_as_an_earlier_lab_wrote_it(
     assert keys == {
         (
             *("planned_at", "sent_at", "latency_s", "status", "error", "bytes", "user", "stage"),
-            *("stages", "recording", "request", "uplink_s"),
+            *("stages", "recording", "request", "uplink_s", "worker"),
         )
     }

@@ -23,6 +23,7 @@ from lab.stack import ports
 NOWHERE = {
     "DATABASE_URL": "postgresql+psycopg2://app@127.0.0.1:1/students",
     "STORAGE_EMULATOR_HOST": "http://127.0.0.1:1",
+    "SPEECH_URL": "http://127.0.0.1:1",
     "AUDIO_BUCKET": "student-recordings",
 }
 """Neighbours that nobody asks anything here."""
