@@ -139,7 +139,7 @@ class Backend(Part):
             try:
                 if self._process:
                     self._process.kill()
-                ports.wait_until_free(self.port, GONE_WITHIN_S)
+                self._wait_for_ports()
                 self._launch(knobs)
             finally:
                 self.restarting.clear()
@@ -149,6 +149,10 @@ class Backend(Part):
             self._watch.stop()
             self._watch = None
         super().stop()
+        self._wait_for_ports()
+
+    def _wait_for_ports(self) -> None:
+        """Until nothing listens on any of its ports; a worker may have one of its own."""
         for port in self._ports:
             ports.wait_until_free(port, GONE_WITHIN_S)
 
