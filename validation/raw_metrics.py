@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil
 from pathlib import Path
@@ -149,6 +149,10 @@ def _lines(path: Path) -> list[Line]:
     return [json.loads(line) for line in whole.split("\n") if line]
 
 
+Times = Callable[[RawCell], list[float]]
+"""How the times that many requests have each are told from the lines, in seconds."""
+
+
 @dataclass(frozen=True)
 class Formula:
     """How a metric is worked out, None where there is no evidence; and its tolerance, a share."""
@@ -222,7 +226,7 @@ def _throughput(raw: RawCell) -> float | None:
     return done / (end - start)
 
 
-def _spread(name: str, times: Callable[[RawCell], list[float]]) -> dict[str, Formula]:
+def _spread(name: str, times: Times) -> dict[str, Formula]:
     """The mean of times that uploads had, and their median, 95th and 99th percentile."""
 
     def nth(p: float) -> Formula:
@@ -232,12 +236,12 @@ def _spread(name: str, times: Callable[[RawCell], list[float]]) -> dict[str, For
     return {name: mean, **{f"{name}_p{n}": nth(n / 100) for n in (50, 95, 99)}}
 
 
-def _stage(name: str) -> Callable[[RawCell], list[float]]:
+def _stage(name: str) -> Times:
     """The times of a stage of the successes."""
     return lambda raw: [s["stages"][name] for s in raw.good if name in s["stages"]]
 
 
-def _waited(*names: str) -> Callable[[RawCell], list[float]]:
+def _waited(*names: str) -> Times:
     """The waits of all uploads of which one knows them, failures as well.
 
     Those that were answered tell; of one that was cut off its worker's last record has them.
@@ -250,6 +254,11 @@ def _waited(*names: str) -> Callable[[RawCell], list[float]]:
         return [sum(stages.get(name, 0.0) for name in names) for stages in staged]
 
     return times
+
+
+def _of(journey: str, times: Times) -> Times:
+    """The same times of the one journey that has them, whatever else the figures are of."""
+    return lambda raw: times(replace(raw, journey=journey))
 
 
 def _accept_waits(raw: RawCell) -> list[float]:
@@ -742,6 +751,11 @@ FORMULAS: Mapping[str, Formula] = {
     **_spread("pool_wait", _waited("pool_wait", "pool_wait2")),
     **_spread("gcs_queue", _waited("gcs_queue")),
     **_spread("gcs_latency", _stage("gcs")),
+    **_spread("speech_queue", _of("assess", _waited("speech_queue"))),
+    **_spread("speech_latency", _of("assess", _stage("speech"))),
+    **_spread("convert_queue", _of("convert", _waited("convert_queue"))),
+    **_spread("convert_time", _of("convert", _stage("convert"))),
+    **_spread("read", _of("progress", _stage("read"))),
     "pg_connections": _peak("database", "connections"),
     "pg_lock_waiting": Formula(lambda raw: max(_locked(raw), default=None)),
     "pg_lock_share": Formula(lambda raw: _mean(float(n > 0) for n in _locked(raw))),

@@ -55,11 +55,13 @@ ACCEPTED_S = 0.1
 
 OF_LOOP = ("loop_busy", "loop_stood", "loop_lag", "accept_wait")
 OF_THREADS = ("gcs_queue", "threads_busy", "threads_queued")
+OF_QUERIES = ("auth", "release", "write", "read")
 OF_INSTANCES = (
     *("queue_depth", "queue_wait", "queue_wait_refused", "instances"),
     *("cold_starts", "cold_start_s", "cold_start_made", "cold_start_max", "cold_uploads"),
 )
-"""The metrics of the event loop, storage's threads, and Cloud Run's instances and their queue."""
+"""The metrics of the event loop, storage's threads, the database's round trips, and Cloud Run's
+instances and their queue."""
 
 Examine = Callable[[Trial], Level | None]
 """Looks at a trial; None where the resource is not there, or was not read."""
@@ -174,7 +176,7 @@ def own_threads(trial: Trial) -> Level | None:
     return threads.of_storage(trial, name) if name and not threads.shared(trial) else None
 
 
-@rule(Resource.SPEECH_THREADS, stations=(Station.SPEECH_THREADS,))
+@rule(Resource.SPEECH_THREADS, stations=(Station.SPEECH_THREADS,), metrics=("speech_queue",))
 def speech_threads(trial: Trial) -> Level | None:
     """The threads in which a worker waits for the speech service, of assessments alone.
 
@@ -183,7 +185,11 @@ def speech_threads(trial: Trial) -> Level | None:
     return threads.of_speech(trial) if Journey.ASSESS in trial.cell.load.shares else None
 
 
-@rule(Resource.AUDIO_THREADS, stations=(Station.AUDIO_THREADS, Station.THREADS))
+@rule(
+    Resource.AUDIO_THREADS,
+    stations=(Station.AUDIO_THREADS, Station.THREADS),
+    metrics=("convert_queue",),
+)
 def audio_threads(trial: Trial) -> Level | None:
     """The threads in which recordings are converted; storage calls may share them.
 
@@ -472,7 +478,7 @@ def health_probe(trial: Trial) -> Level | None:
 @rule(
     Resource.CPU,
     stations=(Station.CONVERSION,),
-    metrics=("cpu_backend", "cpu_worker_max", "throttled_backend"),
+    metrics=("convert_time", "cpu_backend", "cpu_worker_max", "throttled_backend"),
     explains=(Resource.EVENT_LOOP,),
 )
 def cpu(trial: Trial) -> Level | None:
@@ -534,26 +540,32 @@ def storage(trial: Trial) -> Level | None:
     causes=(Cause.DB_ERROR,),
     stations=(Station.DATABASE,),
     metrics=(
-        *("auth", "release", "write"),
+        *OF_QUERIES,
         *("db_query", "db_query_max", "pg_lock_waiting", "pg_lock_share"),
     ),
 )
 def database(trial: Trial) -> Level | None:
     """What queries take: round trips, and what Postgres and its locks add; and those that failed.
 
-    ``auth``, ``release`` and ``write`` as a share of an upload's life, and ``errors.db_error``.
+    ``auth``, ``release``, ``write`` and ``read`` as a share of a request's life, and
+    ``errors.db_error``.
     """
     failed = trial.failed(Cause.DB_ERROR) - pooler.given_up(trial)
-    return served(trial, "the database", ("auth", "release", "write"), failed)
+    return served(trial, "the database", OF_QUERIES, failed)
 
 
-@rule(Resource.SPEECH, causes=(Cause.SPEECH_ERROR,), stations=(Station.SPEECH,))
+@rule(
+    Resource.SPEECH,
+    causes=(Cause.SPEECH_ERROR,),
+    stations=(Station.SPEECH,),
+    metrics=("speech_latency",),
+)
 def speech(trial: Trial) -> Level | None:
     """What the speech service takes, with nobody waiting; and the assessments that it failed.
 
-    The stage ``speech`` as a share of an assessment's life, and ``errors.speech_error``.
+    ``speech_latency`` as a share of an assessment's life, and ``errors.speech_error``.
     """
     if Journey.ASSESS not in trial.cell.load.shares:
         return None
     of = trial.of(Journey.ASSESS)
-    return served(of, "speech", ("speech",), of.failed(Cause.SPEECH_ERROR))
+    return served(of, "speech", ("speech_latency",), of.failed(Cause.SPEECH_ERROR))

@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from lab.judge.readings import loop_busy
-from lab.judge.stages import STAGE_OF, mean_stage
+from lab.judge.stages import STAGE_OF
 from lab.judge.trial import Trial
 from lab.judge.waiting import students_inside
 from lab.model.evidence import Cause, WorkerReading
@@ -232,8 +232,7 @@ def served(trial: Trial, name: str, stages: tuple[str, ...], count: int) -> Leve
     """The level of what only takes its time: its share of an upload's, at no limit but if it
     failed some, which is the ``count``."""
     times = [trial.metrics[stage] for stage in stages if stage in trial.metrics]
-    told = (mean_stage(stage, trial) for stage in stages)
-    times = times or [s for s in told if s is not None] or recorded(trial, stages)
+    times = times or recorded(trial, stages)
     if not times and not count:
         return None
     evidence = f"{name} took {sum(times):.2f} s of {trial.one}"

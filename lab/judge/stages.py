@@ -31,11 +31,6 @@ STATISTICS: Mapping[str, Callable[[Iterable[float]], float | None]] = {
 """What is made of a stage's times, by how the names of its metrics end."""
 
 
-def mean_stage(stage: str, trial: Trial) -> float | None:
-    """The mean of a stage of successful requests, in seconds."""
-    return mean(sample.stages[stage] for sample in trial.succeeded if stage in sample.stages)
-
-
 def timings(stage: StageRow, trial: Trial) -> list[float]:
     """The seconds of a stage, of each request that had it."""
     return [

@@ -6,7 +6,7 @@ import operator
 import re
 from typing import Any, ClassVar, Self
 
-from pydantic import model_serializer, model_validator
+from pydantic import Field, model_serializer, model_validator
 
 from lab.model import metrics
 from lab.model.base import Frozen
@@ -64,7 +64,7 @@ class Criterion(Frozen):
     """What a cell must satisfy to hold: ``p95 < 10 s``, ``p95(progress) < 1 s``.
 
     ``bound`` is in the metric's own unit (seconds, a share from 0 to 1, a count). Of a metric that
-    is of a journey ``journey`` says of which.
+    is of a journey ``journey`` says of which: where none is named, `lab.model.metrics.home_of`.
     """
 
     OPERATORS: ClassVar = {
@@ -78,7 +78,7 @@ class Criterion(Frozen):
     metric: str
     op: str
     bound: float
-    journey: Journey = Journey.UPLOAD
+    journey: Journey = Field(default_factory=lambda given: metrics.home_of(given.get("metric", "")))
 
     @property
     def name(self) -> str:
@@ -102,7 +102,7 @@ class Criterion(Frozen):
             remedy = suggest(name, metrics.BY_NAME, "`lab metrics` lists them")
             raise ValueError(f"'{name}' is not a metric; {remedy}")
         read, _ = _UNITS[metrics.BY_NAME[name].unit]
-        journey = Journey.UPLOAD if of is None else _journey(name, of)
+        journey = metrics.home_of(name) if of is None else _journey(name, of)
         return cls(metric=name, op=op, bound=read(bound), journey=journey)
 
     @model_validator(mode="wrap")

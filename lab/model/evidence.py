@@ -115,7 +115,9 @@ class Sample(Frozen):
         user: number of the user, from 0; who asks for health has the one after the last.
         stage: index of the load's stage at sending; 0 where the load has none.
         stages: seconds by stage, from ``Server-Timing``; empty where none came. The backend
-            names pool_wait, auth, release, gcs_queue, gcs, pool_wait2 and write, in this order.
+            names pool_wait, auth, release, gcs_queue, gcs, pool_wait2 and write, in this order; in
+            the place of storage's an assessment has speech_queue and speech, a conversion
+            convert_queue and convert, and a progress request has read in that of write.
             Cloud Run's gateway adds queue, the wait for a place at an instance, and cold, the
             part of that wait in which the instance was starting; a warm one has none.
         recording: what the answer called the recording, or assessment; None where none is stored.

@@ -72,6 +72,8 @@ class StageRow:
             the judge works out of other evidence.
         of: whose time it is: of ``successes`` alone, for whom something was done to its end, or of
             ``all``, because who gave up waiting has waited longest.
+        journey: the one journey that has it, other than uploads, of which it is even without a
+            word; None where uploads have it.
     """
 
     name: str
@@ -79,6 +81,7 @@ class StageRow:
     help: str
     timings: tuple[str, ...] = ()
     of: Literal["successes", "all"] = "successes"
+    journey: Journey | None = None
 
     @property
     def rows(self) -> tuple[Metric, ...]:
@@ -234,6 +237,43 @@ _ROWS: tuple[Metric | StageRow, ...] = (
         "Server-Timing",
         "the storage call of successful uploads, its retries included",
         timings=("gcs",),
+    ),
+    StageRow(
+        "speech_queue",
+        "Server-Timing",
+        "the wait for a thread to ask the speech service with, of failed assessments too",
+        timings=("speech_queue",),
+        of="all",
+        journey=Journey.ASSESS,
+    ),
+    StageRow(
+        "speech_latency",
+        "Server-Timing",
+        "the call of the speech service, of successful assessments",
+        timings=("speech",),
+        journey=Journey.ASSESS,
+    ),
+    StageRow(
+        "convert_queue",
+        "Server-Timing",
+        "the wait for a thread to convert with, of failed conversions too",
+        timings=("convert_queue",),
+        of="all",
+        journey=Journey.CONVERT,
+    ),
+    StageRow(
+        "convert_time",
+        "Server-Timing",
+        "decoding and resampling, of successful conversions",
+        timings=("convert",),
+        journey=Journey.CONVERT,
+    ),
+    StageRow(
+        "read",
+        "Server-Timing",
+        "the read stage (BEGIN to ROLLBACK) of successful progress requests",
+        timings=("read",),
+        journey=Journey.PROGRESS,
     ),
     Metric("pg_connections", "count", "pg_stat_activity", "peak of the application's backends"),
     Metric(
@@ -457,12 +497,19 @@ def with_percentiles(*names: str) -> tuple[str, ...]:
 
 
 def status_of(name: str) -> int | None:
-    """The HTTP status that a metric counts the answers of; None of any other metric."""
-    return int(name.removeprefix(STATUS)) if name.startswith(STATUS) else None
+    """The HTTP status that a metric, of whatever journey, counts the answers of; None of others."""
+    return int(name.removeprefix(STATUS)[:3]) if name.startswith(STATUS) else None
 
 
 AUTHENTICATED = tuple(journey for journey in Journey if journey is not Journey.HEALTH)
 """The journeys that ask the database who somebody is."""
+
+_STAGES_OF: Mapping[str, tuple[Journey, ...]] = {
+    "accept_wait": tuple(Journey),
+    **dict.fromkeys(("pool_wait", "auth", "release"), AUTHENTICATED),
+    "write": (Journey.UPLOAD, Journey.ASSESS),
+    **{name: (row.journey,) for name, row in STAGES.items() if row.journey},
+}
 
 OF_JOURNEYS: Mapping[str, tuple[Journey, ...]] = {
     **dict.fromkeys(
@@ -470,12 +517,12 @@ OF_JOURNEYS: Mapping[str, tuple[Journey, ...]] = {
             *("attempts", "succeeded", "error_rate", "throughput"),
             *("p50", "p95", "p99", "p95_all"),
             *(f"errors.{cause}" for cause in Cause),
-            *("unseen_failures", "accept_wait"),
+            "unseen_failures",
+            *(name for name in BY_NAME if name.startswith(STATUS)),
         ),
         tuple(Journey),
     ),
-    **dict.fromkeys(("auth", "pool_wait"), AUTHENTICATED),
-    "write": (Journey.UPLOAD, Journey.ASSESS),
+    **{each: journeys for name, journeys in _STAGES_OF.items() for each in with_percentiles(name)},
     **dict.fromkeys(("capacity", "utilisation"), (Journey.UPLOAD, Journey.ASSESS, Journey.CONVERT)),
 }
 """The metrics that a criterion may ask for of a journey, as ``p95(progress)``, and of which."""
@@ -485,7 +532,14 @@ _OF_ALL = ("lateness",)
 """The sources of figures that are of one journey, of uploads where none is named; and the figures
 from there that are of whatever was sent."""
 
-_WITH_JOURNEY = re.compile(r"([^()]+)\((\w+)\)")
+_WITH_JOURNEY = re.compile(rf"([^()]+)\(({'|'.join(Journey)})\)")
+
+_HOMES: Mapping[str, Journey] = {
+    each: row.journey
+    for name, row in STAGES.items()
+    if row.journey
+    for each in with_percentiles(name)
+}
 
 
 def journeys_of(name: str) -> tuple[Journey, ...]:
@@ -498,9 +552,20 @@ def is_of_journey(name: str) -> bool:
     return name in OF_JOURNEYS or (BY_NAME[name].source in _OF_UPLOADS and name not in _OF_ALL)
 
 
+def home_of(name: str) -> Journey:
+    """The journey that a metric is of where none is named: uploads, or the one that has it."""
+    return _HOMES.get(name, Journey.UPLOAD)
+
+
 def with_journey(name: str, journey: Journey) -> str:
-    """A metric's name with its journey, ``p95(progress)``; without one it is of uploads."""
-    return name if journey is Journey.UPLOAD else f"{name}({journey})"
+    """A metric's name with its journey, ``p95(progress)``; the plain one where that says it."""
+    return name if journey is home_of(name) else f"{name}({journey})"
+
+
+def journey_in(name: str) -> Journey:
+    """The journey of a metric's name as `with_journey` writes it."""
+    with_one = _WITH_JOURNEY.fullmatch(name)
+    return Journey(with_one[2]) if with_one else home_of(name)
 
 
 def row_of(name: str) -> Metric | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 
 from lab.judge.bottleneck import OF_BODIES
 from lab.judge.statistics import share_bounds
@@ -283,34 +284,44 @@ def _checks(checks: Sequence[Check]) -> Block:
 
 
 def _metrics(values: Mapping[str, float]) -> Iterator[Block]:
-    """Where the time went, a row a stage; what was answered, in a line; and all other metrics."""
-    statuses = [name for name in values if metrics.status_of(name)]
-    shown = {*statuses, *metrics.with_percentiles(*metrics.STAGES)}
-    if stages := _stage_times(values):
+    """Where the time went, a row a stage; what was answered, a line a journey; and all others."""
+    timed = list(_timed(values))
+    answers = [name for name in values if name.startswith(metrics.STATUS)]
+    shown = {*answers, *chain.from_iterable(timed)}
+    if timed:
         yield Heading("where the time went")
+        stages = [_stage_times(names, values) for names in timed]
         yield Table.of(("stage", "mean", *PERCENTILES, "of"), stages, right=("mean", *PERCENTILES))
     yield Heading("metrics")
-    if statuses:
-        yield Facts(
-            (Fact("answers", ", ".join(_answers(name, values[name]) for name in statuses)),)
-        )
+    if answers:
+        yield Facts(tuple(_answers(answers, values)))
     yield _other_metrics({name: value for name, value in values.items() if name not in shown})
 
 
-def _answers(name: str, count: float) -> str:
-    return f"{metrics.status_of(name)}: {format.count(count)}"
+def _answers(names: Sequence[str], values: Mapping[str, float]) -> Iterator[Fact]:
+    for journey in Journey:
+        of = [name for name in names if metrics.journey_in(name) is journey]
+        told = [f"{metrics.status_of(name)}: {format.count(values[name])}" for name in of]
+        if told:
+            label = "answers" if journey is Journey.UPLOAD else f"answers ({journey})"
+            yield Fact(label, ", ".join(told))
 
 
-def _stage_times(values: Mapping[str, float]) -> list[tuple[Value | str, ...]]:
-    return [
-        (
-            Value(name, code=True),
-            *(format.metric(each, values.get(each)) for each in metrics.with_percentiles(name)),
-            row.help,
-        )
-        for name, row in metrics.STAGES.items()
-        if name in values
-    ]
+def _timed(values: Mapping[str, float]) -> Iterator[tuple[str, ...]]:
+    """Of each stage that was measured the mean and the percentiles: first those of uploads."""
+    for journey in Journey:
+        for stage in metrics.STAGES:
+            each = metrics.with_percentiles(stage)
+            names = tuple(metrics.with_journey(name, journey) for name in each)
+            if names[0] in values:
+                yield names
+
+
+def _stage_times(names: Sequence[str], values: Mapping[str, float]) -> tuple[Value | str, ...]:
+    stage = metrics.STAGES.get(names[0])
+    of = stage.help if stage else _meaning(names[0])
+    times = (format.metric(name, values.get(name)) for name in names)
+    return (Value(names[0], code=True), *times, of)
 
 
 def _other_metrics(values: Mapping[str, float]) -> Block:
@@ -336,9 +347,9 @@ def _other_metrics(values: Mapping[str, float]) -> Block:
 def _meaning(name: str) -> str:
     """Of a journey's metric, that it is: the row says what it would be of uploads."""
     row = metrics.row_of(name)
-    if row is None:
-        return ""
-    return row.help if name in metrics.BY_NAME else f"the same as {row.name}, of another journey"
+    if row is None or name in metrics.BY_NAME:
+        return row.help if row else ""
+    return f"the same as {row.name}, of {REQUESTS[metrics.journey_in(name)].noun}s"
 
 
 _LATENCIES = ("p50", "p95", "p99")

@@ -10,7 +10,7 @@ from lab.model.journeys import Journey
 from lab.model.knobs import TABLE as KNOBS
 from lab.model.knobs import Knobs, Preset
 from lab.model.metrics import TABLE as METRICS
-from lab.model.metrics import journeys_of
+from lab.model.metrics import Metric, home_of, journeys_of
 from lab.model.run import StoredRun
 from lab.report.blocks import Table
 from lab.report.terminal import Style, blocks_text
@@ -54,7 +54,7 @@ def metrics_data() -> list[dict[str, Any]]:
             "unit": row.unit,
             "source": row.source,
             "help": row.help,
-            "journeys": [str(journey) for journey in journeys_of(row.name)],
+            "journeys": [str(journey) for journey in journeys_of(row.names[0])],
         }
         for row in METRICS
     ]
@@ -62,13 +62,14 @@ def metrics_data() -> list[dict[str, Any]]:
 
 def metrics_text(style: Style) -> str:
     """``lab metrics``: name, unit, source and meaning, and of which journeys it may be asked."""
-    rows = [(row.name, row.unit, row.source, row.help + _of_journeys(row.name)) for row in METRICS]
+    rows = [(row.name, row.unit, row.source, row.help + _of_journeys(row)) for row in METRICS]
     return blocks_text([Table.of(("metric", "unit", "from", "meaning"), rows)], style)
 
 
-def _of_journeys(name: str) -> str:
-    """A remark on the journeys of which a metric may be asked, in parentheses after its name."""
-    others = [journey for journey in journeys_of(name) if journey is not Journey.UPLOAD]
+def _of_journeys(row: Metric) -> str:
+    """A remark on the other journeys of which a metric may be asked, in parentheses."""
+    name = row.names[0]
+    others = [journey for journey in journeys_of(name) if journey is not home_of(name)]
     every = "any journey" if len(others) == len(Journey) - 1 else ", ".join(others)
     return f" (also of {every})" if others else ""
 

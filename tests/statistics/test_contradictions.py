@@ -20,7 +20,7 @@ from lab.judge.trial import Trial
 from lab.model.criterion import Criterion
 from lab.model.evidence import Cause, Observation, Sample
 from lab.model.journeys import Journey
-from lab.model.metrics import BY_NAME, OF_JOURNEYS, only_on, with_journey
+from lab.model.metrics import BY_NAME, OF_JOURNEYS, only_on, status_of, with_journey
 from lab.model.verdict import Finding, Outcome, Verdict
 from tests.fakes.cells import make_cell
 from tests.unit.judge.test_workers import CELLS
@@ -136,6 +136,12 @@ def test_a_figure_is_what_the_lines_give(name: str, value: float | None) -> None
     assert worked_out == (None if value is None else pytest.approx(value))
 
 
+STAGES = (
+    *("pool_wait", "auth", "release", "pool_wait2", "write", "read"),
+    *("speech_queue", "speech", "convert_queue", "convert"),
+)
+
+
 def test_each_journey_has_the_figures_that_its_lines_give() -> None:
     """Of a mix drawn at random, by formulas that know nothing of the judge."""
     rng = random.Random(7)
@@ -148,7 +154,7 @@ def test_each_journey_has_the_figures_that_its_lines_give() -> None:
     ]
     for line in lines:
         line["planned_at"] = line["sent_at"] - rng.random()
-        line["stages"] = {"auth": rng.random(), "pool_wait": rng.random()}
+        line["stages"] = {stage: rng.random() for stage in STAGES}
     cell = raw(lines, load=load)
     seen = Observation(samples=tuple(map(Sample.model_validate, lines)), evidence=())
     judged = measure_all(JudgedTrial(cell.cell, seen))
@@ -159,7 +165,8 @@ def test_each_journey_has_the_figures_that_its_lines_give() -> None:
             if journey in journeys and not skipped:
                 worked_out = FORMULAS[name].value(replace(cell, journey=str(journey)))
                 stored = judged.get(with_journey(name, journey))
-                assert worked_out == (None if stored is None else pytest.approx(stored, abs=1e-5))
+                none = 0.0 if status_of(name) else None  # one that nobody was answered with
+                assert worked_out == (none if stored is None else pytest.approx(stored, abs=1e-5))
                 compared += stored is not None
     assert compared > 100
     assert FORMULAS["lateness"].value(cell) == pytest.approx(judged["lateness"], abs=1e-5)

@@ -18,6 +18,7 @@ from lab.model.evidence import Cause, Evidence, LoadDone, Sample
 from lab.model.experiment import Cell
 from lab.model.extent import Extent
 from lab.model.journeys import Journey
+from lab.model.metrics import with_percentiles
 from lab.model.run import LoadSoFar
 from tests.unit.judge.observations import (
     WINDOW,
@@ -61,7 +62,10 @@ OTHERS = [
 def test_figures_without_a_journey_are_of_uploads_whatever_else_was_asked_for() -> None:
     alone = Trial(cell(), observation(UPLOADS)).metrics
     beside = measure_all(Trial(mixed(), observation([*UPLOADS, *OTHERS])))
-    assert alone == {name: value for name, value in beside.items() if "(" not in name}
+    plain = {name for name in beside if "(" not in name}
+    of_others = with_percentiles("speech_queue", "speech_latency")
+    assert alone == {name: beside[name] for name in plain - {*of_others}}
+    assert plain >= {*of_others}
     assert beside.keys() > alone.keys()
 
 
@@ -73,6 +77,9 @@ def test_each_journey_has_figures_of_its_own() -> None:
     assert found["errors.pool_timeout(progress)"] == 10
     assert found["throughput(progress)"] == pytest.approx(190 / 60)
     assert found["p50(progress)"] == found["p99(progress)"] == 0.1
+    assert found["status.200(progress)"] == 190
+    assert found["status.503(progress)"] == 10
+    assert "status.503(assess)" not in found
     assert found["attempts(health)"] == 6
     assert found["auth(assess)"] == 0.05
     assert found["write(assess)"] == 0.1
@@ -215,6 +222,60 @@ def test_those_who_only_read_wait_for_a_loop_that_storage_blocks() -> None:
     found = limit(mixed("p95(progress) < 1 s", "p95 < 10 s", gcs_call="blocking"), seen)
     assert found.resource == "event_loop"
     assert "what 100 progress requests were late for: event loop" in found.evidence
+
+
+@pytest.mark.parametrize(
+    "criterion", ["error_rate(assess) < 5 %", "errors.speech_error(assess) == 0"]
+)
+def test_assessments_that_speech_fails_are_limited_by_speech(criterion: str) -> None:
+    failed = asked("assess", 40, 0.2, error=Cause.SPEECH_ERROR, stages={"auth": 0.05})
+    seen = observation([*uploads(100), *asked("assess", 60, 2.2), *failed], lived())
+    found = limit(mixed(criterion, "p95 < 10 s"), seen)
+    assert found.resource == "speech"
+    assert found.evidence.startswith("speech failed 40 of 100 assessments")
+
+
+def test_answers_of_a_journey_are_limited_by_what_made_them() -> None:
+    failed = asked("assess", 40, 0.2, error=Cause.SPEECH_ERROR, stages={"auth": 0.05})
+    seen = observation([*uploads(100), *asked("assess", 60, 2.2), *failed], lived())
+    asks = mixed("status.503(assess) < 10")
+    assert [(f.outcome, f.value) for f in judge(asks, seen).findings] == [("missed", 40)]
+    assert limit(asks, seen).resource == "speech"
+
+
+@pytest.mark.parametrize("journey", ["assess", "convert"])
+def test_files_that_are_no_audio_are_the_clients_and_no_resource_made_them_fail(
+    journey: str,
+) -> None:
+    failed = asked(journey, 40, 0.1, error=Cause.BAD_AUDIO, status=422, stages={"auth": 0.05})
+    seen = observation([*uploads(100), *asked(journey, 60, 2.2), *failed], lived())
+    found = limit(mixed(f"error_rate({journey}) < 5 %"), seen)
+    assert (found.resource, "; bad_audio 40" in found.evidence) == ("none", True)
+
+
+@pytest.mark.parametrize(
+    ("criterion", "resource"),
+    [
+        ("speech_queue_p95 < 1 s", "speech_threads"),
+        ("speech_latency < 1 s", "speech"),
+        ("convert_queue < 1 s", "audio_threads"),
+        ("convert_time_p99 < 10 ms", "cpu"),
+        ("read_p50 < 10 ms", "database"),
+    ],
+)
+def test_a_stage_that_is_too_long_names_the_resource_whose_it_is(
+    criterion: str, resource: str
+) -> None:
+    seen = observation(
+        [
+            *uploads(100),
+            *asked("assess", 100, 11.2, stages=SPEECH),
+            *asked("convert", 100, 3.0, stages=CONVERTED),
+            *asked("progress", 100, 0.2, stages={"auth": 0.05, "read": 0.1}),
+        ],
+        lived(audio_busy=10, audio_queued=9, speech_busy=20, speech_queued=15, inside=40),
+    )
+    assert limit(mixed(criterion), seen).resource == resource
 
 
 def test_what_uploads_missed_comes_first_and_the_others_are_told_beside_it() -> None:

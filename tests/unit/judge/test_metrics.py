@@ -14,7 +14,8 @@ from lab.judge.criteria import decide
 from lab.judge.metrics import FAMILIES, MEASURES, measure
 from lab.judge.trial import Trial
 from lab.model.evidence import AUDIT, Cause, Evidence, LoadDone, OomKill, PartDown
-from lab.model.metrics import BY_NAME, TABLE, only_on, status_of
+from lab.model.journeys import Journey
+from lab.model.metrics import BY_NAME, TABLE, home_of, only_on, status_of
 from lab.model.pooler import PoolerReading
 from lab.model.readings import DatabaseReading, DatabaseStatements
 from tests.unit.judge.observations import (
@@ -71,7 +72,8 @@ def test_all_evidence_gives_all_metrics_in_the_tables_order() -> None:
         assert list(found) == [name for name in BY_NAME if name in found]
     rows = {BY_NAME[name].name for name in (*vm, *cloudrun)}
     of_long_windows = {row.name for row in TABLE if row.name.endswith("_slope")}
-    of_other_loads = {"dropped"}
+    of_journeys = {name for name in BY_NAME if home_of(name) is not Journey.UPLOAD}
+    of_other_loads = {"dropped", *of_journeys}
     assert rows == {row.name for row in TABLE} - of_long_windows - of_other_loads
 
 
