@@ -195,22 +195,9 @@ _ROWS: tuple[Metric | StageRow, ...] = (
         form=r"status\.[1-5][0-9]{2}",
     ),
     StageRow(
-        "auth",
+        "queue_wait",
         "Server-Timing",
-        "the auth stage (BEGIN, SELECT) of successful uploads",
-        timings=("auth",),
-    ),
-    StageRow(
-        "release",
-        "Server-Timing",
-        "closing the session (ROLLBACK), likewise",
-        timings=("release",),
-    ),
-    StageRow(
-        "write",
-        "Server-Timing",
-        "the write stage (BEGIN to COMMIT), likewise",
-        timings=("write",),
+        "the wait of successful uploads for an instance, its start-up included",
     ),
     StageRow(
         "accept_wait",
@@ -224,6 +211,18 @@ _ROWS: tuple[Metric | StageRow, ...] = (
         "the wait for a connection, both checkouts, of failed uploads too",
         timings=("pool_wait", "pool_wait2"),
         of="all",
+    ),
+    StageRow(
+        "auth",
+        "Server-Timing",
+        "the auth stage (BEGIN, SELECT) of successful uploads",
+        timings=("auth",),
+    ),
+    StageRow(
+        "release",
+        "Server-Timing",
+        "closing the session (ROLLBACK), likewise",
+        timings=("release",),
     ),
     StageRow(
         "gcs_queue",
@@ -274,6 +273,18 @@ _ROWS: tuple[Metric | StageRow, ...] = (
         "the read stage (BEGIN to ROLLBACK) of successful progress requests",
         timings=("read",),
         journey=Journey.PROGRESS,
+    ),
+    StageRow(
+        "write",
+        "Server-Timing",
+        "the write stage (BEGIN to COMMIT) of successful uploads",
+        timings=("write",),
+    ),
+    StageRow(
+        "wait",
+        "samples",
+        "what successful uploads only waited: their latency less that of their stages and of the "
+        "user's uplink",
     ),
     Metric("pg_connections", "count", "pg_stat_activity", "peak of the application's backends"),
     Metric(
@@ -374,12 +385,6 @@ _ROWS: tuple[Metric | StageRow, ...] = (
     Metric("pool_slope", "per second", "workers", "growth of abandoned connections, likewise"),
     Metric("threads_slope", "per second", "process table", "growth of the threads, likewise"),
     Metric("fds_slope", "per second", "process table", "growth of open files, likewise"),
-    StageRow(
-        "wait",
-        "samples",
-        "what successful uploads only waited: their latency less that of their stages and of the "
-        "user's uplink",
-    ),
     Metric("gcs_attempts", "count", "workers", "HTTP requests to storage, retries included"),
     Metric(
         "gcs_failures",
@@ -446,11 +451,6 @@ _ROWS: tuple[Metric | StageRow, ...] = (
         "peak memory of an instance, its temporary files and page cache included",
     ),
     Metric("queue_depth", "count", "gateway", "peak of the requests that waited for an instance"),
-    StageRow(
-        "queue_wait",
-        "Server-Timing",
-        "the wait of successful uploads for an instance, its start-up included",
-    ),
     Metric(
         "queue_wait_refused",
         "seconds",

@@ -55,7 +55,7 @@ def cell_section(cell: CellResult) -> Section:
             *_attempts(cell),
             *limiting_factor(cell),
             *_levels(cell),
-            *where_the_loop_stood(cell),
+            *_where_the_loop_stood(cell),
             *_workers(cell),
             *_sizes(cell),
             *over_time(cell),
@@ -123,14 +123,19 @@ def _levels(cell: CellResult) -> list[Block]:
     return [Table.of(heads, rows, right=("level", "waited"))]
 
 
-def where_the_loop_stood(cell: CellResult) -> list[Block]:
-    """The lines in which the event loop stood, as a sentence; nothing where it stood in none."""
+def _where_the_loop_stood(cell: CellResult) -> list[Block]:
+    """The lines in which the event loop stood, a row each; nothing where it stood in none."""
     if not cell.stood:
         return []
-    (first, *others) = cell.stood
-    sentence = f"the event loop stood {format.percent(first.share)} of the time in {first.place}"
-    sentence += "".join(f", {format.percent(row.share)} in {row.place}" for row in others)
-    return [Heading("where the event loop stood"), Paragraph(sentence)]
+    rows = [
+        (
+            Value(row.place, code=True),
+            Value(format.percent(row.share), picture=Bar(min(row.share, 1.0))),
+        )
+        for row in cell.stood
+    ]
+    table = Table.of(("line of the service", "of the time"), rows, right=("of the time",))
+    return [Heading("where the event loop stood"), table]
 
 
 def _workers(cell: CellResult) -> list[Block]:
@@ -160,13 +165,13 @@ def _sizes(cell: CellResult) -> list[Block]:
             f"{format.size(one.from_)} - {format.size(one.to)}",
             str(one.attempts),
             format.percent(one.failed / one.attempts) if one.attempts else format.NONE,
-            ", ".join(f"{cause} {count}" for cause, count in one.causes.items()),
+            ", ".join(f"{cause} {count}" for cause, count in one.causes.items()) or format.NONE,
             *(format.quantity(value, "seconds") for value in (one.p50, one.p95)),
         )
         for one in cell.sizes
     ]
-    heads = ("file", "uploads", "failed", "causes", "p50", "p95")
-    table = Table.of(heads, rows, right=("file", "uploads", "failed", "p50", "p95"))
+    heads = ("file", "uploads", "failed", "by cause", "p50", "p95")
+    table = Table.of(heads, rows, right=("uploads", "failed", "p50", "p95"))
     return [Heading("by size of file"), *_too_large(cell), table]
 
 
@@ -287,7 +292,7 @@ def _metrics(values: Mapping[str, float]) -> Iterator[Block]:
     """Where the time went, a row a stage; what was answered, a line a journey; and all others."""
     timed = list(_timed(values))
     answers = [name for name in values if name.startswith(metrics.STATUS)]
-    shown = {*answers, *chain.from_iterable(timed)}
+    shown = {*answers, *chain.from_iterable(timed), *_of_journeys(values)}
     if timed:
         yield Heading("where the time went")
         stages = [_stage_times(names, values) for names in timed]
@@ -327,7 +332,7 @@ def _stage_times(names: Sequence[str], values: Mapping[str, float]) -> tuple[Val
 def _other_metrics(values: Mapping[str, float]) -> Block:
     """In the metric table's order; those of another lab last, and no errors that did not occur.
 
-    Those of journeys have a table of their own, or stand between.
+    Most of those of journeys have tables of their own; the others stand between.
     """
     names = [name for name in metrics.BY_NAME if name in values]
     names += [name for name in values if name not in metrics.BY_NAME and metrics.row_of(name)]
@@ -353,6 +358,15 @@ def _meaning(name: str) -> str:
 
 
 _LATENCIES = ("p50", "p95", "p99")
+_IN_ROW = ("attempts", "succeeded", "error_rate", "throughput", *_LATENCIES)
+
+
+def _of_journeys(values: Mapping[str, float]) -> Iterator[str]:
+    """The metrics of journeys other than uploads that stand in their rows."""
+    for name in values:
+        row = metrics.row_of(name)
+        if row and name != row.name and (row.name in _IN_ROW or row.name.startswith(format.ERRORS)):
+            yield name
 
 
 def _journeys(cell: CellResult) -> list[Block]:
@@ -360,9 +374,9 @@ def _journeys(cell: CellResult) -> list[Block]:
     journeys = format.read_load(cell.load).journeys
     if journeys == (Journey.UPLOAD,):
         return []
-    heads = ("journey", "attempts", "failed", "by cause", *_LATENCIES)
+    heads = ("journey", "attempts", "served", "per s", "failed", "by cause", *_LATENCIES)
     rows = [_journey(journey, cell.metrics) for journey in journeys]
-    right = ("attempts", "failed", *_LATENCIES)
+    right = ("attempts", "served", "per s", "failed", *_LATENCIES)
     return [Heading("journeys"), Table.of(heads, rows, right=right)]
 
 
@@ -374,7 +388,8 @@ def _journey(journey: Journey, values: Mapping[str, float]) -> tuple[str, ...]:
     counts = {cause: values[name] for cause, name in causes if values.get(name)}
     failed = sorted(counts, key=lambda cause: -counts[cause])
     by_cause = ", ".join(f"{cause} {counts[cause]:.0f}" for cause in failed) or format.NONE
-    return (str(journey), form("attempts"), form("error_rate"), by_cause, *map(form, _LATENCIES))
+    counts_of = map(form, ("attempts", "succeeded", "throughput", "error_rate"))
+    return (str(journey), *counts_of, by_cause, *map(form, _LATENCIES))
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[Value | str]], right: str) -> Block:

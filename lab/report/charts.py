@@ -100,7 +100,7 @@ PANELS: tuple[tuple[str, dict[str, str], Callable[[float], str]], ...] = (
     ("connections", {"pool_checked_out": "soft", "pg_connections": "main"}, format.count),
     ("in flight", {"uploads_inflight": "main"}, format.count),
     ("threads busy", {"threads_busy": "main"}, format.count),
-    ("storage call", {"gcs_latency": "main"}, format.seconds),
+    ("storage", {"gcs_latency": "main"}, format.seconds),
     ("loop lag", {"loop_lag": "main"}, format.seconds),
     ("CPU", {"cpu_backend": "main"}, format.cores),
     ("memory", {"rss_backend": "main"}, format.size),

@@ -26,6 +26,8 @@ METRICS = {
     "errors.db_refused": 0.0,
     "throughput": 2.5,
     "attempts(progress)": 40.0,
+    "succeeded(progress)": 34.0,
+    "throughput(progress)": 0.57,
     "error_rate(progress)": 0.15,
     "p50(progress)": 0.12,
     "p95(progress)": 0.31,
@@ -56,12 +58,34 @@ def test_there_is_a_row_for_each_journey() -> None:
         [row for row in rows(text, name) if len(row) > 4]
         for name in ("upload", "progress", "health", "convert")
     )
-    assert upload == ["upload", "100", "0", "%", "-", "3.70", "s", "5.10", "s", "-"]
+    assert " ".join(upload) == "upload 100 - 2.50/s 0 % - 3.70 s 5.10 s -"
     assert " ".join(progress) == (
-        "progress 40 15 % db_refused 4, pool_timeout 2 120 ms 310 ms 440 ms"
+        "progress 40 34 0.570/s 15 % db_refused 4, pool_timeout 2 120 ms 310 ms 440 ms"
     )
-    assert health == ["health", "12", "0", "%", "-", "4.00", "ms", "-", "-"]
-    assert convert == ["convert", "-", "-", "-", "-", "-", "-"]
+    assert health == ["health", "12", "-", "-", "0", "%", "-", "4.00", "ms", "-", "-"]
+    assert convert == ["convert", *"--------"]
+
+
+def test_stages_and_answers_are_told_of_each_journey_and_no_figure_twice() -> None:
+    timed = {"auth": 0.05, "auth_p95": 0.06, "auth(progress)": 0.07, "auth_p95(progress)": 0.08}
+    values = METRICS | timed | {"read": 0.1, "status.200": 100.0, "capacity(convert)": 4.0}
+    values |= {"status.200(progress)": 34.0, "status.503(progress)": 6.0}
+    text = cell_details(result("mixed", metrics=values, load=MIXED), Style(200))
+    stages = text[text.index("where the time went") :].splitlines()[3:6]
+    assert [" ".join(line.split()) for line in stages] == [
+        "auth 50.0 ms - 60.0 ms - the auth stage (BEGIN, SELECT) of successful uploads",
+        "auth(progress) 70.0 ms - 80.0 ms - the same as auth, of progress requests",
+        "read 100 ms - - - the read stage (BEGIN to ROLLBACK) of successful progress requests",
+    ]
+    rest = text[text.index("\nmetrics\n") :]
+    assert "answers: 200: 100" in rest
+    assert "answers (progress): 200: 34, 503: 6" in rest
+    assert "the same as capacity, of conversions" in rest
+    told = ("(progress)", "(health)", "(convert)")
+    assert [line.split()[0] for line in rest.splitlines() if any(of in line for of in told)] == [
+        "answers",
+        "capacity(convert)",
+    ]
 
 
 def test_markdown_and_the_page_have_it_too(info: RunInfo) -> None:
@@ -133,6 +157,10 @@ def test_the_table_of_metrics_says_which_may_be_asked_of_a_journey() -> None:
     assert by_name["p95"] == ["upload", "assess", "convert", "progress", "health"]
     assert by_name["capacity"] == ["upload", "assess", "convert"]
     assert by_name["pg_connections"] == []
+    assert by_name["status.NNN"] == by_name["p95"]
+    assert by_name["auth_p99"] == ["upload", "assess", "convert", "progress"]
+    assert by_name["read"] == ["progress"]
     text = " ".join(metrics_text(Style(400)).split())
     assert "95th percentile latency of successful uploads (also of any journey)" in text
     assert "from its own stage times (also of assess, convert)" in text
+    assert "decoding and resampling, of successful conversions convert_time_p50" in text
