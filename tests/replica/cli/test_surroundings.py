@@ -139,7 +139,11 @@ FULL = (
     r"(cannot write \S+: )?No space left on device - "
     r"free some space on its disk(, or choose another folder with --results DIR)?"
 )
-LOGS_TOO = rf"(; and then the logs could not be kept: results/\S+/logs: {FULL})?"
+LOGS = (
+    rf"(; and then the logs could not be kept: results/\S+/logs: {FULL}"
+    r"|; every part's log is in results/\S+/logs)?"
+)
+"""Where they are, or that there was no room for them either."""
 GO_ON = r"; 0 of 1 cells are kept - go on with `lab run --resume \S+/\d+T\d+Z-short-\w+`"
 
 
@@ -157,7 +161,7 @@ GO_ON = r"; 0 of 1 cells are kept - go on with `lab run --resume \S+/\d+T\d+Z-sh
         (
             "results",
             "80k",
-            rf"results/\S+/cells/workers=2/?\S*: {FULL}{LOGS_TOO}",
+            rf"results/\S+/cells/workers=2/?\S*: {FULL}{LOGS}",
         ),
     ],
     ids=["temporary", "results"],
