@@ -362,24 +362,35 @@ def _capacity(raw: RawCell, busiest: float = 1.0) -> float | None:
     connected, connections = database, processes * pool_connections(knobs) / busiest
     if knobs.db_session == "hold":
         connected = whole
-    held, wait = _by_transaction(raw, "held_s"), _by_transaction(raw, "wait_s")
+    made = 1 if knobs.db_session == "hold" else 2  # transactions
     if knobs.pooler == "off":
         connections = min(knobs.db_cap, connections)
-    elif held is not None and wait is not None:
-        made = 1 if knobs.db_session == "hold" else 2  # transactions
-        lent = made * held if knobs.pooler == "transaction" else connected - made * wait
-        bounds.append(knobs.pooler_size / lent)
+    elif knobs.pooler == "session" and (wait := _pooler_wait(raw)) is not None:
+        bounds.append(knobs.pooler_size / (connected - made * wait))
+    elif knobs.pooler == "transaction" and (rate := _most_transactions(raw)):
+        bounds.append(rate / made)
     bounds.append(connections / connected)
     return min(bounds)
 
 
-def _by_transaction(raw: RawCell, total: str) -> float | None:
-    """How much a running total of PgBouncer's grew in the window, a transaction."""
+def _pooler_wait(raw: RawCell) -> float | None:
+    """How long a transaction waited in PgBouncer, in the mean of the window."""
     lines = raw.inside("pooler")
     if not lines or lines[-1]["transactions"] == lines[0]["transactions"]:
         return None
-    made, grown = (float(lines[-1][name] - lines[0][name]) for name in ("transactions", total))
+    made, grown = (float(lines[-1][name] - lines[0][name]) for name in ("transactions", "wait_s"))
     return grown / made
+
+
+def _most_transactions(raw: RawCell) -> float | None:
+    """Transactions a second if each of PgBouncer's connections were as busy as can be: those that
+    there were, by the share of the connections that were lent; None where none ever was seen so."""
+    lines = raw.inside("pooler")
+    lent = _mean(line["servers_active"] for line in lines)
+    if not lent:
+        return None
+    made, took = (float(lines[-1][name] - lines[0][name]) for name in ("transactions", "t"))
+    return made / took * raw.cell.knobs.pooler_size / lent if took and made else None
 
 
 def _pooler_clients(raw: RawCell) -> float | None:
@@ -764,7 +775,7 @@ FORMULAS: Mapping[str, Formula] = {
     "db_query_rate": _statements(lambda line, raw: line["calls"] / _end_of_load(raw)),
     "pooler_clients": Formula(_pooler_clients),
     "pooler_waiting": _peak("pooler", "clients_waiting"),
-    "pooler_wait": Formula(lambda raw: _by_transaction(raw, "wait_s")),
+    "pooler_wait": Formula(_pooler_wait),
     "pooler_wait_max": _peak("pooler", "longest_wait_s"),
     "db_refusals": _audited(lambda audit: audit["refused"]),
     "pool_checked_out": _peak_of_all("checked_out"),

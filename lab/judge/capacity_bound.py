@@ -9,8 +9,8 @@ or the database should be.
     threads       gcs_call's pool      the storage call; of an assessment speech_threads, and of a
                                        conversion audio_threads
     connections   the pools, db_cap    auth to release, and write; held across the upload: all
-    PgBouncer     pooler_size          pool_mode session: the same; transaction: as it has counted,
-                                       from the first statement's coming to the last one's end
+    PgBouncer     pooler_size          pool_mode session: the same; transaction: as long as one is
+                                       lent for it, by how many were
     anyio         anyio's threads      the same, and the waits for a connection: db_call's pool
     nginx         nginx_connections    two for as long as the upload is with the backend
 

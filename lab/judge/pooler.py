@@ -1,6 +1,6 @@
 """PgBouncer in a trial: how full it was, how long its clients waited, what an upload had of it.
 
-    readings    clients and connections of Postgres', and running totals of what transactions took
+    readings    clients and connections of Postgres', and running totals of how long clients waited
     a wait      at the head of a stage: its first statement waits until a connection is lent
 
 In pool_mode transaction a connection is lent from a transaction's first statement to its last, so
@@ -11,8 +11,7 @@ client's own connection is open.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping
 
 from lab.judge.delays import only_delay
 from lab.judge.statistics import growth, mean, peak
@@ -21,8 +20,6 @@ from lab.model.evidence import Cause
 from lab.model.physics import CHECKOUTS, db_trips
 from lab.model.pooler import PoolerReading
 from lab.model.replica import POOLER, pooled
-
-Total = Callable[[PoolerReading], float]
 
 
 def is_full(reading: PoolerReading, size: int) -> bool:
@@ -63,18 +60,27 @@ def transactions(trial: Trial) -> int:
     return CHECKOUTS if trial.knobs.db_session == "release" else 1
 
 
-def by_transaction(total: Total, trial: Trial) -> float | None:
-    """The growth of a running total in the window by transaction; None without any."""
-    made = _grown(trial.pooler, lambda reading: reading.transactions)
-    return _grown(trial.pooler, total) / made if made else None
+def by_transaction(total_s: float, trial: Trial) -> float | None:
+    """So many seconds of the window, by transaction; None without any."""
+    made = growth(reading.transactions for reading in trial.pooler)
+    return total_s / made if made else None
 
 
-def _grown(readings: Sequence[PoolerReading], total: Total) -> float:
-    return growth([total(reading) for reading in readings])
+def wait_s(trial: Trial) -> float | None:
+    """The mean seconds for which a transaction waited for a connection of Postgres'."""
+    return by_transaction(growth(reading.wait_s for reading in trial.pooler), trial)
 
 
-wait_s = partial(by_transaction, lambda reading: reading.wait_s)
-"""The mean seconds for which a transaction waited for a connection of Postgres'."""
+def held_s(trial: Trial) -> float | None:
+    """The mean seconds for which a transaction had one, by the utilisation law (Denning and Buzen,
+    1978): how many were lent, over the time, by how many transactions there were.
+
+    What PgBouncer adds up as a transaction's time begins with its first statement's coming, so it
+    has the wait in it.
+    """
+    times = [reading.t for reading in trial.pooler]
+    active = mean(reading.servers_active for reading in trial.pooler) or 0.0
+    return by_transaction(active * (times[-1] - times[0]), trial) if times else None
 
 
 def upload_wait_s(trial: Trial) -> float:
@@ -83,9 +89,8 @@ def upload_wait_s(trial: Trial) -> float:
 
 
 def upload_held_s(trial: Trial) -> float | None:
-    """Seconds for which an upload's transactions have a connection of Postgres', as PgBouncer
-    counted them, in the mean of all."""
-    held = by_transaction(lambda reading: reading.held_s, trial)
+    """Seconds for which an upload's transactions have a connection of Postgres', in the mean."""
+    held = held_s(trial)
     return None if held is None else transactions(trial) * held
 
 

@@ -16,7 +16,6 @@ class PoolerState(NamedTuple):
     servers_idle: int
     longest_wait_s: float
     wait_s: float
-    held_s: float
     transactions: int
 
 
@@ -29,8 +28,7 @@ class PoolerReading(Frozen):
         servers_active: connections of Postgres' that a client has.
         servers_idle: those that none has.
         longest_wait_s: how long the client has waited that waits longest now.
-        wait_s, held_s: running totals of the time for which clients waited for a connection of
-            Postgres', and for which transactions had one.
+        wait_s: running total of the time for which clients waited for a connection of Postgres'.
         transactions: running total of those.
     """
 
@@ -42,5 +40,4 @@ class PoolerReading(Frozen):
     servers_idle: Count
     longest_wait_s: Elapsed
     wait_s: Total
-    held_s: Total
     transactions: Count

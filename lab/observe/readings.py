@@ -128,7 +128,7 @@ def from_uploads(
     yield from records.values()
 
 
-_OF_POOLER = ("longest_wait_s", "wait_s", "held_s")
+_OF_POOLER = ("longest_wait_s", "wait_s")
 """The durations of a `PoolerState`."""
 
 

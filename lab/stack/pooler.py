@@ -159,7 +159,6 @@ class Console:
             servers_idle=sum(pool.get(name, 0) for name in ("sv_idle", "sv_used", "sv_tested")),
             longest_wait_s=pool.get("maxwait", 0) + pool.get("maxwait_us", 0) / 1e6,
             wait_s=totals.get("total_wait_time", 0) / 1e6,
-            held_s=totals.get("total_xact_time", 0) / 1e6,
             transactions=totals.get("total_xact_count", 0),
         )
 

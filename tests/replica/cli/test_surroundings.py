@@ -135,6 +135,15 @@ def small(folder: Path, size: str) -> Iterator[None]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
+FULL = (
+    r"(cannot write \S+: )?No space left on device - "
+    r"free some space on its disk(, or choose another folder with --results DIR)?"
+)
+LOGS = (
+    rf"(; and then the logs could not be kept: results/\S+/logs: {FULL}"
+    r"|; every part's log is in results/\S+/logs)?"
+)
+"""Where they are, or that there was no room for them either."""
 GO_ON = r"; 0 of 1 cells are kept - go on with `lab run --resume \S+/\d+T\d+Z-short-\w+`"
 
 
@@ -152,10 +161,10 @@ GO_ON = r"; 0 of 1 cells are kept - go on with `lab run --resume \S+/\d+T\d+Z-sh
         (
             "results",
             "80k",
-            r"results/\S+/cells/workers=2/\S+: (cannot write \S+: )?No space left on device - "
-            r"free some space on its disk(, or choose another folder with --results DIR)?",
+            rf"results/\S+/cells/workers=2/?\S*: {FULL}{LOGS}",
         ),
     ],
+    ids=["temporary", "results"],
 )
 def test_a_full_disk_is_told_with_the_file_and_how_to_go_on(
     where: str, size: str, line: str, reachable: Path

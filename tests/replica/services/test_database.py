@@ -68,7 +68,13 @@ def test_a_pool_without_a_limit_opens_a_connection_for_every_upload(
     assert {line["pool_size"] for line in readings} == {size}
     wait_until(lambda: live.stack.postgres.monitor.app_connections() == kept)
     figures = live.health()["database"]
-    assert figures == {"pool_size": size, "checked_out": 0, "overflow": 0, "waiting": 0}
+    assert figures == {
+        "pool_size": size,
+        "checked_out": 0,
+        "overflow": 0,
+        "waiting": 0,
+        "abandoned": 0,
+    }
 
 
 @pytest.mark.knob("pool_class")

@@ -49,7 +49,13 @@ def test_a_pool_without_a_limit_is_sqlalchemys_own() -> None:
     null = create_app(make_settings(pool_class="NullPool", pool_pre_ping="on")).state.database
     assert isinstance(null.engine.pool, NullPool)
     assert null.engine.pool._pre_ping
-    assert null.figures() == {"pool_size": 0, "checked_out": 0, "overflow": 0, "waiting": 0}
+    assert null.figures() == {
+        "pool_size": 0,
+        "checked_out": 0,
+        "overflow": 0,
+        "waiting": 0,
+        "abandoned": 0,
+    }
 
 
 @pytest.mark.knob("speed")

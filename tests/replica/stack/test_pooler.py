@@ -15,7 +15,6 @@ from lab.judge import judge
 from lab.judge.decision import bottleneck
 from lab.judge.trial import Trial
 from lab.model.evidence import Shortage
-from lab.model.verdict import Outcome
 from lab.observe.watch import Watch
 from lab.stack import pooler
 from lab.stack.base import Replica
@@ -32,7 +31,6 @@ ON: dict[str, Any] = {
     "gcs_threads": 40,
     "pool_size": 20,
 }
-TRIALS = 3
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -65,7 +63,7 @@ def test_more_connections_than_postgres_grants_share_those_of_pgbouncer(live: Li
     state = replica.pooler()
     assert state.clients_active > 3
     assert state.transactions >= 12
-    assert 0 < state.wait_s < state.held_s + state.wait_s
+    assert state.wait_s > 0
     assert connections(replica) == [("app",)] * state.servers_idle
     assert state.servers_idle <= 3
     assert replica.refused() == 0
@@ -168,11 +166,8 @@ def test_a_trial_whose_limit_it_is_names_it_and_what_is_injected_is_what_arrives
 ) -> None:
     load = {"users": 20, "ramp": "1 s", "warmup": "10 s", "window": "60 s"}
     settings = {**ON, "db_session": "hold", "speed": 8}
-    for _ in range(TRIALS):
-        cell, seen = trial(live, settings, load)
-        verdict = judge(cell, seen)
-        if verdict.outcome != Outcome.INVALID:
-            break  # a machine that is too busy for it makes it so, and names the same
+    cell, seen = trial(live, settings, load)
+    verdict = judge(cell, seen)  # invalid on a machine that is too busy for it; the same is named
     found = bottleneck(Trial(cell, seen), verdict.findings)
     assert found.resource == "pooler", verdict.reasons
     assert found.evidence.startswith("PgBouncer's 3 connections ")

@@ -55,7 +55,7 @@ def pooler() -> list[Evidence]:
     gauges = {"clients_active": 5, "clients_waiting": 2, "servers_active": 3, "servers_idle": 0}
     return [
         PoolerReading.model_validate(
-            {**gauges, "t": t, "longest_wait_s": 1, "wait_s": t, "held_s": t, "transactions": t}
+            {**gauges, "t": t, "longest_wait_s": 1, "wait_s": t, "transactions": t}
         )
         for t in (20, 40)
     ]

@@ -49,7 +49,7 @@ def reading(t: float, **values: Any) -> PoolerReading:
 
 def pooler(**values: Any) -> list[Evidence]:
     """Readings throughout; in each second two transactions ended, which had waited 1.5 s."""
-    totals = ({"wait_s": 1.5 * t, "held_s": 0.2 * t, "transactions": 2 * t} for t in TIMES)
+    totals = ({"wait_s": 1.5 * t, "transactions": 2 * t} for t in TIMES)
     return [reading(t, **total | values) for t, total in zip(TIMES, totals, strict=True)]
 
 
@@ -121,23 +121,25 @@ def test_by_a_workers_record_it_lies_at_the_head_of_the_stage() -> None:
 
 
 @pytest.mark.parametrize(
-    ("knobs", "held", "bound"),
+    ("knobs", "bound"),
     [
         # 60 threads of 3.5 s carry 17 a second, 4 connections that two transactions of 0.1 s have
         # 20, and one loop that an upload has for 0.175 s 5.7: it is not the limit …
-        ({"db_call": "threadpool"}, 0.2, 60 / 3.5),
+        ({"db_call": "threadpool"}, 60 / 3.5),
         # … as 2 of them are, which carry 10; the database's cap does not count behind it.
-        ({"db_call": "threadpool", "pooler_size": 2, "db_cap": 2}, 0.2, 10.0),
+        ({"db_call": "threadpool", "pooler_size": 2, "db_cap": 2}, 10.0),
         # A session has its own for all the time that its client has it: 1.675 s less the wait.
-        ({"db_call": "threadpool", "pooler": "session"}, 0.2, 4 / 0.175),
+        ({"db_call": "threadpool", "pooler": "session"}, 4 / 0.175),
     ],
     ids=["threads", "transactions", "sessions"],
 )
 def test_the_capacity_bound_counts_the_time_that_a_connection_is_lent(
-    knobs: dict[str, Any], held: float, bound: float
+    knobs: dict[str, Any], bound: float
 ) -> None:
-    wait = 0.75 if knobs.get("pooler") == "session" else 0.0
-    lines = [reading(t, held_s=held * t, wait_s=2 * wait * t, transactions=2 * t) for t in TIMES]
+    """In each second 20 transactions ended, that waited 0.75 s, and two connections were lent."""
+    wait = 0.75
+    totals = ({"wait_s": 20 * wait * t, "transactions": 20 * t} for t in TIMES)
+    lines = [reading(t, servers_active=2, **of) for t, of in zip(TIMES, totals, strict=True)]
     stages = STAGES | {"auth": STAGES["auth"] + 2 * wait}
     many = [sample(WINDOW[0] + i, 5.4, stages=stages) for i in range(30)]
     of = cell(**{**ON, "anyio_threads": 200, "max_overflow": "unlimited", **knobs})

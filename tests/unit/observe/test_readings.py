@@ -156,7 +156,7 @@ def test_what_the_watch_saw_becomes_evidence() -> None:
     seen = Seen(
         connections=[Backends(T0 + 1, {"active": 3, "idle": 9}, 2)],
         statements=Statements(T0 + 3, 70, 0.5, 0.01),
-        pooler=[(T0 + 1, PoolerState(9, 3, 4, 1, 0.5, 2.0, 7.0, 40))],
+        pooler=[(T0 + 1, PoolerState(9, 3, 4, 1, 0.5, 2.0, 40))],
         machine=[
             MachineUsage(
                 *(T0 + 1, 55.0, 0.25, {"backend": BACKEND, "lab": Usage(cpu_s=1.0, memory=8)}),
@@ -184,7 +184,6 @@ def test_what_the_watch_saw_becomes_evidence() -> None:
             "servers_idle": 1,
             "longest_wait_s": 2.5,
             "wait_s": 10.0,
-            "held_s": 35.0,
             "transactions": 40,
         },
         {
