@@ -4,6 +4,11 @@
 set -eu
 umask 077
 
+if [ "$LAB_POOLER" = off ]; then
+  echo "pgbouncer: LAB_POOLER is off - set it to transaction or session" >&2
+  exit 1
+fi
+
 folder=$LAB_POOLER_SOCKET_DIR
 {
   printf '"postgres" "%s"\n' "$(cat "$LAB_POSTGRES_PASSWORD_FILE")"

@@ -223,7 +223,7 @@ def test_postgres_makes_its_database_once(client: docker.DockerClient, data: str
 def test_pgbouncer_and_what_its_script_needs_are_there(client: docker.DockerClient) -> None:
     said = run(client, "pgbouncer", "-c", "pgbouncer --version", entrypoint="sh", user="70:70")
     assert said.startswith("PgBouncer 1.")
-    assert run(client, "pgbouncer", "-S", "/", entrypoint="test", user="70:70") == ""
+    assert run(client, "pgbouncer", "-d", "/", entrypoint="test", user="70:70") == ""
 
 
 def test_the_storage_image_has_what_compose_needs(client: docker.DockerClient) -> None:

@@ -50,6 +50,11 @@ TRIES = 3
 INSTANCE_SERVICE = "instance"
 INSTANCE_PROFILE = "cloudrun"
 INSTANCE_NETWORK = "near"
+AS_THEY_ARE = (
+    *("image", "user", "environment", "init", "read_only", "cap_drop"),
+    *("security_opt", "dns_opt", "dns_search", "pids_limit"),
+)
+"""What Compose and `containers.create` call the same."""
 
 SECRETS = "/run/secrets"
 """Where Compose mounts them in a container."""
@@ -287,9 +292,8 @@ class Project:
             raise explain(done.stderr)
         config = json.loads(done.stdout)
         service = config["services"][INSTANCE_SERVICE]
-        as_they_are = ("image", "user", "environment", "init", "read_only", "cap_drop")
         return {
-            **{name: service[name] for name in (*as_they_are, "security_opt", "pids_limit")},
+            **{name: service[name] for name in AS_THEY_ARE},
             "labels": self.labels,
             "network": config["networks"][INSTANCE_NETWORK]["name"],
             "volumes": {

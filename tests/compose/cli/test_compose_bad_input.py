@@ -86,10 +86,10 @@ def test_a_port_that_is_taken(refused: Refused) -> None:
 def test_a_port_that_is_taken_between_choosing_and_starting(
     refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    free = ports.free
     with socket.create_server((ports.HOST, 0)) as taken:
-        found = ports.free(5)
         port = taken.getsockname()[1]
-        monkeypatch.setattr(ports, "free", lambda _count, **_but: [*found, port])
+        monkeypatch.setattr(ports, "free", lambda count, **but: [*free(count - 1, **but), port])
         said = refused("up")
     assert said.startswith("a port that the replica needs was taken meanwhile (")
     assert str(port) in said

@@ -92,6 +92,7 @@ def test_a_service_is_confined(service: str) -> None:
     assert found["init"] is found["read_only"] is True
     assert found["cap_drop"] == ["ALL"]
     assert found["security_opt"] == ["no-new-privileges:true"]
+    assert (found["dns_opt"], found["dns_search"]) == (["ndots:1"], ["."])
     user, _, group = found["user"].partition(":")
     assert min(int(user), int(group)) > 0
     assert found["mem_limit"] == found["memswap_limit"]

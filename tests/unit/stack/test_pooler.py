@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from configparser import ConfigParser
 from pathlib import Path
 from typing import Any
@@ -170,3 +171,13 @@ def test_a_proxy_that_is_not_led_there_is_told(
     assert str(failed.value) == (
         f"Toxiproxy did not lead the proxy db to 127.0.0.1:6: {said} - see its log"
     )
+
+
+def test_a_container_of_it_says_that_the_knob_is_off() -> None:
+    script = paths.data("compose", "pooler", "pgbouncer.sh")
+    ended = subprocess.run(
+        ["/bin/sh", script], env={"LAB_POOLER": "off"}, capture_output=True, text=True, check=False
+    )
+    remedy = "set it to transaction or session"
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == f"pgbouncer: LAB_POOLER is off - {remedy}\n"
