@@ -31,7 +31,11 @@ FAULTS = ("gcs-latency", "db-distance", "speech-latency")
 
 def test_each_journey_is_answered_200_recorded_and_measured(live: Live) -> None:
     cell, seen = trial(
-        live, {"gcs_call": "executor"}, LOAD, criteria=["p95(progress) < 5 s"], faults=FAULTS
+        live,
+        {"gcs_call": "executor", "speed": 5},
+        LOAD,
+        criteria=["p95(progress) < 5 s"],
+        faults=FAULTS,
     )
     of = Trial(cell, seen)
     answers = {journey: {s.status for s in of.of(journey).samples} for journey in Journey}

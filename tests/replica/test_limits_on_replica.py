@@ -94,7 +94,7 @@ def limit(
             "pool",
             "pool",
         ),
-        ({**HOLD, "db_cap": 4}, load(12), "database_slots", "Postgres granted"),
+        ({**HOLD, **CALMER, "db_cap": 4}, load(12), "database_slots", "Postgres granted"),
         (
             {"gcs_call": "executor"},
             load(4, audio="2 MB"),

@@ -18,7 +18,7 @@ LOAD = {"users": 6, "ramp": "0 s", "warmup": "10 s", "window": "40 s", "audio": 
 SPEED = 10
 STORAGE = ("services/audio_upload.py", "blob.upload_from_string(", "upload_from_string")
 QUERIES = (
-    ("api/students.py", "student = session.scalar(", "scalar"),
+    ("services/authentication.py", "student = session.scalar(", "scalar"),
     ("api/students.py", "session.commit()", "commit"),
 )
 """The file, how its line begins, and the function that is called there."""

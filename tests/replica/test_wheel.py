@@ -176,7 +176,8 @@ def test_from_an_empty_folder_to_a_report(somebody: Somebody) -> None:
     )
     two_cells(somebody.here / "experiments" / "workers-x-pool.yaml")
 
-    table = somebody.lab("run", "experiments/workers-x-pool.yaml")
+    # Whether a cell is valid does not matter here: on a busy machine none is measured again.
+    table = somebody.lab("run", "experiments/workers-x-pool.yaml", "--retries", "0")
     assert "2 cells: " in table
     [run] = (somebody.here / "results").glob("*-workers-x-pool-*")
     assert run.owner() == (somebody.user or pwd.getpwuid(os.geteuid()).pw_name)
