@@ -198,7 +198,7 @@ INCIDENTS = (
         ["p95 < 10 s"],
         limits=[Resource.INSTANCE_QUEUE],
         target="cloudrun",
-        quick={"users": 4, "ramp": "1 s", "warmup": "4 s", "window": "12 s"},
+        quick={"users": 4, "ramp": "1 s", "warmup": "4 s", "window": "24 s"},
     ),
     Incident(
         2,
