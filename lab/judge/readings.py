@@ -38,20 +38,22 @@ def running_sum(
         yield t, sum(map(of, readings))
 
 
+def sums_of(gauge: Callable[[WorkerReading], float | None], trial: Trial) -> list[float]:
+    """A gauge at each reading, summed over all workers; nothing where one did not read it."""
+    if any(gauge(reading) is None for reading in trial.workers):
+        return []
+    sums = running_sum(trial.workers, lambda reading: gauge(reading) or 0, trial.knobs.speed)
+    return [value for _, value in sums]
+
+
 def peak_of(gauge: Callable[[WorkerReading], float | None], trial: Trial) -> float | None:
     """The peak of a gauge, summed over all workers; None where one did not read it."""
-    if any(gauge(reading) is None for reading in trial.workers):
-        return None
-    sums = running_sum(trial.workers, lambda reading: gauge(reading) or 0, trial.knobs.speed)
-    return peak(value for _, value in sums)
+    return peak(sums_of(gauge, trial))
 
 
 def mean_of(gauge: Callable[[WorkerReading], float | None], trial: Trial) -> float | None:
     """The mean of a gauge over the readings, summed over all workers; None where one is missing."""
-    if any(gauge(reading) is None for reading in trial.workers):
-        return None
-    sums = running_sum(trial.workers, lambda reading: gauge(reading) or 0, trial.knobs.speed)
-    return mean(value for _, value in sums)
+    return mean(sums_of(gauge, trial))
 
 
 def seconds(trial: Trial) -> float:

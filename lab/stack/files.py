@@ -42,18 +42,30 @@ def read_own(folder: Path, name: str) -> bytes:
     """
     if not is_own_folder(folder):
         raise ValueError(f"{folder} is not this user's own folder")
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(folder / name, flags)
+    text, user = read_small(folder / name, MAX_BYTES)
+    if user != os.geteuid():
+        raise ValueError(f"{folder / name} is not this user's own file")
+    return text
+
+
+def read_small(path: Path, limit: int) -> tuple[bytes, int]:
+    """A regular file of so many bytes at most, and the user whose it is; see `read_own`.
+
+    Raises:
+        OSError: there is no such file, it cannot be read, or is a link.
+        ValueError: it is larger, or not regular, and so nobody's own.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         about = os.fstat(descriptor)
-        if not stat.S_ISREG(about.st_mode) or about.st_uid != os.geteuid():
-            raise ValueError(f"{folder / name} is not this user's own file")
-        text = os.read(descriptor, MAX_BYTES + 1)
+        if not stat.S_ISREG(about.st_mode):
+            raise ValueError(f"{path} is not this user's own file")
+        text = os.read(descriptor, limit + 1)
     finally:
         os.close(descriptor)
-    if len(text) > MAX_BYTES:
-        raise ValueError(f"{folder / name} is larger than {MAX_BYTES} bytes")
-    return text
+    if len(text) > limit:
+        raise ValueError(f"{path} is larger than {limit} bytes")
+    return text, about.st_uid
 
 
 def write_private(path: Path, text: str) -> None:

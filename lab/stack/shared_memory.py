@@ -9,12 +9,11 @@ holds 4,096 segments at most (``SHMMNI``), after which no Postgres of any user s
 from __future__ import annotations
 
 import ctypes
-import os
-import stat
 from contextlib import suppress
 from pathlib import Path
 
 from lab.model.processes import PROC
+from lab.stack.files import read_small
 
 PID_FILE = "postmaster.pid"
 _PID, _SEGMENT = 0, 6
@@ -32,29 +31,12 @@ def release(data: Path) -> None:
     folder's ``postmaster.pid``. Elsewhere than on Linux nothing can be told, and nothing is done.
     """
     with suppress(OSError, ValueError, IndexError):
-        text, user = _read(data / PID_FILE)
-        lines = text.splitlines()
+        text, user = read_small(data / PID_FILE, _MAX_BYTES)
+        lines = text.decode().splitlines()
         server = abs(int(lines[_PID]))
         key, segment = (int(number) for number in lines[_SEGMENT].split())
         if (key, segment, server, user) in _segments():
             ctypes.CDLL(None, use_errno=True).shmctl(segment, _IPC_RMID, None)
-
-
-def _read(path: Path) -> tuple[str, int]:
-    """A small regular file and the user whose it is.
-
-    Raises:
-        OSError: it is not there, or a link.
-        ValueError: it is no small regular file.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        about = os.fstat(descriptor)
-        if not stat.S_ISREG(about.st_mode) or about.st_size > _MAX_BYTES:
-            raise ValueError(f"{path} is no small file")
-        return os.read(descriptor, _MAX_BYTES).decode(), about.st_uid
-    finally:
-        os.close(descriptor)
 
 
 def _segments() -> set[tuple[int, int, int, int]]:
