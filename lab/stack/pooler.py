@@ -130,7 +130,7 @@ def lead_to(toxiproxy: str, upstream: str) -> None:
 
 
 class Console:
-    """Its admin console, over a connection that is kept open: it takes no client's place.
+    """Its admin console, over a connection that is kept open: counted as a client, never refused.
 
     Args:
         dsn: libpq URL of the superuser at PgBouncer itself, not through the proxy.

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from lab.judge.trial import Trial
+from lab.model.journeys import Journey
 from lab.services.backend.core.standing import SERVICE
 from tests.live import Live
 from tests.replica.trial import trial
@@ -60,3 +61,20 @@ def test_the_line_that_blocks_is_named_and_no_line_where_none_does(
         assert named(places[:1], STORAGE), of.stood
     assert of.metrics["loop_stood"] >= at_least
     assert of.metrics["loop_stood"] <= of.metrics["loop_busy"] + 0.05
+
+
+CONVERSION = ("services/conversion.py", "return encode(samplerate.resample(", "in to_16_khz")
+CONVERTING = {**LOAD, "audio": "900 KB", "mix": {"upload": "50 %", "convert": "50 %"}}
+
+
+@pytest.mark.parametrize("call", ["blocking", "audio_pool"])
+def test_a_conversion_in_the_loop_is_named_by_its_line_and_none_in_a_thread(
+    live: Live, call: str
+) -> None:
+    settings = {"gcs_call": "executor", "db_call": "threadpool", "convert_call": call}
+    cell, seen = trial(live, {"speed": 4, **settings}, CONVERTING)
+    of = Trial(cell, seen)
+    places = [row.place for row in of.stood]
+    assert {sample.status for sample in of.of(Journey.CONVERT).samples} == {200}
+    assert named(places[:1], CONVERSION) is (call == "blocking"), of.stood
+    assert bool(places) is (call == "blocking"), of.stood

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +113,14 @@ def test_in_pool_mode_session_a_client_waits_and_is_given_up_in_the_end(live: Li
 def test_a_client_that_it_has_no_place_for_is_refused(
     live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pooler, "MAX_CLIENTS", 1)
+    monkeypatch.setattr(pooler, "MAX_CLIENTS", 2)  # one, and the console, which is counted too
     replica = live({**ON, "db_session": "hold", "pooler_size": 2})
-    with live.slow("gcs", "10 s"):
-        assert causes(uploads(replica.url, 2)) == {"ok": 1, "db_refused": 1}
+    # One after the other: of two that log in at the same moment it may refuse both.
+    with live.slow("gcs", "20 s"), ThreadPoolExecutor(1) as apart:
+        first = apart.submit(upload, replica.url)
+        wait_until(lambda: replica.pooler and replica.pooler().clients_active == 1)
+        told = [upload(replica.url, student=1), first.result()]
+    assert causes(told) == {"db_refused": 1, "ok": 1}
     assert replica.refused() == 0  # by Postgres
     monkeypatch.undo()
     live({})
