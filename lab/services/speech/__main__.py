@@ -10,6 +10,7 @@ import os
 import uvicorn
 
 from lab.services.speech.app import application
+from lab.services.speech.one_write import Protocol
 
 BACKLOG = 4096
 """Connections that may wait to be accepted: each assessment of each worker has one of its own."""
@@ -21,6 +22,7 @@ def main() -> None:
         application,
         host=os.getenv("HOST", "127.0.0.1"),
         port=int(os.getenv("PORT", "8090")),
+        http=Protocol,
         interface="asgi3",
         lifespan="off",
         ws="none",
