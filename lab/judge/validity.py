@@ -27,7 +27,7 @@ What ends an instance before its time:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from math import fsum, inf
 
@@ -150,18 +150,23 @@ def _is_result(line: InstanceEvent, trial: Trial) -> bool:
     return killed or planned or noted_twice
 
 
+LACKING: Mapping[str, tuple[InvalidityKind, str, str]] = {
+    "files": ("descriptors", "file descriptor", "raise `ulimit -n` on this machine"),
+    "space": ("space", "room to write to", "free some space in TMPDIR, or on the engine's disk"),
+}
+"""What a part runs out of that is this machine's and not the service's: kind, word and remedy."""
+
+
 def _lab_at_limit(trial: Trial) -> Iterable[Invalidity]:
     """The generator, or this machine, had no time left."""
     for line in trial.evidence(LoadDone):
         if line.generator_exit:
             reason = f"the load generator ended with exit code {line.generator_exit}"
             yield Invalidity(kind="part", reason=reason)
-    for part, count in trial.shortages("files").items():
-        reason = (
-            f"{part} had no file descriptor left, as its log says {times(count)}"
-            " - raise `ulimit -n` on this machine"
-        )
-        yield Invalidity(kind="descriptors", reason=reason)
+    for of, (kind, missing, remedy) in LACKING.items():
+        for part, count in trial.shortages(of).items():
+            reason = f"{part} had no {missing} left, as its log says {times(count)} - {remedy}"
+            yield Invalidity(kind=kind, reason=reason)
     yield from _generator(trial)
     yield from _machine(trial)
 

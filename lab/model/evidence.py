@@ -336,15 +336,15 @@ class Shortage(Frozen):
 
     Args:
         part: who ran out, as `lab.model.replica.PARTS` names it.
-        of: ``connections``, ``files`` (descriptors), or ``accept_queue``, in which the kernel keeps
-            connections until a part accepts them.
+        of: ``connections``, ``files`` (descriptors), ``space`` (on the disk that it writes to), or
+            ``accept_queue``, in which the kernel keeps connections until a part accepts them.
         count: how often that is said. PgBouncer says it of each client that it gives up on; nginx
             once a second where it can help itself by closing a connection that has not sent its
             request yet, so that counts no uploads.
     """
 
     part: str
-    of: Literal["connections", "files", "accept_queue"]
+    of: Literal["connections", "files", "space", "accept_queue"]
     count: Count
 
 

@@ -40,6 +40,7 @@ REPEATS: Mapping[InvalidityKind, Repeat] = {
     "injection": Repeat.NEVER,
     "evidence": Repeat.NEVER,
     "descriptors": Repeat.NEVER,
+    "space": Repeat.NEVER,
     "defect": Repeat.NEVER,
 }
 """What may come out otherwise when it is done again, and what that takes."""

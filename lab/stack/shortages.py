@@ -3,6 +3,7 @@
     nginx                           1024 worker_connections are not enough
     PgBouncer                       pooler error: query_wait_timeout
     nginx, uvicorn, Toxiproxy …     Too many open files (EMFILE)
+    nginx, Postgres, storage …      No space left on device (ENOSPC)
     the kernel                      ListenOverflows, of its network namespace
 
 Users see only that they were cut off; who did it, and for want of what, stands here.
@@ -28,9 +29,16 @@ SIGNS: tuple[tuple[str, re.Pattern[bytes]], ...] = (
         re.compile(rb"\S+ \S+ \w+ \[\d+\] WARNING \S+ \S+ pooler error: query_wait_timeout"),
     ),
     ("files", re.compile(rb".*(\(24: Too many open files\)|\[Errno 24\]|: too many open files$)")),
+    (
+        "space",
+        re.compile(
+            rb".*(\(28: No space left on device\)|\[Errno 28\]|: [Nn]o space left on device$)"
+        ),
+    ),
 )
 """What a line of a log says that there was none left of: nginx's text and PgBouncer's in their own
-places, where no request can put it, and that of EMFILE as nginx, Python and Go write it."""
+places, where no request can put it, and those of EMFILE and ENOSPC as nginx, Postgres, Python and
+Go write them."""
 
 FILES = 65536
 """File descriptors that each part may have, if this machine allows them; a shell allows 1,024."""

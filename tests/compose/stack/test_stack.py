@@ -39,6 +39,13 @@ def lives(stack: ComposeStack) -> dict[str, str]:
     return {part: container.attrs["State"]["StartedAt"] for part, container in containers}
 
 
+def test_nginx_has_room_for_the_bodies_of_as_many_uploads_as_come(contained: ComposeStack) -> None:
+    settings = {"nginx_body": "3 MiB", "gcs_call": "executor", "gcs_threads": 40}
+    replica = applied(contained, {**settings, "gcs_latency": "20 s"})
+    assert causes(uploads(replica.url, 40, size=2_000_000)) == {"ok": 40}
+    assert replica.shortages() == []
+
+
 @pytest.mark.knob("pool_size", "nginx", "db_cap", "vm_cpus")
 def test_only_what_changed_starts_anew(contained: ComposeStack) -> None:
     steps: list[tuple[dict[str, Any], list[str]]] = [

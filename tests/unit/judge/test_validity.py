@@ -554,3 +554,20 @@ def test_where_no_instance_was_ever_ready_no_worker_is_missed() -> None:
 def test_without_the_fronts_log_nothing_is_known(evidence: Sequence[Evidence], reason: str) -> None:
     (first, *_) = of_instances(evidence)
     assert first.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("of", "kind", "reason"),
+    [
+        ("files", "descriptors", "nginx had no file descriptor left, as its log says 2 times"),
+        ("space", "space", "nginx had no room to write to left, as its log says 2 times"),
+    ],
+)
+def test_a_part_that_ran_out_of_what_is_this_machines_shows_nothing(
+    of: str, kind: str, reason: str
+) -> None:
+    ran_out = audit(shortages=[{"part": "nginx", "of": of, "count": 2}])
+    evidence = [*(line for line in at_rest() if line.kind != "audit"), ran_out]
+    [found] = invalidities(cell(), observation(samples(60), evidence))
+    assert found.kind == kind
+    assert found.reason.startswith(reason)

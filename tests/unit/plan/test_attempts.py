@@ -81,4 +81,4 @@ def test_a_run_that_is_continued_makes_again_what_would_not_be_repeated() -> Non
 
 def test_no_kind_that_may_be_the_replicas_own_doing_is_repeated() -> None:
     kept = {kind for kind, repeat in REPEATS.items() if repeat is Repeat.NEVER}
-    assert kept == {"injection", "evidence", "descriptors", "defect"}
+    assert kept == {"injection", "evidence", "descriptors", "space", "defect"}

@@ -17,6 +17,9 @@ LINES = [
     ("nginx", STAMP + b"[alert] 7#7: 1024 worker_connections are not enough\n"),
     ("nginx", STAMP + b"[alert] 7#7: *9 1024 worker_connections are not enough\n"),
     ("nginx", STAMP + b"[crit] 7#7: accept4() failed (24: Too many open files)\n"),
+    ("nginx", STAMP + b'[crit] 7#7: *9 pwrite() "/a" failed (28: No space left on device), c\n'),
+    ("backend", b"OSError: [Errno 28] No space left on device\n"),
+    ("postgres", b"ERROR:  could not extend file: No space left on device\n"),
     ("backend", b"OSError: [Errno 24] Too many open files\n"),
     (
         "pgbouncer",
@@ -41,6 +44,9 @@ def test_each_line_is_counted_for_the_part_that_wrote_it() -> None:
         ("nginx", "files"): 1,
         ("pgbouncer", "connections"): 1,
         ("backend", "files"): 1,
+        ("nginx", "space"): 1,
+        ("backend", "space"): 1,
+        ("postgres", "space"): 1,
         ("toxiproxy", "files"): 1,
     }
 
