@@ -9,10 +9,11 @@ import pytest
 from lab.config import read_faults
 from lab.model.costs import Costs, WorkCost
 from lab.model.experiment import Cell
+from lab.model.fidelity import SPLIT
 from lab.model.speed import MAX_SPEED
 from lab.paths import ROOT
 from lab.plan.estimate import estimate
-from lab.plan.speed import SPLIT, TYPICAL, Expected, choose_speed, foreseen, guessed
+from lab.plan.speed import TYPICAL, Expected, choose_speed, foreseen, guessed
 from tests.fakes import make_cell
 
 FAULTS = read_faults(ROOT / "faults")
