@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from math import inf
@@ -20,7 +21,7 @@ from typing import Protocol
 
 from lab.errors import InjectionError, PartFailed, StoreError
 from lab.faults.process import ProcessInjector
-from lab.judge import all_certain, judge
+from lab.judge import Reference, all_certain, judge
 from lab.load.driver import LoadGenerator, LoadResult, LoadStart, StoodStill
 from lab.model.evidence import GENERATOR, Injected, LoadDone, ProcessFaultRecord
 from lab.model.experiment import Cell
@@ -90,7 +91,29 @@ def run_experiment(lab: Lab, run: RunFolder, cells: Sequence[Cell]) -> Summary:
         except DamagedEvidence as error:
             damaged.append(DamagedCell(id=cell.id, problem=str(error)))
         summary = run.write_summary(damaged)
+    if any(cell.relative for cell in cells):
+        damaged += _compared_again(run, cells, {cell.id for cell in damaged})
+        summary = run.write_summary(damaged)
     return summary
+
+
+def _compared_again(
+    run: RunFolder, cells: Sequence[Cell], apart: AbstractSet[str]
+) -> list[DamagedCell]:
+    """Judge those again that are held against a baseline: it may have been measured after them.
+
+    Returns:
+        What turned out damaged, beside the cells that are known to be.
+    """
+    damaged = list[DamagedCell]()
+    for cell in cells:
+        folder = run.cell(cell.id)
+        if cell.relative and cell.id not in apart and folder.observed():
+            try:
+                judge_cell(folder)
+            except StoreError as error:
+                damaged.append(DamagedCell(id=cell.id, problem=str(error)))
+    return damaged
 
 
 def settle_cell(lab: Lab, run: RunFolder, cell: Cell, progress: CellProgress) -> Verdict:
@@ -218,7 +241,16 @@ def judge_stored(folder: CellFolder) -> Verdict:
     Raises:
         StoreError: something of it is damaged.
     """
-    return judge(folder.read_cell(), folder.read_observation())
+    cell = folder.read_cell()
+    return judge(cell, folder.read_observation(), reference_of(cell, folder))
+
+
+def reference_of(cell: Cell, folder: CellFolder) -> Reference | None:
+    """What a cell's relative criteria are held against: its baseline as it was judged last."""
+    if not cell.relative:
+        return None
+    baseline = folder.beside(cell.baseline)
+    return Reference(cell.baseline, baseline.read_verdict() if baseline.finished() else None)
 
 
 @dataclass(frozen=True)

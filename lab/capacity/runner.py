@@ -139,7 +139,7 @@ def stored_trials(run: RunFolder, cell: Cell) -> tuple[CapacityTrial, ...]:
     Raises:
         StoreError: something stored of a trial is damaged.
     """
-    return _of(cell, [stored for folder in trial_folders(run) if (stored := _stored(folder))])
+    return _of(cell, [stored for folder in run.undeclared() if (stored := _stored(folder))])
 
 
 def _of(cell: Cell, trials: Iterable[tuple[Cell, Verdict]]) -> tuple[CapacityTrial, ...]:
@@ -150,7 +150,7 @@ def _of(cell: Cell, trials: Iterable[tuple[Cell, Verdict]]) -> tuple[CapacityTri
 
 def _sound(run: RunFolder, apart: dict[str, DamagedCell]) -> Iterator[tuple[Cell, Verdict]]:
     """The finished trials that can be read; the others are put ``apart``."""
-    for folder in trial_folders(run):
+    for folder in run.undeclared():
         try:
             stored = _stored(folder)
         except LabError as error:
@@ -162,9 +162,3 @@ def _sound(run: RunFolder, apart: dict[str, DamagedCell]) -> Iterator[tuple[Cell
 
 def _stored(folder: CellFolder) -> tuple[Cell, Verdict] | None:
     return (folder.read_cell(), folder.read_verdict()) if folder.finished() else None
-
-
-def trial_folders(run: RunFolder) -> list[CellFolder]:
-    """The folders of all trials, by name."""
-    declared = {run.cell(cell_id).path for cell_id in run.info.cells}
-    return [folder for folder in run.cell_folders() if folder.path not in declared]

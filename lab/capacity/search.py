@@ -100,6 +100,11 @@ def search_for(
             f"{cell.id}: without criteria there is nothing that more users could break",
             "write them as 'criteria: [p95 < 10 s, error_rate < 5 %]'",
         )
+    for criterion in cell.relative:
+        raise UsageError(
+            f"{cell.id}: '{criterion}' holds a cell against another one, and a search against none",
+            "leave it out, or run the spec with `lab run`",
+        )
     for criterion in cell.criteria:
         if is_share(criterion) and (criterion.op == "==" or tail_of(criterion) is None):
             raise UsageError(

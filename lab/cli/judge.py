@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
-from lab.capacity.runner import trial_folders
 from lab.cli.options import json_option, results_option
 from lab.cli.stored import exit_code, report_of, tell_foreign
 from lab.errors import LabError, UsageError
 from lab.model.run import DamagedCell
 from lab.runner import judge_cell
 from lab.store import CellFolder, find
+
+NO_GATE = {"threshold": "a search for thresholds", "why": "a diagnosis"}
 
 
 @click.command()
@@ -29,12 +30,11 @@ def command(run: str, gate: bool, results: Path, as_json: bool) -> int:
     """
     folder = find(results, run)
     with folder.lock():
-        if folder.info.kind == "threshold":
-            if gate:
-                raise UsageError("a search for thresholds has no gate", "leave --gate out")
-            cells = {trial.id: trial for trial in trial_folders(folder)}
-        else:
-            cells = {cell_id: folder.cell(cell_id) for cell_id in folder.info.cells}
+        if gate and folder.info.kind != "run":
+            raise UsageError(f"{NO_GATE[folder.info.kind]} has no gate", "leave --gate out")
+        cells = {trial.id: trial for trial in folder.undeclared()}
+        if folder.info.kind != "threshold":
+            cells |= {cell_id: folder.cell(cell_id) for cell_id in folder.info.cells}
         problems = {cell_id: _judge(cell) for cell_id, cell in cells.items()}
         damaged = [DamagedCell(id=name, problem=text) for name, text in problems.items() if text]
         report = report_of(folder, damaged)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from lab.capacity.runner import answers, trial_folders
+from lab.capacity.runner import answers
 from lab.cli.options import (
     json_option,
     print_json,
@@ -91,14 +91,15 @@ def _results(folder: RunFolder, part: str) -> Sequence[CellResult | Threshold]:
     Raises:
         StoreError: what is meant is a cell of which something stored is damaged.
     """
-    document = folder.summary() if folder.info.kind == "run" else answers(folder)
+    document = answers(folder) if folder.info.kind == "threshold" else folder.summary()
     for damaged in document.damaged:
         if part in damaged.id and not any(part in cell.id for cell in document.cells):
             raise StoreError(damaged.problem)
     if isinstance(document, Summary):
-        return document.cells
+        trials = (trial for trial in folder.undeclared() if trial.finished())
+        return [*document.cells, *(folder.result(trial.read_cell().id) for trial in trials)]
     cells = document.cells
     if any(part in cell.id for cell in cells):
         return cells
-    finished = (trial for trial in trial_folders(folder) if trial.finished())
+    finished = (trial for trial in folder.undeclared() if trial.finished())
     return [folder.result(trial.read_cell().id) for trial in finished]

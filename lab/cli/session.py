@@ -1,5 +1,5 @@
-"""What ``lab run`` and ``lab threshold`` do alike: read and expand specs, bring a replica up,
-hold a run folder while its cells are measured, end everything."""
+"""What ``lab run``, ``lab threshold`` and ``lab why`` do alike: read and expand specs, bring a
+replica up, hold a run folder while its cells are measured, end everything."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def plan(
     """Read and expand the specs, and hold them against the run that is to be continued.
 
     Args:
-        command: ``run`` or ``threshold``.
+        command: ``run``, ``threshold`` or ``why``.
         files: the specs; of a run that is continued, one or none.
         overrides: the command line's values in place of theirs.
         stored: the run that is continued.
@@ -119,7 +119,7 @@ def plan(
     if stored:
         return [_continued(command, files, overrides, stored)]
     if not files:
-        example = {"run": "as-found", "threshold": "threshold"}[command]
+        example = {"run": "as-found", "threshold": "threshold", "why": "workers-x-pool"}[command]
         raise UsageError("no spec is given", f"write one, as `lab {command} {example}`")
     return _read(files, overrides, None)
 
@@ -274,6 +274,7 @@ def new_run(
     max_users: int | None = None,
     max_load: float | None = None,
     only: tuple[str, ...] = (),
+    until_held: bool = False,
 ) -> RunFolder:
     """A run folder with everything that was decided before the first cell.
 
@@ -286,6 +287,7 @@ def new_run(
         max_users: of a search: it goes no higher.
         max_load: of a search: real-world seconds of load for each cell; None: no limit.
         only: which of the spec's cells were asked for; none: all.
+        until_held: of a diagnosis: whether it goes on to what makes each cell hold.
 
     Raises:
         StoreError: the results folder cannot be written.
@@ -306,6 +308,7 @@ def new_run(
         only=only,
         max_users=max_users,
         max_load=max_load,
+        until_held=until_held,
     )
     return RunFolder.create(results, spec.cells, request)
 

@@ -7,18 +7,23 @@ from dataclasses import dataclass
 
 from lab.capacity.runner import answers
 from lab.cli.options import print_json, print_message, print_text, style
+from lab.diagnosis.runner import answers as diagnoses
+from lab.judge import compared
 from lab.model.capacity import Thresholds
-from lab.model.run import DamagedCell, Summary, as_json
+from lab.model.diagnosis import Diagnoses
+from lab.model.run import DamagedCell, as_json
 from lab.model.verdict import Outcome
-from lab.report import Style, answered, end_table, html_report, markdown_report
+from lab.report import Document, Style, answered, end_table, html_report, markdown_report
 from lab.store import RunFolder
-from lab.store.runs import SUMMARY, THRESHOLDS
+from lab.store.runs import DIAGNOSES, SUMMARY, THRESHOLDS
+
+OPEN = {"undecided", "invalid"}
 
 MAX_FOREIGN = 4
 """So many things that are somebody else's are named."""
 
 
-def exit_code(document: Summary | Thresholds, gate: bool = False) -> int:
+def exit_code(document: Document, gate: bool = False) -> int:
     """4 where something is undecided, invalid, missing or damaged; 1 where a cell broke under gate.
 
     Otherwise 0.
@@ -28,6 +33,10 @@ def exit_code(document: Summary | Thresholds, gate: bool = False) -> int:
     if isinstance(document, Thresholds):
         decided = all(cell.outcome == "found" for cell in document.cells)
         return 0 if decided and not (document.missing or document.damaged) else 4
+    if isinstance(document, Diagnoses):
+        told: list[str] = [cell.outcome for cell in document.cells]
+        told += [remedy.outcome for remedy in document.remedies]
+        return 0 if OPEN.isdisjoint(told) and not (document.missing or document.damaged) else 4
     outcomes = {cell.verdict for cell in document.cells}
     open_ends = document.missing or document.damaged
     if open_ends or outcomes & {Outcome.UNDECIDED, Outcome.INVALID}:
@@ -40,7 +49,7 @@ class StoredReport:
     """A stored run in each of its forms; ``file`` is the name of its document."""
 
     run: RunFolder
-    document: Summary | Thresholds
+    document: Document
     file: str
 
     def text(self, style: Style) -> str:
@@ -81,8 +90,10 @@ def report_of(run: RunFolder, damaged: Sequence[DamagedCell] = ()) -> StoredRepo
     Raises:
         StoreError: the run itself cannot be read, or is damaged.
     """
+    if run.info.kind == "why":
+        return StoredReport(run, diagnoses(run, damaged), DIAGNOSES)
     if run.info.kind == "run":
-        summary = answered(run.summary(damaged), run.info.experiment.answers)
+        summary = answered(compared(run.summary(damaged)), run.info.experiment.answers)
         return StoredReport(run, summary, SUMMARY)
     return StoredReport(run, answers(run, damaged), THRESHOLDS)
 

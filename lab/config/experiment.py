@@ -66,6 +66,13 @@ def _check_criteria(document: Document, experiment: Experiment) -> None:
         if criterion in experiment.criteria[:index]:
             what = f"criterion '{criterion}' stands here twice"
             raise document.error(("criteria", index), what, "remove one")
+        if criterion.relative and not experiment.baseline:
+            what = f"criterion '{criterion}': the spec names no baseline"
+            remedy = "name one of its cells, as 'baseline: {workers: 1}'"
+            raise document.error(("criteria", index), what, remedy)
+    if all(criterion.relative for criterion in experiment.criteria):
+        what = "every criterion is relative, so the baseline itself is held against nothing"
+        raise document.error(("criteria",), what, "add one with a bound of its own, as p95 < 10 s")
 
 
 def _check_asked(document: Document, experiment: Experiment, loads: Mapping[Loc, Load]) -> None:

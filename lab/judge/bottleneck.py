@@ -46,6 +46,28 @@ from lab.model.evidence import Cause
 from lab.model.journeys import Journey
 from lab.model.metrics import with_percentiles
 from lab.model.physics import SATURATED, pool_connections
+from lab.model.relaxation import (
+    EVEN_SPLIT,
+    FREE_LOOP,
+    LARGER_POOL,
+    MORE_CPU,
+    MORE_EXECUTOR,
+    MORE_INSTANCES,
+    MORE_MEMORY,
+    MORE_SLOTS,
+    MORE_THREADS,
+    NEARER_DATABASE,
+    NEARER_SPEECH,
+    NEARER_STORAGE,
+    NO_BACKPRESSURE,
+    NO_BODY_LIMIT,
+    NO_LEAK,
+    NO_PROBE,
+    NO_RATE_LIMIT,
+    NO_TIMEOUT,
+    Relaxation,
+    doubled,
+)
 from lab.model.replica import nginx_limits
 from lab.model.units import format_size
 from lab.model.verdict import Candidate, Resource
@@ -79,6 +101,8 @@ class Rule:
         metrics: the figures that are its own, a stage's percentiles with its mean: a missed
             criterion on one names it.
         explains: what is full because it is.
+        relaxation: how there is more of it, and of nothing else; None where nobody can give it
+            more, as of the kernel's queue.
     """
 
     resource: Resource
@@ -87,6 +111,7 @@ class Rule:
     stations: tuple[Station, ...] = ()
     metrics: tuple[str, ...] = ()
     explains: tuple[Resource, ...] = ()
+    relaxation: Relaxation | None = None
 
     @property
     def queue(self) -> bool:
@@ -111,13 +136,14 @@ def rule(
     stations: tuple[Station, ...] = (),
     metrics: tuple[str, ...] = (),
     explains: tuple[Resource, ...] = (),
+    relaxation: Relaxation | None = None,
     into: Rules = RULES,
 ) -> Callable[[Examine], Examine]:
     """Registers a function as the rule of a resource; see `Rule`."""
 
     def register(examine: Examine) -> Examine:
         own = with_percentiles(*metrics)
-        into[resource] = Rule(resource, examine, causes, stations, own, explains)
+        into[resource] = Rule(resource, examine, causes, stations, own, explains, relaxation)
         return examine
 
     return register
@@ -126,7 +152,7 @@ def rule(
 # The rules.
 
 
-@rule(Resource.EVENT_LOOP, stations=(Station.LOOP,), metrics=OF_LOOP)
+@rule(Resource.EVENT_LOOP, relaxation=FREE_LOOP, stations=(Station.LOOP,), metrics=OF_LOOP)
 def event_loop(trial: Trial) -> Level | None:
     """One a worker, and whatever runs in it keeps everything else waiting.
 
@@ -154,7 +180,12 @@ def event_loop(trial: Trial) -> Level | None:
     return Level(busiest.own, busiest.own >= SATURATED and busiest.inside > 1, evidence)
 
 
-@rule(Resource.DEFAULT_EXECUTOR, stations=(Station.THREADS,), metrics=OF_THREADS)
+@rule(
+    Resource.DEFAULT_EXECUTOR,
+    relaxation=MORE_EXECUTOR,
+    stations=(Station.THREADS,),
+    metrics=OF_THREADS,
+)
 def default_executor(trial: Trial) -> Level | None:
     """min(32, cores + 4) threads a worker that ``gcs_call: to_thread`` shares.
 
@@ -164,7 +195,9 @@ def default_executor(trial: Trial) -> Level | None:
     return threads.of_storage(trial, "default executor") if is_used else None
 
 
-@rule(Resource.OWN_THREADS, stations=(Station.THREADS,), metrics=OF_THREADS)
+@rule(
+    Resource.OWN_THREADS, relaxation=MORE_THREADS, stations=(Station.THREADS,), metrics=OF_THREADS
+)
 def own_threads(trial: Trial) -> Level | None:
     """The pool that storage calls have to themselves, or that of audio conversion.
 
@@ -176,7 +209,12 @@ def own_threads(trial: Trial) -> Level | None:
     return threads.of_storage(trial, name) if name and not threads.shared(trial) else None
 
 
-@rule(Resource.SPEECH_THREADS, stations=(Station.SPEECH_THREADS,), metrics=("speech_queue",))
+@rule(
+    Resource.SPEECH_THREADS,
+    relaxation=doubled("twice the speech threads", "speech_threads"),
+    stations=(Station.SPEECH_THREADS,),
+    metrics=("speech_queue",),
+)
 def speech_threads(trial: Trial) -> Level | None:
     """The threads in which a worker waits for the speech service, of assessments alone.
 
@@ -187,6 +225,7 @@ def speech_threads(trial: Trial) -> Level | None:
 
 @rule(
     Resource.AUDIO_THREADS,
+    relaxation=doubled("twice the audio threads", "audio_threads"),
     stations=(Station.AUDIO_THREADS, Station.THREADS),
     metrics=("convert_queue",),
 )
@@ -199,7 +238,11 @@ def audio_threads(trial: Trial) -> Level | None:
     return threads.of_conversion(trial) if threads.converts(trial) else None
 
 
-@rule(Resource.ANYIO_THREADS, stations=(Station.ANYIO,))
+@rule(
+    Resource.ANYIO_THREADS,
+    relaxation=doubled("twice anyio's threads", "anyio_threads"),
+    stations=(Station.ANYIO,),
+)
 def anyio_threads(trial: Trial) -> Level | None:
     """The threads of each event loop that ``db_call: threadpool`` shares with the framework.
 
@@ -216,6 +259,7 @@ def anyio_threads(trial: Trial) -> Level | None:
 
 @rule(
     Resource.POOL,
+    relaxation=LARGER_POOL,
     causes=(Cause.POOL_TIMEOUT,),
     stations=(Station.POOL,),
     metrics=("pg_connections", "pool_checked_out", "pool_waiting", "pool_wait"),
@@ -248,6 +292,7 @@ def pool(trial: Trial) -> Level | None:
 
 @rule(
     Resource.POOL_LEAK,
+    relaxation=NO_LEAK,
     metrics=("pool_abandoned", "pool_slope"),
     explains=(Resource.POOL, Resource.DATABASE_SLOTS),
 )
@@ -263,6 +308,7 @@ def pool_leak(trial: Trial) -> Level | None:
 
 @rule(
     Resource.DATABASE_SLOTS,
+    relaxation=MORE_SLOTS,
     causes=(Cause.DB_REFUSED,),
     metrics=("pg_connections", "db_refusals", "connections_slope"),
     explains=(Resource.POOL,),
@@ -287,6 +333,7 @@ def database_slots(trial: Trial) -> Level | None:
 
 @rule(
     Resource.POOLER,
+    relaxation=doubled("twice PgBouncer's connections", "pooler_size"),
     causes=(Cause.DB_REFUSED, Cause.DB_ERROR),
     stations=(Station.POOLER,),
     metrics=tuple(pooler.MEASURES),
@@ -303,7 +350,7 @@ OF_BODIES = (Cause.BODY_TOO_LARGE, Cause.TOO_LARGE, Cause.UPLOAD_TOO_LARGE)
 """The refusals of a body's size: nginx's, Cloud Run's, and the backend's own."""
 
 
-@rule(Resource.BODY_LIMIT, causes=OF_BODIES, metrics=("oversize",))
+@rule(Resource.BODY_LIMIT, relaxation=NO_BODY_LIMIT, causes=OF_BODIES, metrics=("oversize",))
 def body_limit(trial: Trial) -> Level:
     """What nginx, Cloud Run or the backend lets through at most, however idle the replica is."""
     nginx, backend = nginx_limits(trial.knobs).body, trial.knobs.backend_body
@@ -321,6 +368,7 @@ def body_limit(trial: Trial) -> Level:
 
 @rule(
     Resource.NGINX_CONNECTIONS,
+    relaxation=doubled("twice nginx's connections", "nginx_connections"),
     causes=(Cause.PROXY_ERROR, Cause.CONNECTION),
     explains=(Resource.ACCEPT_QUEUE,),
 )
@@ -363,7 +411,7 @@ def accept_queue(trial: Trial) -> Level | None:
     return Level(1.0, True, evidence)
 
 
-@rule(Resource.PROXY_TIMEOUT, causes=(Cause.GATEWAY_TIMEOUT,))
+@rule(Resource.PROXY_TIMEOUT, relaxation=NO_TIMEOUT, causes=(Cause.GATEWAY_TIMEOUT,))
 def proxy_timeout(trial: Trial) -> Level | None:
     """nginx gives up on an answer that takes too long (``errors.gateway_timeout``).
 
@@ -378,7 +426,7 @@ def proxy_timeout(trial: Trial) -> Level | None:
     return Level(share_of(trial, count), count > 0, evidence)
 
 
-@rule(Resource.RATE_LIMIT, causes=(Cause.RATE_LIMITED,))
+@rule(Resource.RATE_LIMIT, relaxation=NO_RATE_LIMIT, causes=(Cause.RATE_LIMITED,))
 def rate_limit(trial: Trial) -> Level:
     """So many requests a minute of one address, or uploads of one user."""
     knobs, limits = trial.knobs, []
@@ -391,7 +439,7 @@ def rate_limit(trial: Trial) -> Level:
     return refusals(trial, (Cause.RATE_LIMITED,), why)
 
 
-@rule(Resource.BACKPRESSURE, causes=(Cause.OVERLOADED,))
+@rule(Resource.BACKPRESSURE, relaxation=NO_BACKPRESSURE, causes=(Cause.OVERLOADED,))
 def backpressure(trial: Trial) -> Level:
     """A worker refuses uploads past ``max_inflight_uploads``; told with the p95 of the others."""
     why = f"a worker takes {trial.knobs.max_inflight_uploads} at once"
@@ -402,6 +450,7 @@ def backpressure(trial: Trial) -> Level:
 
 @rule(
     Resource.INSTANCE_QUEUE,
+    relaxation=MORE_INSTANCES,
     causes=(Cause.NO_INSTANCE,),
     stations=(Station.GATEWAY,),
     metrics=OF_INSTANCES,
@@ -436,6 +485,7 @@ there was a kill."""
 
 @rule(
     Resource.MEMORY,
+    relaxation=MORE_MEMORY,
     causes=DIED_WITH,
     metrics=("oom_kills", "memory_backend", "memory_instance", "rss_backend", "rss_slope"),
 )
@@ -466,7 +516,12 @@ def memory(trial: Trial) -> Level | None:
     return Level((held or 0.0) / limit if limit else 0.0, False, evidence)
 
 
-@rule(Resource.HEALTH_PROBE, causes=DIED_WITH, metrics=("probe_failures", "probe_restarts"))
+@rule(
+    Resource.HEALTH_PROBE,
+    relaxation=NO_PROBE,
+    causes=DIED_WITH,
+    metrics=("probe_failures", "probe_restarts"),
+)
 def health_probe(trial: Trial) -> Level | None:
     """A backend, or an instance, is ended for what it does not answer, and all in it is lost.
 
@@ -477,6 +532,7 @@ def health_probe(trial: Trial) -> Level | None:
 
 @rule(
     Resource.CPU,
+    relaxation=MORE_CPU,
     stations=(Station.CONVERSION,),
     metrics=("convert_time", "cpu_backend", "cpu_worker_max", "throttled_backend"),
     explains=(Resource.EVENT_LOOP,),
@@ -504,6 +560,7 @@ def cpu(trial: Trial) -> Level | None:
 
 @rule(
     Resource.WORKER_SPLIT,
+    relaxation=EVEN_SPLIT,
     metrics=("worker_share_max", "split_idle", "capacity_split"),
     explains=(
         *(Resource.EVENT_LOOP, Resource.DEFAULT_EXECUTOR, Resource.OWN_THREADS),
@@ -520,6 +577,7 @@ def worker_split(trial: Trial) -> Level | None:
 
 @rule(
     Resource.STORAGE,
+    relaxation=NEARER_STORAGE,
     causes=(Cause.GCS_ERROR,),
     stations=(Station.STORAGE,),
     metrics=(
@@ -537,6 +595,7 @@ def storage(trial: Trial) -> Level | None:
 
 @rule(
     Resource.DATABASE,
+    relaxation=NEARER_DATABASE,
     causes=(Cause.DB_ERROR,),
     stations=(Station.DATABASE,),
     metrics=(
@@ -556,6 +615,7 @@ def database(trial: Trial) -> Level | None:
 
 @rule(
     Resource.SPEECH,
+    relaxation=NEARER_SPEECH,
     causes=(Cause.SPEECH_ERROR,),
     stations=(Station.SPEECH,),
     metrics=("speech_latency",),

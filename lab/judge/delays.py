@@ -25,7 +25,7 @@ from statistics import NormalDist, fmean
 from typing import NamedTuple
 
 from lab.judge.followed import call_records, ended_stages, followed_until, load_end
-from lab.judge.remedies import Remedy, fitting_speed, slower
+from lab.judge.remedies import CheckRemedy, fitting_speed, slower
 from lab.judge.trial import Trial
 from lab.model.evidence import CUT_OFF, UploadRecord
 from lab.model.experiment import Cell
@@ -106,8 +106,8 @@ ERRORS = 4
 
 OTHER_DELAY = "let nothing else set toxics, and see with `lab calibrate` if the proxy keeps to them"
 TOO_LONG = f"{OTHER_DELAY}; if it does, use fewer threads or users, or stop other programs"
-BUSY = Remedy(TOO_LONG, "machine")
-NOTHING = Remedy("")
+BUSY = CheckRemedy(TOO_LONG, "machine")
+NOTHING = CheckRemedy("")
 
 
 def only_delay(cell: Cell, proxy: ProxyName) -> Span | None:
@@ -133,7 +133,7 @@ def make_check(
     measured: float | None,
     ok: bool | None,
     reason: str,
-    remedy: Remedy,
+    remedy: CheckRemedy,
 ) -> Check:
     """A check; where it is not ok its reason ends with what to do, and it says of what kind."""
     rounded = None if measured is None else round(float(measured), 6)
@@ -314,7 +314,7 @@ class _CallFigures:
     def _injected(self) -> str:
         return f", {self.expected:.3f} s ± {self.allowed:.3f} s was injected"
 
-    def _too_short(self) -> tuple[str, Remedy] | None:
+    def _too_short(self) -> tuple[str, CheckRemedy] | None:
         """What is said of a delay that is too short, and what to do; None where it is not.
 
         Calls that nothing is known of took longer than these: then the mean shows nothing.
@@ -323,9 +323,9 @@ class _CallFigures:
         said = self._injected if short else ""
         if min(self.took) < self.span.low - self._tick:
             said += f"; the fastest took {min(self.took):.3f} s"
-        return (said, Remedy(OTHER_DELAY)) if said else None
+        return (said, CheckRemedy(OTHER_DELAY)) if said else None
 
-    def _too_long(self) -> tuple[str, Remedy] | None:
+    def _too_long(self) -> tuple[str, CheckRemedy] | None:
         """By the mean, or where calls were cut off, which tells less, by the fastest of them.
 
         On Cloud Run nothing is: an instance that waits for CPU lengthens every stage.
@@ -339,7 +339,7 @@ class _CallFigures:
         wall_s = (self.mean - self.expected) / self.trial.knobs.speed
         return self._longer_than_real(wall_s) if longer else None
 
-    def _longer_than_real(self, wall_s: float) -> tuple[str, Remedy] | None:
+    def _longer_than_real(self, wall_s: float) -> tuple[str, CheckRemedy] | None:
         """What a wait of so many wall-clock seconds adds to an upload that is not real."""
         whole_s = self.trial.metrics.get("p50", 0.0) if self.of is STORAGE else 0.0
         upload = max(whole_s, self.span.mean)
@@ -351,7 +351,7 @@ class _CallFigures:
         if true(speed):
             return None
         fitting = fitting_speed(speed, true)
-        return self._injected, Remedy(slower(self.trial.cell, fitting), "speed", fitting)
+        return self._injected, CheckRemedy(slower(self.trial.cell, fitting), "speed", fitting)
 
 
 # What waited for nobody.
@@ -417,7 +417,7 @@ def _stage(trial: Trial, stage: str, trips: int, span: Span, took: Sequence[floa
         return _too_few(stage, text, len(took))
     reason = f"{stage} took {mean * 1000:.1f} ms in the mean of {len(took)}, expected {text}"
     if mean < expected - less:
-        return make_check(stage, text, mean, False, reason, Remedy(OTHER_DELAY))
+        return make_check(stage, text, mean, False, reason, CheckRemedy(OTHER_DELAY))
     fast, most = fast_tenth(took), fastest_allowed(span, trips, len(took))
     if trial.cell.target == "vm" and fast > most + more and not _pooler_queued(trial):
         added = (fast - most) / speed  # by each upload, in wall-clock seconds
@@ -435,9 +435,11 @@ def _pooler_queued(trial: Trial) -> bool:
     return sum(reading.clients_waiting > 0 for reading in readings) > WAITED * len(readings)
 
 
-def _shorter(cell: Cell, fits: Callable[[float], bool]) -> Remedy:
+def _shorter(cell: Cell, fits: Callable[[float], bool]) -> CheckRemedy:
     """What makes a stage shorter: a lower speed where it is work that takes too long."""
     fitting = fitting_speed(cell.knobs.speed, fits)
     if fitting is None:
         return BUSY
-    return Remedy(f"{slower(cell, fitting)}; if that does not help, {TOO_LONG}", "speed", fitting)
+    return CheckRemedy(
+        f"{slower(cell, fitting)}; if that does not help, {TOO_LONG}", "speed", fitting
+    )

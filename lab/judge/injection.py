@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from lab.judge.delays import database_checks, make_check, speech_check, storage_check
 from lab.judge.gateway import usage_by_instance
-from lab.judge.remedies import Remedy
+from lab.judge.remedies import CheckRemedy
 from lab.judge.trial import Trial
 from lab.model.evidence import (
     Cause,
@@ -41,8 +41,8 @@ up to half a second late are worth 12 %; `lab calibrate` measures it to 0.03 cor
 WAIT_GIVE_S = 0.1
 """How much shorter a wait may read that timers end."""
 
-ALONE = Remedy("let nothing else change the proxies while a cell runs, and run it again")
-RECREATE = Remedy(
+ALONE = CheckRemedy("let nothing else change the proxies while a cell runs, and run it again")
+RECREATE = CheckRemedy(
     "end this replica with `lab down` and run the cell again; if it stays, see `lab doctor`"
 )
 
@@ -136,10 +136,12 @@ def _what_happened(planned: ProcessFault, happened: ProcessFaultRecord | None, e
     return f"{event} and served again at {happened.until:.1f} s"
 
 
-def _remedy(planned: ProcessFault, happened: ProcessFaultRecord | None, end: float) -> Remedy:
+def _remedy(planned: ProcessFault, happened: ProcessFaultRecord | None, end: float) -> CheckRemedy:
     if happened is not None and happened.t >= end:
-        return Remedy("let the window end later, or strike earlier")
-    return Remedy(f"see the log of {planned.part} in the cell's folder, and run the cell again")
+        return CheckRemedy("let the window end later, or strike earlier")
+    return CheckRemedy(
+        f"see the log of {planned.part} in the cell's folder, and run the cell again"
+    )
 
 
 # Quotas: no limit was passed.

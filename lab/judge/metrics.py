@@ -102,7 +102,7 @@ def _figures(row: Metric, trial: Trial) -> Mapping[str, float | None]:
 
 def asked(trial: Trial) -> set[str]:
     """The metrics that the cell's criteria on the trial's journey are about."""
-    criteria = trial.cell.criteria
+    criteria = (*trial.cell.criteria, *trial.cell.relative)
     return {criterion.metric for criterion in criteria if criterion.journey is trial.journey}
 
 

@@ -10,7 +10,7 @@ from lab.model.fidelity import true_speed
 from lab.model.verdict import InvalidityKind
 
 
-class Remedy(NamedTuple):
+class CheckRemedy(NamedTuple):
     """What to do about a check that is not ok.
 
     Args:

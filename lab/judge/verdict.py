@@ -1,6 +1,7 @@
 """The verdict of one cell: held, broke, undecided, or invalid.
 
 cell + observation ─> Trial ─┬─> checks of what was injected ─> reasons why it shows nothing
+                             ├─> how well its figures are known
                              ├─> a finding for each criterion ─> outcome
                              ├─> bottleneck
                              └─> timeline, leaks, where the event loop stood, the workers' shares
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from lab.judge.comparison import Reference
 from lab.judge.costs import cost_of
 from lab.judge.criteria import decide, leading_causes, outcome_of
 from lab.judge.decision import bottleneck
@@ -18,6 +20,7 @@ from lab.judge.levels import percent
 from lab.judge.metrics import measure_all
 from lab.judge.sequential import early_end
 from lab.judge.sizes import by_size
+from lab.judge.spread import spreads
 from lab.judge.timeline import timeline
 from lab.judge.trial import Trial
 from lab.judge.validity import reasons_invalid
@@ -26,19 +29,28 @@ from lab.model.evidence import Observation
 from lab.model.experiment import Cell
 from lab.model.journeys import REQUESTS
 from lab.model.load import OpenLoad
-from lab.model.verdict import Finding, Invalidity, Outcome, Verdict
+from lab.model.verdict import Bottleneck, Finding, Invalidity, Outcome, Verdict
 
 
-def judge(cell: Cell, observation: Observation) -> Verdict:
+def judge(cell: Cell, observation: Observation, reference: Reference | None = None) -> Verdict:
     """What the evidence says of a cell; the same evidence gives the same verdict, to the byte.
 
     Invalid where the lab cannot vouch for the trial; else broke if a criterion is missed;
     else undecided if one is, or if nothing was sent; else held.
+
+    Args:
+        cell: which.
+        observation: the evidence.
+        reference: what its relative criteria are held against.
     """
     trial = Trial(cell, observation)
+    metrics, known = measure_all(trial), spreads(trial)
     injected = checks(trial)
     invalid = reasons_invalid(trial, injected)
-    findings = tuple(decide(criterion, trial) for criterion in cell.criteria)
+    reference = reference or Reference(cell.baseline)
+    relative = [reference.decide(criterion, metrics, known) for criterion in cell.relative]
+    absolute = [decide(criterion, trial) for criterion in cell.criteria]
+    findings = (*absolute, *relative)
     main = trial.main
     outcome = Outcome.INVALID if invalid else outcome_of(findings, attempts=len(main.sent))
     decided = early_end(main)
@@ -49,10 +61,10 @@ def judge(cell: Cell, observation: Observation) -> Verdict:
             *_reasons(main, outcome, invalid, findings),
             *([str(decided)] if decided else []),
         ),
-        metrics=measure_all(trial),
+        metrics=metrics,
         findings=findings,
         injected=injected,
-        limit=bottleneck(trial, findings) if main.sent and not invalid else None,
+        limit=_limit(trial, (*absolute, *map(reference.resolved, relative)), invalid),
         course=timeline(trial) if trial.sent else None,
         leaks=trial.leaks,
         stood=trial.stood,
@@ -61,7 +73,14 @@ def judge(cell: Cell, observation: Observation) -> Verdict:
         invalid=invalid,
         workers=worker_shares(trial),
         sizes=by_size(trial),
+        spreads=known,
     )
+
+
+def _limit(
+    trial: Trial, findings: Sequence[Finding], invalid: Sequence[Invalidity]
+) -> Bottleneck | None:
+    return bottleneck(trial, findings) if trial.main.sent and not invalid else None
 
 
 def _reasons(

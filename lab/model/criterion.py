@@ -1,4 +1,4 @@
-"""A criterion: a metric, a comparison and a bound, typed by the metric's unit."""
+"""A criterion: a metric, a comparison and a bound, in its unit or as a multiple of a baseline."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from lab.model.units import (
 )
 
 _FORM = re.compile(r"([A-Za-z0-9_.]+)\s*(?:\(\s*([A-Za-z0-9_-]+)\s*\)\s*)?(<=|>=|==|<|>)\s*(\S.*)")
+_TIMES = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)\s*[x\u00d7]\s*baseline")
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]+)?(e\+[0-9]{1,2})?")
 """A count; earlier labs wrote those of a million and more with an exponent."""
 
@@ -65,6 +66,7 @@ class Criterion(Frozen):
 
     ``bound`` is in the metric's own unit (seconds, a share from 0 to 1, a count). Of a metric that
     is of a journey ``journey`` says of which: where none is named, `lab.model.metrics.home_of`.
+    One that is ``relative`` (``throughput > 1.8 x baseline``) has a factor for its bound.
     """
 
     OPERATORS: ClassVar = {
@@ -79,6 +81,7 @@ class Criterion(Frozen):
     op: str
     bound: float
     journey: Journey = Field(default_factory=lambda given: metrics.home_of(given.get("metric", "")))
+    relative: bool = False
 
     @property
     def name(self) -> str:
@@ -87,11 +90,11 @@ class Criterion(Frozen):
 
     @classmethod
     def parse(cls, text: object) -> Self:
-        """Read ``metric op bound``, or ``metric(journey) op bound``.
+        """Read ``metric op bound``, ``metric(journey) op bound`` or ``metric op n x baseline``.
 
         Raises:
             ValueError: another form, a metric not in the table, a journey that there is not or
-                that the metric is not of, or a bound in a wrong unit.
+                that the metric is not of, a bound in a wrong unit, or a factor of 0.
         """
         kind, example = "criterion", "p95 < 10 s"
         match = _FORM.fullmatch(short(text, kind, example)) if isinstance(text, str) else None
@@ -101,8 +104,11 @@ class Criterion(Frozen):
         if name not in metrics.BY_NAME:
             remedy = suggest(name, metrics.BY_NAME, "`lab metrics` lists them")
             raise ValueError(f"'{name}' is not a metric; {remedy}")
-        read, _ = _UNITS[metrics.BY_NAME[name].unit]
         journey = metrics.home_of(name) if of is None else _journey(name, of)
+        if times := _TIMES.fullmatch(bound.strip()):
+            factor = _factor(text, op, float(times[1]))
+            return cls(metric=name, op=op, bound=factor, journey=journey, relative=True)
+        read, _ = _UNITS[metrics.BY_NAME[name].unit]
         return cls(metric=name, op=op, bound=read(bound), journey=journey)
 
     @model_validator(mode="wrap")
@@ -115,12 +121,30 @@ class Criterion(Frozen):
         return str(self)
 
     def satisfied_by(self, value: float) -> bool:
-        """Whether a value of the metric meets the bound; says nothing of the evidence."""
+        """Whether a value of the metric, or where this is relative a ratio of two, meets the bound.
+
+        It says nothing of the evidence.
+        """
         return bool(self.OPERATORS[self.op](value, self.bound))
 
     def __str__(self) -> str:
+        if self.relative:
+            return f"{self.name} {self.op} {format_number(self.bound)} x baseline"
         _, write = _UNITS[metrics.BY_NAME[self.metric].unit]
         return f"{self.name} {self.op} {write(self.bound)}"
+
+
+def _factor(text: object, op: str, factor: float) -> float:
+    """The factor of a relative criterion.
+
+    Raises:
+        ValueError: it is 0, or is to be met exactly, which two measurements never do.
+    """
+    if not factor:
+        raise ValueError(f"'{text}' asks for 0 x baseline; write a bound of its own instead")
+    if op == "==":
+        raise ValueError(f"'{text}': two measurements are never equal; write <, <=, > or >=")
+    return factor
 
 
 def _journey(metric: str, name: str) -> Journey:

@@ -87,6 +87,13 @@ class Experiment(Frozen):
     faults: Annotated[
         tuple[str, ...], Field(max_length=MAX_FAULTS, description="files under faults/, by name")
     ] = DEFAULT_FAULTS
+    baseline: Annotated[
+        dict[str, Plain] | None,
+        Field(
+            min_length=1,
+            description="the cell that every other one is compared with, by its place on the axes",
+        ),
+    ] = None
     criteria: Annotated[
         tuple[Criterion, ...],
         Field(min_length=1, max_length=MAX_CRITERIA, description="a cell holds when all are met"),
@@ -119,7 +126,8 @@ class Cell(Frozen):
     ``axes`` is the same as a mapping, for tables. With ``stop_when_decided`` its window ends as
     soon as every criterion is certain. Of a cell with ``auto_speed`` the lab chooses the speed:
     until it has, that is 1, and ``speed_reason`` is empty; then it says what keeps the speed from
-    being higher.
+    being higher. ``baseline`` is the id of the cell that it is compared with, and the ``relative``
+    criteria hold it against that one; it is empty where there is none, as of the baseline itself.
     """
 
     id: str
@@ -130,6 +138,8 @@ class Cell(Frozen):
     faults: Annotated[tuple[Fault, ...], Field(max_length=MAX_OF_A_CELL)]
     criteria: Annotated[tuple[Criterion, ...], Field(max_length=MAX_OF_A_CELL)]
     stop_when_decided: bool = False
+    baseline: str = ""
+    relative: Annotated[tuple[Criterion, ...], Field(max_length=MAX_OF_A_CELL)] = ()
     seed: Annotated[int, Field(ge=0, le=2**64)]
     auto_speed: bool = False
     speed_reason: Annotated[str, Field(max_length=MAX_REASON)] = ""

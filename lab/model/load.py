@@ -424,9 +424,14 @@ def varied(load: AnyLoad, keys: Mapping[str, Any]) -> AnyLoad:
     return _OFFERED.validate_python({**load.model_dump(mode="json"), **keys})
 
 
+def load_of_spec(load: Mapping[str, Any]) -> AnyLoad:
+    """A load as a spec writes it, and as it is stored, typed."""
+    return _OFFERED.validate_python(dict(load))
+
+
 def window_of_spec(load: Mapping[str, Any]) -> Window:
     """Start and end of what counts of a load as a spec writes it, in real-world seconds."""
-    return _OFFERED.validate_python(dict(load)).measured
+    return load_of_spec(load).measured
 
 
 def end_of(load: AnyLoad) -> float:

@@ -568,10 +568,15 @@ def journey_in(name: str) -> Journey:
     return Journey(with_one[2]) if with_one else home_of(name)
 
 
+def plain(name: str) -> str:
+    """The metric of a name as `with_journey` writes it, without the journey."""
+    with_one = _WITH_JOURNEY.fullmatch(name)
+    return with_one[1] if with_one else name
+
+
 def row_of(name: str) -> Metric | None:
     """The row of a metric, with a journey or without; None of one that is not in the table."""
-    with_one = _WITH_JOURNEY.fullmatch(name)
-    return BY_NAME.get(with_one[1] if with_one else name)
+    return BY_NAME.get(plain(name))
 
 
 _OF_CLOUDRUN = (

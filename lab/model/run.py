@@ -23,12 +23,14 @@ from lab.model.replica import STUDENTS, Target
 from lab.model.verdict import (
     Bottleneck,
     Check,
+    Comparison,
     EarlyEnd,
     Finding,
     Invalidity,
     Leak,
     Outcome,
     SizeClass,
+    Spread,
     Stood,
     Timeline,
     Verdict,
@@ -53,8 +55,9 @@ Phase = Literal[
     "waiting",
 ]
 
-RunKind = Literal["run", "threshold"]
-"""What a run measures: every cell once, as it is; or of each cell the users at which it breaks."""
+RunKind = Literal["run", "threshold", "why"]
+"""What a run measures: every cell once, as it is; of each cell the users at which it breaks; or
+what its limit is."""
 
 
 MAX_CELLS = 100_000
@@ -161,6 +164,7 @@ class RunRequest(Stored):
         only: ids or patterns of those of the spec's cells that were asked for; none: all.
         max_users: of a search for thresholds: it goes no higher.
         max_load: of a search: real-world seconds of load for each cell. None: no limit.
+        until_held: of a diagnosis: whether it goes on to what makes each cell hold.
     """
 
     kind: RunKind = "run"
@@ -178,6 +182,7 @@ class RunRequest(Stored):
     only: tuple[str, ...] = ()
     max_users: Annotated[MaxUsers | None, Field(alias="most_users")] = None
     max_load: Annotated[MaxLoad | None, Field(alias="most_load")] = None
+    until_held: bool = False
 
 
 class RunInfo(RunRequest):
@@ -222,7 +227,8 @@ class CellResult(Stored):
     """One finished cell in ``summary.json``; ``knobs`` and ``load`` are as a spec writes them.
 
     ``speed_reason`` says why the speed among its knobs was chosen; empty where one was given.
-    ``attempts`` are those before the one that counts, in order.
+    ``attempts`` are those before the one that counts, in order. ``baseline`` is the id of the cell
+    that it is ``against``, empty where there is none.
     """
 
     id: str
@@ -245,6 +251,9 @@ class CellResult(Stored):
     stood: tuple[Stood, ...] = ()
     workers: tuple[WorkerShare, ...] = ()
     sizes: tuple[SizeClass, ...] = ()
+    spreads: dict[str, Spread] = {}
+    baseline: str = ""
+    against: Comparison | None = None
 
 
 class Figure(Stored):

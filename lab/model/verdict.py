@@ -5,6 +5,7 @@
     checks        what was injected against what was measured
     bottleneck    what the uploads that missed a criterion waited for or failed by, with evidence
     timeline      by stage, by second, where each bound was crossed, and what failed when
+    spreads       how well the figures are known that cells are compared by
     stood         the lines in which the event loop stood, and for how much of the time
     leaks         a slope with its confidence interval, and a bound, in a long trial
 
@@ -300,6 +301,76 @@ class SizeClass(Stored):
     p95: Elapsed | None = None
 
 
+class Spread(Frozen):
+    """How well a figure of one trial is known: what cells are compared by.
+
+    Args:
+        error: its standard error; of a time relative to it, else in its own unit.
+        batches: stretches of the window that it was worked out from; they are what its degrees of
+            freedom follow from.
+        effective: of a share, how many independent uploads it is worth.
+    """
+
+    error: Number
+    batches: Annotated[int, Field(ge=2, le=10**6)]
+    effective: Total | None = None
+
+
+Tendency = Literal["better", "worse", "no difference", "unclear"]
+"""What a comparison comes to; ``unclear`` where nothing is known of how well figures are known."""
+
+
+class Change(Frozen):
+    """A figure of a cell beside the same of its baseline.
+
+    Args:
+        metric: with its journey: ``p95``, ``p95(progress)``.
+        kind: whether it is their ratio that is told, or, of shares, their difference.
+        value: of the cell.
+        baseline: of the baseline.
+        change: the ratio, or the difference.
+        low: lower end of its 95 % confidence interval; None where that could not be told.
+        high: upper end.
+        tendency: what that comes to, from how the criteria, or the metric, would have it.
+    """
+
+    metric: str
+    kind: Literal["ratio", "difference"]
+    value: Number
+    baseline: Number
+    change: Number
+    low: Number | None = None
+    high: Number | None = None
+    tendency: Tendency
+
+
+class Flip(Frozen):
+    """A criterion of which a cell and its baseline came to different outcomes."""
+
+    criterion: CriterionText
+    before: Literal["met", "missed", "undecided"]
+    after: Literal["met", "missed", "undecided"]
+
+
+class Comparison(Frozen):
+    """A cell beside its baseline.
+
+    Args:
+        baseline: the baseline's id.
+        changes: a figure each; none where figures are not compared.
+        flips: criteria that came out differently.
+        limit: what the limit was at the baseline, and what it is here; None where it is the same,
+            or one of them is not known.
+        why_not: why figures are not compared; empty where they are.
+    """
+
+    baseline: str
+    changes: tuple[Change, ...] = ()
+    flips: tuple[Flip, ...] = ()
+    limit: tuple[Resource, Resource] | None = None
+    why_not: str = ""
+
+
 class EarlyEnd(Frozen):
     """A window that ended before its time, because every criterion was certain.
 
@@ -354,6 +425,7 @@ InvalidityKind = Literal[
     "injection",  # what was injected is not what arrived
     "evidence",  # something is missing, or samples and evidence contradict each other
     "descriptors",  # a part had no file descriptor left
+    "space",  # a part had no room left to write to
     "defect",  # the replica did what it must never do
 ]
 """What kind of reason makes a cell invalid: by it is decided whether another attempt may help."""
@@ -397,7 +469,7 @@ class Verdict(Frozen):
     and the last are as by default in a verdict that an earlier lab stored. ``decided`` is None
     where the window went on to its end. ``cost`` is what an upload cost this machine; None where
     that could not be told. ``workers`` is empty where there are not several; ``sizes`` are the
-    uploads by size of file, none where all files were of one size.
+    uploads by size of file, none where all files were of one size; ``spreads`` are by metric.
     """
 
     # pylint: disable=duplicate-code # a table: `lab.model.run.CellResult` has it on disk too
@@ -416,3 +488,4 @@ class Verdict(Frozen):
     stood: tuple[Stood, ...] = ()
     workers: tuple[WorkerShare, ...] = ()
     sizes: tuple[SizeClass, ...] = ()
+    spreads: dict[str, Spread] = {}

@@ -40,6 +40,8 @@ def _reasons(cell: Cell) -> Iterator[str]:
     for criterion in cell.criteria:
         if countable_share(criterion, cell.load.timeout_of(criterion.journey)) is None:
             yield _uncountable(criterion)
+    for criterion in cell.relative:
+        yield f"'{criterion}' is a comparison of figures, which an early end would bend"
     for planned in cell.process_faults:
         yield f"{planned.fault} is planned by time"
     earliest, end = _earliest(cell), end_of(cell.load)

@@ -5,7 +5,8 @@
 Where none of them gives a speed, or one gives `auto`, it is chosen later, cell by cell.
 The cells of one repeat share a seed, so that they meet the same users, sizes and arrivals
 and differ only in what the axes say. A repeat is a whole pass over the matrix: a drift of
-the machine then falls on all cells alike. A cell's id says its axes: what a reader
+the machine then falls on all cells alike. The baseline comes first in its pass, because the others
+are held against it. A cell's id says its axes: what a reader
 recognises, and what any file system takes.
 """
 
@@ -15,12 +16,13 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 from pydantic import ValidationError
 
 from lab.errors import SpecError, UsageError
+from lab.model.criterion import Criterion
 from lab.model.experiment import Cell, Experiment
 from lab.model.fault import Fault
 from lab.model.knobs import Knobs, Preset
@@ -89,17 +91,19 @@ def expand(
             knobs=knobs,
             load=_load(experiment, labels, users),
             faults=tuple(faults[name] for name in experiment.faults),
-            criteria=experiment.criteria,
+            criteria=tuple(c for c in experiment.criteria if not c.relative),
             stop_when_decided=experiment.stop_when_decided,
             seed=experiment.seed,
             auto_speed=auto_speed,
         )
         cells.append(cell)
     _refuse_missing_parts(cells)
-    _refuse_missing_metrics(cells)
-    _refuse_never_dropped(cells)
-    _refuse_unpooled(cells)
+    _refuse_missing_metrics(cells, experiment.criteria)
+    _refuse_never_dropped(cells, experiment.criteria)
+    _refuse_unpooled(cells, experiment.criteria)
     refuse_equal(cells)
+    if experiment.baseline:
+        cells.insert(0, cells.pop(_baseline_of(cells, experiment, experiment.baseline)))
     return _repeated(cells, experiment)
 
 
@@ -179,9 +183,58 @@ def _repeated(cells: Sequence[Cell], experiment: Experiment) -> tuple[Cell, ...]
             cell.model_copy(update={"axes": cell.axes | suffix, "seed": seed}) for cell in cells
         ]
     ids = cell_ids([cell.axes for cell in passes], experiment.experiment)
-    return tuple(
-        cell.model_copy(update={"id": name}) for cell, name in zip(passes, ids, strict=True)
-    )
+    named = [cell.model_copy(update={"id": name}) for cell, name in zip(passes, ids, strict=True)]
+    if not experiment.baseline:
+        return tuple(named)
+    each = len(cells)
+    of_passes = (named[start : start + each] for start in range(0, len(named), each))
+    return tuple(chain.from_iterable(_compared(cells, experiment) for cells in of_passes))
+
+
+def _compared(cells: Sequence[Cell], experiment: Experiment) -> list[Cell]:
+    """The cells of a pass, of which all but the first are held against it."""
+    baseline, *others = cells
+    relative = tuple(criterion for criterion in experiment.criteria if criterion.relative)
+    against = {"baseline": baseline.id, "relative": relative}
+    return [baseline, *(cell.model_copy(update=against) for cell in others)]
+
+
+def _baseline_of(cells: Sequence[Cell], experiment: Experiment, baseline: Mapping[str, Any]) -> int:
+    """Which cell of a pass is the baseline.
+
+    Raises:
+        SpecError: it is no cell, or several.
+    """
+    wanted = {axis: _label(experiment, axis, value) for axis, value in baseline.items()}
+    matching = [n for n, cell in enumerate(cells) if wanted.items() <= cell.axes.items()]
+    if len(matching) == 1:
+        return matching[0]
+    said = ", ".join(f"{axis}: {label}" for axis, label in wanted.items())
+    if matching:
+        others = ", ".join(axis for axis in experiment.matrix if axis not in baseline)
+        what = f"baseline '{said}' is {len(matching)} cells"
+        raise SpecError(what, f"give it a value of {others} too")
+    raise SpecError(f"baseline '{said}' is no cell", "give it a value of each axis of the matrix")
+
+
+def _label(experiment: Experiment, axis: str, value: Any) -> str:
+    """How a cell's ``axes`` say a value of an axis.
+
+    Raises:
+        SpecError: there is no such axis, or no such value on it.
+    """
+    if axis not in experiment.matrix:
+        axes = ", ".join(experiment.matrix) or "none"
+        raise SpecError(f"baseline: '{axis}' is no axis of the matrix", f"its axes are {axes}")
+    points = next(points for points in _axes(experiment) if axis in points[0][0])
+    labels = [label[axis] for label, _ in points]
+    label = str(value)
+    if axis not in (TARGET, LOAD) and not isinstance(experiment.matrix[axis], dict):
+        label = str(_settled(Knobs(), {axis: value}).as_text()[axis])
+    if label not in labels:
+        what = f"baseline: {axis} is never '{label}' in the matrix"
+        raise SpecError(what, suggest(label, labels))
+    return label
 
 
 def _axes(experiment: Experiment) -> list[list[Point]]:
@@ -241,13 +294,13 @@ def _refuse_missing_parts(cells: Iterable[Cell]) -> None:
                 raise SpecError(what, f"its parts are {', '.join(parts)}")
 
 
-def _refuse_missing_metrics(cells: Sequence[Cell]) -> None:
+def _refuse_missing_metrics(cells: Sequence[Cell], criteria: Iterable[Criterion]) -> None:
     """Refuse a criterion on a figure that no target of the cells has.
 
     One of several targets may lack it where it is a count: there it is known to be 0.
     """
     targets = sorted({cell.target for cell in cells})
-    for criterion in cells[0].criteria:
+    for criterion in criteria:
         only = only_on(criterion.metric)
         lacking = [target for target in targets if only not in (None, target)]
         if not lacking or (only in targets and BY_NAME[criterion.metric].unit == "count"):
@@ -258,20 +311,20 @@ def _refuse_missing_metrics(cells: Sequence[Cell]) -> None:
         raise SpecError(what, f"{write}, or judge it on target {only} alone")
 
 
-def _refuse_unpooled(cells: Sequence[Cell]) -> None:
+def _refuse_unpooled(cells: Sequence[Cell], criteria: Iterable[Criterion]) -> None:
     """Refuse a criterion on a figure of PgBouncer's, where no cell has it."""
     if any(pooled(cell.knobs) for cell in cells):
         return
-    for criterion in cells[0].criteria:
+    for criterion in criteria:
         if BY_NAME[criterion.metric].source == OF_POOLER:
             what = f"criterion '{criterion}': pooler is off, so there is no {criterion.metric}"
             raise SpecError(what, "leave it out, or set pooler: session or transaction")
 
 
-def _refuse_never_dropped(cells: Sequence[Cell]) -> None:
+def _refuse_never_dropped(cells: Sequence[Cell], criteria: Iterable[Criterion]) -> None:
     """Refuse a criterion on arrivals that are not sent, where every one is."""
     can_drop = any(isinstance(c.load, OpenLoad) and c.load.max_in_flight for c in cells)
-    for criterion in cells[0].criteria:
+    for criterion in criteria:
         if criterion.metric == "dropped" and not can_drop:
             what = f"criterion '{criterion}': only an open load with max_in_flight drops arrivals"
             raise SpecError(what, "leave it out, or give the load a rate and a max_in_flight")

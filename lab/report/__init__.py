@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lab.report.answers import answered as answered
+    from lab.report.diagnoses import diagnosis_news as diagnosis_news
     from lab.report.progress import LiveLine as LiveLine
+    from lab.report.reports import Document as Document
     from lab.report.reports import Entry as Entry
     from lab.report.reports import cell_details as cell_details
     from lab.report.reports import end_table as end_table
@@ -22,11 +24,15 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "answered": "answers",
+    "diagnosis_news": "diagnoses",
     "LiveLine": "progress",
     "Style": "terminal",
     "news": "thresholds",
 }
-_OF_REPORTS = ("Entry", "cell_details", "end_table", "html_report", "markdown_report", "overview")
+_OF_REPORTS = (
+    *("Document", "Entry"),
+    *("cell_details", "end_table", "html_report", "markdown_report", "overview"),
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -41,7 +41,7 @@ def answered(summary: Summary, kind: Question) -> Summary:
 def answer(summary: Summary, kind: Question) -> Answer:
     """The answer that the finished cells of a run give to a kind of question."""
     valid = [cell for cell in summary.cells if cell.verdict is not Outcome.INVALID]
-    measured = [cell for cell in valid if cell.metrics.get("attempts")]
+    measured = [cell for cell in valid if cell.metrics.get(format.of_main("attempts", cell))]
     claims = RULES[kind](measured) if measured else [NOTHING]
     return Answer(kind=kind, claims=(*claims, *_left_open(summary)))
 

@@ -15,7 +15,7 @@ from lab.model.knobs import Knobs, Preset
 from lab.model.replica import file_limit
 from lab.model.run import AttemptResult, CellResult
 from lab.model.units import format_number
-from lab.model.verdict import Check, Crossing, Finding, StageResult, Timeline
+from lab.model.verdict import Change, Check, Crossing, Finding, StageResult, Timeline
 from lab.report import format
 from lab.report.blocks import (
     Bar,
@@ -55,6 +55,7 @@ def cell_section(cell: CellResult) -> Section:
             *_attempts(cell),
             *limiting_factor(cell),
             *_levels(cell),
+            *beside_baseline(cell),
             *_where_the_loop_stood(cell),
             *_workers(cell),
             *_sizes(cell),
@@ -121,6 +122,39 @@ def _levels(cell: CellResult) -> list[Block]:
         rows.append((resource, level, waited, candidate.evidence))
     heads = ("resource", "level", "waited", "evidence")
     return [Table.of(heads, rows, right=("level", "waited"))]
+
+
+TENDENCY_TONES: Mapping[str, Tone] = {"better": "good", "worse": "bad", "unclear": "unclear"}
+
+
+def beside_baseline(cell: CellResult) -> list[Block]:
+    """The cell against its baseline: figures, criteria, and the limit; nothing of one without."""
+    beside = cell.against
+    if beside is None:
+        return []
+    blocks: list[Block] = [Heading(f"beside {beside.baseline}")]
+    if beside.why_not:
+        blocks.append(Paragraph(beside.why_not, lead="figures are not compared"))
+    if beside.changes:
+        heads = ("metric", "here", "baseline", "change", "95 % interval", "so it is")
+        rows = [_change(change) for change in beside.changes]
+        blocks.append(Table.of(heads, rows, right=heads[1:5]))
+    told = [f"{flip.criterion}: {flip.before} before, {flip.after} here" for flip in beside.flips]
+    if beside.limit:
+        told.append("the limit moved from {} to {}".format(*beside.limit))
+    return [*blocks, *([Items(tuple(told))] if told else [])]
+
+
+def _change(change: Change) -> tuple[Value | str, ...]:
+    metric = metrics.plain(change.metric)
+    return (
+        change.metric,
+        format.metric(metric, change.value),
+        format.metric(metric, change.baseline),
+        format.change(change.kind, change.change),
+        format.interval(change),
+        Value(change.tendency, tone=TENDENCY_TONES.get(change.tendency, "")),
+    )
 
 
 def _where_the_loop_stood(cell: CellResult) -> list[Block]:
@@ -203,7 +237,7 @@ def over_time(cell: CellResult) -> list[Block]:
         blocks += [Heading("by stage"), _stages(timeline.stages)]
     if timeline.series:
         criteria = (Criterion.parse(finding.criterion) for finding in cell.findings)
-        bounds = {criterion.name: criterion.bound for criterion in criteria}
+        bounds = {one.name: one.bound for one in criteria if not one.relative}
         chart = Chart(timeline.series, timeline.stages, timeline.crossings, bounds)
         blocks += [Heading("over time"), chart]
     if events := what_went_first(timeline):
@@ -251,7 +285,10 @@ def _crossing(crossing: Crossing) -> str:
 
 def _findings(findings: Sequence[Finding]) -> Block:
     def form(finding: Finding, value: float | None) -> str:
-        return format.metric(Criterion.parse(finding.criterion).metric, value)
+        criterion = Criterion.parse(finding.criterion)
+        if criterion.relative and value is not None:
+            return format.change("ratio", value)
+        return format.metric(criterion.metric, value)
 
     def interval(finding: Finding) -> str:
         """The one-sided 95 % bounds where the criterion is statistical, or both ends of a range."""

@@ -10,13 +10,12 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from lab.model import metrics
-from lab.model.load import BurstLoad, ClosedLoad, Load, OpenLoad, StagesLoad
+from lab.model.load import BurstLoad, ClosedLoad, OpenLoad, StagesLoad, load_of_spec
 from lab.model.metrics import Unit
 from lab.model.run import CellResult, RunInfo
 from lab.model.units import format_byte_rate, format_duration, format_number, format_rate
+from lab.model.verdict import Change
 
 NONE = "-"
 """What stands where nothing was measured."""
@@ -95,6 +94,22 @@ def cores(value: float) -> str:
     return f"{significant(value)} cores"
 
 
+def change(kind: str, value: float) -> str:
+    """A change beside a baseline: a ratio as ``1.83 x``, a difference of shares as ``-4.2 %``."""
+    if kind == "ratio":
+        return f"{significant(value)} x"
+    return f"{'-' if value < 0 else '+'}{percent(abs(value))}"
+
+
+def interval(beside: Change) -> str:
+    """The 95 % interval of a change: ``1.75 .. 1.92 x``."""
+    if beside.low is None or beside.high is None:
+        return NONE
+    if beside.kind == "ratio":
+        return f"{significant(beside.low)} .. {significant(beside.high)} x"
+    return f"{change(beside.kind, beside.low)} .. {change(beside.kind, beside.high)}"
+
+
 def quantity(value: float | None, unit: Unit) -> str:
     """A figure with its unit."""
     if value is None:
@@ -132,6 +147,12 @@ def leading_cause(values: Mapping[str, float]) -> str:
     return max(causes, key=values.__getitem__).removeprefix(ERRORS) if causes else ""
 
 
+def of_main(name: str, cell: CellResult) -> str:
+    """A metric of what the cell's load is about: ``p95``, or without uploads ``p95(assess)``."""
+    main = read_load(cell.load).main
+    return metrics.with_journey(name, main) if main in metrics.journeys_of(name) else name
+
+
 def led_by(values: Mapping[str, float]) -> str:
     """The leading cause with its count: ``pool_timeout 7``."""
     cause = leading_cause(values)
@@ -143,12 +164,9 @@ def first_reason(cell: CellResult) -> str:
     return cell.reasons[0] if cell.reasons else ""
 
 
-_LOAD: TypeAdapter[ClosedLoad | StagesLoad | BurstLoad | OpenLoad] = TypeAdapter(Load)
-
-
 def read_load(stored: Mapping[str, Any]) -> ClosedLoad | StagesLoad | BurstLoad | OpenLoad:
     """A load as it is stored, typed."""
-    return _LOAD.validate_python(dict(stored))
+    return load_of_spec(stored)
 
 
 def load(stored: Mapping[str, Any], max_users: int | None = None) -> str:

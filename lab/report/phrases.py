@@ -123,8 +123,8 @@ def of_all(
 
 def finding_on(metric: str, cell: CellResult) -> Finding | None:
     """The cell's criterion on this metric, held against the evidence."""
-    findings = (f for f in cell.findings if Criterion.parse(f.criterion).name == metric)
-    return next(findings, None)
+    asked = ((Criterion.parse(finding.criterion), finding) for finding in cell.findings)
+    return next((f for c, f in asked if c.name == metric and not c.relative), None)
 
 
 def held_against(cell: CellResult, finding: Finding) -> Claim:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.model.capacity import Threshold, Thresholds
+from lab.model.diagnosis import Diagnoses
 from lab.model.run import CellResult, RunInfo, Summary
 from lab.report import format
 from lab.report.blocks import Page, Table
 from lab.report.cell import cell_section
+from lab.report.diagnoses import diagnoses_page
 from lab.report.html import page_html
 from lab.report.markdown import (
     document,
@@ -23,13 +25,20 @@ from lab.report.run import run_page
 from lab.report.terminal import Style, page_text, section_text
 from lab.report.thresholds import threshold_section, thresholds_page
 
+Document = Summary | Thresholds | Diagnoses
+"""What a run folder answers with, by what was asked of it."""
 
-def _page(stored: Summary | Thresholds, info: RunInfo) -> Page:
-    return run_page(stored, info) if isinstance(stored, Summary) else thresholds_page(stored, info)
+
+def _page(stored: Document, info: RunInfo) -> Page:
+    if isinstance(stored, Summary):
+        return run_page(stored, info)
+    if isinstance(stored, Thresholds):
+        return thresholds_page(stored, info)
+    return diagnoses_page(stored, info)
 
 
-def end_table(stored: Summary | Thresholds, info: RunInfo, where: Path | str, style: Style) -> str:
-    """A run, or a search for thresholds, at one glance, for a terminal.
+def end_table(stored: Document, info: RunInfo, where: Path | str, style: Style) -> str:
+    """A run, a search for thresholds or a diagnosis at one glance, for a terminal.
 
     Args:
         stored: what came of the cells.
@@ -40,12 +49,12 @@ def end_table(stored: Summary | Thresholds, info: RunInfo, where: Path | str, st
     return page_text(_page(stored, info), where, style)
 
 
-def markdown_report(stored: Summary | Thresholds, info: RunInfo) -> str:
+def markdown_report(stored: Document, info: RunInfo) -> str:
     """The whole run as one Markdown document."""
     return page_markdown(_page(stored, info))
 
 
-def html_report(stored: Summary | Thresholds, info: RunInfo) -> str:
+def html_report(stored: Document, info: RunInfo) -> str:
     """The whole run as one HTML document that needs no network."""
     return page_html(_page(stored, info))
 
@@ -62,7 +71,7 @@ class Entry:
 
     experiment: str  #: the spec's name
     about: str  #: the question, in the spec's words
-    stored: tuple[Summary | Thresholds, RunInfo] | None = None  #: of its latest run
+    stored: tuple[Document, RunInfo] | None = None  #: of its latest run
     problem: str = "no run of it is stored"  #: why there is none that can be read
     deviation: str = ""  #: in what the run is not what the spec asks
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
+from lab.model import metrics
 from lab.model.criterion import Criterion
 from lab.model.load import OpenLoad
 from lab.model.run import CellResult, RunInfo, Summary
@@ -82,6 +83,7 @@ REMEDIES: Mapping[InvalidityKind, str] = {
     "injection": "see with `lab calibrate` whether what is injected is what arrives",
     "evidence": "see what has changed the cell's files",
     "descriptors": "raise `ulimit -n`",
+    "space": "free some space where the part writes: TMPDIR, or the engine's disk",
     "defect": "see what the replica did, in its logs under cells/",
 }
 """What to do about each kind of reason before a cell is measured again."""
@@ -149,7 +151,7 @@ Shown = tuple[Column, Callable[[CellResult], Value]]
 
 def _metric(name: str, head: str, short: str, *, unit_in_title: bool = False) -> Shown:
     def value(cell: CellResult) -> Value:
-        number = cell.metrics.get(name)
+        number = cell.metrics.get(format.of_main(name, cell))
         brief = format.brief(number) if unit_in_title and number is not None else ""
         return Value(format.metric(name, number), brief)
 
@@ -180,6 +182,19 @@ LIMIT: Shown = (
 )
 
 
+def _beside(cell: CellResult) -> Value:
+    """How the rate compares with the baseline's; of the baseline itself, what it is."""
+    if cell.against is None:
+        return Value("baseline" if not cell.baseline else format.NONE)
+    rates = (one for one in cell.against.changes if metrics.plain(one.metric) == "throughput")
+    rate = next(rates, None)
+    if rate is None:
+        return Value(format.NONE)
+    return Value(f"{format.change(rate.kind, rate.change)} ({format.interval(rate)})")
+
+
+BESIDE: Shown = (Column("rate, of baseline", "x base"), _beside)
+
 ASKED = {
     "errors.body_too_large": _metric("oversize", "too large", "large"),
     "wasted": _metric("wasted", "wasted", "wasted"),
@@ -193,6 +208,7 @@ def columns(cells: Sequence[CellResult]) -> tuple[Shown, ...]:
     asked = {Criterion.parse(one.criterion).metric for cell in cells for one in cell.findings}
     limit = tuple(shown for name, shown in ASKED.items() if name in asked)
     limit += (LIMIT,) if any(cell.limit for cell in cells) else ()
+    limit = (BESIDE, *limit) if any(cell.against for cell in cells) else limit
     targets = {cell.target for cell in cells}
     if targets == {"cloudrun"}:
         return (*SERVED, P50, P95, CAUSE, *INSTANCES, *limit)
@@ -265,5 +281,7 @@ def _strips(cells: Sequence[CellResult]) -> Pictures:
 def _p95_bound(cell: CellResult) -> float | None:
     """The upper bound, in seconds, that the cell's criteria set on p95."""
     criteria = [Criterion.parse(finding.criterion) for finding in cell.findings]
-    bounds = [c.bound for c in criteria if c.name == "p95" and c.op in ("<", "<=")]
+    bounds = [
+        c.bound for c in criteria if c.name == "p95" and c.op in ("<", "<=") and not c.relative
+    ]
     return min(bounds, default=None)

@@ -94,6 +94,10 @@ def runs_data(runs: Sequence[StoredRun]) -> list[dict[str, Any]]:
     return [run.model_dump(mode="json") for run in runs]
 
 
+OF_KIND = {"run": "", "threshold": "thresholds: ", "why": "limits: "}
+"""What a run's outcomes are of."""
+
+
 def runs_text(runs: Sequence[StoredRun], style: Style) -> str:
     """``lab runs``: name, when, how many cells are finished, and what came of them."""
     if not runs:
@@ -102,8 +106,7 @@ def runs_text(runs: Sequence[StoredRun], style: Style) -> str:
     for run in runs:
         outcomes = ", ".join(f"{number} {outcome}" for outcome, number in run.outcomes.items())
         outcomes = outcomes or "none"
-        if run.kind == "threshold":
-            outcomes = f"thresholds: {outcomes}"
+        outcomes = f"{OF_KIND[run.kind]}{outcomes}"
         row = (run.name, run.started, run.stack, f"{run.finished}/{run.cells}", outcomes)
         rows.append((run.name, "", "", "", f"unreadable: {run.problem}") if run.problem else row)
     heads = ("run", "started", "stack", "cells", "outcomes")

@@ -95,6 +95,10 @@ class CellFolder:
         """What was measured before, and was invalid."""
         return Attempts(self.folder)
 
+    def beside(self, cell_id: str) -> CellFolder:
+        """The folder of another cell of the same run."""
+        return CellFolder(self.path.parent / folder_name(cell_id))
+
     def finished(self) -> bool:
         """Whether the cell has its verdict.
 

@@ -87,13 +87,17 @@ def _latest(results: Path) -> RunFolder:
     return RunFolder.open(results / target)
 
 
+ANSWERS = ("found", "proven", "withdrawn", "shared", "unbroken")
+"""What comes of a cell of a search, and of a diagnosis, in the order in which it is told."""
+
+
 def _glance(path: Path) -> StoredRun:
     try:
         run = RunFolder.open(path)
         outcomes = _outcomes(run)
     except LabError as error:
         return StoredRun(name=path.name, problem=str(error))
-    order = [str(outcome) for outcome in ("found", *Outcome, DAMAGED)]
+    order = [str(outcome) for outcome in (*ANSWERS, *Outcome, DAMAGED)]
     return StoredRun(
         name=run.info.name,
         kind=run.info.kind,
@@ -111,6 +115,9 @@ def _outcomes(run: RunFolder) -> Counter[str]:
     if run.info.kind == "threshold":
         thresholds = run.read_thresholds()
         return Counter(cell.outcome for cell in thresholds.cells) if thresholds else Counter()
+    if run.info.kind == "why":
+        diagnoses = run.read_diagnoses()
+        return Counter(cell.outcome for cell in diagnoses.cells) if diagnoses else Counter()
     outcomes: Counter[str] = Counter()
     for cell_id in run.info.cells:
         cell = run.cell(cell_id)

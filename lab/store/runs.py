@@ -5,6 +5,8 @@ results/<UTC>-<experiment>-<digest>/
     cells/<cell id>/    see `lab.store.cells`; cell.json of every cell is there from the start
     summary.json        rewritten after each cell; rebuilt from the cells, never trusted
     threshold.json      in its place where thresholds are searched; the trials are cells, too
+    why.json            in its place where limits are diagnosed; so are its trials
+    refused.json        the trials of a diagnosis that the stack cannot make
     report.html, report.md
 """
 
@@ -15,7 +17,7 @@ import json
 import re
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ from typing import Any
 from lab.errors import LabError, UsageError
 from lab.files import LOCK, RUN_DEPTH, Folder, storing
 from lab.model.capacity import Thresholds
+from lab.model.diagnosis import Diagnoses, Refusals
 from lab.model.experiment import Cell
 from lab.model.run import (
     AttemptResult,
@@ -46,7 +49,9 @@ THRESHOLDS = "threshold.json"
 CELLS = "cells"
 PAGES = ("report.html", "report.md")
 
-DOCUMENTS = (INFO, SUMMARY, THRESHOLDS, *PAGES)
+DIAGNOSES, REFUSALS = "why.json", "refused.json"
+
+DOCUMENTS = (INFO, SUMMARY, THRESHOLDS, DIAGNOSES, REFUSALS, *PAGES)
 """The lab's files in a run folder, beside its lock."""
 
 MAX_PHRASES = 3
@@ -147,6 +152,15 @@ class RunFolder:
             if stat.S_ISDIR(mode)
         ]
 
+    def undeclared(self) -> list[CellFolder]:
+        """The folders of the trials that a search or a diagnosis made beside its cells, by name.
+
+        Raises:
+            StoreError: as `cell_folders`.
+        """
+        declared = {self.cell(cell_id).path for cell_id in self.info.cells}
+        return [folder for folder in self.cell_folders() if folder.path not in declared]
+
     def foreign(self) -> list[Path]:
         """What is in the folder and is not the lab's: the lab leaves it as it is.
 
@@ -246,6 +260,8 @@ class RunFolder:
             invalid=verdict.invalid,
             stood=verdict.stood,
             sizes=verdict.sizes,
+            spreads=verdict.spreads,
+            baseline=cell.baseline,
             attempts=tuple(AttemptResult.of(*attempt) for attempt in folder.attempts.read()),
         )
 
@@ -264,6 +280,30 @@ class RunFolder:
         if not self.folder.has(THRESHOLDS):
             return None
         return read_document(self.folder, THRESHOLDS, Thresholds)
+
+    def write_diagnoses(self, diagnoses: Diagnoses) -> None:
+        """Store ``why.json``, atomically."""
+        self.write_text(DIAGNOSES, as_json(diagnoses))
+
+    def read_diagnoses(self) -> Diagnoses | None:
+        """``why.json`` as it was last written; None: no diagnosis has begun."""
+        if not self.folder.has(DIAGNOSES):
+            return None
+        return read_document(self.folder, DIAGNOSES, Diagnoses)
+
+    def write_refusals(self, refusals: Mapping[str, str]) -> None:
+        """Store which trials of a diagnosis the stack cannot make, by id, and why; atomically."""
+        self.write_text(REFUSALS, as_json(Refusals(trials=dict(refusals))))
+
+    def read_refusals(self) -> dict[str, str]:
+        """Which trials the stack could not make, and why; none before the first.
+
+        Raises:
+            StoreError: what is stored of them is damaged.
+        """
+        if not self.folder.has(REFUSALS):
+            return {}
+        return read_document(self.folder, REFUSALS, Refusals).trials
 
     def write_text(self, name: str, text: str) -> Path:
         """Store a file in the run folder, atomically; its path."""
@@ -302,6 +342,8 @@ def _asked(cell: Cell) -> dict[str, Any]:
     data = cell.model_dump(mode="json", exclude={"auto_speed", "speed_reason"})
     if cell.auto_speed:
         data["knobs"]["speed"] = AUTO
+    if not cell.baseline:  # as where a lab stored it that knew of none
+        del data["baseline"], data["relative"]
     return data
 
 

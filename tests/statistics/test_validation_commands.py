@@ -17,6 +17,7 @@ COUNTS = [
     ("contradictions", "--cells"),
     ("waiting", "--draw"),
     ("speeds", "--cells"),
+    ("pairs", "--pairs"),
 ]
 
 

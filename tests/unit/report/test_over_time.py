@@ -354,12 +354,12 @@ def test_what_is_said_over_time_is_stored_and_read_back(tmp_path: Path) -> None:
 
 
 def test_a_verdict_and_a_result_of_before_still_read() -> None:
-    new = {"limit", "course", "leaks", "decided", "invalid", "stood", "workers", "sizes"}
+    new = {"limit", "course", "leaks", "decided", "invalid", "stood", "workers", "sizes", "spreads"}
     verdict = sample_run.verdict(sample_run.cells()[0]).model_dump(mode="json", exclude=new)
     assert not new & set(verdict)
     assert Verdict.model_validate(verdict).outcome is Outcome.BROKE
     optional = {name for name, field in CellResult.model_fields.items() if not field.is_required()}
-    assert optional == new | {"target", "speed_reason", "attempts"}
+    assert optional == new | {"target", "speed_reason", "attempts", "baseline", "against"}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,215 @@
+"""``lab why``: what the limit of a cell is, proven by giving it more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from lab.cli import session
+from lab.cli.options import (
+    Number,
+    folder_of,
+    json_option,
+    own_specs,
+    paced_options,
+    print_message,
+    refuse_together,
+    results_option,
+    retries_option,
+    stack_options,
+)
+from lab.cli.session import Planned
+from lab.cli.stored import StoredReport, exit_code, report_of
+from lab.cli.wiring import StackChoice, choose
+from lab.diagnosis.runner import broke, explain
+from lab.diagnosis.trials import as_it_is
+from lab.diagnosis.why import nearest
+from lab.errors import UsageError
+from lab.model.experiment import Cell
+from lab.model.verdict import Outcome
+from lab.report import diagnosis_news
+from lab.report.format import plural
+from lab.store import RunFolder, find
+
+MAX_NAMES = 4
+"""So many cells are named where several, or none, are meant."""
+
+
+@click.command()
+@click.argument("asked", required=False, metavar="RUN|SPEC")
+@click.option(
+    "--cell",
+    metavar="ID",
+    help="This cell alone; a unique part of its id is enough. Default: every one that broke.",
+)
+@click.option(
+    "--until-held",
+    is_flag=True,
+    help="Go on until every criterion is met, and say which changes that takes.",
+)
+@click.option(
+    "--most-time",
+    "minutes",
+    type=Number(1, 10**5),
+    metavar="MINUTES",
+    help="Begin no trial that would end later; the answer says what was not tried.",
+)
+@click.option(
+    "--resume",
+    metavar="RUN",
+    help="Continue a stored diagnosis: a folder, a name's unique prefix, or latest.",
+)
+@paced_options
+@stack_options
+@retries_option
+@results_option
+@json_option
+def command(
+    asked: str | None,
+    cell: str | None,
+    until_held: bool,
+    minutes: float | None,
+    resume: str | None,
+    settings: tuple[str, ...],
+    preset: str | None,
+    speed: float | str | None,
+    max_speed: float | None,
+    stack: str,
+    toxiproxy: str,
+    retries: int,
+    results: Path,
+    as_json: bool,
+) -> int:
+    """Prove what the limit of a cell is, by giving it more.
+
+    The cell is measured again as it is, and then once for each resource that may be the limit, with
+    more of that and of nothing else. The named limit is proven where more of it moves what was
+    missed and more of the others does not; withdrawn where it does not; shared where it takes two.
+
+    RUN is a stored run, of which every cell that broke is explained; of a stored diagnosis the
+    answer is printed, and nothing is started. SPEC is measured first.
+
+    \b
+    With --until-held the limit is relaxed again and again until the cell holds, and then each
+    change is taken back in turn: what stays is the smallest set, of what an operator can change.
+
+    Exit code: 0 every cell has its answer; 4 one is undecided or invalid.
+    """
+    refuse_together({"RUN|SPEC": asked is not None, "--resume": resume is not None})
+    overrides = session.Overrides(settings, preset, speed, max_speed=max_speed)
+    stored = find(results, resume) if resume is not None else None
+    if stored is None and asked is not None and not _is_spec(asked):
+        stored = find(results, asked)
+        if stored.info.kind == "why":
+            return _shown(stored, as_json)
+        planned = _of_run(stored, cell, overrides)
+        choice = choose(stored.info.stack if stack == "auto" else stack, toxiproxy, [])
+    else:
+        files = [] if asked is None else [Path(asked)]
+        [planned] = session.plan("why", files, overrides, stored)
+        planned = replace(planned, cells=_selected(planned.cells, cell, "the spec"))
+        choice = session.which_stack([planned], stack, toxiproxy, planned.run)
+    results = folder_of(planned.run.path if planned.run else None, results)
+    limits = until_held, (minutes or 1e9) * 60
+    report = _measure(planned, limits, choice, toxiproxy, results, as_json, retries)
+    return exit_code(report.document)
+
+
+def _is_spec(name: str) -> bool:
+    """Whether a word means a spec: a YAML file, or the name of one."""
+    path = Path(name)
+    return path.suffix in (".yaml", ".yml") or Path(f"{name}.yaml").is_file() or name in own_specs()
+
+
+def _shown(run: RunFolder, as_json: bool) -> int:
+    """The answer of a stored diagnosis, printed."""
+    report = report_of(run)
+    report.show(as_json)
+    return exit_code(report.document)
+
+
+def _of_run(stored: RunFolder, part: str | None, overrides: session.Overrides) -> Planned:
+    """The cells of a stored run that are to be explained.
+
+    Raises:
+        UsageError: it is a search, its cells would be changed, none broke, or the one that is asked
+            for did not.
+    """
+    if stored.info.kind != "run":
+        what = f"{stored.info.name} is a search for thresholds, whose cells have many loads"
+        raise UsageError(what, "give a run of `lab run`, or a spec")
+    if overrides != session.Overrides():
+        what = "the cells of a stored run are explained as they are"
+        raise UsageError(what, "leave the settings out, or give the spec")
+    cells = broke(stored) if part is None else (_that_broke(stored, part),)
+    if not cells:
+        raise UsageError(f"no cell of {stored.info.name} broke", "`lab report` shows what they did")
+    return Planned(stored.info.spec_file, stored.info.experiment, tuple(map(as_it_is, cells)))
+
+
+def _that_broke(stored: RunFolder, part: str) -> Cell:
+    [cell] = _selected(stored.cells(), part, stored.info.name)
+    folder = stored.cell(cell.id)
+    if not folder.finished():
+        raise UsageError(f"{cell.id} is not measured", "`lab run --resume` goes on")
+    verdict = folder.read_verdict().outcome
+    if verdict is Outcome.HELD:
+        what = f"{cell.id} held: {nearest(stored.result(cell.id))}"
+        raise UsageError(what, "give it more users, or explain one that broke")
+    if verdict is not Outcome.BROKE:
+        what = f"{cell.id} is {verdict}, and shows no limit"
+        raise UsageError(what, "measure it again with `lab run --resume`")
+    return cell.as_planned
+
+
+def _selected(cells: Sequence[Cell], part: str | None, of: str) -> tuple[Cell, ...]:
+    """All cells, or the one whose id is, or else contains, ``part``; as diagnoses have them.
+
+    Raises:
+        UsageError: it is no cell, or several.
+    """
+    if part is None:
+        return tuple(map(as_it_is, cells))
+    matching = [cell for cell in cells if part in cell.id]
+    exact = [cell for cell in matching if cell.id == part] or matching
+    if len(exact) == 1:
+        return (as_it_is(exact[0]),)
+    names = ", ".join(cell.id for cell in (exact or list(cells))[:MAX_NAMES])
+    if exact:
+        raise UsageError(f"'{part}' is part of {len(exact)} ids of {of}", f"write more, as {names}")
+    raise UsageError(f"no cell of {of} has '{part}' in its id", f"write a part of one, as {names}")
+
+
+def _measure(
+    planned: Planned,
+    limits: tuple[bool, float],
+    choice: StackChoice,
+    toxiproxy: str,
+    results: Path,
+    as_json: bool,
+    retries: int,
+) -> StoredReport:
+    """Diagnose, with each trial and answer on a line as it comes; store and show the report."""
+    until_held, seconds = limits
+    with session.replica([planned], choice, toxiproxy, results) as (stack, reason):
+        for note in planned.idle:
+            print_message(note)
+        run = planned.run or session.new_run(
+            planned, stack, reason, results, "why", until_held=until_held
+        )
+        with session.measuring("why", run, stack, _describe_stored, retries) as (lab, live):
+            show = lambda step: live.print(diagnosis_news(step))  # noqa: E731 - where `live` is
+            explain(lab, run, planned.cells, show, seconds)
+            report = report_of(run)
+            report.store()
+        report.show(as_json)
+    return report
+
+
+def _describe_stored(run: RunFolder) -> str:
+    measured = [run.cell(cell_id) for cell_id in run.info.cells]
+    trials = sum(folder.finished() for folder in (*measured, *run.undeclared()))
+    return f"{plural(trials, 'trial')} of {plural(len(run.info.cells), 'cell')} are kept"

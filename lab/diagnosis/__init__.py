@@ -1,0 +1,1 @@
+"""What the limit of a cell is, proven by changing it; pure, but for its runner."""

@@ -1,0 +1,248 @@
+"""A diagnosis and its trials: each that it asks for is measured, stored and judged as any cell.
+
+    for cell:  the cell as it is ─> Proof.next(trials so far) ─> a trial: cells/<cell>,relaxed=…/
+                                          └─> Diagnosis ─> Mending.next(…) ─> Remedy ─> why.json
+
+What is stored is all that a diagnosis knows, so one that was interrupted goes on where it was. What
+the stack could not make is stored too: from the same files always comes the same answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import inf
+
+from lab.diagnosis.remedy import Mended, Mending
+from lab.diagnosis.trials import as_it_is
+from lab.diagnosis.why import Proof, Resources
+from lab.errors import LabError, MachineError
+from lab.model.diagnosis import (
+    RELAXED,
+    STEP,
+    WITHOUT,
+    Diagnoses,
+    Diagnosis,
+    Remedy,
+)
+from lab.model.experiment import Cell
+from lab.model.relaxation import differing
+from lab.model.run import CellResult, DamagedCell
+from lab.model.verdict import Outcome, Resource
+from lab.plan import estimate
+from lab.runner import CellProgress, Lab, settle_cell
+from lab.store import RunFolder
+
+News = CellResult | Diagnosis | Remedy
+"""What comes of a diagnosis while it goes on: each trial as it is judged, and then the answers."""
+
+
+@dataclass
+class Budget:
+    """So many wall-clock seconds, of which a trial is not begun that would take more.
+
+    Args:
+        seconds: in all.
+    """
+
+    seconds: float = inf
+
+    def __post_init__(self) -> None:
+        self._ends = time.monotonic() + self.seconds
+
+    def allows(self, trial: Cell) -> bool:
+        """Whether a trial may still be begun."""
+        return time.monotonic() + estimate([trial]) <= self._ends
+
+
+def explain(
+    lab: Lab,
+    run: RunFolder,
+    cells: Sequence[Cell],
+    show: Callable[[News], None] = lambda _news: None,
+    seconds: float = inf,
+) -> Diagnoses:
+    """Diagnose every cell; what is known so far is stored after each.
+
+    Args:
+        lab: the stack, the load and what else a cell is measured with.
+        run: where the trials are stored; it says whether remedies are asked for.
+        cells: which.
+        show: called with every trial, and every answer.
+        seconds: the wall-clock time in which it is to end; the answer then is of what was measured.
+
+    Raises:
+        LabError: this machine cannot go on; the finished trials are stored.
+    """
+    budget = Budget(seconds)
+    write_answers(run)
+    for index, cell in enumerate(cells):
+        measure = Measure(lab, run, (index, cells), budget, show)
+        if not run.cell(cell.id).settled():
+            measure(as_it_is(cell))
+        show(_diagnose(measure, cell))
+        if run.info.until_held:
+            show(_mend(measure, cell))
+        write_answers(run)
+    return answers(run)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Measures the trials of one cell; what the stack refuses is stored as that."""
+
+    lab: Lab
+    run: RunFolder
+    place: tuple[int, Sequence[Cell]]
+    budget: Budget
+    show: Callable[[News], None]
+
+    def __call__(self, trial: Cell) -> None:
+        """A trial, measured as any cell is, or refused."""
+        try:
+            self.lab.stack.require(trial)
+        except MachineError as error:
+            self.run.write_refusals({**self.run.read_refusals(), trial.id: error.what})
+            return
+        index, cells = self.place
+        shown = (*cells[:index], trial, *cells[index + 1 :])
+        settle_cell(self.lab, self.run, trial, CellProgress(self.lab.show, shown, index, [trial]))
+        self.show(self.run.result(trial.id))
+
+
+def _diagnose(measure: Measure, cell: Cell) -> Diagnosis:
+    while isinstance(step := proof_of(measure.run, cell).next(), Cell):
+        if not measure.budget.allows(step):
+            return diagnosis_of(measure.run, cell)
+        measure(step)
+    return step
+
+
+def _mend(measure: Measure, cell: Cell) -> Remedy:
+    while isinstance(step := mending_of(measure.run, cell).next(), Cell):
+        if not measure.budget.allows(step):
+            return remedy_of(measure.run, cell)
+        measure(step)
+    return step
+
+
+# From what is stored.
+
+
+def write_answers(run: RunFolder) -> Diagnoses:
+    """Work out what the stored trials say, and store it as ``why.json``."""
+    diagnoses = answers(run)
+    run.write_diagnoses(diagnoses)
+    return diagnoses
+
+
+def answers(run: RunFolder, damaged: Sequence[DamagedCell] = ()) -> Diagnoses:
+    """What the stored trials say, of every cell; nothing is measured and nothing written.
+
+    Args:
+        run: where they are stored.
+        damaged: trials that are known to be damaged, whatever their verdicts say.
+    """
+    apart = {trial.id: trial for trial in damaged}
+    diagnoses, remedies, missing = [], [], []
+    for cell_id in run.info.cells:
+        if any(known == cell_id or known.startswith(f"{cell_id},") for known in apart):
+            continue
+        try:
+            cell = run.cell(cell_id).read_cell().as_planned
+            if not run.cell(cell_id).finished():
+                missing.append(cell_id)
+                continue
+            diagnoses.append(diagnosis_of(run, cell))
+            if run.info.until_held:
+                remedies.append(remedy_of(run, cell))
+        except LabError as error:
+            apart[cell_id] = DamagedCell(id=cell_id, problem=str(error))
+    return Diagnoses(
+        run=run.info.name,
+        experiment=run.info.experiment.experiment,
+        about=run.info.experiment.about,
+        stack=run.info.stack,
+        speed=run.info.speed,
+        cells=tuple(diagnoses),
+        remedies=tuple(remedies),
+        missing=tuple(missing),
+        damaged=tuple(apart.values()),
+    )
+
+
+def diagnosis_of(run: RunFolder, cell: Cell) -> Diagnosis:
+    """What the stored trials say of a cell's limit."""
+    step = proof_of(run, cell, spent=True).next()
+    if isinstance(step, Cell):
+        raise TypeError(f"{step.id} is asked for although no trial is to be made")
+    return step
+
+
+def remedy_of(run: RunFolder, cell: Cell) -> Remedy:
+    """What the stored trials say of how a cell can be made to hold."""
+    step = mending_of(run, cell, spent=True).next()
+    if isinstance(step, Cell):
+        raise TypeError(f"{step.id} is asked for although no trial is to be made")
+    return step
+
+
+def proof_of(run: RunFolder, cell: Cell, *, spent: bool = False) -> Proof:
+    """The proof of a cell's limit, as far as it has come."""
+    trials = {
+        _resources(trial.axes[RELAXED]): run.result(trial.id)
+        for trial in _trials(run, cell, RELAXED)
+    }
+    refused = run.read_refusals()
+    mine = f"{cell.id},{RELAXED}="
+    by_resources = {
+        _resources(name.removeprefix(mine)): why
+        for name, why in refused.items()
+        if name.startswith(mine)
+    }
+    return Proof(as_it_is(cell), run.result(cell.id), trials, by_resources, spent)
+
+
+def mending_of(run: RunFolder, cell: Cell, *, spent: bool = False) -> Mending:
+    """The remedy of a cell, as far as it has come."""
+    steps = sorted(_trials(run, cell, STEP), key=lambda trial: int(trial.axes[STEP]))
+    return Mending(
+        as_it_is(cell),
+        run.result(cell.id),
+        [Mended(_settings(cell, step), run.result(step.id)) for step in steps],
+        {trial.axes[WITHOUT]: run.result(trial.id) for trial in _trials(run, cell, WITHOUT)},
+        run.read_refusals(),
+        spent,
+    )
+
+
+def _settings(cell: Cell, trial: Cell) -> dict[str, object]:
+    """The knobs in which a trial differs from its cell, but for the speed at which it was made."""
+    wanted = trial.knobs.as_text()
+    return {k: v for k, v in differing(cell.knobs, wanted).items() if k != "speed"}
+
+
+def _resources(label: str) -> Resources:
+    return tuple(Resource(name) for name in label.split("+"))
+
+
+def _trials(run: RunFolder, cell: Cell, axis: str) -> Iterator[Cell]:
+    """The finished trials of a cell that add this axis to its own."""
+    for folder in run.undeclared():
+        if folder.finished():
+            trial = folder.read_cell()
+            if {
+                k: v for k, v in trial.axes.items() if k != axis
+            } == cell.axes and axis in trial.axes:
+                yield trial
+
+
+def broke(run: RunFolder) -> tuple[Cell, ...]:
+    """The cells of a stored run that broke, as they were planned."""
+    finished = (cell for cell in run.cells() if run.cell(cell.id).finished())
+    return tuple(
+        cell.as_planned
+        for cell in finished
+        if run.cell(cell.id).read_verdict().outcome is Outcome.BROKE
+    )

@@ -1,0 +1,179 @@
+"""A cell with some of its knobs changed, as a trial of a diagnosis, and what came of it.
+
+A trial is a cell of its own: its axes are those of the cell that it is of, and one more, that says
+what was changed. It is measured for as long as the cell itself, and never ends early, because what
+is asked of it is a figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from lab.judge.bottleneck import RULES
+from lab.judge.comparison import change
+from lab.model.criterion import Criterion
+from lab.model.diagnosis import Effect
+from lab.model.experiment import Cell
+from lab.model.relaxation import Relaxation, Settings, differing
+from lab.model.replica import contradiction
+from lab.model.run import CellResult
+from lab.model.verdict import Change, Outcome, Resource
+
+ENOUGH = 1.1
+"""A figure that is better by a tenth has moved: all that more of a limit does is beyond that."""
+
+ENOUGH_SHARE = 0.02
+"""Of shares, better by so much."""
+
+AT_MOST = 1.5
+"""What may still be so much better has not certainly stayed; of shares, 4 x `ENOUGH_SHARE`."""
+
+
+class Impossible(NamedTuple):
+    """A change that the cell cannot have, and why."""
+
+    why: str
+
+
+def as_it_is(cell: Cell) -> Cell:
+    """The cell as a trial among others: held against nothing, and measured whole."""
+    alone = {"stop_when_decided": False, "baseline": "", "relative": ()}
+    return cell.model_copy(update=alone)
+
+
+def changed(cell: Cell, axis: str, label: str, settings: Mapping[str, Any]) -> Cell | Impossible:
+    """A trial of a cell: the same with these knobs changed."""
+    try:
+        knobs = cell.knobs.with_settings(settings)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        what = str(first["msg"]).removeprefix("Value error, ")
+        return Impossible(
+            f"{first['loc'][0]} cannot be {settings.get(str(first['loc'][0]))}: {what}"
+        )
+    if problem := contradiction(cell.target, knobs):
+        return Impossible(problem[0])
+    update = {"id": f"{cell.id},{axis}={label}", "axes": {**cell.axes, axis: label}}
+    return as_it_is(cell).model_copy(update={**update, "knobs": knobs})
+
+
+def label_of(resources: Sequence[Resource]) -> str:
+    """How a trial names what is relaxed: ``own_threads+pool``."""
+    return "+".join(resources)
+
+
+def relaxation_of(resource: Resource) -> Relaxation | None:
+    """How there is more of a resource; None where nobody can give it more."""
+    rule = RULES.get(resource)
+    return rule.relaxation if rule else None
+
+
+def relaxed_settings(cell: Cell, resources: Sequence[Resource]) -> Settings | Impossible:
+    """The knobs that give a cell more of each of these resources."""
+    settings: Settings = {}
+    for resource in resources:
+        relaxation = relaxation_of(resource)
+        if relaxation is None:
+            return Impossible("nobody can give it more")
+        more = relaxation.change(cell)
+        if more is None:
+            return Impossible("this cell has nothing of it to be given more of")
+        settings |= more
+    return effective(cell, settings)
+
+
+def effective(cell: Cell, settings: Mapping[str, Any]) -> Settings | Impossible:
+    """Those of the settings that change something in a cell."""
+    try:
+        found = differing(cell.knobs, settings)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        return Impossible(f"{first['loc'][0]} has no more: {first['msg']}")
+    return found or Impossible("it changes nothing here")
+
+
+class Moved(NamedTuple):
+    """What a change did to the criteria that were missed."""
+
+    effect: Effect
+    reason: str
+    changes: tuple[Change, ...] = ()
+
+
+def effect_of(missed: Sequence[Criterion], trial: CellResult, before: CellResult) -> Moved:
+    """Whether a trial moved one of the criteria that the cell missed.
+
+    A criterion is moved where it is met now, or where its figure is certainly better by as much as
+    `ENOUGH`. Where it is not known how well the figures are known, the rate is looked at instead.
+    """
+    if trial.verdict is Outcome.INVALID:
+        why = trial.invalid[0].reason if trial.invalid else "it is invalid"
+        return Moved("unmeasured", why)
+    outcomes = {finding.criterion: finding.outcome for finding in trial.findings}
+    changes = [
+        change(one.name, trial, before, one)
+        for one in missed
+        if one.name in trial.metrics and one.name in before.metrics
+    ]
+    if met := [str(one) for one in missed if outcomes.get(str(one)) == "met"]:
+        return Moved("moved", f"{' and '.join(met)} is met", tuple(changes))
+    known = [one for one in changes if one.low is not None] or _rates(trial, before)
+    effects = {one.metric: _effect(one) for one in known}
+    for effect in ("moved", "unclear", "unmoved"):
+        if names := [name for name, seen in effects.items() if seen == effect]:
+            return Moved(
+                effect, _reason(effect, names[0], known), (*changes, *_new(known, changes))
+            )
+    return Moved("unclear", "it is not known how well the figures are known", tuple(changes))
+
+
+def _rates(trial: CellResult, before: CellResult) -> list[Change]:
+    """The rate beside the rate, if it is known how well both are known."""
+    both = "throughput" in trial.metrics and "throughput" in before.metrics
+    rate = change("throughput", trial, before) if both else None
+    return [rate] if rate and rate.low is not None else []
+
+
+def _new(known: Sequence[Change], changes: Sequence[Change]) -> list[Change]:
+    return [one for one in known if one not in changes]
+
+
+def _effect(one: Change) -> Effect:
+    better = gain(one, one.change)
+    enough, at_most = limits(one)
+    if one.tendency == "better" and better >= enough:
+        return "moved"
+    ends = (gain(one, end) for end in (one.low, one.high) if end is not None)
+    return "unclear" if max(ends, default=at_most) > at_most else "unmoved"
+
+
+def limits(one: Change) -> tuple[float, float]:
+    """From which gain on a figure has moved, and up to which it may still have stayed."""
+    return (ENOUGH, AT_MOST) if one.kind == "ratio" else (ENOUGH_SHARE, 4 * ENOUGH_SHARE)
+
+
+def gain(one: Change, value: float) -> float:
+    """How much better a change of a figure is: a ratio above 1, or of shares a difference above 0.
+
+    A latency or a share is better when it is less, a rate when it is more.
+    """
+    if one.kind == "difference":
+        return -value
+    if one.metric.startswith("throughput"):
+        return value
+    return 1 / value if value > 0 else AT_MOST
+
+
+def _reason(effect: Effect, name: str, known: Sequence[Change]) -> str:
+    [one] = [one for one in known if one.metric == name]
+    form = "{:+.1%}" if one.kind == "difference" else "{:.3g} x"
+    low, high = (form.format(end) for end in (one.low or 0.0, one.high or 0.0))
+    measured = f"{name} {form.format(one.change)} ({low} .. {high} at 95 %)"
+    return {
+        "moved": f"{measured}",
+        "unmoved": f"{measured}: no better that matters",
+        "unclear": f"{measured}: too uncertain to tell",
+    }[effect]

@@ -1,0 +1,356 @@
+"""A cell beside its baseline: what changed, by how much, and how certain that is.
+
+    two verdicts ─> a ratio, or of shares a difference, with its 95 % interval ─> better, worse …
+                 ─> criteria that came out differently, and where the limit has gone
+
+The two trials are independent, each with its own error (`lab.judge.spread`), so the logarithm of a
+ratio has the sum of both variances, and as many degrees of freedom as Welch and Satterthwaite give
+it. Shares near 0 have no such error: their difference is Newcombe's, from Wilson's intervals of as
+many independent uploads as each share is worth (Statistics in Medicine 17, 1998, method 10).
+
+What cannot be compared is told with the reason: the figures of a window that ended as soon as it
+was decided are no estimates, and several workers share one socket more evenly the higher the speed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import exp, inf, sqrt
+from typing import Protocol
+
+from lab.judge.criteria import compare, show
+from lab.judge.metrics import DIGITS
+from lab.judge.spread import COMPARED
+from lab.model.criterion import Criterion
+from lab.model.fidelity import keeps_split
+from lab.model.knobs import Knobs
+from lab.model.load import load_of_spec
+from lab.model.metrics import BY_NAME, plain, with_journey
+from lab.model.physics import PERCENTILES
+from lab.model.run import CellResult, Summary
+from lab.model.verdict import (
+    Change,
+    Comparison,
+    Finding,
+    Flip,
+    Outcome,
+    Resource,
+    Spread,
+    Tendency,
+    Verdict,
+)
+
+GROWS = frozenset({"throughput", "attempt_rate", "succeeded", "served"})
+"""The figures of which more is better, where no criterion says how they are wanted."""
+
+
+def compared(summary: Summary) -> Summary:
+    """A run of which every cell that has a baseline is told against it."""
+    by_id = {cell.id: cell for cell in summary.cells}
+    cells = (
+        cell.model_copy(update={"against": _told(cell, by_id.get(cell.baseline))})
+        if cell.baseline
+        else cell
+        for cell in summary.cells
+    )
+    return summary.model_copy(update={"cells": tuple(cells)})
+
+
+def _told(cell: CellResult, baseline: CellResult | None) -> Comparison:
+    if baseline is None:
+        return Comparison(baseline=cell.baseline, why_not="the baseline is not measured")
+    return against(cell, baseline)
+
+
+def against(cell: CellResult, baseline: CellResult) -> Comparison:
+    """A cell beside another one: figures, criteria, and the limit."""
+    for one, which in ((cell, "this cell"), (baseline, "the baseline")):
+        if one.verdict is Outcome.INVALID:
+            return Comparison(baseline=baseline.id, why_not=f"{which} is invalid")
+    why_not = incomparable(cell, baseline)
+    return Comparison(
+        baseline=baseline.id,
+        changes=() if why_not else tuple(_changes(cell, baseline)),
+        flips=tuple(_flips(cell, baseline)),
+        limit=_moved(cell, baseline),
+        why_not=why_not,
+    )
+
+
+def incomparable(cell: CellResult, baseline: CellResult) -> str:
+    """Why the figures of two valid cells are not to be compared; empty where they are."""
+    here, there = load_of_spec(cell.load), load_of_spec(baseline.load)
+    if here.kind != there.kind:
+        return f"their loads differ: {here.kind} and {there.kind}"
+    if here.audio != there.audio and cell.axes.get("load") == baseline.axes.get("load"):
+        return f"their files differ: {here.audio} and {there.audio}"
+    for one, which in ((cell, "this cell"), (baseline, "the baseline")):
+        if one.decided:
+            return f"{which} ended as soon as it was decided, so its figures are no estimates"
+    return _uneven(cell, baseline)
+
+
+def _uneven(cell: CellResult, baseline: CellResult) -> str:
+    """Why speeds that differ keep the two apart; empty where they do not."""
+    knobs = [Knobs.model_validate(one.knobs) for one in (cell, baseline)]
+    if knobs[0].speed == knobs[1].speed:
+        return ""
+    for one in knobs:
+        sharing = one.workers if one.listeners == 1 else 1
+        if cell.target == "vm" and not keeps_split(sharing, one.speed):
+            return (
+                f"at speed {one.speed:g} {sharing} workers share one socket more evenly than at 1,"
+                " and the speeds differ"
+            )
+    return ""
+
+
+def _changes(cell: CellResult, baseline: CellResult) -> Iterator[Change]:
+    wanted = {c.name: c for c in _criteria(cell)}
+    usual = (with_journey(name, load_of_spec(cell.load).main) for name in COMPARED)
+    for name in dict.fromkeys((*usual, *wanted)):
+        if name in cell.metrics and name in baseline.metrics:
+            yield change(name, cell, baseline, wanted.get(name))
+
+
+def _criteria(cell: CellResult) -> list[Criterion]:
+    return [Criterion.parse(finding.criterion) for finding in cell.findings]
+
+
+class Figures(Protocol):
+    """What holds the figures of a cell, and how well they are known."""
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """By name, with the journey."""
+
+    @property
+    def spreads(self) -> Mapping[str, Spread]:
+        """Of those for which it is known."""
+
+
+def change(name: str, cell: Figures, baseline: Figures, wanted: Criterion | None = None) -> Change:
+    """A figure of a cell beside the same of another, with its 95 % interval.
+
+    Args:
+        name: the metric's, with its journey.
+        cell: the one.
+        baseline: the other.
+        wanted: the criterion that says how it is to be; else what the metric is says it.
+    """
+    row = BY_NAME[plain(name)]
+    grows = wanted.op in (">", ">=") if wanted else row.name in GROWS
+    now, before = cell.metrics[name], baseline.metrics[name]
+    of_shares = row.unit == "share"
+    spreads = cell.spreads.get(name), baseline.spreads.get(name)
+    value = now - before if of_shares else now / before if before else inf if now else 1.0
+    ends = _ends(of_shares, (now, before), spreads)
+    return Change(
+        metric=name,
+        kind="difference" if of_shares else "ratio",
+        value=now,
+        baseline=before,
+        change=min(value, MAX_RATIO),
+        low=ends and ends[0],
+        high=ends and ends[1],
+        tendency=_tendency(ends, 0.0 if of_shares else 1.0, grows=grows),
+    )
+
+
+STATISTICAL = frozenset({*COMPARED, *PERCENTILES})
+"""The figures that are known no better than their spread says; counts and means are as they are."""
+
+MAX_RATIO = 1e9
+"""Of what was nothing before, no ratio is told that is larger."""
+
+Ends = tuple[float, float]
+
+
+def _ends(
+    of_shares: bool, figures: tuple[float, float], spreads: tuple[Spread | None, Spread | None]
+) -> Ends | None:
+    """The ends of a 95 % interval; None where it is not known how well the figures are known."""
+    here, there = spreads
+    if here is None or there is None:
+        return None
+    if of_shares:
+        return share_difference(figures, (here, there))
+    return ratio(figures, (here, there)) if figures[1] else None
+
+
+def ratio(figures: tuple[float, float], spreads: tuple[Spread, Spread]) -> Ends:
+    """The 95 % interval of the ratio of two independent figures.
+
+    Args:
+        figures: the one, and the one that it is divided by, both above 0.
+        spreads: of each; its error is relative.
+    """
+    variances = [spread.error**2 for spread in spreads]
+    if not (spread := sqrt(sum(variances))):
+        return figures[0] / figures[1], figures[0] / figures[1]
+    parts = (v * v / (s.batches - 1) for v, s in zip(variances, spreads, strict=True))
+    off = exp(_t(sum(variances) ** 2 / sum(parts)) * spread)
+    return figures[0] / figures[1] / off, figures[0] / figures[1] * off
+
+
+def share_difference(shares: tuple[float, float], spreads: tuple[Spread, Spread]) -> Ends:
+    """The 95 % interval of the difference of two independent shares, from -1 to 1."""
+    here, there = shares
+    (low, high), (below, above) = _shares(shares, spreads)
+    apart = here - there
+    return (
+        apart - sqrt((here - low) ** 2 + (above - there) ** 2),
+        apart + sqrt((high - here) ** 2 + (there - below) ** 2),
+    )
+
+
+def _shares(shares: tuple[float, float], spreads: tuple[Spread, Spread]) -> tuple[Ends, Ends]:
+    here, there = (
+        wilson(share, spread.effective or 1.0, _t(spread.batches - 1))
+        for share, spread in zip(shares, spreads, strict=True)
+    )
+    return here, there
+
+
+def wilson(share: float, count: float, z: float) -> Ends:
+    """Wilson's interval of a share of so many independent uploads (J. Am. Stat. Assoc. 22, 1927).
+
+    Args:
+        share: from 0 to 1.
+        count: how many, which need not be whole.
+        z: how many standard errors it is to be wide, to either side.
+    """
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _t(freedom: float) -> float:
+    """Student's t that is passed to either side once in forty, of so many degrees of freedom."""
+    from scipy.special import stdtrit  # slow to import; many commands never judge
+
+    return float(stdtrit(freedom, 0.975))
+
+
+def _tendency(ends: Ends | None, same: float, *, grows: bool) -> Tendency:
+    if ends is None:
+        return "unclear"
+    low, high = ends
+    if low <= same <= high:
+        return "no difference"
+    return "better" if (low > same) is grows else "worse"
+
+
+def _flips(cell: CellResult, baseline: CellResult) -> Iterator[Flip]:
+    before = {finding.criterion: finding.outcome for finding in baseline.findings}
+    for finding in cell.findings:
+        was = before.get(finding.criterion, finding.outcome)
+        if was != finding.outcome:
+            yield Flip(criterion=finding.criterion, before=was, after=finding.outcome)
+
+
+def _moved(cell: CellResult, baseline: CellResult) -> tuple[Resource, Resource] | None:
+    if not cell.limit or not baseline.limit or cell.limit.resource is baseline.limit.resource:
+        return None
+    return baseline.limit.resource, cell.limit.resource
+
+
+# Criteria that are relative to the baseline.
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a relative criterion is held against: the baseline's id, and its verdict if it has one.
+
+    A cell without a baseline has none of both.
+    """
+
+    id: str = ""
+    verdict: Verdict | None = None
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can be held against it; empty where it can."""
+        if self.verdict is None:
+            return f"the baseline, {self.id}, is not measured"
+        invalid = self.verdict.outcome is Outcome.INVALID
+        return f"the baseline, {self.id}, is invalid" if invalid else ""
+
+    def decide(
+        self, criterion: Criterion, metrics: Mapping[str, float], spreads: Mapping[str, Spread]
+    ) -> Finding:
+        """A relative criterion against a cell's figures, and how well they are known.
+
+        Returns:
+            A finding whose value is the ratio, with the ends of its 95 % interval where the figure
+            is a rate, a share or a percentile; a count or a mean is compared as it is.
+        """
+        name = criterion.name
+        now, before = metrics.get(name), self._figures.get(name)
+        problem = self.problem or _incomparable(criterion, now, before)
+        if problem or now is None or not before:
+            return _finding(criterion, "undecided", None, None, f"{name}: {problem}")
+        known = spreads.get(name), self._spreads.get(name)
+        ends = multiple(name, (now, before), known)
+        outcome = compare(criterion, *(ends or (None, None)))
+        measured = f"{name} {show(criterion.metric, now)}, {now / before:.3g} x baseline"
+        label = f" ({ends[0]:.3g} .. {ends[1]:.3g} at 95 %)" if ends and ends[0] < ends[1] else ""
+        reason = f"{measured}{label} against {str(criterion).removeprefix(f'{name} ')}"
+        if ends is None:
+            reason += ": its window is too short to say how well that is known"
+        return _finding(criterion, outcome, now / before, ends, reason)
+
+    def resolved(self, finding: Finding) -> Finding:
+        """A finding of `decide` as one on a bound in the metric's own unit."""
+        relative = Criterion.parse(finding.criterion)
+        bound = round(relative.bound * self._figures.get(relative.name, 0.0), DIGITS)
+        absolute = relative.model_copy(update={"bound": bound, "relative": False})
+        return finding.model_copy(update={"criterion": str(absolute)})
+
+    @property
+    def _figures(self) -> Mapping[str, float]:
+        return self.verdict.metrics if self.verdict else {}
+
+    @property
+    def _spreads(self) -> Mapping[str, Spread]:
+        return self.verdict.spreads if self.verdict else {}
+
+
+def _incomparable(criterion: Criterion, now: float | None, before: float | None) -> str:
+    """Why one figure is no multiple of another; empty where it is."""
+    if now is None or before is None:
+        return "nothing was measured to compare"
+    return "" if before else f"of the baseline's {show(criterion.metric, 0)} nothing is a multiple"
+
+
+def multiple(
+    name: str, figures: tuple[float, float], spreads: tuple[Spread | None, Spread | None]
+) -> Ends | None:
+    """The ends between which the ratio of two figures lies, at 95 %.
+
+    Args:
+        name: the metric's, with its journey.
+        figures: the one, and the one that it is divided by.
+        spreads: how well each is known.
+
+    Returns:
+        None where that is not known of a figure that is; of others the ratio itself, twice.
+    """
+    here, there = spreads
+    of_shares = BY_NAME[plain(name)].unit == "share"
+    if here and there and of_shares:
+        (low, high), (below, above) = _shares(figures, (here, there))
+        return low / above, high / below if below else inf
+    if here and there:
+        return ratio(figures, (here, there))
+    return None if plain(name) in STATISTICAL else (figures[0] / figures[1],) * 2
+
+
+def _finding(
+    criterion: Criterion, outcome: str, value: float | None, ends: Ends | None, reason: str
+) -> Finding:
+    told = {"low": ends[0], "high": min(ends[1], MAX_RATIO)} if ends and ends[0] < ends[1] else {}
+    return Finding.model_validate(
+        {"criterion": str(criterion), "outcome": outcome, "value": value, "reason": reason} | told
+    )

@@ -1,0 +1,265 @@
+"""``lab why`` in this process, on a fake replica whose pool is too small, then its rate limit."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.cli import session, why
+from lab.errors import MachineError
+from lab.load.driver import LoadResult
+from lab.model.diagnosis import Diagnoses, Diagnosis
+from lab.model.evidence import Cause
+from lab.model.experiment import Cell
+from lab.model.verdict import Resource
+from lab.stack.base import Replica
+from tests import command
+from tests.cli_fixture import Command, the_line
+from tests.fakes import FakeStack, InstantLoad, RecordingInjector
+
+pytestmark = pytest.mark.long
+
+SPEC = """\
+experiment: short-pools
+about: what keeps half of the uploads from being taken?
+knobs: {speed: 1, global_rate_limit: "off"}
+matrix:
+  pool_size: [5, 20]
+load: {users: 10, ramp: 0 s, warmup: 10 s, window: 60 s, audio: 50 KB}
+criteria: [error_rate < 5 %]
+"""
+BROKE, HELD = "pool_size=5", "pool_size=20"
+
+
+class Short(FakeStack):
+    """A replica that fails every second upload where its pool is small, or a rate limit stands."""
+
+    origins = "no real part"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, self.cause)
+        self.cell: Cell | None = None
+        self.lacks = ""
+
+    def require(self, cell: Cell) -> None:
+        if self.lacks and self.lacks in cell.id:
+            raise MachineError("this machine has too few cores", "use another")
+
+    def apply(self, cell: Cell) -> Replica:
+        self.cell = cell
+        return super().apply(cell)
+
+    def cause(self, number: int) -> Cause | None:
+        knobs = self.cell.knobs if self.cell else None
+        if knobs is None or number % 2 == 0:
+            return None
+        if knobs.pool_size < 10:
+            return Cause.POOL_TIMEOUT
+        return Cause.RATE_LIMITED if knobs.global_rate_limit else None
+
+
+class Load(InstantLoad):
+    """A load that is interrupted in the trial after so many, once."""
+
+    def __init__(self, interrupted_after: int | None = None) -> None:
+        super().__init__(uploads=150)
+        self.left = interrupted_after
+
+    def run(self, cell: Cell, *arguments: Any, **more: Any) -> LoadResult:
+        if self.left == 0:
+            self.left = None
+            raise KeyboardInterrupt
+        if self.left is not None:
+            self.left -= 1
+        return super().run(cell, *arguments, **more)
+
+
+class Faked:
+    """The fake parts behind the command, and where it leaves what it finds."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.stack = Short(folder / "fake")
+        self.load = Load()
+        self.results = folder / "results"
+        self.spec = command.spec(folder, SPEC)
+
+    @property
+    def path(self) -> Path:
+        """The folder of the latest run."""
+        return self.results / (self.results / "latest").readlink()
+
+    def document(self) -> Diagnoses:
+        """What is stored."""
+        return Diagnoses.model_validate_json((self.path / "why.json").read_text())
+
+
+@pytest.fixture
+def faked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faked]:
+    fakes = Faked(tmp_path)
+
+    @contextmanager
+    def open_stack(chosen: tuple[str, str], *_rest: Any) -> Iterator[tuple[Short, str]]:
+        yield fakes.stack, chosen[1]
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(session, "open_stack", open_stack)
+    for module in (session, why):
+        monkeypatch.setattr(module, "choose", lambda *_asked: ("fake", "asked for"))
+    monkeypatch.setattr(session, "ToxiproxyInjector", RecordingInjector)
+    monkeypatch.setattr(session, "LocustLoad", lambda: nullcontext(fakes.load))
+    yield fakes
+    fakes.stack.close()
+
+
+def test_the_cells_of_a_run_that_broke_are_explained_each_trial_as_it_ends(
+    lab: Command, faked: Faked
+) -> None:
+    assert lab("run", faked.spec).code == 0
+    faked.stack.applied.clear()
+    ended = lab("why", "latest")
+    assert ended.code == 0, ended.err
+    [cell] = faked.document().cells
+    assert (cell.id, cell.outcome, cell.named) == (BROKE, "proven", Resource.POOL)
+    assert [trial.relaxed for trial in cell.trials] == [(Resource.POOL,)]
+    assert cell.trials[0].settings == {"pool_size": 10, "max_overflow": 20}
+    assert faked.stack.applied == [BROKE, f"{BROKE},relaxed=pool"]
+    assert "pool is the limit" not in ended.out
+    assert "the limit is pool, proven: twice the pool" in " ".join(ended.out.split())
+    assert f"{BROKE},relaxed=pool: held; " in ended.err
+    assert "proven: pool_size=5 misses error_rate < 5 %" in ended.err
+
+
+def test_a_spec_is_measured_first(lab: Command, faked: Faked) -> None:
+    ended = lab("why", faked.spec, "--cell", BROKE, "--json")
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out) == json.loads((faked.path / "why.json").read_text())
+    assert [cell.outcome for cell in faked.document().cells] == ["proven"]
+
+
+def test_until_it_holds_with_the_fewest_changes(lab: Command, faked: Faked) -> None:
+    text = SPEC.replace(', global_rate_limit: "off"', "")
+    spec = command.spec(faked.folder, text)
+    ended = lab("why", spec, "--cell", BROKE, "--until-held")
+    assert ended.code == 0, ended.err
+    [cell] = faked.document().cells
+    assert (cell.outcome, cell.limit) == ("shared", (Resource.POOL, Resource.RATE_LIMIT))
+    [remedy] = faked.document().remedies
+    assert (remedy.outcome, remedy.path) == ("held", ("pool", "rate_limit", "none"))
+    assert remedy.settings == {"pool_size": 10, "max_overflow": 20, "global_rate_limit": "off"}
+    assert [(tuple(one.change), one.needed) for one in remedy.taken_back] == [
+        (("pool_size", "max_overflow"), True),
+        (("global_rate_limit",), True),
+    ]
+    told = " ".join(ended.out.split())
+    assert "pool_size=5 holds with pool_size=10 max_overflow=20 global_rate_limit=off." in told
+    assert "The limit went pool -> rate_limit -> none." in told
+
+
+def test_what_is_stored_is_told_again_in_every_form(lab: Command, faked: Faked) -> None:
+    first = lab("why", faked.spec)
+    assert first.code == 0, first.err
+    stored = {file.name: file.read_text() for file in faked.path.iterdir() if file.is_file()}
+    assert {"run.json", "why.json", "report.html", "report.md"} <= stored.keys()
+    faked.stack.applied.clear()
+    for name in ("why", "report", "judge"):
+        assert lab(name, "latest").out == first.out
+        assert lab(name, "latest", "--json").out == stored["why.json"]
+    assert lab("report", "latest", "--html").out == stored["report.html"]
+    assert lab("report", "latest", "--markdown").out == stored["report.md"]
+    assert f"{BROKE},relaxed=pool" in lab("report", "latest", "--cell", "relaxed").out
+    [listed] = json.loads(lab("runs", "--json").out)
+    assert (listed["kind"], listed["finished"], listed["cells"]) == ("why", 2, 2)
+    assert listed["outcomes"] == {"proven": 1, "unbroken": 1}
+    assert faked.stack.applied == []
+
+
+def test_an_interrupted_diagnosis_says_what_is_kept_and_goes_on(lab: Command, faked: Faked) -> None:
+    faked.load.left = 1
+    ended = lab("why", faked.spec, "--cell", BROKE)
+    assert (ended.code, ended.out) == (130, "")
+    go_on = f"lab why --resume results/{faked.path.name}"
+    kept = "1 trial of 1 cell are kept"
+    assert ended.err.splitlines()[-1] == f"lab: interrupted: {kept} - go on with `{go_on}`"
+    told = lab("why", "latest")
+    assert told.code == 4
+    assert "nothing tells of pool" in " ".join(told.out.split())
+    faked.stack.applied.clear()
+    again = lab(*shlex.split(go_on)[1:])
+    assert again.code == 0, again.err
+    assert faked.stack.applied == [f"{BROKE},relaxed=pool"]
+    assert [cell.outcome for cell in faked.document().cells] == ["proven"]
+
+
+def why_untried(cell: Diagnosis) -> str:
+    """Why more of the pool was not tried."""
+    return next(one.why for one in cell.untried if one.resource is Resource.POOL)
+
+
+def test_what_the_stack_cannot_make_is_said_and_remembered(lab: Command, faked: Faked) -> None:
+    faked.stack.lacks = "relaxed=pool"
+    first = lab("why", faked.spec, "--cell", BROKE)
+    assert first.code == 4
+    [cell] = faked.document().cells
+    assert why_untried(cell) == "this machine has too few cores"
+    faked.stack.lacks = ""
+    assert lab("why", "latest").out == first.out
+
+
+def test_no_trial_is_begun_that_would_end_later(lab: Command, faked: Faked) -> None:
+    ended = lab("why", faked.spec, "--cell", BROKE, "--most-time", "1")
+    assert ended.code == 4
+    [cell] = faked.document().cells
+    assert cell.trials == ()
+    assert why_untried(cell) == "no time was left"
+
+
+def test_a_cell_that_held_is_refused_with_what_is_nearest(lab: Command, faked: Faked) -> None:
+    lab("run", faked.spec)
+    ended = lab("why", "latest", "--cell", HELD)
+    assert (ended.code, ended.out) == (2, "")
+    assert the_line(ended.err) == (
+        f"{HELD} held: nearest to being missed is error_rate < 5 %, at 0% of its bound"
+        " - give it more users, or explain one that broke"
+    )
+
+
+BAD_INPUT = [
+    (("--cell", "7"), "no cell of NAME has '7' in its id - write a part of one, as pool_size=5"),
+    (("--cell", "pool"), "'pool' is part of 2 ids of NAME - write more, as pool_size=5"),
+    (("--set", "workers=2"), "the cells of a stored run are explained as they are - leave"),
+    (("--resume", "latest"), "RUN|SPEC and --resume exclude each other - leave one out"),
+    (("--most-time", "0"), "Invalid value for '--most-time': "),
+]
+
+
+@pytest.mark.parametrize(("arguments", "line"), BAD_INPUT)
+def test_bad_input_is_a_line(
+    lab: Command, faked: Faked, arguments: tuple[str, ...], line: str
+) -> None:
+    lab("run", faked.spec)
+    name = faked.path.name
+    ended = lab("why", "latest", *arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert the_line(ended.err).startswith(line.replace("NAME", name))
+
+
+def test_a_run_of_which_nothing_broke_and_a_search_are_refused(lab: Command, faked: Faked) -> None:
+    lab("run", faked.spec, "--only", HELD)
+    told = the_line(lab("why", "latest").err)
+    assert told == f"no cell of {faked.path.name} broke - `lab report` shows what they did"
+    lab("threshold", faked.spec, "--most-users", "10")
+    told = the_line(lab("why", "latest").err)
+    assert told.startswith(f"{faked.path.name} is a search for thresholds, whose cells have many")
+
+
+def test_without_a_run_or_a_spec_an_example_is_given(lab: Command) -> None:
+    ended = lab("why")
+    assert ended.code == 2
+    assert the_line(ended.err) == "no spec is given - write one, as `lab why workers-x-pool`"

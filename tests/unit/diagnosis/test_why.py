@@ -1,0 +1,193 @@
+"""What the limit is, from trials made by hand: proven, withdrawn, shared, or open."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from lab.diagnosis.why import Proof, Resources, nearest
+from lab.model.diagnosis import Diagnosis
+from lab.model.experiment import Cell
+from lab.model.run import CellResult
+from lab.model.verdict import Bottleneck, Outcome, Resource
+from tests.fakes import make_cell
+from tests.unit.diagnosis.results import P95, candidate, limit, result
+
+SETTINGS = {"gcs_call": "executor", "workers": 2}
+CELL = make_cell(SETTINGS, criteria=[P95, "error_rate < 5 %"])
+THREADS, POOL, LOOP = Resource.OWN_THREADS, Resource.POOL, Resource.EVENT_LOOP
+NEAR = limit("own_threads", candidate("pool", 0.9, full=False), candidate("event_loop", 0.6))
+
+Replica = Callable[[Resources], CellResult]
+
+
+def lifted(*limits: Resources) -> Replica:
+    """A replica whose p95 is 20 s, and 8 s with more of one of these."""
+
+    def measure(resources: Resources) -> CellResult:
+        moved = any(set(one) <= set(resources) for one in limits)
+        return result(8.0 if moved else 20.0, rate=4.0 if moved else 2.0)
+
+    return measure
+
+
+def diagnosed(
+    replica: Replica, at: Bottleneck = NEAR, cell: Cell = CELL
+) -> tuple[Diagnosis, list[str]]:
+    """The answer, and the trials that it took."""
+    trials: dict[Resources, CellResult] = {}
+    while isinstance(step := Proof(cell, result(at=at), trials).next(), Cell):
+        resources = tuple(Resource(name) for name in step.axes["relaxed"].split("+"))
+        assert resources not in trials
+        trials[resources] = replica(resources)
+    return step, ["+".join(row.relaxed) for row in step.trials]
+
+
+def test_a_limit_is_proven_where_more_of_it_helps_and_more_of_the_others_does_not() -> None:
+    answer, trials = diagnosed(lifted((THREADS,)))
+    assert (answer.outcome, answer.limit) == ("proven", (THREADS,))
+    assert trials == ["own_threads", "event_loop", "pool"]
+    assert [row.effect for row in answer.trials] == ["moved", "unmoved", "unmoved"]
+    assert "the limit is own_threads, proven: twice the threads" in answer.text
+
+
+def test_it_is_withdrawn_where_more_of_it_does_not_help_and_another_does() -> None:
+    answer, _ = diagnosed(lifted((POOL,)))
+    assert (answer.outcome, answer.named, answer.limit) == ("withdrawn", THREADS, (POOL,))
+    assert "own_threads, which was named, is withdrawn, and pool is the limit" in answer.text
+
+
+def test_it_is_shared_where_only_two_together_help() -> None:
+    answer, trials = diagnosed(lifted((THREADS, POOL)))
+    assert (answer.outcome, answer.limit) == ("shared", (THREADS, POOL))
+    assert trials[:3] == ["own_threads", "event_loop", "pool"]
+    assert trials[-1] == "own_threads+pool"
+
+
+def test_the_limit_that_stood_right_behind_the_named_one_is_tried_with_it() -> None:
+    rate = Resource.RATE_LIMIT
+
+    def replica(resources: Resources) -> CellResult:
+        moved = {THREADS, rate} <= set(resources)
+        behind = limit("rate_limit" if THREADS in resources else "own_threads")
+        return result(8.0 if moved else 20.0, at=behind)
+
+    answer, trials = diagnosed(replica, limit("own_threads"))
+    assert (answer.outcome, answer.limit) == ("shared", (THREADS, rate))
+    assert trials == ["own_threads", "own_threads+rate_limit"]
+
+
+def test_it_is_shared_where_either_helps() -> None:
+    answer, _ = diagnosed(lifted((THREADS,), (LOOP,)))
+    assert (answer.outcome, answer.limit) == ("shared", (THREADS, LOOP))
+
+
+def test_nothing_is_left_of_it_where_nothing_helps() -> None:
+    answer, trials = diagnosed(lifted())
+    assert (answer.outcome, answer.limit) == ("withdrawn", ())
+    assert len(trials) == 6  # three alone, and three pairs
+
+
+def test_pairs_are_tried_only_where_no_single_one_helps() -> None:
+    _, trials = diagnosed(lifted((THREADS,)))
+    assert not any("+" in trial for trial in trials)
+
+
+def test_what_is_nowhere_near_its_limit_or_serves_all_is_not_tried_and_said() -> None:
+    others = candidate("pool", 0.1, full=False), candidate("storage", 1.0)
+    answer, trials = diagnosed(lifted((THREADS,)), limit("own_threads", *others))
+    assert trials == ["own_threads"]
+    assert {one.resource: one.why for one in answer.untried} == {
+        POOL: "nowhere near its limit: x",
+        Resource.STORAGE: "an upload's own work: any queue is the better for less of it",
+    }
+
+
+def test_storage_is_tried_where_it_is_what_is_named() -> None:
+    answer, trials = diagnosed(lifted((Resource.STORAGE,)), limit("storage"))
+    assert (answer.outcome, trials) == ("proven", ["storage"])
+
+
+def test_what_cannot_be_changed_here_is_said_with_the_reason() -> None:
+    at = limit("own_threads", candidate("backpressure"), candidate("accept_queue"))
+    answer, trials = diagnosed(lifted((THREADS,)), at)
+    assert trials == ["own_threads"]
+    assert (answer.outcome, answer.limit) == ("proven", (THREADS,))
+    assert {one.resource: one.why for one in answer.untried} == {
+        Resource.BACKPRESSURE: "this cell has nothing of it to be given more of",
+        Resource.ACCEPT_QUEUE: "nowhere near its limit: x",
+    }
+
+
+def test_a_trial_that_the_stack_cannot_make_is_no_trial() -> None:
+    refused: dict[Resources, str] = {(LOOP,): "this machine has 2 cores"}
+    trials: dict[Resources, CellResult] = {(THREADS,): result(8.0), (POOL,): result()}
+    answer = Proof(CELL, result(at=NEAR), trials, refused).next()
+    assert isinstance(answer, Diagnosis)
+    assert (answer.outcome, answer.limit) == ("proven", (THREADS,))
+    assert [one.why for one in answer.untried] == ["this machine has 2 cores"]
+
+
+def test_without_time_the_answer_stays_open_and_names_what_is_missing() -> None:
+    trials: dict[Resources, CellResult] = {(THREADS,): result(8.0)}
+    answer = Proof(CELL, result(at=NEAR), trials, spent=True).next()
+    assert isinstance(answer, Diagnosis)
+    assert (answer.outcome, answer.limit) == ("undecided", (THREADS,))
+    assert "nothing tells of event_loop, pool" in answer.text
+    assert {one.why for one in answer.untried} == {"no time was left"}
+
+
+def test_an_invalid_trial_leaves_the_answer_open() -> None:
+    def replica(resources: Resources) -> CellResult:
+        invalid = resources == (LOOP,)
+        measured = lifted((THREADS,))(resources)
+        update = {"verdict": Outcome.INVALID} if invalid else {}
+        return measured.model_copy(update=update)
+
+    answer, _ = diagnosed(replica)
+    assert answer.outcome == "undecided"
+    assert [row.effect for row in answer.trials] == ["moved", "unmeasured", "unmoved"]
+
+
+def test_where_nothing_was_named_what_helps_is_the_limit() -> None:
+    at = limit("unclear", candidate("own_threads"), candidate("pool"))
+    answer, _ = diagnosed(lifted((POOL,)), at)
+    assert (answer.outcome, answer.named, answer.limit) == ("withdrawn", None, (POOL,))
+
+
+@pytest.mark.parametrize(
+    ("before", "outcome", "text"),
+    [
+        (result(8.0), "unbroken", "nearest to being missed is p95 < 10 s, at 80% of its bound"),
+        (result(verdict=Outcome.INVALID), "invalid", "cell is invalid: p95 20 s"),
+    ],
+)
+def test_where_nothing_is_missed_nothing_is_tried(
+    before: CellResult, outcome: str, text: str
+) -> None:
+    answer = Proof(CELL, before).next()
+    assert isinstance(answer, Diagnosis)
+    assert (answer.outcome, answer.trials) == (outcome, ())
+    assert text in answer.text
+
+
+def test_the_nearest_criterion_is_the_one_nearest_to_its_bound() -> None:
+    outcomes = [(P95, "met", 4.0), ("throughput > 2/s", "met", 2.5)]
+    told = nearest(result(outcomes=outcomes))
+    assert told == "nearest to being missed is throughput > 2/s, at 80% of its bound"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_from_where_it_was_interrupted_it_comes_to_the_same_answer(seed: int) -> None:
+    rng = random.Random(seed)
+    limits = rng.sample([(THREADS,), (POOL,), (LOOP,), (THREADS, POOL)], rng.randint(0, 2))
+    whole, _ = diagnosed(lifted(*limits))
+    kept = {row.relaxed: lifted(*limits)(row.relaxed) for row in whole.trials}
+    for left in range(len(kept)):
+        trials = dict(list(kept.items())[:left])
+        while isinstance(step := Proof(CELL, result(at=NEAR), trials).next(), Cell):
+            resources = tuple(Resource(name) for name in step.axes["relaxed"].split("+"))
+            trials[resources] = lifted(*limits)(resources)
+        assert step == whole
