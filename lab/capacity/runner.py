@@ -117,11 +117,7 @@ def answers(run: RunFolder, damaged: Sequence[DamagedCell] = ()) -> Thresholds:
     steps = [search_in(run, cell).next(cell.id, _of(cell, trials)) for cell in cells]
     pairs = list(zip(cells, steps, strict=True))
     return Thresholds(
-        run=run.info.name,
-        experiment=run.info.experiment.experiment,
-        about=run.info.experiment.about,
-        stack=run.info.stack,
-        speed=run.info.speed,
+        **run.info.header,
         cells=tuple(step for step in steps if isinstance(step, Threshold)),
         missing=tuple(cell.id for cell, step in pairs if not isinstance(step, Threshold)),
         damaged=tuple(apart.values()),

@@ -160,11 +160,7 @@ def answers(run: RunFolder, damaged: Sequence[DamagedCell] = ()) -> Diagnoses:
         except LabError as error:
             apart[cell_id] = DamagedCell(id=cell_id, problem=str(error))
     return Diagnoses(
-        run=run.info.name,
-        experiment=run.info.experiment.experiment,
-        about=run.info.experiment.about,
-        stack=run.info.stack,
-        speed=run.info.speed,
+        **run.info.header,
         cells=tuple(diagnoses),
         remedies=tuple(remedies),
         missing=tuple(missing),

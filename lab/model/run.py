@@ -199,6 +199,13 @@ class RunInfo(RunRequest):
     digest: str
     cells: Annotated[tuple[CellId, ...], Field(max_length=MAX_CELLS)]
 
+    @property
+    def header(self) -> dict[str, Any]:
+        """What each file of answers begins with: the keys of `RunHeader`."""
+        spec = self.experiment
+        told = {"run": self.name, "experiment": spec.experiment, "about": spec.about}
+        return {**told, "stack": self.stack, "speed": self.speed}
+
     @model_validator(mode="before")
     @classmethod
     def _with_kind(cls, data: Any) -> Any:

@@ -226,11 +226,7 @@ class RunFolder:
             except LabError as error:
                 apart[cell_id] = DamagedCell(id=cell_id, problem=str(error))
         return Summary(
-            run=self.info.name,
-            experiment=self.info.experiment.experiment,
-            about=self.info.experiment.about,
-            stack=self.info.stack,
-            speed=self.info.speed,
+            **self.info.header,
             cells=tuple(results),
             missing=tuple(missing),
             damaged=tuple(apart.values()),

@@ -6,14 +6,10 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from lab.cli import session
-from lab.load.driver import LoadResult
 from lab.model.capacity import Thresholds
 from lab.model.evidence import Cause
 from lab.model.experiment import Cell
@@ -21,7 +17,8 @@ from lab.stack import ownership
 from lab.stack.base import Replica
 from tests import command
 from tests.cli_fixture import Command, the_line
-from tests.fakes import FakeStack, InstantLoad, RecordingInjector
+from tests.component.cli.faked import Faked
+from tests.fakes import FakeStack
 from tests.fakes import sample_run as sample
 
 pytestmark = pytest.mark.long
@@ -58,64 +55,24 @@ class Overloaded(FakeStack):
         return Cause.POOL_TIMEOUT if self.overloaded and number % 2 else None
 
 
-class Load(InstantLoad):
-    """A load that is interrupted in the trial after so many, once."""
-
-    def __init__(self, interrupted_after: int | None = None) -> None:
-        super().__init__(uploads=150)
-        self.left = interrupted_after
-
-    def run(self, cell: Cell, *arguments: Any, **more: Any) -> LoadResult:
-        if self.left == 0:
-            self.left = None
-            raise KeyboardInterrupt
-        if self.left is not None:
-            self.left -= 1
-        return super().run(cell, *arguments, **more)
-
-
-class Faked:
-    """The fake parts behind the command, and where it leaves what it finds."""
-
-    def __init__(self, folder: Path) -> None:
-        self.stack = Overloaded(folder / "fake")
-        self.load = Load()
-        self.results = folder / "results"
-        self.spec = command.spec(folder, SPEC)
-
-    @property
-    def path(self) -> Path:
-        """The folder of the latest run."""
-        return self.results / (self.results / "latest").readlink()
-
-    def document(self) -> Thresholds:
-        """What is stored."""
-        return Thresholds.model_validate_json((self.path / "threshold.json").read_text())
+def document(faked: Faked[Overloaded]) -> Thresholds:
+    """What is stored."""
+    return Thresholds.model_validate_json((faked.path / "threshold.json").read_text())
 
 
 @pytest.fixture
-def faked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faked]:
-    fakes = Faked(tmp_path)
-
-    @contextmanager
-    def open_stack(chosen: tuple[str, str], *_rest: Any) -> Iterator[tuple[Overloaded, str]]:
-        yield fakes.stack, chosen[1]
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(session, "open_stack", open_stack)
-    monkeypatch.setattr(session, "choose", lambda *_asked: ("fake", "asked for"))
-    monkeypatch.setattr(session, "ToxiproxyInjector", RecordingInjector)
-    monkeypatch.setattr(session, "LocustLoad", lambda: nullcontext(fakes.load))
-    yield fakes
-    fakes.stack.close()
+def faked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faked[Overloaded]]:
+    fakes = Faked(tmp_path, Overloaded(tmp_path / "fake"), SPEC)
+    with fakes.wired(monkeypatch):
+        yield fakes
 
 
 def test_it_finds_every_cells_threshold_and_shows_each_trial_as_it_ends(
-    lab: Command, faked: Faked
+    lab: Command, faked: Faked[Overloaded]
 ) -> None:
     ended = lab("threshold", faked.spec, *HIGHEST)
     assert ended.code == 0, ended.err
-    one, two = faked.document().cells
+    one, two = document(faked).cells
     assert one.holds_at is not None
     assert one.breaks_at is not None
     assert one.holds_at <= BREAKS_ABOVE < one.breaks_at
@@ -133,7 +90,7 @@ def test_it_finds_every_cells_threshold_and_shows_each_trial_as_it_ends(
     assert [line for line in lines if line.startswith("workers=1: holds at ")]
 
 
-def test_what_is_stored_is_told_again_in_every_form(lab: Command, faked: Faked) -> None:
+def test_what_is_stored_is_told_again_in_every_form(lab: Command, faked: Faked[Overloaded]) -> None:
     first = lab("threshold", faked.spec, *HIGHEST)
     stored = {file.name: file.read_text() for file in faked.path.iterdir() if file.is_file()}
     assert {"run.json", "threshold.json", "report.html", "report.md"} <= stored.keys()
@@ -144,7 +101,7 @@ def test_what_is_stored_is_told_again_in_every_form(lab: Command, faked: Faked) 
     assert lab("judge", "latest").code == 0
     assert lab("report", "latest", "--html").out == stored["report.html"]
     assert lab("report", "latest", "--markdown").out == stored["report.md"]
-    trial = faked.document().cells[0].trials[0].id
+    trial = document(faked).cells[0].trials[0].id
     assert trial in lab("report", "latest", "--cell", "workers=1").out
     assert lab("report", "latest", "--cell", trial).out.startswith(f"{trial}  ")
     told = json.loads(lab("report", "latest", "--cell", trial, "--json").out)
@@ -155,14 +112,16 @@ def test_what_is_stored_is_told_again_in_every_form(lab: Command, faked: Faked) 
     assert "thresholds: 2 found" in lab("runs").out
 
 
-def test_an_interrupted_search_says_what_is_kept_and_goes_on(lab: Command, faked: Faked) -> None:
+def test_an_interrupted_search_says_what_is_kept_and_goes_on(
+    lab: Command, faked: Faked[Overloaded]
+) -> None:
     faked.load.left = 2
     ended = lab("threshold", faked.spec, *HIGHEST)
     assert (ended.code, ended.out) == (130, "")
     kept = "2 trials and the thresholds of 0 of 2 cells are kept"
     go_on = f"lab threshold --resume results/{faked.path.name}"
     assert ended.err.splitlines()[-1] == f"lab: interrupted: {kept} - go on with `{go_on}`"
-    assert faked.document().missing == ("workers=1", "workers=2")
+    assert document(faked).missing == ("workers=1", "workers=2")
     told = lab("report", "latest")
     assert "2 cells: 2 not finished" in told.out
     assert "go on: lab threshold --resume" in told.out
@@ -173,13 +132,13 @@ def test_an_interrupted_search_says_what_is_kept_and_goes_on(lab: Command, faked
     again = lab(*shlex.split(go_on)[1:])
     assert again.code == 0, again.err
     assert not made & set(faked.stack.applied)
-    assert faked.document().missing == ()
+    assert document(faked).missing == ()
     faked.stack.applied.clear()
     assert lab("threshold", faked.spec, "--resume", "latest", "--json").out == again_json(faked)
     assert faked.stack.applied == []
 
 
-def again_json(faked: Faked) -> str:
+def again_json(faked: Faked[Overloaded]) -> str:
     """The stored document."""
     return (faked.path / "threshold.json").read_text()
 
@@ -188,7 +147,7 @@ def again_json(faked: Faked) -> str:
     "arguments", [("run", "--speed", "50"), ("threshold", "--most-users", "1")]
 )
 def test_a_knob_that_cells_do_not_feel_is_said_before_they_are_measured(
-    lab: Command, faked: Faked, arguments: tuple[str, ...]
+    lab: Command, faked: Faked[Overloaded], arguments: tuple[str, ...]
 ) -> None:
     name, *options = arguments
     ended = lab(name, faked.spec, *options, "--set", "gcs_threads=3")
@@ -198,7 +157,7 @@ def test_a_knob_that_cells_do_not_feel_is_said_before_they_are_measured(
     assert lines.index(said) < next(n for n, line in enumerate(lines) if "workers=1" in line)
 
 
-def test_a_search_that_cannot_decide_ends_with_4(lab: Command, faked: Faked) -> None:
+def test_a_search_that_cannot_decide_ends_with_4(lab: Command, faked: Faked[Overloaded]) -> None:
     # Processes without an engine have no quota, so there is no evidence, however long it takes.
     one_cell = SPEC.replace("[1, 2]", "[1]")
     faked.spec.write_text(one_cell.replace("error_rate < 5 %", "throttled_backend < 5 %"))
@@ -206,10 +165,12 @@ def test_a_search_that_cannot_decide_ends_with_4(lab: Command, faked: Faked) -> 
     ended = lab("threshold", faked.spec, "--most-users", "1", "--json")
     assert ended.code == 4, ended.err
     assert ended.out == again_json(faked)
-    assert {cell.outcome for cell in faked.document().cells} & {"undecided", "invalid"}
+    assert {cell.outcome for cell in document(faked).cells} & {"undecided", "invalid"}
 
 
-def test_a_criterion_that_nothing_can_show_is_refused(lab: Command, faked: Faked) -> None:
+def test_a_criterion_that_nothing_can_show_is_refused(
+    lab: Command, faked: Faked[Overloaded]
+) -> None:
     faked.spec.write_text(SPEC.replace("error_rate < 5 %", "error_rate < 0 %"))
     ended = lab("threshold", faked.spec)
     assert (ended.code, ended.out) == (2, "")
@@ -218,16 +179,16 @@ def test_a_criterion_that_nothing_can_show_is_refused(lab: Command, faked: Faked
 
 
 def test_a_search_whose_time_is_spent_says_so_and_a_resume_gives_it_more(
-    lab: Command, faked: Faked
+    lab: Command, faked: Faked[Overloaded]
 ) -> None:
     ended = lab("threshold", faked.spec, *HIGHEST, "--most-load", "100")
     assert ended.code == 4, ended.err
-    first = faked.document().cells
+    first = document(faked).cells
     assert {cell.outcome for cell in first} == {"undecided"}
     assert {cell.reason for cell in first} == {"the 100 s of load that it may take are spent"}
     again = lab("threshold", "--resume", "latest", "--most-load", "1000000")
     assert again.code == 0, again.err
-    for brief, whole in zip(first, faked.document().cells, strict=True):
+    for brief, whole in zip(first, document(faked).cells, strict=True):
         assert whole.outcome == "found"
         assert {trial.id for trial in brief.trials} < {trial.id for trial in whole.trials}
 
@@ -255,9 +216,11 @@ def test_a_dry_run_tells_the_first_trials_and_starts_nothing(
     assert {folder for folder, _ in ownership.replicas()} <= before
 
 
-def test_a_dry_run_of_a_search_that_is_answered_says_so(lab: Command, faked: Faked) -> None:
+def test_a_dry_run_of_a_search_that_is_answered_says_so(
+    lab: Command, faked: Faked[Overloaded]
+) -> None:
     lab("threshold", faked.spec, *HIGHEST)
-    count = len(faked.document().cells[0].trials)
+    count = len(document(faked).cells[0].trials)
     ended = lab("threshold", "--resume", "latest", "--dry-run")
     assert ended.out.splitlines()[1] == f"  workers=1: answered by {count} trials"
 
@@ -325,7 +288,9 @@ RESUMED = {
 
 
 @pytest.mark.parametrize("case", RESUMED)
-def test_a_search_is_continued_as_it_began(lab: Command, faked: Faked, case: str) -> None:
+def test_a_search_is_continued_as_it_began(
+    lab: Command, faked: Faked[Overloaded], case: str
+) -> None:
     faked.load.left = 1
     assert lab("threshold", faked.spec, *HIGHEST).code == 130
     options, message = RESUMED[case]
@@ -334,7 +299,7 @@ def test_a_search_is_continued_as_it_began(lab: Command, faked: Faked, case: str
     assert message in the_line(ended.err)
 
 
-def test_each_command_continues_its_own_runs_only(lab: Command, faked: Faked) -> None:
+def test_each_command_continues_its_own_runs_only(lab: Command, faked: Faked[Overloaded]) -> None:
     faked.load.left = 1
     lab("threshold", faked.spec, *HIGHEST)
     name = faked.path.name

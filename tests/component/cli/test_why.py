@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from lab.cli import session, why
+from lab.cli import why
 from lab.errors import MachineError
-from lab.load.driver import LoadResult
 from lab.model.diagnosis import Diagnoses, Diagnosis
 from lab.model.evidence import Cause
 from lab.model.experiment import Cell
@@ -21,7 +18,8 @@ from lab.model.verdict import Resource
 from lab.stack.base import Replica
 from tests import command
 from tests.cli_fixture import Command, the_line
-from tests.fakes import FakeStack, InstantLoad, RecordingInjector
+from tests.component.cli.faked import Faked
+from tests.fakes import FakeStack
 
 pytestmark = pytest.mark.long
 
@@ -64,68 +62,26 @@ class Short(FakeStack):
         return Cause.RATE_LIMITED if knobs.global_rate_limit else None
 
 
-class Load(InstantLoad):
-    """A load that is interrupted in the trial after so many, once."""
-
-    def __init__(self, interrupted_after: int | None = None) -> None:
-        super().__init__(uploads=150)
-        self.left = interrupted_after
-
-    def run(self, cell: Cell, *arguments: Any, **more: Any) -> LoadResult:
-        if self.left == 0:
-            self.left = None
-            raise KeyboardInterrupt
-        if self.left is not None:
-            self.left -= 1
-        return super().run(cell, *arguments, **more)
-
-
-class Faked:
-    """The fake parts behind the command, and where it leaves what it finds."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.stack = Short(folder / "fake")
-        self.load = Load()
-        self.results = folder / "results"
-        self.spec = command.spec(folder, SPEC)
-
-    @property
-    def path(self) -> Path:
-        """The folder of the latest run."""
-        return self.results / (self.results / "latest").readlink()
-
-    def document(self) -> Diagnoses:
-        """What is stored."""
-        return Diagnoses.model_validate_json((self.path / "why.json").read_text())
+def document(faked: Faked[Short]) -> Diagnoses:
+    """What is stored."""
+    return Diagnoses.model_validate_json((faked.path / "why.json").read_text())
 
 
 @pytest.fixture
-def faked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faked]:
-    fakes = Faked(tmp_path)
-
-    @contextmanager
-    def open_stack(chosen: tuple[str, str], *_rest: Any) -> Iterator[tuple[Short, str]]:
-        yield fakes.stack, chosen[1]
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(session, "open_stack", open_stack)
-    for module in (session, why):
-        monkeypatch.setattr(module, "choose", lambda *_asked: ("fake", "asked for"))
-    monkeypatch.setattr(session, "ToxiproxyInjector", RecordingInjector)
-    monkeypatch.setattr(session, "LocustLoad", lambda: nullcontext(fakes.load))
-    yield fakes
-    fakes.stack.close()
+def faked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faked[Short]]:
+    fakes = Faked(tmp_path, Short(tmp_path / "fake"), SPEC)
+    with fakes.wired(monkeypatch, why):
+        yield fakes
 
 
 def test_the_cells_of_a_run_that_broke_are_explained_each_trial_as_it_ends(
-    lab: Command, faked: Faked
+    lab: Command, faked: Faked[Short]
 ) -> None:
     assert lab("run", faked.spec).code == 0
     faked.stack.applied.clear()
     ended = lab("why", "latest")
     assert ended.code == 0, ended.err
-    [cell] = faked.document().cells
+    [cell] = document(faked).cells
     assert (cell.id, cell.outcome, cell.named) == (BROKE, "proven", Resource.POOL)
     assert [trial.relaxed for trial in cell.trials] == [(Resource.POOL,)]
     assert cell.trials[0].settings == {"pool_size": 10, "max_overflow": 20}
@@ -136,21 +92,21 @@ def test_the_cells_of_a_run_that_broke_are_explained_each_trial_as_it_ends(
     assert "proven: pool_size=5 misses error_rate < 5 %" in ended.err
 
 
-def test_a_spec_is_measured_first(lab: Command, faked: Faked) -> None:
+def test_a_spec_is_measured_first(lab: Command, faked: Faked[Short]) -> None:
     ended = lab("why", faked.spec, "--cell", BROKE, "--json")
     assert ended.code == 0, ended.err
     assert json.loads(ended.out) == json.loads((faked.path / "why.json").read_text())
-    assert [cell.outcome for cell in faked.document().cells] == ["proven"]
+    assert [cell.outcome for cell in document(faked).cells] == ["proven"]
 
 
-def test_until_it_holds_with_the_fewest_changes(lab: Command, faked: Faked) -> None:
+def test_until_it_holds_with_the_fewest_changes(lab: Command, faked: Faked[Short]) -> None:
     text = SPEC.replace(', global_rate_limit: "off"', "")
     spec = command.spec(faked.folder, text)
     ended = lab("why", spec, "--cell", BROKE, "--until-held")
     assert ended.code == 0, ended.err
-    [cell] = faked.document().cells
+    [cell] = document(faked).cells
     assert (cell.outcome, cell.limit) == ("shared", (Resource.POOL, Resource.RATE_LIMIT))
-    [remedy] = faked.document().remedies
+    [remedy] = document(faked).remedies
     assert (remedy.outcome, remedy.path) == ("held", ("pool", "rate_limit", "none"))
     assert remedy.settings == {"pool_size": 10, "max_overflow": 20, "global_rate_limit": "off"}
     assert [(tuple(one.change), one.needed) for one in remedy.taken_back] == [
@@ -162,7 +118,7 @@ def test_until_it_holds_with_the_fewest_changes(lab: Command, faked: Faked) -> N
     assert "The limit went pool -> rate_limit -> none." in told
 
 
-def test_what_is_stored_is_told_again_in_every_form(lab: Command, faked: Faked) -> None:
+def test_what_is_stored_is_told_again_in_every_form(lab: Command, faked: Faked[Short]) -> None:
     first = lab("why", faked.spec)
     assert first.code == 0, first.err
     stored = {file.name: file.read_text() for file in faked.path.iterdir() if file.is_file()}
@@ -180,7 +136,9 @@ def test_what_is_stored_is_told_again_in_every_form(lab: Command, faked: Faked) 
     assert faked.stack.applied == []
 
 
-def test_an_interrupted_diagnosis_says_what_is_kept_and_goes_on(lab: Command, faked: Faked) -> None:
+def test_an_interrupted_diagnosis_says_what_is_kept_and_goes_on(
+    lab: Command, faked: Faked[Short]
+) -> None:
     faked.load.left = 1
     ended = lab("why", faked.spec, "--cell", BROKE)
     assert (ended.code, ended.out) == (130, "")
@@ -194,7 +152,7 @@ def test_an_interrupted_diagnosis_says_what_is_kept_and_goes_on(lab: Command, fa
     again = lab(*shlex.split(go_on)[1:])
     assert again.code == 0, again.err
     assert faked.stack.applied == [f"{BROKE},relaxed=pool"]
-    assert [cell.outcome for cell in faked.document().cells] == ["proven"]
+    assert [cell.outcome for cell in document(faked).cells] == ["proven"]
 
 
 def why_untried(cell: Diagnosis) -> str:
@@ -202,25 +160,29 @@ def why_untried(cell: Diagnosis) -> str:
     return next(one.why for one in cell.untried if one.resource is Resource.POOL)
 
 
-def test_what_the_stack_cannot_make_is_said_and_remembered(lab: Command, faked: Faked) -> None:
+def test_what_the_stack_cannot_make_is_said_and_remembered(
+    lab: Command, faked: Faked[Short]
+) -> None:
     faked.stack.lacks = "relaxed=pool"
     first = lab("why", faked.spec, "--cell", BROKE)
     assert first.code == 4
-    [cell] = faked.document().cells
+    [cell] = document(faked).cells
     assert why_untried(cell) == "this machine has too few cores"
     faked.stack.lacks = ""
     assert lab("why", "latest").out == first.out
 
 
-def test_no_trial_is_begun_that_would_end_later(lab: Command, faked: Faked) -> None:
+def test_no_trial_is_begun_that_would_end_later(lab: Command, faked: Faked[Short]) -> None:
     ended = lab("why", faked.spec, "--cell", BROKE, "--most-time", "1")
     assert ended.code == 4
-    [cell] = faked.document().cells
+    [cell] = document(faked).cells
     assert cell.trials == ()
     assert why_untried(cell) == "no time was left"
 
 
-def test_a_cell_that_held_is_refused_with_what_is_nearest(lab: Command, faked: Faked) -> None:
+def test_a_cell_that_held_is_refused_with_what_is_nearest(
+    lab: Command, faked: Faked[Short]
+) -> None:
     lab("run", faked.spec)
     ended = lab("why", "latest", "--cell", HELD)
     assert (ended.code, ended.out) == (2, "")
@@ -241,7 +203,7 @@ BAD_INPUT = [
 
 @pytest.mark.parametrize(("arguments", "line"), BAD_INPUT)
 def test_bad_input_is_a_line(
-    lab: Command, faked: Faked, arguments: tuple[str, ...], line: str
+    lab: Command, faked: Faked[Short], arguments: tuple[str, ...], line: str
 ) -> None:
     lab("run", faked.spec)
     name = faked.path.name
@@ -250,7 +212,9 @@ def test_bad_input_is_a_line(
     assert the_line(ended.err).startswith(line.replace("NAME", name))
 
 
-def test_a_run_of_which_nothing_broke_and_a_search_are_refused(lab: Command, faked: Faked) -> None:
+def test_a_run_of_which_nothing_broke_and_a_search_are_refused(
+    lab: Command, faked: Faked[Short]
+) -> None:
     lab("run", faked.spec, "--only", HELD)
     told = the_line(lab("why", "latest").err)
     assert told == f"no cell of {faked.path.name} broke - `lab report` shows what they did"
