@@ -95,6 +95,9 @@ TIMED_OUT = (Cause.GATEWAY_TIMEOUT, Cause.CLIENT_TIMEOUT, Cause.REQUEST_TIMEOUT)
 """The failures of uploads that somebody gave up for their time, while they were under way: of all
 that are cut off (`lab.model.evidence.CUT_OFF`) those that a wait can have made."""
 
+OF_LOOP = (Station.LOOP, Station.ANYIO)
+"""Where an upload may wait for its turn in the event loop."""
+
 BLOCKED_WALL_S = 0.05
 """A beat of the event loop that is so late, in wall-clock seconds, finds it held by a call."""
 
@@ -275,7 +278,7 @@ class Waiting:
             return {stay.station: stay.seconds}
         count = readings.total()
         seconds = {station: stay.seconds * n / count for station, n in readings.items()}
-        if stay.station is Station.LOOP and Station.LOOP in seconds:
+        if stay.station in OF_LOOP and Station.LOOP in seconds:
             busy = min(seconds[Station.LOOP], max(worker.busy(stay) for worker in workers))
             seconds |= {Station.ELSEWHERE: seconds[Station.LOOP] - busy, Station.LOOP: busy}
         return seconds
@@ -334,13 +337,19 @@ def full_stations(trial: Trial, reading: WorkerReading) -> frozenset[Station]:
     slots, threads = worker_storage_slots(cell), storage_threads(reading, knobs)
     queues = {
         Station.LOOP: _keeps_others(trial, reading),
-        Station.ANYIO: bool(reading.anyio_queued),
+        Station.ANYIO: bool(reading.anyio_queued) and _all_taken(reading, knobs),
         Station.POOL: reading.waiting > 0 and reading.checked_out >= pool_connections(knobs),
         Station.THREADS: reading.threads_queued > 0 and threads >= slots,
         Station.SPEECH_THREADS: bool(reading.speech_queued),
         Station.AUDIO_THREADS: bool(reading.audio_queued),
     }
     return frozenset(station for station, full in queues.items() if full)
+
+
+def _all_taken(reading: WorkerReading, knobs: Knobs) -> bool:
+    """Whether none of anyio's threads is free; a call that waits beside a free one waits for the
+    event loop, which starts it."""
+    return (reading.anyio_busy or 0) >= knobs.anyio_threads
 
 
 def _keeps_others(trial: Trial, reading: WorkerReading) -> bool:
@@ -364,8 +373,11 @@ def _own(stay: Stay, full: Collection[Station]) -> Station:
     """Who keeps an upload where nothing further down does.
 
     A checkout from a pool that is not full waits for the database, to open a connection, and so
-    does what PgBouncer did not keep waiting: its round trips took longer.
+    does what PgBouncer did not keep waiting: its round trips took longer. A call for which one of
+    anyio's threads is free waits for its turn in the event loop.
     """
+    if stay.station is Station.ANYIO and stay.station not in full:
+        return Station.LOOP
     kept = stay.station not in (Station.POOL, Station.POOLER) or stay.station in full
     return stay.station if kept else Station.DATABASE
 
