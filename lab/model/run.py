@@ -262,6 +262,34 @@ class CellResult(Stored):
     baseline: str = ""
     against: Comparison | None = None
 
+    @classmethod
+    def of(cls, cell: Cell, verdict: Verdict, attempts: tuple[AttemptResult, ...] = ()) -> Self:
+        """A cell as it was measured, what is said of it, and its earlier attempts."""
+        return cls(
+            id=cell.id,
+            axes=cell.axes,
+            target=cell.target,
+            knobs=cell.knobs.as_text(),
+            load=cell.load.model_dump(mode="json"),
+            verdict=verdict.outcome,
+            reasons=verdict.reasons,
+            metrics=verdict.metrics,
+            findings=verdict.findings,
+            injected=verdict.injected,
+            limit=verdict.limit,
+            course=verdict.course,
+            leaks=verdict.leaks,
+            workers=verdict.workers,
+            decided=verdict.decided,
+            speed_reason=cell.speed_reason,
+            invalid=verdict.invalid,
+            stood=verdict.stood,
+            sizes=verdict.sizes,
+            spreads=verdict.spreads,
+            baseline=cell.baseline,
+            attempts=attempts,
+        )
+
 
 class Figure(Stored):
     """What a claim stands on: a figure of a cell, in the unit of its metric.

@@ -235,31 +235,8 @@ class RunFolder:
     def result(self, cell_id: str) -> CellResult:
         """A finished cell."""
         folder = self.cell(cell_id)
-        cell, verdict = folder.read_cell(), folder.read_verdict()
-        return CellResult(
-            id=cell.id,
-            axes=cell.axes,
-            target=cell.target,
-            knobs=cell.knobs.as_text(),
-            load=cell.load.model_dump(mode="json"),
-            verdict=verdict.outcome,
-            reasons=verdict.reasons,
-            metrics=verdict.metrics,
-            findings=verdict.findings,
-            injected=verdict.injected,
-            limit=verdict.limit,
-            course=verdict.course,
-            leaks=verdict.leaks,
-            workers=verdict.workers,
-            decided=verdict.decided,
-            speed_reason=cell.speed_reason,
-            invalid=verdict.invalid,
-            stood=verdict.stood,
-            sizes=verdict.sizes,
-            spreads=verdict.spreads,
-            baseline=cell.baseline,
-            attempts=tuple(AttemptResult.of(*attempt) for attempt in folder.attempts.read()),
-        )
+        earlier = (AttemptResult.of(*attempt) for attempt in folder.attempts.read())
+        return CellResult.of(folder.read_cell(), folder.read_verdict(), tuple(earlier))
 
     def write_summary(self, damaged: Sequence[DamagedCell] = ()) -> Summary:
         """Rebuild ``summary.json`` from the cells, store it, and return it; as `summary`."""
