@@ -43,10 +43,14 @@ def drain(cell: Cell) -> float:
 
     The users there are, each in turn on one of the workers' upload slots, for one upload's
     service time (Little's law at saturation), after their lines have carried what they send; no
-    longer than the client waits.
+    longer than the client waits, nor on Cloud Run than a request waits for an instance, and in it.
     """
-    turns = max(1.0, cell.load.peak_users / upload_slots(cell))
-    return min(cell.load.timeout, cell.load.uplink_s + service_s(cell) * turns)
+    slots, service, knobs = upload_slots(cell), service_s(cell), cell.knobs
+    waits = service * max(1.0, cell.load.peak_users / slots)
+    if cell.target == "cloudrun":
+        inside = knobs.cloudrun_max_instances * knobs.cloudrun_concurrency / slots
+        waits = min(waits, knobs.cloudrun_pending + service * inside)
+    return min(cell.load.timeout, cell.load.uplink_s + waits)
 
 
 UPLOAD_S, BYTE_S = 150e-6, 0.3e-9

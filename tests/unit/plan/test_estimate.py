@@ -53,7 +53,9 @@ def test_a_load_takes_its_duration_and_a_drain_divided_by_speed() -> None:
             2.0,
         ),
         (CLOSED, {"gcs_call": "executor", "db_session": "hold", "pool_class": "NullPool"}, 2.0),
-        (CLOSED, CLOUDRUN | {"workers": 4}, 20.0),
+        (CLOSED, CLOUDRUN | {"workers": 4, "cloudrun_pending": "30 s"}, 20.0),
+        (CLOSED, CLOUDRUN, 12.0),  # who waits longer than 10 s for an instance is refused
+        (CLOSED, {"target": "cloudrun", "cloudrun_concurrency": 4, "cloudrun_cpus": 1}, 18.0),
         (CLOSED, CLOUDRUN | {"cloudrun_workers": 2, "cloudrun_concurrency": 2}, 10.0),
         (CLOSED, CLOUDRUN | {"cloudrun_max_instances": 2}, 10.0),
         (
