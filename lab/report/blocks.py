@@ -23,6 +23,9 @@ from lab.report.format import plural
 MARKS = {Outcome.HELD: "+", Outcome.BROKE: "x", Outcome.UNDECIDED: "?", Outcome.INVALID: "!"}
 """A sign for each verdict, so that they differ in more than colour."""
 
+MAX_OF_PARAGRAPH = 8
+"""An answer of more claims is a list."""
+
 Tone = Literal["", "good", "bad", "unclear"]
 
 
@@ -58,6 +61,21 @@ class Strip:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """A figure before and after, as shares of one scale, each from 0 to 1.
+
+    ``low`` and ``high`` are the ends between which the later one lies, and ``tone`` says whether
+    the change is good news.
+    """
+
+    before: float
+    after: float
+    low: float
+    high: float
+    tone: Tone = ""
+
+
+@dataclass(frozen=True)
 class Value(_Shown):
     """What stands in one place of a table."""
 
@@ -66,7 +84,7 @@ class Value(_Shown):
     outcome: Outcome | None = None  #: of a verdict: whose sign and colour it has
     tone: Tone = ""  #: of another word: whether it is good news
     code: bool = False  #: a name that people copy
-    picture: Bar | Strip | None = None  #: what a page draws under it
+    picture: Bar | Strip | Pair | None = None  #: what a page draws under it
 
     @classmethod
     def verdict(cls, outcome: Outcome, text: str = "") -> Self:
@@ -185,7 +203,22 @@ class Chart:
     bounds: Mapping[str, float]
 
 
-Block = Heading | Paragraph | Items | Facts | Table | Chart
+@dataclass(frozen=True)
+class Hop(_Shown):
+    """Where the limit is, once something was changed; nothing was before the first."""
+
+    limit: Value
+    change: str = ""
+
+
+@dataclass(frozen=True)
+class BottleneckPath:
+    """Where the limit went, change upon change."""
+
+    hops: tuple[Hop, ...]
+
+
+Block = Heading | Paragraph | Items | Facts | Table | Chart | BottleneckPath
 
 
 @dataclass(frozen=True)
@@ -213,7 +246,14 @@ class Page(_Shown):
     unmeasured: tuple[str, ...] = ()  #: ids of the cells that are invalid
     remedies: tuple[str, ...] = ()  #: what to do before they are measured again
     answer: str = ""  #: the paragraph that a run ends with
+    claims: tuple[str, ...] = ()  #: the same by its sentences
+    beside: tuple[Block, ...] = ()  #: before and after, of a run with a baseline
     glance: tuple[Block, ...] = ()  #: what a form that leaves the sections out shows of them
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """The answer's sentences, where they are too many for a paragraph; else none."""
+        return self.claims if len(self.claims) > MAX_OF_PARAGRAPH else ()
 
     def not_measured(self, where: object = "RUN") -> str:
         """Which cells could not be measured, and what to do; empty where all could.

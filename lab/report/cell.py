@@ -15,8 +15,9 @@ from lab.model.knobs import Knobs, Preset
 from lab.model.replica import file_limit
 from lab.model.run import AttemptResult, CellResult
 from lab.model.units import format_number
-from lab.model.verdict import Change, Check, Crossing, Finding, StageResult, Timeline
+from lab.model.verdict import Check, Crossing, Finding, StageResult, Timeline
 from lab.report import format
+from lab.report.beside import beside_baseline
 from lab.report.blocks import (
     Bar,
     Block,
@@ -122,39 +123,6 @@ def _levels(cell: CellResult) -> list[Block]:
         rows.append((resource, level, waited, candidate.evidence))
     heads = ("resource", "level", "waited", "evidence")
     return [Table.of(heads, rows, right=("level", "waited"))]
-
-
-TENDENCY_TONES: Mapping[str, Tone] = {"better": "good", "worse": "bad", "unclear": "unclear"}
-
-
-def beside_baseline(cell: CellResult) -> list[Block]:
-    """The cell against its baseline: figures, criteria, and the limit; nothing of one without."""
-    beside = cell.against
-    if beside is None:
-        return []
-    blocks: list[Block] = [Heading(f"beside {beside.baseline}")]
-    if beside.why_not:
-        blocks.append(Paragraph(beside.why_not, lead="figures are not compared"))
-    if beside.changes:
-        heads = ("metric", "here", "baseline", "change", "95 % interval", "so it is")
-        rows = [_change(change) for change in beside.changes]
-        blocks.append(Table.of(heads, rows, right=heads[1:5]))
-    told = [f"{flip.criterion}: {flip.before} before, {flip.after} here" for flip in beside.flips]
-    if beside.limit:
-        told.append("the limit moved from {} to {}".format(*beside.limit))
-    return [*blocks, *([Items(tuple(told))] if told else [])]
-
-
-def _change(change: Change) -> tuple[Value | str, ...]:
-    metric = metrics.plain(change.metric)
-    return (
-        change.metric,
-        format.metric(metric, change.value),
-        format.metric(metric, change.baseline),
-        format.change(change.kind, change.change),
-        format.interval(change),
-        Value(change.tendency, tone=TENDENCY_TONES.get(change.tendency, "")),
-    )
 
 
 def _where_the_loop_stood(cell: CellResult) -> list[Block]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 from lab.model.diagnosis import Diagnoses, Diagnosis, Remedy
 from lab.model.run import CellResult, RunInfo
@@ -10,9 +11,11 @@ from lab.model.verdict import Change
 from lab.report import format
 from lab.report.blocks import (
     Block,
+    BottleneckPath,
     Column,
     Fact,
     Heading,
+    Hop,
     Items,
     Matrix,
     MatrixRow,
@@ -49,7 +52,22 @@ def diagnoses_page(diagnoses: Diagnoses, info: RunInfo) -> Page:
         damaged=tuple((cell.id, cell.problem) for cell in diagnoses.damaged),
         resume="lab why --resume",
         answer=" ".join(remedy.text for remedy in diagnoses.remedies),
+        glance=tuple(chain.from_iterable(map(_glance, diagnoses.remedies))),
     )
+
+
+def _glance(remedy: Remedy) -> tuple[Block, ...]:
+    return Heading(f"where the limit of {remedy.id} went"), bottleneck_path(remedy)
+
+
+def bottleneck_path(remedy: Remedy) -> BottleneckPath:
+    """Where the limit went while a cell was changed until it held."""
+    named = (str(step.limit or step.outcome) for step in remedy.steps)
+    hops = (
+        Hop(Value.verdict(step.outcome, limit), step.added)
+        for step, limit in zip(remedy.steps, named, strict=True)
+    )
+    return BottleneckPath(tuple(hops))
 
 
 def _matrix(diagnoses: Diagnoses) -> Matrix:
@@ -121,6 +139,7 @@ def _remedy(remedy: Remedy) -> Sequence[Block]:
     blocks: list[Block] = [
         Heading("until it holds"),
         Paragraph(remedy.text, lead=remedy.outcome),
+        bottleneck_path(remedy),
         Table.of(("change", "verdict", "limit", *names), rows, right=names),
     ]
     if remedy.taken_back:

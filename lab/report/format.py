@@ -101,6 +101,13 @@ def change(kind: str, value: float) -> str:
     return f"{'-' if value < 0 else '+'}{percent(abs(value))}"
 
 
+def beside(told: Change) -> str:
+    """A change with its 95 % interval: ``1.83 x (1.75 .. 1.92 x)``; of what was nothing, that."""
+    if told.kind == "ratio" and not told.baseline:
+        return "before 0"
+    return f"{change(told.kind, told.change)} ({interval(told)})"
+
+
 def interval(beside: Change) -> str:
     """The 95 % interval of a change: ``1.75 .. 1.92 x``."""
     if beside.low is None or beside.high is None:

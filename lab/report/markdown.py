@@ -25,7 +25,8 @@ def page_markdown(page: blocks.Page) -> str:
             _facts(page.facts),
             f"**{page.tally}**",
             matrix_markdown(page.matrix),
-            f"**Answer.** {escaped(page.answer)}" if page.answer else "",
+            *(("## Before and after", *map(_block, page.beside)) if page.beside else ()),
+            _answer(page),
             f"> {escaped(page.note)}" if page.note else "",
             f"Not finished: {escaped(missing)}" if missing else "",
             escaped(page.not_measured()),
@@ -40,6 +41,12 @@ def page_markdown(page: blocks.Page) -> str:
             ),
         ]
     )
+
+
+def _answer(page: blocks.Page) -> str:
+    if page.listed:
+        return f"**Answer.**\n\n{_block(blocks.Items(page.listed))}"
+    return f"**Answer.** {escaped(page.answer)}" if page.answer else ""
 
 
 def document(parts: Iterable[str]) -> str:
@@ -106,6 +113,13 @@ def _block(block: blocks.Block) -> str:
         case blocks.Chart(series):
             lines = chart_lines(series, _CHART_WIDTH, blocks=True)
             return "\n".join(("```text", *lines, "```"))
+        case blocks.BottleneckPath(hops):
+            return "\n".join(f"{n}. {_hop(hop)}" for n, hop in enumerate(hops, start=1))
+
+
+def _hop(hop: blocks.Hop) -> str:
+    by = f"{escaped(hop.change)}: " if hop.change else ""
+    return f"{by}{escaped(hop.limit.marked)}"
 
 
 def _facts(facts: Iterable[blocks.Fact], mark: str = "-") -> str:

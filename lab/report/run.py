@@ -17,6 +17,7 @@ from lab.model.load import OpenLoad
 from lab.model.run import CellResult, RunInfo, Summary
 from lab.model.verdict import InvalidityKind, Outcome
 from lab.report import format
+from lab.report.beside import before_after
 from lab.report.blocks import (
     Bar,
     Block,
@@ -63,12 +64,14 @@ def run_page(summary: Summary, info: RunInfo) -> Page:
         note=loop_note(summary),
         matrix=_matrix(summary.cells),
         answer=summary.answer.text if summary.answer else "",
+        claims=tuple(claim.text for claim in summary.answer.claims) if summary.answer else (),
         sections=tuple(map(cell_section, summary.cells)),
         missing=summary.missing,
         damaged=tuple((cell.id, cell.problem) for cell in summary.damaged),
         resume="lab run --resume",
         unmeasured=tuple(cell.id for cell in _invalid(summary)),
         remedies=_remedies(_invalid(summary)),
+        beside=before_after(summary.cells),
         glance=_glance(summary.cells),
     )
 
@@ -190,7 +193,7 @@ def _beside(cell: CellResult) -> Value:
     rate = next(rates, None)
     if rate is None:
         return Value(format.NONE)
-    return Value(f"{format.change(rate.kind, rate.change)} ({format.interval(rate)})")
+    return Value(format.beside(rate))
 
 
 BESIDE: Shown = (Column("rate, of baseline", "x base"), _beside)

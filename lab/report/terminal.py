@@ -85,14 +85,21 @@ def page_text(page: blocks.Page, where: Path | str, style: Style) -> Styled:
     lines += _sentences(page, style) if page.matrix.sentences else _matrix(page.matrix, style)
     for cell_id, problem in page.damaged:
         lines += [Text(f"- {cell_id}: damaged"), *_indented(problem, style)]
+    if page.beside:
+        lines += _rendered((blocks.Heading("before and after"), *page.beside), style)
     lines += _rendered(page.glance, style)
-    lines += [Text("\nanswer", style="bold"), Text(page.answer)] if page.answer else []
+    lines += _answer(page, style) if page.answer else []
     lines += [Text(), Text(page.tally, style="bold")]
     lines += [Text(page.not_measured(where))] if page.unmeasured else []
     lines += [Text(f"go on: {page.resume} {where}")] if page.missing else []
     lines.append(Text(f"stored in {where}"))
     lines.append(Text("see more: lab report RUN [--cell ID | --html | --markdown | --json]"))
     return _text(lines, style)
+
+
+def _answer(page: blocks.Page, style: Style) -> list[RenderableType]:
+    told = blocks.Items(page.listed) if page.listed else blocks.Paragraph(page.answer)
+    return _rendered((blocks.Heading("answer"), told), style)
 
 
 def section_text(section: blocks.Section, style: Style) -> Styled:
@@ -151,7 +158,14 @@ def _rendered(parts: Iterable[blocks.Block], style: Style) -> list[RenderableTyp
                 rendered.append(_table(block))
             case blocks.Chart(series):
                 rendered += map(Text, chart_lines(series, style.width, blocks=style.blocks))
+            case blocks.BottleneckPath(hops):
+                rendered += map(_hop, hops)
     return rendered
+
+
+def _hop(hop: blocks.Hop) -> Text:
+    by = f"{_GAP}-> {hop.change}: " if hop.change else _GAP
+    return Text.assemble(by, _value(hop.limit))
 
 
 def _value(value: blocks.Value, *, short: bool = False) -> Text:
@@ -171,7 +185,7 @@ def _table(table: blocks.Table) -> RichTable:
             no_wrap=index == 0,  # the first column holds names, which people copy
         )
     for row in table.rows:
-        rich.add_row(*map(_value, row))
+        rich.add_row(*(_value(value, short=True) for value in row))
     return rich
 
 

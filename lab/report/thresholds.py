@@ -39,7 +39,7 @@ def thresholds_page(thresholds: Thresholds, info: RunInfo) -> Page:
             Fact("offered load", format.load(load, info.max_users), prominent=True),
         ),
         note=CLOSED_NOTE,
-        matrix=_matrix(thresholds),
+        matrix=_matrix(thresholds, _baseline(thresholds, info)),
         sections=tuple(map(threshold_section, thresholds.cells)),
         missing=thresholds.missing,
         damaged=tuple((cell.id, cell.problem) for cell in thresholds.damaged),
@@ -47,11 +47,18 @@ def thresholds_page(thresholds: Thresholds, info: RunInfo) -> Page:
     )
 
 
+def _baseline(thresholds: Thresholds, info: RunInfo) -> Threshold | None:
+    """The threshold of the spec's baseline, which is the first of its cells; None without one."""
+    if not info.experiment.baseline or info.experiment.repeat > 1:
+        return None
+    return next((cell for cell in thresholds.cells if cell.id == info.cells[0]), None)
+
+
 def _outcome(threshold: Threshold) -> Value:
     return Value.verdict(AS_GOOD_AS[threshold.outcome], threshold.outcome)
 
 
-def _matrix(thresholds: Thresholds) -> Matrix:
+def _matrix(thresholds: Thresholds, baseline: Threshold | None) -> Matrix:
     """A row a cell; its strip is to one scale, up to the most users that any trial had."""
     top = max((trial.users for cell in thresholds.cells for trial in cell.trials), default=1)
     return Matrix(
@@ -63,14 +70,14 @@ def _matrix(thresholds: Thresholds) -> Matrix:
             Column("users"),
             Column("crossed first"),
         ),
-        rows=tuple(_row(cell, top) for cell in thresholds.cells),
+        rows=tuple(_row(cell, top, baseline) for cell in thresholds.cells),
         legend=f"A strip runs from no user to {format.plural(top, 'user')}: where the cell "
         "certainly holds, nothing where it is not known, and where it certainly breaks.",
         sentences=True,
     )
 
 
-def _row(cell: Threshold, top: int) -> MatrixRow:
+def _row(cell: Threshold, top: int, baseline: Threshold | None) -> MatrixRow:
     holds, breaks = (cell.holds_at or 0) / top, (cell.breaks_at or top) / top
     ends = (format.NONE if end is None else str(end) for end in (cell.holds_at, cell.breaks_at))
     strip = Strip((("holds", 0.0, holds), ("breaks", breaks, 1.0)))
@@ -83,8 +90,15 @@ def _row(cell: Threshold, top: int) -> MatrixRow:
             Value("", picture=strip),
             Value(cell.crossed_first or format.NONE),
         ),
-        why=sentence(cell),
+        why=sentence(cell) + _before(cell, baseline),
     )
+
+
+def _before(cell: Threshold, baseline: Threshold | None) -> str:
+    """What the baseline carries, beside another cell."""
+    if baseline is None or baseline.id == cell.id:
+        return ""
+    return f"; the baseline, {baseline.id}: {_interval(baseline)}"
 
 
 def threshold_section(threshold: Threshold) -> Section:

@@ -83,6 +83,12 @@ def test_it_measures_what_the_search_asks_for_until_there_is_an_answer(wired: Wi
     assert sorted(wired.stack.applied) == sorted(trial.id for trial in answer.trials)
 
 
+def test_a_cell_that_is_compared_with_another_is_searched_as_any(wired: Wired) -> None:
+    answer = wired.find(CELL.model_copy(update={"baseline": OTHER.id}))
+    assert answer.outcome == "found"
+    assert (answer.holds_at or 0) <= BREAKS_ABOVE < (answer.breaks_at or 0)
+
+
 def test_every_trial_is_a_cell_of_its_own_on_disk(wired: Wired) -> None:
     answer = wired.find()
     for trial in answer.trials:

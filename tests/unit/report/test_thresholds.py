@@ -207,3 +207,17 @@ def test_the_documents_of_a_search_without_an_answer_yet(found: Thresholds, info
     assert Page(html_report(none, info)).open == []
     for text in (markdown_report(none, info), end_table(none, info, "x", Style())):
         assert "2 cells: 2 not finished" in text
+
+
+def test_beside_a_baseline_each_threshold_is_told_with_what_it_was_before(
+    found: Thresholds, info: RunInfo
+) -> None:
+    of = info.experiment.model_copy(update={"baseline": {"workers": 1}})
+    against = info.model_copy(update={"experiment": of, "cells": ("workers=1", "workers=2")})
+    before = "; the baseline, workers=1: holds at 34 users, breaks at 37 (95 % confidence)"
+    for text in (markdown_report(found, against), end_table(found, against, "x", Style(300))):
+        assert before in text.replace("\\", "")
+        assert text.count("the baseline") == len(found.cells) - 1
+    twice = of.model_copy(update={"repeat": 2})
+    for other in (info, against.model_copy(update={"experiment": twice})):
+        assert "the baseline" not in markdown_report(found, other)
