@@ -159,6 +159,12 @@ vm-beside-cloudrun: $(STAMP) ## One load on production and on staging, in one ta
 probe-burst: $(STAMP) ## 50 students at once, and /health is asked: who is ended? (8 cells, about 9 minutes)
 	$(call ASK,experiments/probe-burst.yaml)
 
+ADVICE := experiments/recommendations.yaml experiments/recommendations-cloudrun.yaml
+
+.PHONY: recommendations
+recommendations: $(STAMP) ## The report's advice, piece by piece and together: what helps? (32 cells, about 25 minutes)
+	$(call ASK,$(ADVICE))
+
 SPEC ?= experiments/threshold.yaml
 
 .PHONY: threshold

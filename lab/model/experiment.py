@@ -32,6 +32,7 @@ Question = Literal[
     "gcs_backlog",
     "cold_start",
     "memory",
+    "advice",
 ]
 """The questions that there is an answer to; ``general`` says which cells held and which broke."""
 

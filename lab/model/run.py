@@ -296,7 +296,8 @@ class Figure(Stored):
 
     ``name`` is a metric's, or says what else is stored of the cell: ``verdict``,
     ``finding p95 < 10 s``, ``crossing p95 < 10 s``, ``failure pool_timeout``, ``leak rss_slope``,
-    ``limit event_loop``, ``stage 2 p95``. ``value`` is None where that has no number.
+    ``limit event_loop``, ``stage 2 p95``, ``change p95`` against the baseline, and ``flip`` of a
+    criterion. ``value`` is None where that has no number.
     """
 
     cell: str

@@ -15,7 +15,6 @@ from math import ceil
 from lab.judge.leaks import MIN_WINDOW_S, QUANTITIES
 from lab.model.criterion import Criterion
 from lab.model.experiment import Question
-from lab.model.knobs import Knobs
 from lab.model.load import window_of_spec
 from lab.model.physics import pool_connections
 from lab.model.replica import nginx_limits
@@ -23,12 +22,23 @@ from lab.model.run import Answer, CellResult, Claim, Summary
 from lab.model.units import PRESET
 from lab.model.verdict import Crossing, Leak, Outcome, Timeline
 from lab.report import format
-from lab.report.phrases import claim, finding_on, held_against, limits, listed, of_all, stated
+from lab.report.advice import advice
+from lab.report.phrases import (
+    claim,
+    finding_on,
+    held_against,
+    knobs_of,
+    limits,
+    listed,
+    of_all,
+    stated,
+)
 
 Cells = Sequence[CellResult]
 Rule = Callable[[Cells], list[Claim]]
 
-RULES: dict[Question, Rule] = {}
+RULES: dict[Question, Rule] = {"advice": advice}
+"""The rules by the question that they answer; those of this module put themselves in."""
 
 NOTHING = Claim(text="No cell was measured so that the lab can vouch for it: nothing is claimed.")
 
@@ -162,11 +172,6 @@ def _cannot_pass(cells: Cells) -> list[Claim]:
     )
     on = ["knob pool_size", "knob max_overflow"]
     return of_all(form, [claim("{cell}", cell, on) for cell in cells if could_not(cell)])
-
-
-def knobs_of(cell: CellResult) -> Knobs:
-    """A cell's knobs; those that its lab did not know yet are as found."""
-    return Knobs().with_settings(cell.knobs)
 
 
 def _without_connection(cell: CellResult) -> float:

@@ -22,6 +22,7 @@ from string import Formatter
 
 from lab.model import metrics
 from lab.model.criterion import Criterion
+from lab.model.knobs import Knobs
 from lab.model.run import CellResult, Claim, Figure
 from lab.model.verdict import Finding
 from lab.report import format
@@ -107,10 +108,10 @@ def _failed(cell: CellResult) -> Claim:
     return claim("none failed", cell, on=["error_rate"])
 
 
-def listed(phrases: Sequence[Claim], last: str = " and ") -> Claim:
+def listed(phrases: Sequence[Claim], last: str = " and ", between: str = ", ") -> Claim:
     """Phrases as a list: ``a, b and c``."""
     texts = [phrase.text for phrase in phrases]
-    text = last.join(filter(None, [", ".join(texts[:-1]), *texts[-1:]]))
+    text = last.join(filter(None, [between.join(texts[:-1]), *texts[-1:]]))
     return claim("{text}", on=phrases, text=text)
 
 
@@ -119,6 +120,11 @@ def of_all(
 ) -> list[Claim]:
     """A claim with the list of phrases in its place ``{all}``; none where there is no phrase."""
     return [claim(template, None, (), all=listed(phrases, last), **others)] if phrases else []
+
+
+def knobs_of(cell: CellResult) -> Knobs:
+    """A cell's knobs; those that its lab did not know yet are as found."""
+    return Knobs().with_settings(cell.knobs)
 
 
 def finding_on(metric: str, cell: CellResult) -> Finding | None:

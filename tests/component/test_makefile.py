@@ -89,6 +89,15 @@ def test_all_asks_every_question_and_writes_the_page_of_this_time(make: Make) ->
     assert page.startswith(f"lab summary {' '.join(specs)} --since 20")
 
 
+def test_the_advice_is_judged_on_both_targets(make: Make) -> None:
+    done = make("recommendations", "STACK=embedded", "SPEED=2", recommendations=4)
+    assert asked(done) == [
+        "lab run --stack embedded --speed 2 recommendations.yaml",
+        "lab run --stack embedded recommendations-cloudrun.yaml",
+    ]
+    assert "Error 4" in done.stderr
+
+
 @pytest.mark.parametrize("target", ["threshold", "matrix", "as-found", "client-timeout", "laws"])
 def test_other_targets_run_their_spec(make: Make, target: str) -> None:
     [line] = asked(make(target, "STACK=compose", "SPEED=2"))

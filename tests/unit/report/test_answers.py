@@ -12,6 +12,7 @@ from lab.model.run import Answer, CellResult, Summary
 from lab.model.verdict import Failure, Outcome, Resource
 from lab.report import phrases
 from lab.report.answers import NOTHING, RULES, answer, answered
+from tests.unit.report.advised import on_the_vm
 from tests.unit.report.results import STAGES, course, crossing, leak, limited, result, summary
 
 BROKE, UNDECIDED, INVALID = Outcome.BROKE, Outcome.UNDECIDED, Outcome.INVALID
@@ -267,6 +268,11 @@ CASES: dict[str, tuple[Question, list[CellResult], list[str]]] = {
             "average; 1 cold start.",
             "47 were refused for want of an instance, after 10.0 s on average.",
         ],
+    ),
+    "advice": (
+        "advice",
+        list(on_the_vm().cells),
+        ["Alone, what helps: to_thread (", "The whole is worse without to_thread ("],
     ),
     "memory": (
         "memory",
