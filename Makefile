@@ -36,6 +36,7 @@ help: ## List the targets
 
 $(STAMP): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or later was found - install it, or write make PYTHON=/its/path" >&2; exit 3; }
+	@test ! -L $(VENV) || { echo "make: $(VENV) is a link, and to make it anew would empty the folder that it leads to - remove the link, then call make again" >&2; exit 3; }
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .

@@ -127,3 +127,24 @@ def test_what_is_tested(make: Make, words: list[str], tests: str) -> None:
     lint = ["ruff check .", "mypy", "vulture", "pylint lab", "yamllint --strict ."]
     for program in lint if words[0] != "coverage" else ():
         assert any(command.endswith(f"/{program}") for command in commands), program
+
+
+def test_an_environment_that_is_a_link_is_refused_and_what_it_leads_to_stays(
+    tmp_path: Path,
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "kept").touch()
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    (tmp_path / ".venv").symlink_to(shared)
+    outer = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    env = {name: value for name, value in os.environ.items() if name not in outer}
+    done = subprocess.run(
+        # `false` would make no environment either, should the refusal ever be lost
+        ["make", "PYTHON=false", "setup"],
+        cwd=tmp_path, env=env, text=True, capture_output=True, timeout=30,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert ".venv is a link" in done.stderr
+    assert (shared / "kept").exists()
