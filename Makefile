@@ -104,6 +104,10 @@ all: $(STAMP) ## Everything that the report asks, and results/summary.md (about 
 summary: $(STAMP) ## Write results/summary.md from the latest runs; nothing is started
 	$(SUMMARY) experiments/threshold.yaml
 
+.PHONY: claims
+claims: $(STAMP) ## What the report says, confirmed or refuted; measures what is not stored (31 cells, half an hour)
+	$(BIN)/lab claims --run --stack $(STACK) $(ARGS)
+
 .PHONY: as-found
 as-found: $(STAMP) ## What 1 to 50 students meet in production as it was found (10 cells, about 8 minutes)
 	$(call ASK,experiments/as-found.yaml)

@@ -11,7 +11,11 @@ from lab import paths
 from lab.cli.options import PathName, json_option, print_json
 from lab.errors import MachineError, UsageError
 
-COPIED = {"experiments": ("*.yaml", "schema.json"), "faults": ("*.yaml",)}
+COPIED = {
+    "experiments": ("*.yaml", "schema.json"),
+    "experiments/claims": ("*.yaml",),
+    "faults": ("*.yaml",),
+}
 """By folder, which of its files."""
 
 
@@ -38,7 +42,9 @@ def command(folder: Path, as_json: bool) -> None:
         print_json([str(target) for target in files])
         return
     for name in COPIED:
-        click.echo(f"{folder / name}: {sum(target.parent.name == name for target in files)} files")
+        click.echo(
+            f"{folder / name}: {sum(target.parent == folder / name for target in files)} files"
+        )
     go_there = "" if folder == Path() else f"cd {shlex.quote(str(folder))} && "
     click.echo(f"begin with: {go_there}lab run experiments/as-found.yaml --dry-run")
 

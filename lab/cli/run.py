@@ -105,19 +105,8 @@ def command(
     overrides = session.Overrides(settings, preset, speed, users, target, max_speed, only)
     planned = session.plan("run", specs, overrides, stored)
     if dry_run:
-        plans = [
-            RunPlan(
-                spec.experiment.experiment,
-                round(estimate(spec.missing)) + _probe_s(spec.missing),
-                {cell.id: too_few(cell) for cell in spec.missing},
-                spec.idle,
-                [PlannedSpeed.of(cell) for cell in spec.missing],
-                only,
-                retries,
-                {cell.id: never_early(cell) for cell in spec.missing},
-            )
-            for spec in session.at_known_speeds(planned, stack, toxiproxy, stored)
-        ]
+        known = session.at_known_speeds(planned, stack, toxiproxy, stored)
+        plans = [plan_of(spec, only, retries) for spec in known]
         if as_json:
             print_json([plan.as_json() for plan in plans])
         else:
@@ -135,6 +124,20 @@ def command(
         data: list[Any] = [report.document.model_dump(mode="json") for report in reports]
         print_json(data[0] if len(data) == 1 else data)
     return max(exit_code(report.document, gate) for report in reports)
+
+
+def plan_of(spec: Planned, only: tuple[str, ...] = (), retries: int = RETRIES) -> RunPlan:
+    """What a dry run shows of a spec, whose cells have the speeds that are known."""
+    return RunPlan(
+        spec.experiment.experiment,
+        round(estimate(spec.missing)) + _probe_s(spec.missing),
+        {cell.id: too_few(cell) for cell in spec.missing},
+        spec.idle,
+        [PlannedSpeed.of(cell) for cell in spec.missing],
+        only,
+        retries,
+        {cell.id: never_early(cell) for cell in spec.missing},
+    )
 
 
 def measure(

@@ -1,7 +1,16 @@
 """Strict reading of specs, faults and knob settings; every error names place and remedy."""
 
+from lab.config.claim import claim_files, read_claim
 from lab.config.experiment import read_experiment
 from lab.config.fault import fault_problem, read_fault, read_faults
 from lab.config.knobs import parse_settings
 
-__all__ = ["fault_problem", "parse_settings", "read_experiment", "read_fault", "read_faults"]
+__all__ = [
+    "claim_files",
+    "fault_problem",
+    "parse_settings",
+    "read_claim",
+    "read_experiment",
+    "read_fault",
+    "read_faults",
+]

@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 from lab.config.document import Document, Loc, entry, one_line
 from lab.model import fault, load, units
 from lab.model.bounds import SIGNS
+from lab.model.claims import ClaimCell, Condition, ReportClaim
 from lab.model.experiment import Experiment
 from lab.model.suggest import nearest, suggest
 
@@ -28,6 +29,13 @@ TOXICS: dict[str, type[BaseModel]] = {
     get_args(model.model_fields["type"].annotation)[0]: model
     for model in get_args(get_args(fault.Toxic)[0])
 }
+KINDS: dict[type[BaseModel], str] = {
+    Experiment: "an experiment",
+    fault.Fault: "a fault",
+    ReportClaim: "a claim",
+}
+"""What a file of each model is called."""
+
 _BUILT = ({"low", "high"}, {"count", "per"}, {"metric", "op", "bound"})
 _KINDS = {
     "int_type": "a whole number",
@@ -188,8 +196,11 @@ def _owner(model: type[BaseModel], loc: Loc) -> tuple[str, list[str]]:
     """Who has the keys at ``loc``: a name for people, and the keys."""
     names = [part for part in loc if isinstance(part, str)]
     if not names:
-        kind = "an experiment" if model is Experiment else "a fault"
-        return kind, [field.alias or key for key, field in model.model_fields.items()]
+        return KINDS[model], [field.alias or key for key, field in model.model_fields.items()]
+    if model is ReportClaim:
+        if names[0] == "cells":
+            return "a claim's cell", list(ClaimCell.model_fields)
+        return "a condition", list(Condition.model_fields)
     if "KnobRef" in names:
         return "a delay", list(fault.KnobRef.model_fields)
     if names[0] == "toxics":

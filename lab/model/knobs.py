@@ -244,6 +244,15 @@ class Knobs(Frozen):
             part="nginx",
         ),
     ] = None
+    nginx_proxy_buffer: Annotated[
+        Size,
+        Field(ge=1024, le=1024**2),
+        Knob(
+            "nginx's proxy_buffer_size, and each of its eight proxy_buffers: they take the "
+            "backend's answer, and nothing of an upload",
+            part="nginx",
+        ),
+    ] = 4096
     nginx_connections: Annotated[
         int,
         Field(ge=64, le=65536),

@@ -98,9 +98,7 @@ def expand(
         )
         cells.append(cell)
     _refuse_missing_parts(cells)
-    _refuse_missing_metrics(cells, experiment.criteria)
-    _refuse_never_dropped(cells, experiment.criteria)
-    _refuse_unpooled(cells, experiment.criteria)
+    check_measurable(cells, experiment.criteria)
     refuse_equal(cells)
     if experiment.baseline:
         cells.insert(0, cells.pop(_baseline_of(cells, experiment, experiment.baseline)))
@@ -292,6 +290,17 @@ def _refuse_missing_parts(cells: Iterable[Cell]) -> None:
                 of = " with pooler: off" if fault.part == POOLER else ""
                 what = f"{fault.fault} hits {fault.part}, and target {target}{of} has none"
                 raise SpecError(what, f"its parts are {', '.join(parts)}")
+
+
+def check_measurable(cells: Sequence[Cell], criteria: Sequence[Criterion]) -> None:
+    """Refuse a criterion on a figure that none of the cells has.
+
+    Raises:
+        SpecError: what it is, and what to write instead; without a place.
+    """
+    _refuse_missing_metrics(cells, criteria)
+    _refuse_never_dropped(cells, criteria)
+    _refuse_unpooled(cells, criteria)
 
 
 def _refuse_missing_metrics(cells: Sequence[Cell], criteria: Iterable[Criterion]) -> None:

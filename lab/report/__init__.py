@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lab.report.answers import answered as answered
+    from lab.report.claims import ledger_markdown as ledger_markdown
+    from lab.report.claims import ledger_text as ledger_text
     from lab.report.diagnoses import diagnosis_news as diagnosis_news
     from lab.report.progress import LiveLine as LiveLine
     from lab.report.reports import Document as Document
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "answered": "answers",
+    "ledger_markdown": "claims",
+    "ledger_text": "claims",
     "diagnosis_news": "diagnoses",
     "LiveLine": "progress",
     "Style": "terminal",

@@ -72,6 +72,7 @@ def limits(knobs: Knobs) -> dict[str, str]:
     }
     return {
         "LAB_MAX_BODY": str(chosen.body or 0),
+        "LAB_PROXY_BUFFER": str(knobs.nginx_proxy_buffer),
         "LAB_WORKER_CONNECTIONS": str(chosen.connections),
         "LAB_WORKER_FILES": str(FILES_EACH * chosen.connections),
         **wall_ms,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections import Counter
 from pathlib import Path
@@ -49,6 +50,18 @@ def runs(results: Path) -> tuple[StoredRun, ...]:
         StoreError: the results folder itself cannot be read.
     """
     return tuple(_glance(results / name) for name in _names(results))
+
+
+def of_experiment(results: Path, experiment: str) -> tuple[Path, ...]:
+    """The folders of the runs of an experiment, by their names, the newest first; none is opened.
+
+    Raises:
+        StoreError: the results folder cannot be read.
+    """
+    form = re.compile(rf"\w+-{re.escape(experiment)}-[0-9a-f]{{8}}(?:-(\d+))?")
+    named = [(name, found) for name in _names(results) if (found := form.fullmatch(name))]
+    named.sort(key=lambda pair: (pair[0].partition("-")[0], int(pair[1][1] or 1), pair[0]))
+    return tuple(results / name for name, _ in reversed(named))
 
 
 def _names(results: Path) -> list[str]:

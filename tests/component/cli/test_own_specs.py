@@ -114,8 +114,8 @@ def test_init_copies_what_is_needed_to_begin(lab: Command, here: Path) -> None:
         "begin with: cd 'my lab' && lab run experiments/as-found.yaml --dry-run"
     )
     copied = {file.relative_to(here / "my lab"): file for file in (here / "my lab").rglob("*.*")}
-    for folder in ("experiments", "faults"):
-        for own in (ROOT / folder).iterdir():
+    for folder in ("experiments", "experiments/claims", "faults"):
+        for own in filter(Path.is_file, (ROOT / folder).iterdir()):
             assert copied[own.relative_to(ROOT)].read_bytes() == own.read_bytes()
     for file in (here / "my lab" / "experiments").glob("*.yaml"):
         first = file.read_text().splitlines()[0]

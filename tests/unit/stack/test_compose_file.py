@@ -25,6 +25,7 @@ MACHINE = {"LAB_SECRETS"}
 SOURCES = {
     *("LAB_DB_CAP", "LAB_DB_RTT", "LAB_GCS_LATENCY", "LAB_SPEECH_LATENCY", "LAB_CLOUDRUN_MEMORY"),
     *("LAB_NGINX_BODY", "LAB_NGINX_READ_TIMEOUT", "LAB_NGINX_KEEPALIVE", "LAB_NGINX_CONNECTIONS"),
+    "LAB_NGINX_PROXY_BUFFER",
 }
 """Knobs that no container is told: something that follows from each is."""
 FRONT = {

@@ -51,7 +51,7 @@ def test_nginx_and_the_backend_are_told_the_same_ports(
 
 
 @pytest.mark.knob("db_cap", "vm_memory", "nginx", "speed", "gcs_latency", "db_rtt")
-@pytest.mark.knob("speech_latency")
+@pytest.mark.knob("speech_latency", "nginx_proxy_buffer")
 @pytest.mark.knob("nginx_body", "nginx_read_timeout", "nginx_keepalive", "cloudrun_workers")
 @pytest.mark.parametrize(
     ("settings", "expected"),
@@ -69,6 +69,8 @@ def test_nginx_and_the_backend_are_told_the_same_ports(
             },
         ),
         ({"nginx_body": "1500001 B"}, {"LAB_MAX_BODY": "1500001"}),
+        ({}, {"LAB_PROXY_BUFFER": "4096"}),
+        ({"nginx_proxy_buffer": "64 KiB"}, {"LAB_PROXY_BUFFER": "65536"}),
         ({}, {"LAB_WORKER_CONNECTIONS": "1024", "LAB_WORKER_FILES": "2048"}),
         ({"nginx_connections": 64}, {"LAB_WORKER_CONNECTIONS": "64", "LAB_WORKER_FILES": "128"}),
         ({"nginx": "recommended", "nginx_body": "off"}, {"LAB_MAX_BODY": "0"}),

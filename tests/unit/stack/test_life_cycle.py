@@ -136,6 +136,7 @@ OTHERS = Knobs.preset(Preset.RECOMMENDED).with_settings(
         "nginx_read_timeout": "77 s",
         "nginx_keepalive": 8,
         "nginx_connections": 512,
+        "nginx_proxy_buffer": "64 KiB",
         "refuse": "after_body",
         "backend_body": "9 MB",
         "global_rate_limit": "100/min",
@@ -174,6 +175,7 @@ def test_every_knob_differs_in_the_two_settings() -> None:
 
 NGINX_ALONE = (
     *("nginx", "nginx_body", "nginx_read_timeout", "nginx_keepalive", "nginx_connections"),
+    "nginx_proxy_buffer",
 )
 RESTARTS = {
     **{knob: ["nginx"] for knob in NGINX_ALONE},
