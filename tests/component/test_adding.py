@@ -176,12 +176,21 @@ def works_as_an_experiment(copy: Path) -> None:
     assert "gcs_threads=32" in json.dumps(plan)
 
 
+def works_as_a_claim(copy: Path) -> None:
+    [plan] = json.loads(
+        python(copy, "-m", "lab", "claims", "threads-carry-the-few", "--dry-run", "--json")
+    )
+    assert plan["cells"] == ["case=as-found", "case=11-threads"]
+    passes(copy, "tests/unit/claims/test_shipped.py")
+
+
 WORKS = {
     "A knob": works_as_a_knob,
     "A fault": works_as_a_fault,
     "A bottleneck rule": works_as_a_rule,
     "A metric": works_as_a_metric,
     "A stage": works_as_a_stage,
+    "A claim": works_as_a_claim,
     "An experiment": works_as_an_experiment,
 }
 
