@@ -268,6 +268,19 @@ def _accept_waits(raw: RawCell) -> list[float]:
     return [max(0.0, r["arrived"] - r["handed"]) for r in came]
 
 
+def _connections_reused(raw: RawCell) -> float | None:
+    """Uploads that were not the first to come over their connection to their worker."""
+    names = {s.get("request") for s in raw.sent}
+    lines = sorted(raw.of("upload"), key=lambda r: r["arrived"])
+    seen: set[tuple[int, int]] = set()
+    later = []
+    for r in (r for r in lines if r.get("peer") is not None):
+        key = r["worker"], r["peer"]
+        later += [float(key in seen)] if r["request"] in names else []
+        seen.add(key)
+    return _mean(later)
+
+
 def _recorded_stages(raw: RawCell) -> dict[str, dict[str, float]]:
     """Seconds by stage of each upload, by its last record."""
     stages: dict[str, dict[str, float]] = {}
@@ -746,6 +759,7 @@ FORMULAS: Mapping[str, Formula] = {
     "capacity_split": Formula(_capacity_split, SLOPE),
     "utilisation_split": Formula(_utilisation_split, SLOPE),
     "worker_share_max": Formula(_worker_share_max),
+    "connections_reused": Formula(_connections_reused),
     "split_idle": Formula(_split_idle, ESTIMATE),
     "p50": _latency(0.50),
     "p95": _latency(0.95),

@@ -34,7 +34,7 @@ from lab.model.criterion import Criterion
 from lab.model.evidence import Observation
 from lab.model.experiment import Cell
 from lab.model.run import CellResult, RunInfo
-from lab.model.verdict import Finding, Outcome, Resource, Verdict
+from lab.model.verdict import Finding, Resource, Verdict
 
 MAX_FACTOR = 20
 """Where a window would have to be so many times as long, a comparison is too near its bound."""
@@ -44,7 +44,7 @@ A_RUN = "a run, as `lab claims --run` makes it"
 
 @dataclass(frozen=True)
 class StoredCell:
-    """A cell as it was measured, and the run that it was found in."""
+    """A cell as it was measured, and is not invalid, and the run that it was found in."""
 
     info: RunInfo
     cell: Cell
@@ -152,9 +152,6 @@ def _finding(
         if cell not in measured:
             reason = f"{cell}: {found.get(cell, 'nobody looked for it')}"
             return _open(condition, "not measured", reason, A_RUN)
-        if measured[cell].stored.verdict.outcome is Outcome.INVALID:
-            why = measured[cell].stored.verdict.reasons[:1]
-            return _open(condition, "undecided", f"{label} is invalid: {' '.join(why)}", A_RUN)
     here, *others = (measured[claim.cells[label]] for label in labels)
     if condition.criterion is None:
         return _of_limit(condition, here)

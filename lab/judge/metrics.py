@@ -39,7 +39,7 @@ from lab.judge.standing import stood_share
 from lab.judge.statistics import mean, p95, peak, total
 from lab.judge.trial import Trial
 from lab.judge.waste import wasted
-from lab.judge.workers import split_idle, worker_share_max
+from lab.judge.workers import connections_reused, split_idle, worker_share_max
 from lab.model.criterion import Criterion
 from lab.model.evidence import (
     CLOUDRUN_CAUSES,
@@ -254,6 +254,7 @@ MEASURES: Mapping[str, Measure] = {
     "capacity_split": lambda trial: capacity_split(trial) if trial.sent else None,
     "utilisation_split": partial(utilisation, capacity_split),
     "worker_share_max": worker_share_max,
+    "connections_reused": connections_reused,
     "split_idle": split_idle,
     **{name: partial(percentile, name) for name in PERCENTILES},
     **{f"errors.{cause}": partial(failures, cause) for cause in Cause},

@@ -181,6 +181,7 @@ class UploadRecord(Frozen):
             it is answered; None for a success, and while it has not failed.
         spans: its stages in the order of their beginnings, of the last one so much as is known.
         journey: what was asked for.
+        peer: the port of the proxy's end of its connection; None where none is known.
     """
 
     kind: Literal["upload"] = "upload"
@@ -193,6 +194,7 @@ class UploadRecord(Frozen):
     cause: str | None
     spans: list[StageSpan]
     journey: Journey = Journey.UPLOAD
+    peer: Count | None = None
 
     @property
     def standing(self) -> StageSpan | None:

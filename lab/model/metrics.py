@@ -151,6 +151,13 @@ _ROWS: tuple[Metric | StageRow, ...] = (
         "share of the window's uploads that the busiest of several workers had",
     ),
     Metric(
+        "connections_reused",
+        "share",
+        "workers",
+        "uploads that came to their worker over a connection that had brought it another request "
+        "before, of those whose connection is known",
+    ),
+    Metric(
         "split_idle",
         "share",
         "workers",

@@ -123,6 +123,7 @@ def from_uploads(
                         StageSpan(stage, clock(begun), clock.scaled(took))
                         for stage, begun, took in line["spans"]
                     ],
+                    peer=line.get("peer"),
                     **{name: line[name] for name in OF_RECORD},
                 )
     yield from records.values()

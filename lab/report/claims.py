@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from lab.model.claims import ClaimFinding, ClaimOutcome, ClaimVerdict, Ledger, LedgerRun
 from lab.model.verdict import Outcome
 from lab.report.blocks import Block, Items, Paragraph, Section, Table, Value
-from lab.report.markdown import document, escaped, paragraph, table_markdown
+from lab.report.markdown import document, escaped, table_markdown
 from lab.report.terminal import Style, blocks_text, section_text
 
 AS_GOOD_AS: dict[ClaimOutcome, Outcome] = {
@@ -32,7 +32,7 @@ def ledger_markdown(ledger: Ledger) -> str:
     return document(
         [
             "# What the report says, and what was measured",
-            paragraph(
+            (
                 "Every claim of the incident report that can be measured, held against the replica;"
                 " it is confirmed when all of its conditions are met, and refuted when one is"
                 " missed, both with 95 % confidence. `lab claims --markdown` writes this page from"

@@ -155,17 +155,6 @@ def test_what_is_not_stored_says_why_and_keeps_no_other_condition_from_refuting(
     assert decided(TWICE, asked("p95 < 3 s"), there="nothing").outcome == "refuted"
 
 
-def test_an_invalid_cell_decides_nothing() -> None:
-    sound = stored()
-    verdict = sound.verdict.model_copy(update={"outcome": Outcome.INVALID, "reasons": ("busy",)})
-    found = decided(
-        asked("error_rate < 5 %"),
-        here=StoredCell(sound.info, sound.cell, sound.observation, verdict, sound.result),
-    )
-    assert found.outcome == "undecided"
-    assert finding(found).reason == "here is invalid: busy"
-
-
 def test_what_is_open_says_what_it_takes() -> None:
     near = finding(decided(asked("throughput > 0.98 x baseline", beside="there")))
     assert near.outcome == "undecided"

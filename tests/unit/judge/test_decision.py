@@ -19,6 +19,7 @@ from tests.unit.judge.test_bottleneck import HOLD, SLOW, limit, lived, uploads
 NETWORK = [row.name for row in TABLE if row.name.startswith(("net_in_", "net_out_"))]
 NAMES_NOTHING = {
     "capacity": "worked out from slots and the time that one is held, not seen at a resource",
+    "connections_reused": "how nginx is told to speak to the backend, and nothing that runs out",
     "cpu_generator": "the lab's own",
     "cpu_machine": "the lab's own",
     "lateness": "the lab's own",

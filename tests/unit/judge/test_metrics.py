@@ -63,7 +63,7 @@ def pooler() -> list[Evidence]:
 
 def test_all_evidence_gives_all_metrics_in_the_tables_order() -> None:
     sent = [*samples(99, failed=1), sample(20.0, stages=STAGES, request="accepted")]
-    stored = record("accepted", handed=20.0, arrived=20.1, spans=[("gcs", 20.2, 3.0)])
+    stored = record("accepted", handed=20.0, arrived=20.1, spans=[("gcs", 20.2, 3.0)], peer=7)
     recorded = [*at_rest(), stored, *pooler()]
     recorded += [worker(t, 2, cpu_s=t / 20) for t in (15.0, 45.0, 75.0)]
     vm = measure(Trial(cell(workers=2, health_probe="10 s"), observation(sent, recorded)))

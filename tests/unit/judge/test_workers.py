@@ -17,6 +17,7 @@ from lab.model.verdict import Resource
 from tests.unit.judge.observations import (
     STAGES,
     WINDOW,
+    at_rest,
     cell,
     observation,
     on_cloudrun,
@@ -304,3 +305,19 @@ def test_moments_at_which_a_worker_was_not_read_count_for_nothing() -> None:
     found = measure(Trial(cell(**TWO), observation(evidence=[*beside, *alone])))
     assert found["split_idle"] == 1.0
     assert "split_idle" not in measure(Trial(cell(**TWO), observation(evidence=alone)))
+
+
+def test_a_connection_is_reused_that_brought_its_worker_a_request_before() -> None:
+    ports = {"a": (1, 7), "b": (1, 8), "c": (1, 7), "d": (2, 7), "e": (2, None)}
+    came = [
+        record(name, worker=pid, peer=peer, arrived=20.0 + number)
+        for number, (name, (pid, peer)) in enumerate(ports.items())
+    ]
+    sent = [sample(20.0 + number, request=name) for number, name in enumerate(ports)]
+    before = record("of a probe", worker=2, peer=7, arrived=3.0)
+    measured = measure(Trial(cell(), observation(sent, [*at_rest(), *came])))
+    assert measured["connections_reused"] == 0.25
+    measured = measure(Trial(cell(), observation(sent, [*at_rest(), *came, before])))
+    assert measured["connections_reused"] == 0.5
+    unknown = [one.model_copy(update={"peer": None}) for one in came]
+    assert "connections_reused" not in measure(Trial(cell(), observation(sent, unknown)))

@@ -74,7 +74,7 @@ def test_the_last_record_of_an_upload_counts_in_real_world_seconds(tmp_path: Pat
         "spans": [["auth", T0 + 1.5, 0.05], ["gcs_queue", T0 + 1.55, 0.45]],
         "journey": "upload",
     }
-    answered = {**inside, "at": T0 + 4, "status": 200}
+    answered = {**inside, "at": T0 + 4, "status": 200, "peer": 40_001}
     unnamed = {**answered, "request": "", "handed": None}
     earlier = {**answered, "request": "0-1", "arrived": T0 - 9}
     (tmp_path / "uploads-7.jsonl").write_text(
@@ -86,9 +86,10 @@ def test_the_last_record_of_an_upload_counts_in_real_world_seconds(tmp_path: Pat
     assert (record.t, record.handed, record.arrived, record.status) == (40.0, 9.0, 10.0, 200)
     assert record.spans == [("auth", 15.0, 0.5), ("gcs_queue", 15.5, 4.5)]
     assert (other.request, other.handed) == ("", None)
+    assert record.peer == 40_001
     [before] = from_uploads(tmp_path, Clock(T0, 10), since=T0 - 1, until=T0 + 3)
     assert isinstance(before, UploadRecord)
-    assert (before.request, before.status) == ("3-1", None)
+    assert (before.request, before.status, before.peer) == ("3-1", None, None)
 
 
 @pytest.mark.parametrize(

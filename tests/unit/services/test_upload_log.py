@@ -78,6 +78,7 @@ def test_an_upload_that_has_ended_is_written_once(clock: Clock) -> None:
             "cause": None,
             "spans": [("auth", 100.0, 0.05)],
             "journey": "upload",
+            "peer": None,
         }
     ]
     assert log.taken() == []

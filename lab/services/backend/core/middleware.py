@@ -69,7 +69,8 @@ class ServerTimingMiddleware:
         request = headers.get(REQUEST_HEADER, "")[:LONGEST_ID]
         journey = self._journeys.get(scope["path"])
         handed = handed_at(headers.get(HANDED_HEADER, ""))
-        timing = Timing(request, handed, journey or Journey.UPLOAD)
+        _, peer = scope.get("client") or (None, None)
+        timing = Timing(request, handed, journey or Journey.UPLOAD, peer)
         scope.setdefault("state", {})["timing"] = timing
 
         async def send_with_timing(message: Message) -> None:

@@ -27,6 +27,7 @@ class Timing:
         request: the id that came with it; empty where none did.
         handed: when a proxy passed it on, on the monotonic clock, where it said so.
         journey: what is asked for.
+        peer: the port of the other end of its connection, where that has one.
 
     Attributes:
         status: what it was answered, as soon as it is.
@@ -38,8 +39,9 @@ class Timing:
         request: str = "",
         handed: float | None = None,
         journey: Journey = Journey.UPLOAD,
+        peer: int | None = None,
     ) -> None:
-        self.request, self.handed, self.journey = request, handed, journey
+        self.request, self.handed, self.journey, self.peer = request, handed, journey, peer
         self.status: int | None = None
         self.cause: str | None = None
         self.arrived = time.monotonic()
@@ -110,6 +112,7 @@ class Timing:
             "cause": self.cause,
             "spans": spans,
             "journey": self.journey,
+            "peer": self.peer,
         }
 
 
