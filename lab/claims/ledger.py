@@ -94,7 +94,7 @@ def _asked(claims: Sequence[ReportClaim]) -> dict[ClaimCell, list[Criterion]]:
     """The criteria that claims hold each cell against, or take it as the other one for."""
     asked: dict[ClaimCell, list[Criterion]] = {}
     for claim in claims:
-        for condition in claim.confirmed_if:
+        for condition in claim.conditions:
             for label in (condition.cell, condition.beside):
                 if label and condition.criterion:
                     criteria = asked.setdefault(claim.cells[label], [])
@@ -105,21 +105,25 @@ def _asked(claims: Sequence[ReportClaim]) -> dict[ClaimCell, list[Criterion]]:
 def _verdict(
     claim: ReportClaim, measured: Mapping[ClaimCell, _Measured], found: Found
 ) -> ClaimVerdict:
-    findings = tuple(_finding(one, claim, measured, found) for one in claim.confirmed_if)
+    findings = [_finding(one, claim, measured, found) for one in claim.confirmed_if]
+    against = [_finding(one, claim, measured, found) for one in claim.refuted_if]
+    outcome = _outcome(findings, against)
     return ClaimVerdict(
         claim=claim.claim,
         section=claim.section,
         says=claim.says,
-        outcome=_outcome(findings),
-        findings=findings,
+        outcome=outcome,
+        findings=(*findings, *(one.model_copy(update={"refutes": True}) for one in against)),
         cells=tuple(_deciding(claim, measured)),
+        takes=claim.takes if outcome == "undecided" else "",
     )
 
 
-def _outcome(findings: Sequence[ClaimFinding]) -> ClaimOutcome:
-    """Refuted if a condition is missed, confirmed if all are met; else what keeps it open."""
+def _outcome(findings: Sequence[ClaimFinding], against: Sequence[ClaimFinding]) -> ClaimOutcome:
+    """Confirmed if all conditions are met; refuted if one is missed, or if there are conditions
+    that refute, if one of these is met; else what keeps it open."""
     outcomes = {finding.outcome for finding in findings}
-    if "missed" in outcomes:
+    if any(one.outcome == "met" for one in against) or ("missed" in outcomes and not against):
         return "refuted"
     if outcomes == {"met"}:
         return "confirmed"

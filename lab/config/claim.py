@@ -41,15 +41,20 @@ def read_claim(file: Path, specs: Collection[str], cells_of: CellsOf, check: Che
         label: _cell(document, ("cells", label), asked, specs, cells_of)
         for label, asked in claim.cells.items()
     }
-    for index, condition in enumerate(claim.confirmed_if):
-        path: Loc = ("confirmed_if", index)
+    for number, condition in enumerate(claim.conditions):
+        refutes = number - len(claim.confirmed_if)
+        path: Loc = ("confirmed_if", number) if refutes < 0 else ("refuted_if", refutes)
         _check_form(document, path, condition, cells)
-        if condition in claim.confirmed_if[:index]:
+        if condition in claim.conditions[:number]:
             raise document.error(path, f"condition '{condition}' stands here twice", "remove one")
         beside = cells[condition.beside] if condition.beside else None
         if problem := check(condition, cells[condition.cell], beside):
             raise document.error((*path, "criterion"), *problem)
     _refuse_idle(document, claim)
+    if bool(claim.refuted_if) != bool(claim.takes):
+        what = "'refuted_if' and 'takes' go together: what lies between is undecided"
+        remedy = "say what would decide it" if claim.refuted_if else "leave 'takes' out"
+        raise document.error(("refuted_if",) if claim.refuted_if else ("takes",), what, remedy)
     return claim
 
 
@@ -93,7 +98,7 @@ def _problems(condition: Condition, cells: Collection[str]) -> Iterator[tuple[st
 
 
 def _refuse_idle(document: Document, claim: ReportClaim) -> None:
-    used = {name for one in claim.confirmed_if for name in (one.cell, one.beside)}
+    used = {name for one in claim.conditions for name in (one.cell, one.beside)}
     for label in claim.cells:
         if label not in used:
             what = f"no condition is about cell '{label}'"

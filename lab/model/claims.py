@@ -5,7 +5,9 @@
 
 A claim asserts all of its conditions at once: it is confirmed when every one is met, refuted when
 one is missed, and undecided otherwise. So what is to be asserted is written as conditions that the
-report's statement would have met, whatever anybody expects of them.
+report's statement would have met, whatever anybody expects of them. Where the replica shows too
+little for that (a cold start is shorter than the platform's), a claim says by itself what refutes
+it, one condition being enough, and what it would take to decide what lies between.
 """
 
 from __future__ import annotations
@@ -85,6 +87,21 @@ class ReportClaim(Frozen):
             description="met, all of them, if the statement is true",
         ),
     ]
+    refuted_if: Annotated[
+        tuple[Condition, ...],
+        Field(
+            max_length=MAX_CONDITIONS,
+            description="one of them met refutes it, where not to meet the others does not",
+        ),
+    ] = ()
+    takes: Annotated[
+        str, Field(max_length=500, description="what would decide it where none of both holds")
+    ] = ""
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """Those that confirm it, and those that refute it."""
+        return self.confirmed_if + self.refuted_if
 
 
 class ClaimFinding(Stored):
@@ -98,6 +115,7 @@ class ClaimFinding(Stored):
         high: upper end.
         reason: what was measured, as a sentence.
         takes: what it would take to decide it; empty where it is decided, or the reason says it.
+        refutes: whether it is one of those that refute the claim when they are met.
     """
 
     condition: str
@@ -107,6 +125,7 @@ class ClaimFinding(Stored):
     high: Number | None = None
     reason: str
     takes: str = ""
+    refutes: bool = False
 
 
 class DecidingCell(Stored):
@@ -119,7 +138,10 @@ class DecidingCell(Stored):
 
 
 class ClaimVerdict(Stored):
-    """A claim with its outcome, each condition, and the runs that they rest on."""
+    """A claim with its outcome, each condition, and the runs that they rest on.
+
+    ``takes`` is what the claim itself says would decide it, where it is undecided.
+    """
 
     claim: str
     section: str
@@ -127,6 +149,7 @@ class ClaimVerdict(Stored):
     outcome: ClaimOutcome
     findings: tuple[ClaimFinding, ...]
     cells: tuple[DecidingCell, ...]
+    takes: str = ""
 
 
 class LedgerRun(Stored):

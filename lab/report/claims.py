@@ -35,8 +35,8 @@ def ledger_markdown(ledger: Ledger) -> str:
             (
                 "Every claim of the incident report that can be measured, held against the replica;"
                 " it is confirmed when all of its conditions are met, and refuted when one is"
-                " missed, both with 95 % confidence. `lab claims --markdown` writes this page from"
-                " stored runs."
+                " missed, or one that refutes it met, with 95 % confidence."
+                " `lab claims --markdown` writes this page from stored runs."
             ),
             f"**{escaped(tally(ledger))}**",
             table_markdown(_table(ledger)),
@@ -65,20 +65,26 @@ def _table(ledger: Ledger) -> Table:
 def _section(claim: ClaimVerdict) -> Section:
     blocks: tuple[Block, ...] = (
         Paragraph(claim.says, lead=claim.section),
-        Items(tuple(map(_sentence, claim.findings))),
+        Items((*map(_sentence, claim.findings), *_open(claim))),
     )
     return Section(claim.claim, _value(claim), blocks)
 
 
 def _sentence(finding: ClaimFinding) -> str:
     takes = f"; it takes {finding.takes}" if finding.takes else ""
-    return f"{finding.outcome}: {finding.condition}: {finding.reason}{takes}"
+    what = f"{finding.outcome}, to refute it" if finding.refutes else finding.outcome
+    return f"{what}: {finding.condition}: {finding.reason}{takes}"
+
+
+def _open(claim: ClaimVerdict) -> tuple[str, ...]:
+    return (f"undecided: it takes {claim.takes}",) if claim.takes else ()
 
 
 def _markdown(claim: ClaimVerdict) -> Iterator[str]:
     yield f"## {escaped(claim.claim)}: {claim.outcome}"
     yield f"*{escaped(claim.section)}.* {escaped(claim.says)}"
-    yield "\n".join(f"- {escaped(_sentence(finding))}" for finding in claim.findings)
+    sentences = (*map(_sentence, claim.findings), *_open(claim))
+    yield "\n".join(f"- {escaped(text)}" for text in sentences)
     cells = (
         f"{cell.label} is {cell.spec}/{cell.cell}" + (f" of {cell.run}" if cell.run else "")
         for cell in claim.cells

@@ -18,7 +18,7 @@ from tests.unit.judge.observations import cell, observation, samples
 HERE, THERE = ClaimCell(spec="s", cell="a"), ClaimCell(spec="s", cell="b")
 
 
-def claim(*conditions: dict[str, Any]) -> ReportClaim:
+def claim(*conditions: dict[str, Any], **more: Any) -> ReportClaim:
     return ReportClaim.model_validate(
         {
             "claim": "it-holds",
@@ -26,6 +26,7 @@ def claim(*conditions: dict[str, Any]) -> ReportClaim:
             "says": "It holds.",
             "cells": {"here": dict(HERE), "there": dict(THERE)},
             "confirmed_if": conditions,
+            **more,
         }
     )
 
@@ -140,6 +141,26 @@ def test_a_condition_may_be_about_the_limit(named: Resource | None, outcome: str
     assert found.outcome == outcome
     assert found.findings[0].condition == "here: the limit is pool"
     assert bool(found.findings[0].takes) == (outcome == "undecided")
+
+
+@pytest.mark.parametrize(
+    ("confirms", "refutes", "outcome"),
+    [
+        ("p95 < 10 s", "p95 > 20 s", "confirmed"),
+        ("p95 < 3 s", "p95 > 3.5 s", "refuted"),
+        ("p95 < 3 s", "p95 > 20 s", "undecided"),
+        ("error_rate < 1 %", "p95 > 20 s", "undecided"),
+        ("p95 < 3 s", "error_rate < 1 %", "undecided"),
+    ],
+)
+def test_a_claim_may_say_by_itself_what_refutes_it(
+    confirms: str, refutes: str, outcome: str
+) -> None:
+    made = claim(asked(confirms), refuted_if=[asked(refutes)], takes="the platform")
+    [found] = ledger([made], {HERE: stored(), THERE: stored()}).claims
+    assert found.outcome == outcome
+    assert [one.refutes for one in found.findings] == [False, True]
+    assert found.takes == ("the platform" if outcome == "undecided" else "")
 
 
 def finding(found: ClaimVerdict) -> ClaimFinding:

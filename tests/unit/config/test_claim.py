@@ -54,7 +54,7 @@ def test_a_claim_is_read_as_written(tmp_path: Path) -> None:
 BAD = {
     "unknown-key": (
         ONE + "  - {cell: a, limit: pool}\nrefuted: yes\n",
-        "7:1: 'refuted' is not a key of a claim - known are: claim, section, says, cells,",
+        "7:1: 'refuted' is not a key of a claim - did you mean 'refuted_if'? section, says, cells,",
     ),
     "key-of-a-cell": (
         HEAD + "cells: {a: {spec: s, cel: one}}\nconfirmed_if: [{cell: a, limit: pool}]\n",
@@ -123,6 +123,22 @@ BAD = {
     "idle-cell": (
         BASE + "  - {cell: a, limit: pool}\n",
         "6:3: no condition is about cell 'b' - leave it out",
+    ),
+    "refuted-without-what-it-takes": (
+        ONE + "  - {cell: a, limit: pool}\nrefuted_if:\n  - {cell: a, limit: memory}\n",
+        "8:3: 'refuted_if' and 'takes' go together: what lies between is undecided - say what",
+    ),
+    "takes-in-vain": (
+        ONE + "  - {cell: a, limit: pool}\ntakes: more\n",
+        "7:8: 'refuted_if' and 'takes' go together: what lies between is undecided - leave 'takes'",
+    ),
+    "in-what-refutes": (
+        ONE + "  - {cell: a, limit: pool}\nrefuted_if: [{cell: b, limit: memory}]\ntakes: more\n",
+        "7:21: 'b' is not one of the claim's cells - known are: a",
+    ),
+    "both-ways": (
+        ONE + "  - {cell: a, limit: pool}\nrefuted_if: [{cell: a, limit: pool}]\ntakes: more\n",
+        "7:14: condition 'a: the limit is pool' stands here twice - remove one",
     ),
     "no-such-requests": (
         of("one", "{cell: a, criterion: p95(progress) < 1 s}"),
