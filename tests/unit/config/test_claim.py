@@ -54,7 +54,7 @@ def test_a_claim_is_read_as_written(tmp_path: Path) -> None:
 BAD = {
     "unknown-key": (
         ONE + "  - {cell: a, limit: pool}\nrefuted: yes\n",
-        "7:1: 'refuted' is not a key of a claim - did you mean 'refuted_if'? section, says, cells,",
+        "7:1: 'refuted' is not a key of a claim - did you mean 'refuted_if'?",
     ),
     "key-of-a-cell": (
         HEAD + "cells: {a: {spec: s, cel: one}}\nconfirmed_if: [{cell: a, limit: pool}]\n",
