@@ -70,8 +70,9 @@ def worker_share_max(trial: Trial) -> float | None:
 def connections_reused(trial: Trial) -> float | None:
     """The share of the uploads that count whose connection had brought another request before.
 
-    A connection is known by its worker and the port of the proxy's end. The kernel gives a port to
-    a later connection too, but hardly ever within a trial: it has 28,000 of them.
+    A connection is known by its worker and the port of the proxy's end, which the kernel gives to a
+    later connection too, once the first is closed: of 650 that were used once each, up to 8 % were
+    counted for that, measured. So less than a tenth says that none is kept.
     """
     came = [record for sample in trial.sent if (record := trial.record_of(sample))]
     first: dict[tuple[int, int | None], float] = {}

@@ -155,7 +155,7 @@ _ROWS: tuple[Metric | StageRow, ...] = (
         "share",
         "workers",
         "uploads that came to their worker over a connection that had brought it another request "
-        "before, of those whose connection is known",
+        "before, by its port, of those whose connection is known; below a tenth none is kept",
     ),
     Metric(
         "split_idle",
