@@ -19,7 +19,7 @@ import pytest
 
 from lab.cli.stored import exit_code
 from lab.errors import PartFailed, StoreError
-from lab.judge import judge
+from lab.judge import Reference, judge
 from lab.load.driver import LoadResult
 from lab.model.evidence import Observation
 from lab.model.experiment import Cell
@@ -75,7 +75,7 @@ class Wired:
         self.waits.append(self.shown[-1].cell)
         return self.quiet
 
-    def judge(self, cell: Cell, seen: Observation) -> Verdict:
+    def judge(self, cell: Cell, seen: Observation, _reference: Reference | None) -> Verdict:
         """What the script says of this attempt, whatever else this machine did."""
         verdict, script = judge(cell, seen), self.scripts[cell.id]
         said = script[min(len(seen.samples) - FIRST, len(script) - 1)]
