@@ -191,7 +191,7 @@ class Proof:
         singles = [(resource,) for resource in (*self._first, *self._others)]
         moved = [one for (one,) in singles if self._effect((one,)) == "moved"]
         pairs = [two for two in self._pairs if self._effect(two) == "moved"]
-        open_ends = [one for (one,) in singles if self._open((one,))]
+        open_ends = [label_of(one) for one in singles if self._open(one)]
         if self.named and moved == [self.named] and not open_ends:
             return self._diagnosis("proven", (self.named,), _proven(self, self.named))
         if len(moved) > 1:
@@ -202,15 +202,16 @@ class Proof:
             return self._diagnosis("withdrawn", tuple(moved), _another(self, moved[0]))
         if pairs:
             return self._diagnosis("shared", pairs[0], _together(self, pairs[0]))
+        open_ends += [] if moved else [label_of(two) for two in self._pairs if self._open(two)]
         if open_ends or not self.trials:
-            return self._diagnosis("undecided", (), _others_open(self, open_ends))
+            return self._diagnosis("undecided", tuple(moved), _others_open(self, open_ends))
         return self._diagnosis("withdrawn", (), _nothing(self))
 
     def _open(self, resources: Resources) -> bool:
         """Whether it is not known what more of it does, and could be."""
         effect = self._effect(resources)
-        if effect is None:
-            return isinstance(self._trial(resources), Cell)
+        if effect is None:  # what is named is not withdrawn because nobody could try it
+            return resources == (self.named,) or isinstance(self._trial(resources), Cell)
         return effect in ("unclear", "unmeasured")
 
     def _diagnosis(self, outcome: str, limit: Resources, text: str) -> Diagnosis:
@@ -244,14 +245,30 @@ class Proof:
         then = f"; the limit then is {row.limit}" if row.limit else ""
         return f"{row.what}: {row.reason}, {row.outcome}{then}"
 
+    @property
+    def telling(self) -> list[Resource]:
+        """The named one and those that moved it, of what was tried."""
+        singles = [one for one in (*self._first, *self._others) if (one,) in self.trials]
+        return [one for one in singles if one == self.named or self._effect((one,)) == "moved"]
+
     def unmoved(self) -> str:
         """What did not move it, in a few words; empty where nothing else was tried."""
         names = [str(one) for (one, *more) in self.trials if not more and self._stayed(one)]
-        return (
-            f"More of {' or '.join(names)} did not."
-            if names
-            else "Nothing else was near its limit."
-        )
+        missing = [str(one) for one in self._others if (one,) not in self.trials]
+        texts = [
+            *([f"More of {' or '.join(names)} did not."] if names else []),
+            *([f"More of {' or '.join(missing)} could not be tried."] if missing else []),
+        ]
+        return " ".join(texts) or "Nothing else was near its limit."
+
+    def pairs_unmoved(self) -> str:
+        """Which two together did not move it either; empty where none were tried."""
+        tried = [pair for pair in self._pairs if pair in self.trials]
+        if not tried:
+            return ""
+        if len(tried) == len(self._pairs):
+            return " Nor did any two of them."
+        return f" Nor did {' or '.join(map(label_of, tried))} together."
 
     def _stayed(self, resource: Resource) -> bool:
         return self._effect((resource,)) == "unmoved"
@@ -321,12 +338,10 @@ def _another(proof: Proof, moved: Resource) -> str:
 
 def _nothing(proof: Proof) -> str:
     named = f"{proof.named}, which was named, is withdrawn" if proof.named else "none was named"
-    return f"{_subject(proof)}; {named}: {proof.unmoved()} Nor did any two of them."
+    return f"{_subject(proof)}; {named}: {proof.unmoved()}{proof.pairs_unmoved()}"
 
 
-def _others_open(proof: Proof, open_ends: Sequence[Resource]) -> str:
-    told = ""
-    if proof.named and (proof.named,) in proof.trials:
-        told = f" More of {proof.named}: {proof.sentence((proof.named,))}."
+def _others_open(proof: Proof, open_ends: Sequence[str]) -> str:
+    told = "".join(f" More of {one}: {proof.sentence((one,))}." for one in proof.telling)
     missing = ", ".join(open_ends) or "every resource"
     return f"{_subject(proof)}, and what the limit is stays open: nothing tells of {missing}.{told}"

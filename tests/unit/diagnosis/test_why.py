@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from itertools import combinations
 
 import pytest
 
@@ -137,6 +138,67 @@ def test_without_time_the_answer_stays_open_and_names_what_is_missing() -> None:
     assert (answer.outcome, answer.limit) == ("undecided", (THREADS,))
     assert "nothing tells of event_loop, pool" in answer.text
     assert {one.why for one in answer.untried} == {"no time was left"}
+
+
+def test_what_is_named_is_not_withdrawn_where_more_of_it_could_not_be_tried() -> None:
+    refused: dict[Resources, str] = {(THREADS,): "2 cores"}
+    for one, two in combinations((THREADS, LOOP, POOL), 2):
+        refused[one, two] = "2 cores"
+    stayed: dict[Resources, CellResult] = {(LOOP,): result(), (POOL,): result()}
+    answer = Proof(CELL, result(at=NEAR), stayed, refused).next()
+    assert isinstance(answer, Diagnosis)
+    assert (answer.outcome, answer.limit) == ("undecided", ())
+    assert "nothing tells of own_threads" in answer.text
+    assert "any two" not in answer.text
+
+    answer = Proof(CELL, result(at=NEAR), {**stayed, (LOOP,): result(8.0)}, refused).next()
+    assert isinstance(answer, Diagnosis)
+    assert (answer.outcome, answer.limit) == ("undecided", (LOOP,))
+    assert "More of event_loop: " in answer.text
+
+
+PAIRS = list(combinations((THREADS, LOOP, POOL), 2))
+STAYED: dict[Resources, CellResult] = {(one,): result() for one in (THREADS, LOOP, POOL)}
+
+
+def test_without_time_for_two_together_nothing_is_withdrawn() -> None:
+    answer = Proof(CELL, result(at=NEAR), STAYED, spent=True).next()
+    assert isinstance(answer, Diagnosis)
+    assert (answer.outcome, answer.limit) == ("undecided", ())
+    assert "nothing tells of own_threads+event_loop, own_threads+pool, event_loop+pool" in (
+        answer.text
+    )
+
+
+def test_nothing_is_withdrawn_where_a_trial_of_two_is_invalid() -> None:
+    both = {two: result() for two in PAIRS} | {PAIRS[1]: result(verdict=Outcome.INVALID)}
+    answer = Proof(CELL, result(at=NEAR), STAYED | both).next()
+    assert isinstance(answer, Diagnosis)
+    assert answer.outcome == "undecided"
+    assert "nothing tells of own_threads+pool." in answer.text
+
+
+def test_two_together_are_told_of_only_where_they_were_tried() -> None:
+    alone, _ = diagnosed(lifted(), limit("own_threads"))
+    assert alone.outcome == "withdrawn"
+    assert alone.text.endswith("is withdrawn: More of own_threads did not.")
+
+    tried = {**STAYED, PAIRS[0]: result()}
+    some = Proof(CELL, result(at=NEAR), tried, dict.fromkeys(PAIRS[1:], "2 cores")).next()
+    assert isinstance(some, Diagnosis)
+    assert some.text.endswith(" Nor did own_threads+event_loop together.")
+
+    every, _ = diagnosed(lifted())
+    assert every.text.endswith(" Nor did any two of them.")
+
+
+def test_what_could_not_be_tried_is_not_said_to_be_far_from_its_limit() -> None:
+    refused: dict[Resources, str] = {(LOOP,): "2 cores", (POOL,): "2 cores"}
+    trials: dict[Resources, CellResult] = {(THREADS,): result(8.0)}
+    answer = Proof(CELL, result(at=NEAR), trials, refused).next()
+    assert isinstance(answer, Diagnosis)
+    assert answer.outcome == "proven"
+    assert answer.text.endswith("More of event_loop or pool could not be tried.")
 
 
 def test_an_invalid_trial_leaves_the_answer_open() -> None:
