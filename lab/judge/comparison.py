@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import exp, inf, sqrt
+from math import exp, inf, log, sqrt
 from typing import Protocol
 
 from lab.judge.criteria import compare, show
@@ -179,6 +179,10 @@ def _ends(
     return ratio(figures, (here, there)) if figures[1] else None
 
 
+MAX_SPREAD = log(MAX_RATIO)
+"""An interval is no wider, to either side: of a figure that is known worse, nothing is known."""
+
+
 def ratio(figures: tuple[float, float], spreads: tuple[Spread, Spread]) -> Ends:
     """The 95 % interval of the ratio of two independent figures.
 
@@ -187,11 +191,12 @@ def ratio(figures: tuple[float, float], spreads: tuple[Spread, Spread]) -> Ends:
         spreads: of each; its error is relative.
     """
     variances = [spread.error**2 for spread in spreads]
-    if not (spread := sqrt(sum(variances))):
-        return figures[0] / figures[1], figures[0] / figures[1]
-    parts = (v * v / (s.batches - 1) for v, s in zip(variances, spreads, strict=True))
-    off = exp(_t(sum(variances) ** 2 / sum(parts)) * spread)
-    return figures[0] / figures[1] / off, figures[0] / figures[1] * off
+    value = min(figures[0] / figures[1], MAX_RATIO)
+    if not (variance := sum(variances)):
+        return value, value
+    parts = ((v / variance) ** 2 / (s.batches - 1) for v, s in zip(variances, spreads, strict=True))
+    off = exp(min(_t(1 / sum(parts)) * sqrt(variance), MAX_SPREAD))
+    return value / off, value * off
 
 
 def share_difference(shares: tuple[float, float], spreads: tuple[Spread, Spread]) -> Ends:
@@ -298,7 +303,7 @@ class Reference:
         label = f" ({ends[0]:.3g} .. {ends[1]:.3g} at 95 %)" if ends and ends[0] < ends[1] else ""
         reason = f"{measured}{label} against {str(criterion).removeprefix(f'{name} ')}"
         if ends is None:
-            reason += ": its window is too short to say how well that is known"
+            reason += ": it is not known how well both are known"
         return _finding(criterion, outcome, now / before, ends, reason)
 
     def resolved(self, finding: Finding) -> Finding:

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 from lab.judge.comparison import against
 from lab.model import metrics
-from lab.model.knobs import Knobs, default_executor_threads
+from lab.model.knobs import default_executor_threads
 from lab.model.physics import DB_TRIPS, pool_connections
 from lab.model.replica import nginx_limits
 from lab.model.run import CellResult, Claim, Figure
@@ -190,7 +191,7 @@ def _shorter_timeout(before: CellResult, cells: Sequence[CellResult]) -> Iterato
             "A read timeout of {now} in place of {was} makes 504s begin earlier: an upload is cut "
             "off after {now}{users}; it cut off {cut}, and {cut_before} before.",
             now=format_duration(now),
-            was=format_duration(was),
+            was=format_duration(was) if isfinite(was) else "none",
             users=_users_of_queues(now, was, cell if "capacity" in cell.metrics else before),
             cut=_cut_off(cell),
             cut_before=_cut_off(before),
@@ -206,6 +207,9 @@ def _users_of_queues(now: float, was: float, cell: CellResult) -> Claim:
     capacity = cell.metrics.get("capacity")
     if not capacity:
         return claim("")
+    if not isfinite(was):
+        text = ", which a queue takes with {now} users, at {capacity}"
+        return claim(text, cell, now=f"{now * capacity:.0f}")
     return claim(
         ", which a queue takes with {now} users in place of {was}, at {capacity}",
         cell,
@@ -220,14 +224,22 @@ def _cut_off(cell: CellResult) -> Claim:
 
 def _pools_beyond_cap(before: CellResult, cells: Sequence[CellResult]) -> Iterator[Claim]:
     """More connections than Postgres grants, all pools together."""
-    beyond = [cell for cell in cells if _connections(cell) > knobs_of(cell).db_cap]
+    beyond = [
+        cell
+        for cell in cells
+        if _connections(cell) > knobs_of(cell).db_cap and knobs_of(cell).pooler == "off"
+    ]
     if not beyond or _connections(before) > knobs_of(before).db_cap:
         return
     cell = max(beyond, key=_connections)
-    yield claim(
+    allowed = (
         "{processes} x ({knob pool_size} + {knob max_overflow}) = {all} connections are allowed, "
-        "and Postgres grants {knob db_cap}: with {piece} {pg_connections} were open at most, and "
-        "{errors.db_refused} of {attempts} uploads were refused one.",
+        if isfinite(_connections(cell))
+        else "Connections without limit are allowed, "
+    )
+    yield claim(
+        f"{allowed}and Postgres grants {{knob db_cap}}: with {{piece}} {{pg_connections}} were "
+        "open at most, and {errors.db_refused} of {attempts} uploads were refused one.",
         cell,
         processes=format.plural(_processes(cell), _process(cell)),
         all=f"{_connections(cell):.0f}",
@@ -256,7 +268,7 @@ def _too_few_allowed(before: CellResult, cells: Sequence[CellResult]) -> Iterato
     if not limited or knobs_of(before).upload_rate_limit:
         return
     cell = max(limited, key=lambda c: c.metrics.get("errors.rate_limited", 0.0))
-    limit, free_s = knobs_of(cell).upload_rate_limit, _upload_s(knobs_of(cell))
+    limit, free_s = knobs_of(cell).upload_rate_limit, _between_s(cell)
     if limit is None or limit.per / free_s <= limit.count:
         return
     yield claim(
@@ -272,9 +284,10 @@ def _too_few_allowed(before: CellResult, cells: Sequence[CellResult]) -> Iterato
     )
 
 
-def _upload_s(knobs: Knobs) -> float:
-    """Seconds of an upload that waits for nobody."""
-    return knobs.gcs_latency.mean + sum(DB_TRIPS.values()) * knobs.db_rtt.mean
+def _between_s(cell: CellResult) -> float:
+    """Seconds from one upload to the next of a user who waits for nobody."""
+    knobs, think = knobs_of(cell), format.read_load(cell.load).think
+    return knobs.gcs_latency.mean + sum(DB_TRIPS.values()) * knobs.db_rtt.mean + think.mean
 
 
 def _every(cell: CellResult) -> Claim:
@@ -297,13 +310,15 @@ def _few_threads(before: CellResult, cells: Sequence[CellResult]) -> Iterator[Cl
         return
     for cell in _first(cells, lambda c: c.target == "vm" and knobs_of(c).gcs_call == "to_thread"):
         knobs = knobs_of(cell)
+        if default_executor_threads(knobs.vm_cpus) >= REPORTED_SLOTS:
+            continue
         yield claim(
             "asyncio.to_thread has {threads} threads on {cores}, not the {reckoned} that the "
             "report reckons with: with {piece} {throughput} were served, where it expects "
             "{expected}/s.",
             cell,
             threads=default_executor_threads(knobs.vm_cpus),
-            cores=format.plural(int(knobs.vm_cpus), "core"),
+            cores=f"{knobs.vm_cpus:g} core{'' if knobs.vm_cpus == 1 else 's'}",
             reckoned=REPORTED_SLOTS,
             piece=_name(cell),
             expected=f"{REPORTED_RATE:g}",

@@ -12,9 +12,10 @@ from math import log
 from typing import Literal
 
 from lab.model import metrics
+from lab.model.criterion import Criterion
 from lab.model.physics import PERCENTILES
 from lab.model.run import CellResult
-from lab.model.verdict import Change, Comparison
+from lab.model.verdict import Change, Comparison, Flip
 from lab.report import format, phrases
 from lab.report.blocks import Block, Heading, Items, Pair, Paragraph, Table, Tone, Value
 
@@ -42,6 +43,9 @@ WIDER = 1.22
 """An interval at 95 % is to be this many times as wide, so that three are right together: 2.39, the
 normal quantile of a two-sided 1 - 0.05 / 3 (Bonferroni), / 1.96."""
 
+TINY = 1e-9
+"""A ratio of less is told as this, whose logarithm there is."""
+
 MATTERS, SHARE_MATTERS = 0.05, 0.01
 """A ratio nearer to 1, and a difference of shares nearer to 0, is no reason to do anything."""
 
@@ -52,8 +56,9 @@ def effect(beside: Comparison | None) -> Effect:
         return "is open"
     felt = counting(beside)
     found = {change.tendency for change in felt if is_clear(change)}
-    found |= {"better" for flip in beside.flips if flip.after == "met"}
-    found |= {"worse" for flip in beside.flips if flip.after == "missed"}
+    turned = {(flip.before, flip.after) for flip in beside.flips if _counts(flip, felt)}
+    found |= {"better"} if ("missed", "met") in turned else set()
+    found |= {"worse"} if ("met", "missed") in turned else set()
     if {"better", "worse"} <= found:
         return "helps and harms"
     if "better" in found:
@@ -76,12 +81,20 @@ def counting(beside: Comparison) -> list[Change]:
     return [change for change in felt if metrics.plain(change.metric) not in PERCENTILES]
 
 
+def _counts(flip: Flip, felt: Sequence[Change]) -> bool:
+    """Whether a criterion that came out otherwise says how users fare, as `counting`."""
+    metric = Criterion.parse(flip.criterion).metric
+    of_all = metric == "p95_all" or metric not in PERCENTILES
+    return of_all or any(metrics.plain(change.metric) in PERCENTILES for change in felt)
+
+
 def is_clear(change: Change) -> bool:
     """Whether a change is one for certain, beside two others that are looked at, and matters."""
     if change.low is None or change.high is None or change.tendency not in ("better", "worse"):
         return False
     if change.kind == "ratio":
-        ends, least = (log(change.low), log(change.high)), log(1 + MATTERS)
+        ends = log(max(change.low, TINY)), log(max(change.high, TINY))
+        least = log(1 + MATTERS)
     else:
         ends, least = (change.low, change.high), SHARE_MATTERS
     middle, half = sum(ends) / 2, WIDER * (ends[1] - ends[0]) / 2

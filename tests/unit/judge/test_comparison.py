@@ -54,6 +54,14 @@ def test_a_ratio_is_as_certain_as_both_figures_are() -> None:
     assert isclose(alone[1], 2 * exp(2.26216 * 0.02), rel_tol=1e-5)
 
 
+@pytest.mark.parametrize("error", [1e-200, 1e-90, 800.0, 1e18])
+def test_no_error_however_small_or_large_is_beyond_a_ratio(error: float) -> None:
+    of = Spread(error=error, batches=5)
+    low, high = ratio((4.0, 2.0), (of, of))
+    assert 0 < low <= 2 <= high < 1e10
+    assert (low == high) is (error < 1e-9)
+
+
 def test_a_difference_of_shares_is_newcombes() -> None:
     # Newcombe (1998), table II, 56/70 and 48/80 by method 10: 0.0524 to 0.3339.
     z = Spread(error=0, batches=10**6, effective=70), Spread(error=0, batches=10**6, effective=80)
@@ -230,7 +238,7 @@ def test_where_nothing_can_be_compared_a_relative_criterion_is_undecided(
 def test_what_is_known_to_no_one_knows_how_well_is_undecided() -> None:
     found = Reference("cell", verdict()).decide(Criterion.parse(RELATIVE), {"throughput": 9.0}, {})
     assert (found.outcome, found.value) == ("undecided", 4.5)
-    assert "its window is too short to say how well that is known" in found.reason
+    assert "it is not known how well both are known" in found.reason
 
 
 def test_a_count_is_compared_as_it_is() -> None:

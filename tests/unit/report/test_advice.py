@@ -11,7 +11,7 @@ from lab.config import read_experiment, read_faults
 from lab.judge.comparison import compared
 from lab.model.knobs import Knobs, Preset
 from lab.model.replica import nginx_limits
-from lab.model.run import Answer, Summary
+from lab.model.run import Answer, CellResult, Summary
 from lab.model.verdict import Change, Comparison, Flip, Outcome
 from lab.paths import ROOT
 from lab.plan import expand
@@ -19,7 +19,7 @@ from lab.plan.effect import felt
 from lab.report.advice import ALL, ALL_BUT, AXIS
 from lab.report.answers import answer
 from lab.report.beside import effect
-from tests.unit.report.advised import cell, on_cloud_run, on_the_vm
+from tests.unit.report.advised import NOBODY, WHOLE, cell, on_cloud_run, on_the_vm
 from tests.unit.report.results import summary
 
 FAULTS = read_faults(ROOT / "faults")
@@ -132,6 +132,67 @@ def test_settings_without_a_contradiction_are_told_none() -> None:
     assert text.startswith("Alone, what helps: executor (")
     for word in ("504s", "Postgres grants", "a user", "to_thread", "inside a worker", "memory"):
         assert word not in text
+
+
+def advised(*cells: CellResult) -> str:
+    return told(compared(summary(*cells))).text
+
+
+def test_cutting_slow_uploads_off_is_no_help_though_the_p95_of_the_others_is_met() -> None:
+    cut = cell("read-timeout", 2.0, 9, 0.4, nginx_read_timeout="10 s")
+    text = advised(cell("as-found", 2.0, 20, 0.0), cut)
+    assert "Alone, what harms: read-timeout (" in text
+    assert "helps" not in text
+
+
+def test_a_criterion_that_was_open_before_is_no_help_when_it_is_met() -> None:
+    before = cell("as-found", 5.0, 9.9, 0.0)
+    open_before = before.findings[0].model_copy(update={"outcome": "undecided"})
+    before = before.model_copy(update={"findings": (open_before, *before.findings[1:])})
+    text = advised(before, cell("workers-4", 5.0, 9.8, 0.0, workers=4))
+    assert "Alone, what does nothing that shows: workers-4 (" in text
+
+
+def test_a_read_timeout_where_there_was_none_is_told() -> None:
+    before = cell("as-found", 2.0, 20, 0.0, nginx_read_timeout="off")
+    after = cell("read-timeout", 2.0, 20, 0.1, more={"capacity": 2.0}, nginx_read_timeout="30 s")
+    text = advised(before, after)
+    assert "A read timeout of 30 s in place of none makes 504s begin earlier" in text
+    assert "which a queue takes with 60 users, at 2.00/s; it cut off" in text
+
+
+@pytest.mark.parametrize("of", [{"max_overflow": "unlimited"}, {"pool_class": "NullPool"}])
+def test_a_pool_without_limit_is_told_as_that(of: dict[str, Any]) -> None:
+    text = advised(cell("as-found", 2.0, 20, 0.0), cell("pool", 2.0, 20, 0.0, **of))
+    assert "Connections without limit are allowed, and Postgres grants 25: with pool" in text
+    assert "inf" not in text
+
+
+def test_more_connections_than_postgres_grants_are_no_contradiction_behind_pgbouncer() -> None:
+    pooled = cell("all", 2.0, 20, 0.0, **WHOLE, pooler="transaction")
+    assert "Postgres grants" not in advised(cell("as-found", 2.0, 20, 0.0), pooled)
+
+
+@pytest.mark.parametrize(("cores", "told_of"), [(1.5, "5 threads on 1.5 cores"), (16, "")])
+def test_the_default_executor_is_small_where_it_is(cores: float, told_of: str) -> None:
+    after = cell("to_thread", 2.0, 20, 0.0, gcs_call="to_thread", vm_cpus=cores)
+    text = advised(cell("as-found", 2.0, 20, 0.0, vm_cpus=cores), after)
+    assert f"asyncio.to_thread has {told_of}" in text if told_of else "asyncio" not in text
+
+
+@pytest.mark.parametrize(("think", "is_told"), [("0 s", True), ("30 s", False)])
+def test_a_limit_of_uploads_is_too_low_only_for_who_sends_as_often(
+    think: str, is_told: bool
+) -> None:
+    limited = cell("rate-limit", 0.2, 58, 0.5, more=NOBODY, upload_rate_limit="10/min")
+    limited = limited.model_copy(update={"load": {**limited.load, "think": think}})
+    text = advised(cell("as-found", 0.2, 58, 0.5), limited)
+    assert ("it refuses as soon as the service is fast" in text) is is_told
+
+
+def test_a_figure_that_fell_to_nothing_is_clear() -> None:
+    before, after = cell("as-found", 5.0, 8, 0.0), cell("gone", 5.0, 0.0, 0.0)
+    assert "Alone, what helps: gone (" in advised(before, after)
 
 
 def test_an_invalid_baseline_leaves_every_piece_open() -> None:
