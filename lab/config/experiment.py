@@ -12,9 +12,11 @@ from lab.config.document import Document, Loc, read_document
 from lab.config.explain import validated
 from lab.config.fault import fault_problem
 from lab.config.knobs import check_knobs
+from lab.model.criterion import Criterion
 from lab.model.experiment import SCHEMA, Experiment, load_problem, unasked
 from lab.model.fault import Fault
 from lab.model.load import Load, OneWindow, varied
+from lab.model.physics import STATISTICAL
 from lab.model.units import format_duration
 
 
@@ -80,9 +82,18 @@ def _check_asked(document: Document, experiment: Experiment, loads: Mapping[Loc,
     that a spec has by default, at the load."""
     for index, criterion in enumerate(experiment.criteria):
         for path, load in loads.items():
-            if problem := unasked(criterion, load):
+            if problem := unasked(criterion, load) or _unshown(criterion, load):
                 given = "criteria" in document.value
                 raise document.error(("criteria", index) if given else path, *problem)
+
+
+def _unshown(criterion: Criterion, load: Load) -> tuple[str, str] | None:
+    """Why no trial under a load can decide a relative criterion, and the remedy; None: one can."""
+    of_window = criterion.metric not in STATISTICAL or isinstance(load, OneWindow)
+    if of_window or not criterion.relative:
+        return None
+    what = f"a load of kind {load.kind} has no window that says how well {criterion.name} is known"
+    return f"criterion '{criterion}': {what}", "give the load users or a rate"
 
 
 def _check_early_end(document: Document, experiment: Experiment) -> None:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from lab.config.document import Document, Loc, one_line, scalar
 from lab.config.explain import value_problem
 from lab.errors import SpecError
+from lab.model.diagnosis import RELAXED, STEP, WITHOUT
 from lab.model.knobs import Knobs
 from lab.model.replica import TARGETS
 from lab.model.speed import AUTO, MAX_SPEED
@@ -24,6 +25,9 @@ _SWEPT = (
     f"'{SPEED}: {AUTO}' is no value of an axis, for it is chosen cell by cell",
     "write numbers, or set it in `knobs:`",
 )
+
+RESERVED = frozenset({"repeat", RELAXED, STEP, WITHOUT})
+"""The axes that a cell's repeats and the trials of a diagnosis add to its own."""
 
 MAX_CELLS = 1000
 """More is a slip of the pen: at a minute each it is a night and a day."""
@@ -136,8 +140,8 @@ def _check_axis(document: Document, axis: str) -> set[str]:
     """Check one axis; returns the knobs that it sets."""
     path: Loc = ("matrix", axis)
     values = document.at(path)
-    if axis == "repeat":
-        what = "axis 'repeat' has the name by which the trials of a cell are told apart"
+    if axis in RESERVED:
+        what = f"axis '{axis}' has the name by which the trials of a cell are told apart"
         raise document.error(path, what, "give it another name", at_key=True)
     if axis == "target":
         _check_targets(document, path, values)

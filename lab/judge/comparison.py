@@ -27,7 +27,7 @@ from lab.model.fidelity import keeps_split
 from lab.model.knobs import Knobs
 from lab.model.load import load_of_spec
 from lab.model.metrics import BY_NAME, plain, with_journey
-from lab.model.physics import PERCENTILES
+from lab.model.physics import STATISTICAL
 from lab.model.run import CellResult, Summary
 from lab.model.verdict import (
     Change,
@@ -157,9 +157,6 @@ def change(name: str, cell: Figures, baseline: Figures, wanted: Criterion | None
         tendency=_tendency(ends, 0.0 if of_shares else 1.0, grows=grows),
     )
 
-
-STATISTICAL = frozenset({*COMPARED, *PERCENTILES})
-"""The figures that are known no better than their spread says; counts and means are as they are."""
 
 MAX_RATIO = 1e9
 """Of what was nothing before, no ratio is told that is larger."""

@@ -53,6 +53,10 @@ ALPHA = 0.05
 PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99, "p95_all": 0.95}
 """The metrics that are a quantile of latencies, and which one."""
 
+STATISTICAL = frozenset({"throughput", "error_rate", *PERCENTILES})
+"""The figures that are known no better than their scatter over a window says; counts and means are
+as they are."""
+
 
 def db_trips(knobs: Knobs) -> dict[str, int]:
     """Round trips by stage, as an upload makes them at these knobs.

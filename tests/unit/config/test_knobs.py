@@ -98,6 +98,12 @@ from tests.unit.config.test_experiment import FAULTS
             ":3:10: axis 'repeat' has the name by which the trials of a cell are told apart - give",
         ),
         ("matrix: {repeat: [1, 2]}", ":3:10: axis 'repeat' has the name by which the trials of a"),
+        ("matrix: {relaxed: {a: {workers: 2}}}", ":3:10: axis 'relaxed' has the name by which the"),
+        (
+            "matrix: {step: {a: {workers: 2}}}",
+            ":3:10: axis 'step' has the name by which the",
+        ),
+        ("matrix: {without: {a: {workers: 2}}}", ":3:10: axis 'without' has the name by which the"),
         ("matrix: {pool: {a: {pool_sze: 5}}}", ":3:21: 'pool_sze' is not a knob - did you mean"),
         ("matrix: {pool: {a: {pool_size: 5 s}}}", ":3:32: 'pool_size': 5 s is not a whole number"),
         ("matrix: {pool: {a: 5}}", ":3:20: 'a' is not a mapping - write knobs with values"),

@@ -44,3 +44,26 @@ def test_the_kind_of_answer_is_one_of_a_closed_set(tmp_path: Path) -> None:
     assert read_experiment(spec(tmp_path, with_lines()), FAULTS).answers == "general"
     with pytest.raises(SpecError, match=r":3:10: .*answers"):
         read_experiment(spec(tmp_path, with_lines(answers="spikes")), FAULTS)
+
+
+RELATIVE = "[p95 < 10 s, throughput > 1.8 x baseline]"
+
+
+@pytest.mark.parametrize(
+    "load", ["{burst: 5}", "{stages: [{users: 5, over: 9 s, hold: 9 s}]}"], ids=["burst", "stages"]
+)
+def test_a_relative_criterion_that_no_trial_of_the_load_can_decide(
+    tmp_path: Path, load: str
+) -> None:
+    given = {"matrix": "{workers: [1, 2]}", "baseline": "{workers: 1}"}
+    text = with_lines(load=load, criteria=RELATIVE, **given)
+    with pytest.raises(SpecError) as caught:
+        read_experiment(spec(tmp_path, text), FAULTS)
+    kind = load[1:].partition(":")[0]
+    assert (
+        f"criterion 'throughput > 1.8 x baseline': a load of kind {kind} has no window that says"
+        " how well throughput is known - give the load users or a rate"
+    ) in str(caught.value)
+
+    counted = with_lines(load=load, criteria="[pg_connections <= 2 x baseline, p95 < 9 s]", **given)
+    assert read_experiment(spec(tmp_path, counted), FAULTS).criteria[0].relative
