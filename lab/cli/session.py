@@ -45,6 +45,7 @@ from lab.plan import (
     foreseen,
     no_faster,
     select,
+    uncompared,
     without_effect,
 )
 from lab.plan.attempts import RETRIES
@@ -80,7 +81,8 @@ class Planned:
         experiment: what it says.
         cells: what it became.
         run: the stored run that it continues, if any.
-        idle: a sentence for each knob that was set and that cells do not feel.
+        idle: a sentence for each knob that was set and that cells do not feel, and for each
+            baseline that is left out.
         max_speed: no higher speed is chosen; None: no limit.
         arguments: the command line that asks for it, stored with the run.
     """
@@ -178,7 +180,7 @@ def _read(files: Sequence[Path], overrides: Overrides, stored: RunFolder | None)
             _refuse_faster(settings, overrides.max_speed)
             cells = no_faster(cells, overrides.max_speed)
         check_pace(cells)
-        idle = tuple(without_effect(experiment, settings, cells))
+        idle = (*without_effect(experiment, settings, cells), *uncompared(cells))
         max_speed = overrides.max_speed
         planned.append(Planned(str(file), experiment, cells, stored, idle, max_speed))
     check_only(overrides.only, ids, " or ".join(map(str, files)))

@@ -4,7 +4,7 @@ from lab.plan.early import earliest_end, never_early
 from lab.plan.effect import settings_without_effect, without_effect
 from lab.plan.estimate import check_pace, estimate, too_few
 from lab.plan.expand import expand, no_faster
-from lab.plan.select import check_only, select
+from lab.plan.select import check_only, select, uncompared
 from lab.plan.speed import choose_speed, foreseen
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "select",
     "settings_without_effect",
     "too_few",
+    "uncompared",
     "without_effect",
 ]

@@ -20,6 +20,17 @@ def select(cells: Iterable[Cell], only: Sequence[str]) -> tuple[Cell, ...]:
     return tuple(cell for cell in cells if not only or any(_takes(one, cell.id) for one in only))
 
 
+def uncompared(cells: Sequence[Cell]) -> list[str]:
+    """A sentence for each baseline that cells have and that is none of them."""
+    ids = {cell.id for cell in cells}
+    left_out = dict.fromkeys(cell.baseline for cell in cells if cell.baseline)
+    return [
+        f"the baseline {name} is left out, so nothing is compared with it"
+        for name in left_out
+        if name not in ids
+    ]
+
+
 def check_only(only: Sequence[str], ids: Sequence[str], where: str) -> None:
     """See that each of them takes a cell.
 

@@ -227,3 +227,14 @@ def test_a_run_of_chosen_cells_goes_on_with_its_spec_and_them(lab: Command, tmp_
     for spec in ((), (file,)):
         [plan] = json.loads(lab("run", *spec, "--resume", run.path, *at, "--dry-run", "--json").out)
         assert plan["cells"] == ["workers=2"]
+
+
+def test_a_baseline_that_is_left_out_is_told(lab: Command, tmp_path: Path) -> None:
+    text = (
+        "experiment: e\nmatrix: {workers: [1, 2, 4]}\nbaseline: {workers: 1}\n"
+        "load: {users: 5, window: 60 s}\ncriteria: [p95 < 10 s, throughput > 1.8 x baseline]\n"
+    )
+    file = command.spec(tmp_path, text)
+    note = "the baseline workers=1 is left out, so nothing is compared with it"
+    assert note in lab("run", file, "--dry-run", "--only", "workers=[24]").out
+    assert note not in lab("run", file, "--dry-run", "--only", "workers=[12]").out
