@@ -17,7 +17,7 @@ from math import inf
 from lab.diagnosis.remedy import Mended, Mending
 from lab.diagnosis.trials import as_it_is
 from lab.diagnosis.why import Proof, Resources
-from lab.errors import LabError, MachineError
+from lab.errors import LabError, MachineError, StoreError
 from lab.model.diagnosis import (
     RELAXED,
     STEP,
@@ -154,9 +154,9 @@ def answers(run: RunFolder, damaged: Sequence[DamagedCell] = ()) -> Diagnoses:
             if not run.cell(cell_id).finished():
                 missing.append(cell_id)
                 continue
-            diagnoses.append(diagnosis_of(run, cell))
-            if run.info.until_held:
-                remedies.append(remedy_of(run, cell))
+            diagnosis = diagnosis_of(run, cell)
+            remedies += [remedy_of(run, cell)] if run.info.until_held else []
+            diagnoses.append(diagnosis)
         except LabError as error:
             apart[cell_id] = DamagedCell(id=cell_id, problem=str(error))
     return Diagnoses(
@@ -202,7 +202,7 @@ def proof_of(run: RunFolder, cell: Cell, *, spent: bool = False) -> Proof:
 
 def mending_of(run: RunFolder, cell: Cell, *, spent: bool = False) -> Mending:
     """The remedy of a cell, as far as it has come."""
-    steps = sorted(_trials(run, cell, STEP), key=lambda trial: int(trial.axes[STEP]))
+    steps = sorted(_trials(run, cell, STEP), key=_number)
     return Mending(
         as_it_is(cell),
         run.result(cell.id),
@@ -220,7 +220,32 @@ def _settings(cell: Cell, trial: Cell) -> dict[str, object]:
 
 
 def _resources(label: str) -> Resources:
-    return tuple(Resource(name) for name in label.split("+"))
+    """The resources by which a trial is named.
+
+    Raises:
+        StoreError: one of them is not known.
+    """
+    try:
+        return tuple(Resource(name) for name in label.split("+"))
+    except ValueError:
+        raise _no_trial(RELAXED, label) from None
+
+
+def _number(trial: Cell) -> int:
+    """Which step a trial is.
+
+    Raises:
+        StoreError: it has no number.
+    """
+    label = trial.axes[STEP]
+    if not label.isdecimal():
+        raise _no_trial(STEP, label)
+    return int(label)
+
+
+def _no_trial(axis: str, label: str) -> StoreError:
+    what = f"a trial is named {axis}={label[:100]}, and no diagnosis makes one of that name"
+    return StoreError(what, "move its folder away")
 
 
 def _trials(run: RunFolder, cell: Cell, axis: str) -> Iterator[Cell]:

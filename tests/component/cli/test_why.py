@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -227,3 +228,25 @@ def test_without_a_run_or_a_spec_an_example_is_given(lab: Command) -> None:
     ended = lab("why")
     assert ended.code == 2
     assert the_line(ended.err) == "no spec is given - write one, as `lab why workers-x-pool`"
+
+
+@pytest.mark.parametrize("named", ["relaxed=nonsense", "relaxed=pool+", "step=abc"])
+def test_a_trial_of_a_name_that_no_diagnosis_makes_is_told_as_damage(
+    lab: Command, faked: Faked[Short], named: str
+) -> None:
+    assert lab("why", faked.spec, "--cell", BROKE, "--until-held").code == 0
+    axis, _, label = named.partition("=")
+    made = faked.path / "cells" / f"{BROKE},{axis}={'1' if axis == 'step' else 'pool'}"
+    other = made.with_name(f"{BROKE},{named}")
+    shutil.copytree(made, other)
+    for file in (other / "cell.json", other / "verdict.json"):
+        text = file.read_text().replace(made.name, other.name)
+        data = json.loads(text)
+        if "axes" in data:
+            data["axes"][axis] = label
+        file.write_text(json.dumps(data))
+    ended = lab("why", "latest")
+    assert ended.code == 4, ended.err
+    told = " ".join(ended.out.split())
+    assert f"a trial is named {named}, and no diagnosis makes one of that name" in told
+    assert "1 cell: 1 damaged" in told
