@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from lab.diagnosis.trials import Impossible, changed, effective, relaxation_of
+from lab.diagnosis.trials import Impossible, changed, effective, name_of, relaxation_of
 from lab.model.diagnosis import STEP, WITHOUT, Remedy, Step, TakenBack
 from lab.model.experiment import Cell
 from lab.model.relaxation import Settings, differing, grouped
@@ -27,6 +27,10 @@ MAX_STEPS = 12
 
 PRICE = ("cpu_backend", "rss_backend", "pg_connections", "memory_instance", "instances")
 """The metrics of what costs money."""
+
+
+class Refused(Impossible):
+    """A change that the cell can have, but not on this stack."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Mending:
         before: what was measured of it as it is.
         steps: the trials with one change more each, in order.
         back: the trials with a change taken back, by its knobs' names.
-        refused: why the stack cannot make a trial, by its id.
+        refused: why the stack cannot make a trial, by its `name_of`.
         spent: whether no further trial is to be made.
     """
 
@@ -68,8 +72,9 @@ class Mending:
             return self._take_back() or self._remedy("held")
         if self.last.result.verdict is Outcome.INVALID or self.spent:
             return self._remedy("undecided")
-        step = self._step() if len(self.steps) < MAX_STEPS else None
-        return step or self._remedy("out of reach")
+        if len(self.steps) >= MAX_STEPS:
+            return self._remedy("out of reach", f"after {MAX_STEPS} changes no more are tried")
+        return self._step() or self._stuck()
 
     @property
     def last(self) -> Mended:
@@ -80,12 +85,22 @@ class Mending:
 
     def _step(self) -> Cell | None:
         """The cell with the next change that can be made, the likeliest limit's first."""
-        for resource in self._limits():
-            settings = self._relaxed(resource)
-            trial = settings and self._trial(STEP, str(len(self.steps) + 1), settings)
-            if isinstance(trial, Cell):
-                return trial
-        return None
+        trials = map(self._next, self._limits())
+        return next((trial for trial in trials if isinstance(trial, Cell)), None)
+
+    def _next(self, resource: Resource) -> Cell | Impossible | None:
+        """The next trial with more of a resource; None where there is no more of it to have."""
+        settings = self._relaxed(resource)
+        return self._trial(STEP, str(len(self.steps) + 1), settings) if settings else None
+
+    def _stuck(self) -> Remedy:
+        """The answer where nobody can make a further change, or this stack cannot."""
+        for trial in map(self._next, self._limits()):
+            if isinstance(trial, Refused):
+                here = f"the next change cannot be made here: {trial.why}"
+                return self._remedy("undecided", here)
+        undecided = self.last.result.verdict is Outcome.UNDECIDED
+        return self._remedy("undecided" if undecided else "out of reach")
 
     def _limits(self) -> list[Resource]:
         limit = self.last.result.limit
@@ -107,9 +122,8 @@ class Mending:
 
     def _trial(self, axis: str, label: str, settings: Settings) -> Cell | Impossible:
         trial = changed(self.cell, axis, label, settings)
-        if isinstance(trial, Cell) and trial.id in self.refused:
-            return Impossible(self.refused[trial.id])
-        return trial
+        why = self.refused.get(name_of(self.cell, trial)) if isinstance(trial, Cell) else None
+        return trial if why is None else Refused(why)
 
     # Back: each change, while the others stay.
 
@@ -143,7 +157,7 @@ class Mending:
 
     # The answer.
 
-    def _remedy(self, outcome: str) -> Remedy:
+    def _remedy(self, outcome: str, why: str = "") -> Remedy:
         settings = self._needed() if self.last.held else self.last.settings
         taken = [
             TakenBack(
@@ -164,7 +178,7 @@ class Mending:
             "text": "",
         }
         remedy = Remedy.model_validate(data)
-        return remedy.model_copy(update={"text": told(remedy)})
+        return remedy.model_copy(update={"text": told(remedy, why)})
 
     def _told(self) -> list[Step]:
         rows, before = [], dict[str, object]()
@@ -202,26 +216,36 @@ def _reason(result: CellResult) -> str:
     return result.reasons[0] if result.reasons else ""
 
 
-def told(remedy: Remedy) -> str:
-    """A remedy as a paragraph."""
+def told(remedy: Remedy, why: str = "") -> str:
+    """A remedy as a paragraph.
+
+    Args:
+        remedy: which.
+        why: what keeps it open; empty where the last trial's own reason does.
+    """
     path = " -> ".join(remedy.path)
     if remedy.outcome == "held" and not remedy.settings:
         return f"{remedy.id} holds as it is."
     if remedy.outcome == "held":
         needed = [listed(one.change) for one in remedy.taken_back if one.needed]
-        spared = [listed(one.change) for one in remedy.taken_back if not one.needed]
+        spared = [listed(one.change) for one in remedy.taken_back if one.spared]
+        settled = [one.change for one in remedy.taken_back if one.needed or one.spared]
+        changes = grouped(remedy.settings)
+        alone = len(changes) < 2 and not remedy.taken_back  # as it is the cell does not hold
+        unknown = [listed(one) for one in changes if one not in settled and not alone]
         texts = [
             f"{remedy.id} holds with {listed(remedy.settings)}.",
             f"The limit went {path}.",
             *([f"Without {' or '.join(needed)} it does not."] if needed else []),
             *([f"Not needed: {', '.join(spared)}."] if spared else []),
+            *([f"Whether it takes {' or '.join(unknown)} is open."] if unknown else []),
         ]
         return " ".join(texts)
     last = remedy.steps[-1]
     tried = f" with {listed(last.settings)}" if last.settings else ""
     if remedy.outcome == "out of reach":
-        what = "nothing more that an operator can change moves it"
+        what = why or "nothing more that an operator can change moves it"
         return (
             f"{remedy.id} does not hold{tried}, and {what}. The limit went {path}: {last.reason}."
         )
-    return f"Whether {remedy.id} can be made to hold is open{tried}: {last.reason}."
+    return f"Whether {remedy.id} can be made to hold is open{tried}: {why or last.reason}."

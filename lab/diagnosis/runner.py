@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import inf
 
 from lab.diagnosis.remedy import Mended, Mending
-from lab.diagnosis.trials import as_it_is
+from lab.diagnosis.trials import as_it_is, name_of, settings_of
 from lab.diagnosis.why import Proof, Resources
 from lab.errors import LabError, MachineError, StoreError
 from lab.model.diagnosis import (
@@ -27,7 +27,6 @@ from lab.model.diagnosis import (
     Remedy,
 )
 from lab.model.experiment import Cell
-from lab.model.relaxation import differing
 from lab.model.run import CellResult, DamagedCell
 from lab.model.verdict import Outcome, Resource
 from lab.plan import estimate
@@ -100,12 +99,13 @@ class Measure:
 
     def __call__(self, trial: Cell) -> None:
         """A trial, measured as any cell is, or refused."""
+        index, cells = self.place
         try:
             self.lab.stack.require(trial)
         except MachineError as error:
-            self.run.write_refusals({**self.run.read_refusals(), trial.id: error.what})
+            name = name_of(cells[index], trial)
+            self.run.write_refusals({**self.run.read_refusals(), name: error.what})
             return
-        index, cells = self.place
         shown = (*cells[:index], trial, *cells[index + 1 :])
         settle_cell(self.lab, self.run, trial, CellProgress(self.lab.show, shown, index, [trial]))
         self.show(self.run.result(trial.id))
@@ -206,17 +206,11 @@ def mending_of(run: RunFolder, cell: Cell, *, spent: bool = False) -> Mending:
     return Mending(
         as_it_is(cell),
         run.result(cell.id),
-        [Mended(_settings(cell, step), run.result(step.id)) for step in steps],
+        [Mended(settings_of(cell, step), run.result(step.id)) for step in steps],
         {trial.axes[WITHOUT]: run.result(trial.id) for trial in _trials(run, cell, WITHOUT)},
         run.read_refusals(),
         spent,
     )
-
-
-def _settings(cell: Cell, trial: Cell) -> dict[str, object]:
-    """The knobs in which a trial differs from its cell, but for the speed at which it was made."""
-    wanted = trial.knobs.as_text()
-    return {k: v for k, v in differing(cell.knobs, wanted).items() if k != "speed"}
 
 
 def _resources(label: str) -> Resources:

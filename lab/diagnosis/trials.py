@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from lab.judge.bottleneck import RULES
 from lab.judge.comparison import change
 from lab.model.criterion import Criterion
-from lab.model.diagnosis import Effect
+from lab.model.diagnosis import STEP, Effect
 from lab.model.experiment import Cell
 from lab.model.relaxation import Relaxation, Settings, differing
 from lab.model.replica import contradiction
@@ -58,6 +58,21 @@ def changed(cell: Cell, axis: str, label: str, settings: Mapping[str, Any]) -> C
         return Impossible(problem[0])
     update = {"id": f"{cell.id},{axis}={label}", "axes": {**cell.axes, axis: label}}
     return as_it_is(cell).model_copy(update={**update, "knobs": knobs})
+
+
+def name_of(cell: Cell, trial: Cell) -> str:
+    """By what it is known that the stack refused a trial: its id, and of a step, which one resource
+    or another may make, its settings too."""
+    if STEP not in trial.axes:
+        return trial.id
+    settings = settings_of(cell, trial)
+    return " ".join([f"{trial.id}:", *(f"{name}={value}" for name, value in settings.items())])
+
+
+def settings_of(cell: Cell, trial: Cell) -> dict[str, object]:
+    """The knobs in which a trial differs from its cell, but for the speed at which it was made."""
+    wanted = trial.knobs.as_text()
+    return {k: v for k, v in differing(cell.knobs, wanted).items() if k != "speed"}
 
 
 def label_of(resources: Sequence[Resource]) -> str:

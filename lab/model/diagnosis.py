@@ -114,7 +114,7 @@ class TakenBack(Stored):
     Args:
         id: of the trial.
         change: the knobs that were taken back, with what they were changed to.
-        outcome: of the trial; it is needed where that is not ``held``.
+        outcome: of the trial; it is needed where that is ``broke``, and stays unless it ``held``.
         reason: what decided.
     """
 
@@ -125,8 +125,13 @@ class TakenBack(Stored):
 
     @property
     def needed(self) -> bool:
-        """Whether the cell does not hold without it, as far as is known."""
-        return self.outcome is not Outcome.HELD
+        """Whether the cell does not hold without it."""
+        return self.outcome is Outcome.BROKE
+
+    @property
+    def spared(self) -> bool:
+        """Whether the cell holds without it; where it is neither, the trial did not tell."""
+        return self.outcome is Outcome.HELD
 
 
 class Remedy(Stored):

@@ -147,7 +147,7 @@ def _remedy(remedy: Remedy) -> Sequence[Block]:
             (
                 " ".join(f"{name}={value}" for name, value in one.change.items()),
                 Value.verdict(one.outcome),
-                "needed" if one.needed else "not needed",
+                "needed" if one.needed else "not needed" if one.spared else "open",
             )
             for one in remedy.taken_back
         ]

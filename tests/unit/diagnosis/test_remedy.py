@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lab.diagnosis.remedy import MAX_STEPS, Mended, Mending
+from lab.diagnosis.trials import name_of
 from lab.model.diagnosis import Remedy
 from lab.model.experiment import Cell
 from lab.model.relaxation import differing
@@ -121,12 +122,58 @@ def test_it_gives_up_after_so_many_changes() -> None:
 
     remedy, trials = mended(replica, make_cell({"gcs_call": "executor", "gcs_threads": 1}))
     assert remedy.outcome == "out of reach"
-    assert len(trials) <= MAX_STEPS
+    assert len(trials) == MAX_STEPS
+    assert f"after {MAX_STEPS} changes no more are tried" in remedy.text
 
 
 def test_a_cell_that_holds_needs_nothing() -> None:
     remedy, trials = mended(lambda _: result(8.0))
     assert (remedy.outcome, remedy.settings, trials) == ("held", {}, [])
+
+
+CHANGES = {"gcs_call": "executor", "gcs_threads": 50, "nginx_body": "off"}
+HOLDS = Mended(CHANGES, result(8.0, at=limit("none")))
+
+
+@pytest.mark.parametrize("outcome", [Outcome.INVALID, Outcome.UNDECIDED])
+def test_what_a_trial_does_not_tell_is_neither_needed_nor_spared(outcome: Outcome) -> None:
+    back = {"gcs_call+gcs_threads": result(), "nginx_body": result(verdict=outcome)}
+    remedy = Mending(AS_FOUND, service({}), [HOLDS], back).next()
+    assert isinstance(remedy, Remedy)
+    assert remedy.settings == CHANGES
+    assert "Without gcs_call=executor gcs_threads=50 it does not." in remedy.text
+    assert "Whether it takes nginx_body=off is open." in remedy.text
+
+
+def test_without_time_to_take_them_back_it_is_open_which_changes_it_takes() -> None:
+    remedy = Mending(AS_FOUND, service({}), [HOLDS], spent=True).next()
+    assert isinstance(remedy, Remedy)
+    assert remedy.text.endswith(
+        "Whether it takes gcs_call=executor gcs_threads=50 or nginx_body=off is open."
+    )
+
+
+def test_a_step_that_the_stack_refuses_leaves_the_next_likely_one_to_be_tried() -> None:
+    at = limit("pool", candidate("rate_limit"))
+    first = Mending(AS_FOUND, result(at=at)).next()
+    assert isinstance(first, Cell)
+    refused = {name_of(AS_FOUND, first): "2 cores"}
+    second = Mending(AS_FOUND, result(at=at), refused=refused).next()
+    assert isinstance(second, Cell)
+    assert (second.id, second.knobs.global_rate_limit) == (first.id, None)
+    assert second.knobs.pool_size == AS_FOUND.knobs.pool_size
+
+    refused[name_of(AS_FOUND, second)] = "2 cores"
+    remedy = Mending(AS_FOUND, result(at=at), refused=refused).next()
+    assert isinstance(remedy, Remedy)
+    assert remedy.outcome == "undecided"
+    assert remedy.text.endswith("is open: the next change cannot be made here: 2 cores.")
+
+
+def test_a_cell_that_is_undecided_and_has_no_limit_stays_open() -> None:
+    remedy = Mending(AS_FOUND, result(verdict=Outcome.UNDECIDED, at=limit("none"))).next()
+    assert isinstance(remedy, Remedy)
+    assert remedy.outcome == "undecided"
 
 
 def test_an_invalid_trial_leaves_it_open() -> None:
