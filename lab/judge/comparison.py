@@ -224,7 +224,8 @@ def wilson(share: float, count: float, z: float) -> Ends:
         z: how many standard errors it is to be wide, to either side.
     """
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
+    scatter = max(0.0, share * (1 - share))
+    half = z / (1 + z * z / count) * sqrt(scatter / count + (z / (2 * count)) ** 2)
     return max(0.0, middle - half), min(1.0, middle + half)
 
 

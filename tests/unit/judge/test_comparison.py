@@ -62,6 +62,13 @@ def test_no_error_however_small_or_large_is_beyond_a_ratio(error: float) -> None
     assert (low == high) is (error < 1e-9)
 
 
+@pytest.mark.parametrize("share", [-3.0, 7.0, 1e18])
+def test_a_stored_share_that_is_none_breaks_no_interval(share: float) -> None:
+    low, high = wilson(share, 200.0, 2.0)
+    assert low >= 0
+    assert high <= 1
+
+
 def test_a_difference_of_shares_is_newcombes() -> None:
     # Newcombe (1998), table II, 56/70 and 48/80 by method 10: 0.0524 to 0.3339.
     z = Spread(error=0, batches=10**6, effective=70), Spread(error=0, batches=10**6, effective=80)
