@@ -14,9 +14,12 @@ from pydantic import ValidationError
 
 from lab.judge.bottleneck import RULES
 from lab.judge.comparison import change
+from lab.judge.criteria import MANY_LEFT_OUT
 from lab.model.criterion import Criterion
 from lab.model.diagnosis import STEP, Effect
 from lab.model.experiment import Cell
+from lab.model.metrics import with_journey
+from lab.model.physics import PERCENTILES
 from lab.model.relaxation import Relaxation, Settings, differing
 from lab.model.replica import contradiction
 from lab.model.run import CellResult
@@ -122,7 +125,8 @@ def effect_of(missed: Sequence[Criterion], trial: CellResult, before: CellResult
     """Whether a trial moved one of the criteria that the cell missed.
 
     A criterion is moved where it is met now, or where its figure is certainly better by as much as
-    `ENOUGH`. Where it is not known how well the figures are known, the rate is looked at instead.
+    `ENOUGH`. Where it is not known how well the figures are known, the rate is looked at instead;
+    and so it is where more fail than before, for a latency is then of those who were left.
     """
     if trial.verdict is Outcome.INVALID:
         why = trial.invalid[0].reason if trial.invalid else "it is invalid"
@@ -133,9 +137,12 @@ def effect_of(missed: Sequence[Criterion], trial: CellResult, before: CellResult
         for one in missed
         if one.name in trial.metrics and one.name in before.metrics
     ]
-    if met := [str(one) for one in missed if outcomes.get(str(one)) == "met"]:
+    counting = [one for one in missed if not _of_who_was_left(one, trial, before)]
+    if met := [str(one) for one in counting if outcomes.get(str(one)) == "met"]:
         return Moved("moved", f"{' and '.join(met)} is met", tuple(changes))
-    known = [one for one in changes if one.low is not None] or _rates(trial, before)
+    told = {one.name for one in counting}
+    known = [one for one in changes if one.low is not None and one.metric in told]
+    known = known or _rates(trial, before)
     effects = {one.metric: _effect(one) for one in known}
     for effect in ("moved", "unclear", "unmoved"):
         if names := [name for name, seen in effects.items() if seen == effect]:
@@ -143,6 +150,15 @@ def effect_of(missed: Sequence[Criterion], trial: CellResult, before: CellResult
                 effect, _reason(effect, names[0], known), (*changes, *_new(known, changes))
             )
     return Moved("unclear", "it is not known how well the figures are known", tuple(changes))
+
+
+def _of_who_was_left(criterion: Criterion, trial: CellResult, before: CellResult) -> bool:
+    """Whether a trial's figure is of fewer than the cell's, because more failed than before."""
+    if criterion.metric not in PERCENTILES or criterion.metric == "p95_all":
+        return False
+    name = with_journey("error_rate", criterion.journey)
+    failed, had_failed = (cell.metrics.get(name, 0.0) for cell in (trial, before))
+    return failed > max(MANY_LEFT_OUT, had_failed + ENOUGH_SHARE)
 
 
 def _rates(trial: CellResult, before: CellResult) -> list[Change]:

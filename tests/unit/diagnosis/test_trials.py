@@ -136,6 +136,23 @@ def test_failures_are_held_by_their_difference() -> None:
     assert effect_of(missed, failing(0.5), failing(0.5)).effect == "unmoved"
 
 
+@pytest.mark.parametrize(("rate", "effect"), [(2.0, "unmoved"), (3.0, "moved")])
+def test_a_latency_of_who_was_left_moves_nothing(rate: float, effect: str) -> None:
+    """More connections than Postgres grants: many are refused, and the others are soon served."""
+    trial = result(5.0, rate=rate, outcomes=[(P95, "met", 5.0), (ERRORS, "missed", 0.4)])
+    trial = trial.model_copy(update={"metrics": {**trial.metrics, "error_rate": 0.4}})
+    moved = effect_of(MISSED, trial, result())
+    assert moved.effect == effect
+    assert moved.reason.startswith("throughput ")
+
+
+def test_a_latency_counts_where_no_more_fail_than_before() -> None:
+    failing = {"p95": 5.0, "throughput": 2.0, "error_rate": 0.4}
+    trial = result(5.0).model_copy(update={"metrics": failing})
+    before = result().model_copy(update={"metrics": {**failing, "p95": 20.0}})
+    assert effect_of(MISSED, trial, before).reason == f"{P95} is met"
+
+
 def test_knobs_that_say_nothing_alone_are_one_change() -> None:
     settings = {"gcs_call": "executor", "db_call": "threadpool", "gcs_threads": 9, "workers": 2}
     assert grouped(settings) == [
