@@ -29,7 +29,7 @@ PRICE = ("cpu_backend", "rss_backend", "pg_connections", "memory_instance", "ins
 """The metrics of what costs money."""
 
 
-class Refused(Impossible):
+class RefusedChange(Impossible):
     """A change that the cell can have, but not on this stack."""
 
 
@@ -96,7 +96,7 @@ class Mending:
     def _stuck(self) -> Remedy:
         """The answer where nobody can make a further change, or this stack cannot."""
         for trial in map(self._next, self._limits()):
-            if isinstance(trial, Refused):
+            if isinstance(trial, RefusedChange):
                 here = f"the next change cannot be made here: {trial.why}"
                 return self._remedy("undecided", here)
         undecided = self.last.result.verdict is Outcome.UNDECIDED
@@ -123,7 +123,7 @@ class Mending:
     def _trial(self, axis: str, label: str, settings: Settings) -> Cell | Impossible:
         trial = changed(self.cell, axis, label, settings)
         why = self.refused.get(name_of(self.cell, trial)) if isinstance(trial, Cell) else None
-        return trial if why is None else Refused(why)
+        return trial if why is None else RefusedChange(why)
 
     # Back: each change, while the others stay.
 
