@@ -108,6 +108,9 @@ class Criterion(Frozen):
         if times := _TIMES.fullmatch(bound.strip()):
             factor = _factor(text, op, float(times[1]))
             return cls(metric=name, op=op, bound=factor, journey=journey, relative=True)
+        if "baseline" in bound.lower():
+            example = "1.8 x baseline"
+            raise ValueError(f"'{bound}' is no multiple of the baseline; write it like '{example}'")
         read, _ = _UNITS[metrics.BY_NAME[name].unit]
         return cls(metric=name, op=op, bound=read(bound), journey=journey)
 
