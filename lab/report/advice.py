@@ -18,6 +18,7 @@ from math import isfinite
 from lab.judge.comparison import against
 from lab.model import metrics
 from lab.model.knobs import default_executor_threads
+from lab.model.load import ClosedLoad
 from lab.model.physics import DB_TRIPS, pool_connections
 from lab.model.replica import nginx_limits
 from lab.model.run import CellResult, Claim, Figure
@@ -269,7 +270,7 @@ def _too_few_allowed(before: CellResult, cells: Sequence[CellResult]) -> Iterato
         return
     cell = max(limited, key=lambda c: c.metrics.get("errors.rate_limited", 0.0))
     limit, free_s = knobs_of(cell).upload_rate_limit, _between_s(cell)
-    if limit is None or limit.per / free_s <= limit.count:
+    if limit is None or limit.per / free_s <= limit.count or not _uploads_on_and_on(cell):
         return
     yield claim(
         "{knob upload_rate_limit} a user, and one who never waits uploads every {free}, {often} in "
@@ -282,6 +283,12 @@ def _too_few_allowed(before: CellResult, cells: Sequence[CellResult]) -> Iterato
         every=_every(cell),
         workers=_each_counts(cell),
     )
+
+
+def _uploads_on_and_on(cell: CellResult) -> bool:
+    """Whether each user uploads again as soon as it is answered, and does nothing else."""
+    load = format.read_load(cell.load)
+    return isinstance(load, ClosedLoad) and not load.mix
 
 
 def _between_s(cell: CellResult) -> float:

@@ -190,6 +190,21 @@ def test_a_limit_of_uploads_is_too_low_only_for_who_sends_as_often(
     assert ("it refuses as soon as the service is fast" in text) is is_told
 
 
+@pytest.mark.parametrize(
+    "load",
+    [
+        {"rate": "5/s", "warmup": "1 s", "window": "60 s"},
+        {"burst": 40},
+        {"users": 50, "window": "60 s", "mix": {"upload": "10 %", "progress": "90 %"}},
+    ],
+    ids=["open", "burst", "mix"],
+)
+def test_how_often_a_user_uploads_is_told_only_of_users_who_do_nothing_else(load: Any) -> None:
+    limited = cell("rate-limit", 2.0, 20, 0.1, more=NOBODY, upload_rate_limit="10/min")
+    text = advised(cell("as-found", 2, 20, 0), limited.model_copy(update={"load": load}))
+    assert "a user sent one every" not in text
+
+
 def test_a_figure_that_fell_to_nothing_is_clear() -> None:
     before, after = cell("as-found", 5.0, 8, 0.0), cell("gone", 5.0, 0.0, 0.0)
     assert "Alone, what helps: gone (" in advised(before, after)
