@@ -250,7 +250,10 @@ def reference_of(cell: Cell, folder: CellFolder) -> Reference | None:
     if not cell.relative:
         return None
     baseline = folder.beside(cell.baseline)
-    return Reference(cell.baseline, baseline.read_verdict() if baseline.finished() else None)
+    try:
+        return Reference(cell.baseline, baseline.read_verdict() if baseline.finished() else None)
+    except StoreError:
+        return Reference(cell.baseline, damaged=True)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ was decided are no estimates, and several workers share one socket more evenly t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from math import exp, inf, log, sqrt
 from typing import Protocol
@@ -48,8 +48,9 @@ GROWS = frozenset({"throughput", "attempt_rate", "succeeded", "served"})
 def compared(summary: Summary) -> Summary:
     """A run of which every cell that has a baseline is told against it."""
     by_id = {cell.id: cell for cell in summary.cells}
+    damaged = {cell.id for cell in summary.damaged}
     cells = (
-        cell.model_copy(update={"against": _told(cell, by_id.get(cell.baseline))})
+        cell.model_copy(update={"against": _told(cell, by_id.get(cell.baseline), damaged)})
         if cell.baseline
         else cell
         for cell in summary.cells
@@ -57,9 +58,10 @@ def compared(summary: Summary) -> Summary:
     return summary.model_copy(update={"cells": tuple(cells)})
 
 
-def _told(cell: CellResult, baseline: CellResult | None) -> Comparison:
+def _told(cell: CellResult, baseline: CellResult | None, damaged: Collection[str]) -> Comparison:
     if baseline is None:
-        return Comparison(baseline=cell.baseline, why_not="the baseline is not measured")
+        why = "damaged" if cell.baseline in damaged else "not measured"
+        return Comparison(baseline=cell.baseline, why_not=f"the baseline is {why}")
     return against(cell, baseline)
 
 
@@ -266,17 +268,19 @@ def _moved(cell: CellResult, baseline: CellResult) -> tuple[Resource, Resource] 
 class Reference:
     """What a relative criterion is held against: the baseline's id, and its verdict if it has one.
 
-    A cell without a baseline has none of both.
+    A cell without a baseline has none of both; one that is ``damaged`` has a verdict that cannot be
+    read.
     """
 
     id: str = ""
     verdict: Verdict | None = None
+    damaged: bool = False
 
     @property
     def problem(self) -> str:
         """Why nothing can be held against it; empty where it can."""
         if self.verdict is None:
-            return f"the baseline, {self.id}, is not measured"
+            return f"the baseline, {self.id}, is {'damaged' if self.damaged else 'not measured'}"
         invalid = self.verdict.outcome is Outcome.INVALID
         return f"the baseline, {self.id}, is invalid" if invalid else ""
 
