@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,11 +104,17 @@ def command(
     if stored is None and asked is not None and not _is_spec(asked):
         stored = find(results, asked)
         if stored.info.kind == "why":
+            changed = overrides != session.Overrides()
+            asks = {"--cell": cell, "--until-held": until_held, "--most-time": minutes}
+            _refuse_asking(stored, {**asks, "a setting": changed})
             return _shown(stored, as_json)
         planned = _of_run(stored, cell, overrides)
         choice = choose(stored.info.stack if stack == "auto" else stack, toxiproxy, [])
     else:
         files = [] if asked is None else [Path(asked)]
+        if stored is not None and until_held and not stored.info.until_held:
+            what = f"{stored.info.name} was begun without --until-held, and goes on without"
+            raise UsageError(what, "leave it out, or begin a new diagnosis")
         [planned] = session.plan("why", files, overrides, stored)
         planned = replace(planned, cells=_selected(planned.cells, cell, "the spec"))
         choice = session.which_stack([planned], stack, toxiproxy, planned.run)
@@ -122,6 +128,18 @@ def _is_spec(name: str) -> bool:
     """Whether a word means a spec: a YAML file, or the name of one."""
     path = Path(name)
     return path.suffix in (".yaml", ".yml") or Path(f"{name}.yaml").is_file() or name in own_specs()
+
+
+def _refuse_asking(stored: RunFolder, asks: Mapping[str, object]) -> None:
+    """Refuse what says how to measure, where a stored answer is only printed.
+
+    Raises:
+        UsageError: something of that is asked for.
+    """
+    for name, asked in asks.items():
+        if asked:
+            what = f"{stored.info.name} is a diagnosis, whose stored answer is printed as it is"
+            raise UsageError(what, f"leave {name} out, or go on with `lab why --resume`")
 
 
 def _shown(run: RunFolder, as_json: bool) -> int:

@@ -230,6 +230,23 @@ def test_without_a_run_or_a_spec_an_example_is_given(lab: Command) -> None:
     assert the_line(ended.err) == "no spec is given - write one, as `lab why workers-x-pool`"
 
 
+def test_what_a_stored_diagnosis_cannot_be_asked_for_is_refused(
+    lab: Command, faked: Faked[Short]
+) -> None:
+    assert lab("why", faked.spec, "--cell", BROKE).code == 0
+    faked.stack.applied.clear()
+    for more in (["--cell", "x"], ["--until-held"], ["--most-time", "5"], ["--speed", "3"]):
+        ended = lab("why", "latest", *more)
+        line = the_line(ended.err)
+        assert ended.code == 2
+        assert "is a diagnosis, whose stored answer is printed as it is - leave" in line
+    ended = lab("why", "--resume", "latest", "--until-held")
+    line = the_line(ended.err)
+    assert ended.code == 2
+    assert "was begun without --until-held, and goes on without - leave it out, or begin" in line
+    assert faked.stack.applied == []
+
+
 @pytest.mark.parametrize("named", ["relaxed=nonsense", "relaxed=pool+", "step=abc"])
 def test_a_trial_of_a_name_that_no_diagnosis_makes_is_told_as_damage(
     lab: Command, faked: Faked[Short], named: str
