@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from lab.errors import SpecError
-from lab.judge.comparison import STATISTICAL
 from lab.judge.leaks import MIN_WINDOW_S, QUANTITIES
 from lab.model.claims import Condition
 from lab.model.criterion import Criterion
 from lab.model.experiment import Cell, unasked
 from lab.model.journeys import REQUESTS
 from lab.model.load import OneWindow
+from lab.model.physics import STATISTICAL
 from lab.model.units import format_duration
 from lab.plan.estimate import max_requests, min_uploads
 from lab.plan.expand import check_measurable
