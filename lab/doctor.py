@@ -293,7 +293,8 @@ def _costs() -> Iterator[Component]:
         found = "not known here: measured before the first cell, within 15 s"
         if known:
             found = (
-                f"of {len(known.trials)} trials, the newest {_age(known.age_s)} old, in {folder}"
+                f"of {_plural(len(known.trials), 'trial')}, the newest {_age(known.age_s)} old, in"
+                f" {folder}"
             )
         yield Component(
             f"costs, {stack}", bool(known), found, "`lab run` measures it", required=False
@@ -305,10 +306,14 @@ def _costs() -> Iterator[Component]:
 
 def _age(seconds: float) -> str:
     """So long, in the largest unit of which there is a whole one."""
-    for unit, length in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
+    for unit, length in (("day", 86_400), ("hour", 3600), ("minute", 60)):
         if seconds >= length:
-            return f"{seconds // length:.0f} {unit}"
+            return _plural(int(seconds // length), unit)
     return "less than a minute"
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _containers() -> list[Component]:

@@ -79,7 +79,8 @@ def value_problem(detail: ErrorDetails, name: str) -> tuple[str, str | None]:
         choices = _CHOICE.findall(context["expected"])
         return f"{name}: '{given}' is not one of {', '.join(choices)}", suggest(given, choices)
     if kind in _KINDS:
-        return f"{name}: {given} is not {_KINDS[kind]}", f"write {_KINDS[kind]}"
+        example = ", as {workers: 1}" if name == "'baseline'" else ""
+        return f"{name}: {given} is not {_KINDS[kind]}", f"write {_KINDS[kind]}{example}"
     if kind == "too_short":
         return f"{name} is empty", "write at least one entry, or leave it out"
     if kind in ("too_long", "string_too_long"):

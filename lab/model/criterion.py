@@ -109,8 +109,8 @@ class Criterion(Frozen):
             factor = _factor(text, op, float(times[1]))
             return cls(metric=name, op=op, bound=factor, journey=journey, relative=True)
         if "baseline" in bound.lower():
-            example = "1.8 x baseline"
-            raise ValueError(f"'{bound}' is no multiple of the baseline; write it like '{example}'")
+            what = f"'{bound.strip()}' is not a multiple of the baseline"
+            raise ValueError(f"{what}; write it like '1.8 x baseline'")
         read, _ = _UNITS[metrics.BY_NAME[name].unit]
         return cls(metric=name, op=op, bound=read(bound), journey=journey)
 

@@ -69,11 +69,10 @@ class RunPlan:
 
     def text(self) -> str:
         """For the terminal."""
-        minutes, seconds = divmod(self.estimate_s, 60)
         cells = plural(len(self.cells), "cell")
         if self.only:
             cells += f" (only {', '.join(self.only)})"
-        head = f"{self.experiment}: {cells}, about {minutes}:{seconds:02d} min"
+        head = f"{self.experiment}: {cells}, about {clock(self.estimate_s)}"
         if self.cells and self.retries:
             head += f"; each again up to {plural(self.retries, 'time')}, if something disturbs it"
         lines = [head]
@@ -81,7 +80,7 @@ class RunPlan:
         for cell, reasons in self.cells.items():
             told = [speeds[cell]] if cell in speeds else []
             notes = (*told, *reasons, *self.never_early.get(cell, ()))
-            lines += [f"  {cell}", *(f"    {note}" for note in notes)]
+            lines += [f"  {cell}", *(f"    {note.removeprefix(f'{cell}: ')}" for note in notes)]
         lines += self.idle
         return "\n".join(lines) + "\n"
 

@@ -124,7 +124,7 @@ def test_a_finished_run_that_is_resumed_is_only_shown_again(ran: Ran) -> None:
     if ran.invalid:
         assert planned.stdout.startswith(f"short: {len(ran.invalid)} cell")
         pytest.skip("this machine is busy: a cell is invalid, which is made again")
-    assert planned.stdout == "short: 0 cells, about 0:00 min\n"
+    assert planned.stdout == "short: 0 cells, about 0 s\n"
     before = ran.files()
     again = command.lab("run", "spec.yaml", "--resume", "latest", cwd=ran.folder)
     assert again.returncode == ran.ended.returncode

@@ -126,6 +126,10 @@ def test_each_form_of_load_is_told_by_its_key(tmp_path: Path, load: str, kind: t
             ":3:9: was written for a later lab (schema 99; this one reads 1) - upgrade the lab",
         ),
         ({"schema": "one"}, ":3:9: 'schema': one is not a whole number"),
+        (
+            {"baseline": "a=1"},
+            "'baseline': a=1 is not a mapping - write a mapping, as {workers: 1}",
+        ),
         ({"load": "5"}, ":2:7: 'load' is not a mapping - write it like {users: 50, window: 60 s}"),
         ({"load": "{user: 5}"}, ":2:7: 'load' has none of users, stages, burst, rate - did you"),
         ({"load": "{think: 1 s, brst: 5}"}, "did you mean 'burst'?"),
