@@ -164,8 +164,20 @@ def _of_run(stored: RunFolder, part: str | None, overrides: session.Overrides) -
         raise UsageError(what, "leave the settings out, or give the spec")
     cells = broke(stored) if part is None else (_that_broke(stored, part),)
     if not cells:
-        raise UsageError(f"no cell of {stored.info.name} broke", "`lab report` shows what they did")
+        raise _none_broke(stored)
     return Planned(stored.info.spec_file, stored.info.experiment, tuple(map(as_it_is, cells)))
+
+
+def _none_broke(stored: RunFolder) -> UsageError:
+    """What to say of a run in which nothing broke: it may be that some cells show nothing."""
+    folders = [stored.cell(cell_id) for cell_id in stored.info.cells]
+    finished = [folder for folder in folders if folder.finished()]
+    invalid = sum(folder.read_verdict().outcome is Outcome.INVALID for folder in finished)
+    name = stored.info.name
+    if not invalid:
+        return UsageError(f"no cell of {name} broke", "`lab report` shows what they did")
+    what = f"no cell of {name} broke, and {invalid} {'is' if invalid == 1 else 'are'} invalid"
+    return UsageError(what, f"`lab run --resume {name}` measures again")
 
 
 def _that_broke(stored: RunFolder, part: str) -> Cell:

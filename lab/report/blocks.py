@@ -255,6 +255,12 @@ class Page(_Shown):
         """The answer's sentences, where they are too many for a paragraph; else none."""
         return self.claims if len(self.claims) > MAX_OF_PARAGRAPH else ()
 
+    @property
+    def has_bars(self) -> bool:
+        """Whether bars before and after are drawn, so that a page says what they mean."""
+        tables = (block for block in self.beside if isinstance(block, Table))
+        return any(value.picture for table in tables for row in table.rows for value in row)
+
     def not_measured(self, where: object = "RUN") -> str:
         """Which cells could not be measured, and what to do; empty where all could.
 

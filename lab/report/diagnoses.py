@@ -7,7 +7,7 @@ from itertools import chain
 
 from lab.model.diagnosis import Diagnoses, Diagnosis, Remedy
 from lab.model.run import CellResult, RunInfo
-from lab.model.verdict import Change
+from lab.model.verdict import Change, Outcome
 from lab.report import format
 from lab.report.blocks import (
     Block,
@@ -51,6 +51,7 @@ def diagnoses_page(diagnoses: Diagnoses, info: RunInfo) -> Page:
         missing=diagnoses.missing,
         damaged=tuple((cell.id, cell.problem) for cell in diagnoses.damaged),
         resume="lab why --resume",
+        unmeasured=tuple(one.id for one in diagnoses.cells if one.verdict is Outcome.INVALID),
         answer=" ".join(remedy.text for remedy in diagnoses.remedies),
         glance=tuple(chain.from_iterable(map(_glance, diagnoses.remedies))),
     )

@@ -219,6 +219,15 @@ def test_a_run_of_which_nothing_broke_and_a_search_are_refused(
     lab("run", faked.spec, "--only", HELD)
     told = the_line(lab("why", "latest").err)
     assert told == f"no cell of {faked.path.name} broke - `lab report` shows what they did"
+    kept = sorted(faked.path.glob("cells/*/verdict.json"))
+    data = json.loads(kept[0].read_text())
+    kept[0].write_text(json.dumps({**data, "outcome": "invalid"}))
+    told = the_line(lab("why", "latest").err)
+    name = faked.path.name
+    assert (
+        told
+        == f"no cell of {name} broke, and 1 is invalid - `lab run --resume {name}` measures again"
+    )
     lab("threshold", faked.spec, "--most-users", "10")
     told = the_line(lab("why", "latest").err)
     assert told.startswith(f"{faked.path.name} is a search for thresholds, whose cells have many")

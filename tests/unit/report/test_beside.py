@@ -168,6 +168,20 @@ def test_what_is_not_compared_is_told_with_its_reason() -> None:
     assert told.rows[1][2] == Value("0.100/s")
 
 
+def test_what_the_bars_mean_is_told_where_there_are_bars(info: RunInfo) -> None:
+    told = "Of two bars the upper one is the baseline"
+    assert told in html_report(RUN, info)
+    uncompared = (
+        one.against and one.against.model_copy(update={"why_not": "files differ", "changes": ()})
+        for one in RUN.cells
+    )
+    cells = zip(RUN.cells, uncompared, strict=True)
+    bare = summary(*(one.model_copy(update={"against": against}) for one, against in cells))
+    page = html_report(bare, info)
+    assert "<h2>Before and after</h2>" in page
+    assert told not in page
+
+
 def test_a_baseline_that_served_nobody_is_no_divisor() -> None:
     run = compared(summary(cell("as-found", 0.0, 58, 1.0), cell("all", 5.0, 9, 0.0, workers=4)))
     row = table(run).rows[1]
