@@ -173,7 +173,7 @@ def test_a_dry_run_tells_which_cells_were_chosen_and_how_often_each_is_tried(
     ended = lab("run", file, "--dry-run", *chosen)
     head, *cells = ended.out.splitlines()
     assert head.startswith("short: 1 cell (only workers=[29], workers=2), about ")
-    assert head.endswith(" min; each again up to 1 time, if something disturbs it")
+    assert head.endswith(" s; each again up to 1 time, if something disturbs it")
     assert cells == ["  workers=2", "    speed 5, given"]
     [plan] = json.loads(lab("run", file, "--dry-run", "--json", *chosen).out)
     assert plan["cells"] == ["workers=2"]

@@ -15,8 +15,10 @@ from lab.errors import MachineError
 from lab.model.diagnosis import Diagnoses, Diagnosis
 from lab.model.evidence import Cause
 from lab.model.experiment import Cell
-from lab.model.verdict import Resource
+from lab.model.verdict import Outcome, Resource
+from lab.report.diagnoses import diagnoses_page
 from lab.stack.base import Replica
+from lab.store import find
 from tests import command
 from tests.cli_fixture import Command, the_line
 from tests.component.cli.faked import Faked
@@ -117,6 +119,19 @@ def test_until_it_holds_with_the_fewest_changes(lab: Command, faked: Faked[Short
     told = " ".join(ended.out.split())
     assert "pool_size=5 holds with pool_size=10 max_overflow=20 global_rate_limit=off." in told
     assert "The limit went pool -> rate_limit -> none." in told
+
+
+def test_a_cell_that_is_invalid_is_told_with_what_measures_it_again(
+    lab: Command, faked: Faked[Short]
+) -> None:
+    assert lab("why", faked.spec).code == 0
+    found = document(faked)
+    cells = (found.cells[0].model_copy(update={"verdict": Outcome.INVALID}), *found.cells[1:])
+    page = diagnoses_page(
+        found.model_copy(update={"cells": cells}), find(faked.path.parent, "latest").info
+    )
+    told = f"Could not be measured: {BROKE} - measure again with lab why --resume RUN"
+    assert page.not_measured() == told
 
 
 def test_what_is_stored_is_told_again_in_every_form(lab: Command, faked: Faked[Short]) -> None:
@@ -224,10 +239,8 @@ def test_a_run_of_which_nothing_broke_and_a_search_are_refused(
     kept[0].write_text(json.dumps({**data, "outcome": "invalid"}))
     told = the_line(lab("why", "latest").err)
     name = faked.path.name
-    assert (
-        told
-        == f"no cell of {name} broke, and 1 is invalid - `lab run --resume {name}` measures again"
-    )
+    cure = f"`lab run --resume {name}` measures again"
+    assert told == f"no cell of {name} broke, and 1 is invalid - {cure}"
     lab("threshold", faked.spec, "--most-users", "10")
     told = the_line(lab("why", "latest").err)
     assert told.startswith(f"{faked.path.name} is a search for thresholds, whose cells have many")
