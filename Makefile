@@ -32,7 +32,17 @@ endef
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo 'make TARGET [STACK=embedded|compose] [SPEED=4] [ARGS="options of the command"]'
+	@echo 'Times are of a quiet machine with two cores; lab run SPEC --dry-run tells yours.'
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { \
+		if (match($$2, /\([0-9]+ cells.*\)$$/)) { \
+			tail = substr($$2, RSTART); gsub(/ /, "~", tail); $$2 = substr($$2, 1, RSTART - 1) tail } \
+		line = sprintf("  %-18s", $$1); count = split($$2, words, " "); \
+		for (i = 1; i <= count; i++) { \
+			gsub(/~/, " ", words[i]); \
+			if (length(line) + length(words[i]) > 79) { print line; line = sprintf("  %-18s", "") } \
+			line = line " " words[i] } \
+		print line }' $(MAKEFILE_LIST)
 
 $(STAMP): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or later was found - install it, or write make PYTHON=/its/path" >&2; exit 3; }
@@ -43,7 +53,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $@
 
 .PHONY: setup
-setup: $(STAMP) ## Make the virtual environment
+setup: $(STAMP) ## Make the virtual environment, with downloads; other targets do it too
 
 .PHONY: doctor
 doctor: $(STAMP) ## Say what this machine has, and how to mend what it lacks
@@ -81,7 +91,7 @@ phase-3: $(STAMP) ## From 0 to 50 users in 10 s, in production and staging (4 ce
 	$(call ASK,$(PHASE_3))
 
 .PHONY: phase-4
-phase-4: $(STAMP) ## Do 20 users for 30 minutes leave anything behind? (2 cells, about 11 minutes)
+phase-4: $(STAMP) ## Do 20 users for 30 minutes leave anything behind? (2 cells, 5 to 11 minutes)
 	$(call ASK,$(PHASE_4))
 
 .PHONY: phase-5
@@ -113,7 +123,7 @@ as-found: $(STAMP) ## What 1 to 50 students meet in production as it was found (
 	$(call ASK,experiments/as-found.yaml)
 
 .PHONY: pool-exhaustion
-pool-exhaustion: $(STAMP) ## Sessions held: does the pool run dry, or the database?
+pool-exhaustion: $(STAMP) ## Sessions held: does the pool run dry, or the database? (2 cells, about 2 minutes)
 	$(call ASK,experiments/pool-exhaustion.yaml)
 
 .PHONY: client-timeout
@@ -121,19 +131,19 @@ client-timeout: $(STAMP) ## Users who wait 5 s to 2 min: who gives up first? (15
 	$(call ASK,experiments/client-timeout.yaml)
 
 .PHONY: pooler
-pooler: $(STAMP) ## Pools of 120 connections, of which Postgres grants 25: what does PgBouncer change?
+pooler: $(STAMP) ## Pools of 120 connections, of which Postgres grants 25: what does PgBouncer change? (6 cells, about 4 minutes)
 	$(call ASK,experiments/pooler.yaml)
 
 .PHONY: laws
-laws: $(STAMP) ## Does each way to call storage carry what its slots allow?
+laws: $(STAMP) ## Does each way to call storage carry what its slots allow? (4 cells, about 4 minutes)
 	$(call ASK,experiments/laws.yaml)
 
 .PHONY: split
-split: $(STAMP) ## How evenly are uploads split among workers, and what does it cost? (6 cells, about 6 minutes)
+split: $(STAMP) ## How evenly are uploads split among workers, and what does it cost? (6 cells, about 10 minutes)
 	$(call ASK,experiments/split.yaml)
 
 .PHONY: laws-of-journeys
-laws-of-journeys: $(STAMP) ## Do assessments and conversions carry what their threads allow?
+laws-of-journeys: $(STAMP) ## Do assessments and conversions carry what their threads allow? (4 cells, about 7 minutes)
 	$(call ASK,experiments/laws-assess.yaml experiments/laws-convert.yaml)
 
 .PHONY: bystanders
@@ -141,7 +151,7 @@ bystanders: $(STAMP) ## What do those meet who upload nothing? (3 cells, about 5
 	$(call ASK,experiments/bystanders.yaml)
 
 .PHONY: neighbours
-neighbours: $(STAMP) ## Do conversion and uploads starve each other in the audio threads?
+neighbours: $(STAMP) ## Do conversion and uploads starve each other in the audio threads? (2 cells, about 2 minutes)
 	$(call ASK,experiments/neighbours.yaml)
 
 .PHONY: scenario-3
@@ -167,7 +177,7 @@ probe-burst: $(STAMP) ## 50 students at once, and /health is asked: who is ended
 ADVICE := experiments/recommendations.yaml experiments/recommendations-cloudrun.yaml
 
 .PHONY: recommendations
-recommendations: $(STAMP) ## The report's advice, piece by piece and together: what helps? (32 cells, about 25 minutes)
+recommendations: $(STAMP) ## The report's advice, piece by piece and together: what helps? (32 cells, about 30 minutes)
 	$(call ASK,$(ADVICE))
 
 SPEC ?= experiments/threshold.yaml
@@ -177,7 +187,7 @@ threshold: $(STAMP) ## At how many users does each cell of SPEC begin to fail? (
 	$(BIN)/lab threshold --stack $(STACK) $(PACE) $(ARGS) $(SPEC)
 
 .PHONY: calibrate
-calibrate: $(STAMP) ## Is what is injected what arrives?
+calibrate: $(STAMP) ## Is what is injected what arrives? (a few minutes)
 	$(BIN)/lab calibrate --stack $(STACK) $(ARGS)
 
 .PHONY: up

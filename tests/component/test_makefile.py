@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +45,16 @@ def asked(done: subprocess.CompletedProcess[str]) -> list[str]:
     """The commands, without the folder of the specs."""
     lines = [line for line in done.stdout.splitlines() if line.startswith("lab ")]
     return [" ".join(line.replace("experiments/", "").split()) for line in lines]
+
+
+def test_the_list_of_targets_fits_a_terminal_and_has_every_one(make: Make) -> None:
+    lines = make("help").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    text = " ".join(" ".join(lines).split())
+    told = re.findall(r"(?m)^([a-z0-9-]+):.*## (.*)$", (ROOT / "Makefile").read_text())
+    assert told
+    assert [f"{name} {about}" for name, about in told if f" {name} {about}" not in text] == []
+    assert [line for line in lines if line.endswith((" cells,", " about"))] == []
 
 
 @pytest.mark.parametrize(
