@@ -8,6 +8,7 @@ import click
 
 from lab.cli.options import print_message, results_option
 from lab.cli.standing import standing
+from lab.report.format import plural
 from lab.stack import cleanup, ownership
 
 
@@ -23,7 +24,8 @@ def command(results: Path) -> None:
         cleanup.end(folder, owner)
     left = cleanup.end_abandoned()
     print_message(
-        f"ended {len(replicas)} replica(s) of {results} and {left} left by a lab that was killed"
+        f"ended {plural(len(replicas), 'replica')} of {results}"
+        f" and {left} left by a lab that was killed"
     )
     others = [owner for _, owner in cleanup.replicas() if owner.pid and not owner.gone]
     here = [owner for owner in others if owner.place in (None, ownership.place())]

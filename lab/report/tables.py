@@ -15,6 +15,9 @@ from lab.model.run import StoredRun
 from lab.report.blocks import Table
 from lab.report.terminal import Style, blocks_text
 
+NARROW = 100
+"""With fewer columns a table tells its short values with the meaning, which else has no room."""
+
 
 def knobs_data() -> list[dict[str, Any]]:
     """A row a knob, values as a spec writes them."""
@@ -36,14 +39,20 @@ def knobs_data() -> list[dict[str, Any]]:
 
 def knobs_text(style: Style) -> str:
     """``lab knobs``: name, both presets, bounds and meaning."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
+    narrow = style.width < NARROW
     for row in knobs_data():
         same = row["default"] == row["recommended"]
         advised = "same" if same else str(row["recommended"])
         unit = f"{row['unit']}: {row['bounds']}" if row["bounds"] else row["unit"]
-        rows.append((row["name"], str(row["default"]), advised, f"{row['help']} ({unit})"))
-    table = Table.of(("knob", "as found", "recommended", "meaning"), rows)
-    return blocks_text([table], style)
+        name, found, about = row["name"], str(row["default"]), row["help"]
+        if narrow:
+            of_preset = "" if same else f"; recommended: {advised}"
+            rows.append((name, found, f"{about} ({unit}{of_preset})"))
+        else:
+            rows.append((name, found, advised, f"{about} ({unit})"))
+    heads = ("knob", "as found", *(() if narrow else ("recommended",)), "meaning")
+    return blocks_text([Table.of(heads, rows)], style)
 
 
 def metrics_data() -> list[dict[str, Any]]:
@@ -62,7 +71,11 @@ def metrics_data() -> list[dict[str, Any]]:
 
 def metrics_text(style: Style) -> str:
     """``lab metrics``: name, unit, source and meaning, and of which journeys it may be asked."""
-    rows = [(row.name, row.unit, row.source, row.help + _of_journeys(row)) for row in METRICS]
+    told = [(row, f"{row.help}{_of_journeys(row)}") for row in METRICS]
+    if style.width < NARROW:
+        short = [(row.name, f"{text} [{row.unit}; from {row.source}]") for row, text in told]
+        return blocks_text([Table.of(("metric", "meaning [unit; from]"), short)], style)
+    rows = [(row.name, row.unit, row.source, text) for row, text in told]
     return blocks_text([Table.of(("metric", "unit", "from", "meaning"), rows)], style)
 
 
@@ -81,12 +94,16 @@ def faults_data(faults: Mapping[str, Fault]) -> list[dict[str, Any]]:
 
 def faults_text(faults: Mapping[str, Fault], style: Style) -> str:
     """``lab faults``: name, the proxy or the part it is done to, how, and meaning."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
+    narrow = style.width < NARROW
     for name, fault in sorted(faults.items()):
         toxics = ", ".join(toxic.type for toxic in fault.toxics)
         how = str(fault.process_fault or ("down" if fault.down else toxics))
-        rows.append((name, str(fault.part or fault.proxy), how, fault.about))
-    return blocks_text([Table.of(("fault", "where", "how", "meaning"), rows)], style)
+        where = str(fault.part or fault.proxy)
+        told = (f"{fault.about} [{how}]",) if narrow else (how, fault.about)
+        rows.append((name, where, *told))
+    heads = ("meaning [how]",) if narrow else ("how", "meaning")
+    return blocks_text([Table.of(("fault", "where", *heads), rows)], style)
 
 
 def runs_data(runs: Sequence[StoredRun]) -> list[dict[str, Any]]:

@@ -153,7 +153,7 @@ def test_down_tells_which_replicas_it_leaves_alone(up: Path, lab: Command, tmp_p
     ended = lab("down")
     assert ended.code == 0
     assert ended.err.splitlines() == [
-        "ended 1 replica(s) of results and 0 left by a lab that was killed",
+        "ended 1 replica of results and 0 left by a lab that was killed",
         f"left alone: the replica of a run that is going on (lab process {os.getpid()})",
         f"left alone: {other.id}, of another user, container or machine - end it there, or "
         f"`docker compose -p {other.id} down --volumes` if that is gone",

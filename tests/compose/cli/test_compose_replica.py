@@ -63,7 +63,7 @@ def up(client: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) ->
     replica = kept.id
     ended = kept.lab("down")
     assert ended.returncode == 0, ended.stderr
-    assert "ended 1 replica(s) of results" in ended.stderr
+    assert "ended 1 replica of results" in ended.stderr
     assert names(client, replica) == []
     assert left(client, kept.results) == []
 

@@ -58,7 +58,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     yield kept
     ended = kept.lab("down")
     assert ended.returncode == 0, ended.stderr
-    assert "ended 1 replica(s) of results" in ended.stderr
+    assert "ended 1 replica of results" in ended.stderr
     kept.left.assert_nothing_left()
 
 
@@ -131,7 +131,7 @@ def test_its_port_is_taken_for_another(up: Up, tmp_path: Path) -> None:
 def test_down_of_other_results_leaves_it_alone(up: Up, tmp_path: Path) -> None:
     ended = command.lab("down", cwd=tmp_path)
     assert ended.returncode == 0
-    assert "ended 0 replica(s) of results" in ended.stderr
+    assert "ended 0 replicas of results" in ended.stderr
     assert up.record()["down"] == []
 
 

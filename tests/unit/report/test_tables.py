@@ -26,6 +26,20 @@ def test_every_knob_and_metric_is_listed_by_its_whole_name(width: int) -> None:
         assert text.isascii()
 
 
+def test_where_there_is_little_room_the_meaning_has_most_of_it() -> None:
+    strike = {"part": "backend", "strike": "kill", "at": "10 s", "for": "5 s"}
+    fault = Fault.model_validate({"fault": "backend-kill", "about": "a crash"} | strike)
+    for width, shown in (
+        (80, "pool_size 10 connections that a worker's pool keeps (count: >= 1, <= 200; recommend"),
+        (100, "pool_size 10 15 connections that a worker's pool keeps (count: >= 1, <= 200)"),
+    ):
+        assert shown in " ".join(tables.knobs_text(Style(width)).split())
+    told = " ".join(tables.metrics_text(Style(80)).split())
+    assert "error_rate failed / attempts (also of any journey) [share; from samples]" in told
+    told = tables.faults_text({"backend-kill": fault}, Style(80)).splitlines()[2]
+    assert " ".join(told.split()) == "backend-kill backend a crash [kill at 10 s, for 5 s]"
+
+
 def test_knobs_as_data_hold_both_presets_as_a_spec_writes_them() -> None:
     rows = {row["name"]: row for row in tables.knobs_data()}
     assert rows["upload_rate_limit"]["default"] == "off"
