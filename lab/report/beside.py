@@ -141,9 +141,10 @@ def _row_before(cell: CellResult, names: Sequence[str]) -> Row:
 
 def _row_after(cell: CellResult, scales: Mapping[str, float]) -> Row:
     comes_to = effect(cell.against)
+    compared = cell.against is not None and not cell.against.why_not
     return (
         phrases.name(cell),
-        Value(comes_to, tone=EFFECT_TONES.get(comes_to, "")),
+        Value(comes_to if compared else "is not compared", tone=EFFECT_TONES.get(comes_to, "")),
         *(_figure(name, cell, scale) for name, scale in scales.items()),
         "; ".join(told_flips(cell.against)),
         _limit(cell),

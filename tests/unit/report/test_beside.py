@@ -164,7 +164,7 @@ def test_what_is_not_compared_is_told_with_its_reason() -> None:
     told, note = before_after(cells)
     assert note == Paragraph("their files differ", lead="case=read-timeout is not compared")
     assert isinstance(told, Table)
-    assert told.rows[1][1].text == "is open"
+    assert told.rows[1][1].text == "is not compared"
     assert told.rows[1][2] == Value("0.100/s")
 
 
