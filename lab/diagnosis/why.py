@@ -37,6 +37,15 @@ LIKELY = 0.5
 WAITED = 0.05
 """Or the share of what uploads were late for."""
 
+ALONE: Mapping[Effect | None, str] = {
+    "moved": "moves it",
+    "unmoved": "does not move it",
+    "unclear": "does not tell",
+    "unmeasured": "could not be measured",
+    None: "was not tried",
+}
+"""What more of one resource did, in words."""
+
 NAMES_NONE = (Resource.NONE, Resource.UNCLEAR)
 
 Resources = tuple[Resource, ...]
@@ -270,6 +279,13 @@ class Proof:
             return " Nor did any two of them."
         return f" Nor did {' or '.join(map(label_of, tried))} together."
 
+    def alone(self, pair: Resources) -> str:
+        """What is known of each of two resources without the other."""
+        effects = {one: self._effect((one,)) for one in pair}
+        if set(effects.values()) == {"unmoved"}:
+            return "neither alone moves it"
+        return ", ".join(f"{one} alone {ALONE[effect]}" for one, effect in effects.items())
+
     def _stayed(self, resource: Resource) -> bool:
         return self._effect((resource,)) == "unmoved"
 
@@ -325,8 +341,8 @@ def _together(proof: Proof, pair: Resources) -> str:
     told = proof.sentence(pair)
     first, second = pair
     return (
-        f"{_subject(proof)}, and {first} and {second} share the limit: neither alone moves it, and"
-        f" both together do. {told}."
+        f"{_subject(proof)}, and {first} and {second} share the limit: {proof.alone(pair)}, and"
+        f" both together move it. With {told}."
     )
 
 

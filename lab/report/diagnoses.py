@@ -118,7 +118,7 @@ def _trials(cell: Diagnosis) -> Table:
         )
         for trial in cell.trials
     ]
-    return Table.of(("more of", "how", "verdict", "missed", "change", "limit then"), rows)
+    return Table.of(("more of", "how", "verdict", "what was missed", "change", "limit then"), rows)
 
 
 def _change(change: Change) -> str:

@@ -65,6 +65,8 @@ def test_it_is_shared_where_only_two_together_help() -> None:
     assert (answer.outcome, answer.limit) == ("shared", (THREADS, POOL))
     assert trials[:3] == ["own_threads", "event_loop", "pool"]
     assert trials[-1] == "own_threads+pool"
+    told = "share the limit: neither alone moves it, and both together move it. With twice the thr"
+    assert told in answer.text
 
 
 def test_the_limit_that_stood_right_behind_the_named_one_is_tried_with_it() -> None:
@@ -78,6 +80,8 @@ def test_the_limit_that_stood_right_behind_the_named_one_is_tried_with_it() -> N
     answer, trials = diagnosed(replica, limit("own_threads"))
     assert (answer.outcome, answer.limit) == ("shared", (THREADS, rate))
     assert trials == ["own_threads", "own_threads+rate_limit"]
+    told = "own_threads alone does not move it, rate_limit alone was not tried, and both together"
+    assert told in answer.text
 
 
 def test_it_is_shared_where_either_helps() -> None:
