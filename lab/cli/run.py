@@ -87,12 +87,14 @@ def command(
     """Measure every cell of each SPEC and judge it.
 
     \b
-    The table at the end has a row a cell (`lab metrics` says how each figure is measured):
+    The table at the end has a row a cell (`lab metrics` explains each figure):
       up/s, served     successes a second; of a burst, how many
       p50 s, p95 s     latency of successful uploads, in seconds
-      failed, led by   the share that failed, and the cause of most of them, with its count
+      failed, led by   the share that failed, and the cause of most, counted
       pg               the most connections that Postgres granted at once
+      x base           up/s as a multiple of the baseline's, in a spec with one
       limit            what uploads waited for, or failed by
+
     While it runs, a line says which cell is at what: settings applied, faults injected, ramp,
     warm-up, window, the last answers, audit for lost uploads, verdict. A cell that is invalid
     because something disturbed it is measured again, once this machine is quiet (it waits a

@@ -92,9 +92,9 @@ def command(
     RUN is a stored run, of which every cell that broke is explained; of a stored diagnosis the
     answer is printed, and nothing is started. SPEC is measured first.
 
-    \b
     With --until-held the limit is relaxed again and again until the cell holds, and then each
-    change is taken back in turn: what stays is the smallest set, of what an operator can change.
+    change is taken back in turn: what stays is what cannot be spared, of what an operator can
+    change.
 
     Exit code: 0 every cell has its answer; 4 one is undecided or invalid.
     """

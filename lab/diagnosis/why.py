@@ -191,6 +191,8 @@ class Proof:
         relaxation = relaxation_of(resource)
         if resource != self.named and relaxation and relaxation.serves:
             return "an upload's own work: any queue is the better for less of it"
+        if resource != self.named and relaxation is None and candidate.at_limit:
+            return f"at its limit, and nothing gives more of it alone: {candidate.evidence}"
         if resource != self.named and not _may_be(candidate):
             return f"nowhere near its limit: {candidate.evidence}"
         trial = self._trial((resource,))

@@ -151,6 +151,13 @@ def test_the_help_lists_every_command_with_a_whole_sentence(lab: Command) -> Non
         assert re.fullmatch(r"[A-Z][^.]*[^.]\.", sentence), (name, sentence)
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_help_goes_past_80_columns(lab: Command, name: str) -> None:
+    lines = lab(name, "--help").out.splitlines()
+    assert lines
+    assert [line for line in lines if len(line) > 80] == []
+
+
 def test_without_a_command_the_help_is_shown_as_a_mistake(lab: Command) -> None:
     ended = lab()
     assert (ended.code, ended.out) == (2, "")

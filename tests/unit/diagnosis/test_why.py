@@ -122,7 +122,7 @@ def test_what_cannot_be_changed_here_is_said_with_the_reason() -> None:
     assert (answer.outcome, answer.limit) == ("proven", (THREADS,))
     assert {one.resource: one.why for one in answer.untried} == {
         Resource.BACKPRESSURE: "this cell has nothing of it to be given more of",
-        Resource.ACCEPT_QUEUE: "nowhere near its limit: x",
+        Resource.ACCEPT_QUEUE: "at its limit, and nothing gives more of it alone: x",
     }
 
 
