@@ -90,7 +90,7 @@ def command(
     The table at the end has a row a cell (`lab metrics` explains each figure):
       up/s, served     successes a second; of a burst, how many
       p50 s, p95 s     latency of successful uploads, in seconds
-      failed, led by   the share that failed, and the cause of most, counted
+      failed, led by   the share that failed; the commonest cause, its count
       pg               the most connections that Postgres granted at once
       x base           up/s as a multiple of the baseline's, in a spec with one
       limit            what uploads waited for, or failed by

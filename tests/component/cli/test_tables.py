@@ -152,7 +152,10 @@ def test_the_help_lists_every_command_with_a_whole_sentence(lab: Command) -> Non
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_no_help_goes_past_80_columns(lab: Command, name: str) -> None:
+def test_no_help_goes_past_80_columns(
+    lab: Command, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     lines = lab(name, "--help").out.splitlines()
     assert lines
     assert [line for line in lines if len(line) > 80] == []
