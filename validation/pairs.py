@@ -181,7 +181,9 @@ def tally(pairs: int, seed: int, systems: Sequence[System] = SYSTEMS) -> dict[st
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The table; 1 where an interval covers the truth in less than 95 %."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        "python -m validation.pairs", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--pairs", type=positive, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     asked: Any = parser.parse_args(argv)
