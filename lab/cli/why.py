@@ -29,6 +29,7 @@ from lab.diagnosis.trials import as_it_is
 from lab.diagnosis.why import nearest
 from lab.errors import UsageError
 from lab.model.experiment import Cell
+from lab.model.suggest import nearest as like
 from lab.model.verdict import Outcome
 from lab.report import diagnosis_news
 from lab.report.format import plural
@@ -102,7 +103,7 @@ def command(
     overrides = session.Overrides(settings, preset, speed, max_speed=max_speed)
     stored = find(results, resume) if resume is not None else None
     if stored is None and asked is not None and not _is_spec(asked):
-        stored = find(results, asked)
+        stored = _run_of(results, asked)
         if stored.info.kind == "why":
             changed = overrides != session.Overrides()
             asks = {"--cell": cell, "--until-held": until_held, "--most-time": minutes}
@@ -140,6 +141,20 @@ def _refuse_asking(stored: RunFolder, asks: Mapping[str, object]) -> None:
         if asked:
             what = f"{stored.info.name} is a diagnosis, whose stored answer is printed as it is"
             raise UsageError(what, f"leave {name} out, or go on with `lab why --resume`")
+
+
+def _run_of(results: Path, name: str) -> RunFolder:
+    """The stored run of a name.
+
+    Raises:
+        UsageError: there is none; where a spec has almost that name, with the spec's.
+    """
+    try:
+        return find(results, name)
+    except UsageError as error:
+        meant = like(name, own_specs())
+        remedy = f"did you mean the spec '{meant}'? `lab runs` lists the runs"
+        raise UsageError(error.what, remedy if meant else error.remedy) from error
 
 
 def _shown(run: RunFolder, as_json: bool) -> int:

@@ -196,6 +196,15 @@ def test_no_trial_is_begun_that_would_end_later(lab: Command, faked: Faked[Short
     assert why_untried(cell) == "no time was left"
 
 
+def test_a_name_that_is_almost_a_spec_s_is_told_with_the_spec(
+    lab: Command, faked: Faked[Short]
+) -> None:
+    told = the_line(lab("why", "workers-x-pol", "--results", faked.folder).err)
+    assert told.endswith("- did you mean the spec 'workers-x-pool'? `lab runs` lists the runs")
+    told = the_line(lab("why", "qqq", "--results", faked.folder).err)
+    assert told.endswith("- `lab runs` lists the runs")
+
+
 def test_a_cell_that_held_is_refused_with_what_is_nearest(
     lab: Command, faked: Faked[Short]
 ) -> None:
