@@ -384,7 +384,7 @@ def nginx_connections(trial: Trial) -> Level | None:
     limits, said = nginx_limits(trial.knobs), trial.shortages("connections").get("nginx", 0)
     at_once = max((trial.inflight(sample.sent_at) for sample in trial.sent), default=0)
     if not said:
-        evidence = f"{at_once} uploads at once at most, of {limits.uploads} that nginx can pass on"
+        evidence = f"at most {at_once} at once, of {limits.uploads} uploads that nginx can pass on"
         return Level(min(1.0, at_once / limits.uploads), False, evidence)
     lost = of_attempts(trial, trial.failed(Cause.PROXY_ERROR, Cause.CONNECTION))
     evidence = (
