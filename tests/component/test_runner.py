@@ -163,7 +163,7 @@ def test_each_cell_is_applied_injected_loaded_freed_of_faults_and_its_logs_are_k
 def test_the_observation_is_whole_on_disk_before_anyone_judges_it(
     wired: Wired, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def judging(cell: Cell, observation: Observation) -> Verdict:
+    def judging(cell: Cell, observation: Observation, _reference: object) -> Verdict:
         folder = wired.run.cell(cell.id)
         assert folder.observed()
         assert not folder.finished()
@@ -177,7 +177,7 @@ def test_the_observation_is_whole_on_disk_before_anyone_judges_it(
 def test_a_cell_that_was_observed_is_only_judged(
     wired: Wired, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(_cell: Cell, _observation: Observation) -> Verdict:
+    def killed(*_of: object) -> Verdict:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
