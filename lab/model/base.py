@@ -54,5 +54,8 @@ Count = Annotated[int, Field(ge=0, le=10**9)]
 Bytes = Annotated[int, Field(ge=0, le=10**15)]
 """A size, or a running total of sizes."""
 
+Sum = Annotated[int, Field(ge=0, le=10**18)]
+"""Of such counts, or sizes, of all processes together."""
+
 Plain = Annotated[Any, AfterValidator(_finite)]
 """Anything that JSON can hold."""

@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from lab.model.base import Bytes, Count, Elapsed, Frozen, Moment, Number, Stored, Total
+from lab.model.base import Bytes, Count, Elapsed, Frozen, Moment, Number, Stored, Sum, Total
 from lab.model.costs import TrialCost
 from lab.model.criterion import Criterion
 
@@ -195,17 +195,17 @@ class Series(Frozen):
     answered: list[Total]
     errors: list[Total]
     p95: list[Total | None]
-    pg_connections: list[Count | None]
-    pool_checked_out: list[Count | None]
-    uploads_inflight: list[Count | None]
+    pg_connections: list[Sum | None]
+    pool_checked_out: list[Sum | None]
+    uploads_inflight: list[Sum | None]
     cpu_backend: list[Total | None] = []
-    rss_backend: list[Count | None] = []
+    rss_backend: list[Sum | None] = []
     loop_lag: list[Total | None] = []
-    threads_busy: list[Count | None] = []
+    threads_busy: list[Sum | None] = []
     gcs_latency: list[Total | None] = []
-    pg_active: list[Count | None] = []
-    pg_idle: list[Count | None] = []
-    pg_in_transaction: list[Count | None] = []
+    pg_active: list[Sum | None] = []
+    pg_idle: list[Sum | None] = []
+    pg_in_transaction: list[Sum | None] = []
 
 
 class Crossing(Frozen):

@@ -272,7 +272,7 @@ def test_a_relative_criterion_has_a_bound_in_its_unit_for_who_asks_what_limits()
     [
         ("p95 < 0 x baseline", "asks for 0 x baseline; write a bound of its own instead"),
         ("p95 < 2 s x baseline", "'2 s x baseline' is not a multiple of the baseline"),
-        ("throughput > 1.8 x Baseline", "not a multiple of the baseline; write it like '1.8 x base"),
+        ("throughput > 1.8 x Baseline", "not a multiple of the baseline; write it like '1.8 x"),
         ("throughput > 0.0000001 x baseline", "not a multiple of the baseline; write it like '1.8"),
         ("p95 == 2 x baseline", "two measurements are never equal; write <, <=, > or >="),
         ("p95 < x baseline", "'x baseline'"),

@@ -344,6 +344,12 @@ def test_what_the_workers_and_the_database_did_is_told_bin_by_bin() -> None:
     assert drawn.cpu_backend[3] == pytest.approx(0.5, abs=0.01)
 
 
+def test_workers_may_have_gigabytes_together() -> None:
+    lines = [worker(t, pid, rss=900_000_000) for t in (20.0, 30.0, 40.0) for pid in (1, 2)]
+    drawn = series(Trial(cell(), observation([sample()], lines)))
+    assert max(rss for rss in drawn.rss_backend if rss is not None) == 1_800_000_000
+
+
 def test_what_was_not_read_is_left_out_of_the_series() -> None:
     old: list[Evidence] = [DatabaseReading(t=float(t), connections=3) for t in range(75)]
     drawn = series(Trial(cell(), observation([sample(stages={})], old)))
