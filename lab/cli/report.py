@@ -16,15 +16,12 @@ from lab.cli.options import (
     results_option,
     style,
 )
-from lab.cli.stored import report_of
+from lab.cli.stored import MAX_NAMES, by_part, report_of
 from lab.errors import StoreError, UsageError
 from lab.model.capacity import Threshold
 from lab.model.run import CellResult, Summary
 from lab.report import cell_details
 from lab.store import RunFolder, find
-
-MAX_NAMES = 4
-"""So many cells are named where several, or none, are meant."""
 
 
 @click.command()
@@ -71,8 +68,7 @@ def command(
 def _find_cell(folder: RunFolder, part: str) -> CellResult | Threshold:
     """The one cell whose id is, or else contains, ``part``."""
     results = _results(folder, part)
-    matching = [result for result in results if part and part in result.id]
-    exact = [result for result in matching if result.id == part] or matching
+    exact = by_part(results, part) if part else []
     if len(exact) == 1:
         return exact[0]
     names = ", ".join(result.id for result in (exact or results)[:MAX_NAMES])

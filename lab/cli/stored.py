@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from lab.capacity.runner import answers
 from lab.cli.options import print_json, print_message, print_text, style
@@ -18,6 +19,9 @@ from lab.store import RunFolder
 from lab.store.runs import DIAGNOSES, SUMMARY, THRESHOLDS
 
 OPEN = {"undecided", "invalid"}
+
+MAX_NAMES = 4
+"""So many cells are named where several, or none, are meant."""
 
 MAX_FOREIGN = 4
 """So many things that are somebody else's are named."""
@@ -96,6 +100,24 @@ def report_of(run: RunFolder, damaged: Sequence[DamagedCell] = ()) -> StoredRepo
         summary = answered(compared(run.summary(damaged)), run.info.experiment.answers)
         return StoredReport(run, summary, SUMMARY)
     return StoredReport(run, answers(run, damaged), THRESHOLDS)
+
+
+class Named(Protocol):
+    """What has an id."""
+
+    @property
+    def id(self) -> str:
+        """By which people name it."""
+        ...
+
+
+Item = TypeVar("Item", bound=Named)
+
+
+def by_part(found: Sequence[Item], part: str) -> list[Item]:
+    """Those whose id is ``part``; else those whose id contains it."""
+    matching = [one for one in found if part in one.id]
+    return [one for one in matching if one.id == part] or matching
 
 
 def tell_foreign(run: RunFolder) -> None:

@@ -22,7 +22,7 @@ from lab.cli.options import (
     stack_options,
 )
 from lab.cli.session import Planned
-from lab.cli.stored import StoredReport, exit_code, report_of
+from lab.cli.stored import MAX_NAMES, StoredReport, by_part, exit_code, report_of
 from lab.cli.wiring import StackChoice, choose
 from lab.diagnosis.runner import broke, explain
 from lab.diagnosis.trials import as_it_is
@@ -34,9 +34,6 @@ from lab.model.verdict import Outcome
 from lab.report import diagnosis_news
 from lab.report.format import plural
 from lab.store import RunFolder, find
-
-MAX_NAMES = 4
-"""So many cells are named where several, or none, are meant."""
 
 
 @click.command()
@@ -218,8 +215,7 @@ def _selected(cells: Sequence[Cell], part: str | None, of: str) -> tuple[Cell, .
     """
     if part is None:
         return tuple(map(as_it_is, cells))
-    matching = [cell for cell in cells if part in cell.id]
-    exact = [cell for cell in matching if cell.id == part] or matching
+    exact = by_part(cells, part)
     if len(exact) == 1:
         return (as_it_is(exact[0]),)
     names = ", ".join(cell.id for cell in (exact or list(cells))[:MAX_NAMES])

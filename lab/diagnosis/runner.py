@@ -12,7 +12,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import inf
+from typing import Protocol, TypeVar
 
 from lab.diagnosis.remedy import Mended, Mending
 from lab.diagnosis.trials import as_it_is, name_of, settings_of
@@ -32,6 +34,9 @@ from lab.model.verdict import Outcome, Resource
 from lab.plan import estimate
 from lab.runner import CellProgress, Lab, settle_cell
 from lab.store import RunFolder
+
+Answer = TypeVar("Answer", Diagnosis, Remedy)
+Answer_co = TypeVar("Answer_co", Diagnosis, Remedy, covariant=True)
 
 News = CellResult | Diagnosis | Remedy
 """What comes of a diagnosis while it goes on: each trial as it is judged, and then the answers."""
@@ -74,17 +79,16 @@ def explain(
     Raises:
         LabError: this machine cannot go on; the finished trials are stored.
     """
-    budget = Budget(seconds)
-    write_answers(run)
+    budget, diagnoses = Budget(seconds), write_answers(run)
     for index, cell in enumerate(cells):
         measure = Measure(lab, run, (index, cells), budget, show)
         if not run.cell(cell.id).settled():
             measure(as_it_is(cell))
-        show(_diagnose(measure, cell))
+        show(_carried_out(measure, partial(proof_of, run, cell)))
         if run.info.until_held:
-            show(_mend(measure, cell))
-        write_answers(run)
-    return answers(run)
+            show(_carried_out(measure, partial(mending_of, run, cell)))
+        diagnoses = write_answers(run)
+    return diagnoses
 
 
 @dataclass(frozen=True)
@@ -111,18 +115,25 @@ class Measure:
         self.show(self.run.result(trial.id))
 
 
-def _diagnose(measure: Measure, cell: Cell) -> Diagnosis:
-    while isinstance(step := proof_of(measure.run, cell).next(), Cell):
-        if not measure.budget.allows(step):
-            return diagnosis_of(measure.run, cell)
-        measure(step)
-    return step
+class Asking(Protocol[Answer_co]):
+    """What asks for trials until it has its answer: a proof, or a mending."""
+
+    def next(self) -> Cell | Answer_co:
+        """The next trial to be made, or the answer."""
+        ...
 
 
-def _mend(measure: Measure, cell: Cell) -> Remedy:
-    while isinstance(step := mending_of(measure.run, cell).next(), Cell):
+class SoFar(Protocol[Answer_co]):
+    """The same as far as what is stored has brought it; ``spent``: no further trial is made."""
+
+    def __call__(self, *, spent: bool = False) -> Asking[Answer_co]: ...
+
+
+def _carried_out(measure: Measure, so_far: SoFar[Answer]) -> Answer:
+    """The answer, once each trial that it asks for is made, or no time is left."""
+    while isinstance(step := so_far().next(), Cell):
         if not measure.budget.allows(step):
-            return remedy_of(measure.run, cell)
+            return _answer(so_far(spent=True))
         measure(step)
     return step
 
@@ -170,15 +181,17 @@ def answers(run: RunFolder, damaged: Sequence[DamagedCell] = ()) -> Diagnoses:
 
 def diagnosis_of(run: RunFolder, cell: Cell) -> Diagnosis:
     """What the stored trials say of a cell's limit."""
-    step = proof_of(run, cell, spent=True).next()
-    if isinstance(step, Cell):
-        raise TypeError(f"{step.id} is asked for although no trial is to be made")
-    return step
+    return _answer(proof_of(run, cell, spent=True))
 
 
 def remedy_of(run: RunFolder, cell: Cell) -> Remedy:
     """What the stored trials say of how a cell can be made to hold."""
-    step = mending_of(run, cell, spent=True).next()
+    return _answer(mending_of(run, cell, spent=True))
+
+
+def _answer(asking: Asking[Answer]) -> Answer:
+    """The answer of what makes no further trial."""
+    step = asking.next()
     if isinstance(step, Cell):
         raise TypeError(f"{step.id} is asked for although no trial is to be made")
     return step
@@ -247,9 +260,8 @@ def _trials(run: RunFolder, cell: Cell, axis: str) -> Iterator[Cell]:
     for folder in run.undeclared():
         if folder.finished():
             trial = folder.read_cell()
-            if {
-                k: v for k, v in trial.axes.items() if k != axis
-            } == cell.axes and axis in trial.axes:
+            rest = {name: label for name, label in trial.axes.items() if name != axis}
+            if axis in trial.axes and rest == cell.axes:
                 yield trial
 
 

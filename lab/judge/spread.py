@@ -78,9 +78,10 @@ def _of_rate(trial: Trial) -> Spread | None:
     The rate itself counts an upload by the share of its life in the window. In stretches that would
     hide most of the scatter, for neighbours would share uploads.
     """
-    served = quantile(sorted(_served(trial)), 0.5)
+    # For how long a slot was taken by each success: a rate is as steady as they come free.
+    served = sorted(sample.stages.get("gcs", sample.latency_s) for sample in trial.succeeded)
     came = [sample.sent_at + sample.latency_s for sample in successes(trial.samples)]
-    counts = _counted(came, list(_stretches(trial.window, served)))
+    counts = _counted(came, list(_stretches(trial.window, quantile(served or [0.0], 0.5))))
     if not sum(counts):
         return None
     mean = sum(counts) / len(counts)
@@ -90,13 +91,6 @@ def _of_rate(trial: Trial) -> Spread | None:
 def _counted(moments: Sequence[float], stretches: Sequence[Window]) -> list[int]:
     """How many of the moments are in each stretch."""
     return [sum(start <= at < end for at in moments) for start, end in stretches]
-
-
-def _served(trial: Trial) -> Iterator[float]:
-    """For how long a slot was taken by each success: a rate is as steady as they come free."""
-    for sample in trial.succeeded:
-        yield sample.stages.get("gcs", sample.latency_s)
-    yield from () if trial.succeeded else (0.0,)
 
 
 def _of_share(trial: Trial) -> Spread | None:
@@ -125,8 +119,8 @@ def _of_percentile(metric: str, trial: Trial) -> Spread | None:
     if p + off > 1 or p - off < 0:
         return None
     low, high = quantile(ordered, p - off), quantile(ordered, p + off)
-    error, rate = log(high / low) / (2 * TWO_SIDED), _of_rate(trial)
-    if rate and _is_short(trial):
+    error = log(high / low) / (2 * TWO_SIDED)
+    if _is_short(trial) and (rate := _of_rate(trial)):
         return Spread(error=hypot(error, rate.error), batches=min(batches, rate.batches))
     return Spread(error=error, batches=batches)
 
@@ -138,8 +132,12 @@ def _is_short(trial: Trial) -> bool:
     users divided by it are the mean latency of a closed load.
     """
     start, end = trial.window
-    lives = sorted(sample.latency_s for sample in trial.sent)
-    return end - start < MIN_STRETCHES * LINKED * quantile(lives, 0.5)
+    return end - start < MIN_STRETCHES * LINKED * _life_s(trial)
+
+
+def _life_s(trial: Trial) -> float:
+    """The median seconds from an upload's sending to its end."""
+    return quantile(sorted(sample.latency_s for sample in trial.sent), 0.5)
 
 
 def _independent(
@@ -152,8 +150,7 @@ def _independent(
         share: how many of them there are to be.
         trial: whose they are.
     """
-    lives = sorted(sample.latency_s for sample in trial.sent)
-    stretches = list(_stretches(trial.window, quantile(lives, 0.5)))
+    stretches = list(_stretches(trial.window, _life_s(trial)))
     sent, bad = (
         _counted([at for at, is_bad in marked if is_bad or every], stretches)
         for every in (True, False)
