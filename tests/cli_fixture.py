@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,24 +32,36 @@ def the_line(err: str) -> str:
     return err.removeprefix("lab: ").rstrip("\n")
 
 
+def run_main(*arguments: str | Path) -> int:
+    """The command in this process: its exit code; what signals do is as before after it.
+
+    The command's process ends with it, so it leaves them ignored; what a test starts would inherit
+    that.
+    """
+    before = {
+        each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sys.argv", ["lab", *map(str, arguments)])
+            with pytest.raises(SystemExit) as ended:
+                main()
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
 @pytest.fixture
-def lab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
+def lab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Run a command and tell how it ended; signals and environment are as before after it."""
     monkeypatch.setenv("COLUMNS", "100")  # whatever runs the tests
     monkeypatch.setenv("REPLICA_LAB_RETRIES", "0")  # a busy machine would be waited for
-    handlers = {
-        each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
 
     def run(*arguments: str | Path) -> Outcome:
-        monkeypatch.setattr("sys.argv", ["lab", *map(str, arguments)])
         capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return Outcome(ended.value.code, out, err)
+        code = run_main(*arguments)
+        return Outcome(code, *capsys.readouterr())
 
-    yield run
-    for each, handler in handlers.items():
-        signal.signal(each, handler)
+    return run

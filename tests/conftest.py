@@ -16,7 +16,9 @@ import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -27,6 +29,9 @@ for _shared in ("tests.contracts", "tests.live", "tests.live_cloudrun", "tests.r
 TESTS = Path(__file__).parent
 ENGINE = {name: os.environ[name] for name in ("DOCKER_HOST",) if name in os.environ}
 """Where the engine is, if it is not in the usual place."""
+
+HANDLERS = pytest.StashKey[dict[signal.Signals, Any]]()
+"""What this process did on signals as a test began."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -104,3 +109,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         os.environ.update(ENGINE)
     else:
         os.environ["DOCKER_HOST"] = "unix:///nonexistent"
+    item.stash[HANDLERS] = _handlers()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """Fail a test that leaves another handler of a signal: what is ignored is inherited.
+
+    A command that a later test starts and interrupts would then not hear it.
+    """
+    yield
+    before, after = item.stash[HANDLERS], _handlers()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    assert after == before, f"{item.nodeid} leaves other handlers of signals"
+
+
+def _handlers() -> dict[signal.Signals, Any]:
+    return {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}

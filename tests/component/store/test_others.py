@@ -22,11 +22,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lab.cli import main
 from lab.errors import LabError
 from lab.paths import ROOT
 from lab.runner import Lab, run_experiment
 from lab.store import RunFolder
+from tests.cli_fixture import run_main
 from tests.fakes import FakeStack, InstantLoad, RecordingInjector
 from validation.fresh_run import SPEC, make_fresh
 
@@ -84,12 +84,9 @@ def state(path: Path) -> dict[str, tuple[int, int, int, bytes]]:
 
 def outcome(*arguments: str | Path) -> tuple[int, str]:
     """How a command ended, in this process: its exit code, and what it said on standard error."""
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()):
-        patch.setattr("sys.argv", ["lab", *map(str, arguments)])
-        with redirect_stderr(StringIO()) as err, pytest.raises(SystemExit) as ended:
-            main()
-    assert isinstance(ended.value.code, int)
-    return ended.value.code, err.getvalue()
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()) as err:
+        code = run_main(*arguments)
+    return code, err.getvalue()
 
 
 def measured(results: Path, resumed: Path | None = None) -> tuple[int, str]:
