@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import sys
-from collections.abc import Callable, Sequence
-from itertools import count
-from types import CodeType, FrameType
+import gc
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple, cast
 
 import pytest
@@ -21,6 +23,7 @@ from lab.services.backend.core.standing import (
     SERVICE,
     Lookout,
     place_of,
+    stack_of,
 )
 
 PLAIN, COROUTINE, GENERATOR = 0, 0x80, 0x20
@@ -33,14 +36,6 @@ class Code(NamedTuple):
     co_filename: str
     co_name: str
     co_flags: int = PLAIN
-
-
-class Frame(NamedTuple):
-    """What it reads of a frame."""
-
-    f_code: Code | CodeType
-    f_lineno: int
-    f_back: Frame | None
 
 
 Called = tuple[str, int, str, int]
@@ -66,15 +61,15 @@ RECORD: Called = (f"{SERVICE}core/uploads.py", 130, "finish", PLAIN)
 PROTOCOL: Called = ("/site/uvicorn/protocols/http/h11_impl.py", 170, "data_received", PLAIN)
 
 
-def stack(called: Sequence[Called]) -> FrameType:
-    """The innermost frame of a loop's thread whose callback called these, outermost first."""
-    frame: Frame | None = None
-    for file, line, name, kind in (MAIN, LOOP):
-        frame = Frame(Code(file, name, kind), line, frame)
-    frame = Frame(ASYNCIO, 80, frame)
-    for file, line, name, kind in called:
-        frame = Frame(Code(file, name, kind), line, frame)
-    return cast("FrameType", frame)
+def stack(called: Sequence[Called]) -> Sequence[standing.Called]:
+    """The stack, innermost first, of a loop whose callback called these, outermost first."""
+
+    def codes(of: Sequence[Called]) -> Iterator[tuple[Code, int]]:
+        for file, line, name, kind in of:
+            yield Code(file, name, kind), line
+
+    outer = [*codes((MAIN, LOOP)), (ASYNCIO, 80), *codes(called)]
+    return cast("Sequence[standing.Called]", outer[::-1])
 
 
 @pytest.mark.parametrize(
@@ -107,7 +102,7 @@ def test_the_line_that_called_is_named_where_it_is_the_service_s(
 
 
 def test_a_thread_that_is_gone_is_nowhere() -> None:
-    assert place_of(None) == ELSEWHERE
+    assert place_of([]) == ELSEWHERE
 
 
 class Loop:
@@ -137,9 +132,7 @@ class Loop:
 def place(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Where the loop is found; its last is what holds."""
     found = ["api/students.py:180 scalar"]
-    monkeypatch.setattr(standing, "place_of", lambda _frame: found[-1])
-    tops = count()
-    monkeypatch.setattr(sys, "_current_frames", lambda: {0: Frame(ASYNCIO, next(tops), None)})
+    monkeypatch.setattr(standing, "place_of", lambda _stack: found[-1])
     return found
 
 
@@ -223,40 +216,80 @@ def test_real_code_is_told_apart_as_that_of_the_tables() -> None:
     assert standing.own(by_address.__code__)
     assert standing.relative(by_address.__code__) == "core/middleware.py"
     assert not standing.own(place_of.__code__)
-    assert place_of(sys._getframe()) == ELSEWHERE
+    assert place_of(stack_of(threading.get_ident())) == ELSEWHERE
 
 
-def test_a_stack_is_walked_through_once_while_its_innermost_frame_stands(
-    lookout: Lookout, loop: Loop, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def waiting() -> Iterator[threading.Thread]:
+    """A thread that stands in a line of this file."""
+    goes_on = threading.Event()
+
+    def stands_here() -> None:
+        goes_on.wait()
+
+    thread = threading.Thread(target=stands_here)
+    thread.start()
+    yield thread
+    goes_on.set()
+    thread.join()
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_a_stack_is_that_of_a_thread_from_its_innermost_frame_outwards(
+    waiting: threading.Thread, collects: bool
 ) -> None:
-    frame = stack([ROUTE, TAKE, UPLOAD, CALL, CLIENT, SOCKET])
-    walked: list[FrameType | None] = []
-    monkeypatch.setattr(sys, "_current_frames", lambda: {0: frame})
-
-    def walk(of: FrameType | None) -> str:
-        walked.append(of)
-        return str(len(walked))
-
-    monkeypatch.setattr(standing, "place_of", walk)
-    loop.late_turns = {1, 2}
-    look(lookout, loop, 1, 1, 1, None, 2, None)
-    assert lookout.seconds() == {
-        "1": pytest.approx(3 * LOOK_S, abs=1e-3),
-        "2": pytest.approx(LOOK_S, abs=1e-3),
-    }
-    assert walked == [frame, frame]
-
-
-def test_another_call_of_the_same_function_is_another_stack(
-    lookout: Lookout, loop: Loop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    frames = [stack([ROUTE, TAKE, AUTHENTICATE, SOCKET]), stack([ROUTE, TAKE, RESAMPLE, SOCKET])]
-    monkeypatch.setattr(sys, "_current_frames", lambda: {0: frames[0]})
-    loop.late_turns = {1}
-    look(lookout, loop, 1)
-    frames.pop(0)
-    look(lookout, loop, 1, None)
-    assert list(lookout.seconds()) == [
-        "api/students.py:180 readinto",
-        "services/audio.py:40 readinto",
+    if not collects:
+        gc.disable()
+    try:
+        names = [code.co_name for code, _ in wait_for(lambda: called_by(waiting, "stands_here"))]
+        assert gc.isenabled() == collects
+    finally:
+        gc.enable()
+    assert names[names.index("stands_here") - 1 :] == [
+        "wait",
+        "stands_here",
+        "run",
+        "_bootstrap_inner",
+        "_bootstrap",
     ]
+
+
+def test_each_frame_of_a_stack_has_its_line(waiting: threading.Thread) -> None:
+    stack = wait_for(lambda: called_by(waiting, "stands_here"))
+    [line] = [line for code, line in stack if code.co_name == "stands_here"]
+    assert Path(__file__).read_text().splitlines()[line - 1].strip() == "goes_on.wait()"
+
+
+def test_of_a_thread_that_is_gone_there_is_no_stack() -> None:
+    assert not stack_of(0)
+
+
+def test_no_frame_is_kept() -> None:
+    class Kept:
+        """What a frame of this test has, and loses as it returns."""
+
+    def looked_at() -> weakref.ref[Kept]:
+        kept = Kept()
+        assert stack_of(threading.get_ident())
+        return weakref.ref(kept)
+
+    gc.disable()
+    try:
+        assert looked_at()() is None
+    finally:
+        gc.enable()
+
+
+def called_by(thread: threading.Thread, name: str) -> Sequence[standing.Called]:
+    """The stack of a thread, once it waits in a function that this one has called."""
+    stack = stack_of(thread.ident or 0)
+    names = [code.co_name for code, _ in stack]
+    return stack if name in names[1:] and names[names.index(name) - 1] == "wait" else []
+
+
+def wait_for(found: Callable[[], Sequence[standing.Called]]) -> Sequence[standing.Called]:
+    """What is found, once there is something."""
+    deadline = time.monotonic() + 10
+    while not (of := found()):
+        assert time.monotonic() < deadline
+    return of

@@ -1,7 +1,8 @@
 """Where the event loop stands: the line of the service that keeps it from everything else.
 
     IdleSelector   says which turn the loop is in, and which turns were late
-    place_of       the line, from the stack of the loop's thread
+    stack_of       what the loop's thread is in, of one moment
+    place_of       the line, from that
     Lookout        looks thirty times a second, and adds up the time by line
 
 The evidence thread looks at moments that have nothing to do with what the loop does, and each look
@@ -16,15 +17,19 @@ a core: then the whole process was kept from working, and no line of it.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 import time
 from asyncio.events import Handle
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_ITERABLE_COROUTINE
+from itertools import accumulate, chain, repeat, starmap
+from operator import attrgetter, methodcaller
 from pathlib import Path
-from types import CodeType, FrameType
-from typing import Protocol
+from types import CodeType
+from typing import Any, Protocol
 
 from lab.model.evidence import ELSEWHERE
 
@@ -45,7 +50,12 @@ INSTRUMENTS = ("core/evidence.py", "core/uploads.py", "core/standing.py")
 
 _CALLBACK = Handle._run.__code__
 """What asyncio calls each callback from: what lies before it on the stack is the loop itself."""
+_CALLED = attrgetter("f_code", "f_lineno")
 _ASYNC = CO_COROUTINE | CO_ITERABLE_COROUTINE | CO_ASYNC_GENERATOR
+
+
+Called = tuple[CodeType, int]
+"""A function that runs, and the line that it is at."""
 
 
 class Meter(Protocol):
@@ -80,8 +90,6 @@ class Lookout:
         self._clock, self._cpu = clock, cpu
         self._looked = clock(), cpu()
         self._seen: tuple[int, str, float] | None = None
-        self._top: tuple[FrameType | None, int] = None, 0
-        self._at = ELSEWHERE
 
     def seconds(self) -> dict[str, float]:
         """Wall-clock seconds by place since the loop began, to the millisecond."""
@@ -94,23 +102,10 @@ class Lookout:
         passed, computed = (now - then for now, then in zip(self._looked, before, strict=True))
         turn = self._meter.turn()
         if turn is None or (passed > OVERSLEPT_S and computed < passed / 2):
-            self._top = None, 0
             return
-        place = self._place()
+        place = place_of(stack_of(self._thread))
         if self._meter.turn() == turn:
             self._seen = turn, place, passed
-
-    def _place(self) -> str:
-        """Where the loop's thread is. While its innermost frame stands, so does all of its stack,
-        which to walk through is most of what a look costs.
-
-        That frame is kept until the next look, so that no other can be in its place.
-        """
-        frame = sys._current_frames().get(self._thread)
-        line = frame.f_lineno if frame else 0
-        if frame is not self._top[0] or line != self._top[1]:
-            self._top, self._at = (frame, line), place_of(frame)
-        return self._at
 
     def _count(self) -> None:
         seen, self._seen = self._seen, None
@@ -121,8 +116,32 @@ class Lookout:
             self._stood[place] = self._stood.get(place, 0.0) + passed
 
 
-def place_of(frame: FrameType | None) -> str:
-    """The line of the service that keeps the loop, by the innermost frame of the loop's thread.
+def stack_of(thread: int) -> Sequence[Called]:
+    """Code and line of each frame of a thread, from the innermost outwards; none where it is gone.
+
+    The thread goes on wherever the interpreter may change threads, and under it frames that are
+    walked through return: CPython 3.11 then follows pointers to where they were
+    (https://github.com/python/cpython/issues/99110 and those that followed it), which ends a
+    process, or takes any object for a frame. So all is one call of functions written in C, between
+    whose steps no thread changes, no garbage is collected, and which keeps no frame.
+    """
+    called: deque[Called] = deque()
+    innermost = map(methodcaller("get", thread), starmap(sys._current_frames, [()]))
+    frames: Iterable[Any] = accumulate(chain(innermost, repeat("f_back")), getattr)
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        called.extend(map(_CALLED, frames))
+    except AttributeError:
+        pass  # behind the outermost frame there is None, which has no code
+    finally:
+        if collects:
+            gc.enable()
+    return called
+
+
+def place_of(stack: Iterable[Called]) -> str:
+    """The line of the service that keeps the loop, by the stack of the loop's thread.
 
     A coroutine gives the loop away only where it awaits, so the innermost one on the stack has it,
     and the line is the last of the service's own before its synchronous call left the service:
@@ -133,8 +152,11 @@ def place_of(frame: FrameType | None) -> str:
 
     What a library calls back, as an HTTP session of the service's own, belongs to the call of the
     library; ``contextlib`` is no library but a way to write a call.
+
+    Args:
+        stack: from the innermost frame outwards.
     """
-    names = [(code, line) for code, line in _step(frame) if code.co_filename != contextlib.__file__]
+    names = [(code, line) for code, line in _step(stack) if code.co_filename != contextlib.__file__]
     for place, (code, line) in enumerate(names):
         called = names[place + 1][0] if place + 1 < len(names) else None
         if own(code) and not (called and own(called)):
@@ -143,14 +165,15 @@ def place_of(frame: FrameType | None) -> str:
     return ELSEWHERE
 
 
-def _step(frame: FrameType | None) -> Sequence[tuple[CodeType, int]]:
+def _step(stack: Iterable[Called]) -> Sequence[Called]:
     """Code and line of what the loop runs now, from the innermost coroutine inwards."""
-    step: list[tuple[CodeType, int]] = []
-    while frame is not None and frame.f_code is not _CALLBACK:
-        step.append((frame.f_code, frame.f_lineno))
-        if frame.f_code.co_flags & _ASYNC:
+    step: list[Called] = []
+    for code, line in stack:
+        if code is _CALLBACK:
             break
-        frame = frame.f_back
+        step.append((code, line))
+        if code.co_flags & _ASYNC:
+            break
     return step[::-1]
 
 
