@@ -60,7 +60,7 @@ doctor: $(STAMP) ## Say what this machine has, and how to mend what it lacks
 	$(BIN)/lab doctor
 
 .PHONY: matrix
-matrix: $(STAMP) ## Which worker and pool sizes carry a class of 50? (12 cells, 5 to 7 minutes)
+matrix: $(STAMP) ## Which worker and pool sizes carry a class of 50? (12 cells, about 5 minutes)
 	$(call ASK,$(MATRIX))
 
 # What the incident report asks, in its order: a spec a target, or two where one cannot say it.
@@ -79,35 +79,35 @@ QUESTIONS := $(PHASE_1) $(PHASE_2) $(PHASE_3) $(PHASE_4) $(PHASE_5) \
 SUMMARY = $(BIN)/lab summary $(QUESTIONS)
 
 .PHONY: phase-1
-phase-1: $(STAMP) ## Do 30 users ever have more than 20 connections open? (5 cells, about 3 minutes)
+phase-1: $(STAMP) ## Do 30 users ever have more than 20 connections open? (5 cells, about 2 minutes)
 	$(call ASK,$(PHASE_1))
 
 .PHONY: phase-2
-phase-2: $(STAMP) ## 10 to 50 to 100 users: where does p95 pass 10 s? (3 cells, about 4 minutes)
+phase-2: $(STAMP) ## 10 to 50 to 100 users: where does p95 pass 10 s? (3 cells, about 2 minutes)
 	$(call ASK,$(PHASE_2))
 
 .PHONY: phase-3
-phase-3: $(STAMP) ## From 0 to 50 users in 10 s, in production and staging (4 cells, about 4 minutes)
+phase-3: $(STAMP) ## From 0 to 50 users in 10 s, in production and staging (4 cells, about 2 minutes)
 	$(call ASK,$(PHASE_3))
 
 .PHONY: phase-4
-phase-4: $(STAMP) ## Do 20 users for 30 minutes leave anything behind? (2 cells, 5 to 11 minutes)
+phase-4: $(STAMP) ## Do 20 users for 30 minutes leave anything behind? (2 cells, about 4 minutes)
 	$(call ASK,$(PHASE_4))
 
 .PHONY: phase-5
-phase-5: $(STAMP) ## To 200 users and on to 300: what fails first? (2 cells, about 2 minutes)
+phase-5: $(STAMP) ## To 200 users and on to 300: what fails first? (2 cells, about 1 minute)
 	$(call ASK,$(PHASE_5))
 
 .PHONY: scenario-1
-scenario-1: $(STAMP) ## Session held and released: does the pool run dry? (6 cells, about 5 minutes)
+scenario-1: $(STAMP) ## Session held and released: does the pool run dry? (6 cells, about 2 minutes)
 	$(call ASK,$(SCENARIO_1))
 
 .PHONY: scenario-2
-scenario-2: $(STAMP) ## 50 and 100 at once: how long does each wait? (4 cells, about 4 minutes)
+scenario-2: $(STAMP) ## 50 and 100 at once: how long does each wait? (4 cells, about 1 minute)
 	$(call ASK,$(SCENARIO_2))
 
 .PHONY: all
-all: $(STAMP) ## Everything that the report asks, and results/summary.md (about 55 minutes)
+all: $(STAMP) ## Everything that the report asks, and results/summary.md (about half an hour)
 	$(call ASK,$(QUESTIONS),$(SUMMARY) --since $(shell date -u +%Y-%m-%dT%H:%M:%SZ) || keep $$?;)
 
 .PHONY: summary
@@ -119,7 +119,7 @@ claims: $(STAMP) ## What the report says, confirmed or refuted; measures what is
 	$(BIN)/lab claims --run --stack $(STACK) $(ARGS)
 
 .PHONY: as-found
-as-found: $(STAMP) ## What 1 to 50 students meet in production as it was found (10 cells, about 8 minutes)
+as-found: $(STAMP) ## What 1 to 50 students meet in production as it was found (10 cells, about 4 minutes)
 	$(call ASK,experiments/as-found.yaml)
 
 .PHONY: pool-exhaustion
@@ -127,7 +127,7 @@ pool-exhaustion: $(STAMP) ## Sessions held: does the pool run dry, or the databa
 	$(call ASK,experiments/pool-exhaustion.yaml)
 
 .PHONY: client-timeout
-client-timeout: $(STAMP) ## Users who wait 5 s to 2 min: who gives up first? (15 cells, about 6 minutes)
+client-timeout: $(STAMP) ## Users who wait 5 s to 2 min: who gives up first? (15 cells, about 8 minutes)
 	$(call ASK,experiments/client-timeout.yaml)
 
 .PHONY: pooler
@@ -139,15 +139,15 @@ laws: $(STAMP) ## Does each way to call storage carry what its slots allow? (4 c
 	$(call ASK,experiments/laws.yaml)
 
 .PHONY: split
-split: $(STAMP) ## How evenly are uploads split among workers, and what does it cost? (6 cells, about 10 minutes)
+split: $(STAMP) ## How evenly are uploads split among workers, and what does it cost? (6 cells, about 7 minutes)
 	$(call ASK,experiments/split.yaml)
 
 .PHONY: laws-of-journeys
-laws-of-journeys: $(STAMP) ## Do assessments and conversions carry what their threads allow? (4 cells, about 7 minutes)
+laws-of-journeys: $(STAMP) ## Do assessments and conversions carry what their threads allow? (4 cells, about 6 minutes)
 	$(call ASK,experiments/laws-assess.yaml experiments/laws-convert.yaml)
 
 .PHONY: bystanders
-bystanders: $(STAMP) ## What do those meet who upload nothing? (3 cells, about 5 minutes)
+bystanders: $(STAMP) ## What do those meet who upload nothing? (3 cells, about 8 minutes)
 	$(call ASK,experiments/bystanders.yaml)
 
 .PHONY: neighbours
@@ -159,11 +159,11 @@ scenario-3: $(STAMP) ## 50 students at once, and staging has scaled to zero (3 c
 	$(call ASK,$(SCENARIO_3))
 
 .PHONY: scenario-4
-scenario-4: $(STAMP) ## Do 50 uploads of 2 MB exhaust an instance's memory? (7 cells, about 7 minutes)
+scenario-4: $(STAMP) ## Do 50 uploads of 2 MB exhaust an instance's memory? (7 cells, about 8 minutes)
 	$(call ASK,$(SCENARIO_4))
 
 .PHONY: instances-x-pool
-instances-x-pool: $(STAMP) ## How many instances' pools fit into 25 connections? (3 cells, about 4 minutes)
+instances-x-pool: $(STAMP) ## How many instances' pools fit into 25 connections? (3 cells, about 3 minutes)
 	$(call ASK,experiments/instances-x-pool.yaml)
 
 .PHONY: vm-beside-cloudrun
@@ -171,13 +171,13 @@ vm-beside-cloudrun: $(STAMP) ## One load on production and on staging, in one ta
 	$(call ASK,experiments/vm-beside-cloudrun.yaml)
 
 .PHONY: probe-burst
-probe-burst: $(STAMP) ## 50 students at once, and /health is asked: who is ended? (8 cells, about 9 minutes)
+probe-burst: $(STAMP) ## 50 students at once, and /health is asked: who is ended? (8 cells, about 7 minutes)
 	$(call ASK,experiments/probe-burst.yaml)
 
 ADVICE := experiments/recommendations.yaml experiments/recommendations-cloudrun.yaml
 
 .PHONY: recommendations
-recommendations: $(STAMP) ## The report's advice, piece by piece and together: what helps? (32 cells, about 30 minutes)
+recommendations: $(STAMP) ## The report's advice, piece by piece and together: what helps? (32 cells, about 27 minutes)
 	$(call ASK,$(ADVICE))
 
 SPEC ?= experiments/threshold.yaml

@@ -25,7 +25,7 @@ from lab.model.physics import (
 from lab.model.units import format_rate, format_size
 from lab.plan.speed import guessed
 
-OVERHEAD_S = 5.0
+OVERHEAD_S = 2.5
 """Wall-clock seconds between two loads: restarts, injection, start of the generator, audit."""
 
 

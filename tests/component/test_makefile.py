@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from lab.config import read_experiment, read_faults
 from lab.paths import ROOT
+from lab.plan import estimate, expand
 
 Make = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -77,6 +79,23 @@ def test_a_speed_reaches_the_vm_alone_and_without_one_the_lab_chooses(
         f"lab run --stack {stack} {args}phase-3-spike-cloudrun.yaml",
     ]
     assert done.returncode == 0
+
+
+TOLD = re.findall(
+    r"(?m)^([a-z0-9-]+):.*## .*\((\d+) cells, about (\d+) minutes?\)$",
+    (ROOT / "Makefile").read_text(encoding="utf-8"),
+)
+
+
+@pytest.mark.parametrize(("target", "count", "minutes"), TOLD)
+def test_the_cells_and_the_minutes_that_help_tells_are_those_of_a_dry_run(
+    make: Make, target: str, count: str, minutes: str
+) -> None:
+    faults = read_faults(ROOT / "faults")
+    specs = [ROOT / "experiments" / line.split()[-1] for line in asked(make(target))]
+    cells = [cell for spec in specs for cell in expand(read_experiment(spec, faults), faults)]
+    assert len(cells) == int(count)
+    assert estimate(cells) / 60 == pytest.approx(float(minutes), rel=0.3, abs=0.5)
 
 
 def test_a_spec_that_could_not_be_measured_does_not_leave_out_the_next(make: Make) -> None:
