@@ -6,7 +6,7 @@ from math import fsum
 
 from lab.judge.readings import BACKEND, machine_rate
 from lab.judge.trial import Trial
-from lab.judge.validity import beyond_trips
+from lab.judge.validity import beyond_trips, overstated
 from lab.model.costs import GENERATOR, TrialCost
 from lab.model.journeys import Journey
 from lab.model.physics import db_trips
@@ -44,6 +44,7 @@ def cost_of(trial: Trial) -> TrialCost | None:
         cpu_s={part: used * wall_s for part, used in sorted(cores.items())},
         machine_s=metrics["cpu_machine"] * wall_s,
         trip_s=_trip_s(trial),
+        loop_s=_loop_s(trial),
     )
 
 
@@ -52,6 +53,14 @@ def _cores(trial: Trial) -> dict[str, float]:
     parts = {part for reading in trial.machine for part in reading.cpu_s}
     used = ((part, machine_rate(lambda r: r.cpu_s, part, trial)) for part in parts)
     return {part: cores for part, cores in used if cores is not None}
+
+
+def _loop_s(trial: Trial) -> float | None:
+    """Seconds for an upload in which the busiest worker's event loop worked."""
+    worker = overstated(trial)
+    if worker is None or worker.loop_work is None or "loop_busy" not in trial.metrics:
+        return None
+    return worker.loop_work / worker.rate
 
 
 def _trip_s(trial: Trial) -> float | None:

@@ -152,6 +152,18 @@ def _one_in(growth: Growth, metric: str) -> str:
     return f", one in {1 / share:.0f} uploads" if 0 < share < 1 else ""
 
 
+POOLED = ("default", "gcs", "speech", "audio", "AnyIO worker thread")
+"""Kinds of threads of which a pool has so many at most, and uses them again: more of them are there
+where more were wanted at once, and anyio's end when they were idle for 10 s."""
+
+
+def _unpooled(reading: WorkerReading) -> int | None:
+    """A worker's threads that no pool bounds; all of them where they were not told apart."""
+    named = reading.threads_named or {}
+    pooled = sum(named.get(kind, 0) for kind in POOLED)
+    return None if reading.threads is None else reading.threads - pooled
+
+
 AN_HOUR = ("an hour", 3600.0, 1 / 600)
 """The unit of what is counted, how many of it one a second is, and the growth that matters."""
 
@@ -175,9 +187,7 @@ QUANTITIES: Mapping[str, Quantity] = {
         lambda growth: NEVER_RETURNED + _one_in(growth, "pool_slope"),
         lasting=True,
     ),
-    "threads_slope": Quantity(
-        "threads", *AN_HOUR, _by_worker(lambda reading: reading.threads), _threads
-    ),
+    "threads_slope": Quantity("threads", *AN_HOUR, _by_worker(_unpooled), _threads),
     "fds_slope": Quantity(
         "open files", *AN_HOUR, _by_worker(lambda reading: reading.fds), _open_files
     ),

@@ -262,16 +262,19 @@ def overstated(trial: Trial) -> Worker | None:
     )
     if not rate:
         return None
-    trips = db_trips(knobs)
-    calls = sum(metrics.get(stage, 0.0) for stage in trips)
-    in_loop = calls if knobs.db_call == "blocking" else 0.0
-    added = beyond_trips(trial)
+    calls, added = sum(metrics.get(stage, 0.0) for stage in db_trips(knobs)), beyond_trips(trial)
     # An upload that failed made few of the calls, or none; its CPU is among the cores.
     work = (cores + carried * added) / knobs.speed
-    # The sum counts CPU within a call twice; the loop's own meter counts waits for storage, and
-    # not those for threads that compute: they take its time all the same.
-    busy = max(cores, min(cores + carried * in_loop, metrics.get("loop_busy", inf)))
-    return Worker(rate, busy, work, knobs.speed)
+    metered = metrics.get("loop_busy", inf)
+    if knobs.gcs_call == "blocking" and metered < inf:  # storage keeps it from everything else
+        return Worker(rate, max(cores, metered), work, knobs.speed)
+    blocks = knobs.db_call == "blocking"
+    # The sum counts CPU within a call twice; the loop's own meter counts waits for a connection,
+    # and not those for threads that compute: they take its time all the same.
+    busy = max(cores, min(cores + carried * calls * blocks, metered))
+    waits = carried * (calls - added) * blocks
+    loop_work = min(work, max(0.0, metered - waits) / knobs.speed)
+    return Worker(rate, busy, work, knobs.speed, loop_work)
 
 
 def beyond_trips(trial: Trial) -> float:
@@ -302,7 +305,7 @@ def scaling(trial: Trial) -> Iterable[Invalidity]:
 
         if not unreal.carries(speed):
             what = (
-                f"at speed {speed:g} {unreal.excess / unreal.busy:.0%} of what keeps the busiest"
+                f"at speed {speed:g} {unreal.loop_share:.0%} of what keeps the busiest"
                 " event loop busy is work that speed does not divide"
             )
             yield _too_fast(trial, f"{what} ({ALLOWED:.0%} is allowed)", fits)

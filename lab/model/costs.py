@@ -39,6 +39,8 @@ class TrialCost(Frozen):
         machine_s: seconds for each in which all of this machine's cores were busy, with whatever.
         trip_s: wall seconds that a round trip to the database took beyond its delay; None where
             none was timed.
+        loop_s: seconds for each in which an event loop worked, and did not wait for a delay; None
+            where that is not known.
     """
 
     workers: Annotated[int, Field(ge=1, le=1000)]
@@ -48,6 +50,7 @@ class TrialCost(Frozen):
     cpu_s: dict[str, Seconds]
     machine_s: Seconds
     trip_s: Seconds | None = None
+    loop_s: Seconds | None = None
 
     def others(self, cores: int) -> float:
         """Cores that were busy beside the replica's parts and the generator."""
@@ -82,11 +85,13 @@ class Costs(Frozen):
         parts: CPU-seconds of each part.
         machine: seconds in which all of the machine's cores are busy.
         trip_s: wall seconds of a round trip beyond its delay.
+        loop: seconds in which an event loop works; None where that is not known.
     """
 
     parts: dict[str, WorkCost]
     machine: WorkCost
     trip_s: Seconds
+    loop: WorkCost | None = None
 
     def of(self, part: str) -> WorkCost:
         """A part's; nothing of one that is not known."""
@@ -125,6 +130,7 @@ def costs_of(seen: Sequence[TrialCost], cores: int, workers: int) -> Costs | Non
     names = sorted({part for trial in trials for part in trial.cpu_s})
     trips = [(trial.trip_s, trial.uploads) for trial in trials if trial.trip_s is not None]
     weight = sum(uploads for _, uploads in trips)
+    loops = [(trial, trial.loop_s) for trial in trials if trial.loop_s is not None]
     return Costs(
         parts={
             name: _fitted([(trial, trial.cpu_s[name]) for trial in trials if name in trial.cpu_s])
@@ -134,6 +140,7 @@ def costs_of(seen: Sequence[TrialCost], cores: int, workers: int) -> Costs | Non
         if quiet
         else _beside_others(trials, cores),
         trip_s=fsum(trip * uploads for trip, uploads in trips) / weight if weight else 0.0,
+        loop=_fitted(loops) if loops else None,
     )
 
 

@@ -75,14 +75,17 @@ class Worker:
     Args:
         rate: uploads a second of that worker, failed ones too.
         busy: of its event loop: CPU, and blocking calls to the database.
-        work: the part of its time that is work, as speed 1 would have it.
+        work: the part of its time that is work, as speed 1 would have it: of its event loop, of its
+            threads, and what calls take beyond their delays.
         speed: at which ``busy`` is.
+        loop_work: of that what its event loop does; None where it is not known, and may be all.
     """
 
     rate: float
     busy: float
     work: float
     speed: float = 1.0
+    loop_work: float | None = None
 
     @property
     def excess(self) -> float:
@@ -93,9 +96,14 @@ class Worker:
         """The same at another speed: work is that many times as dense there."""
         return self.work * (speed - 1)
 
+    @property
+    def loop_share(self) -> float:
+        """The part of what keeps its event loop busy that speed 1 would not have."""
+        return self._loop_excess_at(self.speed) / self.busy
+
     def busy_at(self, speed: float) -> float:
         """How busy the event loop would be at another speed."""
-        return max(0.0, self.busy - self.work * (self.speed - speed))
+        return max(0.0, self.busy - self._loop_work * (self.speed - speed))
 
     def carries(self, speed: float, allowed: float = ALLOWED, full: float = SATURATED) -> bool:
         """Whether at a speed the event loop carries what it would in real time, or is no limit.
@@ -106,11 +114,18 @@ class Worker:
             full: the share of its time from which on it is a limit.
         """
         busy = self.busy_at(speed)
-        return busy < full or self.excess_at(speed) <= allowed * busy
+        return busy < full or self._loop_excess_at(speed) <= allowed * busy
 
     def answers(self, speed: float, p50: float, allowed: float = ALLOWED) -> bool:
         """Whether at a speed an upload, of this median in seconds, takes as long as it would."""
         return self.excess_at(speed) <= allowed * p50 * self.rate
+
+    @property
+    def _loop_work(self) -> float:
+        return self.work if self.loop_work is None else self.loop_work
+
+    def _loop_excess_at(self, speed: float) -> float:
+        return self._loop_work * (speed - 1)
 
 
 def keeps_slot(speed: float, added: float, held: float, allowed: float = ALLOWED) -> bool:

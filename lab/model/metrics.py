@@ -390,7 +390,9 @@ _ROWS: tuple[Metric | StageRow, ...] = (
         "growth of the application's backends, likewise",
     ),
     Metric("pool_slope", "per second", "workers", "growth of abandoned connections, likewise"),
-    Metric("threads_slope", "per second", "process table", "growth of the threads, likewise"),
+    Metric(
+        "threads_slope", "per second", "process table", "growth of threads of no pool, likewise"
+    ),
     Metric("fds_slope", "per second", "process table", "growth of open files, likewise"),
     Metric("gcs_attempts", "count", "workers", "HTTP requests to storage, retries included"),
     Metric(

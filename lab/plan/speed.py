@@ -230,11 +230,14 @@ class Expected:
             return load.rate
         if isinstance(load, BurstLoad):
             return load.burst / (self._service_s + load.burst / self._carried)
-        served = min(load.peak_users / (self._service_s + load.think.mean), self._carried)
+        users, turn = load.peak_users, self._service_s + load.think.mean
+        served = min(users / turn, self._carried)
         backoff = max(load.backoff.mean, RESOLUTION_S)
-        if self._refuses(served, load.peak_users):
-            return served + load.peak_users / backoff
-        return self._with_oversize(load.peak_users, backoff)
+        passed = self._passed(users)
+        if passed < served or self.cell.knobs.max_inflight_uploads is not None:
+            served = min(served, passed)
+            return served + max(0.0, users - served * turn) / backoff
+        return self._with_oversize(users, backoff)
 
     def _with_oversize(self, users: int, backoff: float) -> float:
         """Attempts a second of closed users a share of whose files is refused for its size.
@@ -264,16 +267,17 @@ class Expected:
         turn = load.peak_users / self._carried - load.think.mean
         return min(load.timeout, max(self._service_of(load.main), turn))
 
-    def _refuses(self, served: float, users: int) -> bool:
-        """Whether a limit turns users away before they have waited at all, so that they come back.
+    def _passed(self, users: int) -> float:
+        """Uploads a second that limits of rate let pass; each worker counts for itself.
 
-        A limit of rate does where more are served a second than it lets pass.
+        Whom they turn away has not waited at all, and comes back.
         """
-        knobs = self.cell.knobs
-        own = served / max(users, 1)
-        limits = (knobs.global_rate_limit, served), (knobs.upload_rate_limit, own)
-        passed = (limit and limit.count / limit.per < rate for limit, rate in limits)
-        return knobs.max_inflight_uploads is not None or any(passed)
+        knobs, processes = self.cell.knobs, max_processes(self.cell)
+        limits = (knobs.global_rate_limit, 1), (knobs.upload_rate_limit, users)
+        return min(
+            (of * processes * limit.count / limit.per for limit, of in limits if limit),
+            default=inf,
+        )
 
     @cached_property
     def _carried(self) -> float:
@@ -302,7 +306,8 @@ class Expected:
         rate = min(self.rate, self._carried) / workers
         work = self._cpu_s + (self._beyond_trips if self._blocks else 0.0)
         rest = self.costs.of(WORKER).rest / workers / speed
-        return Worker(rate, rate * self._in_loop_s + rest, rate * work + rest)
+        loop_work = None if self._loop_s is None else rate * self._loop_s + rest
+        return Worker(rate, rate * self._in_loop_s + rest, rate * work + rest, loop_work=loop_work)
 
     @property
     def _cpu_s(self) -> float:
@@ -321,9 +326,18 @@ class Expected:
     @cached_property
     def _in_loop_s(self) -> float:
         """Seconds for which an upload has the event loop."""
-        knobs = self.cell.knobs
-        storage = self._storage_s if knobs.gcs_call == "blocking" else 0.0
+        if self._loop_s is not None:
+            return self._loop_s + (self._trips * self._delay("db") if self._blocks else 0.0)
+        storage = self._storage_s if self.cell.knobs.gcs_call == "blocking" else 0.0
         return self._cpu_s + storage + (self._database_s if self._blocks else 0.0)
+
+    @cached_property
+    def _loop_s(self) -> float | None:
+        """Seconds of an upload in which the event loop works; None where that is not known."""
+        loop = self.costs.loop
+        if loop is None or self.cell.knobs.gcs_call == "blocking":
+            return None
+        return loop.of(self._size) + self._converting_s
 
     def _trips_of(self, journey: Journey) -> int:
         knobs = self.cell.knobs

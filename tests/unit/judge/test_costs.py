@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -58,6 +59,27 @@ def test_a_round_trip_is_what_stages_take_beyond_their_delays_in_wall_seconds() 
         found = cost(uploads)
         assert found is not None
         assert found.trip_s == pytest.approx(beyond / SPEED / 7, abs=1e-6)
+
+
+@pytest.mark.parametrize(("knobs", "known"), [({}, True), ({"gcs_call": "blocking"}, False)])
+def test_what_a_loop_works_is_what_its_meter_tells_beyond_its_waits(
+    knobs: dict[str, Any], known: bool
+) -> None:
+    start, end = WINDOW
+    lines: list[Evidence] = [
+        machine(t, 0.4, **{part: cpu_s * share for part, cpu_s in USED.items()})
+        for t, share in ((start, 0.0), (end, 1.0))
+    ]
+    for t, share in ((start, 0.0), (end, 1.0)):
+        lines.append(worker(t, cpu_s=1.2 * share, loop_busy_s=share * 0.35 * WALL_S))
+    of = cell(faults=["gcs-latency", "db-distance"], speed=SPEED, **knobs)
+    found = cost_of(Trial(of, observation(samples(100), [*lines, audit()])))
+    assert found is not None
+    if not known:
+        assert found.loop_s is None
+        return
+    rate = 100 / (end - start)
+    assert found.loop_s == pytest.approx((0.35 - rate * 0.175) / SPEED / rate)
 
 
 @pytest.mark.parametrize(

@@ -329,7 +329,7 @@ def test_overhead_beyond_the_injected_distance_counts_as_work() -> None:
 
 
 def test_the_loops_own_meter_tells_how_busy_it_is_where_the_sum_tells_more() -> None:
-    """CPU within a call is counted twice in the sum; a wait for storage is no call of its own."""
+    """CPU within a call is counted twice in the sum."""
     metered = overstated(measured(cell(speed=5), busy(0.6, loop_busy=0.85)))
     assert metered is not None
     assert metered.busy == pytest.approx(0.85)
@@ -337,9 +337,31 @@ def test_the_loops_own_meter_tells_how_busy_it_is_where_the_sum_tells_more() -> 
     computing = overstated(measured(cell(speed=5), busy(0.95, loop_busy=0.80)))
     assert computing is not None
     assert computing.busy == pytest.approx(0.95)
-    waiting = overstated(measured(cell(speed=5, gcs_call="blocking"), busy(0.1, loop_busy=1.0)))
-    assert waiting is not None
-    assert waiting.busy == pytest.approx(0.1 + 2 * 0.175)
+
+
+def test_what_the_loop_does_is_what_its_meter_tells_beyond_the_delays_that_it_waits_for() -> None:
+    """0.85 of its time, of which two uploads a second wait for calls for 0.35; at speed 5."""
+    found = overstated(measured(cell(speed=5), busy(0.6, loop_busy=0.85)))
+    assert found is not None
+    assert found.work == pytest.approx(0.12)
+    assert found.loop_work == pytest.approx(0.1)
+    assert found.busy_at(1) == pytest.approx(0.85 - 4 * 0.1)
+    most = overstated(measured(cell(speed=5), busy(0.2, loop_busy=0.99)))  # a wedge is no work
+    assert most is not None
+    assert most.loop_work == most.work == pytest.approx(0.04)
+    unread = overstated(measured(cell(speed=5), busy(0.2)))
+    assert unread is not None
+    assert unread.loop_work == unread.work
+
+
+def test_a_loop_that_blocks_on_storage_is_a_limit_of_which_work_takes_its_share() -> None:
+    blocking = cell(speed=20, gcs_call="blocking")
+    for cores, invalid in ((0.05, False), (0.06, True)):  # 19 twentieths of it are not real
+        metrics = busy(cores, loop_busy=1.0, p50=60.0)
+        worker = overstated(measured(blocking, metrics))
+        assert worker is not None
+        assert (worker.busy, worker.loop_work) == (1.0, None)
+        assert bool(list(scaling(measured(blocking, metrics)))) == invalid
 
 
 def test_calls_in_other_threads_keep_no_loop_busy() -> None:

@@ -50,11 +50,13 @@ def costs(
     machine: float = 0.0004,
     trip: float = 0.0,
     rest: float = 0.0,
+    loop: float | None = None,
 ) -> Costs:
     return Costs(
         parts={"backend": WorkCost(upload_s=backend), "generator": WorkCost(upload_s=generator)},
         machine=WorkCost(upload_s=machine, rest=rest),
         trip_s=trip,
+        loop=None if loop is None else WorkCost(upload_s=loop),
     )
 
 
@@ -72,6 +74,9 @@ KILLED = ("gcs-latency", "db-distance", "db-restart")
         (cell(USERS, target="cloudrun"), CHEAP, 1.0, "an instance's share of a core"),
         (cell(USERS), costs(backend=0.03), 5.5, "an event loop"),
         (cell(USERS), costs(trip=0.002), 10.5, "an event loop"),
+        (cell(USERS, **EXECUTOR), costs(backend=0.02), 4.5, "an event loop"),
+        (cell(USERS, **EXECUTOR), costs(backend=0.02, loop=0.008), 11.5, "an event loop"),
+        (cell(USERS), costs(backend=0.03, loop=0.008), 5.5, "an event loop"),  # it waits in it
         (cell({"rate": "1/s"}, **EXECUTOR), costs(backend=0.05), 3.5, "an upload would take"),
         (cell(USERS, **EXECUTOR), costs(machine=0.05), 4.0, "CPU would be"),
         (cell(USERS, **EXECUTOR), costs(generator=0.05), 5.0, "generator would use"),
@@ -154,6 +159,19 @@ def test_who_is_turned_away_at_once_comes_back_and_is_work_too(
     limited = choose_speed(cell(load, **{**EXECUTOR, **limit}), known)
     assert (limited.speed < free) == bites
     assert ("CPU would be" in limited.reason) == bites
+
+
+@pytest.mark.parametrize(
+    ("limit", "workers", "rate"),
+    [
+        ("150/min", 1, 2.5 + (30 - 2.5 * 3.7) / 1),  # they are served, and the others come back
+        ("150/min", 4, 30 / 3.7),  # each worker counts for itself
+    ],
+)
+def test_a_limit_of_rate_is_each_workers_own(limit: str, workers: int, rate: float) -> None:
+    load = {**USERS, "backoff": "1 s"}
+    limited = cell(load, workers=workers, global_rate_limit=limit, **EXECUTOR)
+    assert Expected(limited, costs()).rate == pytest.approx(rate, rel=0.02)
 
 
 REPORT = {**USERS, "audio": "50 KB - 2 MB"}
