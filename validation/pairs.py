@@ -192,7 +192,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         share = seen.covered / seen.told if seen.told else 0.0
         poor += share < 0.95
         sys.stdout.write(
-            f"{name:12} {seen.covered} of {seen.told} intervals cover the truth ({share:.1%}),"
+            f"{name:12} {seen.covered} of {seen.told} intervals cover the truth ({100 * share:.1f} %),"
             f" {seen.untold} pairs without one\n"
         )
     return int(poor > 0)

@@ -194,7 +194,7 @@ def table(rows: Sequence[Row]) -> str:
                 row.cell,
                 f"{measured.users} ({measured.since_users})" if measured else "none",
                 f"{_n(oracle.median)} ({_n(oracle.since)}), {span}",
-                f"{off:+.0f} {off / oracle.median:+.0%}" if isfinite(off) else "-",
+                f"{off:+.0f} {100 * off / oracle.median:+.0f} %" if isfinite(off) else "-",
                 f"{capacity_bound(row.system):.2f}",
                 ("yes" if row.within else "no") + ("" if row.valid else ": the cell is invalid"),
             )

@@ -38,6 +38,7 @@ from lab.judge.trial import Trial
 from lab.model.experiment import Cell
 from lab.model.physics import quantile
 from lab.model.speed import MAX_SPEED, STEP
+from lab.model.units import percent
 from lab.model.verdict import Outcome, Verdict
 from lab.runner import CellProgress, Lab, run_cell
 from lab.store import RunFolder
@@ -146,8 +147,8 @@ class Tally:
 
     def __str__(self) -> str:
         low, high = exact(self.good, self.all)
-        interval = f"95 % interval {low:.0%} to {high:.0%}"
-        return f"{self.good} of {self.all} ({self.share:.0%}; {interval})"
+        interval = f"95 % interval {percent(low)} to {percent(high)}"
+        return f"{self.good} of {self.all} ({percent(self.share)}; {interval})"
 
 
 def exact(good: int, count: int) -> tuple[float, float]:

@@ -21,6 +21,7 @@ from statistics import fmean
 
 from lab.errors import UsageError
 from lab.model.capacity import Threshold
+from lab.model.units import percent
 from lab.store import RunFolder
 from validation.command import exit_code, parser, run_of
 from validation.oracle import System, threshold
@@ -145,7 +146,7 @@ def main(arguments: Sequence[str]) -> int:
     def work() -> int:
         lead = lead_of(run_of(flags, flags.one_user))
         rows = [row for run in flags.runs for row in compare(run_of(flags, run), lead)]
-        print(f"of two idle workers one takes {lead:.0%}")
+        print(f"of two idle workers one takes {percent(lead)}")
         print(table(rows))
         return 0 if all(row.within for row in rows) and overlap(rows) else 1
 

@@ -32,6 +32,7 @@ from typing import Any, Literal
 
 from lab.errors import StoreError, UsageError
 from lab.model.experiment import Cell
+from lab.model.units import percent
 from lab.model.verdict import Verdict
 from lab.store import RunFolder
 from validation.command import exit_code, parser, positive, run_of
@@ -124,7 +125,7 @@ def table(rows: Sequence[Row]) -> str:
 def shares_text(answer: Expected) -> str:
     """The largest shares, as ``pool 80 %, event_loop 15 %``."""
     largest = [(name, share) for name, share in answer.shares.items() if share >= 0.01][:3]
-    return ", ".join(f"{name} {share:.0%}" for name, share in largest) or "none"
+    return ", ".join(f"{name} {percent(share)}" for name, share in largest) or "none"
 
 
 def write(drawn: Sequence[Drawn], out: Path) -> None:

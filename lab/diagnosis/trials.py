@@ -200,9 +200,12 @@ def gain(one: Change, value: float) -> float:
 
 def _reason(effect: Effect, name: str, known: Sequence[Change]) -> str:
     [one] = [one for one in known if one.metric == name]
-    form = "{:+.1%}" if one.kind == "difference" else "{:.3g} x"
-    low, high = (form.format(end) for end in (one.low or 0.0, one.high or 0.0))
-    measured = f"{name} {form.format(one.change)} ({low} .. {high} at 95 %)"
+    of_shares = one.kind == "difference"
+    form, scale = ("{:+.1f} %", 100) if of_shares else ("{:.3g} x", 1)
+    low, value, high = (
+        form.format(scale * end) for end in (one.low or 0.0, one.change, one.high or 0.0)
+    )
+    measured = f"{name} {value} ({low} .. {high} at 95 %)"
     return {
         "moved": f"{measured}",
         "unmoved": f"{measured}: no better that matters",

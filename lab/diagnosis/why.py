@@ -29,6 +29,7 @@ from lab.model.criterion import Criterion
 from lab.model.diagnosis import RELAXED, Diagnosis, Effect, RelaxedTrial, Untried
 from lab.model.experiment import Cell
 from lab.model.run import CellResult
+from lab.model.units import percent
 from lab.model.verdict import Bottleneck, Candidate, Finding, Outcome, Resource
 
 LIKELY = 0.5
@@ -308,7 +309,7 @@ def nearest(cell: CellResult) -> str:
     if not known:
         return "none of its criteria says how near it is to being missed"
     criterion = max(known, key=lambda name: known[name])
-    return f"nearest to being missed is {criterion}, at {known[criterion]:.0%} of its bound"
+    return f"nearest to being missed is {criterion}, at {percent(known[criterion])} of its bound"
 
 
 def _near(finding: Finding) -> float | None:

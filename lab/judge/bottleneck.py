@@ -29,7 +29,6 @@ from lab.judge.levels import (
     instances,
     loop_of,
     of_attempts,
-    percent,
     refusals,
     served,
     share_of,
@@ -69,7 +68,7 @@ from lab.model.relaxation import (
     doubled,
 )
 from lab.model.replica import nginx_limits
-from lab.model.units import format_size
+from lab.model.units import format_size, percent
 from lab.model.verdict import Candidate, Resource
 
 ACCEPTED_S = 0.1

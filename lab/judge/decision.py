@@ -26,7 +26,7 @@ from math import fsum, inf, sqrt
 from statistics import stdev
 
 from lab.judge.bottleneck import RULES, Rules
-from lab.judge.levels import of_attempts, percent
+from lab.judge.levels import of_attempts
 from lab.judge.metrics import latency
 from lab.judge.trial import Trial
 from lab.judge.waiting import TIMED_OUT, Life, Station, Waiting, excess
@@ -35,6 +35,7 @@ from lab.model.evidence import CUT_OFF, SERVICE_CAUSES, Cause, Sample
 from lab.model.journeys import Journey
 from lab.model.metrics import BY_NAME, status_of, with_percentiles
 from lab.model.physics import PERCENTILES
+from lab.model.units import percent
 from lab.model.verdict import Bottleneck, Candidate, Finding, Resource
 
 NEAR = 0.05

@@ -19,6 +19,7 @@ from lab.judge.trial import Trial
 from lab.judge.waiting import students_inside
 from lab.model.evidence import Cause, WorkerReading
 from lab.model.physics import SATURATED, pool_connections
+from lab.model.units import percent
 
 QUEUED = 0.5
 """Share of the time for which somebody must be seen waiting before a full resource is a limit.
@@ -65,11 +66,6 @@ def share_of(trial: Trial, count: int) -> float:
 def times(count: int) -> str:
     """How often: ``once``, ``213 times``."""
     return "once" if count == 1 else f"{count} times"
-
-
-def percent(share: float) -> str:
-    """A share as a whole percentage: ``99 %``."""
-    return f"{share * 100:.0f} %"
 
 
 def refusals(trial: Trial, causes: tuple[Cause, ...], why: str) -> Level:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from lab.judge import pooler
-from lab.judge.levels import QUEUED, Level, of_attempts, percent
+from lab.judge.levels import QUEUED, Level, of_attempts
 from lab.judge.trial import Trial
 from lab.model.evidence import Cause
 from lab.model.physics import SATURATED
+from lab.model.units import percent
 
 
 def pooler_level(trial: Trial) -> Level | None:

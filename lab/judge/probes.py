@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lab.judge.levels import Level, of_attempts, percent, times
+from lab.judge.levels import Level, of_attempts, times
 from lab.judge.trial import Trial
 from lab.model.evidence import Cause
 from lab.model.probe import ProbeRecord
+from lab.model.units import percent
 
 
 def probed(trial: Trial, lost: tuple[Cause, ...]) -> Level | None:

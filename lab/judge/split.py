@@ -7,13 +7,14 @@ from math import fsum, isfinite
 from statistics import fmean
 
 from lab.judge.capacity_bound import CALLS, SERVED, mean_stages
-from lab.judge.levels import Gauge, Level, fullness_of, loop_of, percent
+from lab.judge.levels import Gauge, Level, fullness_of, loop_of
 from lab.judge.trial import Trial
 from lab.judge.workers import several, uploads_by_worker
 from lab.model.evidence import WorkerReading
 from lab.model.journeys import Journey
 from lab.model.load import BurstLoad, OpenLoad
 from lab.model.physics import SATURATED, pool_connections, worker_storage_slots
+from lab.model.units import percent
 
 GAIN = 0.05
 """How much more an even split has to carry to be what is wanting: a measured rate is told from its

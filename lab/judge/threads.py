@@ -9,13 +9,14 @@ Each function gets the whole trial; it returns None where the threads were not r
 
 from __future__ import annotations
 
-from lab.judge.levels import Level, fullness, percent, slots_level
+from lab.judge.levels import Level, fullness, slots_level
 from lab.judge.trial import Trial
 from lab.judge.waiting import storage_threads
 from lab.model.evidence import WorkerReading
 from lab.model.journeys import Journey
 from lab.model.knobs import default_executor_threads
 from lab.model.physics import at_once, worker_storage_slots
+from lab.model.units import percent
 
 
 def of_storage(trial: Trial, name: str) -> Level | None:

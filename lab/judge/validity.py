@@ -52,6 +52,7 @@ from lab.model.fault import Latency
 from lab.model.fidelity import ALLOWED, RESOLUTION_S, Worker, allowed_lateness, keeps_slot
 from lab.model.physics import SATURATED, bounds_of_others, db_trips
 from lab.model.readings import MachineReading
+from lab.model.units import percent
 from lab.model.verdict import Check, Invalidity, InvalidityKind
 
 WAITED = 0.5
@@ -212,11 +213,11 @@ def _machine(trial: Trial) -> Iterable[Invalidity]:
     def beside(taken: float) -> Callable[[float], bool]:
         return lambda at: taken + own * at / speed <= SATURATED
 
-    alone, used = beside(min(others, OVERHEAD)), f"this machine's CPU was {share:.0%} in use"
+    alone, used = beside(min(others, OVERHEAD)), f"this machine's CPU was {percent(share)} in use"
     if not alone(speed):
         yield _too_fast(trial, used, alone, "stop other programs or ")
         return
-    reason = f"{used}, {others:.0%} by other programs - stop them or lower --speed"
+    reason = f"{used}, {percent(others)} by other programs - stop them or lower --speed"
     fitting = fitting_speed(speed, beside(others))
     yield Invalidity(kind="machine", reason=reason, fitting=fitting)
 
@@ -305,23 +306,23 @@ def scaling(trial: Trial) -> Iterable[Invalidity]:
 
         if not unreal.carries(speed):
             what = (
-                f"at speed {speed:g} {unreal.loop_share:.0%} of what keeps the busiest"
-                " event loop busy is work that speed does not divide"
+                f"at speed {speed:g} {percent(unreal.loop_share)} of what keeps the"
+                " busiest event loop busy is work that speed does not divide"
             )
-            yield _too_fast(trial, f"{what} ({ALLOWED:.0%} is allowed)", fits)
+            yield _too_fast(trial, f"{what} ({percent(ALLOWED)} is allowed)", fits)
         if not unreal.answers(speed, p50):
             what = (
                 f"at speed {speed:g} an upload takes {unreal.excess / unreal.rate:.2f} s longer"
                 f" than it would, against a median of {p50:.2f} s"
             )
-            yield _too_fast(trial, f"{what} ({ALLOWED:.0%} is allowed)", fits)
+            yield _too_fast(trial, f"{what} ({percent(ALLOWED)} is allowed)", fits)
         for criterion in others:
             if not unreal.answers(speed, criterion.bound):
                 what = (
                     f"at speed {speed:g} a request takes {unreal.excess / unreal.rate:.3f} s longer"
                     f" than it would, against {criterion}"
                 )
-                yield _too_fast(trial, f"{what} ({ALLOWED:.0%} is allowed)", fits)
+                yield _too_fast(trial, f"{what} ({percent(ALLOWED)} is allowed)", fits)
     yield from _held_longer(trial)
     yield from _timers(trial)
 
@@ -338,7 +339,7 @@ def _held_longer(trial: Trial) -> Iterable[Invalidity]:
         if speed > 1 and not fits(speed):
             what = (
                 f"at speed {speed:g} an upload holds {slot} {added * (1 - 1 / speed):.3f} s longer"
-                f" than it would, of {held:.3f} s, and others wait for it ({ALLOWED:.0%} is"
+                f" than it would, of {held:.3f} s, and others wait for it ({percent(ALLOWED)} is"
                 " allowed)"
             )
             yield _too_fast(trial, what, fits)
@@ -389,7 +390,8 @@ def prolonged(trial: Trial) -> Iterable[Invalidity]:
         if not fits(speed):
             what = (
                 f"at speed {speed:g} {part} was away {wall_s * (speed - 1):.1f} s longer"
-                f" than it would be, in a window of {end - start:.0f} s ({ALLOWED:.0%} is allowed)"
+                f" than it would be, in a window of {end - start:.0f} s ({percent(ALLOWED)} is"
+                " allowed)"
             )
             yield _too_fast(trial, what, fits)
 

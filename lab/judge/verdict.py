@@ -16,7 +16,6 @@ from lab.judge.costs import cost_of
 from lab.judge.criteria import decide, leading_causes, outcome_of
 from lab.judge.decision import bottleneck
 from lab.judge.injection import checks
-from lab.judge.levels import percent
 from lab.judge.metrics import measure_all
 from lab.judge.sequential import early_end
 from lab.judge.sizes import by_size
@@ -29,6 +28,7 @@ from lab.model.evidence import Observation
 from lab.model.experiment import Cell
 from lab.model.journeys import REQUESTS
 from lab.model.load import OpenLoad
+from lab.model.units import percent
 from lab.model.verdict import Bottleneck, Finding, Invalidity, Outcome, Verdict
 
 

@@ -161,6 +161,11 @@ def format_share(share: float) -> str:
     return f"{format_number(share * 100)} %"
 
 
+def percent(share: float) -> str:
+    """A share that was measured, as a whole percentage: ``0.214`` is ``21 %``."""
+    return f"{share * 100:.0f} %"
+
+
 def parse_rate(text: object) -> float:
     """Events a second from a text like ``5/s`` or ``300/min``.
 

@@ -17,6 +17,8 @@ from statistics import fmean
 
 import psutil
 
+from lab.model.units import percent
+
 MAX_WAIT_S = 60.0
 QUIET_S = 3.0
 POLL_S = 0.5
@@ -40,8 +42,9 @@ class CpuUse:
     def text(self) -> str:
         """``93 % of its CPU is in use (chrome 45 %, python 30 %)``."""
         largest = sorted(self.programs.items(), key=lambda item: -item[1])[:MAX_NAMES]
-        named = ", ".join(f"{name} {share:.0%}" for name, share in largest if share > WORTH_NAMING)
-        return f"{self.share:.0%} of its CPU is in use" + (f" ({named})" if named else "")
+        worth = ((name, share) for name, share in largest if share > WORTH_NAMING)
+        named = ", ".join(f"{name} {percent(share)}" for name, share in worth)
+        return f"{percent(self.share)} of its CPU is in use" + (f" ({named})" if named else "")
 
 
 class CpuMeter:

@@ -43,6 +43,7 @@ from lab.model.physics import (
 )
 from lab.model.replica import file_limit, pooled
 from lab.model.speed import MAX_SPEED, STEP
+from lab.model.units import percent
 
 MARGIN = 0.75
 """The share of each bound that a choice uses: what it expects is off by about a quarter."""
@@ -172,7 +173,7 @@ class Expected:
         """Where machine and generator have no time left."""
         machine = self._busy(self.costs.machine, speed) + self.rate * self._converting_s * speed
         if machine > FULL * MARGIN:
-            what = f"this machine's CPU would be {machine:.0%} in use at {speed:g}"
+            what = f"this machine's CPU would be {percent(machine)} in use at {speed:g}"
             yield Broken(what, "stop other programs, lower the users, or use more cores")
         generator = self._busy(self.costs.of(GENERATOR), speed)
         if generator > FULL:
@@ -192,7 +193,7 @@ class Expected:
         allowed, p50, work = ALLOWED * MARGIN, self.latency, self._worker(speed)
         if not work.carries(speed, allowed, FULL):
             busy = work.busy_at(speed)
-            yield Broken(f"an event loop, {busy:.0%} busy, would carry fewer at {speed:g}")
+            yield Broken(f"an event loop, {percent(busy)} busy, would carry fewer at {speed:g}")
         if not work.answers(speed, p50, allowed):
             longer = work.excess_at(speed) / work.rate
             yield Broken(

@@ -71,7 +71,7 @@ class Wired:
         return [attempts(self.run, cell.id) for cell in self.cells]
 
     def wait(self, show: Callable[[str], None]) -> bool:
-        show("93% of its CPU is in use (chrome 45%)")
+        show("93 % of its CPU is in use (chrome 45 %)")
         self.waits.append(self.shown[-1].cell)
         return self.quiet
 
@@ -227,7 +227,7 @@ def test_a_wait_and_which_attempt_it_is_are_shown(wired: Callable[..., Wired]) -
         *((phase, 2) for phase in once),
     ]
     [waiting] = [progress for progress in made.shown if progress.phase == "waiting"]
-    assert waiting.busy == "93% of its CPU is in use (chrome 45%)"
+    assert waiting.busy == "93 % of its CPU is in use (chrome 45 %)"
     assert waiting.left_s > 0
 
 

@@ -51,7 +51,7 @@ def test_the_attempt_with_a_dead_part_is_kept_and_the_next_is_whole(
             wait_until(stack.down_parts)
 
     def wait(busy: Callable[[str], None]) -> bool:
-        busy("3% of its CPU is in use")
+        busy("3 % of its CPU is in use")
         waits.append(shown[-1])
         return True
 

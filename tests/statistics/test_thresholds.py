@@ -75,7 +75,7 @@ def test_a_search_that_agrees_is_told_so(
     search = make_search(tmp_path / "search")
     assert main([str(one_user.path), str(search.path), str(search.path)]) == 0
     head, _, first, *_, last = capsys.readouterr().out.splitlines()
-    assert head == "of two idle workers one takes 75%"
+    assert head == "of two idle workers one takes 75 %"
     assert first.split()[:5] == ["blocking", "2..3", "found", "2", "yes"]
     assert last == "searches of a cell overlap: yes"
 

@@ -182,7 +182,7 @@ def test_thirty_eight_of_forty_have_to_agree_and_none_be_another(
 
 def test_the_table_ends_with_how_many_agree() -> None:
     text = table([row("pool", "pool"), row("pool", "cpu"), row("pool", None)])
-    assert "pool 90%, storage 10%" in text
+    assert "pool 90 %, storage 10 %" in text
     assert text.splitlines()[-1] == "1 of 3 agree, 1 named otherwise with certainty"
 
 

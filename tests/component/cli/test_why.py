@@ -212,7 +212,7 @@ def test_a_cell_that_held_is_refused_with_what_is_nearest(
     ended = lab("why", "latest", "--cell", HELD)
     assert (ended.code, ended.out) == (2, "")
     assert the_line(ended.err) == (
-        f"{HELD} held: nearest to being missed is error_rate < 5 %, at 0% of its bound"
+        f"{HELD} held: nearest to being missed is error_rate < 5 %, at 0 % of its bound"
         " - give it more users, or explain one that broke"
     )
 

@@ -226,7 +226,7 @@ def test_where_nothing_was_named_what_helps_is_the_limit() -> None:
 @pytest.mark.parametrize(
     ("before", "outcome", "text"),
     [
-        (result(8.0), "unbroken", "nearest to being missed is p95 < 10 s, at 80% of its bound"),
+        (result(8.0), "unbroken", "nearest to being missed is p95 < 10 s, at 80 % of its bound"),
         (result(verdict=Outcome.INVALID), "invalid", "cell is invalid: p95 20 s"),
     ],
 )
@@ -242,7 +242,7 @@ def test_where_nothing_is_missed_nothing_is_tried(
 def test_the_nearest_criterion_is_the_one_nearest_to_its_bound() -> None:
     outcomes = [(P95, "met", 4.0), ("throughput > 2/s", "met", 2.5)]
     told = nearest(result(outcomes=outcomes))
-    assert told == "nearest to being missed is throughput > 2/s, at 80% of its bound"
+    assert told == "nearest to being missed is throughput > 2/s, at 80 % of its bound"
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -88,7 +88,7 @@ def test_a_sound_trial_gives_no_reason() -> None:
         ),
         (
             machines(share=0.91),
-            "this machine's CPU was 91% in use - lower the users",
+            "this machine's CPU was 91 % in use - lower the users",
         ),
         (
             [audit(lost=["a", "b"])],
@@ -176,12 +176,12 @@ def shares(speed: float, parts: float, whole: float) -> list[Evidence]:
 @pytest.mark.parametrize(
     ("speed", "parts", "whole", "kind", "fitting", "reason"),
     [
-        (4, 0.40, 0.95, "machine", 3.5, f"{BY}95% in use, 55% by other programs - stop them or"),
-        (4, 0.89, 0.95, "speed", 3.5, f"{BY}95% in use - stop other programs or lower --speed, to"),
-        (4, 0.99, 0.99, "speed", 3.5, f"{BY}99% in use - stop other programs or lower --speed, to"),
-        (4, 0.02, 0.95, "machine", None, f"{BY}95% in use, 93% by other programs - stop them or"),
-        (1, 0.40, 0.95, "machine", None, f"{BY}95% in use, 55% by other programs - stop them or"),
-        (1, 0.95, 0.95, "speed", None, f"{BY}95% in use - lower the users"),
+        (4, 0.40, 0.95, "machine", 3.5, f"{BY}95 % in use, 55 % by other programs - stop them or"),
+        (4, 0.89, 0.95, "speed", 3.5, f"{BY}95 % in use - stop other programs or lower --speed"),
+        (4, 0.99, 0.99, "speed", 3.5, f"{BY}99 % in use - stop other programs or lower --speed"),
+        (4, 0.02, 0.95, "machine", None, f"{BY}95 % in use, 93 % by other programs - stop them or"),
+        (1, 0.40, 0.95, "machine", None, f"{BY}95 % in use, 55 % by other programs - stop them or"),
+        (1, 0.95, 0.95, "speed", None, f"{BY}95 % in use - lower the users"),
     ],
 )
 def test_who_keeps_this_machine_busy_decides_what_is_done_about_it(
@@ -309,7 +309,7 @@ def test_the_speed_that_is_advised_is_the_highest_that_is_true() -> None:
     """Loop 95 % busy at 5, of it 12 % a unit of speed: at 4.5 it is 89 % busy, and no limit."""
     [found] = scaling(measured(cell(speed=5), busy(0.60, p50=5.0)))
     assert found.reason.endswith(
-        "(5% is allowed) - lower --speed, to about 4.5, or let the lab choose it (speed: auto)"
+        "(5 % is allowed) - lower --speed, to about 4.5, or let the lab choose it (speed: auto)"
     )
     assert (found.kind, found.fitting) == ("speed", 4.5)
     dense = busy(1.0, p50=2.0)  # 0.2 a unit of speed, 0.1 s of each upload: of 2 s 5 % at 2
@@ -443,7 +443,7 @@ def test_a_session_that_was_held_makes_a_round_trip_less() -> None:
             4,
             34.1,
             "at speed 4 backend was away 3.1 s longer than it would be, in a window of 60 s"
-            " (5% is allowed) - lower --speed, to about 3.5, or let the lab choose it (speed:"
+            " (5 % is allowed) - lower --speed, to about 3.5, or let the lab choose it (speed:"
             " auto)",
         ),
         (4, 26.0, None),
@@ -468,7 +468,7 @@ def test_a_backend_that_its_probes_ended_is_away_for_longer_at_a_higher_speed(
     found = told(prolonged(Trial(of, observation(evidence=away))))
     said = (
         "at speed 4 the backend, which did not answer its probes, was away 6.0 s longer than it"
-        " would be, in a window of 60 s (5% is allowed)"
+        " would be, in a window of 60 s (5 % is allowed)"
     )
     assert [reason.startswith(said) for reason in found] == [True] * told_so
     never_back = [ProbeRecord(t=30, event="ended")]

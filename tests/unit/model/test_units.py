@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +21,9 @@ from lab.model.units import (
     parse_rate,
     parse_share,
     parse_size,
+    percent,
 )
+from lab.paths import ROOT
 
 NANOSECONDS = st.integers(0, 10**15).map(lambda n: round(n / 1e9, 9))
 SIZES = st.integers(0, 10**13)
@@ -153,3 +156,15 @@ def test_a_range_of_sizes_is_log_uniform(audio: str, mean: float, above: dict[in
     assert sizes.mean == pytest.approx(mean, rel=1e-5)
     for size, share in above.items():
         assert sizes.share_above(size) == pytest.approx(share, abs=1e-4)
+
+
+def test_a_percentage_is_written_in_one_way() -> None:
+    assert [percent(share) for share in (0.0, 0.214, 1.0)] == ["0 %", "21 %", "100 %"]
+    unspaced = re.compile(r":[+\d.]*%\}")  # as f"{share:.0%}" would have it
+    told = [
+        file
+        for room in ("lab", "validation")
+        for file in sorted((ROOT / room).rglob("*.py"))
+        if unspaced.search(file.read_text())
+    ]
+    assert told == []

@@ -44,7 +44,7 @@ def test_it_waits_until_little_was_in_use_for_some_seconds_and_says_why() -> Non
     quiet, waited = machine.wait()
     assert quiet
     assert 20 * POLL_S < waited <= 20 * POLL_S + QUIET_S
-    assert machine.said[0] == "93% of its CPU is in use (chrome 45%)"
+    assert machine.said[0] == "93 % of its CPU is in use (chrome 45 %)"
 
 
 def test_a_short_peak_does_not_begin_the_wait_anew() -> None:
@@ -63,8 +63,8 @@ def test_a_wait_ends_and_the_next_is_short_until_it_has_been_quiet() -> None:
 
 def test_only_the_largest_programs_are_named() -> None:
     programs = {"a": 0.3, "b": 0.2, "c": 0.1, "d": 0.09, "idle": 0.01}
-    assert CpuUse(0.7, programs).text() == "70% of its CPU is in use (a 30%, b 20%, c 10%)"
-    assert CpuUse(0.02, {"idle": 0.01}).text() == "2% of its CPU is in use"
+    assert CpuUse(0.7, programs).text() == "70 % of its CPU is in use (a 30 %, b 20 %, c 10 %)"
+    assert CpuUse(0.02, {"idle": 0.01}).text() == "2 % of its CPU is in use"
 
 
 def test_an_interruption_ends_the_wait_at_once() -> None:

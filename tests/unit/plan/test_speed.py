@@ -107,7 +107,7 @@ def test_the_reason_is_the_bound_that_the_next_half_step_would_break(
         (
             cell({"rate": "20/s"}),
             costs(machine=0.1),
-            "this machine's CPU would be 200% in use at 1 - stop other programs, lower the users,"
+            "this machine's CPU would be 200 % in use at 1 - stop other programs, lower the users,"
             " or use more cores",
         ),
         (
@@ -128,7 +128,7 @@ def test_the_reason_is_the_bound_that_the_next_half_step_would_break(
         (
             cell(USERS, **EXECUTOR),
             costs(rest=0.8),
-            "this machine's CPU would be 80% in use at 1 - stop other programs, lower the users,"
+            "this machine's CPU would be 80 % in use at 1 - stop other programs, lower the users,"
             " or use more cores",
         ),
     ],

@@ -14,7 +14,7 @@ from lab.report.run import REMEDIES
 from tests.fakes import sample_run as sample
 from tests.unit.report.results import result, summary
 
-BUSY = "this machine's CPU was 97% in use, 60% by other programs"
+BUSY = "this machine's CPU was 97 % in use, 60 % by other programs"
 FAST = "at speed 8 an upload takes 0.30 s longer than it would"
 
 

@@ -100,8 +100,8 @@ def test_what_others_print_stays_on_their_stream(capsys: pytest.CaptureFixture[s
 def test_a_later_attempt_and_what_it_waits_for_are_said() -> None:
     again = replace(NOW, attempt=2)
     assert line(again, 120).endswith("12 failed (10 %)  attempt 2  4 min 05 s left")
-    waits = replace(again, phase="waiting", tick=None, busy="93% of its CPU is in use (a\nb 45%)")
+    waits = replace(again, phase="waiting", tick=None, busy="93 % of its CPU is in use (a\nb 45 %)")
     assert line(waits, 160) == (
-        "[3/12] workers=2,pool=5+5,db_session=hold  wait       until this machine is quiet: 93% of"
-        " its CPU is in use (a b 45%)  attempt 2  4 min 05 s left"
+        "[3/12] workers=2,pool=5+5,db_session=hold  wait       until this machine is quiet: 93 %"
+        " of its CPU is in use (a b 45 %)  attempt 2  4 min 05 s left"
     )
