@@ -24,10 +24,11 @@ from lab.judge.metrics import DIGITS
 from lab.judge.spread import COMPARED
 from lab.model.criterion import Criterion
 from lab.model.fidelity import keeps_split
+from lab.model.journeys import REQUESTS
 from lab.model.knobs import Knobs
 from lab.model.load import load_of_spec
 from lab.model.metrics import BY_NAME, plain, with_journey
-from lab.model.physics import STATISTICAL
+from lab.model.physics import PERCENTILES, STATISTICAL
 from lab.model.run import CellResult, Summary
 from lab.model.verdict import (
     Change,
@@ -43,6 +44,9 @@ from lab.model.verdict import (
 
 GROWS = frozenset({"throughput", "attempt_rate", "succeeded", "served"})
 """The figures of which more is better, where no criterion says how they are wanted."""
+
+OF_SERVED = ("throughput", "succeeded", "served")
+"""The figures that say how many were served, beside the percentiles of their latency."""
 
 
 def compared(summary: Summary) -> Summary:
@@ -295,7 +299,7 @@ class Reference:
         """
         name = criterion.name
         now, before = metrics.get(name), self._figures.get(name)
-        problem = self.problem or _incomparable(criterion, now, before)
+        problem = self.problem or self._unserved(criterion) or _incomparable(criterion, now, before)
         if problem or now is None or not before:
             return _finding(criterion, "undecided", None, None, f"{name}: {problem}")
         known = spreads.get(name), self._spreads.get(name)
@@ -307,6 +311,16 @@ class Reference:
         if ends is None:
             reason += ": it is not known how well both are known"
         return _finding(criterion, outcome, now / before, ends, reason)
+
+    def _unserved(self, criterion: Criterion) -> str:
+        """Why a rate or a latency is no multiple of a baseline that served nobody; else empty."""
+        of_served = criterion.metric in (*OF_SERVED, *PERCENTILES)
+        if not of_served or self._figures.get(criterion.name):
+            return ""
+        if self._figures.get(with_journey("throughput", criterion.journey)) != 0:
+            return ""
+        noun = REQUESTS[criterion.journey].noun
+        return f"the baseline, {self.id}, served no {noun}, and of nothing there is no multiple"
 
     def resolved(self, finding: Finding) -> Finding:
         """A finding of `decide` as one on a bound in the metric's own unit."""

@@ -182,15 +182,23 @@ def _change(cell: CellResult, beside: Comparison, change: Change) -> Claim:
 
 Contradiction = Callable[[CellResult, Sequence[CellResult]], Iterator[Claim]]
 
+TIMED_OUT = f"{format.ERRORS}gateway_timeout"
+
 
 def _shorter_timeout(before: CellResult, cells: Sequence[CellResult]) -> Iterator[Claim]:
-    """A read timeout that is to protect cuts off uploads that would have been served."""
+    """A read timeout that is to protect cuts off uploads that would have been served.
+
+    That 504s begin earlier is told where there were any.
+    """
     was = _read_timeout(before)
     for cell in _first(cells, lambda c: c.target == "vm" and _read_timeout(c) < was):
         now = _read_timeout(cell)
+        seen = "makes 504s begin earlier: an upload is cut off after {now}{users}; it cut off"
+        unseen = "would cut an upload off after {now}{users}; at this load it cut off"
+        does = seen if cell.metrics.get(TIMED_OUT) else unseen
         yield claim(
-            "A read timeout of {now} in place of {was} makes 504s begin earlier: an upload is cut "
-            "off after {now}{users}; it cut off {cut}, and {cut_before} before.",
+            f"A read timeout of {{now}} in place of {{was}} {does} {{cut}}, and {{cut_before}} "
+            "before.",
             now=format_duration(now),
             was=format_duration(was) if isfinite(was) else "none",
             users=_users_of_queues(now, was, cell if "capacity" in cell.metrics else before),
@@ -220,7 +228,7 @@ def _users_of_queues(now: float, was: float, cell: CellResult) -> Claim:
 
 
 def _cut_off(cell: CellResult) -> Claim:
-    return claim("{errors.gateway_timeout} of {attempts} uploads", cell)
+    return claim(f"{{{TIMED_OUT}}} of {{attempts}} uploads", cell)
 
 
 def _pools_beyond_cap(before: CellResult, cells: Sequence[CellResult]) -> Iterator[Claim]:

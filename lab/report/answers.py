@@ -9,7 +9,7 @@ that the lab can vouch for; an invalid cell reaches none, and is named at the en
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import ceil
 
 from lab.judge.leaks import MIN_WINDOW_S, QUANTITIES
@@ -58,21 +58,32 @@ def answer(summary: Summary, kind: Question) -> Answer:
 
 def _left_open(summary: Summary) -> list[Claim]:
     """The cells that are invalid or undecided, and those not measured."""
-    forms = {
-        Outcome.INVALID: "{cell} is {verdict} and says nothing: {why}.",
-        Outcome.UNDECIDED: "{cell} is {verdict} as a whole: {why}.",
-    }
-    claims = [
-        claim(forms[cell.verdict], cell, why=format.first_reason(cell).rstrip("."))
-        for cell in summary.cells
-        if cell.verdict in forms
-    ]
+    claims = [said for outcome in OPEN for said in _open(summary, outcome)]
     if summary.missing:
         claims.append(Claim(text=f"Not measured: {', '.join(summary.missing)}."))
     if summary.damaged:
         names = ", ".join(cell.id for cell in summary.damaged)
         claims.append(Claim(text=f"Damaged, and not read: {names}."))
     return claims
+
+
+OPEN = {
+    Outcome.INVALID: ("is invalid and says nothing", "are invalid and say nothing"),
+    Outcome.UNDECIDED: ("is undecided as a whole", "are undecided as a whole"),
+}
+"""What is said of a cell that gives no answer, and of several."""
+
+
+def _open(summary: Summary, outcome: Outcome) -> Iterator[Claim]:
+    """A sentence for each reason why cells came out like this, which several may have."""
+    by_reason: dict[str, list[Claim]] = {}
+    for cell in summary.cells:
+        if cell.verdict is outcome:
+            why = format.first_reason(cell).rstrip(".")
+            by_reason.setdefault(why, []).append(claim("{cell}", cell, on=["verdict"]))
+    for why, cells in by_reason.items():
+        says = OPEN[outcome][len(cells) > 1]
+        yield claim("{all} {says}: {why}.", all=listed(cells), says=says, why=why)
 
 
 def rule(kind: Question) -> Callable[[Rule], Rule]:

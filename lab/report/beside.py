@@ -161,11 +161,16 @@ def _figure(name: str, cell: CellResult, scale: float) -> Value:
 
 
 def told_flips(beside: Comparison | None) -> list[str]:
-    """The criteria that came out otherwise, by how: ``now met: p95 < 10 s, error_rate < 5 %``."""
-    by_outcome: dict[str, list[str]] = {}
+    """The criteria that came out otherwise, by how: ``now met: p95 < 10 s, error_rate < 5 %``.
+
+    One that was undecided has not turned: ``missed (undecided before): p95 < 10 s``.
+    """
+    by_turn: dict[str, list[str]] = {}
     for flip in beside.flips if beside else ():
-        by_outcome.setdefault(flip.after, []).append(flip.criterion)
-    return [f"now {outcome}: {', '.join(criteria)}" for outcome, criteria in by_outcome.items()]
+        open_before = flip.before == "undecided"
+        turn = f"{flip.after} (undecided before)" if open_before else f"now {flip.after}"
+        by_turn.setdefault(turn, []).append(flip.criterion)
+    return [f"{turn}: {', '.join(criteria)}" for turn, criteria in by_turn.items()]
 
 
 def _limit(cell: CellResult) -> str:

@@ -230,7 +230,7 @@ def test_a_relative_criterion_is_held_against_the_interval_of_the_ratio(
         (
             Reference("cell", verdict(0.0)),
             {"throughput": 1.0},
-            "of the baseline's 0.00/s nothing is a multiple",
+            "the baseline, cell, served no upload, and of nothing there is no multiple",
         ),
     ],
 )
@@ -240,6 +240,26 @@ def test_where_nothing_can_be_compared_a_relative_criterion_is_undecided(
     found = reference.decide(Criterion.parse(RELATIVE), metrics, {})
     assert (found.outcome, found.value) == ("undecided", None)
     assert found.reason == f"throughput: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("criterion", "reason"),
+    [
+        ("p95 < 2 x baseline", "p95: the baseline, cell, served no upload, and of nothing there"),
+        ("errors.pool_timeout < 2 x baseline", "errors.pool_timeout: of the baseline's 0 nothing"),
+        ("p95(progress) < 2 x baseline", "p95(progress): nothing was measured to compare"),
+    ],
+)
+def test_of_a_baseline_that_served_nobody_only_what_follows_from_it_is_told_so(
+    criterion: str, reason: str
+) -> None:
+    told = verdict(0.0)
+    metrics = {**told.metrics, "errors.pool_timeout": 0.0}
+    reference = Reference("cell", told.model_copy(update={"metrics": metrics}))
+    here = {"p95": 1.0, "errors.pool_timeout": 3.0}
+    found = reference.decide(Criterion.parse(criterion), here, {})
+    assert (found.outcome, found.value) == ("undecided", None)
+    assert found.reason.startswith(reason)
 
 
 def test_what_is_known_to_no_one_knows_how_well_is_undecided() -> None:

@@ -19,7 +19,7 @@ from lab.plan.effect import felt
 from lab.report.advice import ALL, ALL_BUT, AXIS
 from lab.report.answers import answer
 from lab.report.beside import effect
-from tests.unit.report.advised import NOBODY, WHOLE, cell, on_cloud_run, on_the_vm
+from tests.unit.report.advised import CUT, NOBODY, WHOLE, cell, on_cloud_run, on_the_vm
 from tests.unit.report.results import summary
 
 FAULTS = read_faults(ROOT / "faults")
@@ -155,10 +155,25 @@ def test_a_criterion_that_was_open_before_is_no_help_when_it_is_met() -> None:
 
 def test_a_read_timeout_where_there_was_none_is_told() -> None:
     before = cell("as-found", 2.0, 20, 0.0, nginx_read_timeout="off")
-    after = cell("read-timeout", 2.0, 20, 0.1, more={"capacity": 2.0}, nginx_read_timeout="30 s")
+    seen = {"capacity": 2.0, **CUT}
+    after = cell("read-timeout", 2.0, 20, 0.1, more=seen, nginx_read_timeout="30 s")
     text = advised(before, after)
     assert "A read timeout of 30 s in place of none makes 504s begin earlier" in text
     assert "which a queue takes with 60 users, at 2.00/s; it cut off" in text
+
+
+@pytest.mark.parametrize("counted", [0.0, None])
+def test_that_504s_begin_earlier_is_told_only_where_there_were_any(counted: float | None) -> None:
+    none = {} if counted is None else {"errors.gateway_timeout": counted}
+    before = cell("as-found", 2.0, 20, 0.0, more=none)
+    after = cell("read-timeout", 2.0, 20, 0.0, more=none, nginx_read_timeout="30 s")
+    text = advised(before, after)
+    assert "begin earlier" not in text
+    cut = "not measured" if counted is None else "0"
+    assert (
+        "A read timeout of 30 s in place of 1 min would cut an upload off after 30 s; at this load "
+        f"it cut off {cut} of 400 uploads, and {cut} of 400 uploads before."
+    ) in text
 
 
 @pytest.mark.parametrize("of", [{"max_overflow": "unlimited"}, {"pool_class": "NullPool"}])

@@ -340,7 +340,25 @@ def test_of_an_invalid_cell_nothing_is_said_but_that_it_is(case: str) -> None:
     found = answer(summary(*broken), kind)
     assert found.claims[0] == NOTHING
     assert {f.name for claim in found.claims for f in claim.figures} == {"verdict invalid"}
-    assert found.text.count("is invalid and says nothing: the generator sent late.") == len(cells)
+    assert found.text.count("the generator sent late") == 1
+    [told] = found.claims[1:]
+    assert {figure.cell for figure in told.figures} == {cell.id for cell in cells}
+
+
+def test_what_several_cells_lack_is_told_once_with_their_names() -> None:
+    of: list[tuple[str, Outcome, str]] = [
+        ("a", INVALID, "the generator sent late"),
+        ("b", UNDECIDED, "5 uploads are too few"),
+        ("c", INVALID, "the generator sent late"),
+        ("d", INVALID, "a part died"),
+        ("e", UNDECIDED, "5 uploads are too few"),
+    ]
+    cells = [result(n, v).model_copy(update={"reasons": (why,)}) for n, v, why in of]
+    assert [claim.text for claim in answer(summary(*cells), "general").claims if claim.figures] == [
+        "a and c are invalid and say nothing: the generator sent late.",
+        "d is invalid and says nothing: a part died.",
+        "b and e are undecided as a whole: 5 uploads are too few.",
+    ]
 
 
 @pytest.mark.parametrize("kind", RULES)

@@ -10,15 +10,15 @@ import pytest
 from lab.judge.comparison import compared
 from lab.model.diagnosis import Diagnoses, Diagnosis, Remedy, Step
 from lab.model.run import RunInfo, Summary
-from lab.model.verdict import Outcome, Resource
+from lab.model.verdict import Comparison, Flip, Outcome, Resource
 from lab.report import Style, cell_details, end_table, format, html_report, markdown_report
 from lab.report.answers import answered
-from lab.report.beside import HEADS, before_after, change_on, ends, pair
+from lab.report.beside import HEADS, before_after, change_on, ends, pair, told_flips
 from lab.report.blocks import BottleneckPath, Pair, Paragraph, Table, Value
 from lab.report.diagnoses import bottleneck_path
 from tests.fakes import sample_run
 from tests.unit.report.advised import cell, on_the_vm
-from tests.unit.report.results import summary
+from tests.unit.report.results import Decision, summary
 from tests.unit.report.test_documents import Page
 
 RUN = on_the_vm()
@@ -73,6 +73,22 @@ def test_what_flipped_and_where_the_limit_went_stand_beside_the_figures() -> Non
     assert rows["all"][5] == "now met: p95 < 10 s, error_rate < 5 %"
     assert rows["to_thread"][5:] == ["", "event_loop -> default_executor"]
     assert rows["as-found"][5:] == ["", "event_loop"]
+
+
+def test_a_criterion_that_was_undecided_is_not_said_to_have_turned() -> None:
+    p95, errors, rate = "p95 < 10 s", "error_rate < 5 %", "throughput > 1/s"
+    turns: list[tuple[str, Decision, Decision]] = [
+        (p95, "undecided", "missed"),
+        (errors, "met", "missed"),
+        (rate, "undecided", "missed"),
+        ("p50 < 5 s", "met", "undecided"),
+    ]
+    flips = tuple(Flip(criterion=c, before=before, after=after) for c, before, after in turns)
+    assert told_flips(Comparison(baseline="b", flips=flips)) == [
+        f"missed (undecided before): {p95}, {rate}",
+        f"now missed: {errors}",
+        "now undecided: p50 < 5 s",
+    ]
 
 
 def _pictures(column: int) -> dict[str, Pair]:
