@@ -156,8 +156,8 @@ def _journey(metric: str, name: str) -> Journey:
     Raises:
         ValueError: there is none, or it has no such figure.
     """
-    journey = journey_named(name)
     of = metrics.journeys_of(metric)
+    journey = journey_named(name, of or Journey)
     if not of:
         raise ValueError(f"{metric} is of no single journey; write {metric} alone")
     if journey not in of:

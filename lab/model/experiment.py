@@ -16,10 +16,18 @@ from lab.model.criterion import Criterion
 from lab.model.fault import Fault, ProcessFault
 from lab.model.journeys import REQUESTS, Journey
 from lab.model.knobs import Knobs, Preset
-from lab.model.load import MAX_AUDIO, MIN_AUDIO, BurstLoad, Load, OpenLoad, StagesLoad
+from lab.model.load import (
+    MAX_AUDIO,
+    MIN_AUDIO,
+    MIN_HEALTH_EVERY_S,
+    BurstLoad,
+    Load,
+    OpenLoad,
+    StagesLoad,
+)
 from lab.model.metrics import is_of_journey, journeys_of, with_journey
 from lab.model.replica import STUDENTS, Target
-from lab.model.units import format_size
+from lab.model.units import format_duration, format_size
 
 Question = Literal[
     "general",
@@ -191,6 +199,15 @@ def _audio_problem(load: Load) -> tuple[str, str] | None:
     return None
 
 
+def _health_problem(load: Load) -> tuple[str, str, str] | None:
+    if load.health_every and load.health_every < MIN_HEALTH_EVERY_S:
+        what = f"health every {format_duration(load.health_every)} is a load of its own"
+        return "health_every", what, f"ask for {format_duration(MIN_HEALTH_EVERY_S)} or more"
+    if load.health_timeout and not load.health_every:
+        return "health_timeout", "nobody asks for health", "set health_every, as to 10 s"
+    return None
+
+
 def load_problem(load: Load) -> tuple[tuple[str | int, ...], str, str] | None:
     """Why the test students cannot offer a load: where in it, what, and the remedy; None: they can.
 
@@ -199,8 +216,9 @@ def load_problem(load: Load) -> tuple[tuple[str | int, ...], str, str] | None:
     """
     if problem := _audio_problem(load):
         return ("audio",), *problem
-    if load.health_timeout and not load.health_every:
-        return ("health_timeout",), "nobody asks for health", "set health_every, as to 10 s"
+    if unheard := _health_problem(load):
+        key, what, remedy = unheard
+        return (key,), what, remedy
     if load.peak_users > STUDENTS:
         what = f"the load may have {load.peak_users} users at once; there are {STUDENTS} students"
         if isinstance(load, OpenLoad):

@@ -11,7 +11,7 @@ A metric or a criterion without a journey is of uploads.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
@@ -76,8 +76,12 @@ OF_USERS = tuple(journey for journey in Journey if journey is not Journey.HEALTH
 """What users do, of whom a load is a mix; health is asked for beside them."""
 
 
-def journey_named(name: object) -> Journey:
+def journey_named(name: object, offered: Iterable[Journey] = Journey) -> Journey:
     """The journey of this name.
+
+    Args:
+        name: as it is written.
+        offered: those that make sense here, of which the remedy names some.
 
     Raises:
         ValueError: there is none.
@@ -86,4 +90,4 @@ def journey_named(name: object) -> Journey:
     try:
         return Journey(text)
     except ValueError:
-        raise ValueError(f"'{text}' is not a journey; {suggest(text, Journey)}") from None
+        raise ValueError(f"'{text}' is not a journey; {suggest(text, offered)}") from None

@@ -57,6 +57,10 @@ PAUSE = Annotated[Span, AtMost(MAX_S)]
 SECONDS = Annotated[Duration, Field(ge=0, le=MAX_S)]
 POSITIVE = Annotated[Duration, Field(gt=0, le=MAX_S)]
 
+MIN_HEALTH_EVERY_S = 0.1
+"""Ten probes a second are more than any load balancer sends: with more, they are the load."""
+
+
 Window = tuple[float, float]
 """Start and end in real-world seconds after the load started; the end is not in it."""
 
@@ -114,7 +118,7 @@ def _share(name: object, text: object) -> tuple[Journey, float]:
     Raises:
         ValueError: it is none, or no share above 0.
     """
-    journey = journey_named(name)
+    journey = journey_named(name, OF_USERS)
     if journey not in OF_USERS:
         raise ValueError(f"'{journey}' is not asked for by users; set health_every, as to 10 s")
     try:

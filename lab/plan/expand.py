@@ -226,8 +226,9 @@ def _label(experiment: Experiment, axis: str, value: Any) -> str:
         raise SpecError(f"baseline: '{axis}' is no axis of the matrix", f"its axes are {axes}")
     points = next(points for points in _axes(experiment) if axis in points[0][0])
     labels = [label[axis] for label, _ in points]
-    label = str(value)
-    if axis not in (TARGET, LOAD) and not isinstance(experiment.matrix[axis], dict):
+    truth = isinstance(value, bool)  # no knob is one, and a whole number would take it for 1
+    label = str(value).lower() if truth else str(value)
+    if not truth and axis not in (TARGET, LOAD) and not isinstance(experiment.matrix[axis], dict):
         label = str(_settled(Knobs(), {axis: value}).as_text()[axis])
     if label not in labels:
         what = f"baseline: {axis} is never '{label}' in the matrix"

@@ -74,7 +74,7 @@ def test_the_order_in_which_a_mix_is_written_is_of_no_account(tmp_path: Path) ->
         (
             "mix: {sing: 100 %}",
             (),
-            "'mix': 'sing' is not a journey - known are: upload, assess, convert, progress, health",
+            "'mix': 'sing' is not a journey - known are: upload, assess, convert, progress",
         ),
         (
             "mix: {upload: 90 %, health: 10 %}",
@@ -102,6 +102,16 @@ def test_the_order_in_which_a_mix_is_written_is_of_no_account(tmp_path: Path) ->
             "'mix': '{}' is not a mix - write it like '{upload: 80 %, progress: 20 %}'",
         ),
         ("health_every: 10", (), "'health_every': 10 has no unit - write the duration like '10 s'"),
+        (
+            "health_every: 1 ms",
+            (),
+            ":2:32: health every 1 ms is a load of its own - ask for 100 ms or more",
+        ),
+        (
+            "health_every: 99 ms, health_timeout: 5 s",
+            (),
+            "health every 99 ms is a load of its own - ask for 100 ms or more",
+        ),
         ("health_every: 0 s", (), "'health_every': 0 s is out of bounds - it must be > 0"),
         ("health_timeout: 2 s", (), "nobody asks for health - set health_every, as to 10 s"),
         ("helth_every: 2 s", (), "is not a key of a load of kind closed - did you mean 'health_ev"),
@@ -109,6 +119,16 @@ def test_the_order_in_which_a_mix_is_written_is_of_no_account(tmp_path: Path) ->
             f"mix: {MIX}",
             ("p95(progres) < 1 s",),
             ":3:12: entry 1 of 'criteria': 'progres' is not a journey - did you mean 'progress'?",
+        ),
+        (
+            f"mix: {MIX}",
+            ("capacity(sing) > 1/s",),
+            "'sing' is not a journey - known are: upload, assess, convert",
+        ),
+        (
+            f"mix: {MIX}",
+            ("capacity(healt) > 1/s",),
+            "'healt' is not a journey - known are: upload, assess, convert",
         ),
         (
             f"mix: {MIX}",

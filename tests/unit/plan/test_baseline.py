@@ -64,6 +64,11 @@ def test_axes_that_one_cell_alone_has_may_be_left_out() -> None:
         ({"pool": "5+6"}, "baseline: pool is never '5+6' in the matrix", "5+5"),
         ({"workers": 1}, "baseline 'workers: 1' is 2 cells", "give it a value of pool too"),
         ({"workers": "many"}, "'workers': ", "lists units and bounds"),
+        (
+            {"workers": True, "pool": "5+5"},
+            "baseline: workers is never 'true' in the matrix",
+            "known are: 1, 2",
+        ),
     ],
 )
 def test_one_that_is_no_cell_or_several_is_refused(
