@@ -29,6 +29,9 @@ if TYPE_CHECKING:  # imported where it is used: a table does not wait for the re
 
 Command = Callable[..., Any]
 
+RESULTS = Path("results")
+"""The folder that holds the runs, where no other is named."""
+
 _DIGITS = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
 
 
@@ -138,7 +141,7 @@ def results_option(command: Command) -> Command:
     return click.option(
         "--results",
         type=PathName(file_okay=False),
-        default=Path("results"),
+        default=RESULTS,
         show_default=True,
         help="Folder that holds the runs.",
     )(command)
@@ -236,6 +239,14 @@ def retries_option(command: Command) -> Command:
         envvar="REPLICA_LAB_RETRIES",
         help="Measure a cell that something disturbed again, up to so often; 0: not at all.",
     )(command)
+
+
+def measuring_options(command: Command) -> Command:
+    """All that says how a command measures, and where: `paced_options`, `stack_options`,
+    ``--retries``, ``--results`` and ``--json``, in this order."""
+    for option in (json_option, results_option, retries_option, stack_options, paced_options):
+        command = option(command)
+    return command
 
 
 def own_specs() -> dict[str, Path]:

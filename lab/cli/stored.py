@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 from lab.capacity.runner import answers
 from lab.cli.options import print_json, print_message, print_text, style
 from lab.diagnosis.runner import answers as diagnoses
+from lab.errors import UsageError
 from lab.judge import compared
 from lab.model.capacity import Thresholds
 from lab.model.diagnosis import Diagnoses
@@ -92,9 +93,13 @@ def report_of(run: RunFolder, damaged: Sequence[DamagedCell] = ()) -> StoredRepo
         damaged: cells or trials that are known to be damaged, whatever their verdicts say.
 
     Raises:
+        UsageError: it is a diagnosis of no cell.
         StoreError: the run itself cannot be read, or is damaged.
     """
     if run.info.kind == "why":
+        if not run.info.cells:
+            what = f"{run.info.name} is a diagnosis of no cell"
+            raise UsageError(what, "begin another, as `lab why workers-x-pool`")
         return StoredReport(run, diagnoses(run, damaged), DIAGNOSES)
     if run.info.kind == "run":
         summary = answered(compared(run.summary(damaged)), run.info.experiment.answers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
@@ -12,23 +13,20 @@ from lab.cli import session
 from lab.cli.options import (
     Number,
     folder_of,
-    json_option,
+    measuring_options,
     own_specs,
-    paced_options,
     print_message,
     refuse_together,
-    results_option,
-    retries_option,
-    stack_options,
 )
 from lab.cli.session import Planned
-from lab.cli.stored import MAX_NAMES, StoredReport, by_part, exit_code, report_of
+from lab.cli.stored import MAX_NAMES, Item, StoredReport, by_part, exit_code, report_of
 from lab.cli.wiring import StackChoice, choose
 from lab.diagnosis.runner import broke, explain
 from lab.diagnosis.trials import as_it_is
 from lab.diagnosis.why import nearest
 from lab.errors import UsageError
 from lab.model.experiment import Cell
+from lab.model.run import DamagedCell, Summary
 from lab.model.suggest import nearest as like
 from lab.model.verdict import Outcome
 from lab.report import diagnosis_news
@@ -60,11 +58,7 @@ from lab.store import RunFolder, find
     metavar="RUN",
     help="Continue a stored diagnosis: a folder, a name's unique prefix, or latest.",
 )
-@paced_options
-@stack_options
-@retries_option
-@results_option
-@json_option
+@measuring_options
 def command(
     asked: str | None,
     cell: str | None,
@@ -94,11 +88,12 @@ def command(
     change is taken back in turn: what stays is what cannot be spared, of what an operator can
     change.
 
-    Exit code: 0 every cell has its answer; 4 one is undecided or invalid.
+    Exit code: 0 every cell has its answer; 4 one is undecided, invalid or damaged.
     """
     refuse_together({"RUN|SPEC": asked is not None, "--resume": resume is not None})
     overrides = session.Overrides(settings, preset, speed, max_speed=max_speed)
     stored = find(results, resume) if resume is not None else None
+    damaged: tuple[DamagedCell, ...] = ()
     if stored is None and asked is not None and not _is_spec(asked):
         stored = _run_of(results, asked)
         if stored.info.kind == "why":
@@ -106,7 +101,7 @@ def command(
             asks = {"--cell": cell, "--until-held": until_held, "--most-time": minutes}
             _refuse_asking(stored, {**asks, "a setting": changed})
             return _shown(stored, as_json)
-        planned = _of_run(stored, cell, overrides)
+        planned, damaged = _of_run(stored, cell, overrides)
         choice = choose(stored.info.stack if stack == "auto" else stack, toxiproxy, [])
     else:
         files = [] if asked is None else [Path(asked)]
@@ -114,12 +109,14 @@ def command(
             what = f"{stored.info.name} was begun without --until-held, and goes on without"
             raise UsageError(what, "leave it out, or begin a new diagnosis")
         [planned] = session.plan("why", files, overrides, stored)
-        planned = replace(planned, cells=_selected(planned.cells, cell, "the spec"))
+        if cell is not None:
+            planned = replace(planned, cells=(_selected(planned.cells, cell, "the spec"),))
+        planned = replace(planned, cells=tuple(map(as_it_is, planned.cells)))
         choice = session.which_stack([planned], stack, toxiproxy, planned.run)
     results = folder_of(planned.run.path if planned.run else None, results)
     limits = until_held, (minutes or 1e9) * 60
     report = _measure(planned, limits, choice, toxiproxy, results, as_json, retries)
-    return exit_code(report.document)
+    return 4 if damaged else exit_code(report.document)
 
 
 def _is_spec(name: str) -> bool:
@@ -161,8 +158,10 @@ def _shown(run: RunFolder, as_json: bool) -> int:
     return exit_code(report.document)
 
 
-def _of_run(stored: RunFolder, part: str | None, overrides: session.Overrides) -> Planned:
-    """The cells of a stored run that are to be explained.
+def _of_run(
+    stored: RunFolder, part: str | None, overrides: session.Overrides
+) -> tuple[Planned, tuple[DamagedCell, ...]]:
+    """The cells of a stored run that are to be explained, and those that are told apart.
 
     Raises:
         UsageError: it is a search, its cells would be changed, none broke, or the one that is asked
@@ -174,50 +173,71 @@ def _of_run(stored: RunFolder, part: str | None, overrides: session.Overrides) -
     if overrides != session.Overrides():
         what = "the cells of a stored run are explained as they are"
         raise UsageError(what, "leave the settings out, or give the spec")
-    cells = broke(stored) if part is None else (_that_broke(stored, part),)
+    if part is not None:
+        return _as_planned(stored, [_that_broke(stored, part)]), ()
+    summary = stored.summary()
+    cells = broke(stored, summary)
     if not cells:
-        raise _none_broke(stored)
-    return Planned(stored.info.spec_file, stored.info.experiment, tuple(map(as_it_is, cells)))
+        raise _none_broke(summary)
+    for damaged in summary.damaged:
+        print_message(f"damaged, and not explained: {damaged.id}: {damaged.problem}")
+    return _as_planned(stored, cells), summary.damaged
 
 
-def _none_broke(stored: RunFolder) -> UsageError:
+def _as_planned(stored: RunFolder, cells: Sequence[Cell]) -> Planned:
+    """Some of a stored run's cells as a diagnosis has them."""
+    spec = stored.info.spec_file, stored.info.experiment
+    return Planned(*spec, tuple(map(as_it_is, cells)))
+
+
+def _none_broke(summary: Summary) -> UsageError:
     """What to say of a run in which nothing broke: it may be that some cells show nothing."""
-    folders = [stored.cell(cell_id) for cell_id in stored.info.cells]
-    finished = [folder for folder in folders if folder.finished()]
-    invalid = sum(folder.read_verdict().outcome is Outcome.INVALID for folder in finished)
-    name = stored.info.name
-    if not invalid:
-        return UsageError(f"no cell of {name} broke", "`lab report` shows what they did")
-    what = f"no cell of {name} broke, and {invalid} {'is' if invalid == 1 else 'are'} invalid"
-    return UsageError(what, f"`lab run --resume {name}` measures again")
+    invalid = sum(cell.verdict is Outcome.INVALID for cell in summary.cells)
+    name, damaged = summary.run, len(summary.damaged)
+    counts = {"invalid": invalid, "damaged": damaged}
+    silent = [f"{n} {'is' if n == 1 else 'are'} {of}" for of, n in counts.items() if n]
+    what = ", and ".join([f"no cell of {name} broke", *silent])
+    if invalid:
+        return UsageError(what, f"`lab run --resume {name}` measures again")
+    return UsageError(what, "`lab report` shows what they did")
+
+
+class CellName(NamedTuple):
+    """A cell by its id, whatever else is stored of it."""
+
+    id: str
 
 
 def _that_broke(stored: RunFolder, part: str) -> Cell:
-    [cell] = _selected(stored.cells(), part, stored.info.name)
-    folder = stored.cell(cell.id)
+    """The cell of a stored run that is asked for, as it was planned.
+
+    Raises:
+        UsageError: it is none, or did not break.
+        StoreError: it is damaged.
+    """
+    name = _selected(list(map(CellName, stored.info.cells)), part, stored.info.name).id
+    folder = stored.cell(name)
     if not folder.finished():
-        raise UsageError(f"{cell.id} is not measured", "`lab run --resume` goes on")
+        raise UsageError(f"{name} is not measured", "`lab run --resume` goes on")
     verdict = folder.read_verdict().outcome
     if verdict is Outcome.HELD:
-        what = f"{cell.id} held: {nearest(stored.result(cell.id))}"
+        what = f"{name} held: {nearest(stored.result(name))}"
         raise UsageError(what, "give it more users, or explain one that broke")
     if verdict is not Outcome.BROKE:
-        what = f"{cell.id} is {verdict}, and shows no limit"
+        what = f"{name} is {verdict}, and shows no limit"
         raise UsageError(what, "measure it again with `lab run --resume`")
-    return cell.as_planned
+    return folder.read_cell().as_planned
 
 
-def _selected(cells: Sequence[Cell], part: str | None, of: str) -> tuple[Cell, ...]:
-    """All cells, or the one whose id is, or else contains, ``part``; as diagnoses have them.
+def _selected(cells: Sequence[Item], part: str, of: str) -> Item:
+    """The cell whose id is, or else contains, ``part``.
 
     Raises:
         UsageError: it is no cell, or several.
     """
-    if part is None:
-        return tuple(map(as_it_is, cells))
     exact = by_part(cells, part)
     if len(exact) == 1:
-        return (as_it_is(exact[0]),)
+        return exact[0]
     names = ", ".join(cell.id for cell in (exact or list(cells))[:MAX_NAMES])
     if exact:
         raise UsageError(f"'{part}' is part of {len(exact)} ids of {of}", f"write more, as {names}")
@@ -243,8 +263,8 @@ def _measure(
         )
         with session.measuring("why", run, stack, _describe_stored, retries) as (lab, live):
             show = lambda step: live.print(diagnosis_news(step))  # noqa: E731 - where `live` is
-            explain(lab, run, planned.cells, show, seconds)
-            report = report_of(run)
+            found = explain(lab, run, planned.cells, show, seconds)
+            report = report_of(run, found.damaged)
             report.store()
         report.show(as_json)
     return report

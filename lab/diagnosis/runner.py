@@ -19,7 +19,7 @@ from typing import Protocol, TypeVar
 from lab.diagnosis.remedy import Mended, Mending
 from lab.diagnosis.trials import as_it_is, name_of, settings_of
 from lab.diagnosis.why import Proof, Resources
-from lab.errors import LabError, MachineError, StoreError
+from lab.errors import MachineError, StoreError
 from lab.model.diagnosis import (
     RELAXED,
     STEP,
@@ -29,10 +29,10 @@ from lab.model.diagnosis import (
     Remedy,
 )
 from lab.model.experiment import Cell
-from lab.model.run import CellResult, DamagedCell
+from lab.model.run import CellResult, DamagedCell, Summary
 from lab.model.verdict import Outcome, Resource
 from lab.plan import estimate
-from lab.runner import CellProgress, Lab, settle_cell
+from lab.runner import CellProgress, DamagedEvidence, Lab, damage_apart, settle_cell
 from lab.store import RunFolder
 
 Answer = TypeVar("Answer", Diagnosis, Remedy)
@@ -69,6 +69,8 @@ def explain(
 ) -> Diagnoses:
     """Diagnose every cell; what is known so far is stored after each.
 
+    One of which something that is stored turns out damaged is told apart, and the next goes on.
+
     Args:
         lab: the stack, the load and what else a cell is measured with.
         run: where the trials are stored; it says whether remedies are asked for.
@@ -80,15 +82,31 @@ def explain(
         LabError: this machine cannot go on; the finished trials are stored.
     """
     budget, diagnoses = Budget(seconds), write_answers(run)
+    damaged = list[DamagedCell]()
     for index, cell in enumerate(cells):
-        measure = Measure(lab, run, (index, cells), budget, show)
-        if not run.cell(cell.id).settled():
-            measure(as_it_is(cell))
-        show(_carried_out(measure, partial(proof_of, run, cell)))
-        if run.info.until_held:
-            show(_carried_out(measure, partial(mending_of, run, cell)))
-        diagnoses = write_answers(run)
+        try:
+            _explain(Measure(lab, run, (index, cells), budget, show), cell)
+        except DamagedEvidence as error:
+            damaged.append(DamagedCell(id=cell.id, problem=str(error)))
+        diagnoses = write_answers(run, damaged)
     return diagnoses
+
+
+def _explain(measure: Measure, cell: Cell) -> None:
+    """Measure what tells the limit of a cell, and what makes it hold where that is asked for.
+
+    Raises:
+        DamagedEvidence: something that is stored of it is damaged.
+        LabError: this machine cannot go on.
+    """
+    run = measure.run
+    with damage_apart():
+        settled = run.cell(cell.id).settled()
+    if not settled:
+        measure(as_it_is(cell))
+    measure.show(_carried_out(measure, partial(proof_of, run, cell)))
+    if run.info.until_held:
+        measure.show(_carried_out(measure, partial(mending_of, run, cell)))
 
 
 @dataclass(frozen=True)
@@ -131,19 +149,29 @@ class SoFar(Protocol[Answer_co]):
 
 def _carried_out(measure: Measure, so_far: SoFar[Answer]) -> Answer:
     """The answer, once each trial that it asks for is made, or no time is left."""
-    while isinstance(step := so_far().next(), Cell):
+    while isinstance(step := _next(so_far), Cell):
         if not measure.budget.allows(step):
             return _answer(so_far(spent=True))
         measure(step)
     return step
 
 
+def _next(so_far: SoFar[Answer]) -> Cell | Answer:
+    """What follows from what is stored.
+
+    Raises:
+        DamagedEvidence: something of that is damaged.
+    """
+    with damage_apart():
+        return so_far().next()
+
+
 # From what is stored.
 
 
-def write_answers(run: RunFolder) -> Diagnoses:
-    """Work out what the stored trials say, and store it as ``why.json``."""
-    diagnoses = answers(run)
+def write_answers(run: RunFolder, damaged: Sequence[DamagedCell] = ()) -> Diagnoses:
+    """Work out what the stored trials say, and store it as ``why.json``; as `answers`."""
+    diagnoses = answers(run, damaged)
     run.write_diagnoses(diagnoses)
     return diagnoses
 
@@ -155,27 +183,20 @@ def answers(run: RunFolder, damaged: Sequence[DamagedCell] = ()) -> Diagnoses:
         run: where they are stored.
         damaged: trials that are known to be damaged, whatever their verdicts say.
     """
-    apart = {trial.id: trial for trial in damaged}
-    diagnoses, remedies, missing = [], [], []
-    for cell_id in run.info.cells:
-        if any(known == cell_id or known.startswith(f"{cell_id},") for known in apart):
-            continue
-        try:
-            cell = run.cell(cell_id).read_cell().as_planned
-            if not run.cell(cell_id).finished():
-                missing.append(cell_id)
-                continue
-            diagnosis = diagnosis_of(run, cell)
-            remedies += [remedy_of(run, cell)] if run.info.until_held else []
-            diagnoses.append(diagnosis)
-        except LabError as error:
-            apart[cell_id] = DamagedCell(id=cell_id, problem=str(error))
+
+    def read(cell_id: str) -> tuple[Diagnosis, Remedy | None] | None:
+        cell = run.cell(cell_id).read_cell().as_planned
+        if not run.cell(cell_id).finished():
+            return None
+        return diagnosis_of(run, cell), remedy_of(run, cell) if run.info.until_held else None
+
+    found = run.walk(read, damaged)
     return Diagnoses(
         **run.info.header,
-        cells=tuple(diagnoses),
-        remedies=tuple(remedies),
-        missing=tuple(missing),
-        damaged=tuple(apart.values()),
+        cells=tuple(diagnosis for diagnosis, _ in found.told),
+        remedies=tuple(remedy for _, remedy in found.told if remedy),
+        missing=found.missing,
+        damaged=found.damaged,
     )
 
 
@@ -256,20 +277,20 @@ def _no_trial(axis: str, label: str) -> StoreError:
 
 
 def _trials(run: RunFolder, cell: Cell, axis: str) -> Iterator[Cell]:
-    """The finished trials of a cell that add this axis to its own."""
+    """The finished trials of a cell that add this axis to its own.
+
+    Those of other cells are not read: what is damaged of them is theirs.
+    """
+    others = tuple(f"{cell_id}," for cell_id in run.info.cells if cell_id != cell.id)
     for folder in run.undeclared():
-        if folder.finished():
+        if folder.finished() and not folder.id.startswith(others):
             trial = folder.read_cell()
             rest = {name: label for name, label in trial.axes.items() if name != axis}
             if axis in trial.axes and rest == cell.axes:
                 yield trial
 
 
-def broke(run: RunFolder) -> tuple[Cell, ...]:
-    """The cells of a stored run that broke, as they were planned."""
-    finished = (cell for cell in run.cells() if run.cell(cell.id).finished())
-    return tuple(
-        cell.as_planned
-        for cell in finished
-        if run.cell(cell.id).read_verdict().outcome is Outcome.BROKE
-    )
+def broke(run: RunFolder, summary: Summary) -> tuple[Cell, ...]:
+    """The cells of a stored run that broke, as they were planned; damaged ones are left out."""
+    ids = [cell.id for cell in summary.cells if cell.verdict is Outcome.BROKE]
+    return tuple(run.cell(cell_id).read_cell().as_planned for cell_id in ids)

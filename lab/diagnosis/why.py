@@ -35,6 +35,9 @@ from lab.model.verdict import Bottleneck, Candidate, Finding, Outcome, Resource
 LIKELY = 0.5
 """The level from which on a resource may be the limit."""
 
+RATE = "throughput"
+"""What is looked at where it is not known how well the figures that were missed are known."""
+
 WAITED = 0.05
 """Or the share of what uploads were late for."""
 
@@ -131,9 +134,19 @@ class Proof:
     @property
     def _pairs(self) -> list[Resources]:
         """Two at once: the named one with what was the limit once there was more of it, and then
-        any two that may be."""
-        pairs = combinations((*self._first, *self._others), 2)
+        any two that may be.
+
+        Those are not tried where no figure can move, because of none it is known how well it is
+        known, as in a burst or in stages: what each one does alone stays open then, and with it
+        what the limit is, unless all that was missed is met.
+        """
+        pairs = combinations((*self._first, *self._others), 2) if self._figures_known else ()
         return list(dict.fromkeys((*self._behind, *pairs)))
+
+    @property
+    def _figures_known(self) -> bool:
+        """Whether a figure of what was missed, or the rate, has an error that is known."""
+        return not {RATE, *(one.name for one in self.missed)}.isdisjoint(self.before.spreads)
 
     @property
     def _behind(self) -> list[Resources]:

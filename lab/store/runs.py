@@ -17,11 +17,11 @@ import json
 import re
 import shutil
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from lab.errors import LabError, UsageError
 from lab.files import LOCK, RUN_DEPTH, Folder, storing
@@ -56,6 +56,17 @@ DOCUMENTS = (INFO, SUMMARY, THRESHOLDS, DIAGNOSES, REFUSALS, *PAGES)
 
 MAX_PHRASES = 3
 """That a message about differences holds."""
+
+
+Item = TypeVar("Item")
+
+
+class Walk(NamedTuple, Generic[Item]):
+    """What is told of a run's cells, the ids of those of which nothing is yet, and the damaged."""
+
+    told: tuple[Item, ...]
+    missing: tuple[str, ...]
+    damaged: tuple[DamagedCell, ...]
 
 
 @dataclass(frozen=True)
@@ -213,24 +224,39 @@ class RunFolder:
         Args:
             damaged: cells that are known to be damaged, whatever their verdicts say.
         """
+
+        def read(cell_id: str) -> CellResult | None:
+            return self.result(cell_id) if self.cell(cell_id).finished() else None
+
+        found = self.walk(read, damaged)
+        return Summary(
+            **self.info.header, cells=found.told, missing=found.missing, damaged=found.damaged
+        )
+
+    def walk(
+        self, read: Callable[[str], Item | None], damaged: Sequence[DamagedCell] = ()
+    ) -> Walk[Item]:
+        """What is read of each cell, in the run's order; a damaged one keeps no other from it.
+
+        Args:
+            read: what is to be told of a cell, by its id; None where there is nothing yet.
+            damaged: cells, and trials of cells, that are known to be damaged; they are not read.
+        """
         apart = {cell.id: cell for cell in damaged}
-        results, missing = [], []
+        told, missing = list[Item](), list[str]()
         for cell_id in self.info.cells:
-            if cell_id in apart:
+            if any(known == cell_id or known.startswith(f"{cell_id},") for known in apart):
                 continue
             try:
-                if self.cell(cell_id).finished():
-                    results.append(self.result(cell_id))
-                else:
-                    missing.append(cell_id)
+                item = read(cell_id)
             except LabError as error:
                 apart[cell_id] = DamagedCell(id=cell_id, problem=str(error))
-        return Summary(
-            **self.info.header,
-            cells=tuple(results),
-            missing=tuple(missing),
-            damaged=tuple(apart.values()),
-        )
+                continue
+            if item is None:
+                missing.append(cell_id)
+            else:
+                told.append(item)
+        return Walk(tuple(told), tuple(missing), tuple(apart.values()))
 
     def result(self, cell_id: str) -> CellResult:
         """A finished cell."""

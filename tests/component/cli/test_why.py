@@ -255,6 +255,73 @@ def test_a_run_of_which_nothing_broke_and_a_search_are_refused(
     assert told.startswith(f"{faked.path.name} is a search for thresholds, whose cells have many")
 
 
+TWO_BREAK = SPEC.replace("[5, 20]", "[6, 5, 20]")
+ALSO_BROKE = "pool_size=6"
+
+
+@pytest.mark.parametrize("name", ["cell.json", "verdict.json"])
+def test_a_damaged_cell_of_a_run_is_told_apart_and_the_others_are_explained(
+    lab: Command, faked: Faked[Short], name: str
+) -> None:
+    lab("run", command.spec(faked.folder, TWO_BREAK))
+    run = faked.path
+    file = Path("results") / run.name / "cells" / ALSO_BROKE / name
+    file.write_text("garbage")
+    ended = lab("why", "latest")
+    assert ended.code == 4, ended.err
+    told = f"damaged, and not explained: {ALSO_BROKE}: {file}:1: the file is damaged: Expecting"
+    assert [line[: len(told)] for line in ended.err.splitlines() if "damaged" in line] == [told]
+    assert [(cell.id, cell.outcome) for cell in document(faked).cells] == [(BROKE, "proven")]
+    assert lab("why", "latest").code == 0  # that of the diagnosis, which has no damaged cell
+    alone = lab("why", f"results/{run.name}", "--cell", ALSO_BROKE)
+    assert (alone.code, alone.out) == (3, "")
+    assert the_line(alone.err).startswith(f"{file}:1: the file is damaged")
+    assert lab("why", run, "--cell", BROKE).code == 0
+
+
+def test_a_run_of_which_all_that_broke_is_damaged_says_so(
+    lab: Command, faked: Faked[Short]
+) -> None:
+    lab("run", faked.spec)
+    (faked.path / "cells" / BROKE / "verdict.json").write_text("{")
+    ended = lab("why", "latest")
+    assert (ended.code, ended.out) == (2, "")
+    assert the_line(ended.err) == (
+        f"no cell of {faked.path.name} broke, and 1 is damaged - `lab report` shows what they did"
+    )
+
+
+@pytest.mark.parametrize("name", ["verdict.json", "cell.json"])
+def test_a_diagnosis_that_goes_on_tells_a_damaged_trial_apart(
+    lab: Command, faked: Faked[Short], name: str
+) -> None:
+    spec = command.spec(faked.folder, TWO_BREAK)
+    assert lab("why", spec).code == 0
+    trial = f"{ALSO_BROKE},relaxed=pool"
+    (faked.path / "cells" / trial / name).write_text("garbage")
+    shutil.rmtree(faked.path / "cells" / f"{BROKE},relaxed=pool")
+    faked.stack.applied.clear()
+    ended = lab("why", "--resume", "latest")
+    assert ended.code == 4, ended.err
+    assert faked.stack.applied == [f"{BROKE},relaxed=pool"]
+    found = document(faked)
+    assert [cell.id for cell in found.damaged] == [ALSO_BROKE]
+    assert [(cell.id, cell.outcome) for cell in found.cells] == [
+        (BROKE, "proven"),
+        (HELD, "unbroken"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["why", "report", "judge"])
+def test_a_diagnosis_of_no_cell_is_refused(lab: Command, faked: Faked[Short], name: str) -> None:
+    assert lab("why", faked.spec, "--cell", HELD).code == 0
+    info = json.loads((faked.path / "run.json").read_text())
+    (faked.path / "run.json").write_text(json.dumps({**info, "cells": []}))
+    ended = lab(name, "latest")
+    assert (ended.code, ended.out) == (2, "")
+    assert the_line(ended.err).startswith(f"{faked.path.name} is a diagnosis of no cell - begin an")
+
+
 def test_without_a_run_or_a_spec_an_example_is_given(lab: Command) -> None:
     ended = lab("why")
     assert ended.code == 2

@@ -35,11 +35,12 @@ def lifted(*limits: Resources) -> Replica:
 
 
 def diagnosed(
-    replica: Replica, at: Bottleneck = NEAR, cell: Cell = CELL
+    replica: Replica, at: Bottleneck = NEAR, cell: Cell = CELL, before: CellResult | None = None
 ) -> tuple[Diagnosis, list[str]]:
     """The answer, and the trials that it took."""
     trials: dict[Resources, CellResult] = {}
-    while isinstance(step := Proof(cell, result(at=at), trials).next(), Cell):
+    before = before or result(at=at)
+    while isinstance(step := Proof(cell, before, trials).next(), Cell):
         resources = tuple(Resource(name) for name in step.axes["relaxed"].split("+"))
         assert resources not in trials
         trials[resources] = replica(resources)
@@ -98,6 +99,25 @@ def test_nothing_is_left_of_it_where_nothing_helps() -> None:
 def test_pairs_are_tried_only_where_no_single_one_helps() -> None:
     _, trials = diagnosed(lifted((THREADS,)))
     assert not any("+" in trial for trial in trials)
+
+
+def test_where_no_figure_can_move_not_all_pairs_are_tried() -> None:
+    """Of a burst it is not known how well a figure is known: only what is met has moved."""
+
+    def replica(resources: Resources) -> CellResult:
+        moved = {THREADS, POOL} <= set(resources)
+        behind = limit("pool" if resources == (THREADS,) else "own_threads")
+        return result(8.0 if moved else 20.0, at=behind, spreads={})
+
+    before = result(at=NEAR, spreads={})
+    shared, trials = diagnosed(replica, before=before)
+    assert (shared.outcome, shared.limit) == ("shared", (THREADS, POOL))
+    assert trials == ["own_threads", "event_loop", "pool", "own_threads+pool"]
+    assert shared.trials[0].reason == "it is not known how well the figures are known"
+    still, trials = diagnosed(lambda _: result(spreads={}), before=before)
+    assert still.outcome == "undecided"
+    assert trials == ["own_threads", "event_loop", "pool"]
+    assert "nothing tells of own_threads, event_loop, pool" in still.text
 
 
 def test_what_is_nowhere_near_its_limit_or_serves_all_is_not_tried_and_said() -> None:
