@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from lab.cli.options import print_message, results_option
-from lab.cli.standing import standing
+from lab.cli.standing import down_command, elsewhere, standing
 from lab.report.format import plural
 from lab.stack import cleanup, ownership
 
@@ -27,6 +27,10 @@ def command(results: Path) -> None:
         f"ended {plural(len(replicas), 'replica')} of {results}"
         f" and {left} left by a lab that was killed"
     )
+    for owner in elsewhere(results):
+        print_message(
+            f"left alone: a replica of {owner.results} - {down_command(owner.results)} ends it"
+        )
     others = [owner for _, owner in cleanup.replicas() if owner.pid and not owner.gone]
     here = [owner for owner in others if owner.place in (None, ownership.place())]
     if here:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from lab.cli.options import RESULTS
 from lab.errors import MachineError
 from lab.model.replica import Target
 from lab.stack import cleanup, files
@@ -88,6 +90,19 @@ def standing(results: Path) -> list[tuple[Path, Ownership]]:
     ]
 
 
+def elsewhere(results: Path) -> list[Ownership]:
+    """The owners of replicas that were asked to stay, of other results folders."""
+    absolute = str(results.resolve())
+    owners = (owner for _, owner in cleanup.replicas())
+    return [owner for owner in owners if owner.pid is None and owner.results != absolute]
+
+
+def down_command(results: Path | str) -> str:
+    """The command that ends the replicas of a results folder."""
+    here = Path(results).resolve() == RESULTS.resolve()
+    return "`lab down`" if here else f"`lab down --results {shlex.quote(str(results))}`"
+
+
 def store_record(folder: Path, record: ReplicaRecord) -> None:
     """Store what is known of a replica in its folder, whole or not at all: now it is up.
 
@@ -107,19 +122,19 @@ def records(results: Path) -> list[tuple[Ownership, ReplicaRecord]]:
     replicas = standing(results)
     if not replicas:
         raise MachineError("no replica is up", "`lab up` brings one up")
-    return [(owner, _record(folder)) for folder, owner in replicas]
+    return [(owner, _record(folder, down_command(results))) for folder, owner in replicas]
 
 
-def _record(folder: Path) -> ReplicaRecord:
+def _record(folder: Path, ends: str) -> ReplicaRecord:
     try:
         return _RECORD.validate_json(files.read_own(folder, RECORD), strict=True)
     except FileNotFoundError:
         raise MachineError(
-            "a replica is being brought up, or `lab up` was killed at it", "`lab down` ends it"
+            "a replica is being brought up, or `lab up` was killed at it", f"{ends} ends it"
         ) from None
     except (OSError, ValueError) as error:
         raise MachineError(
-            f"{folder / RECORD} is not what `lab up` stored ({_why(error)})", "`lab down` ends it"
+            f"{folder / RECORD} is not what `lab up` stored ({_why(error)})", f"{ends} ends it"
         ) from None
 
 

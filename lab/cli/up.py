@@ -23,7 +23,7 @@ from lab.cli.options import (
     stack_options,
     target_option,
 )
-from lab.cli.standing import ReplicaRecord, replica_text, standing, store_record
+from lab.cli.standing import ReplicaRecord, down_command, replica_text, standing, store_record
 from lab.cli.wiring import AnyStack, choose, make_stack
 from lab.config import fault_problem, parse_settings
 from lab.errors import UsageError
@@ -71,7 +71,8 @@ def command(
     Prints its addresses and how to upload a file. `lab down` ends it.
     """
     if standing(results):
-        raise UsageError("a replica is up already", "`lab down` ends it, `lab status` shows it")
+        remedy = f"{down_command(results)} ends it, `lab status` shows it"
+        raise UsageError("a replica is up already", remedy)
     if faults and no_faults:
         raise UsageError("--fault and --no-faults exclude each other", "leave one out")
     check_writable(results)

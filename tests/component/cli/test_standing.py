@@ -142,6 +142,42 @@ def test_a_record_that_is_no_file_is_not_waited_for(
     assert the_line(ended.err) == expected
 
 
+def test_down_of_another_folder_names_the_one_whose_replica_stays(
+    up: Path, lab: Command, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    ended = lab("down", "--results", other)
+    mine = tmp_path / "results"
+    assert (ended.code, up.exists()) == (0, True)
+    assert ended.err.splitlines() == [
+        f"ended 0 replicas of {other} and 0 left by a lab that was killed",
+        f"left alone: a replica of {mine} - `lab down` ends it",
+    ]
+    ended = lab("up", "--results", mine)
+    expected = "a replica is up already - `lab down` ends it, `lab status` shows it"
+    assert (ended.code, the_line(ended.err)) == (2, expected)
+
+
+def test_what_ends_a_replica_of_another_folder_names_it(
+    up: Path, lab: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "work here"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    mine = tmp_path / "results"
+    ended = lab("up", "--results", "../results")
+    assert the_line(ended.err).startswith(
+        "a replica is up already - `lab down --results ../results` ends it"
+    )
+    ended = lab("status", "--results", "../results")
+    assert the_line(ended.err).endswith(
+        "was killed at it - `lab down --results ../results` ends it"
+    )
+    ended = lab("down")
+    assert f"left alone: a replica of {mine} - `lab down --results {mine}` ends" in ended.err
+    assert up.exists()
+
+
 def test_down_tells_which_replicas_it_leaves_alone(up: Path, lab: Command, tmp_path: Path) -> None:
     here, mine = ownership.claim(tmp_path / "results")
     there, other = ownership.claim(tmp_path / "results")
