@@ -96,7 +96,8 @@ def command(
       limit            what uploads waited for, or failed by
 
     While it runs, a line says which cell is at what: settings applied, faults injected, ramp,
-    warm-up, window, the last answers, audit for lost uploads, verdict. A cell that is invalid
+    warm-up, window, the last answers, audit for lost uploads, verdict. Its seconds of load are
+    real-world ones, and what is left is by the clock. A cell that is invalid
     because something disturbed it is measured again, once this machine is quiet (it waits a
     minute at most); the first valid attempt counts, and each one is kept and shown.
 

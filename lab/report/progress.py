@@ -29,28 +29,36 @@ WORDS: Mapping[Phase, str] = {
 def line(progress: Progress, width: int) -> str:
     """The state of a run on one line of at most ``width`` columns.
 
-    Where room is short, the middle of the cell's id goes first, then what stands last.
+    How far the load is, and its rate, are in real-world time, as all figures are; what is left is
+    by the clock on the wall. Where room is short, the middle of the cell's id goes first, then the
+    word that says so, then what stands last.
     """
     head = f"[{progress.index}/{progress.cells}] "
-    parts = [f"{WORDS.get(progress.phase, progress.phase):<9}", *_load(progress.tick)]
-    if progress.busy:
-        parts.append(f"until this machine is quiet: {clean_line(progress.busy)}")
-    if progress.attempt > 1:
-        parts.append(f"attempt {progress.attempt}")
-    parts.append(f"{format.clock(progress.left_s)} left")
-    tail = "  ".join(parts)
+    tail = _tail(progress, "real-world ")
+    if len(head) + _SHORTEST + 2 + len(tail) > width:
+        tail = _tail(progress, "")
     room = max(width - len(head) - len(tail) - 2, _SHORTEST)
     return f"{head}{_short(clean_line(progress.cell), room)}  {tail}"[: max(width, 0)].rstrip()
 
 
-def _load(tick: LoadTick | None) -> list[str]:
+def _tail(progress: Progress, time: str) -> str:
+    """What stands after the cell's id; ``time`` says of what the load's seconds are."""
+    parts = [f"{WORDS.get(progress.phase, progress.phase):<9}", *_load(progress.tick, time)]
+    if progress.busy:
+        parts.append(f"until this machine is quiet: {clean_line(progress.busy)}")
+    if progress.attempt > 1:
+        parts.append(f"attempt {progress.attempt}")
+    return "  ".join((*parts, f"{format.clock(progress.left_s)} left"))
+
+
+def _load(tick: LoadTick | None, time: str) -> list[str]:
     if tick is None:
         return []
     failed = f"{tick.failed} failed"
     if tick.failed and tick.answered:
         failed += f" ({format.percent(min(1.0, tick.failed / tick.answered))})"
     rate = f"{format.significant(tick.rate)}/s"
-    return [f"{tick.t:.0f} s", f"{tick.users} users", rate, failed]
+    return [f"{time}{tick.t:.0f} s", f"{tick.users} users", rate, failed]
 
 
 def _short(text: str, room: int) -> str:

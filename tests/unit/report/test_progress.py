@@ -26,10 +26,16 @@ class Terminal(io.StringIO):
 
 
 def test_the_line_says_cell_phase_load_errors_and_time_left() -> None:
-    assert line(NOW, 120) == (
-        "[3/12] workers=2,pool=5+5,db_session=hold  window     23 s  50 users  6.71/s  "
+    assert line(NOW, 140) == (
+        "[3/12] workers=2,pool=5+5,db_session=hold  window     real-world 23 s  50 users  6.71/s  "
         "12 failed (10 %)  4 min 05 s left"
     )
+
+
+def test_a_short_line_leaves_out_whose_seconds_they_are_before_the_time_that_is_left() -> None:
+    assert "  real-world 23 s  " in line(NOW, 96)
+    assert "  23 s  50 users" in line(NOW, 95)
+    assert line(NOW, 95).endswith("  4 min 05 s left")
 
 
 def test_without_load_it_says_the_phase() -> None:
@@ -43,7 +49,7 @@ def test_the_line_never_passes_its_width(width: int) -> None:
 
 
 def test_a_short_line_keeps_both_ends_of_the_id() -> None:
-    text = line(NOW, 100)
+    text = line(NOW, 95)
     assert text.startswith("[3/12] workers=")
     assert "=hold  window" in text
     assert ".." in text
