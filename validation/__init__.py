@@ -12,6 +12,7 @@ published incidents of which it is known what is right.
     simulated        systems whose threshold is known in closed form, for the search alone
     drawn_waits      cells drawn by a seed over knobs and loads
     expected_waits   what oracle_waits says that late uploads of such a cell wait for
+    drawn_limits     combinations of knobs drawn by a seed, and what limits each in oracle_waits
     raw_metrics      every metric, worked out from the stored lines by formulas of its own
     server_counts    failures by cause, as the service itself recorded them
     hostile          requests that no user sends, and what each server must answer
@@ -30,7 +31,7 @@ RUN is a run's folder, a name's unique prefix, or ``latest``. ONE_USER is a run 
 two workers, as of validation/one-user.yaml: it shows how often the worker that is woken first
 takes an upload, which the simulation has to know.
 
-Four hold the judge and the lab. The first draws cells, writes a spec for each and what is expected
+Six hold the judge and the lab. The first draws cells, writes a spec for each and what is expected
 of it, and compares the runs of them with that: does the lab name what late uploads waited for?
 
     python -m validation.waiting --draw 40 --seed 14 --out DIR
@@ -47,7 +48,18 @@ embedded stack: is each judged as is right?
 
     python -m validation.incidents [NAME...]
 
-The fourth holds the speeds that the lab chooses: are cells of the shipped specs valid at them, and
+The fourth diagnoses cells whose limit is known, by construction or by a simulation that knows
+nothing of the lab: is it proven, and nothing else?
+
+    python -m validation.why [--part constructed ambiguous drawn] [--only GLOB] [--seed 1]
+    python -m validation.why --matrix [--stack compose]
+
+The fifth compares pairs of cells of which it is known how they differ, simulated, or measured and
+the same: does the interval of a comparison hold the truth?
+
+    python -m validation.pairs [--pairs 1000 | --replica 40] [--seed 1]
+
+The sixth holds the speeds that the lab chooses: are cells of the shipped specs valid at them, and
 not at twice as much, and do they tell what speed 1 tells?
 
     python -m validation.speeds [--parts first twice real] [--only GLOB] [--cells 8]

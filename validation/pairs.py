@@ -1,34 +1,51 @@
 """Pairs of cells whose true ratio is known: does the interval of a comparison cover it?
 
-    python -m validation.pairs --pairs 1000 --seed 1
+    python -m validation.pairs --pairs 1000 --seed 1       simulated
+    python -m validation.pairs --replica 40 --seed 1       measured: the same cell twice
 
 A closed network is simulated: users wait for one of so many slots, each for a storage time from 2
 to 5 s, in the order in which they came, and send again at once; some uploads are refused. The truth
 of a system is a window of 20,000 s; a trial of it is what a cell has: ramp, warm-up, a minute.
+
+With --replica pairs of trials of one cell are measured, which differ in their seeds alone: 20 users
+of one worker with 8 threads. Nothing differs in truth, so the interval of each ratio has to hold 1,
+and that of the difference of failures 0, in 95 % of the pairs. A line a pair is printed as it ends;
+a trial takes about 10 s, 40 pairs a quarter of an hour. The run goes to --results.
+
+Exit code: 0 in at least 95 %, 1 in fewer, 2 what is asked for cannot be.
 """
 
 from __future__ import annotations
 
-import argparse
 import heapq
+import json
 import random
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from lab.judge.comparison import change
+from lab.cli import session
+from lab.cli.session import Overrides, Planned
+from lab.errors import UsageError
+from lab.judge.comparison import against, change
 from lab.judge.spread import spreads
 from lab.judge.trial import Trial
 from lab.model.evidence import Cause, Observation, Sample
 from lab.model.experiment import Cell
-from lab.model.verdict import Spread
-from validation.command import positive
+from lab.model.run import CellResult
+from lab.model.verdict import Comparison, Spread
+from lab.runner import run_experiment
+from validation.command import exit_code, parser, positive
 
 STORAGE_S = (2.0, 5.0)
 TRUE_WINDOW_S = 20_000.0
 METRICS = ("throughput", "p50", "p95", "error_rate")
+ENOUGH = 0.95
+"""The share of intervals that are to hold what is true."""
 
 
 @dataclass(frozen=True)
@@ -179,23 +196,126 @@ def tally(pairs: int, seed: int, systems: Sequence[System] = SYSTEMS) -> dict[st
     return found
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The table; 1 where an interval covers the truth in less than 95 %."""
-    parser = argparse.ArgumentParser(
-        "python -m validation.pairs", description=(__doc__ or "").partition("\n")[0]
-    )
-    parser.add_argument("--pairs", type=positive, default=1000)
-    parser.add_argument("--seed", type=int, default=1)
-    asked: Any = parser.parse_args(argv)
+def simulated(pairs: int, seed: int) -> int:
+    """Print the table; 1 where an interval covers the truth in less than 95 %."""
     poor = 0
-    for name, seen in tally(asked.pairs, asked.seed).items():
+    for name, seen in tally(pairs, seed).items():
         share = seen.covered / seen.told if seen.told else 0.0
-        poor += share < 0.95
-        sys.stdout.write(
-            f"{name:12} {seen.covered} of {seen.told} intervals cover the truth ({100 * share:.1f} %),"
-            f" {seen.untold} pairs without one\n"
+        poor += share < ENOUGH
+        print(
+            f"{name:12} {seen.covered} of {seen.told} intervals cover the truth"
+            f" ({100 * share:.1f} %), {seen.untold} pairs without one"
         )
     return int(poor > 0)
+
+
+# On a replica.
+
+MAX_PAIRS = 50
+"""A spec repeats its cell a hundred times at most."""
+
+SAME_CELL: dict[str, Any] = {
+    "experiment": "same-cell",
+    "about": "do two trials of the same cell differ?",
+    "preset": "as-found",
+    "knobs": {
+        "speed": "auto",
+        "global_rate_limit": "off",
+        "gcs_call": "executor",
+        "gcs_threads": 8,
+    },
+    "load": {
+        "users": 20,
+        "ramp": "5 s",
+        "warmup": "15 s",
+        "window": "60 s",
+        "audio": "50 KB",
+    },
+    "criteria": ["p95 < 10 s", "error_rate < 5 %"],
+}
+
+
+def same_cells(pairs: int, seed: int) -> Planned:
+    """Twice as many trials of one cell, a seed each.
+
+    Raises:
+        UsageError: they are too many.
+    """
+    if pairs > MAX_PAIRS:
+        raise UsageError(f"{pairs} pairs are more than one run holds", f"ask for {MAX_PAIRS}")
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "same-cell.yaml"
+        file.write_text(json.dumps(SAME_CELL | {"seed": seed, "repeat": 2 * pairs}))
+        [planned] = session.plan("run", [file], Overrides(), None)
+    return planned
+
+
+def differing(beside: Comparison) -> list[str]:
+    """What is said to differ, or is not compared; nothing where two trials show no difference."""
+    if beside.why_not:
+        return [beside.why_not]
+    if not beside.changes:
+        return ["no figure is there to compare"]
+    return [
+        f"{one.metric} {one.tendency}: {one.change:.3g} ({_end(one.low)} .. {_end(one.high)})"
+        for one in beside.changes
+        if one.tendency != "no difference"
+    ]
+
+
+def _end(value: float | None) -> str:
+    return "?" if value is None else f"{value:.3g}"
+
+
+def measured(planned: Planned, stack_asked: str, results: Path) -> Iterator[Comparison]:
+    """Each pair of neighbours, the second beside the first, as it is measured.
+
+    Raises:
+        LabError: this machine cannot go on; what was measured is stored.
+    """
+    choice = session.which_stack([planned], stack_asked, "auto", None)
+    with session.replica([planned], choice, "auto", results) as (stack, reason):
+        run = session.new_run(planned, stack, reason, results)
+        with session.measuring("run", run, stack, lambda _run: "trials are kept") as (lab, _):
+            for first, second in zip(planned.cells[::2], planned.cells[1::2], strict=True):
+                summary = run_experiment(lab, run, (first, second))
+                told = {cell.id: cell for cell in summary.cells}
+                yield _compared(told.get(second.id), told.get(first.id), first.id)
+
+
+def _compared(cell: CellResult | None, other: CellResult | None, name: str) -> Comparison:
+    if cell is None or other is None:
+        return Comparison(baseline=name, why_not="one of the two could not be judged")
+    return against(cell, other)
+
+
+def on_replica(pairs: int, seed: int, stack: str, results: Path) -> int:
+    """Print a line a pair, and how many show no difference; 1 where fewer than 95 % do."""
+    same, by_metric = 0, dict.fromkeys(METRICS, 0)
+    for number, beside in enumerate(measured(same_cells(pairs, seed), stack, results), start=1):
+        wrong = differing(beside)
+        same += not wrong
+        for one in beside.changes:
+            by_metric[one.metric] += one.tendency == "no difference"
+        print(f"pair {number}: {'; '.join(wrong) or 'no difference'}", flush=True)
+    for name, count in by_metric.items():
+        print(f"{name:12} no difference in {count} of {pairs} pairs ({100 * count / pairs:.1f} %)")
+    print(f"no difference at all in {same} of {pairs} pairs ({100 * same / pairs:.1f} %)")
+    return int(same < ENOUGH * pairs)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print what came of simulated pairs, or of measured ones; the exit code."""
+    made = parser("validation.pairs", __doc__ or "")
+    which = made.add_mutually_exclusive_group()
+    which.add_argument("--pairs", type=positive, default=1000, help="simulate so many pairs")
+    which.add_argument("--replica", type=positive, metavar="N", help="measure N pairs of one cell")
+    made.add_argument("--seed", type=int, default=1)
+    made.add_argument("--stack", choices=("auto", "compose", "embedded"), default="embedded")
+    asked = made.parse_args(argv)
+    if asked.replica is None:
+        return simulated(asked.pairs, asked.seed)
+    return exit_code(lambda: on_replica(asked.replica, asked.seed, asked.stack, asked.results))
 
 
 if __name__ == "__main__":

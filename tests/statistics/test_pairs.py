@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from scipy.stats import binom
 
+from lab.cli import session
 from lab.judge.comparison import change
+from lab.model.verdict import Change, Comparison, Tendency
+from tests.component.cli.faked import Faked
+from tests.fakes import FakeStack
+from validation import pairs
 from validation.pairs import METRICS, SYSTEMS, Known, System, Tally, tally, trial_of, truth
 
 pytestmark = [pytest.mark.statistics, pytest.mark.long]
@@ -55,3 +62,89 @@ def test_a_simulated_system_carries_what_its_slots_allow() -> None:
     assert truth(System(users=10, slots=40))["p50"] == pytest.approx(3.7, rel=0.02)
     refused = truth(System(users=50, slots=11, refused=0.1))["error_rate"]
     assert refused == pytest.approx(0.1, abs=0.005)
+
+
+# Pairs of the same cell, on a replica.
+
+
+def beside(**tendencies: Tendency) -> Comparison:
+    """A comparison of which these metrics are said to differ."""
+    changes = tuple(
+        Change(
+            metric=name,
+            kind="difference" if name == "error_rate" else "ratio",
+            value=2.2,
+            baseline=2.0,
+            change=1.1,
+            low=1.05,
+            high=1.15,
+            tendency=tendencies.get(name, "no difference"),
+        )
+        for name in METRICS
+    )
+    return Comparison(baseline="repeat=1", changes=changes)
+
+
+SAME = beside()
+
+
+def test_a_pair_shows_no_difference_where_no_metric_does() -> None:
+    assert pairs.differing(SAME) == []
+    assert pairs.differing(beside(p95="worse", throughput="unclear")) == [
+        "throughput unclear: 1.1 (1.05 .. 1.15)",
+        "p95 worse: 1.1 (1.05 .. 1.15)",
+    ]
+    uncompared = Comparison(baseline="repeat=1", why_not="the baseline is invalid")
+    assert pairs.differing(uncompared) == ["the baseline is invalid"]
+    assert pairs.differing(Comparison(baseline="repeat=1")) == ["no figure is there to compare"]
+
+
+@pytest.mark.parametrize(("differ", "code"), [(0, 0), (1, 0), (2, 1)])
+def test_one_pair_in_twenty_may_differ(
+    differ: int, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = [beside(p95="better")] * differ + [SAME] * (20 - differ)
+    monkeypatch.setattr(pairs, "measured", lambda *_asked: iter(found))
+    assert pairs.main(["--replica", "20"]) == code
+    *lines, total = capsys.readouterr().out.splitlines()
+    share = 100 * (20 - differ) / 20
+    assert total == f"no difference at all in {20 - differ} of 20 pairs ({share:.1f} %)"
+    assert lines[19] == "pair 20: no difference"
+    assert lines[22].split(maxsplit=1) == [
+        "p95",
+        f"no difference in {20 - differ} of 20 pairs ({share:.1f} %)",
+    ]
+    assert lines[23].endswith("in 20 of 20 pairs (100.0 %)")
+
+
+def test_the_trials_of_a_pair_differ_in_their_seeds_alone() -> None:
+    first, second, *_ = cells = pairs.same_cells(3, seed=7).cells
+    assert len(cells) == 6
+    assert len({cell.seed for cell in cells}) == 6
+    same = {"id": second.id, "seed": second.seed, "axes": second.axes}
+    assert first.model_copy(update=same) == second
+    assert first.auto_speed
+    assert cells[0].seed != pairs.same_cells(1, seed=8).cells[0].seed
+
+
+def test_more_pairs_than_a_run_holds_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert pairs.main(["--replica", "51"]) == 2
+    assert capsys.readouterr().err == "51 pairs are more than one run holds - ask for 50\n"
+
+
+class Whole(FakeStack):
+    origins = "no real part"
+
+
+def test_each_pair_is_measured_and_the_second_stands_beside_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fakes = Faked(tmp_path, Whole(tmp_path / "fake"), "")
+    monkeypatch.setitem(pairs.SAME_CELL["knobs"], "speed", 1)
+    at_once = SimpleNamespace(wait=lambda _show: True)
+    monkeypatch.setattr(session, "QuietMachine", lambda: at_once)
+    with fakes.wired(monkeypatch):
+        found = list(pairs.measured(pairs.same_cells(2, seed=1), "embedded", fakes.results))
+    assert [one.baseline for one in found] == ["repeat=1", "repeat=3"]
+    told = [[change.metric for change in one.changes] for one in found if not one.why_not]
+    assert all(names == list(METRICS) for names in told)

@@ -18,6 +18,7 @@ COUNTS = [
     ("waiting", "--draw"),
     ("speeds", "--cells"),
     ("pairs", "--pairs"),
+    ("pairs", "--replica"),
 ]
 
 
