@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import fsum
 
+from lab.judge.delays import only_delay
 from lab.judge.readings import BACKEND, machine_rate
 from lab.judge.trial import Trial
 from lab.judge.validity import beyond_trips, overstated
@@ -45,6 +46,8 @@ def cost_of(trial: Trial) -> TrialCost | None:
         machine_s=metrics["cpu_machine"] * wall_s,
         trip_s=_trip_s(trial),
         loop_s=_loop_s(trial),
+        call_s=_call_s(trial),
+        speed=trial.knobs.speed,
     )
 
 
@@ -53,6 +56,14 @@ def _cores(trial: Trial) -> dict[str, float]:
     parts = {part for reading in trial.machine for part in reading.cpu_s}
     used = ((part, machine_rate(lambda r: r.cpu_s, part, trial)) for part in parts)
     return {part: cores for part, cores in used if cores is not None}
+
+
+def _call_s(trial: Trial) -> float | None:
+    """Wall seconds that a call of storage took beyond its delay."""
+    span, took = only_delay(trial.cell, "gcs"), trial.metrics.get("gcs_latency")
+    if span is None or took is None:
+        return None
+    return max(0.0, took - span.mean) / trial.knobs.speed
 
 
 def _loop_s(trial: Trial) -> float | None:

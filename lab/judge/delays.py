@@ -30,7 +30,7 @@ from lab.judge.trial import Trial
 from lab.model.evidence import CUT_OFF, UploadRecord
 from lab.model.experiment import Cell
 from lab.model.fault import Latency, ProxyName
-from lab.model.fidelity import keeps_slot
+from lab.model.fidelity import CALL_SHARE, TICK_WALL_S, keeps_call, keeps_slot
 from lab.model.journeys import Journey
 from lab.model.physics import STORAGE_TIMEOUT_S, db_trips, quantile
 from lab.model.pooler import PoolerReading
@@ -80,9 +80,6 @@ SPEECH = Called(
     then=f"a call is given up after {SPEECH_TIMEOUT_S:g} s: those that succeed are the short ones",
 )
 
-GCS_SHARE = 0.04
-"""What storage, proxy and client may add to a mean of 3.5 s, at any speed that is allowed."""
-
 DB_SHARE = 0.30
 DB_TRIP_WALL_S = {"auth": 0.003, "release": 0.002, "write": 0.003}
 """What may be added to a stage that waits for nobody: 30 %, or so much wall time a round trip
@@ -91,9 +88,6 @@ where that is more.
 A release is a round trip and nothing else; in the others ORM and driver work, and Postgres
 writes. It is enough to show that the right delay is injected; what the addition does to a result
 at a high speed is weighed by `lab.judge.validity`."""
-
-TICK_WALL_S = 0.001
-"""Toxiproxy holds whole milliseconds of wall time."""
 
 WAITED = 0.5
 """Share of PgBouncer's readings in which a client waits, above which a stage's time is a wait."""
@@ -298,7 +292,7 @@ class _CallFigures:
     def allowed(self) -> float:
         """How far the mean may be off, in either direction."""
         error = sqrt(sum(variance for _, variance in self.moments)) / len(self.moments)
-        return ERRORS * error + GCS_SHARE * self.expected + self._tick
+        return ERRORS * error + CALL_SHARE * self.expected + self._tick
 
     @property
     def _tick(self) -> float:
@@ -334,9 +328,12 @@ class _CallFigures:
         if self.trial.cell.target != "vm" or not (longer or self.cut):
             return None
         fast, most = fast_tenth(self.took), fastest_allowed(self.span, 1, len(self.took))
-        if fast > most + GCS_SHARE * self.span.mean + self._tick:
-            return f"{self._injected}; even the fastest tenth took {fast:.3f} s", BUSY
-        wall_s = (self.mean - self.expected) / self.trial.knobs.speed
+        speed, delay = self.trial.knobs.speed, self.span.mean
+        added = (fast - most) / speed  # to each call, in wall-clock seconds
+        if not keeps_call(speed, added, delay):
+            remedy = _shorter(self.trial.cell, lambda s: keeps_call(s, added, delay))
+            return f"{self._injected}; even the fastest tenth took {fast:.3f} s", remedy
+        wall_s = (self.mean - self.expected) / speed
         return self._longer_than_real(wall_s) if longer else None
 
     def _longer_than_real(self, wall_s: float) -> tuple[str, CheckRemedy] | None:

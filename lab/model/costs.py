@@ -39,6 +39,10 @@ class TrialCost(Frozen):
         machine_s: seconds for each in which all of this machine's cores were busy, with whatever.
         trip_s: wall seconds that a round trip to the database took beyond its delay; None where
             none was timed.
+        call_s: wall seconds that a call of storage took beyond its delay; None where that is not
+            known. It is a small difference of two times that a speed has made long: the higher the
+            ``speed``, the better it is known.
+        speed: of the trial.
         loop_s: seconds for each in which an event loop worked, and did not wait for a delay; None
             where that is not known.
     """
@@ -51,6 +55,8 @@ class TrialCost(Frozen):
     machine_s: Seconds
     trip_s: Seconds | None = None
     loop_s: Seconds | None = None
+    call_s: Seconds | None = None
+    speed: Annotated[float, Field(ge=1, le=1000)] = 1.0
 
     def others(self, cores: int) -> float:
         """Cores that were busy beside the replica's parts and the generator."""
@@ -86,12 +92,14 @@ class Costs(Frozen):
         machine: seconds in which all of the machine's cores are busy.
         trip_s: wall seconds of a round trip beyond its delay.
         loop: seconds in which an event loop works; None where that is not known.
+        call_s: wall seconds of a call of storage beyond its delay.
     """
 
     parts: dict[str, WorkCost]
     machine: WorkCost
     trip_s: Seconds
     loop: WorkCost | None = None
+    call_s: Seconds = 0.0
 
     def of(self, part: str) -> WorkCost:
         """A part's; nothing of one that is not known."""
@@ -129,7 +137,11 @@ def costs_of(seen: Sequence[TrialCost], cores: int, workers: int) -> Costs | Non
         return None
     names = sorted({part for trial in trials for part in trial.cpu_s})
     trips = [(trial.trip_s, trial.uploads) for trial in trials if trial.trip_s is not None]
-    weight = sum(uploads for _, uploads in trips)
+    calls = [
+        (trial.call_s, trial.uploads * trial.speed**2)
+        for trial in trials
+        if trial.call_s is not None
+    ]
     loops = [(trial, trial.loop_s) for trial in trials if trial.loop_s is not None]
     return Costs(
         parts={
@@ -139,9 +151,16 @@ def costs_of(seen: Sequence[TrialCost], cores: int, workers: int) -> Costs | Non
         machine=_fitted([(trial, trial.machine_s) for trial in trials])
         if quiet
         else _beside_others(trials, cores),
-        trip_s=fsum(trip * uploads for trip, uploads in trips) / weight if weight else 0.0,
+        trip_s=_mean(trips),
+        call_s=_mean(calls),
         loop=_fitted(loops) if loops else None,
     )
+
+
+def _mean(weighed: Sequence[tuple[float, float]]) -> float:
+    """Of figures, each with its weight; 0 of none."""
+    weight = fsum(of for _, of in weighed)
+    return fsum(figure * of for figure, of in weighed) / weight if weight else 0.0
 
 
 def _beside_others(trials: Sequence[TrialCost], cores: int) -> WorkCost:

@@ -11,6 +11,8 @@ below `ALLOWED`:
     connections, or anyio's threads, that uploads
     wait for are held for longer                   excess / time held
 
+and what a call of storage takes beyond its delay is held below `CALL_SHARE`.
+
 The machine and the generator's one core have so many seconds of CPU to a wall second, which a
 speed asks s times as much of; timers keep no delay below `RESOLUTION_S`.
 """
@@ -66,6 +68,25 @@ def keeps_split(workers: int, speed: float) -> bool:
 def allowed_lateness(p50: float) -> float:
     """How late a request may be sent, of uploads with this median, both in real-world seconds."""
     return LATE_S + LATE_SHARE * p50
+
+
+CALL_SHARE = 0.04
+"""What a called service, its proxy and its client may add to a delay, as a share of its mean."""
+
+TICK_WALL_S = 0.001
+"""Toxiproxy holds whole milliseconds of wall time."""
+
+
+def keeps_call(speed: float, added: float, delay: float, share: float = CALL_SHARE) -> bool:
+    """Whether at a speed a call takes about as long as the delay that is injected into it.
+
+    Args:
+        speed: at which.
+        added: wall seconds that a call takes beyond its delay.
+        delay: its mean, in real-world seconds.
+        share: of the delay that may be added, beside what the proxy's clock rounds.
+    """
+    return added * speed <= share * delay + TICK_WALL_S * speed
 
 
 @dataclass(frozen=True)

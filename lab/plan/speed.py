@@ -25,9 +25,11 @@ from lab.model.experiment import Cell
 from lab.model.fault import Latency
 from lab.model.fidelity import (
     ALLOWED,
+    CALL_SHARE,
     RESOLUTION_S,
     Worker,
     allowed_lateness,
+    keeps_call,
     keeps_slot,
     keeps_split,
 )
@@ -203,6 +205,9 @@ class Expected:
             if not work.answers(speed, criterion.bound, allowed * OF_OTHERS):
                 longer = work.excess_at(speed) / work.rate
                 yield Broken(f"{criterion} would be {longer:.3f} s off at {speed:g}")
+        called, added = self._delay("gcs"), self.costs.call_s
+        if called and not keeps_call(speed, added, called, CALL_SHARE * MARGIN):
+            yield Broken(f"a call to storage would take {added * speed:.2f} s longer at {speed:g}")
         for slot, held in self._waited_for.items():
             if not keeps_slot(speed, self._beyond_trips, held, allowed):
                 yield Broken(f"{slot} would be held longer at {speed:g}")

@@ -61,6 +61,17 @@ def test_a_round_trip_is_what_stages_take_beyond_their_delays_in_wall_seconds() 
         assert found.trip_s == pytest.approx(beyond / SPEED / 7, abs=1e-6)
 
 
+def test_a_call_of_storage_is_what_it_took_beyond_its_delay_in_wall_seconds() -> None:
+    found = cost(samples(99))
+    assert found is not None
+    assert found.call_s == pytest.approx(0.0)
+    assert found.speed == SPEED
+    longer = [one.model_copy(update={"stages": {**one.stages, "gcs": 3.6}}) for one in samples(99)]
+    found = cost(longer)
+    assert found is not None
+    assert found.call_s == pytest.approx(0.1 / SPEED, abs=1e-6)
+
+
 @pytest.mark.parametrize(("knobs", "known"), [({}, True), ({"gcs_call": "blocking"}, False)])
 def test_what_a_loop_works_is_what_its_meter_tells_beyond_its_waits(
     knobs: dict[str, Any], known: bool

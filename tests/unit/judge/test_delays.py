@@ -279,6 +279,22 @@ def test_calls_that_wait_for_each_other_are_real_unless_speed_adds_to_it(
         assert (check.kind, check.fitting) == ("speed", advised)
 
 
+@pytest.mark.parametrize(("added", "kind", "fits"), [(0.4, "speed", True), (4.0, "machine", False)])
+def test_what_even_the_fastest_calls_take_longer_is_a_speeds_where_a_lower_one_makes_it_right(
+    added: float, kind: str, fits: bool
+) -> None:
+    """At speed 20 it is 20 ms of wall time; with 200 ms no speed is low enough."""
+    records = [record(i, took + added) for i, took in enumerate(draws(2, 5, 400))]
+    of = cell(load={"burst": 400}, faults=BOTH, speed=20)
+    check = found(of, records, [sample(t / 4, 4.0) for t in range(400)])["gcs latency"]
+    assert check.ok is False
+    assert "; even the fastest tenth took " in check.reason
+    assert check.kind == kind
+    assert (check.fitting is not None) == fits
+    if check.fitting:
+        assert 0.04 * 3.5 < added / 20 * (check.fitting + 2) < added
+
+
 # The database.
 
 

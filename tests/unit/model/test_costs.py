@@ -104,6 +104,25 @@ def test_trips_are_the_mean_of_those_that_were_timed() -> None:
     assert costs.of("nobody") == WorkCost(upload_s=0.0)
 
 
+def test_a_call_is_known_the_better_the_higher_the_speed() -> None:
+    seen = [
+        trial(50_000, 0.1, 0.004, call_s=0.004, speed=10),
+        trial(50_000, 0.1, 0.004, call_s=0.014, speed=5),
+        trial(50_000, 0.1, 0.004),
+    ]
+    costs = costs_of(seen, CORES, 1)
+    assert costs is not None
+    assert costs.call_s == pytest.approx((4 * 0.004 + 0.014) / 5)
+    assert costs.loop is None
+
+
+def test_what_loops_work_is_of_the_trials_that_know_it() -> None:
+    seen = [trial(50_000, 0.1, 0.004, loop_s=0.003), trial(50_000, 0.1, 0.009)]
+    costs = costs_of(seen, CORES, 1)
+    assert costs is not None
+    assert costs.loop == WorkCost(upload_s=0.003)
+
+
 def test_what_other_programs_used_counts_only_where_there_is_nothing_better() -> None:
     quiet = trial(50_000, 0.1, 0.004, machine_s=0.002 + QUIET / CORES * 0.1)
     busy = trial(50_000, 0.1, 0.004, machine_s=0.05)

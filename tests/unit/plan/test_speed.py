@@ -51,12 +51,14 @@ def costs(
     trip: float = 0.0,
     rest: float = 0.0,
     loop: float | None = None,
+    call: float = 0.0,
 ) -> Costs:
     return Costs(
         parts={"backend": WorkCost(upload_s=backend), "generator": WorkCost(upload_s=generator)},
         machine=WorkCost(upload_s=machine, rest=rest),
         trip_s=trip,
         loop=None if loop is None else WorkCost(upload_s=loop),
+        call_s=call,
     )
 
 
@@ -79,6 +81,7 @@ KILLED = ("gcs-latency", "db-distance", "db-restart")
         (cell(USERS), costs(backend=0.03, loop=0.008), 5.5, "an event loop"),  # it waits in it
         (cell({"rate": "1/s"}, **EXECUTOR), costs(backend=0.05), 3.5, "an upload would take"),
         (cell(USERS, **EXECUTOR), costs(machine=0.05), 4.0, "CPU would be"),
+        (cell(USERS, **EXECUTOR), costs(call=0.011), 10.5, "a call to storage would take 0.12 s"),
         (cell(USERS, **EXECUTOR), costs(generator=0.05), 5.0, "generator would use"),
         (cell({"burst": 100}), costs(generator=0.002), 7.5, "generator would send"),
         (cell(USERS, faults=KILLED), CHEAP, 4.5, "postgres would be away"),
