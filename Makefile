@@ -60,7 +60,7 @@ doctor: $(STAMP) ## Say what this machine has, and how to mend what it lacks
 	$(BIN)/lab doctor
 
 .PHONY: matrix
-matrix: $(STAMP) ## Which worker and pool sizes carry a class of 80? (12 cells, about 5 minutes)
+matrix: $(STAMP) ## Which worker and pool sizes carry a class of 85? (12 cells, about 5 minutes)
 	$(call ASK,$(MATRIX))
 
 # What the incident report asks, in its order: a spec a target, or two where one cannot say it.
