@@ -139,7 +139,7 @@ laws: $(STAMP) ## Does each way to call storage carry what its slots allow? (4 c
 	$(call ASK,experiments/laws.yaml)
 
 .PHONY: split
-split: $(STAMP) ## How evenly are uploads split among workers, and what does it cost? (6 cells, about 7 minutes)
+split: $(STAMP) ## How evenly are uploads split among workers, and what does it cost? (6 cells, about 3 minutes)
 	$(call ASK,experiments/split.yaml)
 
 .PHONY: laws-of-journeys
