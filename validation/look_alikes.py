@@ -184,7 +184,9 @@ def orphaned_cgroups() -> set[Path]:
 
     Those that another such test has made by hand are none of a lab's.
     """
-    found = (path for path in CGROUPS.rglob("replica-lab-*-*-*") if path.is_dir())
+    # Not by rglob, which ends where a container's folder goes while it is looked through.
+    folders = (Path(at, name) for at, names, _ in os.walk(CGROUPS) for name in names)
+    found = (path for path in folders if path.match("replica-lab-*-*-*"))
     of_no_process = (path for path in found if not processes.runs(_pid_of(path.name)))
     return {path for path in of_no_process if OTHERS not in path.name or BY_HAND in path.name}
 

@@ -195,8 +195,8 @@ def two_cells(spec: Path) -> None:
         "[1, 2, 4]": "[1, 2]",
         "[hold, release]": "[release]",
         "    10+10: {pool_size: 10, max_overflow: 10}\n": "",
-        "users: 50, ramp: 5 s, warmup: 10 s, window: 60 s": (
-            "users: 10, ramp: 1 s, warmup: 1 s, window: 10 s"
+        "users: 85\n  ramp: 5 s\n  warmup: 10 s\n  window: 60 s\n  think: 4 s": (
+            "users: 10\n  ramp: 1 s\n  warmup: 1 s\n  window: 10 s"
         ),
     }.items():
         assert old in text

@@ -91,9 +91,9 @@ def test_a_dry_run_says_what_there_is_and_how_long_it_takes(
 ) -> None:
     assert why.main(["--dry-run", "--part", "constructed", "ambiguous", "--only", "*pool*"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "constructed/pool: proven pool, about 28 s",
-        "ambiguous/pool-and-threads: shared pool + own_threads, about 44 s",
-        "ambiguous/pool-and-slots: shared pool + database_slots, about 44 s",
+        "constructed/pool: proven pool, about 22 s",
+        "ambiguous/pool-and-threads: shared pool + own_threads, about 34 s",
+        "ambiguous/pool-and-slots: shared pool + database_slots, about 34 s",
         "constructed: about 0 min",
         "ambiguous: about 1 min",
     ]
