@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab.cli import main
+from tests.signal_handlers import handlers, restore
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,14 @@ def run_main(*arguments: str | Path) -> int:
     The command's process ends with it, so it leaves them ignored; what a test starts would inherit
     that.
     """
-    before = {
-        each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
+    before = handlers()
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("sys.argv", ["lab", *map(str, arguments)])
             with pytest.raises(SystemExit) as ended:
                 main()
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        restore(before)
     assert isinstance(ended.value.code, int)
     return ended.value.code
 

@@ -18,10 +18,11 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import hypothesis
 import pytest
+
+from tests.signal_handlers import Handlers, handlers, restore
 
 for _shared in ("tests.contracts", "tests.live", "tests.live_cloudrun", "tests.replica.trial"):
     pytest.register_assert_rewrite(_shared)  # before they are imported
@@ -30,7 +31,7 @@ TESTS = Path(__file__).parent
 ENGINE = {name: os.environ[name] for name in ("DOCKER_HOST",) if name in os.environ}
 """Where the engine is, if it is not in the usual place."""
 
-HANDLERS = pytest.StashKey[dict[signal.Signals, Any]]()
+HANDLERS = pytest.StashKey[Handlers]()
 """What this process did on signals as a test began."""
 
 
@@ -109,7 +110,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         os.environ.update(ENGINE)
     else:
         os.environ["DOCKER_HOST"] = "unix:///nonexistent"
-    item.stash[HANDLERS] = _handlers()
+    item.stash[HANDLERS] = handlers()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -119,11 +120,6 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
     A command that a later test starts and interrupts would then not hear it.
     """
     yield
-    before, after = item.stash[HANDLERS], _handlers()
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    before, after = item.stash[HANDLERS], handlers()
+    restore(before)
     assert after == before, f"{item.nodeid} leaves other handlers of signals"
-
-
-def _handlers() -> dict[signal.Signals, Any]:
-    return {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}

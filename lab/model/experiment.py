@@ -199,12 +199,12 @@ def _audio_problem(load: Load) -> tuple[str, str] | None:
     return None
 
 
-def _health_problem(load: Load) -> tuple[str, str, str] | None:
+def _health_problem(load: Load) -> tuple[tuple[str], str, str] | None:
     if load.health_every and load.health_every < MIN_HEALTH_EVERY_S:
         what = f"health every {format_duration(load.health_every)} is a load of its own"
-        return "health_every", what, f"ask for {format_duration(MIN_HEALTH_EVERY_S)} or more"
+        return ("health_every",), what, f"ask for {format_duration(MIN_HEALTH_EVERY_S)} or more"
     if load.health_timeout and not load.health_every:
-        return "health_timeout", "nobody asks for health", "set health_every, as to 10 s"
+        return ("health_timeout",), "nobody asks for health", "set health_every, as to 10 s"
     return None
 
 
@@ -217,8 +217,7 @@ def load_problem(load: Load) -> tuple[tuple[str | int, ...], str, str] | None:
     if problem := _audio_problem(load):
         return ("audio",), *problem
     if unheard := _health_problem(load):
-        key, what, remedy = unheard
-        return (key,), what, remedy
+        return unheard
     if load.peak_users > STUDENTS:
         what = f"the load may have {load.peak_users} users at once; there are {STUDENTS} students"
         if isinstance(load, OpenLoad):
