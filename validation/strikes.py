@@ -243,7 +243,7 @@ STRIKES: tuple[Strike, ...] = (
         "starting",
         UVICORN,
         {"stopped-3s": BRIEFLY, "killed": KILL},
-        says="frozen|did not start",
+        says="frozen|did not start|died",  # a quick machine may have started it by then
         where="cloudrun",
     ),
     *embedded("generator", "locust", GENERATOR, {"stopped-3s": BRIEFLY, **BOTH}, says="generator"),
