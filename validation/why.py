@@ -107,19 +107,21 @@ class Case:
     faults: Sequence[str] = FAULTS
 
     @property
+    def outcome(self) -> str:
+        """The right one, of a known limit."""
+        return "proven" if len(self.limit) == 1 else "shared"
+
+    @property
     def right(self) -> str:
         """What is right, in words: ``proven pool``."""
-        if not self.limit:
-            return "proven or withdrawn"
-        return f"{'proven' if len(self.limit) == 1 else 'shared'} {' + '.join(self.limit)}"
+        return f"{self.outcome} {' + '.join(self.limit)}" if self.limit else "proven or withdrawn"
 
     def wrong(self, diagnosis: Diagnosis) -> str:
         """Why a diagnosis is not right; empty where it is."""
         if not self.limit:
             settled = diagnosis.outcome in SETTLED
         else:
-            right = {"proven" if len(self.limit) == 1 else "shared", *self.limit}
-            settled = {diagnosis.outcome, *diagnosis.limit} == right
+            settled = {diagnosis.outcome, *diagnosis.limit} == {self.outcome, *self.limit}
         return "" if settled else diagnosis.text
 
     def spec(self) -> dict[str, Any]:

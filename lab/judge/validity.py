@@ -217,8 +217,10 @@ def _machine(trial: Trial) -> Iterable[Invalidity]:
     if not alone(speed):
         yield _too_fast(trial, used, alone, "stop other programs or ")
         return
-    reason = f"{used}, {percent(others)} by other programs - stop them or lower --speed"
     fitting = fitting_speed(speed, beside(others))
+    auto = trial.cell.auto_speed
+    mend = "; `--resume` measures it again" if auto else f" or {slower(trial.cell, fitting)}"
+    reason = f"{used}, {percent(others)} by other programs - stop them{mend}"
     yield Invalidity(kind="machine", reason=reason, fitting=fitting)
 
 

@@ -162,7 +162,7 @@ def test_an_answer_500_without_a_cause_is_a_reason_also_outside_the_window() -> 
     ]
 
 
-BY = "this machine's CPU was "
+BY, OTHERS = "this machine's CPU was ", "55 % by other programs - stop them"
 
 
 def shares(speed: float, parts: float, whole: float) -> list[Evidence]:
@@ -176,11 +176,18 @@ def shares(speed: float, parts: float, whole: float) -> list[Evidence]:
 @pytest.mark.parametrize(
     ("speed", "parts", "whole", "kind", "fitting", "reason"),
     [
-        (4, 0.40, 0.95, "machine", 3.5, f"{BY}95 % in use, 55 % by other programs - stop them or"),
+        (
+            4,
+            0.40,
+            0.95,
+            "machine",
+            3.5,
+            f"{BY}95 % in use, {OTHERS} or lower --speed, to about 3.5",
+        ),
         (4, 0.89, 0.95, "speed", 3.5, f"{BY}95 % in use - stop other programs or lower --speed"),
         (4, 0.99, 0.99, "speed", 3.5, f"{BY}99 % in use - stop other programs or lower --speed"),
         (4, 0.02, 0.95, "machine", None, f"{BY}95 % in use, 93 % by other programs - stop them or"),
-        (1, 0.40, 0.95, "machine", None, f"{BY}95 % in use, 55 % by other programs - stop them or"),
+        (1, 0.40, 0.95, "machine", None, f"{BY}95 % in use, {OTHERS} or lower the users"),
         (1, 0.95, 0.95, "speed", None, f"{BY}95 % in use - lower the users"),
     ],
 )
@@ -198,6 +205,9 @@ def test_a_speed_that_the_lab_chose_is_changed_by_the_lab() -> None:
     of = cell(speed=5).model_copy(update={"auto_speed": True})
     [found] = scaling(measured(of, busy(0.60, p50=5.0)))
     assert found.reason.endswith(" - `--resume` measures it again, at a speed of 4.5 at most")
+    rest = [line for line in at_rest() if line.kind != "machine"]
+    [found] = invalidities(of, observation(samples(60), [*rest, *shares(5, 0.40, 0.95)]))
+    assert found.reason.endswith("- stop them; `--resume` measures it again")
 
 
 def test_a_late_generator_names_the_speed_at_which_it_would_be_in_time() -> None:
