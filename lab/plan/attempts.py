@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
-from math import inf
+from math import floor, inf, isinf
 
 from lab.model.experiment import Cell
+from lab.model.speed import STEP
 from lab.model.verdict import InvalidityKind, Verdict
 
 MAX_RETRIES = 10
@@ -45,6 +46,10 @@ REPEATS: Mapping[InvalidityKind, Repeat] = {
 }
 """What may come out otherwise when it is done again, and what that takes."""
 
+SPARE = 0.9
+"""Part of a speed that would have fitted at which the next attempt is made: what a speed does is
+measured anew in each, and varies, so that one at the bound itself is as often beyond it."""
+
 DISTURBED = {Repeat.QUIET, Repeat.AGAIN}
 
 
@@ -67,9 +72,9 @@ def next_attempt(cell: Cell, verdicts: Sequence[Verdict]) -> NextAttempt | None:
     """The attempt after those that were invalid; None where another would show no more.
 
     A speed that was given by hand stays, so that what it makes invalid is not repeated, unless
-    something disturbed the cell, too. One that the lab chose is lowered to what fitted each attempt
-    that was too fast; and where twice in a row others seemed to keep the machine busy, or the
-    generator late, to what would have fitted beside them.
+    something disturbed the cell, too. One that the lab chose is lowered to a little less than what
+    fitted each attempt that was too fast; and where twice in a row others seemed to keep the
+    machine busy, or the generator late, to what would have fitted beside them.
 
     Args:
         cell: as it was measured the last time.
@@ -87,7 +92,7 @@ def next_attempt(cell: Cell, verdicts: Sequence[Verdict]) -> NextAttempt | None:
 
 def again(verdicts: Sequence[Verdict]) -> NextAttempt:
     """The attempt after these, whether or not it is likely to be valid."""
-    limits = [_fitting(verdict, Repeat.SLOWER) for verdict in verdicts]
+    limits = [_with_spare(_fitting(verdict, Repeat.SLOWER)) for verdict in verdicts]
     limits += [
         max(_fitting(before, Repeat.QUIET), _fitting(after, Repeat.QUIET))
         for before, after in pairwise(verdicts)
@@ -99,6 +104,11 @@ def again(verdicts: Sequence[Verdict]) -> NextAttempt:
         limit=limit,
         busy_limit=min([limit, *(_fitting(verdict, Repeat.QUIET) for verdict in last)]),
     )
+
+
+def _with_spare(speed: float) -> float:
+    """A little less, in the steps of chosen speeds."""
+    return speed if isinf(speed) else max(1.0, floor(SPARE * speed / STEP) * STEP)
 
 
 def _fitting(verdict: Verdict, repeat: Repeat) -> float:

@@ -175,11 +175,11 @@ def test_a_speed_that_the_lab_chose_is_lowered_to_what_fits(wired: Callable[...,
     made = wired(auto=True, one=[("speed", 4.5), BUSY, HELD])
     made.lab.choose_speed = slower
     assert made.measure() == [HELD]
-    assert made.load.speeds == [8, 4.5, 4.5]
+    assert made.load.speeds == [8, 4, 4]
     assert made.waits == ["one"], "only the machine has to be quiet"
-    assert made.run.cell("one").read_cell().knobs.speed == 4.5
+    assert made.run.cell("one").read_cell().knobs.speed == 4
     [told] = made.run.summary().cells
-    assert [one.speed for one in told.attempts] == [8, 4.5]
+    assert [one.speed for one in told.attempts] == [8, 4]
 
 
 def test_on_a_machine_that_stays_busy_it_is_made_at_what_fits_beside_the_others(
@@ -213,7 +213,7 @@ def test_the_speed_is_chosen_before_each_attempt_from_the_cell_as_planned(
     made = wired(auto=True, one=[("speed", 4.0), ("speed", 3.0), HELD])
     made.lab.choose_speed = choose
     made.measure()
-    assert asked == [(8, inf), (8, 4), (8, 3)]
+    assert asked == [(8, inf), (8, 3.5), (8, 2.5)]
 
 
 def test_a_wait_and_which_attempt_it_is_are_shown(wired: Callable[..., Wired]) -> None:
@@ -264,7 +264,7 @@ def test_a_speed_that_was_too_high_is_remembered_where_the_run_goes_on(
     interrupt(made, at="begin", call=2, after=True)
     assert made.run.cell("one").attempts.hold_current() is False
     assert made.measure() == [HELD]
-    assert made.load.speeds == [8, 4]
+    assert made.load.speeds == [8, 3.5]
 
 
 def test_a_damaged_attempt_is_told_and_the_next_cell_goes_on(wired: Callable[..., Wired]) -> None:

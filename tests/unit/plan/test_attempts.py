@@ -40,24 +40,25 @@ def test_the_table_has_every_kind() -> None:
 @pytest.mark.parametrize(
     ("attempts", "auto", "step"),
     [
-        ([[("speed", 4.5)]], True, NextAttempt(False, 4.5, 4.5)),
-        ([[("speed", 4.5), ("speed", 3.0)]], True, NextAttempt(False, 3.0, 3.0)),
+        ([[("speed", 4.5)]], True, NextAttempt(False, 4.0, 4.0)),
+        ([[("speed", 1.5)]], True, NextAttempt(False, 1.0, 1.0)),
+        ([[("speed", 4.5), ("speed", 3.0)]], True, NextAttempt(False, 2.5, 2.5)),
         ([[("speed", 4.5)]], False, None),  # a number given by hand is never changed
         ([[("speed", None)]], True, None),  # no speed would do
-        ([[("speed", 8.0)]], True, None),  # it was no faster
+        ([[("speed", 9.0)]], True, None),  # it was no faster
         ([[("machine", 3.5)]], True, NextAttempt(True, inf, 3.5)),
         ([[("machine", None)]], False, NextAttempt(True)),
         ([[("part", None)]], False, NextAttempt(True)),
         ([[("standstill", None)]], True, NextAttempt(True)),
         ([[("clock", None)]], True, NextAttempt(False)),
         ([[("generator", 6.0)]], True, NextAttempt(True, inf, 6.0)),
-        ([[("machine", 3.5), ("speed", 5.0)]], True, NextAttempt(True, 5.0, 3.5)),
-        ([[("machine", 3.5), ("speed", 5.0)]], False, NextAttempt(True, 5.0, 3.5)),
+        ([[("machine", 3.5), ("speed", 5.0)]], True, NextAttempt(True, 4.5, 3.5)),
+        ([[("machine", 3.5), ("speed", 5.0)]], False, NextAttempt(True, 4.5, 3.5)),
         ([[("part", None), ("defect", None)]], True, None),
         ([[("injection", None)]], True, None),
         ([[("evidence", None)]], True, None),
         ([[("descriptors", None)]], True, None),
-        ([[("speed", 4.0)], [("part", None)]], True, NextAttempt(True, 4.0, 4.0)),
+        ([[("speed", 4.0)], [("part", None)]], True, NextAttempt(True, 3.5, 3.5)),
         ([[("machine", 3.5)], [("machine", 4.0)]], True, NextAttempt(True, 4.0, 4.0)),
         (
             [[("machine", 3.5)], [("part", None)], [("machine", 4.0)]],
@@ -76,7 +77,8 @@ def test_what_is_done_again(
 def test_a_run_that_is_continued_makes_again_what_would_not_be_repeated() -> None:
     assert again([verdict(("defect", None))]) == NextAttempt()
     assert again([]) == NextAttempt()
-    assert again([verdict(("speed", 4.0)), verdict(("defect", None))]) == NextAttempt(False, 4, 4)
+    fast, broken = verdict(("speed", 4.0)), verdict(("defect", None))
+    assert again([fast, broken]) == NextAttempt(False, 3.5, 3.5)
 
 
 def test_no_kind_that_may_be_the_replicas_own_doing_is_repeated() -> None:
