@@ -1,7 +1,8 @@
 """Between which two ends a figure lies of which not all could be seen, and why.
 
     errors.<cause>    what clients saw, and what the service recorded; an upload that was cut
-    unseen_failures   off, and of which nothing is recorded, may have failed of any cause
+    unseen_failures   off, and of which nothing is recorded, may have failed of any cause; of a
+                      rate limit, no more than were sent beyond what it lets through
     pool_wait,        an upload that was cut off waited for as long as its worker recorded, or
     gcs_queue         else for any part of its life; so for their percentiles
     cold_uploads      one that was cut off does not say whether it waited for a cold instance
@@ -16,8 +17,9 @@ A claim is met only where it is true of both ends: nothing holds because nobody 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import fsum
 
@@ -25,6 +27,10 @@ from lab.judge import gateway
 from lab.judge.stages import STATISTICS, WAITS, accept_waits
 from lab.judge.trial import Trial
 from lab.model.evidence import CUT_OFF, SERVICE_CAUSES, Audit, Cause, Sample
+from lab.model.journeys import Journey
+
+BY_THE_LAB = 50
+"""Requests that the lab itself may have sent to a worker before the load, to see it ready."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,29 @@ def _cause(cause: Cause, _value: float, trial: Trial) -> Range:
     why = f"{_cut_off(trial)}, so whether they met {cause} is not known"
     seen_by = "" if failed == seen else f"users saw {seen}"
     return Range(failed, failed, failed + len(trial.unanswered), why, seen_by)
+
+
+def _rate_limited(value: float, trial: Trial) -> Range:
+    """As of any cause, but of no more than the limits can have refused."""
+    seen = _cause(Cause.RATE_LIMITED, value, trial)
+    most = max(seen.low, beyond_limits(trial))
+    return replace(seen, high=min(seen.low + len(trial.unanswered), most))
+
+
+def beyond_limits(trial: Trial) -> int:
+    """The most requests that limits of rate can have refused: all but the first of each key.
+
+    A key is let through so often in any window, whatever comes; and refusals do not count. One
+    address for all users is the case in which most are refused.
+    """
+    knobs, sent = trial.knobs, trial.observation.samples
+    users = Counter(sample.user for sample in sent if sample.journey is Journey.UPLOAD)
+    most = 0
+    if limit := knobs.global_rate_limit:
+        most += max(0, len(sent) + BY_THE_LAB - limit.count)
+    if limit := knobs.upload_rate_limit:
+        most += sum(max(0, count - limit.count) for count in users.values())
+    return most
 
 
 def _unseen_failures(value: float, trial: Trial) -> Range:
@@ -166,6 +195,7 @@ def _audited(of: Callable[[Audit], int], value: float, trial: Trial) -> Range | 
 
 RANGES: Mapping[str, Callable[[float, Trial], Range | None]] = {
     **{f"errors.{cause}": partial(_cause, cause) for cause in SERVICE_CAUSES},
+    f"errors.{Cause.RATE_LIMITED}": _rate_limited,
     **{f"accept_wait{end}": partial(_accept_wait, end) for end in STATISTICS},
     **{
         name + end: partial(_wait, stages, end)

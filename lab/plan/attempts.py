@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
-from math import floor, inf, isinf
+from math import floor, inf
 
 from lab.model.experiment import Cell
 from lab.model.speed import STEP
@@ -47,8 +47,9 @@ REPEATS: Mapping[InvalidityKind, Repeat] = {
 """What may come out otherwise when it is done again, and what that takes."""
 
 SPARE = 0.9
-"""Part of a speed that would have fitted at which the next attempt is made: what a speed does is
-measured anew in each, and varies, so that one at the bound itself is as often beyond it."""
+"""Part of a speed that would have fitted at which the next attempt is made, once for each that was
+too fast: what a speed does is measured anew in each, and varies, so that one at the bound itself is
+as often beyond it; and where the machine became slower meanwhile, more has to be spared."""
 
 DISTURBED = {Repeat.QUIET, Repeat.AGAIN}
 
@@ -92,12 +93,14 @@ def next_attempt(cell: Cell, verdicts: Sequence[Verdict]) -> NextAttempt | None:
 
 def again(verdicts: Sequence[Verdict]) -> NextAttempt:
     """The attempt after these, whether or not it is likely to be valid."""
-    limits = [_with_spare(_fitting(verdict, Repeat.SLOWER)) for verdict in verdicts]
-    limits += [
+    fitted = [_fitting(verdict, Repeat.SLOWER) for verdict in verdicts]
+    too_fast = [speed for speed in fitted if speed < inf]
+    slower = [_spared(min(too_fast), len(too_fast))] if too_fast else []
+    beside = (
         max(_fitting(before, Repeat.QUIET), _fitting(after, Repeat.QUIET))
         for before, after in pairwise(verdicts)
-    ]
-    limit = min(limits, default=inf)
+    )
+    limit = min([*slower, *beside], default=inf)
     last = verdicts[-1:]
     return NextAttempt(
         quiet=any(REPEATS[r.kind] is Repeat.QUIET for v in last for r in v.invalid),
@@ -106,9 +109,9 @@ def again(verdicts: Sequence[Verdict]) -> NextAttempt:
     )
 
 
-def _with_spare(speed: float) -> float:
-    """A little less, in the steps of chosen speeds."""
-    return speed if isinf(speed) else max(1.0, floor(SPARE * speed / STEP) * STEP)
+def _spared(speed: float, times: int) -> float:
+    """A little less, so many times, in the steps of chosen speeds."""
+    return max(1.0, floor(SPARE**times * speed / STEP) * STEP)
 
 
 def _fitting(verdict: Verdict, repeat: Repeat) -> float:

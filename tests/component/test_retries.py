@@ -213,7 +213,7 @@ def test_the_speed_is_chosen_before_each_attempt_from_the_cell_as_planned(
     made = wired(auto=True, one=[("speed", 4.0), ("speed", 3.0), HELD])
     made.lab.choose_speed = choose
     made.measure()
-    assert asked == [(8, inf), (8, 3.5), (8, 2.5)]
+    assert asked == [(8, inf), (8, 3.5), (8, 2)]
 
 
 def test_a_wait_and_which_attempt_it_is_are_shown(wired: Callable[..., Wired]) -> None:

@@ -269,8 +269,8 @@ def test_an_upload_that_is_still_inside_or_failed_unanswered_is_told_apart() -> 
 @pytest.mark.parametrize("asked", sorted(SERVICE_CAUSES))
 def test_only_who_was_cut_off_leaves_a_cause_inside_open(asked: Cause, seen: Cause) -> None:
     """A 413 of nginx or an instance that was never had is an answer: nothing inside was met."""
-    uploads = [sample(error=seen, request="cut-0")]
-    finding = found(f"errors.{asked} == 0", uploads)
+    of = cell(f"errors.{asked} == 0", global_rate_limit="1/min")
+    finding = decide(of.criteria[0], Trial(of, observation([sample(error=seen, request="cut-0")])))
     assert finding.outcome == ("undecided" if seen in CUT_OFF else "met")
     answered = found(f"errors.{asked} == 0", [sample(error=other) for other in SERVICE_CAUSES])
     assert (answered.outcome, answered.value) == ("missed", 1)
@@ -340,7 +340,7 @@ def test_no_claim_is_decided_against_any_way_in_which_the_unseen_may_have_ended(
             records.append(record(f"{number}", status, cause))
         unknown = error in CUT_OFF and served in ("no record", "inside")
         actual += chance.random() < 0.5 if unknown else asked in (error, served)
-    of = cell(f"errors.{asked} {op} {bound}")
+    of = cell(f"errors.{asked} {op} {bound}", global_rate_limit="1/min")
     finding = decide(of.criteria[0], Trial(of, observation(seen_by_users, records)))
     if finding.outcome != "undecided":
         assert of.criteria[0].satisfied_by(actual) == (finding.outcome == "met")
@@ -372,6 +372,32 @@ def waits(criterion: str, *records: Evidence) -> Finding:
     told.append(sample(latency=99.0, error=Cause.RATE_LIMITED))  # which never waited
     of, seen = cell(criterion), observation([*told, *cut_off(2, latency=30.0)], records)
     return decide(of.criteria[0], Trial(of, seen))
+
+
+@pytest.mark.parametrize(
+    ("knobs", "sent", "outcome", "reason"),
+    [
+        ({}, 440, "met", "errors.rate_limited 0 against == 0"),
+        ({}, 448, "undecided", "errors.rate_limited 0 to 3 against == 0: 5 of 453 uploads"),
+        ({}, 900, "undecided", "errors.rate_limited 0 to 5 against == 0: 5 of 905 uploads"),
+        ({"global_rate_limit": "off"}, 900, "met", "errors.rate_limited 0 against == 0"),
+        ({"upload_rate_limit": "10/min"}, 3, "met", "errors.rate_limited 0 against == 0"),
+        (
+            {"upload_rate_limit": "10/min"},
+            8,
+            "undecided",
+            "errors.rate_limited 0 to 3 against == 0",
+        ),
+    ],
+)
+def test_a_limit_of_rate_refused_nobody_where_fewer_came_than_it_lets_through(
+    knobs: dict[str, str], sent: int, outcome: str, reason: str
+) -> None:
+    of = cell("errors.rate_limited == 0", **knobs)
+    seen = observation([*samples(sent), *cut_off(5)])
+    finding = decide(of.criteria[0], Trial(of, seen))
+    assert finding.outcome == outcome
+    assert finding.reason.startswith(reason)
 
 
 def test_a_mean_wait_takes_in_those_that_waited_longest_and_were_cut_off() -> None:

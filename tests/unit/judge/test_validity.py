@@ -205,8 +205,12 @@ def test_a_speed_that_the_lab_chose_is_changed_by_the_lab() -> None:
     of = cell(speed=5).model_copy(update={"auto_speed": True})
     [found] = scaling(measured(of, busy(0.60, p50=5.0)))
     assert found.reason.endswith(" - `--resume` measures it again, at a speed of 4.5 at most")
+
+
+def test_of_a_speed_that_the_lab_chose_nobody_is_told_to_lower_it() -> None:
+    of = cell(speed=4).model_copy(update={"auto_speed": True})
     rest = [line for line in at_rest() if line.kind != "machine"]
-    [found] = invalidities(of, observation(samples(60), [*rest, *shares(5, 0.40, 0.95)]))
+    [found] = invalidities(of, observation(samples(60), [*rest, *shares(4, 0.40, 0.95)]))
     assert found.reason.endswith("- stop them; `--resume` measures it again")
 
 

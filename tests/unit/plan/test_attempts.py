@@ -43,6 +43,8 @@ def test_the_table_has_every_kind() -> None:
         ([[("speed", 4.5)]], True, NextAttempt(False, 4.0, 4.0)),
         ([[("speed", 1.5)]], True, NextAttempt(False, 1.0, 1.0)),
         ([[("speed", 4.5), ("speed", 3.0)]], True, NextAttempt(False, 2.5, 2.5)),
+        ([[("speed", 10.0)], [("speed", 8.0)]], True, NextAttempt(False, 6.0, 6.0)),
+        ([[("speed", 8.0)], [("speed", 10.0)]], True, NextAttempt(False, 6.0, 6.0)),
         ([[("speed", 4.5)]], False, None),  # a number given by hand is never changed
         ([[("speed", None)]], True, None),  # no speed would do
         ([[("speed", 9.0)]], True, None),  # it was no faster
