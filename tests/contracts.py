@@ -165,7 +165,7 @@ class RealInjectorContract(InjectorContract):
         replica = stack.apply(cell)
         with ToxiproxyInjector().injected(replica, cell) as injected:
             (line,) = [line for line in injected if line.proxy == "db"]
-            took = replica.round_trip()
+            took = replica.round_trip(cell.knobs.db_rtt.mean)
         (toxic,) = cell.faults[0].to_toxics(without_base(cell.knobs, line.base_s))
         latency, jitter = toxic.attributes["latency"], toxic.attributes["jitter"]
         delay = (latency - jitter / 2) / 1000

@@ -297,7 +297,10 @@ def _same(wanted: object, got: object) -> bool:
 
 
 def base_rtt(
-    toxiproxy: Toxiproxy, faults: Sequence[Fault], knobs: Knobs, round_trip: Callable[[], float]
+    toxiproxy: Toxiproxy,
+    faults: Sequence[Fault],
+    knobs: Knobs,
+    round_trip: Callable[[float], float],
 ) -> float:
     """Wall-clock seconds to subtract from the delay that stands for the distance to the database.
 
@@ -308,7 +311,8 @@ def base_rtt(
         toxiproxy: has no faults afterwards.
         faults: the result is 0 unless exactly one delay of theirs stands for that distance.
         knobs: with which they are injected later.
-        round_trip: measures a round trip through the proxy as it is now, in wall-clock seconds.
+        round_trip: measures a round trip through the proxy as it is now, which delays it by so many
+            seconds; both of the wall clock.
 
     Raises:
         InjectionError: as `Toxiproxy.injected`.
@@ -322,7 +326,7 @@ def base_rtt(
     delay = Latency(type="latency", delay=Span(low=real_s, high=real_s))
     probe = Fault(fault="base-rtt", about="a delay to measure behind", proxy="db", toxics=(delay,))
     with toxiproxy.injected([probe], knobs):
-        took_s = round_trip()
+        took_s = round_trip(delay_s)
     return round(max(0.0, min(took_s - delay_s, MAX_BASE_S, wall_s - MIN_DELAY_S)), 6)
 
 

@@ -64,8 +64,8 @@ class Replica:
         refused: connections that Postgres refused with SQLSTATE 53300 since `apply`.
         shortages: what parts ran out of since `apply`.
         round_trip: wall-clock seconds of a round trip from the backend to the database
-            through its proxy, and PgBouncer if that stands there, with the toxics of now. Holds a
-            connection while it measures.
+            through its proxy, and PgBouncer if that stands there, with the toxics of now, which
+            delay it by as many as it is told. Holds connections while it measures.
         pooler: what PgBouncer is doing now; None where there is none.
     """
 
@@ -85,7 +85,7 @@ class Replica:
     usage: Callable[[], Mapping[str, Usage]] = field(default=dict)
     refused: Callable[[], int] = field(default=int)
     shortages: Callable[[], list[Shortage]] = field(default=list)
-    round_trip: Callable[[], float] = field(default=float)
+    round_trip: Callable[[float], float] = field(default=float)
     pooler: Callable[[], PoolerState] | None = None
 
 

@@ -1,8 +1,8 @@
 """What the lab asks of the database, as superuser, without taking a slot of the application's.
 
 `Monitor` holds the lab's only lasting connection. It is opened before the application's, and
-every query of a stack or an observer goes through it. `RoundTrip` opens another while it
-measures, through the proxy, as a client does.
+every query of a stack or an observer goes through it. `RoundTrip` opens others while it
+measures, through the proxy, as clients do.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from select import select
 from statistics import quantiles
 from typing import Any
@@ -51,6 +53,9 @@ MONITORS = 1
 
 TRIPS = 31
 WARM_TRIPS = 3
+APART_S = 0.0025
+"""Wall-clock seconds between two trips that are under way at once: without its delay a trip takes
+1 to 2 ms, and so long the one would be in the other's way."""
 ROUND_TRIP_NAME = "replica-lab-round-trip"
 
 
@@ -172,17 +177,22 @@ def count_refused(log: Iterable[bytes]) -> int:
 
 
 class RoundTrip:
-    """Measures a round trip over a connection of its own, which it closes.
+    """Measures a round trip over connections of its own, which it closes.
 
-    The lower quartile is taken: other work on the machine can only lengthen a round trip.
+    The lower quartile is taken: other work on the machine can only lengthen a round trip. A trip
+    behind a delay is nearly all waiting, so others are made meanwhile, over as many connections as
+    are reserved for a superuser; never so many that there is no `APART_S` between two of them. It
+    comes out shorter than one trip after the other, on two cores by 0.05 ms behind 5 ms and by 0.2
+    behind 25: whoever is on the way has not gone to sleep meanwhile, and has not under a load.
 
     Args:
         dsn: libpq URL of the superuser, through the proxy.
         query: queries the database directly, not through the proxy.
-        from_outside: whether both connections enter through a published port, which the
+        from_outside: whether all connections enter through a published port, which the
             backend does not. The round trip of ``query`` is then subtracted, and with it
             the database's own time.
-        let_go: has PgBouncer close the connection, which it keeps; None where there is none.
+        let_go: has PgBouncer close its connection, which it keeps; None where there is none. Behind
+            it, which may have but one for all, trips are made one after the other.
     """
 
     def __init__(
@@ -197,25 +207,41 @@ class RoundTrip:
         self._from_outside = from_outside
         self._let_go = let_go
 
-    def __call__(self) -> float:
+    def __call__(self, delay_s: float) -> float:
         """The lower quartile of 31 round trips, in wall-clock seconds.
+
+        Args:
+            delay_s: the wall-clock seconds by which the proxy delays each.
 
         Raises:
             PartFailed: the database does not answer there.
         """
-        client = Monitor(self._dsn, ROUND_TRIP_NAME)
         try:
-            try:
-                took = _lower_quartile(client.query)
-            finally:
-                client.release()
+            took = _lower_quartile(self._trips(delay_s))
             self._wait_until_gone()
-            return took - _lower_quartile(self._query) if self._from_outside else took
+            inside = _lower_quartile(_trips(self._query, TRIPS)) if self._from_outside else 0.0
+            return took - inside
         except psycopg2.Error as error:
             raise PartFailed(
                 f"Postgres does not answer through its proxy: {' '.join(str(error).split())}",
                 "see both parts' logs",
             ) from error
+
+    def _trips(self, delay_s: float) -> list[float]:
+        """All trips, shared out among connections that are used at once."""
+        count = 1 if self._let_go else at_once(delay_s)
+        shares = [len(range(number, TRIPS, count)) for number in range(count)]
+        begins = [delay_s / count * number for number in range(count)]
+        with ThreadPoolExecutor(count, "round-trip") as pool:
+            return list(chain.from_iterable(pool.map(self._over_one, shares, begins)))
+
+    def _over_one(self, count: int, after_s: float) -> list[float]:
+        """So many trips over a connection of their own, begun so long after it has warmed up."""
+        client = Monitor(self._dsn, ROUND_TRIP_NAME)
+        try:
+            return _trips(client.query, count, after_s)
+        finally:
+            client.release()
 
     def _wait_until_gone(self) -> None:
         """Postgres ends a backend a moment after its connection, and it holds a slot until then."""
@@ -237,9 +263,21 @@ class RoundTrip:
             time.sleep(POLL_S)
 
 
-def _lower_quartile(query: Query) -> float:
-    trips = [_trip(query) for _ in range(WARM_TRIPS + TRIPS)]
-    return quantiles(trips[WARM_TRIPS:], n=4)[0]
+def at_once(delay_s: float) -> int:
+    """How many trips behind a delay, in wall-clock seconds, may be under way at once."""
+    return max(1, min(RESERVED, int(delay_s / APART_S)))
+
+
+def _lower_quartile(trips: list[float]) -> float:
+    return quantiles(trips, n=4)[0]
+
+
+def _trips(query: Query, count: int, after_s: float = 0.0) -> list[float]:
+    """The seconds of each, but for the first, which find nothing warm."""
+    for _ in range(WARM_TRIPS):
+        _trip(query)
+    time.sleep(after_s)  # so that those of several connections stay apart
+    return [_trip(query) for _ in range(count)]
 
 
 def _trip(query: Query) -> float:

@@ -32,14 +32,17 @@ def toxiproxy(api_url: str) -> Toxiproxy:
 
 
 class Way:
-    """A way on which a round trip takes so long, and what was injected when that was asked."""
+    """A way on which a round trip takes so long, and what was injected when that was asked, and
+    said to be."""
 
     def __init__(self, toxiproxy: Toxiproxy, took_s: float) -> None:
         self._toxiproxy, self._took_s = toxiproxy, took_s
         self.seen: list[dict[str, ProxyState]] = []
+        self.told: list[float] = []
 
-    def __call__(self) -> float:
+    def __call__(self, delay_s: float) -> float:
         self.seen.append(self._toxiproxy.read_back())
+        self.told.append(delay_s)
         return self._took_s
 
 
@@ -65,6 +68,7 @@ def test_what_a_round_trip_takes_beyond_the_delay_is_the_base(
     ((toxic,), storage) = states["db"].toxics, states["gcs"].toxics
     assert (toxic["type"], toxic["stream"], storage) == ("latency", "downstream", ())
     assert toxic["attributes"]["jitter"] == 0  # each answer is as late as the others
+    assert way.told == [pytest.approx(toxic["attributes"]["latency"] / 1000)]
     assert all(not state.toxics for state in toxiproxy.read_back().values())
 
 
@@ -100,7 +104,7 @@ def test_only_the_way_to_the_database_is_shorter_by_it(toxiproxy: Toxiproxy) -> 
 
 
 def test_nothing_stays_injected_where_the_database_does_not_answer(toxiproxy: Toxiproxy) -> None:
-    def unanswered() -> float:
+    def unanswered(_delay_s: float) -> float:
         raise KeyError("no answer")
 
     with pytest.raises(KeyError, match="no answer"):

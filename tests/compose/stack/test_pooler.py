@@ -33,7 +33,7 @@ def test_it_comes_with_its_knob_shares_its_connections_and_goes(contained: Compo
     replica = contained.apply(cell)
     assert contained.restarted == ["pgbouncer", "backend"]
     assert replica.pooler
-    assert replica.round_trip() > 0
+    assert replica.round_trip(0) > 0
     slow = make_fault("gcs", delay="6 s")
     with Toxiproxy(replica.toxiproxy).injected([slow], cell.knobs):
         assert causes(uploads(replica.url, 12)) == {"ok": 12}

@@ -92,7 +92,7 @@ def test_a_round_trip_passes_it_and_leaves_nothing(live: Live, mode: str) -> Non
     replica = live({**ON, "pooler": mode, "db_cap": 3, "speed": 1})
     assert replica.pooler
     with live.slow("db", "20 ms"):
-        assert 0.020 <= replica.round_trip() < 0.040
+        assert 0.020 <= replica.round_trip(0.020) < 0.040
     assert replica.pooler().transactions > 30
     assert connections(replica) == []
 
