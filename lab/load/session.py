@@ -31,7 +31,7 @@ from lab.model.load import BurstLoad, OpenLoad, end_of
 RATES = {Journey.CONVERT: DEVICE_RATE}
 """Samples a second of the audio of a journey, where they are not the usual ones."""
 
-LEAD = 0.1
+LEAD = 0.05
 """Wall seconds between writing t = 0 down and t = 0, so that readers are ready."""
 
 
@@ -193,7 +193,6 @@ class LoadSession:
 
     def start(self) -> None:
         """Set t = 0, write it down, and open the gate."""
-        gc.collect()
         gc.freeze()  # collections examine only what is allocated from now on
         self._origin = time.monotonic() + LEAD
         self.report(done=False)
