@@ -23,6 +23,9 @@ from lab.observe.readings import Clock
 
 TIMEOUT_S = 10
 QUIET_WITHIN_S = 3.0
+LOOK_S = 0.02
+"""Wall seconds between two looks whether uploads are inside; each worker says so every 0.1 s, at a
+moment of its own."""
 UNDELAYED_S = 0.5
 """Wall seconds within which an upload that is being served ends where no fault delays it."""
 
@@ -91,7 +94,7 @@ def wait_for_quiet(replica: Observed, patience: float = QUIET_WITHIN_S) -> int:
     deadline = time.monotonic() + QUIET_WITHIN_S
     inside, since = replica.inflight(), time.monotonic()
     while inside and time.monotonic() < min(deadline, since + patience):
-        time.sleep(0.05)
+        time.sleep(LOOK_S)
         if (now_inside := replica.inflight()) != inside:
             inside, since = now_inside, time.monotonic()
     return inside
