@@ -10,6 +10,7 @@ whatever goes wrong, and an error in that never hides the first error.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
@@ -223,9 +224,10 @@ def run_cell(lab: Lab, cell: Cell, folder: CellFolder, progress: CellProgress) -
             decided_at=result.decided_at,
         )
         faults: list[Injected | ProcessFaultRecord] = [*injected, *process_faults.evidence]
-        # All of it is read before anything is written: what cannot be read is told by its own name.
-        evidence = list(observer.evidence(result.t0, folder.samples, faults, done))
-        folder.write_evidence(evidence)
+        with no_collections():
+            # All is read before anything is written: what cannot be read is told by its own name.
+            evidence = list(observer.evidence(result.t0, folder.samples, faults, done))
+            folder.write_evidence(evidence)
 
 
 def judge_cell(folder: CellFolder) -> Verdict:
@@ -242,7 +244,21 @@ def judge_stored(folder: CellFolder) -> Verdict:
         StoreError: something of it is damaged.
     """
     cell = folder.read_cell()
-    return judge(cell, folder.read_observation(), reference_of(cell, folder))
+    with no_collections():
+        return judge(cell, folder.read_observation(), reference_of(cell, folder))
+
+
+@contextmanager
+def no_collections() -> Iterator[None]:
+    """Look for no garbage meanwhile: what is read of a cell is none, and so much of it has Python
+    look through all that the lab has imported, which takes almost as long as to judge it."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def reference_of(cell: Cell, folder: CellFolder) -> Reference | None:

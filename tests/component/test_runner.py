@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -172,6 +173,29 @@ def test_the_observation_is_whole_on_disk_before_anyone_judges_it(
 
     monkeypatch.setattr("lab.runner.judge", judging)
     assert wired.measure() == [Outcome.HELD] * 3
+
+
+def test_no_garbage_is_looked_for_while_evidence_is_gathered_and_judged(
+    wired: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[bool] = []
+
+    def refused() -> int:
+        looked.append(gc.isenabled())
+        return 0
+
+    def judging(cell: Cell, observation: Observation, _reference: object) -> Verdict:
+        looked.append(gc.isenabled())
+        if cell.id == "two":
+            raise StoreError("damaged")
+        return judge(cell, observation)
+
+    made = wired.stack.apply
+    monkeypatch.setattr(wired.stack, "apply", lambda cell: replace(made(cell), refused=refused))
+    monkeypatch.setattr("lab.runner.judge", judging)
+    assert wired.measure() == [Outcome.HELD] * 2
+    assert looked == [False] * 6
+    assert gc.isenabled()
 
 
 def test_a_cell_that_was_observed_is_only_judged(
