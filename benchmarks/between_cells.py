@@ -260,6 +260,8 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.stored:
         found = result(RunFolder.open(asked.stored), Trace(), None)
+        if not found.gaps_s:
+            parser.error(f"{asked.stored} has no two measured cells to look between")
     else:
         with tempfile.TemporaryDirectory() as name:
             found = measured(asked.spec, asked.stack, Path(name))
