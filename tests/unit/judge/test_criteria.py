@@ -391,7 +391,7 @@ def waits(criterion: str, *records: Evidence) -> Finding:
     ],
 )
 def test_a_limit_of_rate_refused_nobody_where_fewer_came_than_it_lets_through(
-    knobs: dict[str, str], sent: int, outcome: str, reason: str
+    knobs: dict[str, Any], sent: int, outcome: str, reason: str
 ) -> None:
     of = cell("errors.rate_limited == 0", **knobs)
     seen = observation([*samples(sent), *cut_off(5)])
