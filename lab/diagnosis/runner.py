@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from math import inf
 from typing import Protocol, TypeVar
 
@@ -104,6 +105,8 @@ def _explain(measure: Measure, cell: Cell) -> None:
         settled = run.cell(cell.id).settled()
     if not settled:
         measure(as_it_is(cell))
+    for trial in filter(measure.budget.allows, _invalid(run, cell)):
+        measure(trial)
     measure.show(_carried_out(measure, partial(proof_of, run, cell)))
     if run.info.until_held:
         measure.show(_carried_out(measure, partial(mending_of, run, cell)))
@@ -288,6 +291,17 @@ def _trials(run: RunFolder, cell: Cell, axis: str) -> Iterator[Cell]:
             rest = {name: label for name, label in trial.axes.items() if name != axis}
             if axis in trial.axes and rest == cell.axes:
                 yield trial
+
+
+def _invalid(run: RunFolder, cell: Cell) -> list[Cell]:
+    """The trials of a cell that were invalid when they were made, as they were planned.
+
+    Raises:
+        DamagedEvidence: something that is stored of one is damaged.
+    """
+    with damage_apart():
+        made = chain.from_iterable(_trials(run, cell, axis) for axis in (RELAXED, STEP, WITHOUT))
+        return [trial.as_planned for trial in made if not run.cell(trial.id).settled()]
 
 
 def broke(run: RunFolder, summary: Summary) -> tuple[Cell, ...]:

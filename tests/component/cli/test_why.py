@@ -171,6 +171,24 @@ def test_an_interrupted_diagnosis_says_what_is_kept_and_goes_on(
     assert [cell.outcome for cell in document(faked).cells] == ["proven"]
 
 
+def test_a_trial_that_was_invalid_is_made_again_where_the_diagnosis_goes_on(
+    lab: Command, faked: Faked[Short]
+) -> None:
+    assert lab("why", faked.spec, "--cell", BROKE).code == 0
+    trial = f"{BROKE},relaxed=pool"
+    kept = faked.path / "cells" / trial / "verdict.json"
+    stepped = {"kind": "clock", "reason": "the clock was set"}
+    told = {"outcome": "invalid", "reasons": [stepped["reason"]], "invalid": [stepped]}
+    kept.write_text(json.dumps(json.loads(kept.read_text()) | told))
+    assert lab("why", "latest").code == 4
+    faked.stack.applied.clear()
+    again = lab("why", "--resume", "latest")
+    assert again.code == 0, again.err
+    assert faked.stack.applied == [trial]
+    assert [cell.outcome for cell in document(faked).cells] == ["proven"]
+    assert (kept.parent / "attempts").is_dir()
+
+
 def why_untried(cell: Diagnosis) -> str:
     """Why more of the pool was not tried."""
     return next(one.why for one in cell.untried if one.resource is Resource.POOL)
