@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -36,7 +37,10 @@ def what_the_service_knew_is_told(_measured: Verdict, on_idle: Verdict) -> None:
     assert finding.high is not None
     told = seen.get("pool_timeout", 0)
     assert told < finding.low < finding.high <= 100
-    assert f"(users saw {told:.0f}) against == 0" in finding.reason
+    # Of those told some were seen as nginx's 502.
+    heard = re.search(r"\(users saw (\d+)\) against == 0", finding.reason)
+    assert heard, finding.reason
+    assert int(heard[1]) <= told
     assert any("(the service itself: pool_timeout " in reason for reason in on_idle.reasons)
     assert on_idle.course
     assert [crossing.criterion for crossing in on_idle.course.crossings] == [finding.criterion]

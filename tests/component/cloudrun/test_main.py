@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,22 +71,38 @@ class Running:
 
 @contextmanager
 def running(folder: Path, command: list[str], **knobs: str) -> Iterator[Running]:
-    port = free_port()
+    made = begun(folder, command, knobs)
+    with made.process as gateway:
+        try:
+            yield made
+        finally:
+            gateway.kill()
+
+
+def begun(folder: Path, command: list[str], knobs: Mapping[str, str], tries: int = 3) -> Running:
+    """A gateway that serves, on another port where somebody took the first one meanwhile."""
+    events, port = folder / "events", free_port()
     env = {
         **os.environ,
         **{f"LAB_{name.upper()}": value for name, value in knobs.items()},
         "PORT": str(port),
-        "FRONT_EVENTS": str(folder / "events"),
+        "FRONT_EVENTS": str(events),
         "FRONT_LOGS": str(folder),
         "FRONT_COMMAND": json.dumps(command),
     }
-    with subprocess.Popen(GATEWAY, env=env, stderr=subprocess.PIPE) as gateway:
-        made = Running(gateway, port, folder)
-        try:
-            wait_until(lambda: (folder / "events").exists() and made.count("serving") == 1)
-            yield made
-        finally:
-            gateway.kill()
+    made = Running(subprocess.Popen(GATEWAY, env=env, stderr=subprocess.PIPE), port, folder)
+    ended = made.process.poll
+    try:
+        wait_until(lambda: ended() is not None or (events.exists() and made.count("serving") == 1))
+    except BaseException:
+        made.process.kill()
+        raise
+    if ended() is None:
+        return made
+    said = made.process.communicate()[1].decode()
+    assert tries > 1, said
+    events.unlink(missing_ok=True)
+    return begun(folder, command, knobs, tries - 1)
 
 
 @needs_cgroups
