@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,17 +22,13 @@ from lab.model.replica import INSTANCE_PREFIX
 from lab.services.cloudrun import cgroup, process
 from lab.services.cloudrun.__main__ import main
 from lab.services.cloudrun.gateway import BACKEND, GatewaySettings, instance_env
+from lab.stack import ports
 from tests.component.cloudrun.permitted import needs_cgroups
 from tests.component.cloudrun.test_process import APP
 from tests.live import wait_until
 
 GATEWAY = [sys.executable, "-m", "lab.services.cloudrun"]
 PATHS = {"FRONT_EVENTS": "/dev/null", "FRONT_LOGS": "/tmp"}  # noqa: S108
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @dataclass
@@ -49,6 +45,9 @@ class Running:
 
     def count(self, event: str) -> int:
         return sum(line["event"] == event for line in self.events)
+
+    def serves(self) -> bool:
+        return (self.folder / "events").exists() and self.count("serving") == 1
 
     def get(self, path: str) -> requests.Response:
         return requests.get(f"http://127.0.0.1:{self.port}{path}", timeout=30)
@@ -71,38 +70,23 @@ class Running:
 
 @contextmanager
 def running(folder: Path, command: list[str], **knobs: str) -> Iterator[Running]:
-    made = begun(folder, command, knobs)
-    with made.process as gateway:
-        try:
-            yield made
-        finally:
-            gateway.kill()
-
-
-def begun(folder: Path, command: list[str], knobs: Mapping[str, str], tries: int = 3) -> Running:
-    """A gateway that serves, on another port where somebody took the first one meanwhile."""
-    events, port = folder / "events", free_port()
+    [port] = ports.free(1)
     env = {
         **os.environ,
         **{f"LAB_{name.upper()}": value for name, value in knobs.items()},
         "PORT": str(port),
-        "FRONT_EVENTS": str(events),
+        "FRONT_EVENTS": str(folder / "events"),
         "FRONT_LOGS": str(folder),
         "FRONT_COMMAND": json.dumps(command),
     }
-    made = Running(subprocess.Popen(GATEWAY, env=env, stderr=subprocess.PIPE), port, folder)
-    ended = made.process.poll
-    try:
-        wait_until(lambda: ended() is not None or (events.exists() and made.count("serving") == 1))
-    except BaseException:
-        made.process.kill()
-        raise
-    if ended() is None:
-        return made
-    said = made.process.communicate()[1].decode()
-    assert tries > 1, said
-    events.unlink(missing_ok=True)
-    return begun(folder, command, knobs, tries - 1)
+    with subprocess.Popen(GATEWAY, env=env, stderr=subprocess.PIPE) as gateway:
+        made = Running(gateway, port, folder)
+        try:
+            wait_until(lambda: gateway.poll() is not None or made.serves())
+            assert gateway.poll() is None, gateway.communicate()[1]
+            yield made
+        finally:
+            gateway.kill()
 
 
 @needs_cgroups

@@ -22,6 +22,7 @@ import requests
 
 from lab.faults.network import Toxiproxy
 from lab.paths import ROOT
+from lab.stack import ports
 
 PATIENCE = 10.0
 """Seconds after which a socket that should have said something has failed the test."""
@@ -30,8 +31,8 @@ Pair = tuple[socket.socket, socket.socket]
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
+    [port] = ports.free(1)
+    return port
 
 
 def real_server() -> str | None:
