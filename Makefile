@@ -234,9 +234,15 @@ lint: $(STAMP) ## Style, types, dead and copied code, YAML, Compose, shell and D
 # Most tests wait for real parts as much as they compute: three processes fill two cores, and
 # more would keep those parts from their share. Compiled files are kept, also where the
 # environment says otherwise: each process would rewrite and compile all tests anew.
+# What failed beside others runs once more with nothing beside it: some thousand tests measure
+# real time on machines that are shared. Both times are printed; what fails twice fails.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest $(addprefix tests/,$(LAYER))
 .PHONY: test
 test: lint ## Lint, types and all tests; LAYER=component: those of a folder of tests/ alone
-	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses 3 $(addprefix tests/,$(LAYER)) $(ARGS)
+	@$(PYTEST) --cache-clear --numprocesses 3 $(ARGS) || { code=$$?; \
+		[ "$$code" -eq 1 ] || exit "$$code"; \
+		echo 'make test: what failed runs once more, with nothing beside it'; \
+		$(PYTEST) --last-failed --numprocesses 1 $(ARGS); }
 
 # Not part of `make test`: to watch each line costs as much CPU again, which the replicas need.
 .PHONY: coverage
