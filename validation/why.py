@@ -9,8 +9,8 @@
     drawn         6 combinations of workers, threads, pool, session and users, drawn by --seed: what
                   is proven is what a simulation of the closed network names, which knows nothing of
                   the lab (`validation.drawn_limits`)
-    matrix        the twelve cells of workers-x-pool: the limit of each that breaks is proven or
-                  withdrawn
+    matrix        the twelve cells of workers-x-pool: the limit of each that breaks is proven,
+                  withdrawn or shared: what is right is not known, so none may stay open
 
 A worker's uneven share is no limit of one kind: more of whatever the busy worker lacks helps, too.
 
@@ -80,8 +80,8 @@ LOAD: Mapping[str, Any] = {
 FAULTS = ("gcs-latency", "db-distance")
 FAILS = ("error_rate < 5 %",)
 
-
-SETTLED = ("proven", "withdrawn", "unbroken")
+SETTLED = ("proven", "withdrawn", "shared", "unbroken")
+"""What an answer may be where it is not known which is right."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Case:
     @property
     def right(self) -> str:
         """What is right, in words: ``proven pool``."""
-        return f"{self.outcome} {' + '.join(self.limit)}" if self.limit else "proven or withdrawn"
+        return f"{self.outcome} {' + '.join(self.limit)}" if self.limit else "settled"
 
     def wrong(self, diagnosis: Diagnosis) -> str:
         """Why a diagnosis is not right; empty where it is."""

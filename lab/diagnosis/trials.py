@@ -8,6 +8,7 @@ is asked of it is a figure.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import log
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -33,6 +34,13 @@ ENOUGH_SHARE = 0.02
 
 AT_MOST = 1.5
 """What may still be so much better has not certainly stayed; of shares, 4 x `ENOUGH_SHARE`."""
+
+
+OUTDONE = 0.5
+"""What did at most so much of what another did is not the limit beside it."""
+
+TINY = 1e-9
+"""A gain is no smaller: of 0 there is no logarithm."""
 
 
 class Impossible(NamedTuple):
@@ -150,6 +158,44 @@ def effect_of(missed: Sequence[Criterion], trial: CellResult, before: CellResult
                 effect, _reason(effect, names[0], known), (*changes, *_new(known, changes))
             )
     return Moved("unclear", "it is not known how well the figures are known", tuple(changes))
+
+
+def is_outdone(
+    missed: Sequence[Criterion], trial: CellResult, by: CellResult, before: CellResult
+) -> bool:
+    """Whether one trial surely did no more than a part of what another one did.
+
+    It is looked for in the figures of what was missed and in the rate: in one of them the most that
+    the trial may have done is at most half of the least that the other did, ratios taken by their
+    logarithms. So a trial that alone is too uncertain to tell, as one in which next to nothing was
+    served, tells beside one that surely moved.
+
+    Args:
+        missed: the criteria that the cell missed.
+        trial: what is uncertain alone.
+        by: what moved one of the criteria.
+        before: the cell as it is.
+    """
+    names = dict.fromkeys([*(one.name for one in missed), "throughput"])
+    wanted = {one.name: one for one in missed}
+    for name in names:
+        if all(name in cell.metrics for cell in (trial, by, before)):
+            most, least = (
+                _ends_of(change(name, cell, before, wanted.get(name))) for cell in (trial, by)
+            )
+            if most and least and least[0] > 0 and most[1] <= OUTDONE * least[0]:
+                return True
+    return False
+
+
+def _ends_of(one: Change) -> tuple[float, float] | None:
+    """The least and the most that a change of a figure is better by, 0 being no better."""
+    if one.low is None or one.high is None:
+        return None
+    if one.kind == "difference":
+        return -one.high, -one.low
+    low, high = (log(max(gain(one, end), TINY)) for end in (one.low, one.high))
+    return min(low, high), max(low, high)
 
 
 def _of_who_was_left(criterion: Criterion, trial: CellResult, before: CellResult) -> bool:

@@ -21,6 +21,7 @@ from lab.diagnosis.trials import (
     Moved,
     changed,
     effect_of,
+    is_outdone,
     label_of,
     relaxation_of,
     relaxed_settings,
@@ -112,13 +113,16 @@ class Proof:
 
     def _wanted(self) -> Iterator[Resources]:
         """What is worth a trial by what is known so far."""
-        singles = [(resource,) for resource in (*self._first, *self._others)]
-        yield from singles
-        if not any(self._effect(one) == "moved" for one in singles):
+        yield from self._singles
+        if not any(self._effect(one) == "moved" for one in self._singles):
             for pair in self._pairs:
                 yield pair
                 if self._effect(pair) == "moved":
                     return
+
+    @property
+    def _singles(self) -> list[Resources]:
+        return [(resource,) for resource in (*self._first, *self._others)]
 
     @property
     def _first(self) -> list[Resource]:
@@ -213,7 +217,7 @@ class Proof:
         return trial.why if isinstance(trial, Impossible) else "no time was left"
 
     def _answer(self) -> Diagnosis:
-        singles = [(resource,) for resource in (*self._first, *self._others)]
+        singles = self._singles
         moved = [one for (one,) in singles if self._effect((one,)) == "moved"]
         pairs = [two for two in self._pairs if self._effect(two) == "moved"]
         open_ends = [label_of(one) for one in singles if self._open(one)]
@@ -235,9 +239,17 @@ class Proof:
     def _open(self, resources: Resources) -> bool:
         """Whether it is not known what more of it does, and could be."""
         effect = self._effect(resources)
+        if effect == "unclear" and self._outdone(resources):
+            return False
         if effect is None:  # what is named is not withdrawn because nobody could try it
             return resources == (self.named,) or isinstance(self._trial(resources), Cell)
         return effect in ("unclear", "unmeasured")
+
+    def _outdone(self, resources: Resources) -> bool:
+        """Whether something else that moved it surely did more than twice as much."""
+        trial = self.trials[resources]
+        movers = (one for one in self._singles if self._effect(one) == "moved")
+        return any(is_outdone(self.missed, trial, self.trials[one], self.before) for one in movers)
 
     def _diagnosis(self, outcome: str, limit: Resources, text: str) -> Diagnosis:
         return Diagnosis.model_validate(
@@ -279,12 +291,18 @@ class Proof:
     def unmoved(self) -> str:
         """What did not move it, in a few words; empty where nothing else was tried."""
         names = [str(one) for (one, *more) in self.trials if not more and self._stayed(one)]
+        outdone = [label_of(one) for one in self._unclear if self._outdone(one)]
         missing = [str(one) for one in self._others if (one,) not in self.trials]
         texts = [
             *([f"More of {' or '.join(names)} did not."] if names else []),
+            *([f"More of {' or '.join(outdone)} did less than half of that."] if outdone else []),
             *([f"More of {' or '.join(missing)} could not be tried."] if missing else []),
         ]
         return " ".join(texts) or "Nothing else was near its limit."
+
+    @property
+    def _unclear(self) -> list[Resources]:
+        return [one for one in self._singles if self._effect(one) == "unclear"]
 
     def pairs_unmoved(self) -> str:
         """Which two together did not move it either; empty where none were tried."""

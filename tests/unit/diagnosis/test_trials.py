@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from lab.diagnosis.trials import Impossible, changed, effect_of, relaxation_of, relaxed_settings
+from lab.diagnosis.trials import (
+    Impossible,
+    changed,
+    effect_of,
+    is_outdone,
+    relaxation_of,
+    relaxed_settings,
+)
 from lab.model.criterion import Criterion
 from lab.model.experiment import Cell
 from lab.model.relaxation import grouped
@@ -160,3 +167,25 @@ def test_knobs_that_say_nothing_alone_are_one_change() -> None:
         {"db_call": "threadpool"},
         {"workers": 2},
     ]
+
+
+@pytest.mark.parametrize(
+    ("errors", "is_so"),
+    [
+        # of shares: at most 11 points better, beside 40 at least
+        ((1.0, 1.0, 0.5), True),
+        # at most 31 points better
+        ((1.0, 0.8, 0.5), False),
+        # the other did nothing that is sure
+        ((1.0, 1.0, 0.95), False),
+    ],
+)
+def test_a_share_is_outdone_by_one_that_surely_fell_more_than_twice_as_far(
+    errors: tuple[float, float, float], is_so: bool
+) -> None:
+    known = {"error_rate": Spread(error=0.02, batches=10, effective=60)}
+    before, trial, by = (
+        result(spreads=known).model_copy(update={"metrics": {"error_rate": share}})
+        for share in errors
+    )
+    assert is_outdone([Criterion.parse(ERRORS)], trial, by, before) is is_so

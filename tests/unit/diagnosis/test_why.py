@@ -12,7 +12,7 @@ from lab.diagnosis.why import Proof, Resources, nearest
 from lab.model.diagnosis import Diagnosis
 from lab.model.experiment import Cell
 from lab.model.run import CellResult
-from lab.model.verdict import Bottleneck, Outcome, Resource
+from lab.model.verdict import Bottleneck, Outcome, Resource, Spread
 from tests.fakes import make_cell
 from tests.unit.diagnosis.results import P95, candidate, limit, result
 
@@ -235,6 +235,28 @@ def test_an_invalid_trial_leaves_the_answer_open() -> None:
     answer, _ = diagnosed(replica)
     assert answer.outcome == "undecided"
     assert [row.effect for row in answer.trials] == ["moved", "unmeasured", "unmoved"]
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "said"),
+    [
+        (0.1, "proven", "More of pool did not. More of event_loop did less than half of that."),
+        (0.5, "undecided", "nothing tells of event_loop"),
+    ],
+)
+def test_what_is_too_uncertain_alone_tells_beside_what_surely_did_more(
+    error: float, outcome: str, said: str
+) -> None:
+    def replica(resources: Resources) -> CellResult:
+        if resources == (LOOP,):  # next to nothing was served: p95 tells nothing, the rate does
+            return result(20.0, spreads={"p95": Spread(error=2.0, batches=3), "throughput": known})
+        return lifted((THREADS,))(resources)
+
+    known = Spread(error=error, batches=10)
+    answer, _ = diagnosed(replica)
+    assert answer.outcome == outcome
+    assert said in answer.text
+    assert [row.effect for row in answer.trials] == ["moved", "unclear", "unmoved"]
 
 
 def test_where_nothing_was_named_what_helps_is_the_limit() -> None:
