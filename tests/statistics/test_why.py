@@ -194,7 +194,7 @@ JUDGED = [
     (OPEN, diagnosis("withdrawn"), True),
     (OPEN, diagnosis("unbroken"), True),
     (OPEN, diagnosis("undecided"), False),
-    (OPEN, diagnosis("shared", POOL, SLOTS), False),
+    (OPEN, diagnosis("shared", POOL, SLOTS), True),
     (OPEN, diagnosis("invalid"), False),
 ]
 
