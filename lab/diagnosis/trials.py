@@ -8,13 +8,12 @@ is asked of it is a figure.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import log
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from lab.judge.bottleneck import RULES
-from lab.judge.comparison import change
+from lab.judge.comparison import change, is_nearer
 from lab.judge.criteria import MANY_LEFT_OUT
 from lab.model.criterion import Criterion
 from lab.model.diagnosis import STEP, Effect
@@ -34,13 +33,6 @@ ENOUGH_SHARE = 0.02
 
 AT_MOST = 1.5
 """What may still be so much better has not certainly stayed; of shares, 4 x `ENOUGH_SHARE`."""
-
-
-OUTDONE = 0.5
-"""What did at most so much of what another did is not the limit beside it."""
-
-TINY = 1e-9
-"""A gain is no smaller: of 0 there is no logarithm."""
 
 
 class Impossible(NamedTuple):
@@ -163,12 +155,12 @@ def effect_of(missed: Sequence[Criterion], trial: CellResult, before: CellResult
 def is_outdone(
     missed: Sequence[Criterion], trial: CellResult, by: CellResult, before: CellResult
 ) -> bool:
-    """Whether one trial surely did no more than a part of what another one did.
+    """Whether one trial surely did less than half of what another one did.
 
-    It is looked for in the figures of what was missed and in the rate: in one of them the most that
-    the trial may have done is at most half of the least that the other did, ratios taken by their
-    logarithms. So a trial that alone is too uncertain to tell, as one in which next to nothing was
-    served, tells beside one that surely moved.
+    It is looked for in the figures of what was missed and in the rate: one in which the other is
+    surely better than the cell as it is, and this one surely nearer to that. So a trial that alone
+    is too uncertain to tell, as one in which next to nothing was served, tells beside one that
+    surely moved.
 
     Args:
         missed: the criteria that the cell missed.
@@ -176,26 +168,17 @@ def is_outdone(
         by: what moved one of the criteria.
         before: the cell as it is.
     """
-    names = dict.fromkeys([*(one.name for one in missed), "throughput"])
     wanted = {one.name: one for one in missed}
-    for name in names:
-        if all(name in cell.metrics for cell in (trial, by, before)):
-            most, least = (
-                _ends_of(change(name, cell, before, wanted.get(name))) for cell in (trial, by)
-            )
-            if most and least and least[0] > 0 and most[1] <= OUTDONE * least[0]:
-                return True
-    return False
-
-
-def _ends_of(one: Change) -> tuple[float, float] | None:
-    """The least and the most that a change of a figure is better by, 0 being no better."""
-    if one.low is None or one.high is None:
-        return None
-    if one.kind == "difference":
-        return -one.high, -one.low
-    low, high = (log(max(gain(one, end), TINY)) for end in (one.low, one.high))
-    return min(low, high), max(low, high)
+    names = [
+        name
+        for name in dict.fromkeys([*wanted, "throughput"])
+        if all(name in cell.metrics for cell in (trial, by, before))
+    ]
+    return any(
+        change(name, by, before, wanted.get(name)).tendency == "better"
+        and is_nearer(name, trial, before, by)
+        for name in names
+    )
 
 
 def _of_who_was_left(criterion: Criterion, trial: CellResult, before: CellResult) -> bool:
