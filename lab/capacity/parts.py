@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -28,7 +28,7 @@ WAITS = ("accept", "threads", "pool", "anyio", "gateway")
 COLUMNS = ("ended", "latency", "storage", "worker", "code", *WAITS)
 """What is kept of each upload that ended in the window, in this order."""
 
-Rows = array[float]
+Rows: TypeAlias = "array[float]"
 """The columns of all uploads, one upload after the other."""
 
 Action = Callable[[float, Any], None]
