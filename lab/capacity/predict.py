@@ -112,7 +112,6 @@ def predict(
         first_failure=_first(failing, THREADS[cell.knobs.gcs_call]),
         bounds=_table(whole, failing, THREADS[cell.knobs.gcs_call]),
         notes=tuple(_notes(cell, network, measured)),
-        measured=measured.figures if measured else None,
     )
     part = max(1, round(users / instances))
     if part > SIMULATED_USERS or network.workers > SIMULATED_WORKERS:
@@ -122,12 +121,38 @@ def predict(
         note = "nothing is simulated where the database refuses most connections"
         return found.model_copy(update={"limit": "database_slots", "notes": (*found.notes, note)})
     seen = replications(network, part, load, seed)
-    figures, update = _of_load(seen, network, cell, bound, instances)
+    update = _of_load(seen, network, cell, bound, instances)
     thresholds = _thresholds(real, cell.criteria, max_users // instances or 1, seed, instances)
     update |= {"thresholds": thresholds, **_at_threshold(real, thresholds, instances, seed)}
-    if measured and measured.figures:
-        update["differs"] = differences(figures, measured.figures)
-    return found.model_copy(update=update)
+    found = found.model_copy(update=update)
+    return beside(found, measured.figures) if measured and measured.figures else found
+
+
+def figures_of_load(cell: Cell, measured: Measured | None, seed: int = 1) -> Prediction:
+    """The figures of a cell's load alone, without thresholds.
+
+    Args:
+        cell: at the speed that it has.
+        measured: as of `predict`.
+        seed: of the replications.
+
+    Raises:
+        UsageError: the model does not know the cell.
+    """
+    stages, lead = (measured.stages, measured.lead) if measured else (None, None)
+    network, load = network_of(cell, stages, lead, cell.knobs.speed), cell.load
+    assert isinstance(load, ClosedLoad)  # noqa: S101 - `network_of` takes no other
+    seen = replications(network, load.users, load, seed)
+    bound, _ = _bounds(cell.criteria)
+    update = _of_load(seen, network, cell, bound, 1)
+    found = Prediction(id=cell.id, users=load.users).model_copy(update=update)
+    return beside(found, measured.figures) if measured and measured.figures else found
+
+
+def beside(prediction: Prediction, measured: PredictedFigures) -> Prediction:
+    """A prediction with what was measured, and where both are far apart."""
+    differs = differences(prediction.figures, measured) if prediction.figures else ()
+    return prediction.model_copy(update={"measured": measured, "differs": differs})
 
 
 def several(network: Network, instances: int) -> Network:
@@ -204,7 +229,7 @@ def _bounds(criteria: Iterable[Criterion]) -> tuple[float, float]:
 
 def _of_load(
     seen: Sequence[Simulated], network: Network, cell: Cell, bound: float, instances: int
-) -> tuple[PredictedFigures, dict[str, object]]:
+) -> dict[str, object]:
     """Its figures, and what they come of."""
     each = [figures_of(one, bound) for one in seen]
     figures = PredictedFigures(
@@ -216,7 +241,7 @@ def _of_load(
     causes = _causes(seen)
     waits = _waits(seen, network, bound, THREADS[cell.knobs.gcs_call])
     limit = _limit(causes, waits, figures, network, seen, cell)
-    return figures, {
+    return {
         "figures": figures,
         "low": float(np.quantile(p95, 0.05)) if p95 else None,
         "high": float(np.quantile(p95, 0.95)) if p95 else None,
