@@ -38,6 +38,9 @@ from lab.model.units import format_number, percent
 FEWEST, MOST, UPLOADS = 9, 40, 12_000
 """Replications of a load: so many that they have about so many uploads together."""
 
+NEAREST = 4
+"""Of so many times as many replications those are kept whose split is nearest to a measured one."""
+
 SIMULATED_USERS, SIMULATED_WORKERS = 2_000, 64
 """More than these are not simulated as they are: of several instances one is, with its part."""
 
@@ -120,7 +123,8 @@ def predict(
     if instances > 1 and refused:
         note = "nothing is simulated where the database refuses most connections"
         return found.model_copy(update={"limit": "database_slots", "notes": (*found.notes, note)})
-    seen = replications(network, part, load, seed)
+    busiest = measured.busiest if measured and measured.figures and instances == 1 else None
+    seen = replications(network, part, load, seed, busiest)
     update = _of_load(seen, network, cell, bound, instances)
     thresholds = _thresholds(real, cell.criteria, max_users // instances or 1, seed, instances)
     update |= {"thresholds": thresholds, **_at_threshold(real, thresholds, instances, seed)}
@@ -142,7 +146,8 @@ def figures_of_load(cell: Cell, measured: Measured | None, seed: int = 1) -> Pre
     stages, lead = (measured.stages, measured.lead) if measured else (None, None)
     network, load = network_of(cell, stages, lead, cell.knobs.speed), cell.load
     assert isinstance(load, ClosedLoad)  # noqa: S101 - `network_of` takes no other
-    seen = replications(network, load.users, load, seed)
+    busiest = measured.busiest if measured and measured.figures else None
+    seen = replications(network, load.users, load, seed, busiest)
     bound, _ = _bounds(cell.criteria)
     update = _of_load(seen, network, cell, bound, 1)
     found = Prediction(id=cell.id, users=load.users).model_copy(update=update)
@@ -166,11 +171,22 @@ def several(network: Network, instances: int) -> Network:
     )
 
 
-def replications(network: Network, users: int, load: ClosedLoad, seed: int) -> list[Simulated]:
-    """A load as the lab would offer it, again and again."""
+def replications(
+    network: Network, users: int, load: ClosedLoad, seed: int, busiest: float | None = None
+) -> list[Simulated]:
+    """A load as the lab would offer it, again and again.
+
+    Args:
+        network: that it is offered to.
+        users: in place of the load's.
+        load: ramp, warm-up and window.
+        seed: of chance.
+        busiest: the share of the uploads inside workers that were inside the busiest one: a split
+            wanders for longer than a window, so those are kept whose own is nearest.
+    """
     each = operational.throughput(network, users) * load.window
     count = int(min(MOST, max(FEWEST, UPLOADS / max(1.0, each))))
-    return [
+    seen = [
         simulate(
             network,
             users,
@@ -179,8 +195,16 @@ def replications(network: Network, users: int, load: ClosedLoad, seed: int) -> l
             window=load.window,
             follow=True,
         )
-        for number in range(count)
+        for number in range(count if busiest is None else NEAREST * count)
     ]
+    if busiest is None:
+        return seen
+    return sorted(seen, key=lambda one: abs(_busiest(one) - busiest))[:count]
+
+
+def _busiest(seen: Simulated) -> float:
+    inside = float(seen.inside.sum())
+    return float(seen.inside.max()) / inside if inside else 0.0
 
 
 def figures_of(seen: Simulated, bound: float) -> PredictedFigures:
