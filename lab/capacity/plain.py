@@ -79,10 +79,9 @@ def run_plain(  # noqa: C901 - a call for each step takes half of all time
 
     def refused(t: float) -> float:
         while next(rand) < oversize and t < stop:
-            t += uplink
-            if start <= t < until:
-                add((t, uplink, 0.0, -1, OVERSIZE, 0.0, 0.0, 0.0, 0.0, 0.0))
-            t += backoff + (more_backoff * next(rand) if more_backoff else 0.0)
+            if start <= t + uplink < until:
+                add((t + uplink, uplink, 0.0, -1, OVERSIZE, 0.0, 0.0, 0.0, 0.0, 0.0))
+            t += uplink + (backoff + more_backoff * next(rand) if more_backoff else backoff)
         return t
 
     for user in range(users):
@@ -170,9 +169,7 @@ def run_plain(  # noqa: C901 - a call for each step takes half of all time
                     if start <= t < until:
                         waits = accepted[user] - handed[user], waited[user], 0.0, 0.0, 0.0
                         add((t, t - sent[user], took[user], w, OK, *waits))
-                    again = t + think
-                    if more_think:
-                        again += more_think * next(rand)
+                    again = t + (think + more_think * next(rand) if more_think else think)
                     if oversize:
                         again = refused(again)
                     if again < stop:

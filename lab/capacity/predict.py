@@ -218,7 +218,7 @@ def figures_of(seen: Simulated, bound: float) -> PredictedFigures:
     shares = inside / np.maximum(seen.latency, 1e-9)
     here = (sent >= 0) & (sent < seen.window)
     good = seen.latency[here & seen.ok]
-    quantiles = [None] * 3
+    quantiles: list[float | None] = [None] * 3
     if good.size:
         quantiles = np.quantile(good, (0.5, 0.95, 0.99), method="inverted_cdf").tolist()
     return PredictedFigures(
@@ -337,12 +337,11 @@ def _limit(
     cause = next(iter(causes), "")
     if (figures.error_rate or 0.0) >= errors and cause in OF_CAUSE:
         return OF_CAUSE[cause]
-    if not waits:
-        return operational.capacity(network).resource.replace(
-            "threads", THREADS[cell.knobs.gcs_call]
-        )
-    first = next(iter(waits))
-    if waits[first] < HARDLY * network.alone:
+    if figures.p50 is None:  # none succeeded, of which a wait is known
+        first = operational.capacity(network).resource
+        return THREADS[cell.knobs.gcs_call] if first == "threads" else first
+    first = next(iter(waits), "none")
+    if waits.get(first, 0.0) < HARDLY * network.alone:
         return "none"
     return "worker_split" if _uneven(network, seen, figures) else first
 
