@@ -30,7 +30,13 @@ from lab.capacity.endpoints import Endpoints, Pair
 from lab.capacity.level import confidence
 from lab.capacity.state import SearchSettings, SearchState
 from lab.errors import UsageError
-from lab.model.capacity import CapacityTrial, CriterionCount, Threshold, TrialRequest
+from lab.model.capacity import (
+    CapacityTrial,
+    CriterionCount,
+    Estimate,
+    Threshold,
+    TrialRequest,
+)
 from lab.model.criterion import Criterion
 from lab.model.evalues import SPLIT_CORRELATION, correlation_of, correlation_within
 from lab.model.experiment import Cell
@@ -66,6 +72,10 @@ class Search(Protocol):
         """The trial to make next, or the answer; the same trials in any order give the same."""
         ...
 
+    def estimate(self, trials: Sequence[CapacityTrial]) -> Estimate | None:
+        """What the trials so far say, to be shown while the search goes on; None before any."""
+        ...
+
 
 class CapacitySearch(SearchSettings):
     """The lab's method; its settings are the fields of `SearchSettings`."""
@@ -83,6 +93,23 @@ class CapacitySearch(SearchSettings):
             why = f"the {self.max_load:.0f} s of load that it may take are spent"
             return _answer(cell, state, "undecided", why, _more(endpoints))
         return _explore(state) or _confirm(state, endpoints) or _give_up(cell, state, endpoints)
+
+    def estimate(self, trials: Sequence[CapacityTrial]) -> Estimate | None:
+        """What is certain by the trials so far; None before any, and where ends contradict."""
+        state = SearchState(self, tuple(sorted(trials, key=lambda t: (t.users, t.id))))
+        if not trials or state.holds >= state.breaks:
+            return None
+        return Estimate(
+            holds_at=state.holds,
+            breaks_at=None if state.breaks == state.top else state.breaks,
+            middle=(state.low + state.high) / 2,
+            low=state.holds,
+            high=state.breaks,
+            confidence=1 - self.alpha,
+            method="certain",
+            basis="counts",
+            rests_on="e-values, which rest on no model of the cell",
+        )
 
 
 def search_for(
