@@ -171,7 +171,7 @@ class AimedState:
 
     @property
     def _middle(self) -> float:
-        """Where the threshold seems to be; twice the most that was tried where there may be none."""
+        """Where the threshold seems to be; twice the most tried where there may be none."""
         inference, top = self.inference, float(self.search.max_users)
         if not inference.used:
             return min(top, max(1.0, inference.start))

@@ -16,7 +16,7 @@ from functools import cached_property
 from math import inf, log
 
 from lab.capacity.belief import Belief, by_bound, by_counts
-from lab.capacity.measured import CellKey, Measured, NetworkModel, believed, lead_of
+from lab.capacity.measured import CellKey, MeasuredTimes, NetworkModel, believed, lead_of
 from lab.capacity.posterior import Posterior, posterior, quantile
 from lab.capacity.shown import OF_LATENCY, Shown, has_moved, shown, storage_of
 from lab.errors import UsageError
@@ -143,8 +143,8 @@ class Inference:
         return CellKey.of(self.cell)
 
     @cached_property
-    def _measured(self) -> Measured | None:
-        return Measured.of(self.used)
+    def _measured(self) -> MeasuredTimes | None:
+        return MeasuredTimes.of(self.used)
 
     def _by_model(self, criterion: Criterion) -> tuple[Belief | None, str]:
         """What the model expects; else why it is not asked."""

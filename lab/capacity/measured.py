@@ -1,6 +1,6 @@
 """A cell's network with the times that its own trials measured, for a search (`LoadModel`).
 
-    CapacityTrial … ─> Measured: means of the stages, answers of storage, lead ─> Network ─> loads
+    CapacityTrial … ─> MeasuredTimes: means of the stages, answers of storage, lead ─> Network ─> loads
 
 With several workers that share a socket the leading share (how often the worker that is woken
 first takes an upload) is what no trial measures outright. It is fitted to how unevenly uploads were
@@ -57,7 +57,7 @@ TINY_S = 1e-3
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredTimes:
     """What trials measured of a cell's uploads, in real-world seconds; means over all of them.
 
     ``storage`` are answers, ascending; none where too few were measured. ``cpu`` is None where that
@@ -69,7 +69,7 @@ class Measured:
     storage: tuple[float, ...]
 
     @classmethod
-    def of(cls, trials: Sequence[CapacityTrial]) -> Measured | None:
+    def of(cls, trials: Sequence[CapacityTrial]) -> MeasuredTimes | None:
         """The means of trials, each by its uploads; None where none has times."""
         times = [trial.times for trial in trials if trial.times and trial.times.latency]
         if not times:
@@ -88,9 +88,9 @@ class Measured:
             tuple(thinned(storage, MAX_STORAGE)) if len(storage) >= ENOUGH_STORAGE else (),
         )
 
-    def coarse(self) -> Measured:
+    def coarse(self) -> MeasuredTimes:
         """The same to two digits: what changes less changes no fit."""
-        return Measured(
+        return MeasuredTimes(
             tuple(float(f"{s:.1e}") for s in self.stages),
             None if self.cpu is None else float(f"{self.cpu:.1e}"),
             tuple(round(s, 1) for s in thinned(self.storage, 40)),
@@ -145,7 +145,7 @@ class NetworkModel:
     """
 
     key: CellKey
-    measured: Measured | None = None
+    measured: MeasuredTimes | None = None
     lead: float | None = None
 
     @property
@@ -184,7 +184,7 @@ class NetworkModel:
 
 
 @lru_cache(maxsize=KEPT)
-def _network(key: CellKey, measured: Measured | None, lead: float | None) -> Network:
+def _network(key: CellKey, measured: MeasuredTimes | None, lead: float | None) -> Network:
     """The network, with what was measured as it was: at the speed of the trials."""
     import numpy as np
 
@@ -203,7 +203,7 @@ def _network(key: CellKey, measured: Measured | None, lead: float | None) -> Net
 @lru_cache(maxsize=KEPT)
 def believed(
     key: CellKey,
-    measured: Measured | None,
+    measured: MeasuredTimes | None,
     lead: Lead,
     criterion: tuple[float, float],
     max_users: int,
@@ -218,7 +218,7 @@ def believed(
     return Expectation(model, bound, allowed, start, max_users).belief(lead.error)
 
 
-def lead_of(key: CellKey, measured: Measured | None, trials: Sequence[CapacityTrial]) -> Lead:
+def lead_of(key: CellKey, measured: MeasuredTimes | None, trials: Sequence[CapacityTrial]) -> Lead:
     """The leading share that best explains how unevenly uploads were inside the workers.
 
     A posterior mean: the usual one give or take `LEAD_SIGMA`, and the busiest worker's share in
@@ -255,7 +255,7 @@ def lead_of(key: CellKey, measured: Measured | None, trials: Sequence[CapacityTr
 
 @lru_cache(maxsize=KEPT)
 def unevenness(
-    key: CellKey, measured: Measured | None, users: int
+    key: CellKey, measured: MeasuredTimes | None, users: int
 ) -> tuple[tuple[float, ...], float]:
     """The busiest worker's share for each of `LEADS`, and how much it varies between windows."""
     means, variances = [], []
