@@ -70,6 +70,7 @@ class AimedSearch:
         min_window: of a trial.
         max_window: the same.
         correction: what the threshold at speed 1 is, as a multiple of that at the trials' speed.
+        by_model: whether the cell's network is simulated; else the capacity bound aims.
     """
 
     cell: Cell
@@ -79,6 +80,7 @@ class AimedSearch:
     min_window: float = FIRST_WINDOW_S
     max_window: float = MAX_WINDOW_S
     correction: float = 1.0
+    by_model: bool = True
 
     @property
     def max_trials_in_all(self) -> int:
@@ -113,7 +115,7 @@ class AimedSearch:
     def _state(self, trials: Sequence[CapacityTrial]) -> AimedState:
         made = tuple(sorted(trials, key=lambda trial: (trial.users, trial.id)))
         valid = tuple(trial for trial in made if trial.outcome != Outcome.INVALID and trial.sent)
-        return AimedState(self, made, Inference(self.cell, valid, self.max_users))
+        return AimedState(self, made, Inference(self.cell, valid, self.max_users, self.by_model))
 
 
 @dataclass(frozen=True)

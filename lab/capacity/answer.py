@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, exp, log
 
 from lab.capacity.inference import CriterionPosterior, Inference
@@ -125,7 +125,7 @@ def estimate_of(
         method="aimed",
         basis=basis.posterior.belief.basis,
         rests_on=RESTS_ON[basis.posterior.belief.basis] + because,
-        prediction=_predicted(Inference(inference.cell, (), top)),
+        prediction=_predicted(replace(inference, trials=())),
         correction=correction,
         is_narrow=is_narrow,
         curves=tuple(curve_of(one, inference) for one in inference.criteria),

@@ -54,11 +54,13 @@ class Inference:
         cell: whose.
         trials: the valid ones.
         max_users: the search goes no higher.
+        by_model: whether the cell's network is simulated at all.
     """
 
     cell: Cell
     trials: tuple[CapacityTrial, ...]
     max_users: int
+    by_model: bool = True
 
     @property
     def workers(self) -> int:
@@ -148,7 +150,7 @@ class Inference:
 
     def _by_model(self, criterion: Criterion) -> tuple[Belief | None, str]:
         """What the model expects; else why it is not asked."""
-        if not on_curve(criterion):
+        if not on_curve(criterion) or not self.by_model:
             return None, ""
         if len(self.moved) > MAX_MOVED:
             return None, "the stage times move within trials"

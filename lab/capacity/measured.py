@@ -1,6 +1,6 @@
 """A cell's network with the times that its own trials measured, for a search (`LoadModel`).
 
-    CapacityTrial … ─> MeasuredTimes: means of the stages, answers of storage, lead ─> Network ─> loads
+    CapacityTrial … ─> MeasuredTimes: stages, answers of storage ─> lead ─> Network ─> loads
 
 With several workers that share a socket the leading share (how often the worker that is woken
 first takes an upload) is what no trial measures outright. It is fitted to how unevenly uploads were
