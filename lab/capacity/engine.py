@@ -13,16 +13,14 @@ Where a session is held, or queries run in anyio's threads, `lab.capacity.jobs` 
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
-from collections.abc import Callable, Iterator
 from heapq import heappop, heappush, heapreplace
 from itertools import count
 from math import inf
 from typing import Any
 
-import numpy as np
-
-from lab.capacity.network import REFUSAL, Floats, Network
+from lab.capacity.network import REFUSAL, Network
 from lab.capacity.parts import (
     CUT_PROXY,
     CUT_USER,
@@ -34,15 +32,13 @@ from lab.capacity.parts import (
     PROXY_FULL,
     SLOTS,
     Action,
+    Draws,
     Instance,
-    Item,
+    Rows,
     Step,
     Upload,
     Worker,
 )
-
-DRAWN = 4096
-"""So many random numbers are drawn at once."""
 
 REFUSED = 0.5
 """Of the time that a connection takes to open, the part after which the database refuses it."""
@@ -53,10 +49,8 @@ class Engine:
 
     def __init__(self, network: Network, users: int, seed: int, start: float, stop: float) -> None:
         self.network, self.start, self.stop = network, start, stop
-        numbers = np.random.default_rng((seed, users))
-        self._random = _endless(lambda: numbers.random(DRAWN))
-        self._storage = _endless(_drawing(network, numbers))
-        self._chance = self._random.__next__
+        draws = Draws(network, users, seed)
+        self._random, self._storage, self._turns = draws.uniform, draws.storage, draws.turns
         self._number = count()
         self._heap: list[tuple[float, int, Action, Any]] = []
         shared: list[Upload] = []
@@ -75,6 +69,8 @@ class Engine:
         self._at_proxy = 0
         self._patience: deque[Upload] = deque()
         self._of_users: deque[Upload] = deque()
+        slowest = network.uplink + network.network + network.proxy_timeout
+        self._users_leave = network.user_timeout < slowest
         self._gateway_queue: deque[Upload] = deque()
         self._instances: list[Instance] = []
         self._first = self._parse
@@ -84,9 +80,10 @@ class Engine:
         self._begun: Step = self._query
         self._written: Step = self._write
         database = network.database
+        self._before, self._after = network.cpu_before, network.cpu_after
         self._asking = database.checkout + database.auth + database.release
         self._writing = database.checkout + database.write
-        self.rows: list[float] = []
+        self.rows: Rows = array("d")
         self.inside = [0.0] * network.workers
         if network.gateway:
             self._begin_gateway()
@@ -97,10 +94,11 @@ class Engine:
             self._send(self.network.ramp * user / users, user)
         if self.network.proxy_timeout < inf:
             self._at(self.network.proxy_timeout, self._sweep_proxy, None)
-        if self.network.user_timeout < inf:
+        if self._users_leave:
             self._at(self.network.user_timeout, self._sweep_users, None)
+        self._at(inf, self._sweep_users, None)  # so that there is always a next event
         heap, stop = self._heap, self.stop
-        while heap and heap[0][0] < stop:
+        while heap[0][0] < stop:
             t, _, action, about = heappop(heap)
             action(t, about)
         for worker in self.workers:
@@ -114,15 +112,20 @@ class Engine:
     def _send(self, t: float, user: int) -> None:
         """A user sends at ``t``, or as soon after as a file of it is not too large."""
         network = self.network
-        while network.oversize and self._chance() < network.oversize:
-            t += network.uplink
-            self._record(t, Upload(user, t - network.uplink), OVERSIZE)
-            t += self._pause(network.backoff)
-            if t >= self.stop:
-                return
+        if network.oversize:
+            t = self._refused_for_size(t, user)
         upload = Upload(user, t)
         upload.handed = handed = t + network.uplink + network.network * next(self._random)
         heappush(self._heap, (handed, next(self._number), self._arrive_at_proxy, upload))
+
+    def _refused_for_size(self, t: float, user: int) -> float:
+        """When a user sends a file that is not too large, after those that are."""
+        network = self.network
+        while next(self._random) < network.oversize and t < self.stop:
+            upload = Upload(user, t)
+            self._record(t + network.uplink, upload, OVERSIZE)
+            t += network.uplink + self._pause(network.backoff)
+        return t
 
     def _pause(self, span: tuple[float, float]) -> float:
         low, high = span
@@ -134,7 +137,8 @@ class Engine:
             return
         self._at_proxy += 1
         self._patience.append(upload)
-        self._of_users.append(upload)
+        if self._users_leave:
+            self._of_users.append(upload)
         self._arrive(t, upload)
 
     def _sweep_proxy(self, t: float, _about: None) -> None:
@@ -176,10 +180,8 @@ class Engine:
     def _record(self, t: float, upload: Upload, code: int) -> None:
         if self.start <= t < self.stop:
             number = -1 if upload.worker is None else upload.worker.number
-            self.rows += (
-                *(t, t - upload.sent, upload.storage, number, code, upload.accept),
-                *(upload.threads, upload.pool, upload.anyio, upload.gateway),
-            )
+            row = t, t - upload.sent, upload.storage, number, code, upload.accept, upload.threads
+            self.rows.extend((*row, upload.pool, upload.anyio, upload.gateway))
 
     # Who takes an upload.
 
@@ -200,11 +202,11 @@ class Engine:
         if len(idle) > 1:
             if lead:
                 for worker in idle[:-1]:
-                    if self._chance() < lead:
+                    if next(self._random) < lead:
                         chosen = worker
                         break
             else:
-                chosen = idle[int(self._chance() * len(idle))]
+                chosen = idle[int(next(self._random) * len(idle))]
         self._wake(t, chosen)
 
     def _arrive_in_turn(self, t: float, upload: Upload) -> None:
@@ -286,37 +288,40 @@ class Engine:
         while True:
             for step, upload in worker.turn:
                 t = step(t, worker, upload)
-                if heap and heap[0][0] < t:
+                if heap[0][0] < t:
                     heappush(heap, (t, next(self._number), self._loop, worker))
                     return
-            items, queue = worker.ready, worker.queue
-            if queue:
-                first = self._first
-                for upload in queue:
-                    self._accept(t, worker, upload)
-                    items.append((first, upload))
-                queue.clear()
-            elif not items:
+            if not self._next_turn(t, worker):
                 worker.idle = True
                 return
-            worker.ready = []
-            worker.turn = iter(items)
 
-    def _accept(self, t: float, worker: Worker, upload: Upload) -> None:
-        if upload.worker is None:
-            upload.worker = worker
-            if not upload.over:
-                worker.proxied += 1
-        worker.inflight += 1
-        self.inside[worker.number] -= max(t, self.start)
-        upload.accept = t - upload.handed - upload.gateway
+    def _next_turn(self, t: float, worker: Worker) -> bool:
+        """Make a turn of what is ready and of all that wait to be accepted; False: of nothing.
 
-    def _soon(self, t: float, worker: Worker, item: Item) -> None:
-        """Ready for the worker's next turn."""
-        worker.ready.append(item)
-        if worker.idle:
-            worker.idle = False
-            self._loop(t, worker)
+        Where nothing else is ready, turns that only read an upload's body follow at once.
+        """
+        items, queue, later = worker.ready, worker.queue, worker.later
+        worker.turns += 1
+        if later:
+            if not items and not queue:
+                worker.turns = min(later)
+            items += later.pop(worker.turns, ())
+        if queue:
+            first = self._first
+            number, counted = worker.number, t if t > self.start else self.start
+            for upload in queue:
+                if upload.worker is None:
+                    upload.worker = worker
+                    worker.proxied += 1
+                upload.accept = t - upload.handed - upload.gateway
+                items.append((first, upload))
+            worker.inflight += len(queue)
+            self.inside[number] -= len(queue) * counted
+            queue.clear()
+        if not items:
+            return False
+        worker.ready, worker.turn = [], iter(items)
+        return True
 
     # The steps of an upload in its loop. Each returns when it has ended.
 
@@ -353,8 +358,14 @@ class Engine:
         return True
 
     def _parse(self, t: float, worker: Worker, upload: Upload) -> float:
-        worker.ready.append((self._begun, upload))
-        return t + self.network.cpu_before
+        """What is done for an upload itself; its body takes some more turns to be read."""
+        due = worker.turns + int(next(self._turns))
+        later, item = worker.later, (self._begun, upload)
+        if due in later:
+            later[due].append(item)
+        else:
+            later[due] = [item]
+        return t + self._before
 
     def _query(self, t: float, worker: Worker, upload: Upload) -> float:
         """In the loop, the session released: no other upload has a connection meanwhile."""
@@ -408,10 +419,11 @@ class Engine:
 
     def _end(self, t: float, worker: Worker, upload: Upload) -> float:
         """Answer: at once, for a transport writes to its socket when it is told to."""
-        code = upload.code
-        t += self.network.cpu_after if code == OK else 0.0
+        code, start, stop = upload.code, self.start, self.stop
+        if code == OK:
+            t += self._after
         worker.inflight -= 1
-        self.inside[worker.number] += min(max(t, self.start), self.stop)
+        self.inside[worker.number] += start if t < start else t if t < stop else stop
         if worker.instance is not None:
             self._at(t, self._leave, worker.instance)
         if upload.over:
@@ -419,7 +431,8 @@ class Engine:
         upload.over = True
         self._at_proxy -= 1
         worker.proxied -= 1
-        self._record(t, upload, code)
+        if start <= t < stop:
+            self._record(t, upload, code)
         network = self.network
         self._send(t + self._pause(network.think if code == OK else network.backoff), upload.user)
         return t
@@ -427,17 +440,3 @@ class Engine:
     def _leave(self, t: float, instance: Instance) -> None:
         instance.used -= 1
         self._assign(t, None)
-
-
-def _endless(draw: Callable[[], Floats]) -> Iterator[float]:
-    while True:
-        yield from draw().tolist()
-
-
-def _drawing(network: Network, numbers: np.random.Generator) -> Callable[[], Floats]:
-    """How storage's times are drawn: of measured ones, or uniformly."""
-    storage = network.storage
-    if isinstance(storage, tuple):
-        low, high = storage
-        return lambda: numbers.uniform(low, high, DRAWN)
-    return lambda: numbers.choice(storage, DRAWN)

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from lab.capacity.engine import Engine
 from lab.capacity.jobs import JobEngine
 from lab.capacity.network import Floats, Network
-from lab.capacity.parts import CAUSES, COLUMNS, OK, WAITS
+from lab.capacity.parts import CAUSES, COLUMNS, OK, WAITS, Draws, Rows
+from lab.capacity.plain import is_plain, run_plain
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,12 +100,9 @@ def simulate(network: Network, users: int, *, seed: int, warmup: float, window: 
     """
     if users < 1 or window <= 0:
         raise ValueError(f"{users} users and a window of {window:g} s are no load")
-    database = network.database
-    kind = JobEngine if database.held or database.threads else Engine
     start = network.ramp + warmup
-    engine = kind(network, users, seed, start, start + window)
-    engine.run(users)
-    table = np.array(engine.rows, dtype=np.float64).reshape(-1, len(COLUMNS))
+    rows, inside = _run(network, users, seed, start, start + window)
+    table = np.frombuffer(rows, dtype=np.float64).reshape(-1, len(COLUMNS))
     table = table[np.argsort(table[:, 0], kind="stable")]
     column = {name: table[:, at] for at, name in enumerate(COLUMNS)}
     code = column["code"].astype(np.int64)
@@ -116,6 +114,20 @@ def simulate(network: Network, users: int, *, seed: int, warmup: float, window: 
         ok=code == OK,
         code=code,
         waits={name: column[name] for name in WAITS},
-        inside=np.array(engine.inside) / window,
+        inside=np.array(inside) / window,
         window=window,
     )
+
+
+def _run(
+    network: Network, users: int, seed: int, start: float, stop: float
+) -> tuple[Rows, list[float]]:
+    """By the quickest that knows all that may happen."""
+    if is_plain(network, users):
+        found = run_plain(network, users, Draws(network, users, seed), start, stop)
+        if found is not None:
+            return found
+    shared = network.database.held or network.database.threads
+    engine = (JobEngine if shared else Engine)(network, users, seed, start, stop)
+    engine.run(users)
+    return engine.rows, engine.inside

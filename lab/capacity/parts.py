@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
-from lab.capacity.network import Network
+import numpy as np
+
+from lab.capacity.network import Floats, Network
+
+DRAWN = 4096
+"""So many random numbers are drawn at once."""
 
 OK, CUT_PROXY, CUT_USER, OVERSIZE, LIMITED = range(5)
 OVERLOADED, NO_CONNECTION, SLOTS, PROXY_FULL, NO_PLACE = range(5, 10)
@@ -22,6 +28,9 @@ WAITS = ("accept", "threads", "pool", "anyio", "gateway")
 COLUMNS = ("ended", "latency", "storage", "worker", "code", *WAITS)
 """What is kept of each upload that ended in the window, in this order."""
 
+Rows: TypeAlias = "array[float]"
+"""The columns of all uploads, one upload after the other."""
+
 Action = Callable[[float, Any], None]
 """What happens at a moment, and what it is about."""
 
@@ -33,21 +42,20 @@ Item = tuple[Step, "Upload"]
 
 
 class Upload:
-    """One attempt of a user; moments are in seconds of the simulation."""
+    """One attempt of a user; moments are in seconds of the simulation.
 
-    __slots__ = (
-        *("user", "sent", "handed", "worker", "storage", "over", "connected", "token", "code"),
-        *("job", "accept", "threads", "pool", "anyio", "gateway", "asked"),
-    )
+    Its attributes are the class's until they are set: an upload that waits for nothing sets few.
+    """
+
+    worker: Worker | None = None
+    over = connected = token = False
+    storage = accept = threads = pool = anyio = gateway = 0.0
+    handed = asked = -1.0
+    code = OK
+    job = 0
 
     def __init__(self, user: int, sent: float) -> None:
         self.user, self.sent = user, sent
-        self.worker: Worker | None = None
-        self.over = self.connected = self.token = False
-        self.storage = self.accept = self.threads = self.pool = self.anyio = self.gateway = 0.0
-        self.code = OK
-        self.job = 0
-        self.asked = -1.0
 
 
 class Pool:
@@ -62,11 +70,14 @@ class Pool:
 
 
 class Worker:
-    """A process: what is ready in its event loop, its threads, its pool, who is inside."""
+    """A process: what is ready in its event loop, its threads, its pool, who is inside.
+
+    ``turns`` counts those of its loop; ``later`` are items by the turn in which they are ready.
+    """
 
     __slots__ = (
         *("number", "ready", "turn", "idle", "free", "pool", "tokens", "queued", "queue"),
-        *("inflight", "proxied", "hits", "user_hits", "instance"),
+        *("inflight", "proxied", "hits", "user_hits", "instance", "turns", "later"),
     )
 
     def __init__(self, number: int, network: Network, queue: list[Upload]) -> None:
@@ -74,6 +85,8 @@ class Worker:
         self.number, self.queue = number, queue
         self.ready: list[Item] = []
         self.turn: Iterator[Item] = iter(())
+        self.turns = 0
+        self.later: dict[int, list[Item]] = {}
         self.idle = True
         self.free = [0.0] * network.threads
         self.pool = Pool(database.pool_size, database.connections)
@@ -92,3 +105,28 @@ class Instance:
 
     def __init__(self, workers: list[Worker], ready_at: float) -> None:
         self.workers, self.ready_at, self.used = workers, ready_at, 0
+
+
+class Draws:
+    """The random numbers of a replication, without end.
+
+    Args:
+        network: whose uploads draw them.
+        users, seed: the same give the same.
+    """
+
+    def __init__(self, network: Network, users: int, seed: int) -> None:
+        numbers = np.random.default_rng((seed, users))
+        storage, turns = network.storage, network.turns
+        self.uniform = _endless(lambda: numbers.random(DRAWN))
+        self.turns = _endless(lambda: numbers.choice(turns, DRAWN))
+        if isinstance(storage, tuple):
+            low, high = storage
+            self.storage = _endless(lambda: numbers.uniform(low, high, DRAWN))
+        else:
+            self.storage = _endless(lambda: numbers.choice(storage, DRAWN))
+
+
+def _endless(draw: Callable[[], Floats]) -> Iterator[float]:
+    while True:
+        yield from draw().tolist()
