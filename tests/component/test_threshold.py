@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from lab.capacity import search_for
-from lab.capacity.runner import find_threshold, stored_trials
+from lab.capacity import CapacitySearch, search_for
+from lab.capacity.runner import Show, find_thresholds, stored_trials
 from lab.errors import PartFailed
 from lab.load.driver import LoadResult
-from lab.model.capacity import Threshold
+from lab.model.capacity import Threshold, Thresholds
 from lab.model.evidence import Cause
 from lab.model.experiment import Cell, Experiment
 from lab.model.run import RunRequest
@@ -52,8 +52,15 @@ class Wired:
     run: RunFolder
 
     def find(self, cell: Cell = CELL) -> Threshold:
-        search = replace(search_for(cell, max_users=20), max_trials=8)
-        return find_threshold(self.lab, self.run, cell, search)
+        """The threshold of one of the cells."""
+        [answer] = [told for told in self.find_all(cell).cells if told.id == cell.id]
+        return answer
+
+    def find_all(self, *cells: Cell, show: Show = lambda _trial, _known: None) -> Thresholds:
+        def search_of(cell: Cell) -> CapacitySearch:
+            return replace(search_for(cell, max_users=20), max_trials=8)
+
+        return find_thresholds(self.lab, self.run, cells, show, search_of)
 
 
 @pytest.fixture
