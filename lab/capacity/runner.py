@@ -13,7 +13,7 @@ again. The answers are a function of the trials, and are never read back to go o
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from lab.capacity import MAX_USERS, Search, trial_cell, trial_of
@@ -64,7 +64,7 @@ def find_thresholds(
     places = {cell.id: index for index, cell in enumerate(cells)}
     ended: CapacityTrial | None = None
     while True:
-        thresholds = searches.answers(every)
+        thresholds = searches.answers(every, places)
         run.write_thresholds(thresholds)
         show(ended, thresholds)
         standing = next_search([s for s in thresholds.searching if s.id in places])
@@ -122,7 +122,7 @@ def stored_trials(run: RunFolder, cell: Cell) -> Trials:
 
 
 @dataclass(frozen=True)
-class Step:
+class SearchStep:
     """Where a search stands by so many trials: what it says next, and of its threshold so far."""
 
     trials: Trials
@@ -146,28 +146,47 @@ class Searches:
     search_of: Callable[[Cell], Search] | None = None
     apart: dict[str, DamagedCell] | None = None
     _known: dict[str, CapacityTrial] = field(default_factory=dict)
-    _steps: dict[str, Step] = field(default_factory=dict)
+    _steps: dict[str, SearchStep] = field(default_factory=dict)
 
-    def answers(self, cells: Sequence[Cell]) -> Thresholds:
+    def answers(self, cells: Sequence[Cell], asked: Collection[str] | None = None) -> Thresholds:
         """What the trials stored until now say of these cells.
+
+        Args:
+            cells: which.
+            asked: ids of those that are to be searched further; None: all.
 
         Raises:
             StoreError: something stored of a trial is damaged, and no place is given for it.
         """
-        trials = self.trials()
-        steps = {cell.id: self._step(cell, _of(cell, trials)) for cell in cells}
-        searching = [
-            Standing(id=cell_id, estimate=step.estimate, next=step.next, trials=_brief(step.trials))
-            for cell_id, step in steps.items()
-            if isinstance(step.next, TrialRequest)
-        ]
+        steps = dict(self._all_steps(cells, asked))
+        answered = [step.next for step in steps.values() if isinstance(step.next, Threshold)]
+        done = {answer.id for answer in answered}
         return Thresholds(
             **self.run.info.header,
-            cells=tuple(s.next for s in steps.values() if isinstance(s.next, Threshold)),
-            missing=tuple(standing.id for standing in searching),
-            searching=tuple(searching),
+            cells=tuple(answered),
+            missing=tuple(cell.id for cell in cells if cell.id not in done),
+            searching=tuple(
+                Standing(
+                    id=name, estimate=step.estimate, next=step.next, trials=_brief(step.trials)
+                )
+                for name, step in steps.items()
+                if isinstance(step.next, TrialRequest)
+            ),
             damaged=tuple((self.apart or {}).values()),
         )
+
+    def _all_steps(
+        self, cells: Sequence[Cell], asked: Collection[str] | None
+    ) -> Iterator[tuple[str, SearchStep]]:
+        """Where the search of each cell stands, by its id; of those without a trial the first
+        alone: what the others ask for may depend on what that one measures."""
+        trials, waits = self.trials(), False
+        for cell in cells:
+            own = _of(cell, trials)
+            if own or not (waits or (asked is not None and cell.id not in asked)):
+                step = self._step(cell, own)
+                waits = waits or (not own and isinstance(step.next, TrialRequest))
+                yield cell.id, step
 
     def trials(self) -> list[CapacityTrial]:
         """Every finished trial of the run, by the folders' names.
@@ -191,11 +210,11 @@ class Searches:
             if trial and trial.id not in (self.apart or {}):
                 yield trial
 
-    def _step(self, cell: Cell, trials: Trials) -> Step:
+    def _step(self, cell: Cell, trials: Trials) -> SearchStep:
         known = self._steps.get(cell.id)
         if known is None or known.trials != trials:
             search = self.search_of(cell) if self.search_of else search_in(self.run, cell)
-            known = Step(trials, search.next(cell.id, trials), search.estimate(trials))
+            known = SearchStep(trials, search.next(cell.id, trials), search.estimate(trials))
             self._steps[cell.id] = known
         return known
 

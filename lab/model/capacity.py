@@ -235,8 +235,9 @@ class Standing(Stored):
 class Thresholds(RunHeader):
     """``threshold.json``, written anew after each trial: the answer for every cell.
 
-    ``missing`` names those without one yet, and ``searching`` says of these how far each is. An
-    answer rests on no trial of which something stored is ``damaged``.
+    ``missing`` names those without one yet, and ``searching`` says how far these are: those with a
+    trial, and the next one without. An answer rests on no trial of which something stored is
+    ``damaged``.
     """
 
     cells: tuple[Threshold, ...]

@@ -192,7 +192,8 @@ def curve_lines(block: ShareCurve, width: int) -> list[str]:
         told = f"{row.users:>{USERS_COLUMNS}}{format.percent(row.share):>{SHARE_COLUMNS}}"
         told += f"{format.count(round(row.weight)):>{WEIGHT_COLUMNS}}  {''.join(plot)}"
         lines.append(f"{told.rstrip()}{_side(block, row.users)}")
-    return [curve.criterion, *lines]
+    fitted_too = ", - the curve" if curve.points else ""
+    return [f"{curve.criterion}: * measured{fitted_too}, | what may be beyond", *lines]
 
 
 def _side(block: ShareCurve, users: int) -> str:

@@ -339,12 +339,14 @@ def news(trial: CapacityTrial) -> str:
 
 
 def standings(thresholds: Thresholds) -> Mapping[str, str]:
-    """A line for each cell, by its id: its answer, or what is known of it so far.
+    """A line for each cell, by its id: its answer, or what is known of it so far, if anything is.
 
     ``workers=1: so far holds at 12 users, breaks at 17 (96 % confidence); next 14 users for …``
     """
-    answered = {cell.id: f"{cell.id}: {sentence(cell)}" for cell in thresholds.cells}
-    return answered | {cell.id: f"{cell.id}: {sentence(cell)}" for cell in thresholds.searching}
+    told = {cell.id: sentence(cell) for cell in thresholds.cells}
+    told |= {cell.id: sentence(cell) for cell in thresholds.searching}
+    told |= {cell_id: "no trial yet" for cell_id in thresholds.missing if cell_id not in told}
+    return {cell_id: f"{cell_id}: {text}" for cell_id, text in told.items()}
 
 
 def _counts(trial: CapacityTrial) -> str:
