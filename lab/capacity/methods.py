@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from lab.capacity.search import CapacitySearch, search_for
+from lab.capacity.search import Search, aimed_for, search_for
 from lab.model.experiment import Cell
 from lab.model.run import SearchMethod
 
-MakeSearch = Callable[[Cell, int, float | None, float | None], CapacitySearch]
+MakeSearch = Callable[[Cell, int, float | None, float | None], Search]
 """Of a cell, up to so many users, by so many seconds of load, to a width: its search."""
 
-METHODS: Mapping[SearchMethod, MakeSearch] = {"certain": search_for}
+METHODS: Mapping[SearchMethod, MakeSearch] = {"aimed": aimed_for, "certain": search_for}
 
 USUAL_METHOD: SearchMethod = next(iter(METHODS))
 EARLIER_METHOD: SearchMethod = "certain"

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from lab.capacity import MAX_USERS, Search, trial_cell, trial_of
 from lab.capacity.methods import EARLIER_METHOD, METHODS
-from lab.capacity.schedule import next_search
+from lab.capacity.schedule import measured_beside, next_search
 from lab.errors import LabError
 from lab.model.capacity import (
     CapacityTrial,
@@ -123,11 +123,13 @@ def stored_trials(run: RunFolder, cell: Cell) -> Trials:
 
 @dataclass(frozen=True)
 class SearchStep:
-    """Where a search stands by so many trials: what it says next, and of its threshold so far."""
+    """Where a search stands by its trials, and by those ``beside`` it before it has any: what it
+    says next, and of its threshold so far."""
 
     trials: Trials
     next: TrialRequest | Threshold
     estimate: Estimate | None
+    beside: Trials = ()
 
 
 @dataclass
@@ -184,7 +186,8 @@ class Searches:
         for cell in cells:
             own = _of(cell, trials)
             if own or not (waits or (asked is not None and cell.id not in asked)):
-                step = self._step(cell, own)
+                beside = () if own else measured_beside(cell, [(c, _of(c, trials)) for c in cells])
+                step = self._step(cell, own, beside)
                 waits = waits or (not own and isinstance(step.next, TrialRequest))
                 yield cell.id, step
 
@@ -210,11 +213,13 @@ class Searches:
             if trial and trial.id not in (self.apart or {}):
                 yield trial
 
-    def _step(self, cell: Cell, trials: Trials) -> SearchStep:
+    def _step(self, cell: Cell, trials: Trials, beside: Trials) -> SearchStep:
         known = self._steps.get(cell.id)
-        if known is None or known.trials != trials:
+        if known is None or (known.trials, known.beside) != (trials, beside):
             search = self.search_of(cell) if self.search_of else search_in(self.run, cell)
-            known = SearchStep(trials, search.next(cell.id, trials), search.estimate(trials))
+            search = search.informed_by(beside)
+            step, estimate = search.next(cell.id, trials), search.estimate(trials)
+            known = SearchStep(trials, step, estimate, beside)
             self._steps[cell.id] = known
         return known
 
@@ -231,5 +236,5 @@ def _trial(folder: CellFolder) -> CapacityTrial:
 
 def _brief(trials: Trials) -> Trials:
     """The trials by users, as an answer has them: without what their uploads took one by one."""
-    brief = (trial.model_copy(update={"times": None}) for trial in trials)
+    brief = (trial.without_times() for trial in trials)
     return tuple(sorted(brief, key=lambda trial: (trial.users, trial.id)))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from lab.capacity import MAX_USERS, USUAL_TRIALS, CapacitySearch, longest
+from lab.capacity import MAX_USERS, USUAL_TRIALS, Search, longest
 from lab.capacity.methods import EARLIER_METHOD, METHODS, USUAL_METHOD
 from lab.capacity.runner import answers, find_thresholds, next_trial, stored_trials
 from lab.cli import session
@@ -191,7 +191,7 @@ def _asked(
     )
 
 
-def _search(cell: Cell, asked: SearchAsked) -> CapacitySearch:
+def _search(cell: Cell, asked: SearchAsked) -> Search:
     """The search of a cell, as it is asked for.
 
     Raises:

@@ -60,13 +60,21 @@ class CapacityTrial(Stored):
     criteria: tuple[CriterionCount, ...]
     times: Annotated[TrialTimes | None, Field(exclude_if=lambda times: times is None)] = None
 
+    def without_times(self) -> CapacityTrial:
+        """The same, as an answer has it."""
+        return self.model_copy(update={"times": None})
+
 
 class TrialRequest(Stored):
-    """The trial that a search wants next: so many users, for at least so many seconds."""
+    """The trial that a search wants next: so many users, for at least so many seconds.
+
+    ``warmup`` is how long it takes until a trial counts; None: as the cell's load has it.
+    """
 
     users: Annotated[int, Field(ge=1, le=10**6)]
     window: Annotated[float, Field(gt=0, le=1e12)]
     why: str
+    warmup: Annotated[float | None, Field(ge=0, le=1e12)] = None
 
 
 class Prediction(Stored):
@@ -155,6 +163,7 @@ class Estimate(Stored):
         prediction: what was expected before the first trial; None by the method ``certain``.
         correction: what the ends were multiplied by, because the speed moves the threshold; they
             were widened by half of what it is away from 1.
+        is_narrow: whether the interval is as narrow as was asked for.
         curves: one for each criterion; the cell's interval is the least of them.
     """
 
@@ -169,6 +178,7 @@ class Estimate(Stored):
     rests_on: str = ""
     prediction: Prediction | None = None
     correction: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    is_narrow: bool = False
     curves: tuple[Curve, ...] = ()
 
 

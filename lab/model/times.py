@@ -8,11 +8,14 @@ again, and two searches of the same verdicts come to the same answer.
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from lab.model.base import Count, Elapsed, Frozen, Moment, Total
+from lab.model.base import Elapsed, Frozen, Moment, Total
+
+STAGES = ("auth", "release", "write")
+"""The stages of an upload beside storage's, as ``Server-Timing`` calls them."""
 
 MAX_UPLOADS = 60_000
 """Of a trial with more, no times are stored: its counts alone say enough, and a verdict stays
@@ -35,6 +38,7 @@ class TrialTimes(Frozen):
         loop: the busiest event loop's share of time in which it did not wait; None likewise.
         inside: the mean number of uploads inside each worker, the most first; empty where not
             all workers were read, or one was replaced.
+        drain: seconds from the window's end to the last answer.
     """
 
     sent: tuple[Moment, ...] = ()
@@ -46,16 +50,10 @@ class TrialTimes(Frozen):
     cpu: Total | None = None
     loop: Total | None = None
     inside: tuple[Total, ...] = ()
+    drain: Elapsed = 0.0
 
     @model_validator(mode="after")
     def _of_one_length(self) -> Self:
         if not len(self.sent) == len(self.latency) == len(self.storage):
             raise ValueError("sent, latency and storage are not of one length")
         return self
-
-
-class Batch(Frozen):
-    """The uploads of some 20 to 30 s of a window: how many, and the sum of what each shows."""
-
-    samples: Count
-    beyond: Annotated[float, Field(ge=0, le=1e9)]

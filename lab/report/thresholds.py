@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lab.model.capacity import (
+    Basis,
     CapacityTrial,
     CriterionCount,
     Curve,
@@ -45,6 +46,18 @@ METHODS = {
     "certain": "by e-values, which rest on no model of the cell",
 }
 """How a threshold was searched, in words."""
+
+BASES: Mapping[Basis, str] = {
+    "model": ", by a simulation with its stage times",
+    "bound": ", by its capacity bound",
+    "counts": ", by counts alone",
+}
+"""What an aimed answer rests on, in a few words."""
+
+CHECKED_NOTE = (
+    "The confidence of an aimed search is checked by simulation and not proven: each cell says on"
+    " which conditions it rests."
+)
 
 SO_FAR = Value.verdict(Outcome.UNDECIDED, "so far")
 """What stands for the outcome of a search that goes on."""
@@ -98,7 +111,7 @@ def thresholds_page(thresholds: Thresholds, info: RunInfo) -> Page:
             Fact("method", METHODS[info.method or "certain"]),
             *_limits(info),
         ),
-        note=CLOSED_NOTE,
+        note=f"{CLOSED_NOTE} {CHECKED_NOTE}" if info.method == "aimed" else CLOSED_NOTE,
         matrix=_matrix(known, _baseline(thresholds, info)),
         sections=tuple(map(_section, known)),
         missing=thresholds.missing,
@@ -181,7 +194,7 @@ def _section(cell: Known) -> Section:
     return Section(
         cell.id,
         cell.outcome,
-        (Items((cell.sentence,)), *drawn, Heading("trials"), _trials(cell)),
+        (Items((cell.sentence, *_conditions(cell))), *drawn, Heading("trials"), _trials(cell)),
     )
 
 
@@ -256,7 +269,7 @@ def _about(cell: Known, curve: Curve, predicted: Prediction | None) -> str:
             f"{format.plural(trial.users, 'user')}: {format.percent(trial.share)}"
             for trial in curve.trials
         ),
-        _interval_of(cell.holds, cell.breaks, cell.confidence),
+        _interval_of(cell.holds, cell.breaks, f"({format.percent(cell.confidence)} confidence)"),
     ]
     if predicted:
         told.append(_prediction(predicted))
@@ -267,14 +280,19 @@ def sentence(cell: Threshold | Standing) -> str:
     """A cell's answer, or what is known of it so far, for whoever has to decide by it."""
     if isinstance(cell, Standing):
         return _so_far(cell)
-    parts = [_interval(cell)]
+    estimate, parts = cell.estimate, [_interval(cell)]
     if cell.outcome != "found":
-        parts = [f"{cell.outcome}: {cell.reason}", f"for certain: {parts[0]}"]
+        known = "so far" if estimate else "for certain"
+        parts = [f"{cell.outcome}: {cell.reason}", f"{known}: {parts[0]}"]
+    elif estimate and not estimate.is_narrow:
+        parts.append(cell.reason)
     if cell.crossed_first:
         parts.append(f"{cell.crossed_first} is crossed first")
-    parts += _rests_on(cell.estimate)
+    if estimate and estimate.prediction:
+        parts.append(_prediction(estimate.prediction))
     if cell.more is not None:
-        parts.append(f"about {format.clock(cell.more)} more of load would probably decide it")
+        aim = "narrow" if cell.outcome == "found" else "decide"
+        parts.append(f"about {format.clock(cell.more)} more of load would probably {aim} it")
     return "; ".join((*parts, _effort(cell.trials)))
 
 
@@ -284,7 +302,7 @@ def _so_far(standing: Standing) -> str:
     known = "nothing is known"
     if estimate:
         ends = estimate.holds_at or None, estimate.breaks_at
-        known = _interval_of(*ends, estimate.confidence)
+        known = _interval_of(*ends, f"({format.percent(estimate.confidence)} confidence)")
         if ends == (None, None):
             near = format.plural(max(1, round(estimate.middle)), "user")
             known = f"nothing is certain, but it seems to lie near {near}"
@@ -298,17 +316,16 @@ def _effort(trials: Sequence[CapacityTrial]) -> str:
     return f"{format.plural(len(trials), 'trial')}, {spent} of load"
 
 
-def _rests_on(estimate: Estimate | None) -> Iterator[str]:
-    """What was expected, what an answer rests on, and what it was corrected by."""
+def _conditions(cell: Known) -> Iterator[str]:
+    """What an interval rests on, and what it was corrected by."""
+    estimate = cell.estimate
     if estimate is None:
         return
-    if estimate.prediction:
-        yield _prediction(estimate.prediction)
     if estimate.rests_on:
-        yield f"it rests on {estimate.rests_on}"
+        yield f"rests on {estimate.rests_on}"
     if abs(estimate.correction - 1) > BESIDE_NOTHING:
         factor = format.significant(estimate.correction)
-        yield f"times {factor}, because the speed moves the threshold"
+        yield f"corrected: times {factor}, because the speed moves the threshold"
 
 
 def _prediction(expected: Prediction) -> str:
@@ -319,12 +336,13 @@ def _prediction(expected: Prediction) -> str:
 def _interval(threshold: Threshold) -> str:
     """The interval in words; an open end is given as what it is."""
     top = threshold.outcome == "found" and threshold.breaks_at is None
-    ends = threshold.holds_at, threshold.breaks_at, threshold.confidence
-    return _interval_of(*ends, ", the most that were to be tried" if top else "")
+    by = BASES[threshold.estimate.basis] if threshold.estimate else ""
+    sure = f"({format.percent(threshold.confidence)} confidence{by})"
+    ends = threshold.holds_at, threshold.breaks_at
+    return _interval_of(*ends, sure, ", the most that were to be tried" if top else "")
 
 
-def _interval_of(holds: int | None, breaks: int | None, confidence: float, top: str = "") -> str:
-    sure = f"({format.percent(confidence)} confidence)"
+def _interval_of(holds: int | None, breaks: int | None, sure: str, top: str = "") -> str:
     if holds and breaks:
         return f"holds at {format.plural(holds, 'user')}, breaks at {breaks} {sure}"
     if holds:

@@ -1,0 +1,121 @@
+"""The model of a capacity: a cell's closed network, simulated as discrete events; pure.
+
+    Network + users + seed ─simulate─> Simulated: each upload of a window, one after the other
+
+It knows what `lab.capacity.network` names and nothing else. The same seed gives the same uploads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lab.capacity.engine import Engine
+from lab.capacity.jobs import JobEngine
+from lab.capacity.network import Floats, Network
+from lab.capacity.parts import CAUSES, COLUMNS, OK, WAITS
+
+
+@dataclass(frozen=True, eq=False)
+class Simulated:
+    """The uploads of one replication that ended in its window, in the order of their ends.
+
+    All are 1-D and as long as there are uploads; times are real-world seconds.
+
+    Args:
+        ended: since the window began.
+        latency: from when it was sent until it was answered, refused or given up.
+        storage: that its storage call took; 0 where it came to none.
+        worker: which had it, from 0; -1: none.
+        ok: whether it succeeded.
+        code: how it ended, an index of `lab.capacity.parts.CAUSES`.
+        waits: that it waited for each of `lab.capacity.parts.WAITS`.
+        inside: the mean number of uploads inside each worker, in the window.
+        window: its length.
+    """
+
+    ended: Floats
+    latency: Floats
+    storage: Floats
+    worker: NDArray[np.int64]
+    ok: NDArray[np.bool_]
+    code: NDArray[np.int64]
+    waits: Mapping[str, Floats]
+    inside: Floats
+    window: float
+
+    @property
+    def throughput(self) -> float:
+        """Successes a second."""
+        return float(self.ok.sum()) / self.window
+
+    @property
+    def error_rate(self) -> float:
+        """The share of uploads that failed; nan of none."""
+        return float(1 - self.ok.mean()) if self.ok.size else float("nan")
+
+    def late(self, bound: float) -> float:
+        """The share of the successes that took ``bound`` seconds or longer; nan of none."""
+        latency = self.latency[self.ok]
+        return float((latency >= bound).mean()) if latency.size else float("nan")
+
+    def percentile(self, p: float) -> float:
+        """The smallest latency that a share ``p`` of the successes does not exceed; nan of none.
+
+        The inverse of the empirical distribution, as `lab.model.physics.quantile`.
+        """
+        latency = self.latency[self.ok]
+        if not latency.size:
+            return float("nan")
+        return float(np.quantile(latency, p, method="inverted_cdf"))
+
+    @property
+    def causes(self) -> dict[str, float]:
+        """The share of the uploads that ended by each cause of failure, the most frequent first."""
+        counts = np.bincount(self.code, minlength=len(CAUSES))
+        shares = {
+            cause: float(count) / self.code.size
+            for code, (cause, count) in enumerate(zip(CAUSES, counts, strict=True))
+            if count and code != OK
+        }
+        return dict(sorted(shares.items(), key=lambda item: -item[1]))
+
+
+def simulate(network: Network, users: int, *, seed: int, warmup: float, window: float) -> Simulated:
+    """One replication: users begin over the network's ramp, and upload until the window is over.
+
+    Args:
+        network: what they upload to.
+        users: of a closed load, 1 at least.
+        seed: the same gives the same uploads.
+        warmup: real-world seconds after the ramp that do not count.
+        window: real-world seconds that do.
+
+    Raises:
+        ValueError: fewer than one user, or no window.
+    """
+    if users < 1 or window <= 0:
+        raise ValueError(f"{users} users and a window of {window:g} s are no load")
+    database = network.database
+    kind = JobEngine if database.held or database.threads else Engine
+    start = network.ramp + warmup
+    engine = kind(network, users, seed, start, start + window)
+    engine.run(users)
+    table = np.array(engine.rows, dtype=np.float64).reshape(-1, len(COLUMNS))
+    table = table[np.argsort(table[:, 0], kind="stable")]
+    column = {name: table[:, at] for at, name in enumerate(COLUMNS)}
+    code = column["code"].astype(np.int64)
+    return Simulated(
+        ended=column["ended"] - start,
+        latency=column["latency"],
+        storage=column["storage"],
+        worker=column["worker"].astype(np.int64),
+        ok=code == OK,
+        code=code,
+        waits={name: column[name] for name in WAITS},
+        inside=np.array(engine.inside) / window,
+        window=window,
+    )
