@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil, floor, fsum, inf, isinf
 from statistics import fmean
@@ -25,7 +25,7 @@ from typing import Literal
 from lab.capacity.answer import CONFIDENCE, Interval, estimate_of, interval_of, prediction_of
 from lab.capacity.inference import Inference
 from lab.capacity.shown import MINUTE_S, Shown
-from lab.capacity.state import allowed_width
+from lab.capacity.state import USUAL_WIDTH, allowed_width
 from lab.model.capacity import CapacityTrial, Estimate, Prediction, Threshold, TrialRequest
 from lab.model.experiment import Cell
 from lab.model.physics import max_processes
@@ -71,6 +71,7 @@ class AimedSearch:
         max_window: the same.
         correction: what the threshold at speed 1 is, as a multiple of that at the trials' speed.
         by_model: whether the cell's network is simulated; else the capacity bound aims.
+        beside: trials of other cells whose stages take as long: by these the first is aimed.
     """
 
     cell: Cell
@@ -81,6 +82,11 @@ class AimedSearch:
     max_window: float = MAX_WINDOW_S
     correction: float = 1.0
     by_model: bool = True
+    beside: tuple[CapacityTrial, ...] = ()
+
+    def informed_by(self, beside: Sequence[CapacityTrial], /) -> AimedSearch:
+        """The same search, whose first trial is aimed by the stage times of these."""
+        return replace(self, beside=tuple(beside))
 
     @property
     def max_trials_in_all(self) -> int:
@@ -102,9 +108,7 @@ class AimedSearch:
 
     def allowed_width(self, holds_at: int) -> int:
         """How wide an answer may be, in users."""
-        if self.within is None or not holds_at:
-            return allowed_width(holds_at)
-        return max(2, floor(holds_at * self.within + 1e-9))
+        return allowed_width(holds_at, USUAL_WIDTH if self.within is None else self.within)
 
     @property
     def first_window(self) -> float:
@@ -115,7 +119,8 @@ class AimedSearch:
     def _state(self, trials: Sequence[CapacityTrial]) -> AimedState:
         made = tuple(sorted(trials, key=lambda trial: (trial.users, trial.id)))
         valid = tuple(trial for trial in made if trial.outcome != Outcome.INVALID and trial.sent)
-        return AimedState(self, made, Inference(self.cell, valid, self.max_users, self.by_model))
+        inference = Inference(self.cell, valid, self.max_users, self.by_model, self.beside)
+        return AimedState(self, made, inference)
 
 
 @dataclass(frozen=True)
@@ -239,7 +244,7 @@ class AimedState:
         """The answer of a search that is at an end before its interval is narrow."""
         if not self.inference.used:
             return self._answer(cell, "undecided", f"{why}, and no trial tells anything")
-        reason = f"{self.interval.text(self.search.max_users)}, wider than asked for: {why}"
+        reason = f"wider than asked for: {why}"
         users = self._aim()
         around = fmean(trial.spent - trial.window for trial in self.trials)
         more = None if users is None else MINUTE_S * self._minutes(users) + around

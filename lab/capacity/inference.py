@@ -11,7 +11,7 @@ of the trials, whose order is of no account.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf, log
 
@@ -55,12 +55,15 @@ class Inference:
         trials: the valid ones.
         max_users: the search goes no higher.
         by_model: whether the cell's network is simulated at all.
+        beside: trials of other cells whose stages take as long, for as long as there are none of
+            its own.
     """
 
     cell: Cell
     trials: tuple[CapacityTrial, ...]
     max_users: int
     by_model: bool = True
+    beside: tuple[CapacityTrial, ...] = ()
 
     @property
     def workers(self) -> int:
@@ -146,7 +149,10 @@ class Inference:
 
     @cached_property
     def _measured(self) -> MeasuredTimes | None:
-        return MeasuredTimes.of(self.used)
+        own = MeasuredTimes.of(self.used)
+        if own or not (found := MeasuredTimes.of(self.beside)):
+            return own
+        return replace(found, cpu=None)  # which is another at another speed
 
     def _by_model(self, criterion: Criterion) -> tuple[Belief | None, str]:
         """What the model expects; else why it is not asked."""

@@ -29,7 +29,7 @@ from typing import Literal, Protocol
 from lab.capacity.aimed import AimedSearch
 from lab.capacity.endpoints import Endpoints, Pair
 from lab.capacity.level import confidence
-from lab.capacity.state import SearchSettings, SearchState
+from lab.capacity.state import USUAL_WIDTH, SearchSettings, SearchState
 from lab.errors import UsageError
 from lab.model.capacity import (
     CapacityTrial,
@@ -92,6 +92,11 @@ class Search(Protocol):
         """What the trials so far say, to be shown while the search goes on; None before any."""
         ...
 
+    def informed_by(self, beside: Sequence[CapacityTrial], /) -> Search:
+        """The same search, that may aim its first trial by those of other cells whose stages take
+        as long."""
+        ...
+
 
 class CapacitySearch(SearchSettings):
     """The lab's method; its settings are the fields of `SearchSettings`."""
@@ -127,11 +132,24 @@ class CapacitySearch(SearchSettings):
             rests_on="e-values, which rest on no model of the cell",
         )
 
+    def informed_by(self, _beside: Sequence[CapacityTrial], /) -> CapacitySearch:
+        """The same search: it climbs as the report does, whatever other cells measured."""
+        return self
+
 
 def search_for(
-    cell: Cell, max_users: int = MAX_USERS, max_load: float | None = None
+    cell: Cell,
+    max_users: int = MAX_USERS,
+    max_load: float | None = None,
+    within: float | None = None,
 ) -> CapacitySearch:
     """The search for a cell: windows no shorter than the load's, the first rate from the knobs.
+
+    Args:
+        cell: whose threshold it is.
+        max_users: it goes no higher.
+        max_load: real-world seconds of load that it may take; None: no limit.
+        within: how wide the answer may be, as a share of the users; None: 2 users or a tenth.
 
     Raises:
         UsageError: the cell's load has no users to vary, or nothing says when it breaks, or
@@ -151,6 +169,7 @@ def search_for(
         samples=round(FEW_VIOLATIONS / strictest),
         correlation=correlation_of(cell),
         max_load=inf if max_load is None else max_load,
+        within=USUAL_WIDTH if within is None else within,
     )
 
 

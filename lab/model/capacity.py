@@ -8,6 +8,7 @@ it breaks. An end that nobody reached is None.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -212,12 +213,54 @@ class Threshold(Stored):
     estimate: Estimate | None = None
 
 
-class Thresholds(RunHeader):
-    """``threshold.json``: the answer for every cell; ``missing`` names those without one yet.
+class Standing(Stored):
+    """How far the search of a cell is that has no answer yet.
 
-    An answer rests on no trial of which something stored is ``damaged``.
+    Args:
+        id: of the cell.
+        estimate: where its threshold lies as far as the trials so far say; None before the first
+            that says anything.
+        next: the trial that it wants next.
+        trials: those so far, by users.
+    """
+
+    id: str
+    estimate: Estimate | None
+    next: TrialRequest
+    trials: tuple[CapacityTrial, ...] = ()
+
+    @property
+    def spent(self) -> float:
+        """Real-world seconds of load, of all trials so far."""
+        return sum(trial.spent for trial in self.trials)
+
+    @property
+    def width(self) -> float:
+        """Of the interval, as a share of its middle; without bound before there is one."""
+        if self.estimate is None or not self.estimate.middle:
+            return inf
+        return (self.estimate.high - self.estimate.low) / self.estimate.middle
+
+
+class Thresholds(RunHeader):
+    """``threshold.json``, written anew after each trial: the answer for every cell.
+
+    ``missing`` names those without one yet, and ``searching`` says how far these are: those with a
+    trial, and the next one without. An answer rests on no trial of which something stored is
+    ``damaged``.
     """
 
     cells: tuple[Threshold, ...]
     missing: tuple[str, ...]
+    searching: tuple[Standing, ...] = ()
     damaged: tuple[DamagedCell, ...] = ()
+
+    @property
+    def begun(self) -> tuple[Standing, ...]:
+        """Those without an answer yet that have a trial."""
+        return tuple(standing for standing in self.searching if standing.trials)
+
+    @property
+    def known(self) -> tuple[Threshold | Standing, ...]:
+        """The answers, and then those that are begun."""
+        return (*self.cells, *self.begun)
