@@ -33,11 +33,11 @@ from lab.capacity.parts import (
     SLOTS,
     Action,
     Draws,
-    Instance,
     Rows,
+    SimulatedInstance,
+    SimulatedUpload,
+    SimulatedWorker,
     Step,
-    Upload,
-    Worker,
 )
 
 REFUSED = 0.5
@@ -47,16 +47,20 @@ REFUSED = 0.5
 class Engine:
     """One replication of a network with so many users."""
 
-    def __init__(self, network: Network, users: int, seed: int, start: float, stop: float) -> None:
-        self.network, self.start, self.stop = network, start, stop
+    def __init__(
+        self, network: Network, users: int, seed: int, window: tuple[float, float], until: float
+    ) -> None:
+        self.network, (self.start, self.stop), self.until = network, window, until
+        self._sending = users
         draws = Draws(network, users, seed)
         self._random, self._storage, self._turns = draws.uniform, draws.storage, draws.turns
         self._number = count()
         self._heap: list[tuple[float, int, Action, Any]] = []
-        shared: list[Upload] = []
+        shared: list[SimulatedUpload] = []
         own = network.balance != "shared_socket"
         self.workers = [
-            Worker(number, network, [] if own else shared) for number in range(network.workers)
+            SimulatedWorker(number, network, [] if own else shared)
+            for number in range(network.workers)
         ]
         self._arrive: Action = {
             "shared_socket": self._arrive_shared if network.workers > 1 else self._arrive_alone,
@@ -67,12 +71,12 @@ class Engine:
         self.slots = 0
         self._next_worker = 0
         self._at_proxy = 0
-        self._patience: deque[Upload] = deque()
-        self._of_users: deque[Upload] = deque()
+        self._patience: deque[SimulatedUpload] = deque()
+        self._of_users: deque[SimulatedUpload] = deque()
         slowest = network.uplink + network.network + network.proxy_timeout
         self._users_leave = network.user_timeout < slowest
-        self._gateway_queue: deque[Upload] = deque()
-        self._instances: list[Instance] = []
+        self._gateway_queue: deque[SimulatedUpload] = deque()
+        self._instances: list[SimulatedInstance] = []
         self._first = self._parse
         limits = network.max_inflight, network.global_limit, network.upload_limit
         if any(limit is not None for limit in limits):
@@ -89,7 +93,7 @@ class Engine:
             self._begin_gateway()
 
     def run(self, users: int) -> None:
-        """Simulate until ``stop``."""
+        """Simulate until the window is over, or until all that was sent in it has ended."""
         for user in range(users):
             self._send(self.network.ramp * user / users, user)
         if self.network.proxy_timeout < inf:
@@ -97,12 +101,12 @@ class Engine:
         if self._users_leave:
             self._at(self.network.user_timeout, self._sweep_users, None)
         self._at(inf, self._sweep_users, None)  # so that there is always a next event
-        heap, stop = self._heap, self.stop
-        while heap[0][0] < stop:
+        heap, until = self._heap, self.until
+        while self._sending and heap[0][0] < until:
             t, _, action, about = heappop(heap)
             action(t, about)
         for worker in self.workers:
-            self.inside[worker.number] += worker.inflight * stop
+            self.inside[worker.number] += worker.inflight * self.stop
 
     def _at(self, t: float, action: Action, about: Any) -> None:
         heappush(self._heap, (t, next(self._number), action, about))
@@ -114,7 +118,10 @@ class Engine:
         network = self.network
         if network.oversize:
             t = self._refused_for_size(t, user)
-        upload = Upload(user, t)
+        if t >= self.stop:
+            self._sending -= 1
+            return
+        upload = SimulatedUpload(user, t)
         upload.handed = handed = t + network.uplink + network.network * next(self._random)
         heappush(self._heap, (handed, next(self._number), self._arrive_at_proxy, upload))
 
@@ -122,7 +129,7 @@ class Engine:
         """When a user sends a file that is not too large, after those that are."""
         network = self.network
         while next(self._random) < network.oversize and t < self.stop:
-            upload = Upload(user, t)
+            upload = SimulatedUpload(user, t)
             self._record(t + network.uplink, upload, OVERSIZE)
             t += network.uplink + self._pause(network.backoff)
         return t
@@ -131,7 +138,7 @@ class Engine:
         low, high = span
         return low if low == high else low + (high - low) * next(self._random)
 
-    def _arrive_at_proxy(self, t: float, upload: Upload) -> None:
+    def _arrive_at_proxy(self, t: float, upload: SimulatedUpload) -> None:
         if self._at_proxy >= self.network.at_once:
             self._fail(t, upload, PROXY_FULL)
             return
@@ -149,7 +156,7 @@ class Engine:
         self._sweep(t, self._of_users, self.network.user_timeout, CUT_USER, self._sweep_users)
 
     def _sweep(
-        self, t: float, line: deque[Upload], patience: float, code: int, again: Action
+        self, t: float, line: deque[SimulatedUpload], patience: float, code: int, again: Action
     ) -> None:
         while line:
             upload = line[0]
@@ -162,7 +169,7 @@ class Engine:
                 self._fail(t, upload, code)
         self._at(t + patience, again, None)
 
-    def _fail(self, t: float, upload: Upload, code: int) -> None:
+    def _fail(self, t: float, upload: SimulatedUpload, code: int) -> None:
         """A user is told that it failed; its worker, if it has one, may go on with it."""
         if upload.over:
             return
@@ -172,26 +179,26 @@ class Engine:
         self._record(t, upload, code)
         self._send(t + self._pause(self.network.backoff), upload.user)
 
-    def _left_proxy(self, upload: Upload) -> None:
+    def _left_proxy(self, upload: SimulatedUpload) -> None:
         self._at_proxy -= 1
         if upload.worker is not None:
             upload.worker.proxied -= 1
 
-    def _record(self, t: float, upload: Upload, code: int) -> None:
-        if self.start <= t < self.stop:
+    def _record(self, t: float, upload: SimulatedUpload, code: int) -> None:
+        if self.start <= t < self.until:
             number = -1 if upload.worker is None else upload.worker.number
             row = t, t - upload.sent, upload.storage, number, code, upload.accept, upload.threads
             self.rows.extend((*row, upload.pool, upload.anyio, upload.gateway))
 
     # Who takes an upload.
 
-    def _arrive_alone(self, t: float, upload: Upload) -> None:
+    def _arrive_alone(self, t: float, upload: SimulatedUpload) -> None:
         worker = self.workers[0]
         worker.queue.append(upload)
         if worker.idle:
             self._wake(t, worker)
 
-    def _arrive_shared(self, t: float, upload: Upload) -> None:
+    def _arrive_shared(self, t: float, upload: SimulatedUpload) -> None:
         """Of several that are idle one is first; who is busy takes all when it polls."""
         workers, lead = self.workers, self.network.lead
         workers[0].queue.append(upload)
@@ -209,11 +216,11 @@ class Engine:
                 chosen = idle[int(next(self._random) * len(idle))]
         self._wake(t, chosen)
 
-    def _arrive_in_turn(self, t: float, upload: Upload) -> None:
+    def _arrive_in_turn(self, t: float, upload: SimulatedUpload) -> None:
         self._hand(t, upload, self.workers[self._next_worker])
         self._next_worker = (self._next_worker + 1) % len(self.workers)
 
-    def _arrive_at_fewest(self, t: float, upload: Upload) -> None:
+    def _arrive_at_fewest(self, t: float, upload: SimulatedUpload) -> None:
         """The worker with the fewest under way; of several the next in turn (nginx, least_conn)."""
         workers, first = self.workers, self._next_worker
         order = workers[first:] + workers[:first]
@@ -221,7 +228,7 @@ class Engine:
         self._next_worker = (chosen.number + 1) % len(workers)
         self._hand(t, upload, chosen)
 
-    def _hand(self, t: float, upload: Upload, worker: Worker) -> None:
+    def _hand(self, t: float, upload: SimulatedUpload, worker: SimulatedWorker) -> None:
         """Pass an upload on to a worker that has a queue of its own."""
         upload.worker = worker
         worker.proxied += 1
@@ -237,12 +244,12 @@ class Engine:
         each = gateway.workers
         for number in range(gateway.instances):
             workers = self.workers[number * each : (number + 1) * each]
-            instance = Instance(workers, 0.0 if number < gateway.warm else inf)
+            instance = SimulatedInstance(workers, 0.0 if number < gateway.warm else inf)
             self._instances.append(instance)
             for worker in workers:
                 worker.instance = instance
 
-    def _arrive_at_gateway(self, t: float, upload: Upload) -> None:
+    def _arrive_at_gateway(self, t: float, upload: SimulatedUpload) -> None:
         gateway = self.network.gateway
         assert gateway is not None  # noqa: S101 - only a network with one comes here
         self._gateway_queue.append(upload)
@@ -272,17 +279,17 @@ class Engine:
                 upload.gateway = t - upload.handed
                 self._hand(t, upload, min(instance.workers, key=lambda one: one.inflight))
 
-    def _give_up(self, t: float, upload: Upload) -> None:
+    def _give_up(self, t: float, upload: SimulatedUpload) -> None:
         if upload.worker is None and not upload.over:
             self._fail(t, upload, NO_PLACE)
 
     # An event loop.
 
-    def _wake(self, t: float, worker: Worker) -> None:
+    def _wake(self, t: float, worker: SimulatedWorker) -> None:
         worker.idle = False
         self._loop(t, worker)
 
-    def _loop(self, t: float, worker: Worker) -> None:
+    def _loop(self, t: float, worker: SimulatedWorker) -> None:
         """Go on with a turn, and with further ones, until something else happens first."""
         heap = self._heap
         while True:
@@ -295,7 +302,7 @@ class Engine:
                 worker.idle = True
                 return
 
-    def _next_turn(self, t: float, worker: Worker) -> bool:
+    def _next_turn(self, t: float, worker: SimulatedWorker) -> bool:
         """Make a turn of what is ready and of all that wait to be accepted; False: of nothing.
 
         Where nothing else is ready, turns that only read an upload's body follow at once.
@@ -325,7 +332,7 @@ class Engine:
 
     # The steps of an upload in its loop. Each returns when it has ended.
 
-    def _let_in(self, t: float, worker: Worker, upload: Upload) -> float:
+    def _let_in(self, t: float, worker: SimulatedWorker, upload: SimulatedUpload) -> float:
         """Backpressure and limits of rate, before anything of the body is read."""
         network = self.network
         limit = network.max_inflight
@@ -340,7 +347,7 @@ class Engine:
         upload.code = code
         return self._end(t, worker, upload)
 
-    def _within(self, t: float, worker: Worker, upload: Upload) -> bool:
+    def _within(self, t: float, worker: SimulatedWorker, upload: SimulatedUpload) -> bool:
         network = self.network
         address = 0 if network.one_address else upload.user
         for limit, hits, key in (
@@ -357,7 +364,7 @@ class Engine:
             log.append(t)
         return True
 
-    def _parse(self, t: float, worker: Worker, upload: Upload) -> float:
+    def _parse(self, t: float, worker: SimulatedWorker, upload: SimulatedUpload) -> float:
         """What is done for an upload itself; its body takes some more turns to be read."""
         due = worker.turns + int(next(self._turns))
         later, item = worker.later, (self._begun, upload)
@@ -367,7 +374,7 @@ class Engine:
             later[due] = [item]
         return t + self._before
 
-    def _query(self, t: float, worker: Worker, upload: Upload) -> float:
+    def _query(self, t: float, worker: SimulatedWorker, upload: SimulatedUpload) -> float:
         """In the loop, the session released: no other upload has a connection meanwhile."""
         if not worker.pool.idle:
             t = self._connect(t, worker, upload)
@@ -375,14 +382,14 @@ class Engine:
                 return self._end(t, worker, upload)
         return self._store(t + self._asking, worker, upload)
 
-    def _write(self, t: float, worker: Worker, upload: Upload) -> float:
+    def _write(self, t: float, worker: SimulatedWorker, upload: SimulatedUpload) -> float:
         if not worker.pool.idle:
             t = self._connect(t, worker, upload)
             if upload.code != OK:
                 return self._end(t, worker, upload)
         return self._end(t + self._writing, worker, upload)
 
-    def _connect(self, t: float, worker: Worker, upload: Upload) -> float:
+    def _connect(self, t: float, worker: SimulatedWorker, upload: SimulatedUpload) -> float:
         """The connection that a worker uses from then on, or one for this query."""
         database = self.network.database
         if self.slots >= database.slots:
@@ -393,7 +400,7 @@ class Engine:
             worker.pool.idle = worker.pool.opened = 1
         return t + database.connect
 
-    def _store(self, t: float, worker: Worker, upload: Upload) -> float:
+    def _store(self, t: float, worker: SimulatedWorker, upload: SimulatedUpload) -> float:
         """The storage call: in the loop, or in a thread as soon as one is free."""
         upload.storage = took = next(self._storage)
         if self.network.blocks_loop:
@@ -409,7 +416,7 @@ class Engine:
         heappush(self._heap, (ended, next(self._number), self._stored, upload))
         return t
 
-    def _stored(self, t: float, upload: Upload) -> None:
+    def _stored(self, t: float, upload: SimulatedUpload) -> None:
         worker = upload.worker
         assert worker is not None  # noqa: S101 - it was inside one
         worker.ready.append((self._written, upload))
@@ -417,7 +424,7 @@ class Engine:
             worker.idle = False
             self._loop(t, worker)
 
-    def _end(self, t: float, worker: Worker, upload: Upload) -> float:
+    def _end(self, t: float, worker: SimulatedWorker, upload: SimulatedUpload) -> float:
         """Answer: at once, for a transport writes to its socket when it is told to."""
         code, start, stop = upload.code, self.start, self.stop
         if code == OK:
@@ -431,12 +438,12 @@ class Engine:
         upload.over = True
         self._at_proxy -= 1
         worker.proxied -= 1
-        if start <= t < stop:
+        if start <= t < self.until:
             self._record(t, upload, code)
         network = self.network
         self._send(t + self._pause(network.think if code == OK else network.backoff), upload.user)
         return t
 
-    def _leave(self, t: float, instance: Instance) -> None:
+    def _leave(self, t: float, instance: SimulatedInstance) -> None:
         instance.used -= 1
         self._assign(t, None)

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from lab.capacity.engine import REFUSED, Engine
-from lab.capacity.parts import NO_CONNECTION, OK, SLOTS, Upload, Worker
+from lab.capacity.parts import NO_CONNECTION, OK, SLOTS, SimulatedUpload, SimulatedWorker
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class JobEngine(Engine):
 
     # Queries in the event loop, the session held.
 
-    def _auth_in_loop(self, t: float, worker: Worker, upload: Upload) -> float:
+    def _auth_in_loop(self, t: float, worker: SimulatedWorker, upload: SimulatedUpload) -> float:
         database, pool = self.network.database, worker.pool
         if pool.idle:
             pool.idle -= 1
@@ -70,14 +70,14 @@ class JobEngine(Engine):
         upload.connected = True
         return self._store(t + database.auth, worker, upload)
 
-    def _write_in_loop(self, t: float, worker: Worker, upload: Upload) -> float:
+    def _write_in_loop(self, t: float, worker: SimulatedWorker, upload: SimulatedUpload) -> float:
         t += self.network.database.write
         self._give_back(t, worker, upload)
         return self._end(t, worker, upload)
 
     # The pool, and the database's slots.
 
-    def _open(self, t: float, worker: Worker, upload: Upload) -> float:
+    def _open(self, t: float, worker: SimulatedWorker, upload: SimulatedUpload) -> float:
         """Open a connection, unless the database has none left; returns when that is known."""
         database = self.network.database
         if self.slots >= database.slots:
@@ -87,7 +87,7 @@ class JobEngine(Engine):
         worker.pool.opened += 1
         return t + database.connect
 
-    def _give_back(self, t: float, worker: Worker, upload: Upload) -> None:
+    def _give_back(self, t: float, worker: SimulatedWorker, upload: SimulatedUpload) -> None:
         """To who waits longest; else it is kept, or closed where as many are kept already."""
         pool, upload.connected = worker.pool, False
         while pool.waiting:
@@ -104,7 +104,7 @@ class JobEngine(Engine):
 
     # Queries in anyio's threads.
 
-    def _request_job(self, t: float, worker: Worker, upload: Upload) -> float:
+    def _request_job(self, t: float, worker: SimulatedWorker, upload: SimulatedUpload) -> float:
         """In the loop: the upload's next job asks for a thread."""
         if upload.token:
             upload.token = False
@@ -124,7 +124,7 @@ class JobEngine(Engine):
         self._at(t, self._ask_for_thread, upload)
         return t
 
-    def _ask_for_thread(self, t: float, upload: Upload) -> None:
+    def _ask_for_thread(self, t: float, upload: SimulatedUpload) -> None:
         worker = upload.worker
         assert worker is not None  # noqa: S101 - it is inside one
         if worker.tokens:
@@ -133,13 +133,13 @@ class JobEngine(Engine):
         else:
             worker.queued.append(upload)
 
-    def _free_token(self, t: float, worker: Worker) -> None:
+    def _free_token(self, t: float, worker: SimulatedWorker) -> None:
         if worker.queued:
             self._at(t, self._start_next, worker)
         else:
             worker.tokens += 1
 
-    def _start_next(self, t: float, worker: Worker) -> None:
+    def _start_next(self, t: float, worker: SimulatedWorker) -> None:
         if not worker.queued:
             worker.tokens += 1
             return
@@ -147,7 +147,7 @@ class JobEngine(Engine):
         upload.anyio += t - upload.asked
         self._start(t, worker, upload)
 
-    def _start(self, t: float, worker: Worker, upload: Upload) -> None:
+    def _start(self, t: float, worker: SimulatedWorker, upload: SimulatedUpload) -> None:
         """A job begins in its thread."""
         upload.token = True
         job = self._jobs[upload.job]
@@ -170,11 +170,11 @@ class JobEngine(Engine):
             pool.waiting.append((t, upload, go_on))
             self._at(t + database.pool_timeout, self._give_up_pool, (t, upload))
 
-    def _connected(self, upload: Upload, job: Job, t: float) -> None:
+    def _connected(self, upload: SimulatedUpload, job: Job, t: float) -> None:
         upload.connected, upload.asked = True, -1.0
         self._at(t + job.took, self._done, upload)
 
-    def _give_up_pool(self, t: float, about: tuple[float, Upload]) -> None:
+    def _give_up_pool(self, t: float, about: tuple[float, SimulatedUpload]) -> None:
         asked, upload = about
         if upload.asked != asked or upload.connected:
             return
@@ -183,7 +183,7 @@ class JobEngine(Engine):
         upload.code = NO_CONNECTION
         self._done(t, upload)
 
-    def _done(self, t: float, upload: Upload) -> None:
+    def _done(self, t: float, upload: SimulatedUpload) -> None:
         """A job has ended; its coroutine goes on in the loop's next turn."""
         worker = upload.worker
         assert worker is not None  # noqa: S101 - it is inside one

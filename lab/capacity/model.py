@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,7 +86,15 @@ class Simulated:
         return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 
-def simulate(network: Network, users: int, *, seed: int, warmup: float, window: float) -> Simulated:
+def simulate(
+    network: Network,
+    users: int,
+    *,
+    seed: int,
+    warmup: float,
+    window: float,
+    follow: bool = False,
+) -> Simulated:
     """One replication: users begin over the network's ramp, and upload until the window is over.
 
     Args:
@@ -93,7 +102,9 @@ def simulate(network: Network, users: int, *, seed: int, warmup: float, window: 
         users: of a closed load, 1 at least.
         seed: the same gives the same uploads.
         warmup: real-world seconds after the ramp that do not count.
-        window: real-world seconds that do.
+        window: real-world seconds that do; nobody sends after it.
+        follow: whether what was sent in the window is followed to its end, as the lab does with a
+            cell; the uploads are then all that ended since the window began.
 
     Raises:
         ValueError: fewer than one user, or no window.
@@ -101,7 +112,8 @@ def simulate(network: Network, users: int, *, seed: int, warmup: float, window: 
     if users < 1 or window <= 0:
         raise ValueError(f"{users} users and a window of {window:g} s are no load")
     start = network.ramp + warmup
-    rows, inside = _run(network, users, seed, start, start + window)
+    stop = start + window
+    rows, inside = _run(network, users, seed, (start, stop), inf if follow else stop)
     table = np.frombuffer(rows, dtype=np.float64).reshape(-1, len(COLUMNS))
     table = table[np.argsort(table[:, 0], kind="stable")]
     column = {name: table[:, at] for at, name in enumerate(COLUMNS)}
@@ -120,14 +132,14 @@ def simulate(network: Network, users: int, *, seed: int, warmup: float, window: 
 
 
 def _run(
-    network: Network, users: int, seed: int, start: float, stop: float
+    network: Network, users: int, seed: int, window: tuple[float, float], until: float
 ) -> tuple[Rows, list[float]]:
     """By the quickest that knows all that may happen."""
     if is_plain(network, users):
-        found = run_plain(network, users, Draws(network, users, seed), start, stop)
+        found = run_plain(network, users, Draws(network, users, seed), window, until)
         if found is not None:
             return found
     shared = network.database.held or network.database.threads
-    engine = (JobEngine if shared else Engine)(network, users, seed, start, stop)
+    engine = (JobEngine if shared else Engine)(network, users, seed, window, until)
     engine.run(users)
     return engine.rows, engine.inside

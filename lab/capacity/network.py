@@ -97,7 +97,7 @@ class StageTimes:
 
 
 @dataclass(frozen=True)
-class Database:
+class Connections:
     """A worker's pool and the database behind it; durations in seconds.
 
     Args:
@@ -141,7 +141,7 @@ class Database:
 
 
 @dataclass(frozen=True)
-class Gateway:
+class InstanceGateway:
     """Cloud Run's before its instances; durations in seconds.
 
     Args:
@@ -202,7 +202,7 @@ class Network:
     balance: Balance
     cpu_before: float
     cpu_after: float
-    database: Database
+    database: Connections
     storage: tuple[float, float] | Floats
     think: tuple[float, float] = (0.0, 0.0)
     backoff: tuple[float, float] = (1.0, 1.0)
@@ -217,7 +217,7 @@ class Network:
     global_limit: RateLimit | None = None
     one_address: bool = True
     upload_limit: RateLimit | None = None
-    gateway: Gateway | None = None
+    gateway: InstanceGateway | None = None
     ramp: float = 5.0
 
     @property
@@ -364,7 +364,7 @@ def _storage(cell: Cell, stages: StageTimes | None) -> tuple[float, float] | Flo
     return fsum(span.low for span in spans), fsum(span.high for span in spans)
 
 
-def _database(cell: Cell, stages: StageTimes | None, speed: float) -> Database:
+def _database(cell: Cell, stages: StageTimes | None, speed: float) -> Connections:
     """Pools and database: each round trip takes its delay, and what it costs itself."""
     knobs, trips = cell.knobs, db_trips(cell.knobs)
     delay = fsum(span.mean for span in _delays(cell, "db"))
@@ -378,7 +378,7 @@ def _database(cell: Cell, stages: StageTimes | None, speed: float) -> Database:
         return count * delay + beyond * speed
 
     kept = knobs.pool_class == "QueuePool"
-    return Database(
+    return Connections(
         auth=taking("auth", stages and stages.auth),
         release=taking("release", stages and stages.release),
         write=taking("write", stages and stages.write),
@@ -395,9 +395,9 @@ def _database(cell: Cell, stages: StageTimes | None, speed: float) -> Database:
     )
 
 
-def _gateway(knobs: Knobs, stages: StageTimes | None) -> Gateway:
+def _gateway(knobs: Knobs, stages: StageTimes | None) -> InstanceGateway:
     start = START_S if stages is None or stages.start is None else stages.start
-    return Gateway(
+    return InstanceGateway(
         instances=knobs.cloudrun_max_instances,
         warm=knobs.cloudrun_min_instances,
         concurrency=knobs.cloudrun_concurrency,

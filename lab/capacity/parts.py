@@ -34,20 +34,20 @@ Rows: TypeAlias = "array[float]"
 Action = Callable[[float, Any], None]
 """What happens at a moment, and what it is about."""
 
-Step = Callable[[float, "Worker", "Upload"], float]
+Step = Callable[[float, "SimulatedWorker", "SimulatedUpload"], float]
 """A step of an upload in its loop, begun at a moment; it returns when it has ended."""
 
-Item = tuple[Step, "Upload"]
+Item = tuple[Step, "SimulatedUpload"]
 """What is ready in a loop."""
 
 
-class Upload:
+class SimulatedUpload:
     """One attempt of a user; moments are in seconds of the simulation.
 
     Its attributes are the class's until they are set: an upload that waits for nothing sets few.
     """
 
-    worker: Worker | None = None
+    worker: SimulatedWorker | None = None
     over = connected = token = False
     storage = accept = threads = pool = anyio = gateway = 0.0
     handed = asked = -1.0
@@ -58,7 +58,7 @@ class Upload:
         self.user, self.sent = user, sent
 
 
-class Pool:
+class SimulatedPool:
     """A worker's: connections that are idle, and how many it has opened."""
 
     __slots__ = ("idle", "limit", "opened", "size", "waiting")
@@ -66,10 +66,10 @@ class Pool:
     def __init__(self, size: float, limit: float) -> None:
         self.size, self.limit = size, limit
         self.idle = self.opened = 0
-        self.waiting: deque[tuple[float, Upload, Callable[[float], None]]] = deque()
+        self.waiting: deque[tuple[float, SimulatedUpload, Callable[[float], None]]] = deque()
 
 
-class Worker:
+class SimulatedWorker:
     """A process: what is ready in its event loop, its threads, its pool, who is inside.
 
     ``turns`` counts those of its loop; ``later`` are items by the turn in which they are ready.
@@ -80,7 +80,7 @@ class Worker:
         *("inflight", "proxied", "hits", "user_hits", "instance", "turns", "later"),
     )
 
-    def __init__(self, number: int, network: Network, queue: list[Upload]) -> None:
+    def __init__(self, number: int, network: Network, queue: list[SimulatedUpload]) -> None:
         database = network.database
         self.number, self.queue = number, queue
         self.ready: list[Item] = []
@@ -89,21 +89,21 @@ class Worker:
         self.later: dict[int, list[Item]] = {}
         self.idle = True
         self.free = [0.0] * network.threads
-        self.pool = Pool(database.pool_size, database.connections)
+        self.pool = SimulatedPool(database.pool_size, database.connections)
         self.tokens = database.threads
-        self.queued: deque[Upload] = deque()
+        self.queued: deque[SimulatedUpload] = deque()
         self.inflight = self.proxied = 0
         self.hits: dict[int, deque[float]] = {}
         self.user_hits: dict[int, deque[float]] = {}
-        self.instance: Instance | None = None
+        self.instance: SimulatedInstance | None = None
 
 
-class Instance:
+class SimulatedInstance:
     """One of Cloud Run's: its processes, and how many requests it has."""
 
     __slots__ = ("ready_at", "used", "workers")
 
-    def __init__(self, workers: list[Worker], ready_at: float) -> None:
+    def __init__(self, workers: list[SimulatedWorker], ready_at: float) -> None:
         self.workers, self.ready_at, self.used = workers, ready_at, 0
 
 

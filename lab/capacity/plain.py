@@ -34,7 +34,7 @@ def is_plain(network: Network, users: int) -> bool:
 
 
 def run_plain(  # noqa: C901 - a call for each step takes half of all time
-    network: Network, users: int, draws: Draws, start: float, stop: float
+    network: Network, users: int, draws: Draws, window: tuple[float, float], until: float
 ) -> tuple[Rows, list[float]] | None:
     """The rows of the uploads that ended in the window, and the seconds that were spent inside.
 
@@ -44,8 +44,10 @@ def run_plain(  # noqa: C901 - a call for each step takes half of all time
         network: of which `is_plain` holds.
         users: of a closed load.
         draws: its random numbers.
-        start, stop: of the window, in seconds of the simulation.
+        window: its start and end, in seconds of the simulation; nobody sends after it.
+        until: when the simulation ends; infinite: when all that was sent has ended.
     """
+    (start, stop), sending = window, users
     stored_at, turn_of = users, 2 * users
     write_of, query_of = 2 * users, users
     rand, draw_storage, draw_turns = draws.uniform, draws.storage, draws.turns
@@ -78,7 +80,7 @@ def run_plain(  # noqa: C901 - a call for each step takes half of all time
     def refused(t: float) -> float:
         while next(rand) < oversize and t < stop:
             t += uplink
-            if start <= t < stop:
+            if start <= t < until:
                 add((t, uplink, 0.0, -1, OVERSIZE, 0.0, 0.0, 0.0, 0.0, 0.0))
             t += backoff + (more_backoff * next(rand) if more_backoff else 0.0)
         return t
@@ -89,9 +91,9 @@ def run_plain(  # noqa: C901 - a call for each step takes half of all time
         handed[user] = t = t + uplink + spread * next(rand)
         heap.append((t, user))
     heapify(heap)
-    while True:
+    while sending:
         t, event = heappop(heap)
-        if t >= stop:
+        if t >= until:
             break
         if event < stored_at:
             w = 0
@@ -165,7 +167,7 @@ def run_plain(  # noqa: C901 - a call for each step takes half of all time
                     proxied[w] -= 1
                     if t - handed[user] > patience or t - sent[user] > leaves:
                         return None
-                    if start <= t < stop:
+                    if start <= t < until:
                         waits = accepted[user] - handed[user], waited[user], 0.0, 0.0, 0.0
                         add((t, t - sent[user], took[user], w, OK, *waits))
                     again = t + think
@@ -173,9 +175,13 @@ def run_plain(  # noqa: C901 - a call for each step takes half of all time
                         again += more_think * next(rand)
                     if oversize:
                         again = refused(again)
-                    sent[user] = again
-                    handed[user] = again = again + uplink + spread * next(rand)
-                    heappush(heap, (again, user))
+                    if again < stop:
+                        sent[user] = again
+                        handed[user] = again = again + uplink + spread * next(rand)
+                        heappush(heap, (again, user))
+                    else:
+                        sending -= 1
+                        handed[user] = again
                 if heap[0][0] < t:
                     heappush(heap, (t, turn_of + w))
                     turn[w] = items
@@ -204,6 +210,6 @@ def run_plain(  # noqa: C901 - a call for each step takes half of all time
             break
     for w in everybody:
         inside[w] += now_inside[w] * stop
-    if any(stop - one > patience for one in handed):
+    if until == stop and any(stop - one > patience for one in handed):
         return None
     return rows, inside
