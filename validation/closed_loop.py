@@ -18,6 +18,7 @@ import random
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from math import exp, log, sqrt
+from operator import itemgetter
 
 from validation.oracle import NETWORK_S, System
 
@@ -83,7 +84,7 @@ class _Worker:
 
     def __init__(self, threads: int, slow: float) -> None:
         self.free, self.slow = threads, slow
-        self.ready: list[_Upload] = []
+        self.ready: list[tuple[float, _Upload]] = []
         self.queue: list[_Upload] = []
         self.inside = self.busy = 0.0
 
@@ -172,7 +173,8 @@ class _Simulation:
     def turn(self, at: float, number: int) -> None:
         """What is ready, and all that is to be accepted, one after the other."""
         worker, system = self.workers[number], self.system
-        tasks, worker.ready = worker.ready, []
+        tasks = [upload for _, upload in sorted(worker.ready, key=itemgetter(0))]
+        worker.ready = []
         if self.pending:
             for upload in self.pending:
                 upload.taken = at
@@ -183,7 +185,7 @@ class _Simulation:
             if upload.stage == PARSE:
                 now += system.cpu * slow
                 upload.stage = AUTHENTICATE
-                worker.ready.append(upload)
+                worker.ready.append((now, upload))
                 continue
             if upload.stage == AUTHENTICATE:
                 now += (system.auth + system.release) * self.pace * slow
@@ -235,7 +237,7 @@ class _Simulation:
             self.call(at, number, worker.queue.pop(0))
         else:
             worker.free += 1
-        worker.ready.append(upload)
+        worker.ready.append((at, upload))
         if number in self.idle:
             self.idle.remove(number)
             self.turn(at, number)

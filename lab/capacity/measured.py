@@ -168,6 +168,12 @@ class NetworkModel:
         loop = 1 / max(network.in_loop, TINY_S)
         return network.workers * (loop if network.blocks_loop else min(loop, slots / storage))
 
+    @property
+    def loop_share(self) -> float:
+        """The part of its time that an event loop works at that rate; 0 where calls block it."""
+        network = self.network
+        return 0.0 if network.blocks_loop else self.rate / network.workers * network.in_loop
+
     def simulate(self, users: int, seed: int, warmup: float, window: float) -> Uploads:
         from lab.capacity.model import simulate  # it needs numpy, which most commands do not
 
