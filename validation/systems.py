@@ -73,7 +73,7 @@ class Drawn:
         call = rng.choice(CALLS)
         low = rng.uniform(1.0, 3.0)
         storage = low, low + rng.uniform(1.0, 4.0)
-        rtt, beyond = rng.uniform(0.005, 0.040), rng.uniform(0.0, 0.002)
+        rtt, beyond = rng.uniform(0.010, 0.030), rng.uniform(0.0, 0.002)
         trip = rtt + beyond
         lead = min(0.95, max(0.42, rng.gauss(LEADS[workers], LEAD_SIGMA)))
         if family == "uneven":
@@ -81,7 +81,7 @@ class Drawn:
         system = System(
             call,
             workers=workers,
-            threads=rng.randint(8, 24),
+            threads=rng.randint(6, 20),
             cpus=rng.choice((2, 4)),
             auth=2 * trip,
             release=trip,

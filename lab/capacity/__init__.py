@@ -3,7 +3,6 @@
 from lab.capacity.aimed import AimedSearch
 from lab.capacity.search import (
     MAX_USERS,
-    USUAL_TRIALS,
     CapacitySearch,
     Search,
     aimed_for,
@@ -15,7 +14,6 @@ from lab.capacity.search import (
 
 __all__ = [
     "MAX_USERS",
-    "USUAL_TRIALS",
     "AimedSearch",
     "CapacitySearch",
     "Search",

@@ -52,7 +52,7 @@ MAX_USERS = 200
 """A search goes no higher unless `--most-users` says so: the report's largest load."""
 
 USUAL_TRIALS = 13
-"""The median over 2,000 simulated systems: see `benchmarks.threshold`."""
+"""The median of the lab's halving over 2,000 simulated systems: see `benchmarks.threshold`."""
 
 FEW_VIOLATIONS = 2
 """A trial to steer by is so long that at the threshold this many uploads would violate it."""
@@ -80,6 +80,11 @@ class Search(Protocol):
         ...
 
     @property
+    def usual_trials(self) -> int:
+        """How many trials it takes as a rule."""
+        ...
+
+    @property
     def max_trials_in_all(self) -> int:
         """How many trials it may take, the invalid ones too."""
         ...
@@ -99,7 +104,12 @@ class Search(Protocol):
 
 
 class CapacitySearch(SearchSettings):
-    """The lab's method; its settings are the fields of `SearchSettings`."""
+    """By e-values, on no model; its settings are the fields of `SearchSettings`."""
+
+    @property
+    def usual_trials(self) -> int:
+        """How many trials it takes as a rule."""
+        return USUAL_TRIALS
 
     def next(self, cell: str, trials: Sequence[CapacityTrial]) -> TrialRequest | Threshold:
         """The trial to make next, or the answer; the same trials in any order give the same."""

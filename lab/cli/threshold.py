@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from lab.capacity import MAX_USERS, USUAL_TRIALS, Search, longest
+from lab.capacity import MAX_USERS, Search, longest
 from lab.capacity.methods import EARLIER_METHOD, METHODS, USUAL_METHOD
 from lab.capacity.runner import answers, find_thresholds, next_trial, stored_trials
 from lab.cli import session
@@ -136,7 +136,8 @@ def command(
         at_speed = session.speeds_known(planned, stack, toxiproxy, stored)
         cells = [_cell_search(planned.run, cell, asked, at_speed) for cell in planned.cells]
         name = planned.experiment.experiment
-        plan = SearchPlan(name, asked.max_users, USUAL_TRIALS, cells, planned.idle)
+        usual = max(_search(cell, asked).usual_trials for cell in planned.cells)
+        plan = SearchPlan(name, asked.max_users, usual, cells, planned.idle)
         print_json(plan.as_json()) if as_json else print_text(plan.text())
         return None
     if planned.run and (max_load or within):
