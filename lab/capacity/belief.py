@@ -26,7 +26,7 @@ Weighted = tuple[tuple[float, float], ...]
 
 MODEL_KAPPAS: Weighted = ((0.7, 0.25), (1.0, 0.5), (1.4, 0.25))
 BOUND_KAPPAS: Weighted = ((0.5, 0.25), (1.0, 0.5), (2.0, 0.25))
-COUNTS_KAPPAS: Weighted = ((0.125, 0.25), (0.3, 0.25), (1.0, 0.25), (2.5, 0.25))
+COUNTS_KAPPAS: Weighted = ((0.02, 0.1), (0.125, 0.2), (0.3, 0.2), (1.0, 0.25), (2.5, 0.25))
 
 EARLIER = {1: 0.85, 2: 0.65, 3: 0.6}
 EARLIER_OF_MORE = 0.55
@@ -47,6 +47,10 @@ ALIKE, ALIKE_SPLIT = 0.01, 0.03
 """The intraclass correlation between uploads of one minute where nothing is simulated: for one
 worker, and for several. It is what is typical, for it is corrected by what is seen
 (`lab.capacity.posterior`); `lab.model.evalues` assumes the most that there was, and twice this."""
+
+BELOW_ONE = log(0.25)
+"""How much less likely a place below one user is than one above: it is where what no user causes,
+such as a file that is too large, has a flat curve."""
 
 NEVER = 0.4
 """The probability that a criterion of which nothing is known holds with any number of users."""
@@ -139,7 +143,7 @@ class Belief:
     def log_prior(self, log_users: float) -> float:
         """The logarithm of the density of log t, up to a constant."""
         if self.sigma == inf:
-            return 0.0
+            return 0.0 if log_users >= 0 else BELOW_ONE
         off = (log_users - log(self.users)) / self.sigma
         return -2.5 * log(1 + off * off / 4)
 

@@ -35,7 +35,7 @@ ROUNDS, SETTLED = 8, 0.002
 NEAR, NEAR_USERS, FAR_WEIGHT = 0.15, 1.2, 0.05
 """How far from the threshold a trial counts in full, as log users or as users; and at the least."""
 
-LEAST = 0.2
+LEAST = 0.02
 """The fewest users that are looked at: below one, the cell breaks with a single user."""
 
 
@@ -149,7 +149,7 @@ def posterior(belief: Belief, shares: Sequence[Shown], max_users: int) -> Poster
     grid = _grid(belief, max_users)
     middle = belief.users
     found = _at(belief, shares, grid, middle)
-    for _ in range(ROUNDS):
+    for _ in range(0 if belief.basis == "counts" else ROUNDS):
         median = found.median
         if median == inf:
             median = 2.0 * max_users
@@ -224,7 +224,7 @@ def _log_likelihood(
     return total
 
 
-RARE = 0.002
+RARE = 2e-4
 """The share that may be beyond a bound which no number of users crosses."""
 
 
