@@ -17,9 +17,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, inf, log
+from typing import TYPE_CHECKING
 
 from lab.capacity.shown import Shown
 from lab.model.capacity import Basis
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Weighted = tuple[tuple[float, float], ...]
 """Values with their probabilities."""
@@ -75,6 +80,12 @@ class Shape:
     def __call__(self, u: float) -> float:
         inner = min(self.high, max(self.low, u))
         return inner * (self.slope + self.bend * inner) + self.steepness(inner) * (u - inner)
+
+    def at(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The same of an array of any shape."""
+        inner = u.clip(self.low, self.high)
+        steep = self.slope + 2 * self.bend * inner
+        return inner * (self.slope + self.bend * inner) + steep * (u - inner)
 
     def steepness(self, u: float) -> float:
         """Its derivative."""

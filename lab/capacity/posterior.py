@@ -17,7 +17,7 @@ The cell breaks where its first criterion does: P(T > x) is the product of those
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -147,16 +147,15 @@ def posterior(belief: Belief, shares: Sequence[Shown], max_users: int) -> Poster
     """What is left open of a criterion after its trials, whose order is of no account."""
     shares = tuple(sorted(shares, key=lambda one: (one.users, one.trial)))
     grid = _grid(belief, max_users)
+    prior = [belief.log_prior(x) for x in grid]
     middle = belief.users
-    found = _at(belief, shares, grid, middle)
+    found = _at(belief, shares, (grid, prior), middle)
     for _ in range(0 if belief.basis == "counts" else ROUNDS):
-        median = found.median
-        if median == inf:
-            median = 2.0 * max_users
+        median = min(2.0 * max_users, found.median)
         if abs(log(median / middle)) < SETTLED:
             break
         middle = median
-        found = _at(belief, shares, grid, middle)
+        found = _at(belief, shares, (grid, prior), middle)
     return found
 
 
@@ -167,61 +166,51 @@ def _grid(belief: Belief, max_users: int) -> tuple[float, ...]:
 
 
 def _at(
-    belief: Belief, shares: tuple[Shown, ...], grid: tuple[float, ...], middle: float
+    belief: Belief,
+    shares: tuple[Shown, ...],
+    prior: tuple[tuple[float, ...], Sequence[float]],
+    middle: float,
 ) -> Posterior:
-    """The posterior with weights as they are where the threshold seems to be ``middle``."""
-    weights = tuple(nearness(shown.users, middle) for shown in shares)
-    if belief.basis == "counts":
-        weights = (1.0,) * len(shares)
+    """The posterior with weights as they are where the threshold seems to be ``middle``.
+
+    Args:
+        belief: before the trials.
+        shares: of these.
+        prior: the grid, and the logarithm of the prior on it.
+        middle: users.
+    """
+    import numpy as np  # slow to import; most commands infer nothing
+
+    weights = tuple(
+        1.0 if belief.basis == "counts" else nearness(shown.users, middle) for shown in shares
+    )
     factor = max(belief.min_scatter, scatter_factor(belief.worth, shares, weights))
     counted = [
         (log(shown.users), shown.share, weight * belief.worth.of(shown) / factor)
         for shown, weight in zip(shares, weights, strict=True)
     ]
-    origin = logit(belief.allowed)
-    prior = [belief.log_prior(x) for x in grid]
-    rows = [
-        (
-            kappa,
-            [
-                p + log(weight) + _log_likelihood(counted, x, kappa, belief.shape, origin)
-                for x, p in zip(grid, prior, strict=True)
-            ],
-        )
-        for kappa, weight in belief.kappas
-    ]
+    grid, origin = np.asarray(prior[0]), logit(belief.allowed)
+    kappas = np.array([kappa for kappa, _ in belief.kappas])
+    logs = np.log([[weight] for _, weight in belief.kappas]) + np.asarray(prior[1])
+    for log_users, share, n in counted:
+        odds = origin + np.outer(kappas, belief.shape.at(log_users - grid))
+        odds = np.clip(odds, -30, 30)
+        logs += n * (share * odds - np.log1p(np.exp(odds)))
     never = _log_never(belief, counted, len(grid))
-    top = max(never, *(max(row) for _, row in rows))
-    masses = [(kappa, [exp(value - top) for value in row]) for kappa, row in rows]
+    top = max(never, float(logs.max()))
+    rows = np.exp(logs - top)
     alone = exp(never - top)
-    total = fsum(sum(row) for _, row in masses) + alone
-    mass = tuple(fsum(column) / total for column in zip(*(row for _, row in masses), strict=True))
-    broken = max(total - alone, 1e-300)
+    total = float(rows.sum()) + alone
     return Posterior(
         belief=belief,
         shares=shares,
         weights=weights,
         factor=factor,
-        grid=grid,
-        mass=mass,
+        grid=prior[0],
+        mass=tuple((rows.sum(axis=0) / total).tolist()),
         never=alone / total,
-        kappa=fsum(kappa * fsum(row) for kappa, row in masses) / broken,
+        kappa=float(kappas @ rows.sum(axis=1) / max(float(rows.sum()), 1e-300)),
     )
-
-
-def _log_likelihood(
-    counted: Sequence[tuple[float, float, float]],
-    x: float,
-    kappa: float,
-    shape: Callable[[float], float],
-    origin: float,
-) -> float:
-    """sum n [z log s + (1 - z) log(1 - s)], by log-odds: n [z l - log(1 + e^l)]."""
-    total = 0.0
-    for log_users, share, n in counted:
-        odds = max(-30.0, min(30.0, origin + kappa * shape(log_users - x)))
-        total += n * (share * odds - (odds if odds > 30 else log1p(exp(odds))))
-    return total
 
 
 RARE = 2e-4
