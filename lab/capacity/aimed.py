@@ -35,9 +35,9 @@ FIRST_WINDOW_S, FIRST_SPLIT_WINDOW_S = 60.0, 120.0
 """The first trial's window, and the shortest: with one worker, and with several."""
 
 MAX_WINDOW_S = 600.0
-MIN_PART = 0.3
-"""With several workers the least window, as a part of all so far: many short ones would spend most
-of their load on ramps and warm-ups."""
+MIN_PART, FEW_TRIALS = 0.3, 3
+"""With several workers, and after so many trials, the least window, as a part of all so far: many
+short ones would spend most of their load on ramps and warm-ups."""
 
 STEP_S = 5.0
 """Windows are multiples of this."""
@@ -57,8 +57,11 @@ MAX_INVALID = 3
 MAX_INVALID_IN_ALL = 8
 """The same at all of them together."""
 
-ROUNDING = 0.5
-"""Users by which an interval grows when its ends become whole numbers, in the mean."""
+LEAST_ROOM = 0.25
+"""Users: for a threshold that is a whole number no interval has room to its lower side."""
+
+WIDE = 0.12
+"""The standard deviation of log users above which a trial is to steer by: a short one does."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +187,7 @@ class AimedState:
         """Real-world seconds of load of all trials."""
         return fsum(trial.spent for trial in self.trials)
 
-    @property
+    @cached_property
     def _middle(self) -> float:
         """Where the threshold seems to be; twice the most tried where there may be none."""
         inference, top = self.inference, float(self.search.max_users)
@@ -223,10 +226,10 @@ class AimedState:
         search, used = self.search, self.inference.used
         least, most = search.first_window, max(search.max_window, search.first_window)
         window = least
-        if used:
+        if self.inference.first.posterior.deviation < WIDE:
             window = MINUTE_S * self._minutes(users)
-            if self.inference.workers > 1:
-                window = max(window, MIN_PART * fsum(trial.window for trial in used))
+        if self.inference.workers > 1 or len(used) > FEW_TRIALS:
+            window = max(window, MIN_PART * fsum(trial.window for trial in used))
         if not isinf(search.max_load) and self.trials:
             around = fmean(trial.spent - trial.window for trial in self.trials)
             most = min(most, max(least, search.max_load - self.spent - around))
@@ -236,8 +239,7 @@ class AimedState:
     def _minutes(self, users: int) -> float:
         """Minutes with so many users that the interval still wants, as far as can be foreseen."""
         found = self.inference.first.posterior
-        wanted = self.search.allowed_width(max(1, floor(self._middle))) - ROUNDING
-        deviation = wanted / self._middle / (2 * NORMAL)
+        deviation = self._room / self._middle / NORMAL
         told = [shown for shown in found.shares if shown.users == users] or list(found.shares)
         if not told:
             return self.search.first_window / MINUTE_S
@@ -247,6 +249,18 @@ class AimedState:
         gain = found.information(users, minute)
         lacking = deviation**-2 - found.deviation**-2
         return max(0.0, lacking) / gain if gain > 0 else MAX_WINDOW_S / MINUTE_S
+
+    @property
+    def _room(self) -> float:
+        """Users from the middle to the nearer end of an interval as wide as is wanted, whose ends
+        are whole numbers: of 2 users that is a half to one."""
+        middle, found = self._middle, 0.0
+        for holds in range(
+            max(0, floor(middle) - self.search.allowed_width(ceil(middle))), ceil(middle)
+        ):
+            breaks = holds + self.search.allowed_width(holds)
+            found = max(found, min(middle - holds, breaks - middle))
+        return max(found, LEAST_ROOM)
 
     def _wide(self, cell: str, why: str) -> Threshold:
         """The answer of a search that is at an end before its interval is narrow."""
