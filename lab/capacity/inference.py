@@ -104,10 +104,21 @@ class Inference:
 
     @property
     def start(self) -> float:
-        """Where the first trial is made: the least t0; of what nothing is known, ten users."""
+        """Where the first trial is made: the least t0; of what nothing is known, ten users; and one
+        user where more files are refused for their size than may fail."""
+        if self._fails_alone:
+            return 1.0
         told = [one.posterior.belief for one in self.criteria]
         told = [belief for belief in told if belief.basis != "counts"]
         return min((belief.users for belief in told), default=float(min(10, self.max_users)))
+
+    @property
+    def _fails_alone(self) -> bool:
+        bounds = [c.bound for c in self.cell.criteria if c.name == "error_rate" and c.op in "<="]
+        try:
+            return any(NetworkModel(self._key).network.oversize > bound for bound in bounds)
+        except UsageError:
+            return False
 
     @property
     def warmup(self) -> float:

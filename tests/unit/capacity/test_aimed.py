@@ -121,7 +121,7 @@ def test_without_noise_it_finds_the_threshold(threshold: float) -> None:
     assert (answer.holds_at or 0) < threshold <= (answer.breaks_at or 0)
     assert (answer.breaks_at or 0) - (answer.holds_at or 0) <= 2
     assert answer.crossed_first == P95
-    assert len(answer.trials) <= 8
+    assert len(answer.trials) <= 12
 
 
 @pytest.mark.parametrize("threshold", [3.3, 40.5, 120.5])
@@ -150,6 +150,9 @@ def test_files_that_are_refused_at_any_number_of_users_break_it_at_one() -> None
     answer = search(curve(14.5, failing=0.16), BOUND)
     assert (answer.holds_at, answer.breaks_at) == (None, 1)
     assert answer.crossed_first == ERRORS
+    expected = search(curve(14.5, failing=0.16), by_bound(delayed(audio="50 KB - 2 MB")))
+    assert {trial.users for trial in expected.trials} == {1}
+    assert (expected.holds_at, expected.breaks_at) == (None, 1)
 
 
 def test_what_is_expected_above_the_most_users_is_tried_there() -> None:
