@@ -16,7 +16,7 @@ from functools import cached_property
 from math import inf, log
 
 from lab.capacity.belief import Belief, by_bound, by_counts
-from lab.capacity.measured import CellKey, MeasuredTimes, NetworkModel, believed, lead_of
+from lab.capacity.fitted import CellKey, MeasuredTimes, NetworkModel, believed, lead_of
 from lab.capacity.posterior import Posterior, posterior, quantile
 from lab.capacity.shown import OF_LATENCY, Shown, has_moved, shown, storage_of
 from lab.errors import UsageError

@@ -31,7 +31,7 @@ class Carries(NamedTuple):
     rate: float
 
 
-class Failure(NamedTuple):
+class FailsFrom(NamedTuple):
     """What fails as users grow: from how many on, by which resource, and how."""
 
     users: float
@@ -60,9 +60,8 @@ def carried(network: Network) -> list[Carries]:
     if gateway := network.gateway:
         places = gateway.instances * gateway.concurrency
         found.append(("instance_queue", _rate(places, network.alone)))
-    if limit := network.global_limit:
-        if network.one_address:
-            found.append(("rate_limit", workers * limit.count / limit.per))
+    if (limit := network.global_limit) and network.one_address:
+        found.append(("rate_limit", workers * limit.count / limit.per))
     known = [Carries(*one) for one in found if one[1] < inf]
     return sorted(known, key=lambda one: one.rate)
 
@@ -93,7 +92,7 @@ def users_at(network: Network, seconds: float) -> float:
     return capacity(network).rate * (seconds + fmean(network.think))
 
 
-def failures(network: Network, bound: float, errors: float) -> list[Failure]:
+def failures(network: Network, bound: float, errors: float) -> list[FailsFrom]:
     """What fails as users grow, what does so first at the front.
 
     Args:
@@ -105,37 +104,37 @@ def failures(network: Network, bound: float, errors: float) -> list[Failure]:
     return sorted(found, key=lambda one: one.users)
 
 
-def _all(network: Network, bound: float, errors: float) -> Iterator[Failure]:
+def _all(network: Network, bound: float, errors: float) -> Iterator[FailsFrom]:
     limit = capacity(network).resource
     late = users_at(network, OF_BOUND * bound) if bound > network.alone / OF_BOUND else 1.0
-    yield Failure(late, limit, f"5 % of the uploads take {bound:g} s or longer")
+    yield FailsFrom(late, limit, f"5 % of the uploads take {bound:g} s or longer")
     if network.oversize > errors:
         share = f"{100 * network.oversize:.0f} %"
-        yield Failure(1, "body_limit", f"{share} of the files are refused for their size")
+        yield FailsFrom(1, "body_limit", f"{share} of the files are refused for their size")
     proxy, user = network.proxy_timeout, network.user_timeout
-    yield Failure(users_at(network, proxy), limit, f"the proxy gives up after {proxy:g} s (504)")
-    yield Failure(users_at(network, user), limit, f"users give up after {user:g} s")
+    yield FailsFrom(users_at(network, proxy), limit, f"the proxy gives up after {proxy:g} s (504)")
+    yield FailsFrom(users_at(network, user), limit, f"users give up after {user:g} s")
     yield from _of_connections(network)
     yield from _turned_away(network)
 
 
-def _of_connections(network: Network) -> Iterator[Failure]:
+def _of_connections(network: Network) -> Iterator[FailsFrom]:
     """Pools and the database's slots."""
     database, workers = network.database, network.workers
     slots = next((users for users in _growing() if opened(network, users) > database.slots), inf)
     most = f"{opened(network, 10**9):.0f} connections for {database.slots} slots"
-    yield Failure(slots, "database_slots", f"the database refuses connections: up to {most}")
+    yield FailsFrom(slots, "database_slots", f"the database refuses connections: up to {most}")
     if not database.held or database.connections == inf:
         return
     if not database.threads:
         inside = workers * database.connections + 1
         how = "a checkout stops the event loop that would return a connection"
-        yield Failure(inside, "pool", f"{how}, for {database.pool_timeout:g} s each")
+        yield FailsFrom(inside, "pool", f"{how}, for {database.pool_timeout:g} s each")
     else:
         rate = _rate(workers * database.connections, database.queries + network.storage_mean)
         wait = database.pool_timeout + network.alone + fmean(network.think)
         how = f"checkouts give up after {database.pool_timeout:g} s"
-        yield Failure(rate * wait, "pool", how)
+        yield FailsFrom(rate * wait, "pool", how)
 
 
 def _growing() -> Iterator[int]:
@@ -182,27 +181,27 @@ def _worst(mean: float) -> float:
     return number
 
 
-def _turned_away(network: Network) -> Iterator[Failure]:
+def _turned_away(network: Network) -> Iterator[FailsFrom]:
     """Who is refused before anything is done."""
     workers, think = network.workers, fmean(network.think)
     turn = network.alone + think
     if network.at_once < inf:
         users = network.at_once + capacity(network).rate * think
-        yield Failure(users, "nginx_connections", "nginx has no connection left (500)")
+        yield FailsFrom(users, "nginx_connections", "nginx has no connection left (500)")
     if network.max_inflight is not None:
         inside = workers * network.max_inflight + 1 + capacity(network).rate * think
-        yield Failure(inside, "backpressure", "workers that are full refuse uploads (503)")
+        yield FailsFrom(inside, "backpressure", "workers that are full refuse uploads (503)")
     limit = network.global_limit
     if limit and network.one_address:
         rate = workers * limit.count / limit.per
         users = rate * turn if rate < capacity(network).rate else inf
         how = f"all users have one address, of which a worker takes {limit} (429)"
-        yield Failure(users, "rate_limit", how)
+        yield FailsFrom(users, "rate_limit", how)
     own = network.upload_limit
     if own and workers * own.count / own.per < 1 / turn:
-        yield Failure(1, "rate_limit", f"a user uploads more often than {own} (429)")
+        yield FailsFrom(1, "rate_limit", f"a user uploads more often than {own} (429)")
     if gateway := network.gateway:
         rate = _rate(gateway.instances * gateway.concurrency, network.alone)
         users = rate * (gateway.pending + network.alone + think)
         how = f"requests wait longer than {gateway.pending:g} s for an instance (429)"
-        yield Failure(users, "instance_queue", how)
+        yield FailsFrom(users, "instance_queue", how)
