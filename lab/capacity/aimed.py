@@ -48,9 +48,6 @@ NORMAL = 2.1
 MIN_TRIALS, MAX_TRIALS = 2, 24
 """What disturbs a whole trial, a single one does not show; and a search ends."""
 
-USUAL_TRIALS, USUAL_SPLIT_TRIALS = 2, 4
-"""The medians over simulated systems, with one worker and with several (`validation.searches`)."""
-
 MAX_INVALID = 3
 """Invalid trials at one number of users before it is given up, where more than the valid ones."""
 
@@ -93,11 +90,6 @@ class AimedSearch:
     def informed_by(self, beside: Sequence[CapacityTrial], /) -> AimedSearch:
         """The same search, whose first trial is aimed by the stage times of these."""
         return replace(self, beside=tuple(beside))
-
-    @property
-    def usual_trials(self) -> int:
-        """How many trials it takes as a rule: the median over simulated systems."""
-        return USUAL_SPLIT_TRIALS if max_processes(self.cell) > 1 else USUAL_TRIALS
 
     @property
     def max_trials_in_all(self) -> int:

@@ -108,8 +108,8 @@ def answers(run: RunFolder, damaged: Sequence[DamagedCell] = ()) -> Thresholds:
 def search_in(run: RunFolder, cell: Cell) -> Search:
     """The search for one of a run's cells, as the run asks for it."""
     info = run.info
-    make = METHODS[info.method or EARLIER_METHOD]
-    return make(cell, info.max_users or MAX_USERS, info.max_load, info.within)
+    method = METHODS[info.method or EARLIER_METHOD]
+    return method.make(cell, info.max_users or MAX_USERS, info.max_load, info.within)
 
 
 def stored_trials(run: RunFolder, cell: Cell) -> Trials:

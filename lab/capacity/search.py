@@ -80,11 +80,6 @@ class Search(Protocol):
         ...
 
     @property
-    def usual_trials(self) -> int:
-        """How many trials it takes as a rule."""
-        ...
-
-    @property
     def max_trials_in_all(self) -> int:
         """How many trials it may take, the invalid ones too."""
         ...
@@ -105,11 +100,6 @@ class Search(Protocol):
 
 class CapacitySearch(SearchSettings):
     """By e-values, on no model; its settings are the fields of `SearchSettings`."""
-
-    @property
-    def usual_trials(self) -> int:
-        """How many trials it takes as a rule."""
-        return USUAL_TRIALS
 
     def next(self, cell: str, trials: Sequence[CapacityTrial]) -> TrialRequest | Threshold:
         """The trial to make next, or the answer; the same trials in any order give the same."""

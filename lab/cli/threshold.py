@@ -45,11 +45,6 @@ from lab.store.runs import THRESHOLDS
 MIN_WIDTH, MAX_WIDTH = 0.01, 0.9
 """How wide an answer may be asked to be, as a share of the users."""
 
-METHOD_HELP = {
-    "aimed": "aimed, by a model of the cell, which takes minutes",
-    "certain": "certain, which rests on no model and takes several times as long",
-}
-
 REMEDY = "leave it out, or start a new run"
 
 
@@ -81,7 +76,7 @@ REMEDY = "leave it out, or start a new run"
 @click.option(
     "--method",
     type=click.Choice(list(METHODS)),
-    help=f"How to search: {'; '.join(METHOD_HELP[method] for method in METHODS)}. "
+    help=f"{'; '.join(f'{name} {method.about}' for name, method in METHODS.items())}. "
     f"Default: {USUAL_METHOD}.",
 )
 @click.option(
@@ -136,8 +131,10 @@ def command(
         at_speed = session.speeds_known(planned, stack, toxiproxy, stored)
         cells = [_cell_search(planned.run, cell, asked, at_speed) for cell in planned.cells]
         name = planned.experiment.experiment
-        usual = max(_search(cell, asked).usual_trials for cell in planned.cells)
-        plan = SearchPlan(name, asked.max_users, usual, cells, planned.idle)
+        method = METHODS[asked.method]
+        plan = SearchPlan(
+            name, asked.max_users, method.trials, cells, planned.idle, usual=method.usual
+        )
         print_json(plan.as_json()) if as_json else print_text(plan.text())
         return None
     if planned.run and (max_load or within):
@@ -198,8 +195,7 @@ def _search(cell: Cell, asked: SearchAsked) -> Search:
     Raises:
         UsageError: the cell has no threshold.
     """
-    make = METHODS[asked.method]
-    return make(cell, asked.max_users, asked.max_load, asked.within)
+    return METHODS[asked.method].make(cell, asked.max_users, asked.max_load, asked.within)
 
 
 def _measure(

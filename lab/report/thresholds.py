@@ -59,6 +59,9 @@ CHECKED_NOTE = (
     " which conditions it rests."
 )
 
+NOTHING = "nothing"
+"""What is known of a threshold with two open ends."""
+
 SO_FAR = Value.verdict(Outcome.UNDECIDED, "so far")
 """What stands for the outcome of a search that goes on."""
 
@@ -330,7 +333,8 @@ def _conditions(cell: Known) -> Iterator[str]:
 
 def _prediction(expected: Prediction) -> str:
     low, high = f"{expected.low:.0f}", f"{expected.high:.0f}"
-    return f"{expected.users:.0f} users were predicted ({low} to {high})"
+    users = format.plural(round(expected.users), "user")
+    return f"predicted were {users} ({low} to {high})"
 
 
 def _interval(threshold: Threshold) -> str:
@@ -347,7 +351,7 @@ def _interval_of(holds: int | None, breaks: int | None, sure: str, top: str = ""
         return f"holds at {format.plural(holds, 'user')}, breaks at {breaks} {sure}"
     if holds:
         return f"holds at {format.plural(holds, 'user')}{top} {sure}"
-    return f"breaks at {format.plural(breaks, 'user')} {sure}" if breaks else "nothing"
+    return f"breaks at {format.plural(breaks, 'user')} {sure}" if breaks else NOTHING
 
 
 def news(trial: CapacityTrial) -> str:
