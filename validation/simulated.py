@@ -21,8 +21,8 @@ from lab.model.verdict import Outcome
 
 LATE_S, ALLOWED = 10.0, 0.05
 MAX_TRIALS = 200
-OVERHEAD_S = 35.0
-"""What a trial takes beside its window: ramp, warm-up and drain."""
+OVERHEAD_S = 75.0
+"""What a trial takes beside its window: 5 s of ramp, a minute of warm-up, and the drain."""
 LASTING = 0.1
 """How much of what a minute had in common is left in the next."""
 

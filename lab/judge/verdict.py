@@ -21,6 +21,7 @@ from lab.judge.sequential import early_end
 from lab.judge.sizes import by_size
 from lab.judge.spread import spreads
 from lab.judge.timeline import timeline
+from lab.judge.times import times_of
 from lab.judge.trial import Trial
 from lab.judge.validity import reasons_invalid
 from lab.judge.workers import worker_shares
@@ -74,6 +75,7 @@ def judge(cell: Cell, observation: Observation, reference: Reference | None = No
         workers=worker_shares(trial),
         sizes=by_size(trial),
         spreads=known,
+        times=times_of(trial),
     )
 
 

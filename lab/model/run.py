@@ -68,6 +68,10 @@ Speed = Annotated[float, Field(gt=0, le=1000)] | Literal["auto"]
 """What a run was started with; where it is ``auto``, each cell has its own."""
 MaxUsers = Annotated[int, Field(ge=1, le=STUDENTS)]
 MaxLoad = Annotated[float, Field(gt=0, le=1e9)]
+SearchMethod = Literal["aimed", "certain"]
+"""How a threshold is searched: aimed by a model of the cell, or by e-values, which rest on none."""
+
+Within = Annotated[float, Field(gt=0, lt=1)]
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,9 @@ class RunRequest(Stored):
         only: ids or patterns of those of the spec's cells that were asked for; none: all.
         max_users: of a search for thresholds: it goes no higher.
         max_load: of a search: real-world seconds of load for each cell. None: no limit.
+        method: of a search; None in one that an earlier lab began, which knew ``certain`` alone.
+        within: of a search: how wide an answer may be, as a share of the users. None: 2 users or
+            a tenth, whichever is more.
         until_held: of a diagnosis: whether it goes on to what makes each cell hold.
     """
 
@@ -182,6 +189,8 @@ class RunRequest(Stored):
     only: tuple[str, ...] = ()
     max_users: Annotated[MaxUsers | None, Field(alias="most_users")] = None
     max_load: Annotated[MaxLoad | None, Field(alias="most_load")] = None
+    method: SearchMethod | None = None
+    within: Within | None = None
     until_held: bool = False
 
 

@@ -23,6 +23,7 @@ from pydantic import AfterValidator, Field
 from lab.model.base import Bytes, Count, Elapsed, Frozen, Moment, Number, Stored, Sum, Total
 from lab.model.costs import TrialCost
 from lab.model.criterion import Criterion
+from lab.model.times import TrialTimes
 
 
 def _readable(text: str) -> str:
@@ -470,6 +471,7 @@ class Verdict(Frozen):
     where the window went on to its end. ``cost`` is what an upload cost this machine; None where
     that could not be told. ``workers`` is empty where there are not several; ``sizes`` are the
     uploads by size of file, none where all files were of one size; ``spreads`` are by metric.
+    ``times`` are what a search for a capacity reads of it: None of other loads than a closed one.
     """
 
     # pylint: disable=duplicate-code # a table: `lab.model.run.CellResult` has it on disk too
@@ -489,3 +491,4 @@ class Verdict(Frozen):
     workers: tuple[WorkerShare, ...] = ()
     sizes: tuple[SizeClass, ...] = ()
     spreads: dict[str, Spread] = {}
+    times: TrialTimes | None = None

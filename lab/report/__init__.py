@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lab.report.reports import overview as overview
     from lab.report.terminal import Style as Style
     from lab.report.thresholds import news as news
+    from lab.report.thresholds import standings as standings
 
 _MODULES = {
     "answered": "answers",
@@ -32,6 +33,7 @@ _MODULES = {
     "LiveLine": "progress",
     "Style": "terminal",
     "news": "thresholds",
+    "standings": "thresholds",
 }
 _OF_REPORTS = (
     *("Document", "Entry"),

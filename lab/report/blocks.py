@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
+from lab.model.capacity import Curve, Prediction
 from lab.model.text import clean_line
 from lab.model.verdict import Crossing, Outcome, Series, StageResult
 from lab.report.format import plural
@@ -204,6 +205,27 @@ class Chart:
 
 
 @dataclass(frozen=True)
+class ShareCurve(_Shown):
+    """The share of uploads beyond a criterion's bound against the users, of one cell.
+
+    Args:
+        curve: as a search knows it; without points where it rests on counts alone.
+        low: users at the lower end of the interval; None where there is none.
+        high: at its upper end; likewise.
+        confidence: that the threshold lies between the two, from 0 to 1.
+        about: what it shows, for who does not see the picture.
+        prediction: what was expected before the first trial; None: nothing was.
+    """
+
+    curve: Curve
+    low: float | None
+    high: float | None
+    confidence: float
+    about: str
+    prediction: Prediction | None = None
+
+
+@dataclass(frozen=True)
 class Hop(_Shown):
     """Where the limit is, once something was changed; nothing was before the first."""
 
@@ -218,7 +240,7 @@ class BottleneckPath:
     hops: tuple[Hop, ...]
 
 
-Block = Heading | Paragraph | Items | Facts | Table | Chart | BottleneckPath
+Block = Heading | Paragraph | Items | Facts | Table | Chart | ShareCurve | BottleneckPath
 
 
 @dataclass(frozen=True)
@@ -239,7 +261,7 @@ class Page(_Shown):
     facts: tuple[Fact, ...]  #: what was measured, where and how
     note: str  #: what must be known of the load to read the figures
     matrix: Matrix
-    sections: tuple[Section, ...]  #: every finished cell, whole
+    sections: tuple[Section, ...]  #: every finished cell, whole; and those that are ``begun``
     missing: tuple[str, ...]  #: ids of the cells that are not finished
     damaged: tuple[tuple[str, str], ...]  #: of each cell that cannot be read, its id and why
     resume: str  #: the command that finishes them, but for the run's name
@@ -249,6 +271,7 @@ class Page(_Shown):
     claims: tuple[str, ...] = ()  #: the same by its sentences
     beside: tuple[Block, ...] = ()  #: before and after, of a run with a baseline
     glance: tuple[Block, ...] = ()  #: what a form that leaves the sections out shows of them
+    begun: frozenset[str] = frozenset()  #: of those not finished the ids that have a section
 
     @property
     def listed(self) -> tuple[str, ...]:
@@ -275,13 +298,14 @@ class Page(_Shown):
     @property
     def counts(self) -> Mapping[Value, int]:
         """How many finished cells came to which verdict, in the order of the outcomes."""
-        verdicts = [section.verdict for section in self.sections]
+        verdicts = [s.verdict for s in self.sections if s.title not in self.begun]
         return Counter(v for outcome in Outcome for v in verdicts if v.outcome is outcome)
 
     @property
     def tally(self) -> str:
         """The same as a sentence's part: ``12 cells: 6 held, 6 broke``."""
-        total = len(self.sections) + len(self.missing) + len(self.damaged)
+        whole = len(self.sections) - len(self.begun)
+        total = whole + len(self.missing) + len(self.damaged)
         parts = [f"{number} {verdict.text}" for verdict, number in self.counts.items()]
         if self.missing:
             parts.append(f"{len(self.missing)} not finished")

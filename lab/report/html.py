@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from lab.model.text import clean
 from lab.report.blocks import Page
 from lab.report.charts import drawing
+from lab.report.curves import curve_drawing
 
 
 def page_html(page: Page) -> str:
@@ -25,5 +26,9 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(macro=lambda block: type(block).__name__.lower(), drawing=drawing)
+    environment.globals.update(
+        macro=lambda block: type(block).__name__.lower(),
+        drawing=drawing,
+        curve_drawing=curve_drawing,
+    )
     return environment.get_template("page.html.j2")

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from lab.model.text import clean
 from lab.report import blocks
 from lab.report.charts import chart_lines
+from lab.report.curves import curve_lines
 
 _CHART_WIDTH = 100
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|#~&$]|:(?=//)|(?<=www)\.)")
@@ -113,6 +114,8 @@ def _block(block: blocks.Block) -> str:
         case blocks.Chart(series):
             lines = chart_lines(series, _CHART_WIDTH, blocks=True)
             return "\n".join(("```text", *lines, "```"))
+        case blocks.ShareCurve():
+            return "\n".join(("```text", *curve_lines(block, _CHART_WIDTH), "```"))
         case blocks.BottleneckPath(hops):
             return "\n".join(f"{n}. {_hop(hop)}" for n, hop in enumerate(hops, start=1))
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.model.capacity import Threshold, Thresholds
+from lab.model.capacity import Standing, Threshold, Thresholds
 from lab.model.diagnosis import Diagnoses
 from lab.model.run import CellResult, RunInfo, Summary
 from lab.report import format
@@ -59,7 +59,7 @@ def html_report(stored: Document, info: RunInfo) -> str:
     return page_html(_page(stored, info))
 
 
-def cell_details(cell: CellResult | Threshold, style: Style) -> str:
+def cell_details(cell: CellResult | Threshold | Standing, style: Style) -> str:
     """Everything that is stored of one cell, for a terminal."""
     section = cell_section(cell) if isinstance(cell, CellResult) else threshold_section(cell)
     return section_text(section, style)

@@ -28,6 +28,7 @@ from lab.model.text import Styled, clean
 from lab.model.verdict import Outcome
 from lab.report import blocks
 from lab.report.charts import chart_lines
+from lab.report.curves import curve_lines
 
 COLOURS = {
     Outcome.HELD: "bold green",
@@ -156,11 +157,17 @@ def _rendered(parts: Iterable[blocks.Block], style: Style) -> list[RenderableTyp
                 rendered += [Text(f"{fact.name}: {fact.text}") for fact in facts]
             case blocks.Table():
                 rendered.append(_table(block))
-            case blocks.Chart(series):
-                rendered += map(Text, chart_lines(series, style.width, blocks=style.blocks))
+            case blocks.Chart() | blocks.ShareCurve():
+                rendered += map(Text, _drawn(block, style))
             case blocks.BottleneckPath(hops):
                 rendered += map(_hop, hops)
     return rendered
+
+
+def _drawn(block: blocks.Chart | blocks.ShareCurve, style: Style) -> list[str]:
+    if isinstance(block, blocks.Chart):
+        return chart_lines(block.series, style.width, blocks=style.blocks)
+    return curve_lines(block, style.width)
 
 
 def _hop(hop: blocks.Hop) -> Text:
@@ -195,7 +202,7 @@ def _sentences(page: blocks.Page, style: Style) -> list[Text]:
     for row, section in zip(page.matrix.rows, page.sections, strict=True):
         head = Text.assemble(_value(section.verdict)[:2], (row.id, "bold"))
         lines += [head, *_indented(row.why, style)]
-    for cell_id in page.missing:
+    for cell_id in (cell_id for cell_id in page.missing if cell_id not in page.begun):
         lines += [Text(f"- {cell_id}"), *_indented("not finished", style)]
     return lines
 

@@ -119,13 +119,19 @@ class RunFolder:
             path = path.resolve()  # from here on its name is the lab's, and no link may be there
         return cls(path, read_document(Folder(path, RUN_DEPTH), INFO, RunInfo))
 
-    def allowing(self, max_load: float) -> RunFolder:
-        """The run with another time for each cell's search, in real-world seconds; stored.
+    def allowing(self, max_load: float | None, within: float | None) -> RunFolder:
+        """The run with other limits of each cell's search; stored.
+
+        Args:
+            max_load: real-world seconds of load; None: as before.
+            within: how wide an answer may be, as a share of the users; None: as before.
 
         Raises:
             StoreError: it cannot be written.
         """
-        info = self.info.model_copy(update={"max_load": max_load})
+        limits = {"max_load": max_load, "within": within}
+        given = {name: limit for name, limit in limits.items() if limit is not None}
+        info = self.info.model_copy(update=given)
         self.write_text(INFO, as_json(info))
         return RunFolder(self.path, info)
 
