@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from math import exp, log
 from pathlib import Path
 from typing import Any
@@ -164,7 +165,7 @@ def test_users_on_the_scale_are_whole_and_apart(tried: Sequence[int]) -> None:
     drawn = curve_drawing(block(of, low=None, high=None, prediction=None))
     places = [tick.at for tick in drawn.users]
     assert len(places) >= 2
-    assert all(after - before >= 30 for before, after in zip(places, places[1:], strict=False))
+    assert all(after - before >= 30 for before, after in pairwise(places))
     assert all(tick.label.isdigit() for tick in drawn.users)
     assert len({tick.label for tick in drawn.users}) == len(drawn.users)
 
