@@ -166,12 +166,15 @@ def test_a_knob_that_cells_do_not_feel_is_said_before_they_are_measured(
     assert lines.index(said) < next(n for n, line in enumerate(lines) if "workers=1" in line)
 
 
-def test_a_search_that_cannot_decide_ends_with_4(lab: Command, faked: Faked[Overloaded]) -> None:
+@pytest.mark.parametrize("method", ["aimed", "certain"])
+def test_a_search_that_cannot_decide_ends_with_4(
+    lab: Command, faked: Faked[Overloaded], method: str
+) -> None:
     # Processes without an engine have no quota, so there is no evidence, however long it takes.
     one_cell = SPEC.replace("[1, 2]", "[1]")
     faked.spec.write_text(one_cell.replace("error_rate < 5 %", "throttled_backend < 5 %"))
     faked.load.uploads = 10
-    ended = lab("threshold", faked.spec, "--most-users", "1", "--method", "certain", "--json")
+    ended = lab("threshold", faked.spec, "--most-users", "1", "--method", method, "--json")
     assert ended.code == 4, ended.err
     assert ended.out == again_json(faked)
     assert {cell.outcome for cell in document(faked).cells} & {"undecided", "invalid"}
