@@ -56,6 +56,7 @@ class Lab:
         retries: how often a cell that something disturbed is measured again.
         choose_speed: the cell at the speed for its next attempt, no higher than the limit; asked
             for cells with ``auto_speed``.
+        foresee: the cell with what a model says of it before it is measured; asked for the others.
         wait_quiet: returns when this machine is quiet, or is not going to be, and whether it is;
             calls what it is given with what keeps it busy.
     """
@@ -66,11 +67,12 @@ class Lab:
     show: Callable[[Progress], None] = field(default=lambda _progress: None)
     retries: int = 0
     choose_speed: Callable[[Cell, float], Cell] = field(default=lambda cell, _limit: cell)
+    foresee: Callable[[Cell], Cell] = field(default=lambda cell: cell)
     wait_quiet: Callable[[Callable[[str], None]], bool] = field(default=lambda _show: True)
 
     def at_its_speed(self, cell: Cell, limit: float = inf) -> Cell:
         """The cell at the speed that it was given, or that is chosen for it now."""
-        return self.choose_speed(cell, limit) if cell.auto_speed else cell
+        return self.choose_speed(cell, limit) if cell.auto_speed else self.foresee(cell)
 
 
 def run_experiment(lab: Lab, run: RunFolder, cells: Sequence[Cell]) -> Summary:

@@ -27,7 +27,7 @@ from lab.cli.options import (
 )
 from lab.cli.session import Planned
 from lab.cli.stored import StoredReport, exit_code, report_of
-from lab.cli.wiring import StackChoice
+from lab.cli.wiring import StackChoice, split_model
 from lab.model.experiment import Cell
 from lab.model.load import MAX_USERS
 from lab.model.replica import Target
@@ -133,7 +133,7 @@ def plan_of(spec: Planned, only: tuple[str, ...] = (), retries: int = RETRIES) -
     """What a dry run shows of a spec, whose cells have the speeds that are known."""
     return RunPlan(
         spec.experiment.experiment,
-        round(estimate(spec.missing)) + _probe_s(spec.missing),
+        round(estimate(spec.missing, split_model())) + _probe_s(spec.missing),
         {cell.id: too_few(cell) for cell in spec.missing},
         spec.idle,
         [PlannedSpeed.of(cell) for cell in spec.missing],

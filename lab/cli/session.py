@@ -27,6 +27,7 @@ from lab.cli.wiring import (
     known_costs,
     open_stack,
     pace_of,
+    split_model,
 )
 from lab.config import parse_settings, read_experiment
 from lab.errors import Interrupted, LabError, MachineError, SpecError, UsageError
@@ -237,7 +238,7 @@ def speeds_known(
     if any(cell.auto_speed and cell.target == "vm" for cell in planned.missing):
         with suppress(LabError):
             known = known_costs(which_stack([planned], asked, toxiproxy, stored).name)
-            return lambda cell: foreseen(cell, known(cell), planned.max_speed)
+            return lambda cell: foreseen(cell, known(cell), planned.max_speed, split_model())
     return lambda cell: foreseen(cell, None, planned.max_speed)
 
 
@@ -369,7 +370,7 @@ def measuring(
             )
             pace = pace_of(lab, run, live.print)
             try:
-                yield replace(lab, choose_speed=pace.choose), live
+                yield replace(lab, choose_speed=pace.choose, foresee=pace.foresee), live
             finally:
                 pace.learn()
     except KeyboardInterrupt:

@@ -29,7 +29,7 @@ from lab.cli.options import (
 )
 from lab.cli.session import Planned, SearchAsked
 from lab.cli.stored import StoredReport, exit_code, report_of
-from lab.cli.wiring import StackChoice
+from lab.cli.wiring import StackChoice, split_model
 from lab.errors import Interrupted, UsageError
 from lab.model.capacity import CapacityTrial, Thresholds, TrialRequest
 from lab.model.experiment import Cell
@@ -268,10 +268,15 @@ def _cell_search(
         return CellSearch(cell.id, len(trials))
     trial = at_speed(next_trial(cell, step, trials))
     max_trials = search.max_trials_in_all
-    longest_s = round(max_trials * estimate([at_speed(longest(cell, search))]))
+    longest_s = round(max_trials * estimate([at_speed(longest(cell, search))], split_model()))
     return CellSearch(
         cell.id,
         len(trials),
-        NextTrial(step.users, step.window, round(estimate([trial])), PlannedSpeed.of(trial).text()),
+        NextTrial(
+            step.users,
+            step.window,
+            round(estimate([trial], split_model())),
+            PlannedSpeed.of(trial).text(),
+        ),
         LongestSearch(max_trials, longest_s),
     )

@@ -102,12 +102,11 @@ def _uneven(cell: CellResult, baseline: CellResult) -> str:
     knobs = [Knobs.model_validate(one.knobs) for one in (cell, baseline)]
     if knobs[0].speed == knobs[1].speed:
         return ""
-    for one in knobs:
-        sharing = one.workers if one.listeners == 1 else 1
-        if cell.target == "vm" and not keeps_split(sharing, one.speed):
+    for one, split in zip(knobs, (cell.split, baseline.split), strict=True):
+        if cell.target == "vm" and not keeps_split(one.sharing, one.speed, split):
             return (
-                f"at speed {one.speed:g} {sharing} workers share one socket more evenly than at 1,"
-                " and the speeds differ"
+                f"at speed {one.speed:g} {one.sharing} workers share one socket more evenly than at"
+                " 1, and the speeds differ"
             )
     return ""
 

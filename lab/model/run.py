@@ -20,6 +20,7 @@ from lab.model.evidence import Sample
 from lab.model.experiment import Cell, Experiment, Question
 from lab.model.journeys import Journey
 from lab.model.replica import STUDENTS, Target
+from lab.model.split import Split
 from lab.model.verdict import (
     Bottleneck,
     Check,
@@ -243,6 +244,7 @@ class CellResult(Stored):
     """One finished cell in ``summary.json``; ``knobs`` and ``load`` are as a spec writes them.
 
     ``speed_reason`` says why the speed among its knobs was chosen; empty where one was given.
+    ``split`` is what a model had said of how its workers share uploads; None where none had.
     ``attempts`` are those before the one that counts, in order. ``baseline`` is the id of the cell
     that it is ``against``, empty where there is none.
     """
@@ -262,6 +264,7 @@ class CellResult(Stored):
     leaks: tuple[Leak, ...] = ()
     decided: EarlyEnd | None = None
     speed_reason: str = ""
+    split: Split | None = None
     invalid: tuple[Invalidity, ...] = ()
     attempts: tuple[AttemptResult, ...] = ()
     stood: tuple[Stood, ...] = ()
@@ -291,6 +294,7 @@ class CellResult(Stored):
             workers=verdict.workers,
             decided=verdict.decided,
             speed_reason=cell.speed_reason,
+            split=cell.split,
             invalid=verdict.invalid,
             stood=verdict.stood,
             sizes=verdict.sizes,

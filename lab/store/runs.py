@@ -335,7 +335,7 @@ def _claim(results: Path, name: str) -> Path:
 def digest(cells: Sequence[Cell]) -> str:
     """SHA-256, in hex, over the canonical JSON of the cells: sorted keys, no spaces.
 
-    Of a cell whose speed is chosen, it does not depend on what was chosen.
+    It does not depend on what speed was chosen where one is, nor on what a model said.
     """
     data = [_asked(cell) for cell in cells]
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -344,7 +344,7 @@ def digest(cells: Sequence[Cell]) -> str:
 
 def _asked(cell: Cell) -> dict[str, Any]:
     """What is asked for, as JSON: a speed that is chosen is ``auto``, as a spec says it."""
-    data = cell.model_dump(mode="json", exclude={"auto_speed", "speed_reason"})
+    data = cell.model_dump(mode="json", exclude={"auto_speed", "speed_reason", "split"})
     if cell.auto_speed:
         data["knobs"]["speed"] = AUTO
     if not cell.baseline:  # as where a lab stored it that knew of none
