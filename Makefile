@@ -236,13 +236,13 @@ lint: $(STAMP) ## Style, types, dead and copied code, YAML, Compose, shell and D
 # environment says otherwise: each process would rewrite and compile all tests anew.
 # What failed beside others runs once more with nothing beside it: some thousand tests measure
 # real time on machines that are shared. Both times are printed; what fails twice fails.
-PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest $(addprefix tests/,$(LAYER))
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest
 .PHONY: test
 test: lint ## Lint, types and all tests; LAYER=component: those of a folder of tests/ alone
-	@$(PYTEST) --cache-clear --numprocesses 3 $(ARGS) || { code=$$?; \
+	@$(PYTEST) --cache-clear --numprocesses 3 $(addprefix tests/,$(LAYER)) $(ARGS) || { code=$$?; \
 		[ "$$code" -eq 1 ] || exit "$$code"; \
 		echo 'make test: what failed runs once more, with nothing beside it'; \
-		$(PYTEST) --last-failed --numprocesses 1 $(ARGS); }
+		$(PYTEST) --last-failed --numprocesses 1 $(addprefix tests/,$(LAYER)) $(ARGS); }
 
 # Not part of `make test`: to watch each line costs as much CPU again, which the replicas need.
 .PHONY: coverage

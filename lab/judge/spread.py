@@ -109,8 +109,9 @@ def _of_share(trial: Trial) -> Spread | None:
 def _of_percentile(metric: str, trial: Trial) -> Spread | None:
     """Of a percentile, relative to it: half of what lies between the ends of its interval.
 
-    The ends are where the share below would be, were it off by as much as it is known; None where
-    that is beyond the slowest upload.
+    The ends are where the share below would be, were it off by as much as it is known. Where that
+    is beyond the slowest upload, that one stands for the upper end, and both sides are taken to be
+    as long as the longer, if of as many independent uploads one at least is above the percentile.
     """
     taken = ((s.sent_at, latency(s, metric, trial.timeout)) for s in trial.sent)
     timed = [(at, s) for at, s in taken if s is not None]
@@ -120,10 +121,11 @@ def _of_percentile(metric: str, trial: Trial) -> Spread | None:
     middle = quantile(ordered, p)
     batches, worth = _independent([(at, s > middle) for at, s in timed], 1 - p, trial)
     off = TWO_SIDED * sqrt(p * (1 - p) / worth)
-    if p + off > 1 or p - off < 0:
+    if p - off < 0 or worth * (1 - p) < 1:
         return None
-    low, high = quantile(ordered, p - off), quantile(ordered, p + off)
-    error = log(high / low) / (2 * TWO_SIDED)
+    low, high = quantile(ordered, p - off), quantile(ordered, min(1.0, p + off))
+    longer = max(log(high / middle), log(middle / low))
+    error = (log(high / low) / 2 if p + off <= 1 else longer) / TWO_SIDED
     if _is_short(trial) and (rate := _of_rate(trial)):
         return Spread(error=hypot(error, rate.error), batches=min(batches, rate.batches))
     return Spread(error=error, batches=batches)

@@ -139,11 +139,15 @@ def test_other_targets_run_their_spec(make: Make, target: str) -> None:
     ("words", "tests"),
     [
         (["check"], "pytest --quiet --numprocesses 2 tests/unit"),
-        (["test"], "pytest --numprocesses 3"),
-        (["test", "LAYER=component"], "pytest --numprocesses 3 tests/component"),
+        (["test"], "pytest --cache-clear --numprocesses 3 || { code=$?; \\"),
+        (["test"], "pytest --last-failed --numprocesses 1 ; }"),
+        (
+            ["test", "LAYER=component"],
+            "pytest --cache-clear --numprocesses 3 tests/component || { code=$?; \\",
+        ),
         (
             ["test", "LAYER=unit replica", "ARGS=-x"],
-            "pytest --numprocesses 3 tests/unit tests/replica -x",
+            "pytest --last-failed --numprocesses 1 tests/unit tests/replica -x; }",
         ),
         (
             ["coverage"],
@@ -153,7 +157,7 @@ def test_other_targets_run_their_spec(make: Make, target: str) -> None:
 )
 def test_what_is_tested(make: Make, words: list[str], tests: str) -> None:
     commands = [" ".join(line.split()) for line in make("--dry-run", *words).stdout.splitlines()]
-    assert commands[-1].endswith(f"/{tests}")
+    assert any(command.endswith(f"/{tests}") for command in commands[-4:])
     lint = ["ruff check .", "mypy", "vulture", "pylint lab", "yamllint --strict ."]
     for program in lint if words[0] != "coverage" else ():
         assert any(command.endswith(f"/{program}") for command in commands), program

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from math import sqrt
+from math import log, sqrt
 
 import pytest
 
 from lab.judge.spread import MAX_STRETCHES, MIN_STRETCHES, compared, spreads
 from lab.judge.trial import Trial
 from lab.model.evidence import Cause, Observation, Sample
+from lab.model.physics import quantile
 from lab.model.verdict import Spread
 from tests.unit.judge.observations import WINDOW, cell, sample
 
@@ -85,9 +86,16 @@ def test_without_a_failure_every_upload_counts() -> None:
 
 def test_a_percentile_needs_enough_uploads_beyond_it() -> None:
     assert "p95" in spreads(trial(steady(600)))
-    few = spreads(trial(steady(40)))
+    few = spreads(trial(steady(16)))
     assert "p95" not in few
     assert "p50" in few
+
+
+def test_beyond_the_slowest_upload_a_percentile_is_as_far_off_as_below_it_at_least() -> None:
+    # 40 are worth two beyond the 95th percentile, whose upper end would be at 1.017.
+    found, times = spreads(trial(steady(40))), sorted(s.latency_s for s in steady(40))
+    below = log(quantile(times, 0.95) / quantile(times, 0.95 - 1.96 * sqrt(0.95 * 0.05 / 40)))
+    assert known(found, "p95").error >= below / 1.96 - 1e-9
 
 
 def test_a_percentile_is_known_by_the_width_of_what_surrounds_it() -> None:
