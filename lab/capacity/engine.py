@@ -366,7 +366,7 @@ class Engine:
 
     def _parse(self, t: float, worker: SimulatedWorker, upload: SimulatedUpload) -> float:
         """What is done for an upload itself; its body takes some more turns to be read."""
-        due = worker.turns + int(next(self._turns))
+        due = worker.turns + next(self._turns)
         later, item = worker.later, (self._begun, upload)
         if due in later:
             later[due].append(item)

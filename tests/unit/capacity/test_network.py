@@ -15,7 +15,7 @@ from tests.fakes.cells import LOAD, make_cell
 
 STORAGE = Fault.model_validate(
     {
-        "name": "gcs-latency",
+        "fault": "gcs-latency",
         "about": "storage is 2-5 s away",
         "proxy": "gcs",
         "toxics": [{"type": "latency", "delay": {"knob": "gcs_latency"}}],
@@ -23,7 +23,7 @@ STORAGE = Fault.model_validate(
 )
 DATABASE = Fault.model_validate(
     {
-        "name": "db-distance",
+        "fault": "db-distance",
         "about": "the database is a round trip away",
         "proxy": "db",
         "toxics": [{"type": "latency", "delay": {"knob": "db_rtt"}}],
