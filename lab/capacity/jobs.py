@@ -44,6 +44,7 @@ class JobEngine(Engine):
         self._begun, self._written = self._request_job, self._request_job
         held = database.held
         leak = Job(0.0)  # asked in a thread, whether there is one or not
+        auth: tuple[Job, ...]
         if held:
             auth = (Job(0.0, checkout=True), Job(database.auth, then="store"))
         else:

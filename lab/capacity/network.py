@@ -370,18 +370,19 @@ def _database(cell: Cell, stages: StageTimes | None, speed: float) -> Connection
     delay = fsum(span.mean for span in _delays(cell, "db"))
     trip = delay + TYPICAL.trip_s * speed
 
-    def taking(stage: str, measured: float | None) -> float:
+    def taking(stage: Literal["auth", "release", "write"]) -> float:
         count = trips.get(stage, 0)
-        if stages is None or not count or measured is None:
+        if stages is None or not count:
             return count * trip
+        measured: float = getattr(stages, stage)
         beyond = max(0.0, measured - count * delay) / stages.speed
         return count * delay + beyond * speed
 
     kept = knobs.pool_class == "QueuePool"
     return Connections(
-        auth=taking("auth", stages and stages.auth),
-        release=taking("release", stages and stages.release),
-        write=taking("write", stages and stages.write),
+        auth=taking("auth"),
+        release=taking("release"),
+        write=taking("write"),
         held=knobs.db_session == "hold",
         threads=knobs.anyio_threads if knobs.db_call == "threadpool" else 0,
         pool_size=float(knobs.pool_size) if kept else 0.0,

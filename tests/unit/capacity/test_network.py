@@ -103,7 +103,7 @@ def test_an_instance_has_its_places() -> None:
     assert (found.workers, found.threads, found.balance) == (3, 5, "gateway")
 
 
-BAD = {
+BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "burst": ({}, {"load": {"burst": 5}}, "cell: a load of kind burst has no number of users"),
     "leak": ({"leak": "pool"}, {}, "cell: the model does not know a leak of pool - set leak: off"),
     "mix": (
