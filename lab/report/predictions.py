@@ -16,6 +16,7 @@ ABOUT = (
 )
 LEARNS = "the replica, or the model, has something to learn"
 
+FIGURES = ("cell", "users", "up/s", "p50 s", "p95 s", "p99 s", "late", "failed")
 RESOURCES = ("resource", "carries /s", "fails from", "how")
 
 
