@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from lab.capacity.engine import REFUSED, Engine
+from lab.capacity.engine import Engine
 from lab.capacity.parts import NO_CONNECTION, OK, SLOTS, SimulatedUpload, SimulatedWorker
 
 
@@ -83,7 +83,7 @@ class JobEngine(Engine):
         database = self.network.database
         if self.slots >= database.slots:
             upload.code = SLOTS
-            return t + REFUSED * database.connect
+            return t + database.connect
         self.slots += 1
         worker.pool.opened += 1
         return t + database.connect
