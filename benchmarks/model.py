@@ -21,8 +21,8 @@ from lab.capacity.model import simulate
 from lab.capacity.network import Connections, Network
 from validation import oracle, oracle_waits
 
-WINDOW_S = 600.0
-WARMUP_S = 30.0
+UPLOADS = 4000
+"""Of a turn: so many that what a simulation needs to begin does not matter."""
 RAMP_S = 5.0
 PAIRS = 5
 
@@ -37,6 +37,11 @@ class System:
     lead: float = 0.0
     held: bool = False
     anyio: int = 0
+
+    @property
+    def window(self) -> float:
+        """Seconds in which about so many uploads end."""
+        return UPLOADS / min(self.users / 3.7, self.workers * max(1, self.threads) / 3.6)
 
     @property
     def label(self) -> str:
@@ -95,13 +100,13 @@ def by_model(system: System) -> int:
         storage=(2.0, 5.0),
         ramp=RAMP_S,
     )
-    seen = simulate(network, system.users, seed=1, warmup=0.0, window=WARMUP_S + WINDOW_S)
+    seen = simulate(network, system.users, seed=1, warmup=0.0, window=system.window)
     return int(seen.ok.size)
 
 
 def by_simpy(system: System) -> int:
     """The uploads that end, or are sent, which in a closed loop are as many."""
-    end = RAMP_S + WARMUP_S + WINDOW_S
+    end = RAMP_S + system.window
     if system.held or system.anyio:
         known = oracle_waits.System(
             call="threads",

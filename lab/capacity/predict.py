@@ -18,9 +18,8 @@ import numpy as np
 from lab.capacity import operational
 from lab.capacity.curve import threshold, violates, worth
 from lab.capacity.measured import Measured
-from lab.capacity.model import Simulated, simulate
+from lab.capacity.model import Simulated, causes_of, simulate
 from lab.capacity.network import Network, network_of
-from lab.capacity.parts import CAUSES, OK
 from lab.errors import UsageError
 from lab.model.criterion import Criterion
 from lab.model.experiment import Cell
@@ -262,7 +261,7 @@ def _of_load(
         **{name: _mean(getattr(one, name) for one in each) for name in ("error_rate", "late")},
     )
     p95 = [one.p95 for one in each if one.p95 is not None]
-    causes = _causes(seen)
+    causes = causes_of(np.concatenate([one.code for one in seen]))
     waits = _waits(seen, network, bound, THREADS[cell.knobs.gcs_call])
     limit = _limit(causes, waits, figures, network, seen, cell)
     return {
@@ -283,17 +282,6 @@ def _middle(values: Iterable[float | None]) -> float | None:
 def _mean(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return fmean(known) if known else None
-
-
-def _causes(seen: Sequence[Simulated]) -> dict[str, float]:
-    code = np.concatenate([one.code for one in seen])
-    counts = np.bincount(code, minlength=len(CAUSES))
-    shares = {
-        CAUSES[at]: float(count) / code.size
-        for at, count in enumerate(counts)
-        if count and at != OK
-    }
-    return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 
 def _waits(

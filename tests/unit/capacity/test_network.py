@@ -15,7 +15,7 @@ from tests.fakes.cells import LOAD, make_cell
 
 STORAGE = Fault.model_validate(
     {
-        "name": "gcs-latency",
+        "fault": "gcs-latency",
         "about": "storage is 2-5 s away",
         "proxy": "gcs",
         "toxics": [{"type": "latency", "delay": {"knob": "gcs_latency"}}],
@@ -23,7 +23,7 @@ STORAGE = Fault.model_validate(
 )
 DATABASE = Fault.model_validate(
     {
-        "name": "db-distance",
+        "fault": "db-distance",
         "about": "the database is a round trip away",
         "proxy": "db",
         "toxics": [{"type": "latency", "delay": {"knob": "db_rtt"}}],
@@ -103,7 +103,7 @@ def test_an_instance_has_its_places() -> None:
     assert (found.workers, found.threads, found.balance) == (3, 5, "gateway")
 
 
-BAD = {
+BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "burst": ({}, {"load": {"burst": 5}}, "cell: a load of kind burst has no number of users"),
     "leak": ({"leak": "pool"}, {}, "cell: the model does not know a leak of pool - set leak: off"),
     "mix": (
