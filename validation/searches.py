@@ -254,16 +254,20 @@ def main(arguments: Sequence[str]) -> int:
     command.add_argument("--jobs", type=positive, default=1, help="processes")
     command.add_argument("--workers", type=positive, nargs="+", default=list(WORKERS))
     command.add_argument("--family", choices=FAMILIES, nargs="+", default=["usual"])
+    command.add_argument(
+        "--method", choices=OF_LAB, nargs="+", default=list(OF_LAB), help="ways to aim"
+    )
+    command.add_argument("--first", type=whole, default=0, help="number of the first system")
     command.add_argument("--peers", action="store_true", help="the other ways to search, too")
     command.add_argument("--json", action="store_true", help="every search, as JSON")
     flags = command.parse_args(arguments)
 
     def work() -> int:
-        methods = (*OF_LAB, *(_peers() if flags.peers else ()))
+        methods = (*flags.method, *(_peers() if flags.peers else ()))
         tasks = [
             (f"{flags.seed}/{number}", workers, family, methods)
             for family in flags.family
-            for number in range(flags.systems)
+            for number in range(flags.first, flags.first + flags.systems)
             for workers in flags.workers
         ]
         searches = list(searched(tasks, flags.jobs))

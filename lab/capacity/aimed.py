@@ -193,9 +193,9 @@ class AimedState:
     def _aim(self) -> int | None:
         """The number of users to try next; None where none near the threshold may be."""
         middle, used = self._middle, self.inference.used
-        near = [floor(middle), floor(middle) + 1] if used else [round(middle)]
+        near = [floor(middle), floor(middle) + 1] if used and middle > 1 else [round(middle)]
+        spare = [near[0] + off * side for off in range(1, NEARBY + 1) for side in (-1, 1)]
         near.sort(key=lambda n: fsum(trial.window for trial in used if trial.users == n))
-        spare = (floor(middle) + off * side for off in range(1, NEARBY + 1) for side in (-1, 1))
         for users in (*near, *spare):
             if 1 <= users <= self.search.max_users and not self._is_blocked(users):
                 return users

@@ -86,7 +86,7 @@ def shown(
         return None
     minutes, times = trial.window / MINUTE_S, trial.times
     plain = Shown(trial.id, trial.users, minutes, count.samples, count.violations / count.samples)
-    if times is None:
+    if times is None or not (times.sent or times.failed):
         return plain
     if criterion.metric in OF_LATENCY and times.latency:
         smooth = is_independent(times) and len(storage) >= MIN_STORAGE
