@@ -185,9 +185,9 @@ def curve_lines(block: ShareCurve, width: int) -> list[str]:
     lines[0] = f"{lines[0]:<{len(heads) + columns - 6}}{format.percent(end):>6}"
     for row, share in zip(rows, fitted, strict=True):
         plot = [" "] * columns
-        plot[bound] = "|"
         if share is not None:
             plot[column(share)] = "-"
+        plot[bound] = "|"
         plot[column(row.share)] = "*"
         told = f"{row.users:>{USERS_COLUMNS}}{format.percent(row.share):>{SHARE_COLUMNS}}"
         told += f"{format.count(round(row.weight)):>{WEIGHT_COLUMNS}}  {''.join(plot)}"

@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,7 @@ class Overloaded(FakeStack):
         return Cause.POOL_TIMEOUT if self.overloaded and number % 2 else None
 
 
-def document(faked: Faked[Overloaded]) -> Thresholds:
+def document(faked: Faked[Any]) -> Thresholds:
     """What is stored."""
     return Thresholds.model_validate_json((faked.path / "threshold.json").read_text())
 

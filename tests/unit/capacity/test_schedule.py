@@ -103,7 +103,7 @@ def test_none_is_forgotten_while_intervals_narrow() -> None:
 
 
 ALIKE = {"workers": 2, "gcs_call": "executor", "gcs_threads": 11, "speed": 5}
-OTHER_STAGES = [{"db_session": "release"}, {"db_rtt": "50 ms"}, {"gcs_latency": "1-2 s"}]
+OTHER_STAGES = [{"db_session": "hold"}, {"db_rtt": "50 ms"}, {"gcs_latency": "1-2 s"}]
 
 
 def test_a_cell_learns_of_those_whose_stages_take_as_long() -> None:

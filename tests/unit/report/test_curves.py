@@ -164,7 +164,7 @@ def test_users_on_the_scale_are_whole_and_apart(tried: Sequence[int]) -> None:
     of = curve(points=(), trials=tuple(weight(users, 0.02, 1) for users in tried))
     drawn = curve_drawing(block(of, low=None, high=None, prediction=None))
     places = [tick.at for tick in drawn.users]
-    assert len(places) >= 2
+    assert len(places) >= min(2, max(tried))  # of a single user there is no other near
     assert all(after - before >= 30 for before, after in pairwise(places))
     assert all(tick.label.isdigit() for tick in drawn.users)
     assert len({tick.label for tick in drawn.users}) == len(drawn.users)
