@@ -106,7 +106,7 @@ class SimulatedSplit:
     def _simulated(
         self, networks: dict[float, Network], users: int, window: float
     ) -> list[tuple[float, SimulatedFigures]] | None:
-        """SimulatedFigures by speed, from 1 to where latency is far off; None where nothing succeeds."""
+        """Figures by speed, from 1 to where latency is far off; None where nothing succeeds."""
         seen: list[tuple[float, SimulatedFigures]] = []
         for speed, network in networks.items():
             found = self._figures(network, users, window, seed=1)
