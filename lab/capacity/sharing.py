@@ -71,7 +71,7 @@ CURVED = 0.5
 """Late uploads, and as many in time, are added to those of a simulation: none has odds of 0."""
 
 
-class Figures(NamedTuple):
+class SimulatedFigures(NamedTuple):
     """What a simulation gives: logarithms of rate and latency, and the fullest worker's share."""
 
     rate: float
@@ -85,7 +85,7 @@ class Figures(NamedTuple):
 class SimulatedSplit:
     """The model that `lab.plan.choose_speed` asks, with what it has simulated."""
 
-    _known: dict[tuple[str, int, float, int], Figures | None] = field(default_factory=dict)
+    _known: dict[tuple[str, int, float, int], SimulatedFigures | None] = field(default_factory=dict)
 
     def split(self, cell: Cell, work: LoopWork, up_to: float) -> Split | None:
         """See `lab.plan.SplitModel`; the same cell and work give the same.
@@ -105,9 +105,9 @@ class SimulatedSplit:
 
     def _simulated(
         self, networks: dict[float, Network], users: int, window: float
-    ) -> list[tuple[float, Figures]] | None:
+    ) -> list[tuple[float, SimulatedFigures]] | None:
         """Figures by speed, from 1 to where latency is far off; None where nothing succeeds."""
-        seen: list[tuple[float, Figures]] = []
+        seen: list[tuple[float, SimulatedFigures]] = []
         for speed, network in networks.items():
             found = self._figures(network, users, window, seed=1)
             if found is None:
@@ -122,7 +122,9 @@ class SimulatedSplit:
             seen += [(speed, found)] if found else []
         return seen
 
-    def _figures(self, network: Network, users: int, window: float, seed: int) -> Figures | None:
+    def _figures(
+        self, network: Network, users: int, window: float, seed: int
+    ) -> SimulatedFigures | None:
         key = repr(network), users, window, seed
         if key not in self._known:
             self._known[key] = _figures(network, users, window, seed)
@@ -199,7 +201,7 @@ def _rounded(seconds: float) -> float:
     return float(f"{seconds:.{DIGITS}g}")
 
 
-def _figures(network: Network, users: int, window: float, seed: int) -> Figures | None:
+def _figures(network: Network, users: int, window: float, seed: int) -> SimulatedFigures | None:
     """Those of one simulation; None where too few uploads succeed."""
     pilot = simulate(network, users, seed=seed, warmup=0.0, window=PILOT_S)
     heavy = network.database.held or network.database.threads
@@ -211,24 +213,23 @@ def _figures(network: Network, users: int, window: float, seed: int) -> Figures 
         return None
     lead = leads(seen, network.workers, min(window, length / PARTS))
     rate, mean, p95 = np.log([seen.throughput, latency.mean(), seen.percentile(0.95)])
-    return Figures(rate, mean, p95, float(lead.mean()), float(lead.std(ddof=1)))
+    return SimulatedFigures(rate, mean, p95, float(lead.mean()), float(lead.std(ddof=1)))
 
 
 def leads(seen: Simulated, workers: int, window: float) -> Floats:
     """The fullest worker's share of the uploads inside, window by window."""
-    edges = window * np.arange(int(seen.window / window + TINY) + 1)
-    inside = np.array(
-        [
-            np.diff(
-                _since((seen.ended - seen.latency)[seen.worker == worker], edges)
-                - _since(seen.ended[seen.worker == worker], edges)
-            )
-            for worker in range(workers)
-        ]
-    )
-    all_inside = inside.sum(axis=0)
+    edges: Floats = window * np.arange(int(seen.window / window + TINY) + 1, dtype=np.float64)
+    sent: Floats = seen.ended - seen.latency
+    gone = [
+        _since(sent[seen.worker == worker], edges)
+        - _since(seen.ended[seen.worker == worker], edges)
+        for worker in range(workers)
+    ]
+    inside: Floats = np.diff(np.array(gone), axis=1)
+    all_inside: Floats = inside.sum(axis=0)
     there = all_inside > 0
-    return inside.max(axis=0)[there] / all_inside[there]
+    shares: Floats = inside.max(axis=0)[there] / all_inside[there]
+    return shares
 
 
 def _since(moments: Floats, edges: Floats) -> Floats:
@@ -236,15 +237,16 @@ def _since(moments: Floats, edges: Floats) -> Floats:
     ordered = np.sort(moments)
     sums = np.concatenate([[0.0], np.cumsum(ordered)])
     count = np.searchsorted(ordered, edges)
-    return count * edges - sums[count]
+    passed: Floats = count * edges - sums[count]
+    return passed
 
 
-def _apart(one: Figures, other: Figures) -> float:
+def _apart(one: SimulatedFigures, other: SimulatedFigures) -> float:
     """How far rate or latency is from another's, as a share of it."""
     return max(abs(float(np.expm1(a - b))) for a, b in zip(one[:3], other[:3], strict=True))
 
 
-def _fitted(seen: Sequence[tuple[float, Figures]], window: float) -> Split:
+def _fitted(seen: Sequence[tuple[float, SimulatedFigures]], window: float) -> Split:
     """What the figures of all speeds say together, each speed moving no less than those below."""
     speeds = sorted({speed for speed, _ in seen})
     rates, means, p95s, leads, spreads = zip(*(figures for _, figures in seen), strict=True)

@@ -18,6 +18,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import pairwise
+from math import sqrt
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
@@ -81,7 +82,7 @@ class Split(Frozen):
         than it grows: what is inside now is mostly what was inside a moment ago.
         """
         spread = _between(speed, self._speeds, [effect.spread for effect in self.effects])
-        return spread * max(1.0, self.window / window) ** 0.5
+        return spread * sqrt(max(1.0, self.window / window))
 
     def speed_of(self, lead: float) -> float:
         """The lowest speed at which workers share so evenly: 1 where they do at any, and the

@@ -359,7 +359,7 @@ def test_a_verdict_and_a_result_of_before_still_read() -> None:
     assert not new & set(verdict)
     assert Verdict.model_validate(verdict).outcome is Outcome.BROKE
     optional = {name for name, field in CellResult.model_fields.items() if not field.is_required()}
-    assert optional == new | {"target", "speed_reason", "attempts", "baseline", "against"}
+    assert optional == new | {"target", "speed_reason", "split", "attempts", "baseline", "against"}
 
 
 @pytest.mark.parametrize(
