@@ -27,12 +27,14 @@ from lab.model.verdict import (
     EarlyEnd,
     Finding,
     Invalidity,
+    Latencies,
     Leak,
     Outcome,
     SizeClass,
     Spread,
     Stood,
     Timeline,
+    TimeSpent,
     Verdict,
     WorkerShare,
 )
@@ -259,6 +261,8 @@ class CellResult(Stored):
     workers: tuple[WorkerShare, ...] = ()
     sizes: tuple[SizeClass, ...] = ()
     spreads: dict[str, Spread] = {}
+    time_spent: tuple[TimeSpent, ...] = ()
+    latencies: Latencies | None = None
     baseline: str = ""
     against: Comparison | None = None
 
@@ -286,6 +290,8 @@ class CellResult(Stored):
             stood=verdict.stood,
             sizes=verdict.sizes,
             spreads=verdict.spreads,
+            time_spent=verdict.time_spent,
+            latencies=verdict.latencies,
             baseline=cell.baseline,
             attempts=attempts,
         )

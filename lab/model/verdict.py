@@ -184,7 +184,11 @@ class Series(Frozen):
     ``rss_backend``, of ``loop_lag``, of the latest loop, and of ``threads_busy``; ``gcs_latency``,
     the mean of the storage calls of the same successes as ``p95``; and the peaks of the
     application's backends by what Postgres says that they do: ``pg_active``, ``pg_idle`` and
-    ``pg_in_transaction`` (idle in one). Those of these that an earlier lab did not store are empty.
+    ``pg_in_transaction`` (idle in one). ``loop_busy`` is the share of the bin for which the busiest
+    worker's event loop was not waiting for work, ``anyio_busy`` the peak of anyio's threads in
+    use; of Cloud Run's gateway ``gateway_queue`` and ``gateway_inflight`` are the most requests
+    that waited for an instance and that instances had, and ``instances`` the most that were ready.
+    Those of these that an earlier lab did not store are empty.
     """
 
     start: Moment
@@ -206,6 +210,11 @@ class Series(Frozen):
     pg_active: list[Sum | None] = []
     pg_idle: list[Sum | None] = []
     pg_in_transaction: list[Sum | None] = []
+    loop_busy: list[Total | None] = []
+    anyio_busy: list[Sum | None] = []
+    gateway_queue: list[Sum | None] = []
+    gateway_inflight: list[Sum | None] = []
+    instances: list[Sum | None] = []
 
 
 class Crossing(Frozen):
@@ -299,6 +308,36 @@ class SizeClass(Stored):
     causes: dict[str, Count] = {}
     p50: Elapsed | None = None
     p95: Elapsed | None = None
+
+
+class TimeSpent(Frozen):
+    """Seconds that uploads spent in one station of their way, those of all adding up to latency.
+
+    Args:
+        station: as `lab.judge.waiting.Station`.
+        mean: of all successes of the window; None of none.
+        slow: of those that took as long as p95, from the 93rd to the 97th percentile; likewise.
+        failed: of the failures, until they were known; likewise.
+    """
+
+    station: str
+    mean: Elapsed | None
+    slow: Elapsed | None
+    failed: Elapsed | None
+
+
+class Latencies(Frozen):
+    """How many uploads of the window took how long, in classes that grow with the latency.
+
+    Args:
+        edges: real-world seconds at which a class ends and the next begins; one more than classes.
+        succeeded: successes of each class.
+        failed: failures of each class, by when they were known.
+    """
+
+    edges: list[Elapsed]
+    succeeded: list[Count]
+    failed: list[Count]
 
 
 class Spread(Frozen):
@@ -470,6 +509,7 @@ class Verdict(Frozen):
     where the window went on to its end. ``cost`` is what an upload cost this machine; None where
     that could not be told. ``workers`` is empty where there are not several; ``sizes`` are the
     uploads by size of file, none where all files were of one size; ``spreads`` are by metric.
+    ``time_spent`` and ``latencies`` are of what the load is about.
     """
 
     # pylint: disable=duplicate-code # a table: `lab.model.run.CellResult` has it on disk too
@@ -489,3 +529,5 @@ class Verdict(Frozen):
     workers: tuple[WorkerShare, ...] = ()
     sizes: tuple[SizeClass, ...] = ()
     spreads: dict[str, Spread] = {}
+    time_spent: tuple[TimeSpent, ...] = ()
+    latencies: Latencies | None = None
