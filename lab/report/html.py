@@ -1,19 +1,125 @@
-"""Blocks as one HTML page that needs no network: styles and drawings are inside it."""
+"""Blocks as one HTML page that needs no network: styles, drawings and scripts are inside it.
+
+Every picture is a drawing that stands without a script, and its figures as a table. Where there is
+one, the script puts charts with a common cursor and zoom in the place of what is drawn over time,
+from the figures that the page carries with it.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
 from functools import cache
+from itertools import count
+from math import ceil
+from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
 
 from lab.model.text import clean
-from lab.report.blocks import Page
-from lab.report.charts import drawing
+from lab.report.blocks import Block, Chart, Page, Picture
+from lab.report.pictures import over_time
+from lab.report.vendor import UPLOT, text_of
+
+MAX_VALUES = 150_000
+"""The most values of series that a page carries with it; of more it has one for several."""
 
 
 def page_html(page: Page) -> str:
     """A run as one HTML document."""
-    return clean(_template().render(page=page))
+    sections = [list(map(_drawable, section.blocks)) for section in page.sections]
+    figures = Figures(_step([*page.pictures, *(block for part in sections for block in part)]))
+    scripts = _scripts() if any(_zoomable(block) for part in sections for block in part) else ()
+    text = _template().render(
+        page=page,
+        sections=list(zip(page.sections, sections, strict=True)),
+        figures=figures,
+        scripts=scripts,
+        styles=_styles() if scripts else "",
+        policy=_policy(scripts),
+    )
+    return clean(text)
+
+
+def _drawable(block: Block) -> Block:
+    return over_time.picture(block) if isinstance(block, Chart) else block
+
+
+def _zoomable(block: Block) -> bool:
+    return isinstance(block, Picture) and block.over_time
+
+
+def _step(blocks: Sequence[Block]) -> int:
+    """How many values of a series are told as one."""
+    pictures = (block for block in blocks if isinstance(block, Picture) and block.over_time)
+    values = sum(
+        len(one["values"])
+        for picture in pictures
+        for lane in picture.data["lanes"]
+        for one in lane["lines"]
+    )
+    return max(1, ceil(values / MAX_VALUES))
+
+
+class Figures:
+    """The figures of one page: an id for each, and what they are drawn from.
+
+    Args:
+        step: how many values of a series are told as one.
+    """
+
+    def __init__(self, step: int = 1) -> None:
+        self.step = step
+        self._numbers = count(1)
+        self._data: dict[str, Any] = {}
+
+    def place(self, picture: Picture, of: str = "") -> str:
+        """The id of a picture that is put onto the page now; ``of`` is the cell's."""
+        name = f"{picture.name}-{next(self._numbers)}"
+        data = picture.data
+        if picture.over_time and self.step > 1:
+            data = over_time.thinned(data, self.step)
+        self._data[name] = {"picture": picture.name, "cell": of, "data": data}
+        return name
+
+    def json(self) -> Markup:
+        """What the page's pictures are drawn from; nothing in it ends the script that it is in."""
+        text = json.dumps(self._data, separators=(",", ":"), allow_nan=False)
+        for character in "<>&":
+            text = text.replace(character, f"\\u{ord(character):04x}")
+        return Markup(text)  # noqa: S704 - nothing is left in it that HTML reads
+
+
+@cache
+def _scripts() -> tuple[Markup, ...]:
+    own = (Path(__file__).parent / "pictures" / "page.js").read_text(encoding="utf-8")
+    return tuple(Markup(text) for text in (text_of(UPLOT, "uPlot.iife.min.js"), own))  # noqa: S704
+
+
+@cache
+def _styles() -> Markup:
+    return Markup(text_of(UPLOT, "uPlot.min.css"))  # noqa: S704 - of a file of the lab's
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    """What a browser may do with the page: run these scripts, load nothing, send nothing."""
+    hashes = " ".join(f"'sha256-{_hash(script)}'" for script in scripts) or "'none'"
+    told = {
+        "default-src": "'none'",
+        "script-src": hashes,
+        "style-src": "'unsafe-inline'",
+        "form-action": "'none'",
+        "base-uri": "'none'",
+    }
+    return "; ".join(f"{name} {value}" for name, value in told.items())
+
+
+def _hash(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(clean(script).encode()).digest()).decode()
 
 
 @cache
@@ -25,5 +131,5 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(macro=lambda block: type(block).__name__.lower(), drawing=drawing)
+    environment.globals.update(macro=lambda block: type(block).__name__.lower())
     return environment.get_template("page.html.j2")

@@ -1,0 +1,129 @@
+"""Drawings as SVG: shapes with escaped text, whose colours the page's style sheet holds.
+
+A drawing names classes and no colours, so that it is right in a dark page, a light one and in
+print; what tells two things apart is never its colour alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from math import ceil, floor, log10
+
+from markupsafe import Markup, escape
+
+from lab.model.text import clean_line
+
+Number = float | int
+
+CHARACTER = 6.2
+"""Width of a character at the drawings' usual size, in the units of a drawing: a little more than
+the mean of the fonts that pages use."""
+
+
+def number(value: Number) -> str:
+    """A coordinate, to a tenth."""
+    return f"{round(value, 1):g}"
+
+
+def element(tag: str, text: str = "", **attributes: Number | str) -> Markup:
+    """A shape; of attributes' names an underscore at the end is left out, others are hyphens."""
+    told = "".join(
+        f' {name.rstrip("_").replace("_", "-")}="{_attribute(value)}"'
+        for name, value in attributes.items()
+        if value != ""
+    )
+    end = f">{escape(clean_line(text))}</{tag}>" if text else "/>"
+    return Markup(f"<{tag}{told}{end}")  # noqa: S704 - every part is escaped
+
+
+def _attribute(value: Number | str) -> str:
+    return str(escape(clean_line(value))) if isinstance(value, str) else number(value)
+
+
+def label(x: Number, y: Number, text: str, class_: str = "", anchor: str = "") -> Markup:
+    """Text that begins at a point, or has its ``middle`` or ``end`` there."""
+    return element("text", text, x=x, y=y, class_=class_, text_anchor=anchor)
+
+
+def line(x1: Number, y1: Number, x2: Number, y2: Number, class_: str) -> Markup:
+    """A straight line."""
+    return element("path", d=f"M{number(x1)} {number(y1)}L{number(x2)} {number(y2)}", class_=class_)
+
+
+def group(class_: str, shapes: Iterable[Markup]) -> Markup:
+    """Shapes of one class."""
+    inside = Markup("").join(shapes)
+    return Markup(f'<g class="{escape(class_)}">{inside}</g>')  # noqa: S704 - escaped
+
+
+def fitted(text: str, width: Number) -> str:
+    """The text, or as much of its beginning as fits, with dots after it."""
+    most = max(1, int(width / CHARACTER))
+    return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
+
+
+def ticks(highest: float, most: int = 6) -> list[float]:
+    """Round values from 0 to the highest: steps of 1, 2 or 5 of a power of ten."""
+    if highest <= 0:
+        return [0.0]
+    least = highest / most
+    power = 10.0 ** floor(log10(least))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= least * 0.999999)
+    return [float(f"{index * step:.6g}") for index in range(floor(highest / step + 1e-9) + 1)]
+
+
+def rounded_up(highest: float, most: int = 6) -> float:
+    """The end of a scale on which a value fits: the first tick that is not below it."""
+    if highest <= 0:
+        return 1.0
+    marks = ticks(highest, most)
+    step = marks[1] if len(marks) > 1 else highest
+    return float(f"{ceil(highest / step - 1e-9) * step:.6g}")
+
+
+Scale = Callable[[float], float]
+
+
+def linear(end: float, begin_at: float, end_at: float) -> Scale:
+    """Where a value of a scale from 0 to ``end`` is; one beyond is at the end."""
+
+    def at(value: float) -> float:
+        share = min(1.0, max(0.0, value / end)) if end else 0.0
+        return begin_at + (end_at - begin_at) * share
+
+    return at
+
+
+def logarithmic(first: float, last: float, begin_at: float, end_at: float) -> Scale:
+    """Where a value of a logarithmic scale is; one outside is at its end."""
+
+    def at(value: float) -> float:
+        if value <= first:
+            return begin_at
+        share = (log10(value) - log10(first)) / (log10(last) - log10(first))
+        return begin_at + (end_at - begin_at) * min(1.0, share)
+
+    return at
+
+
+def drawing(
+    width: Number, height: Number, name: str, title: str, about: str, shapes: Iterable[Markup]
+) -> Markup:
+    """A whole drawing, which a screen reader tells by its title and what it is about.
+
+    Args:
+        width: in the units of its shapes; on a page it is at most so many pixels wide.
+        height: likewise.
+        name: unique on the page, for the ids by which title and description are found.
+        title: what it shows.
+        about: what is to be seen in it, for whoever does not see it.
+        shapes: in the order in which they are laid over each other.
+    """
+    inside = Markup("").join(shapes)
+    return Markup(  # noqa: S704 - every part is escaped, or made of what is
+        f'<svg class="drawing" viewBox="0 0 {number(width)} {number(height)}"'
+        f' style="max-width:{number(width)}px;min-width:{number(min(width, 620))}px" role="img"'
+        f' aria-labelledby="{escape(name)}-t {escape(name)}-d">'
+        f'<title id="{escape(name)}-t">{escape(clean_line(title))}</title>'
+        f'<desc id="{escape(name)}-d">{escape(clean_line(about))}</desc>{inside}</svg>'
+    )
