@@ -25,19 +25,19 @@ from lab.report.blocks import Block, Chart, Page, Picture
 from lab.report.pictures import over_time
 from lab.report.vendor import UPLOT, text_of
 
-MAX_VALUES = 150_000
-"""The most values of series that a page carries with it; of more it has one for several."""
+MAX_VALUES = 60_000
+"""The most values of series that a page has; of more it has one for several."""
 
 
 def page_html(page: Page) -> str:
     """A run as one HTML document."""
-    sections = [list(map(_drawable, section.blocks)) for section in page.sections]
-    figures = Figures(_step([*page.pictures, *(block for part in sections for block in part)]))
+    step = _step([block for section in page.sections for block in section.blocks])
+    sections = [[_drawable(block, step) for block in section.blocks] for section in page.sections]
     scripts = _scripts() if any(_zoomable(block) for part in sections for block in part) else ()
     text = _template().render(
         page=page,
         sections=list(zip(page.sections, sections, strict=True)),
-        figures=figures,
+        figures=Figures(),
         scripts=scripts,
         styles=_styles() if scripts else "",
         policy=_policy(scripts),
@@ -45,8 +45,8 @@ def page_html(page: Page) -> str:
     return clean(text)
 
 
-def _drawable(block: Block) -> Block:
-    return over_time.picture(block) if isinstance(block, Chart) else block
+def _drawable(block: Block, step: int) -> Block:
+    return over_time.picture(block, step) if isinstance(block, Chart) else block
 
 
 def _zoomable(block: Block) -> bool:
@@ -55,35 +55,22 @@ def _zoomable(block: Block) -> bool:
 
 def _step(blocks: Sequence[Block]) -> int:
     """How many values of a series are told as one."""
-    pictures = (block for block in blocks if isinstance(block, Picture) and block.over_time)
-    values = sum(
-        len(one["values"])
-        for picture in pictures
-        for lane in picture.data["lanes"]
-        for one in lane["lines"]
-    )
+    charts = [block for block in blocks if isinstance(block, Chart)]
+    values = sum(over_time.values_in(chart) for chart in charts)
     return max(1, ceil(values / MAX_VALUES))
 
 
 class Figures:
-    """The figures of one page: an id for each, and what they are drawn from.
+    """The figures of one page: an id for each, and what they are drawn from."""
 
-    Args:
-        step: how many values of a series are told as one.
-    """
-
-    def __init__(self, step: int = 1) -> None:
-        self.step = step
+    def __init__(self) -> None:
         self._numbers = count(1)
         self._data: dict[str, Any] = {}
 
     def place(self, picture: Picture, of: str = "") -> str:
         """The id of a picture that is put onto the page now; ``of`` is the cell's."""
         name = f"{picture.name}-{next(self._numbers)}"
-        data = picture.data
-        if picture.over_time and self.step > 1:
-            data = over_time.thinned(data, self.step)
-        self._data[name] = {"picture": picture.name, "cell": of, "data": data}
+        self._data[name] = {"picture": picture.name, "cell": of, "data": picture.data}
         return name
 
     def json(self) -> Markup:

@@ -22,11 +22,9 @@ from lab.report.blocks import Picture, Table, Value
 from lab.report.cells import upper_bound
 from lab.report.pictures.svg import (
     CHARACTER,
+    Canvas,
     Scale,
     drawing,
-    element,
-    label,
-    line,
     linear,
     number,
     rounded_up,
@@ -51,17 +49,29 @@ class Curve:
     points: tuple[Point, ...]
 
 
-PANELS: tuple[tuple[str, tuple[str, ...], Callable[[float], str]], ...] = (
-    ("uploads/s", ("throughput",), format.significant),
-    ("p95 (thin: p50)", ("p95", "p50"), format.seconds),
-    ("failed", ("error_rate",), format.percent),
+@dataclass(frozen=True)
+class Panel:
+    """A figure against users; of its metrics the first has the points."""
+
+    title: str
+    metrics: tuple[str, ...]
+    write: Callable[[float], str]
+    bounded: bool = False
+
+
+PANELS = (
+    Panel("uploads/s", ("throughput",), format.significant),
+    Panel("p95 (thin: p50)", ("p95", "p50"), format.seconds, bounded=True),
+    Panel("failed", ("error_rate",), format.percent),
 )
-"""Title, metrics with the one that has the points first, and how the scale is written."""
+"""From left to right; on one of them is the bound on p95."""
+
+METRICS = tuple(metric for panel in PANELS for metric in panel.metrics)
 
 STYLES = 6
 """So many curves have a colour, and a dash, of their own."""
 
-WIDTH, PANEL, LEFT, HIGH = 880.0, 280.0, 48.0, 170.0
+WIDTH, PANEL_WIDTH, LEFT, HIGH = 880.0, 280.0, 48.0, 170.0
 
 
 def curves(cells: Sequence[CellResult]) -> list[Curve]:
@@ -125,12 +135,7 @@ def picture(cells: Sequence[CellResult]) -> Picture | None:
                 {
                     "users": point.users,
                     "verdict": str(point.outcome),
-                    **{
-                        metric: point.metrics[metric]
-                        for _, metrics, _ in PANELS
-                        for metric in metrics
-                        if metric in point.metrics
-                    },
+                    **{name: point.metrics[name] for name in METRICS if name in point.metrics},
                 }
                 for point in curve.points
             ]
@@ -151,19 +156,18 @@ def _about(found: Sequence[Curve]) -> str:
 
 
 def _table(found: Sequence[Curve]) -> Table:
-    names = [metric for _, metrics, _ in PANELS for metric in metrics]
     rows = [
         (
             curve.name,
             str(point.users),
             Value.verdict(point.outcome),
-            *(format.metric(name, point.metrics.get(name)) for name in names),
+            *(format.metric(name, point.metrics.get(name)) for name in METRICS),
         )
         for curve in found
         for point in curve.points
     ]
-    heads = ("users", "verdict", *names)
-    return Table.of(("cells", *heads), rows, right=("users", *names))
+    heads = ("users", "verdict", *METRICS)
+    return Table.of(("cells", *heads), rows, right=("users", *METRICS))
 
 
 # The drawing.
@@ -172,64 +176,71 @@ def _table(found: Sequence[Curve]) -> Table:
 def _drawn(name: str, found: Sequence[Curve], bound: float | None) -> Markup:
     most = max(point.users for curve in found for point in curve.points)
     end = rounded_up(most)
-    shapes = list(_legend(found))
+    canvas = Canvas()
+    _legend(canvas, found)
     top = 24.0 + 18 * (len(found) if len(found) > 1 else 0) + 22
     for index, panel in enumerate(PANELS):
-        left = LEFT + index * (PANEL + 16)
-        shapes += _panel(panel, found, left, top, end, bound if index == 1 else None)
+        place = LEFT + index * (PANEL_WIDTH + 16), top
+        _panel(canvas, panel, found, place, end, bound if panel.bounded else None)
     title = "Throughput and latency against users"
-    return drawing(WIDTH, top + HIGH + 36, name, title, _about(found), shapes)
+    return drawing(WIDTH, top + HIGH + 36, name, title, _about(found), canvas)
 
 
 def _panel(
-    panel: tuple[str, tuple[str, ...], Callable[[float], str]],
+    canvas: Canvas,
+    panel: Panel,
     found: Sequence[Curve],
-    left: float,
-    top: float,
+    place: tuple[float, float],
     end: float,
     bound: float | None,
-) -> Iterator[Markup]:
-    title, metrics, write = panel
-    right, foot = left + PANEL - 44, top + HIGH
-    values = [
-        point.metrics[metric]
-        for curve in found
-        for point in curve.points
-        for metric in metrics
-        if metric in point.metrics
-    ]
-    highest = max(values, default=0.0)
+) -> None:
+    left, top = place
+    right, foot = left + PANEL_WIDTH - 44, top + HIGH
+    highest = max(_values(found, panel), default=0.0)
     shown = bound if bound is not None and bound <= 4 * highest else None
     scale = rounded_up(max(highest, shown or 0.0), 5)
     across, up = linear(end, left, right), linear(scale, foot, top)
-    yield label(left, top - 10, title, "strong")
+    canvas.text(left, top - 10, panel.title, "strong")
     for value in ticks(scale, 5):
-        yield line(left, up(value), right, up(value), "grid")
-        yield label(left - 5, up(value) + 4, write(value) if value else "0", "quiet", "end")
+        canvas.line(left, up(value), right, up(value), "grid")
+        text = panel.write(value) if value else "0"
+        canvas.text(left - 5, up(value) + 4, text, "quiet", "end")
     for users in ticks(end, 4):
-        yield label(across(users), foot + 15, f"{users:g}", "quiet", "middle")
-    yield label(right, foot + 29, "users", "quiet", "end")
-    yield line(left, foot, right, foot, "axis")
+        canvas.text(across(users), foot + 15, f"{users:g}", "quiet", "middle")
+    canvas.text(right, foot + 29, "users", "quiet", "end")
+    canvas.line(left, foot, right, foot, "axis")
     if shown is not None:
-        yield line(left, up(shown), right, up(shown), "bound")
+        canvas.line(left, up(shown), right, up(shown), "bound")
     for index, curve in enumerate(found):
-        for nth, metric in enumerate(metrics):
-            yield from _curve(curve, metric, across, up, index % STYLES, thin=nth > 0)
+        for nth, metric in enumerate(panel.metrics):
+            _curve(canvas, curve, metric, (across, up), _style(index, thin=nth > 0))
+
+
+def _values(found: Sequence[Curve], panel: Panel) -> list[float]:
+    return [
+        point.metrics[metric]
+        for curve in found
+        for point in curve.points
+        for metric in panel.metrics
+        if metric in point.metrics
+    ]
+
+
+def _style(index: int, *, thin: bool = False) -> str:
+    return f"curve c{index % STYLES}{' thin' if thin else ''}"
 
 
 def _curve(
-    curve: Curve, metric: str, across: Scale, up: Scale, style: int, *, thin: bool
-) -> Iterator[Markup]:
+    canvas: Canvas, curve: Curve, metric: str, scales: tuple[Scale, Scale], style: str
+) -> None:
+    across, up = scales
     points = [point for point in curve.points if metric in point.metrics]
-    if not points:
-        return
     places = [(across(point.users), up(point.metrics[metric])) for point in points]
-    path = "L".join(f"{number(x)} {number(y)}" for x, y in places)
-    weight = " thin" if thin else ""
-    yield element("path", d=f"M{path}", class_=f"curve c{style}{weight}")
-    if not thin:
+    if places:
+        canvas.path(f"M{'L'.join(f'{number(x)} {number(y)}' for x, y in places)}", style)
+    if not style.endswith("thin"):
         for point, (x, y) in zip(points, places, strict=True):
-            yield mark(point.outcome, x, y)
+            _mark(canvas, point.outcome, x, y)
 
 
 _SHAPES = {
@@ -240,21 +251,18 @@ _SHAPES = {
 }
 
 
-def mark(outcome: Outcome, x: float, y: float) -> Markup:
+def _mark(canvas: Canvas, outcome: Outcome, x: float, y: float) -> None:
     """A point, whose shape and colour are those of its verdict."""
-    path = f"M{number(x)} {number(y)}{_SHAPES[outcome]}"
-    return element("path", d=path, class_=f"mark m-{outcome}")
+    canvas.path(f"M{number(x)} {number(y)}{_SHAPES[outcome]}", f"mark m-{outcome}")
 
 
-def _legend(found: Sequence[Curve]) -> Iterator[Markup]:
+def _legend(canvas: Canvas, found: Sequence[Curve]) -> None:
     at = 6.0
     for outcome in Outcome:
-        yield mark(outcome, at, 10)
-        yield label(at + 10, 14, str(outcome))
-        at += 26 + len(outcome) * CHARACTER + 10
-    if len(found) < 2:
-        return
-    for index, curve in enumerate(found):
+        _mark(canvas, outcome, at, 10)
+        canvas.text(at + 10, 14, str(outcome))
+        at += 36 + len(outcome) * CHARACTER
+    for index, curve in enumerate(found if len(found) > 1 else ()):
         y = 32 + 18 * index
-        yield element("path", d=f"M0 {y - 4}H30", class_=f"curve c{index % STYLES}")
-        yield label(36, y, curve.name)
+        canvas.line(0, y - 4, 30, y - 4, _style(index))
+        canvas.text(36, y, curve.name)

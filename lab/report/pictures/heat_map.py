@@ -10,7 +10,7 @@ band at a cell's left, and the sign and the word in it, tell its verdict.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
 
@@ -22,7 +22,7 @@ from lab.model.verdict import Finding, Outcome
 from lab.report import format
 from lab.report.blocks import MARKS, Picture, Table, Value
 from lab.report.cells import varying_axes
-from lab.report.pictures.svg import CHARACTER, drawing, element, fitted, label
+from lab.report.pictures.svg import CHARACTER, Canvas, drawing, fitted
 
 STEPS = (0.25, 0.5, 0.8, 1.0, 1.25, 2.0, 4.0)
 """Ends of the classes of distance: below 1 a bound is kept, above it is passed."""
@@ -168,60 +168,62 @@ def _drawn(name: str, maps: Sequence[_Map], axes: Sequence[str], tally: str) -> 
     title = HEAD if maps[0].title else 0
     one_high = title + HEAD + len(maps[0].rows) * (HIGH + GAP) + 14
     across = max(1, int((MAX_WIDTH + 20) // (one_wide + 20)))
-    shapes: list[Markup] = []
+    canvas = Canvas()
     for index, one in enumerate(maps):
         x = (index % across) * (one_wide + 20)
         y = 18 + (index // across) * one_high
-        shapes += _map(one, axes, x, y, left)
+        _map(canvas, one, axes, (x, y), left)
     width = max(min(across, len(maps)) * (one_wide + 20) - 20, 470)
     height = 18 + -(-len(maps) // across) * one_high
-    shapes += _legend(height, width)
+    _legend(canvas, height, width)
     return drawing(
         width,
         height + 62,
         name,
         f"Heat map of {' x '.join(axes)}",
         f"How far each cell is from its bound, and its verdict: {tally}.",
-        shapes,
+        canvas,
     )
 
 
-def _map(one: _Map, axes: Sequence[str], x: float, y: float, left: float) -> Iterator[Markup]:
-    column_axis = axes[-1] if len(axes) > 1 else ""
+def _map(
+    canvas: Canvas, one: _Map, axes: Sequence[str], at: tuple[float, float], left: float
+) -> None:
+    x, y = at
     if one.title:
-        yield label(x, y, one.title, "strong")
+        canvas.text(x, y, one.title, "strong")
         y += HEAD
-    if column_axis:
-        yield label(x + left, y - 4, f"{column_axis}", "quiet")
-    yield label(x, y + 14, axes[-2] if len(axes) > 1 else axes[0], "quiet")
+    if len(axes) > 1:
+        canvas.text(x + left, y - 4, axes[-1], "quiet")
+    canvas.text(x, y + 14, axes[-2] if len(axes) > 1 else axes[0], "quiet")
     for number, column in enumerate(one.columns):
-        at = x + left + number * (WIDE + GAP)
-        yield label(at + WIDE / 2, y + 14, fitted(column, WIDE), "strong", "middle")
-    top = y + HEAD
+        middle = x + left + number * (WIDE + GAP) + WIDE / 2
+        canvas.text(middle, y + 14, fitted(column, WIDE), "strong", "middle")
     for line, row in enumerate(one.rows):
-        at = top + line * (HIGH + GAP)
-        yield label(x, at + HIGH / 2 + 4, fitted(row, left - 8), "strong")
+        top = y + HEAD + line * (HIGH + GAP)
+        canvas.text(x, top + HIGH / 2 + 4, fitted(row, left - 8), "strong")
         for number, column in enumerate(one.columns):
-            cell = one.cells.get((row, column))
-            yield from _cell(cell, x + left + number * (WIDE + GAP), at)
+            _cell(canvas, one.cells.get((row, column)), x + left + number * (WIDE + GAP), top)
 
 
-def _cell(cell: CellResult | None, x: float, y: float) -> Iterator[Markup]:
+def _cell(canvas: Canvas, cell: CellResult | None, x: float, y: float) -> None:
     if cell is None:
-        yield element("rect", x=x, y=y, width=WIDE, height=HIGH, rx=4, class_="none")
+        canvas.box(x, y, WIDE, HIGH, "none")
         return
     far = distance(cell)
-    shade = shade_of(far.ratio) if far else "none"
-    yield element("rect", x=x, y=y, width=WIDE, height=HIGH, rx=4, class_=f"shade {shade}")
-    band = str(cell.verdict)
-    yield element("rect", x=x, y=y, width=BAND, height=HIGH, class_=f"band {band}")
-    yield element("rect", x=x, y=y, width=BAND, height=HIGH, fill=f"url(#of-{band})")
-    verdict = f"{MARKS[cell.verdict]} {cell.verdict}"
-    yield label(x + BAND + 8, y + 19, verdict, "strong on")
+    canvas.box(x, y, WIDE, HIGH, f"shade {shade_of(far.ratio)}" if far else "shade")
+    _band(canvas, cell.verdict, x, y, BAND, HIGH)
+    canvas.text(x + BAND + 8, y + 19, f"{MARKS[cell.verdict]} {cell.verdict}", "strong")
     if far:
         metric = Criterion.parse(far.finding.criterion).metric
         text = f"{_NAMES.get(metric, metric)} {_value(far.finding)}"
-        yield label(x + BAND + 8, y + 36, fitted(text, WIDE - BAND - 8), "on")
+        canvas.text(x + BAND + 8, y + 36, fitted(text, WIDE - BAND - 8))
+
+
+def _band(canvas: Canvas, outcome: Outcome, x: float, y: float, wide: float, high: float) -> None:
+    """The verdict's colour, and its pattern over it."""
+    canvas.box(x, y, wide, high, f"band {outcome}")
+    canvas.box(x, y, wide, high, f"of-{outcome}")
 
 
 _NAMES = {"error_rate": "failed", "throughput": "rate"}
@@ -232,19 +234,16 @@ def shade_of(ratio: float) -> str:
     return f"d{sum(ratio > step for step in STEPS)}"
 
 
-def _legend(y: float, width: float) -> Iterator[Markup]:
+def _legend(canvas: Canvas, y: float, width: float) -> None:
     """The classes of distance from left to right, and under them the bands of the verdicts."""
-    names = ("0", *(f"{step:g} x" for step in STEPS), "more")
-    wide = min(58.0, (width - 4) / len(names))
+    wide = min(58.0, (width - 4) / (len(STEPS) + 1))
     for index in range(len(STEPS) + 1):
-        shade = f"shade d{index}"
-        yield element("rect", x=index * wide, y=y + 6, width=wide - 1, height=12, class_=shade)
-    for index, text in enumerate(names[1:-1], start=1):
-        yield label(index * wide, y + 31, text, "quiet", "middle")
+        canvas.box(index * wide, y + 6, wide - 1, 12, f"shade d{index}")
+    for index, step in enumerate(STEPS, start=1):
+        canvas.text(index * wide, y + 31, f"{step:g} x", "quiet", "middle")
     at = 0.0
     for outcome in Outcome:
-        yield element("rect", x=at, y=y + 42, width=14, height=14, class_=f"band {outcome}")
-        yield element("rect", x=at, y=y + 42, width=14, height=14, fill=f"url(#of-{outcome})")
+        _band(canvas, outcome, at, y + 42, 14, 14)
         text = f"{MARKS[outcome]} {outcome}"
-        yield label(at + 19, y + 53, text)
+        canvas.text(at + 19, y + 53, text)
         at += 19 + len(text) * CHARACTER + 18

@@ -6,7 +6,6 @@ one before; failures are hatched and stand on the successes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 
 from markupsafe import Markup
@@ -17,11 +16,9 @@ from lab.report import format
 from lab.report.blocks import Picture, Table
 from lab.report.cells import upper_bound
 from lab.report.pictures.svg import (
+    Canvas,
     Scale,
     drawing,
-    element,
-    label,
-    line,
     linear,
     logarithmic,
     rounded_up,
@@ -29,9 +26,12 @@ from lab.report.pictures.svg import (
 )
 
 WIDTH, LEFT, RIGHT = 640.0, 44.0, 14.0
-TOP, HIGH = 34.0, 150.0
+TOP, HIGH = 38.0, 150.0
 MARKED = ("p50", "p95", "p99")
-ROUND = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300)
+ROUND = (
+    *(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 5, 7),
+    *(10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 600),
+)
 """Seconds that the scale may name."""
 
 
@@ -97,50 +97,46 @@ def _drawn(name: str, cell: CellResult, told: Latencies) -> Markup:
     end = rounded_up(most, 4)
     foot = TOP + HIGH
     up = linear(end, foot, TOP)
-    shapes = [*_axes(across, first, last, up, end)]
-    classes = zip(pairwise(told.edges), told.succeeded, told.failed, strict=True)
-    for (low, high), good, bad in classes:
+    canvas = Canvas()
+    _axes(canvas, across, (first, last), up, end)
+    for (low, high), good, bad in zip(
+        pairwise(told.edges), told.succeeded, told.failed, strict=True
+    ):
         x, wide = across(low), across(high) - across(low) - 1
         if good:
-            y = up(good)
-            shapes.append(element("rect", x=x, y=y, width=wide, height=foot - y, class_="good-bar"))
+            canvas.box(x, up(good), wide, foot - up(good), "good-bar")
         if bad:
-            y, below = up(good + bad), up(good)
-            size = {"x": x, "y": y, "width": wide, "height": below - y}
-            shapes.append(element("rect", class_="bad-bar", **size))
-            shapes.append(element("rect", fill="url(#waiting)", **size))
-    shapes += _percentiles(cell, across)
+            for style in ("bad-bar", "waiting"):
+                canvas.box(x, up(good + bad), wide, up(good) - up(good + bad), style)
+    _percentiles(canvas, cell, across)
     if bound is not None and first <= bound <= last:
-        text = f"p95 < {format.seconds(bound)}"
-        shapes.append(line(across(bound), TOP - 18, across(bound), foot, "bound"))
-        anchor = "end" if across(bound) > WIDTH - 110 else ""
-        shapes.append(
-            label(across(bound) + (-4 if anchor else 4), TOP - 20, text, "crossed", anchor)
-        )
-    about = _about(cell, told)
-    return drawing(WIDTH, foot + 24, name, "How long uploads took", about, shapes)
+        x, text = across(bound), f"p95 < {format.seconds(bound)}"
+        canvas.line(x, TOP - 18, x, foot, "bound")
+        late = x > WIDTH - 110
+        canvas.text(x + (-4 if late else 4), TOP - 22, text, "crossed", "end" if late else "")
+    return drawing(WIDTH, foot + 24, name, "How long uploads took", _about(cell, told), canvas)
 
 
-def _axes(across: Scale, first: float, last: float, up: Scale, end: float) -> Iterator[Markup]:
-    foot = TOP + HIGH
-    for value in ticks(end, 4):
-        yield line(LEFT, up(value), WIDTH - RIGHT, up(value), "grid")
-        yield label(LEFT - 6, up(value) + 4, f"{value:g}", "quiet", "end")
+def _axes(canvas: Canvas, across: Scale, ends: tuple[float, float], up: Scale, most: float) -> None:
+    foot, (first, last) = TOP + HIGH, ends
+    for value in ticks(most, 4):
+        canvas.line(LEFT, up(value), WIDTH - RIGHT, up(value), "grid")
+        canvas.text(LEFT - 6, up(value) + 4, f"{value:g}", "quiet", "end")
     before = -100.0
     for seconds in ROUND:
         x = across(seconds)
         if first <= seconds <= last and x - before > 52:
-            yield label(x, foot + 16, format.seconds(seconds), "quiet", "middle")
+            canvas.text(x, foot + 16, format.seconds(seconds), "quiet", "middle")
             before = x
-    yield line(LEFT, foot, WIDTH - RIGHT, foot, "axis")
+    canvas.line(LEFT, foot, WIDTH - RIGHT, foot, "axis")
 
 
-def _percentiles(cell: CellResult, across: Scale) -> Iterator[Markup]:
+def _percentiles(canvas: Canvas, cell: CellResult, across: Scale) -> None:
     """A mark each above the bars; the name of one that is beside another is left out."""
     before = -100.0
     for name in _marked(cell):
         x = across(cell.metrics[_name(cell, name)])
-        yield element("path", d=f"M{x:.1f} {TOP - 2}l-4 -6h8z", class_="pin")
+        canvas.path(f"M{x:.1f} {TOP - 2}l-4-6h8z", "pin")
         if x - before > 26:
-            yield label(x, TOP - 10, name, "strong", "middle")
+            canvas.text(x, TOP - 10, name, "strong", "middle")
             before = x

@@ -23,7 +23,7 @@ from lab.model.verdict import Resource, Series
 from lab.report import format
 from lab.report.blocks import Chart, Picture, Table
 from lab.report.charts import Values, values_of
-from lab.report.pictures.svg import Scale, drawing, element, label, line, linear
+from lab.report.pictures.svg import Canvas, Scale, drawing, element, group, linear, number
 
 Unit = Literal["count", "seconds", "share", "per second", "cores", "bytes"]
 
@@ -119,6 +119,12 @@ FORMS: Mapping[Unit, Callable[[float], str]] = {
     "bytes": format.size,
 }
 
+NOTE = (
+    "Light: sent a second, and connections idle. Red: errors, connections idle in a transaction, and"
+    " wherever something was full. A lane with a double line at its top is drawn to how much there"
+    " is. Dashed: a criterion's bound, and upright where it was crossed first."
+)
+
 BOUNDED = {"p95", "pg_connections", "uploads_inflight", "threads_busy", "rss_backend"}
 """The series that a criterion's bound is drawn for: metrics have the same names."""
 
@@ -126,27 +132,29 @@ WIDTH, LEFT = 860.0, 124.0
 RIGHT = WIDTH - 24
 TOP, LABEL_HEIGHT, GAP, FOOT = 6.0, 14.0, 13.0, 22.0
 LOAD_HEIGHT, HEIGHT = 54.0, 34.0
-FINE = 2
-"""A path's coordinates are whole numbers, so many to a unit of the drawing."""
+PARTS = 99
+"""A path's heights are whole numbers, so many to its lane."""
 
 TICKS = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200)
 """Seconds between two ticks: the first that gives no more than ten."""
 
 
-def picture(chart: Chart) -> Picture:
-    """A chart as a drawing, with the lanes that there is anything to see in."""
+def picture(chart: Chart, step: int = 1) -> Picture:
+    """A chart as a drawing, with the lanes that there is anything to see in.
+
+    Args:
+        chart: the chart.
+        step: how many values are told as one, where a page has very many.
+    """
     lanes = shown(chart)
     return Picture(
         name="over-time",
         title="What filled up when",
         about=_about(chart, lanes),
         table=_table(chart, lanes),
-        draw=partial(_drawn, chart, lanes),
-        data=_data(chart, lanes),
-        note="Light: sent a second, and connections idle. Red: errors, connections idle in a"
-        " transaction, and wherever something was full. A lane with a double line at its top is"
-        " drawn to how much there is. Dashed: a criterion's bound, and upright where it was"
-        " crossed first.",
+        draw=partial(_drawn, chart, lanes, step),
+        data=_data(chart, lanes, step),
+        note=_coarse(chart, step) + NOTE,
         over_time=True,
     )
 
@@ -160,6 +168,12 @@ def shown(chart: Chart) -> list[Lane]:
         if measured and (lane.load or any(measured)):
             found.append(lane)
     return found
+
+
+def values_in(chart: Chart) -> int:
+    """How many values a chart shows."""
+    names = [name for lane in shown(chart) for name in lane.lines]
+    return sum(len(values_of(chart.series, name)) for name in names)
 
 
 def limit_of(chart: Chart, lane: Lane) -> float | None:
@@ -247,16 +261,22 @@ def _table(chart: Chart, lanes: Sequence[Lane]) -> Table:
     return Table.of(("figure", *heads), rows, right=heads)
 
 
-def _data(chart: Chart, lanes: Sequence[Lane]) -> dict[str, Any]:
+def _coarse(chart: Chart, step: int) -> str:
+    if step == 1:
+        return ""
+    return f"A point is {chart.series.bin_s * step:g} s here; summary.json has all. "
+
+
+def _data(chart: Chart, lanes: Sequence[Lane], step: int) -> dict[str, Any]:
     """What a page needs to draw it anew, zoomed."""
     return {
         "start": chart.series.start,
-        "bin_s": chart.series.bin_s,
+        "bin_s": chart.series.bin_s * step,
         "lanes": [
             {
                 "title": lane.title,
                 "unit": lane.unit,
-                "lines": list(_lines(chart.series, lane)),
+                "lines": list(_lines(chart.series, lane, step)),
                 "limit": limit_of(chart, lane),
                 "bound": bound_of(chart, lane),
                 "is_limit": chart.limit in lane.of,
@@ -268,29 +288,27 @@ def _data(chart: Chart, lanes: Sequence[Lane]) -> dict[str, Any]:
     }
 
 
-def _lines(series: Series, lane: Lane) -> Iterator[dict[str, Any]]:
+def _lines(series: Series, lane: Lane, step: int) -> Iterator[dict[str, Any]]:
+    """Each series of a lane, its values as runs: a value and how often it comes, in turn."""
     for name, style in lane.lines.items():
-        values = values_of(series, name)
+        values = _merged(values_of(series, name), step, mean=lane.unit == "per second")
         if any(value is not None for value in values):
-            yield {"name": name, "style": style, "values": list(values)}
+            yield {"name": name, "style": style, **_packed(values)}
 
 
-def thinned(data: Mapping[str, Any], step: int) -> dict[str, Any]:
-    """The same with one value for so many: the mean of what is a rate, else the highest."""
-    lanes = [
-        {
-            **lane,
-            "lines": [
-                {**one, "values": _merged(one["values"], step, mean=lane["unit"] == "per second")}
-                for one in lane["lines"]
-            ],
-        }
-        for lane in data["lanes"]
-    ]
-    return {**data, "bin_s": data["bin_s"] * step, "lanes": lanes}
+def _packed(values: Values) -> dict[str, list[float | None]]:
+    """The values as they are, or as ``runs`` of a value and how often it comes: what is shorter."""
+    short = [int(v) if v is not None and v == int(v) else v for v in values]  # 3.0 is 3
+    runs: list[float | None] = []
+    for value, same in groupby(short):
+        runs += (value, len(list(same)))
+    return {"runs": runs} if len(runs) < len(short) else {"values": short}
 
 
-def _merged(values: Values, step: int, *, mean: bool) -> list[float | None]:
+def _merged(values: Values, step: int, *, mean: bool) -> Values:
+    """One value for so many: the mean of what is a rate, else the highest."""
+    if step == 1:
+        return values
     merged: list[float | None] = []
     for first in range(0, len(values), step):
         some = [value for value in values[first : first + step] if value is not None]
@@ -323,81 +341,76 @@ def places(lanes: Sequence[Lane], begin: float) -> list[Place]:
     return found
 
 
-def _drawn(chart: Chart, lanes: Sequence[Lane], name: str) -> Markup:
+def _drawn(chart: Chart, lanes: Sequence[Lane], step: int, name: str) -> Markup:
     series = chart.series
     length = series.bin_s * len(series.users)
     across = linear(length, LEFT, RIGHT)
     begin = TOP + LABEL_HEIGHT * len(chart.crossings)
     found = places(lanes, begin)
     base = found[-1].foot if found else begin
-    step = next((step for step in TICKS if length / step <= 10), TICKS[-1])
-    shapes: list[Markup] = []
-    for t in range(0, int(length) + 1, step):
-        shapes.append(line(across(t), 0, across(t), base, "grid"))
-        shapes.append(label(across(t), base + 15, f"{t} s", "quiet", "middle"))
+    every = next((every for every in TICKS if length / every <= 10), TICKS[-1])
+    canvas = Canvas()
+    for t in range(0, int(length) + 1, every):
+        canvas.line(across(t), 0, across(t), base, "grid")
+        canvas.text(across(t), base + 15, f"{t} s", "quiet", "middle")
     for place in found:
-        shapes += _lane(chart, place, across)
-    shapes += [
-        line(across(stage.start), 0, across(stage.start), base, "stage") for stage in chart.stages
-    ]
-    shapes += _crossings(chart, across, base)
-    return drawing(WIDTH, base + FOOT, name, "What filled up when", _about(chart, lanes), shapes)
-
-
-def _crossings(chart: Chart, across: Scale, base: float) -> Iterator[Markup]:
+        _lane(canvas, chart, place, across, step)
+    for stage in chart.stages:
+        canvas.line(across(stage.start), 0, across(stage.start), base, "stage")
     for index, crossing in enumerate(chart.crossings):
         x, y = across(crossing.t), LABEL_HEIGHT * (index + 0.7)
-        yield line(x, y - 9, x, base, "crossing")
-        late = x >= WIDTH / 2
-        text = f"{crossing.criterion} crossed"
-        yield label(x + (-4 if late else 4), y, text, "crossed", "end" if late else "")
+        canvas.line(x, y - 9, x, base, "crossing")
+        late, text = x >= WIDTH / 2, f"{crossing.criterion} crossed"
+        canvas.text(x + (-4 if late else 4), y, text, "crossed", "end" if late else "")
+    about = _about(chart, lanes)
+    return drawing(WIDTH, base + FOOT, name, "What filled up when", about, canvas)
 
 
-def _lane(chart: Chart, place: Place, across: Scale) -> Iterator[Markup]:
+def _lane(canvas: Canvas, chart: Chart, place: Place, across: Scale, step: int) -> None:
     lane, scale = place.lane, scale_of(chart, place.lane)
     limit, bound = limit_of(chart, lane), bound_of(chart, lane)
     down = linear(scale, place.foot, place.top)
     is_limit = chart.limit in lane.of
     for begin, end in full_spans(chart, lane):
         x = across(begin)
-        size = {"x": x, "y": place.top, "width": max(1.0, across(end) - x)}
-        yield element("rect", height=place.foot - place.top, class_="full", **size)
-    yield line(LEFT, place.foot, RIGHT, place.foot, "axis")
-    yield label(0, place.top + 11, lane.title, "strong crossed" if is_limit else "strong")
+        canvas.box(x, place.top, max(1.0, across(end) - x), place.foot - place.top, "full")
+    canvas.line(LEFT, place.foot, RIGHT, place.foot, "axis")
+    canvas.text(0, place.top + 11, lane.title, "crossed" if is_limit else "strong")
     if is_limit:
-        yield label(0, place.top + 24, "the limit", "crossed")
-    yield label(LEFT - 6, place.top + 10, FORMS[lane.unit](scale), "quiet", "end")
-    yield label(LEFT - 6, place.foot, "0", "quiet", "end")
+        canvas.text(0, place.top + 24, "the limit", "crossed")
+    canvas.text(LEFT - 6, place.top + 10, FORMS[lane.unit](scale), "quiet", "end")
     if limit:
-        y = down(limit)
-        yield line(LEFT, y, RIGHT, y, "limit")
-        yield line(LEFT, y + 2, RIGHT, y + 2, "limit")
+        for y in (down(limit), down(limit) + 2):
+            canvas.line(LEFT, y, RIGHT, y, "limit")
     if bound is not None:
-        yield line(LEFT, down(bound), RIGHT, down(bound), "bound")
-    paths = []
+        canvas.line(LEFT, down(bound), RIGHT, down(bound), "bound")
     for name, style in lane.lines.items():
-        values = values_of(chart.series, name)
-        if path := _path(values, chart.series, across, down, closed=style == "area"):
-            paths.append(element("path", d=path, class_=style))
-    yield Markup(f'<g transform="scale({1 / FINE:g})">{Markup("").join(paths)}</g>')  # noqa: S704
+        values = _merged(values_of(chart.series, name), step, mean=lane.unit == "per second")
+        if path := _path([value and value / scale for value in values], closed=style == "area"):
+            canvas.add(_placed(chart, place, step, element("path", d=path, class_=style)))
 
 
-def _path(values: Values, series: Series, across: Scale, down: Scale, *, closed: bool) -> str:
-    """Lines from middle to middle of the bins; an area goes back along its foot."""
+def _placed(chart: Chart, place: Place, step: int, path: Markup) -> Markup:
+    """A path whose coordinates are bins and parts of the lane, put where the lane is."""
+    count = len(chart.series.users)
+    wide, high = (RIGHT - LEFT) / count * step, (place.foot - place.top) / PARTS
+    at = f"translate({number(LEFT + wide / 2)} {number(place.foot)})"
+    return group([path], transform=f"{at} scale({wide:.4g} {high:.4g})")
+
+
+def _path(shares: Values, *, closed: bool) -> str:
+    """Lines from bin to bin, of shares of the scale; an area goes back along its foot."""
     pieces: list[list[tuple[int, int]]] = [[]]
-    for index, value in enumerate(values):
-        if value is None:
+    for index, share in enumerate(shares):
+        if share is None:
             pieces.append([])
         else:
-            x = across(_time(series, index + 0.5))
-            pieces[-1].append((round(x * FINE), round(down(value) * FINE)))
+            pieces[-1].append((index, -round(min(share, 1.0) * PARTS)))
     drawn = []
     for piece in filter(None, pieces):
-        shape = _relative(_bends(piece)) if len(piece) > 1 else f"M{piece[0][0]} {piece[0][1]}h2"
+        drawn.append(_relative(_bends(piece)))
         if closed:
-            foot = round(down(0) * FINE)
-            shape += f"V{foot}H{piece[0][0]}Z"
-        drawn.append(shape)
+            drawn.append(f"V0H{piece[0][0]}Z")
     return "".join(drawn)
 
 
@@ -411,11 +424,11 @@ def _bends(points: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _relative(points: Sequence[tuple[int, int]]) -> str:
-    """A path, each point told from the one before."""
+    """A path, each point told from the one before; of one point alone, a dash."""
     (x, y), *rest = points
-    told = [f"M{x} {y}"]
-    for next_x, next_y in rest:
+    told = f"M{x} {y}"
+    for next_x, next_y in rest if len(points) > 1 and rest[0] != points[0] else [(x + 1, y)]:
         by_x, by_y = next_x - x, next_y - y
-        told.append(f"h{by_x}" if not by_y else f"l{by_x} {by_y}")
+        told += f"h{by_x}" if not by_y else f"l{by_x}{by_y if by_y < 0 else f' {by_y}'}"
         x, y = next_x, next_y
-    return "".join(told)
+    return told

@@ -35,6 +35,15 @@
     return made;
   };
 
+  /* Values of runs: each is followed by how often it comes. */
+  const unpacked = (runs) => {
+    const values = [];
+    for (let i = 0; i < runs.length; i += 2) {
+      for (let n = 0; n < runs[i + 1]; n += 1) values.push(runs[i]);
+    }
+    return values;
+  };
+
   /* Lines that go through a chart: how much there is, a criterion's bound, where it was crossed. */
   const marks = (lane, data) => (chart) => {
     const { ctx } = chart;
@@ -129,6 +138,9 @@
   /* The charts of a figure: one time axis, one cursor, one zoom. */
   const charts = (figure) => {
     const { data } = stored[figure.id];
+    data.lanes.forEach((lane) => lane.lines.forEach((line) => {
+      line.values = line.values ?? unpacked(line.runs);
+    }));
     const count = data.lanes[0].lines[0].values.length;
     const times = Array.from({ length: count }, (_, i) => data.start + (i + 0.5) * data.bin_s);
     const ends = [data.start, data.start + count * data.bin_s];

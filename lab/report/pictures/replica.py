@@ -10,7 +10,7 @@ frame and says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from markupsafe import Markup
@@ -21,7 +21,7 @@ from lab.model.run import CellResult
 from lab.model.verdict import Bottleneck, Candidate, Resource
 from lab.report import format
 from lab.report.blocks import Bar, Picture, Table, Value
-from lab.report.pictures.svg import drawing, element, fitted, label
+from lab.report.pictures.svg import Canvas, drawing, fitted, number
 
 
 @dataclass(frozen=True)
@@ -175,14 +175,15 @@ def part_of(resource: Resource) -> Part:
 def _drawn(name: str, cell: CellResult, limit: Bottleneck) -> Markup:
     boxes = _boxes(cell, limit)
     foot = max(box.y + box.high for box in boxes.values())
-    shapes = list(_backend(cell, boxes))
+    canvas = Canvas()
+    _backend(canvas, cell, boxes)
     for begin, end, knob in WAYS:
         if begin in boxes and end in boxes:
-            shapes += _way(boxes[begin], boxes[end], _distance(cell, knob))
+            _way(canvas, boxes[begin], boxes[end], _distance(cell, knob))
     for box in boxes.values():
-        shapes += _box(box, limit)
+        _box(canvas, box, limit)
     title = "The replica, and how full each part was"
-    return drawing(WIDTH, foot + 22, name, title, _about(limit), shapes)
+    return drawing(WIDTH, foot + 22, name, title, _about(limit), canvas)
 
 
 def _boxes(cell: CellResult, limit: Bottleneck) -> dict[str, Box]:
@@ -244,58 +245,57 @@ def _distance(cell: CellResult, knob: str) -> str:
     return str(cell.knobs.get(knob, "")) if knob else ""
 
 
-def _backend(cell: CellResult, boxes: Mapping[str, Box]) -> Iterator[Markup]:
+def _backend(canvas: Canvas, cell: CellResult, boxes: Mapping[str, Box]) -> None:
     """The frame around what is inside one worker, or instance, and how many there are."""
     inside = [boxes[name] for name in ("workers", "pool", "threads")]
     x, top = inside[0].x - 12, min(box.y for box in inside) - 12
     right = max(box.x + box.wide for box in inside) + 12
     foot = max(box.y + box.high for box in inside) + 12
-    yield element("rect", x=x, y=top, width=right - x, height=foot - top, rx=8, class_="frame")
+    canvas.box(x, top, right - x, foot - top, "frame")
     knobs = Knobs.model_validate(cell.knobs)
     text = format.plural(knobs.workers, "worker")
     if cell.target == "cloudrun":
         least, most = knobs.cloudrun_min_instances, knobs.cloudrun_max_instances
         text = f"{least} to {format.plural(most, 'instance')}, {knobs.cloudrun_cpus:g} CPU"
         text += f", {format.plural(knobs.cloudrun_concurrency, 'upload')} at once in each"
-    yield label(x + 2, top - 6, text, "quiet")
+    canvas.text(x + 2, top - 6, text, "quiet")
 
 
-def _way(begin: Box, end: Box, distance: str) -> Iterator[Markup]:
+def _way(canvas: Canvas, begin: Box, end: Box, distance: str) -> None:
     """An arrow, with the proxy's distance on it."""
     x1, y1, x2, y2 = begin.x + begin.wide, begin.middle, end.x - 3, end.middle
-    half = (x1 + x2) / 2
-    yield element("path", d=f"M{x1:.1f} {y1:.1f}H{half:.1f}V{y2:.1f}H{x2:.1f}", class_="way")
-    yield element("path", d=f"M{x2 - 5:.1f} {y2 - 4:.1f}l5 4l-5 4", class_="way")
+    half = end.x - 88 if distance else (x1 + x2) / 2
+    steps = f"H{number(half)}V{number(y2)}H{number(x2)}m-5-4l5 4l-5 4"
+    canvas.path(f"M{number(x1)} {number(y1)}{steps}", "way")
     if distance:
-        wide = 70.0
-        x = end.x - 12 - wide
-        yield element("rect", x=x, y=y2 - 11, width=wide, height=22, rx=11, class_="proxy")
-        yield label(x + wide / 2, y2 + 4, fitted(distance, wide), "quiet", "middle")
+        canvas.box(end.x - 82, y2 - 11, 68, 22, "proxy")
+        canvas.text(end.x - 48, y2 + 4, fitted(distance, 68), "quiet", "middle")
 
 
-def _box(box: Box, limit: Bottleneck) -> Iterator[Markup]:
+def _box(canvas: Canvas, box: Box, limit: Bottleneck) -> None:
     is_limit = any(one.resource is limit.resource for one in box.shown)
-    style = "part limiting" if is_limit else "part"
-    yield element("rect", x=box.x, y=box.y, width=box.wide, height=box.high, rx=6, class_=style)
-    yield label(box.x + 10, box.y + 18, box.title, "strong")
+    canvas.box(box.x, box.y, box.wide, box.high, "part limiting" if is_limit else "part")
+    canvas.text(box.x + 10, box.y + 18, box.title, "strong")
     y = box.y + HEAD
     for text in box.lines:
-        yield label(box.x + 10, y + 8, fitted(text, box.wide - 14), "quiet")
+        canvas.text(box.x + 10, y + 8, fitted(text, box.wide - 14), "quiet")
         y += 15
     for one in box.shown:
-        yield from _level(one, box.x + 10, y, box.wide - 20, one.resource is limit.resource)
+        is_named = one.resource is limit.resource
+        _level(canvas, one, (box.x + 10, y), box.wide - 20, is_limit=is_named)
         y += ROW
     if is_limit:
-        yield label(box.x, box.y - 6, "the limit", "crossed strong")
+        canvas.text(box.x, box.y - 6, "the limit", "crossed")
 
 
-def _level(one: Candidate, x: float, y: float, wide: float, is_limit: bool) -> Iterator[Markup]:
+def _level(
+    canvas: Canvas, one: Candidate, at: tuple[float, float], wide: float, *, is_limit: bool
+) -> None:
+    x, y = at
     share = min(1.0, max(0.0, one.level))
-    style = "crossed strong" if is_limit else "strong" if one.at_limit else ""
-    name = str(one.resource).replace("_", " ")
-    yield label(x, y + 11, fitted(name, wide - 44), style)
-    yield label(x + wide, y + 11, format.percent(one.level), style, "end")
-    yield element("rect", x=x, y=y + 15, width=wide, height=6, rx=2, class_="track")
+    style = "crossed" if is_limit else "strong" if one.at_limit else ""
+    canvas.text(x, y + 11, fitted(str(one.resource).replace("_", " "), wide - 44), style)
+    canvas.text(x + wide, y + 11, format.percent(one.level), style, "end")
+    canvas.box(x, y + 15, wide, 6, "track")
     if share:
-        full = "fill at" if one.at_limit else "fill"
-        yield element("rect", x=x, y=y + 15, width=wide * share, height=6, rx=2, class_=full)
+        canvas.box(x, y + 15, wide * share, 6, "fill at" if one.at_limit else "fill")

@@ -6,7 +6,7 @@ print; what tells two things apart is never its colour alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from math import ceil, floor, log10
 
 from markupsafe import Markup, escape
@@ -18,6 +18,10 @@ Number = float | int
 CHARACTER = 6.2
 """Width of a character at the drawings' usual size, in the units of a drawing: a little more than
 the mean of the fonts that pages use."""
+
+
+MIN_WIDTH = 640
+"""Pixels below which a drawing is not made smaller: nobody could read it. It scrolls instead."""
 
 
 def number(value: Number) -> str:
@@ -40,20 +44,59 @@ def _attribute(value: Number | str) -> str:
     return str(escape(clean_line(value))) if isinstance(value, str) else number(value)
 
 
-def label(x: Number, y: Number, text: str, class_: str = "", anchor: str = "") -> Markup:
-    """Text that begins at a point, or has its ``middle`` or ``end`` there."""
-    return element("text", text, x=x, y=y, class_=class_, text_anchor=anchor)
+class Canvas:
+    """Shapes gathered by their class, so that a page with hundreds of drawings stays small.
+
+    All lines and boxes of a class are one path, and all texts of one are a group; of two classes
+    the one that was used first lies below.
+    """
+
+    def __init__(self) -> None:
+        self._paths: dict[str, list[str]] = {}
+        self._others: list[Markup] = []
+        self._texts: dict[tuple[str, str], list[Markup]] = {}
+
+    def path(self, d: str, class_: str) -> None:
+        """A path of one's own."""
+        self._paths.setdefault(class_, []).append(d)
+
+    def line(self, x1: Number, y1: Number, x2: Number, y2: Number, class_: str) -> None:
+        """A straight line, level or upright or neither."""
+        by_x, by_y = x2 - x1, y2 - y1
+        way = f"l{number(by_x)} {number(by_y)}"
+        way = f"v{number(by_y)}" if not by_x else f"h{number(by_x)}" if not by_y else way
+        self.path(f"M{number(x1)} {number(y1)}{way}", class_)
+
+    def box(self, x: Number, y: Number, wide: Number, high: Number, class_: str) -> None:
+        """A rectangle."""
+        across = number(wide)
+        self.path(f"M{number(x)} {number(y)}h{across}v{number(high)}h-{across}z", class_)
+
+    def add(self, shape: Markup) -> None:
+        """Something that is no path of a class: it lies above all paths that are."""
+        self._others.append(shape)
+
+    def text(self, x: Number, y: Number, text: str, class_: str = "", anchor: str = "") -> None:
+        """Text that begins at a point, or has its ``middle`` or ``end`` there."""
+        self._texts.setdefault((class_, anchor), []).append(element("text", text, x=x, y=y))
+
+    def shapes(self) -> Iterator[Markup]:
+        """All of it, the text above everything else."""
+        for class_, ways in self._paths.items():
+            yield element("path", d="".join(ways), class_=class_)
+        yield from self._others
+        for (class_, anchor), texts in self._texts.items():
+            yield group(texts, class_=class_, text_anchor=anchor)
 
 
-def line(x1: Number, y1: Number, x2: Number, y2: Number, class_: str) -> Markup:
-    """A straight line."""
-    return element("path", d=f"M{number(x1)} {number(y1)}L{number(x2)} {number(y2)}", class_=class_)
-
-
-def group(class_: str, shapes: Iterable[Markup]) -> Markup:
-    """Shapes of one class."""
-    inside = Markup("").join(shapes)
-    return Markup(f'<g class="{escape(class_)}">{inside}</g>')  # noqa: S704 - escaped
+def group(shapes: Iterable[Markup], **attributes: str) -> Markup:
+    """Shapes that share attributes."""
+    told = "".join(
+        f' {name.rstrip("_").replace("_", "-")}="{escape(value)}"'
+        for name, value in attributes.items()
+        if value
+    )
+    return Markup(f"<g{told}>{Markup('').join(shapes)}</g>")  # noqa: S704 - every part is escaped
 
 
 def fitted(text: str, width: Number) -> str:
@@ -107,7 +150,7 @@ def logarithmic(first: float, last: float, begin_at: float, end_at: float) -> Sc
 
 
 def drawing(
-    width: Number, height: Number, name: str, title: str, about: str, shapes: Iterable[Markup]
+    width: Number, height: Number, name: str, title: str, about: str, canvas: Canvas
 ) -> Markup:
     """A whole drawing, which a screen reader tells by its title and what it is about.
 
@@ -117,13 +160,14 @@ def drawing(
         name: unique on the page, for the ids by which title and description are found.
         title: what it shows.
         about: what is to be seen in it, for whoever does not see it.
-        shapes: in the order in which they are laid over each other.
+        canvas: what is drawn.
     """
-    inside = Markup("").join(shapes)
+    wide, name = number(width), escape(name)
     return Markup(  # noqa: S704 - every part is escaped, or made of what is
-        f'<svg class="drawing" viewBox="0 0 {number(width)} {number(height)}"'
-        f' style="max-width:{number(width)}px;min-width:{number(min(width, 620))}px" role="img"'
-        f' aria-labelledby="{escape(name)}-t {escape(name)}-d">'
-        f'<title id="{escape(name)}-t">{escape(clean_line(title))}</title>'
-        f'<desc id="{escape(name)}-d">{escape(clean_line(about))}</desc>{inside}</svg>'
+        f'<svg class="drawing" viewBox="0 0 {wide} {number(height)}" style="max-width:{wide}px;'
+        f'min-width:{number(min(width, MIN_WIDTH))}px" role="img"'
+        f' aria-labelledby="{name}-t {name}-d">'
+        f'<title id="{name}-t">{escape(clean_line(title))}</title>'
+        f'<desc id="{name}-d">{escape(clean_line(about))}</desc>'
+        f"{Markup('').join(canvas.shapes())}</svg>"
     )

@@ -23,12 +23,10 @@ from lab.report.blocks import Bar, Picture, Table, Value
 from lab.report.cells import upper_bound
 from lab.report.pictures.svg import (
     CHARACTER,
+    Canvas,
     Scale,
     drawing,
-    element,
     fitted,
-    label,
-    line,
     linear,
     ticks,
 )
@@ -64,6 +62,8 @@ BARS = {"mean": "mean", "slow": "as p95", "failed": "failed"}
 
 LEFT, RIGHT, WIDTH = 300.0, 40.0, 860.0
 BAR, STEP = 13, 17
+MIN_WIDE = 0.3
+"""A piece that is narrower is not drawn: the table has it."""
 
 
 def of_run(cells: Sequence[CellResult]) -> Picture | None:
@@ -185,50 +185,49 @@ def _drawn(name: str, cells: Sequence[CellResult]) -> Markup:
     rows = _rows(stations)
     top = 18.0 * rows + 10
     height = top + sum(len(_fields([cell])) * STEP + 8 for cell in cells)
-    shapes = list(_legend(stations))
-    shapes += _axis(across, end, top, height)
+    canvas = Canvas()
+    for value in ticks(end, 8):
+        canvas.line(across(value), top, across(value), height, "grid")
+        canvas.text(across(value), height + 15, f"{value:g} s", "quiet", "middle")
+    _legend(canvas, stations)
     at = top + 4
     for cell in cells:
-        shapes += _bars(cell, across, at, left, named=len(cells) > 1)
+        if len(cells) > 1:
+            canvas.text(0, at + 10, fitted(phrases.name(cell), left - 60), "strong")
+        _bars(canvas, cell, across, at, left)
         at += len(_fields([cell])) * STEP + 8
     bound = min(shown, default=None)
     if bound is not None:
-        shapes.append(line(across(bound), top - 4, across(bound), height, "bound"))
-        text = f"p95 < {format.seconds(bound)}"
-        anchor = "end" if across(bound) > WIDTH - 120 else ""
-        shapes.append(
-            label(across(bound) + (-4 if anchor else 4), top + 2, text, "crossed", anchor)
-        )
-    return drawing(WIDTH, height + 22, name, "Where an upload's time goes", _about(cells), shapes)
+        _bound(canvas, bound, across(bound), top, height)
+    return drawing(WIDTH, height + 22, name, "Where an upload's time goes", _about(cells), canvas)
 
 
-def _bars(
-    cell: CellResult, across: Scale, top: float, left: float, *, named: bool
-) -> Iterator[Markup]:
+def _bound(canvas: Canvas, bound: float, x: float, top: float, height: float) -> None:
+    canvas.line(x, top - 4, x, height, "bound")
+    late = x > WIDTH - 120
+    text = f"p95 < {format.seconds(bound)}"
+    canvas.text(x + (-4 if late else 4), top + 2, text, "crossed", "end" if late else "")
+
+
+def _bars(canvas: Canvas, cell: CellResult, across: Scale, top: float, left: float) -> None:
     spent = {one.station: one for one in cell.time_spent}
-    if named:
-        yield label(0, top + 10, fitted(phrases.name(cell), left - 60), "strong")
     for index, field in enumerate(_fields([cell])):
         y = top + index * STEP
-        yield label(left - 6, y + 10, BARS[field], "quiet", "end")
+        canvas.text(left - 6, y + 10, BARS[field], "quiet", "end")
         at = 0.0
         for station in _stations([cell]):
             seconds = _of(spent[station], field) or 0.0
             x, wide = across(at), across(at + seconds) - across(at)
             at += seconds
-            if wide < 0.3:
-                continue
-            yield element("rect", x=x, y=y, width=wide, height=BAR, class_=f"st s-{station}")
-            if _place(station).waits:
-                yield element("rect", x=x, y=y, width=wide, height=BAR, fill="url(#waiting)")
-        yield label(across(at) + 4, y + 10, format.seconds(at), "quiet")
+            if wide >= MIN_WIDE:
+                _piece(canvas, station, x, y, wide)
+        canvas.text(across(at) + 4, y + 10, format.seconds(at), "quiet")
 
 
-def _axis(across: Scale, end: float, top: float, height: float) -> Iterator[Markup]:
-    for value in ticks(end, 8):
-        yield line(across(value), top, across(value), height, "grid")
-        text = f"{value:g} s"
-        yield label(across(value), height + 15, text, "quiet", "middle")
+def _piece(canvas: Canvas, station: str, x: float, y: float, wide: float) -> None:
+    canvas.box(x, y, wide, BAR, f"st s-{station}")
+    if _place(station).waits:
+        canvas.box(x, y, wide, BAR, "waiting")
 
 
 def _wide(station: str) -> float:
@@ -249,10 +248,7 @@ def _rows(stations: Sequence[str]) -> int:
     return 1 + max((row for _, _, row in _places_of(stations)), default=0)
 
 
-def _legend(stations: Sequence[str]) -> Iterator[Markup]:
+def _legend(canvas: Canvas, stations: Sequence[str]) -> None:
     for station, x, row in _places_of(stations):
-        y = row * 18.0
-        yield element("rect", x=x, y=y, width=14, height=12, class_=f"st s-{station}")
-        if _place(station).waits:
-            yield element("rect", x=x, y=y, width=14, height=12, fill="url(#waiting)")
-        yield label(x + 19, y + 10, _place(station).text)
+        _piece(canvas, station, x, row * 18.0, 14)
+        canvas.text(x + 19, row * 18 + 10, _place(station).text)
