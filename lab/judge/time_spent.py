@@ -1,4 +1,4 @@
-"""Where an upload's time goes: the seconds of a success by where it was, adding up to its latency.
+"""Where an upload's time goes: its seconds by who kept or served it, adding up to its latency.
 
     gateway ─ loop ─ anyio ─ pool ─ database ─ threads ─ storage ─ pool ─ database ─ on its way
 
@@ -8,12 +8,11 @@ So beside the mean there is the mean of the uploads that are as slow as p95 says
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from math import ceil, fsum
 
 from lab.judge.trial import Trial
-from lab.judge.waiting import Station, stays
+from lab.judge.waiting import Station, Waiting
 from lab.model.evidence import Sample
 from lab.model.verdict import TimeSpent
 
@@ -24,8 +23,9 @@ NEAR = 0.02
 def time_spent(trial: Trial) -> tuple[TimeSpent, ...]:
     """The seconds of uploads by station, in the order of their way; none where none was sent."""
     ordered = sorted(trial.succeeded, key=lambda sample: (sample.latency_s, sample.sent_at))
-    good = [_by_station(trial, sample) for sample in ordered]
-    bad = [_by_station(trial, sample) for sample in trial.sent if sample.error is not None]
+    waiting = Waiting(trial)
+    good = [_by_station(waiting, sample) for sample in ordered]
+    bad = [_by_station(waiting, sample) for sample in trial.sent if sample.error is not None]
     slow = good[slice(*_near_p95(len(good)))]
     return tuple(
         TimeSpent(
@@ -46,17 +46,11 @@ def _near_p95(count: int) -> tuple[int, int]:
     return max(0, rank - beside), min(count, rank + beside + 1)
 
 
-def _by_station(trial: Trial, sample: Sample) -> dict[Station, float]:
-    """An upload's seconds by where it was until its client had its answer, or gave up.
-
-    What no record tells it spent on its way.
-    """
-    spent: dict[Station, float] = defaultdict(float)
-    ended = sample.sent_at + sample.latency_s
-    for stay in stays(trial, sample):
-        spent[stay.station] += max(0.0, min(stay.until, ended) - stay.begun)
+def _by_station(waiting: Waiting, sample: Sample) -> dict[Station, float]:
+    """An upload's seconds; what no record tells it spent on its way."""
+    spent = waiting.spent(sample)
     rest = sample.latency_s - fsum(spent.values())
-    spent[Station.ELSEWHERE] = max(0.0, spent[Station.ELSEWHERE] + rest)
+    spent[Station.ELSEWHERE] = max(0.0, spent.get(Station.ELSEWHERE, 0.0) + rest)
     return spent
 
 

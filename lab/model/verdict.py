@@ -311,7 +311,7 @@ class SizeClass(Stored):
 
 
 class TimeSpent(Frozen):
-    """Seconds that uploads spent in one station of their way, those of all adding up to latency.
+    """Seconds for which one station kept or served uploads, those of all adding up to latency.
 
     Args:
         station: as `lab.judge.waiting.Station`.

@@ -185,10 +185,8 @@ def _rendered(parts: Iterable[blocks.Block], style: Style) -> list[RenderableTyp
                 rendered.append(Text(f"\n{text}", style="bold"))
             case blocks.Paragraph(text, lead):
                 rendered.append(Text(f"{lead}: {text}" if lead else text))
-            case blocks.Items(texts, numbered=True):
-                rendered += [Text(f"{number}. {text}") for number, text in enumerate(texts, 1)]
-            case blocks.Items(texts):
-                rendered += [Padding(Text(text), (0, 0, 0, 2)) for text in texts]
+            case blocks.Items():
+                rendered += _items(block)
             case blocks.Facts(facts):
                 rendered += [Text(f"{fact.name}: {fact.text}") for fact in facts]
             case blocks.Table():

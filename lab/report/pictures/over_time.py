@@ -120,9 +120,9 @@ FORMS: Mapping[Unit, Callable[[float], str]] = {
 }
 
 NOTE = (
-    "Light: sent a second, and connections idle. Red: errors, connections idle in a transaction, and"
-    " wherever something was full. A lane with a double line at its top is drawn to how much there"
-    " is. Dashed: a criterion's bound, and upright where it was crossed first."
+    "Light: sent a second, and connections idle. Red: errors, connections idle in a transaction,"
+    " and wherever something was full. A lane with a double line at its top is drawn to how much"
+    " there is. Dashed: a criterion's bound, and upright where it was crossed first."
 )
 
 BOUNDED = {"p95", "pg_connections", "uploads_inflight", "threads_busy", "rss_backend"}

@@ -1,4 +1,4 @@
-"""Where an upload's time goes: the seconds at each station of its way, laid end to end.
+"""Where an upload's time goes: the seconds by who kept or served it, laid end to end.
 
     mean      of all successes
     as p95    of the successes that took as long as p95 says
@@ -85,8 +85,8 @@ def _picture(cells: Sequence[CellResult], *, in_text: bool) -> Picture:
         table=_of_one(cells[0]) if len(cells) == 1 else _of_many(cells),
         draw=lambda name: _drawn(name, cells),
         data={cell.id: [one.model_dump(mode="json") for one in cell.time_spent] for cell in cells},
-        note="Seconds by where an upload was, laid end to end; hatched: it waited. As p95: of the"
-        " uploads that took as long as p95 says. Failed: until the failure was known."
+        note="Seconds by what kept or served an upload, laid end to end; hatched: it waited. As"
+        " p95: of the uploads that took as long as p95 says. Failed: until the failure was known."
         " Upright: the bound on p95.",
         in_text=in_text,
     )
