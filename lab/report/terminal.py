@@ -203,6 +203,12 @@ def _rendered(parts: Iterable[blocks.Block], style: Style) -> list[RenderableTyp
     return rendered
 
 
+def _items(items: blocks.Items) -> list[RenderableType]:
+    if items.numbered:
+        return [Text(f"{number}. {text}") for number, text in enumerate(items.texts, 1)]
+    return [Padding(Text(text), (0, 0, 0, 2)) for text in items.texts]
+
+
 def _hop(hop: blocks.Hop) -> Text:
     by = f"{_GAP}-> {hop.change}: " if hop.change else _GAP
     return Text.assemble(by, _value(hop.limit))

@@ -156,7 +156,7 @@ def _about(found: Sequence[Curve]) -> str:
 
 
 def _table(found: Sequence[Curve]) -> Table:
-    rows = [
+    rows: list[tuple[Value | str, ...]] = [
         (
             curve.name,
             str(point.users),
