@@ -30,7 +30,7 @@ STEPS = (0.25, 0.5, 0.8, 1.0, 1.25, 2.0, 4.0)
 WIDE, HIGH, GAP = 124, 46, 3
 BAND = 10
 HEAD = 22
-MAX_WIDTH = 860
+MAX_WIDTH = 960
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def _labels(cells: Sequence[CellResult], axis: str) -> Labels:
 
 
 def _drawn(name: str, maps: Sequence[_Map], axes: Sequence[str], tally: str) -> Markup:
-    left = min(220.0, max(len(text) for text in maps[0].rows) * CHARACTER + 14)
+    left = min(220.0, max(len(text) for text in maps[0].rows) * CHARACTER * 1.12 + 18)
     one_wide = left + len(maps[0].columns) * (WIDE + GAP)
     title = HEAD if maps[0].title else 0
     one_high = title + HEAD + len(maps[0].rows) * (HIGH + GAP) + 14
@@ -222,8 +222,8 @@ def _cell(canvas: Canvas, cell: CellResult | None, x: float, y: float) -> None:
 
 def _band(canvas: Canvas, outcome: Outcome, x: float, y: float, wide: float, high: float) -> None:
     """The verdict's colour, and its pattern over it."""
-    canvas.box(x, y, wide, high, f"band {outcome}")
-    canvas.box(x, y, wide, high, f"of-{outcome}")
+    canvas.box(x, y, wide, high, f"band {outcome}", layer=1)
+    canvas.box(x, y, wide, high, f"of-{outcome}", layer=2)
 
 
 _NAMES = {"error_rate": "failed", "throughput": "rate"}

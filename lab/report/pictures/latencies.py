@@ -11,6 +11,7 @@ from itertools import pairwise
 from markupsafe import Markup
 
 from lab.model.run import CellResult
+from lab.model.units import format_duration
 from lab.model.verdict import Latencies
 from lab.report import format
 from lab.report.blocks import Picture, Table
@@ -71,7 +72,7 @@ def _about(cell: CellResult, told: Latencies) -> str:
     ]
     parts += [f"Of the successes {', '.join(figures)}."] if figures else []
     bound = upper_bound(cell)
-    parts += [f"The bound on p95 is {format.seconds(bound)}."] if bound is not None else []
+    parts += [f"The bound on p95 is {format_duration(bound)}."] if bound is not None else []
     return " ".join(parts)
 
 
@@ -106,11 +107,11 @@ def _drawn(name: str, cell: CellResult, told: Latencies) -> Markup:
         if good:
             canvas.box(x, up(good), wide, foot - up(good), "good-bar")
         if bad:
-            for style in ("bad-bar", "waiting"):
-                canvas.box(x, up(good + bad), wide, up(good) - up(good + bad), style)
+            for layer, style in enumerate(("bad-bar", "waiting")):
+                canvas.box(x, up(good + bad), wide, up(good) - up(good + bad), style, layer)
     _percentiles(canvas, cell, across)
     if bound is not None and first <= bound <= last:
-        x, text = across(bound), f"p95 < {format.seconds(bound)}"
+        x, text = across(bound), f"p95 < {format_duration(bound)}"
         canvas.line(x, TOP - 18, x, foot, "bound")
         late = x > WIDTH - 110
         canvas.text(x + (-4 if late else 4), TOP - 22, text, "crossed", "end" if late else "")

@@ -20,7 +20,7 @@
     "count": (value) => (Number.isInteger(value) ? String(value) : significant(value)),
     "seconds": (value) =>
       value && value < 1 ? `${significant(value * 1e3)} ms` : `${significant(value)} s`,
-    "share": (value) => `${(value * 100).toFixed(value < 0.1 ? 1 : 0)} %`,
+    "share": (value) => `${(value * 100).toFixed(value && value < 0.1 ? 1 : 0)} %`,
     "per second": significant,
     "cores": (value) => `${significant(value)} cores`,
     "bytes": (value) =>
@@ -105,8 +105,8 @@
     const chart = new uPlot(
       {
         width: view.clientWidth,
-        height: last ? 92 : 66,
-        padding: [4, 12, last ? null : 2, 0],
+        height: last ? 104 : 78,
+        padding: [9, 24, last ? null : 7, 0],
         cursor: { sync: { key: view.id }, drag: { x: true, y: false }, points: { size: 6 } },
         legend: { show: false },
         scales: { x: { time: false }, y: { range: [0, top(lane)] } },

@@ -95,10 +95,10 @@ WAYS = (
 )
 """Who passes uploads on to whom, and the knob of the distance between them."""
 
-COLUMNS = ((0.0, 84.0), (112.0, 152.0), (302.0, 176.0), (504.0, 176.0), (770.0, 170.0))
+COLUMNS = ((0.0, 72.0), (96.0, 188.0), (322.0, 180.0), (526.0, 180.0), (796.0, 174.0))
 """Left end and width of each column."""
 
-WIDTH, TOP, GAP = 940.0, 30.0, 26.0
+WIDTH, TOP, GAP = 972.0, 30.0, 26.0
 HEAD, ROW, LOW = 26.0, 27.0, 8.0
 
 
@@ -268,7 +268,7 @@ def _way(canvas: Canvas, begin: Box, end: Box, distance: str) -> None:
     steps = f"H{number(half)}V{number(y2)}H{number(x2)}m-5-4l5 4l-5 4"
     canvas.path(f"M{number(x1)} {number(y1)}{steps}", "way")
     if distance:
-        canvas.box(end.x - 82, y2 - 11, 68, 22, "proxy")
+        canvas.box(end.x - 82, y2 - 11, 68, 22, "proxy", layer=1)
         canvas.text(end.x - 48, y2 + 4, fitted(distance, 68), "quiet", "middle")
 
 
@@ -285,7 +285,7 @@ def _box(canvas: Canvas, box: Box, limit: Bottleneck) -> None:
         _level(canvas, one, (box.x + 10, y), box.wide - 20, is_limit=is_named)
         y += ROW
     if is_limit:
-        canvas.text(box.x, box.y - 6, "the limit", "crossed")
+        canvas.text(box.x + box.wide - 10, box.y + 18, "the limit", "crossed", "end")
 
 
 def _level(
@@ -294,8 +294,8 @@ def _level(
     x, y = at
     share = min(1.0, max(0.0, one.level))
     style = "crossed" if is_limit else "strong" if one.at_limit else ""
-    canvas.text(x, y + 11, fitted(str(one.resource).replace("_", " "), wide - 44), style)
+    canvas.text(x, y + 11, fitted(str(one.resource).replace("_", " "), wide - 50), style)
     canvas.text(x + wide, y + 11, format.percent(one.level), style, "end")
-    canvas.box(x, y + 15, wide, 6, "track")
+    canvas.box(x, y + 15, wide, 6, "track", layer=1)
     if share:
-        canvas.box(x, y + 15, wide * share, 6, "fill at" if one.at_limit else "fill")
+        canvas.box(x, y + 15, wide * share, 6, "fill at" if one.at_limit else "fill", 2)

@@ -47,18 +47,18 @@ def _attribute(value: Number | str) -> str:
 class Canvas:
     """Shapes gathered by their class, so that a page with hundreds of drawings stays small.
 
-    All lines and boxes of a class are one path, and all texts of one are a group; of two classes
-    the one that was used first lies below.
+    All lines and boxes of a class and a layer are one path, and all texts of a class are a group. A
+    higher layer is above a lower one; in the same one a class that was used first lies below.
     """
 
     def __init__(self) -> None:
-        self._paths: dict[str, list[str]] = {}
+        self._paths: dict[tuple[int, str], list[str]] = {}
         self._others: list[Markup] = []
         self._texts: dict[tuple[str, str], list[Markup]] = {}
 
-    def path(self, d: str, class_: str) -> None:
+    def path(self, d: str, class_: str, layer: int = 0) -> None:
         """A path of one's own."""
-        self._paths.setdefault(class_, []).append(d)
+        self._paths.setdefault((layer, class_), []).append(d)
 
     def line(self, x1: Number, y1: Number, x2: Number, y2: Number, class_: str) -> None:
         """A straight line, level or upright or neither."""
@@ -67,10 +67,13 @@ class Canvas:
         way = f"v{number(by_y)}" if not by_x else f"h{number(by_x)}" if not by_y else way
         self.path(f"M{number(x1)} {number(y1)}{way}", class_)
 
-    def box(self, x: Number, y: Number, wide: Number, high: Number, class_: str) -> None:
+    def box(
+        self, x: Number, y: Number, wide: Number, high: Number, class_: str, layer: int = 0
+    ) -> None:
         """A rectangle."""
         across = number(wide)
-        self.path(f"M{number(x)} {number(y)}h{across}v{number(high)}h-{across}z", class_)
+        way = f"M{number(x)} {number(y)}h{across}v{number(high)}h-{across}z"
+        self.path(way, class_, layer)
 
     def add(self, shape: Markup) -> None:
         """Something that is no path of a class: it lies above all paths that are."""
@@ -82,7 +85,8 @@ class Canvas:
 
     def shapes(self) -> Iterator[Markup]:
         """All of it, the text above everything else."""
-        for class_, ways in self._paths.items():
+        layers = sorted(self._paths.items(), key=lambda item: item[0][0])
+        for (_, class_), ways in layers:
             yield element("path", d="".join(ways), class_=class_)
         yield from self._others
         for (class_, anchor), texts in self._texts.items():

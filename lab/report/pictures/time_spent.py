@@ -17,6 +17,7 @@ from math import fsum
 from markupsafe import Markup
 
 from lab.model.run import CellResult
+from lab.model.units import format_duration
 from lab.model.verdict import TimeSpent
 from lab.report import format, phrases
 from lab.report.blocks import Bar, Picture, Table, Value
@@ -205,7 +206,7 @@ def _drawn(name: str, cells: Sequence[CellResult]) -> Markup:
 def _bound(canvas: Canvas, bound: float, x: float, top: float, height: float) -> None:
     canvas.line(x, top - 4, x, height, "bound")
     late = x > WIDTH - 120
-    text = f"p95 < {format.seconds(bound)}"
+    text = f"p95 < {format_duration(bound)}"
     canvas.text(x + (-4 if late else 4), top + 2, text, "crossed", "end" if late else "")
 
 
@@ -221,13 +222,13 @@ def _bars(canvas: Canvas, cell: CellResult, across: Scale, top: float, left: flo
             at += seconds
             if wide >= MIN_WIDE:
                 _piece(canvas, station, x, y, wide)
-        canvas.text(across(at) + 4, y + 10, format.seconds(at), "quiet")
+        canvas.text(across(at) + 4, y + 10, format.seconds(at), "quiet halo")
 
 
 def _piece(canvas: Canvas, station: str, x: float, y: float, wide: float) -> None:
     canvas.box(x, y, wide, BAR, f"st s-{station}")
     if _place(station).waits:
-        canvas.box(x, y, wide, BAR, "waiting")
+        canvas.box(x, y, wide, BAR, "waiting", layer=1)
 
 
 def _wide(station: str) -> float:
