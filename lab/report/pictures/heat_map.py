@@ -30,7 +30,7 @@ STEPS = (0.25, 0.5, 0.8, 1.0, 1.25, 2.0, 4.0)
 WIDE, HIGH, GAP = 124, 46, 3
 BAND = 10
 HEAD = 22
-MAX_WIDTH = 960
+MAX_WIDTH = 1000
 
 
 @dataclass(frozen=True)

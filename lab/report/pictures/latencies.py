@@ -26,8 +26,8 @@ from lab.report.pictures.svg import (
     ticks,
 )
 
-WIDTH, LEFT, RIGHT = 640.0, 44.0, 14.0
-TOP, HIGH = 38.0, 150.0
+WIDTH, LEFT, RIGHT = 640.0, 44.0, 30.0
+TOP, HIGH = 44.0, 150.0
 MARKED = ("p50", "p95", "p99")
 ROUND = (
     *(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 5, 7),
@@ -112,9 +112,9 @@ def _drawn(name: str, cell: CellResult, told: Latencies) -> Markup:
     _percentiles(canvas, cell, across)
     if bound is not None and first <= bound <= last:
         x, text = across(bound), f"p95 < {format_duration(bound)}"
-        canvas.line(x, TOP - 18, x, foot, "bound")
+        canvas.line(x, TOP - 24, x, foot, "bound")
         late = x > WIDTH - 110
-        canvas.text(x + (-4 if late else 4), TOP - 22, text, "crossed", "end" if late else "")
+        canvas.text(x + (-4 if late else 4), TOP - 28, text, "crossed", "end" if late else "")
     return drawing(WIDTH, foot + 24, name, "How long uploads took", _about(cell, told), canvas)
 
 
@@ -127,7 +127,7 @@ def _axes(canvas: Canvas, across: Scale, ends: tuple[float, float], up: Scale, m
     for seconds in ROUND:
         x = across(seconds)
         if first <= seconds <= last and x - before > 52:
-            canvas.text(x, foot + 16, format.seconds(seconds), "quiet", "middle")
+            canvas.text(x, foot + 16, format_duration(seconds), "quiet", "middle")
             before = x
     canvas.line(LEFT, foot, WIDTH - RIGHT, foot, "axis")
 

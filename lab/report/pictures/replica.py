@@ -95,10 +95,10 @@ WAYS = (
 )
 """Who passes uploads on to whom, and the knob of the distance between them."""
 
-COLUMNS = ((0.0, 72.0), (96.0, 188.0), (322.0, 180.0), (526.0, 180.0), (796.0, 174.0))
+COLUMNS = ((2.0, 72.0), (96.0, 188.0), (322.0, 180.0), (526.0, 180.0), (796.0, 174.0))
 """Left end and width of each column."""
 
-WIDTH, TOP, GAP = 972.0, 30.0, 26.0
+WIDTH, TOP, GAP = 974.0, 30.0, 26.0
 HEAD, ROW, LOW = 26.0, 27.0, 8.0
 
 

@@ -169,7 +169,7 @@ def drawing(
     wide, name = number(width), escape(name)
     return Markup(  # noqa: S704 - every part is escaped, or made of what is
         f'<svg class="drawing" viewBox="0 0 {wide} {number(height)}" style="max-width:{wide}px;'
-        f'min-width:{number(min(width, MIN_WIDTH))}px" role="img"'
+        f'min-width:{number(min(width, max(MIN_WIDTH, 0.8 * width)))}px" role="img"'
         f' aria-labelledby="{name}-t {name}-d">'
         f'<title id="{name}-t">{escape(clean_line(title))}</title>'
         f'<desc id="{name}-d">{escape(clean_line(about))}</desc>'
