@@ -71,7 +71,7 @@ METRICS = tuple(metric for panel in PANELS for metric in panel.metrics)
 STYLES = 6
 """So many curves have a colour, and a dash, of their own."""
 
-WIDTH, PANEL_WIDTH, LEFT, HIGH = 880.0, 280.0, 48.0, 170.0
+WIDTH, PANEL_WIDTH, LEFT, HIGH = 900.0, 280.0, 48.0, 170.0
 
 
 def curves(cells: Sequence[CellResult]) -> list[Curve]:
