@@ -37,7 +37,7 @@ def page_html(page: Page) -> str:
     text = _template().render(
         page=page,
         sections=list(zip(page.sections, sections, strict=True)),
-        figures=Figures(),
+        figures=PageFigures(),
         scripts=scripts,
         styles=_styles() if scripts else "",
         policy=_policy(scripts),
@@ -60,7 +60,7 @@ def _step(blocks: Sequence[Block]) -> int:
     return max(1, ceil(values / MAX_VALUES))
 
 
-class Figures:
+class PageFigures:
     """The figures of one page: an id for each, and what they are drawn from."""
 
     def __init__(self) -> None:

@@ -323,7 +323,7 @@ def _merged(values: Values, step: int, *, mean: bool) -> Values:
 
 
 @dataclass(frozen=True)
-class Place:
+class LanePlace:
     """Where a lane is drawn."""
 
     lane: Lane
@@ -331,12 +331,12 @@ class Place:
     foot: float
 
 
-def places(lanes: Sequence[Lane], begin: float) -> list[Place]:
+def places(lanes: Sequence[Lane], begin: float) -> list[LanePlace]:
     """The lanes one under the other."""
     found, top = [], begin
     for lane in lanes:
         high = LOAD_HEIGHT if lane.load else HEIGHT
-        found.append(Place(lane, top, top + high))
+        found.append(LanePlace(lane, top, top + high))
         top += high + GAP
     return found
 
@@ -366,7 +366,7 @@ def _drawn(chart: Chart, lanes: Sequence[Lane], step: int, name: str) -> Markup:
     return drawing(WIDTH, base + FOOT, name, "What filled up when", about, canvas)
 
 
-def _lane(canvas: Canvas, chart: Chart, place: Place, across: Scale, step: int) -> None:
+def _lane(canvas: Canvas, chart: Chart, place: LanePlace, across: Scale, step: int) -> None:
     lane, scale = place.lane, scale_of(chart, place.lane)
     limit, bound = limit_of(chart, lane), bound_of(chart, lane)
     down = linear(scale, place.foot, place.top)
@@ -390,7 +390,7 @@ def _lane(canvas: Canvas, chart: Chart, place: Place, across: Scale, step: int) 
             canvas.add(_placed(chart, place, step, element("path", d=path, class_=style)))
 
 
-def _placed(chart: Chart, place: Place, step: int, path: Markup) -> Markup:
+def _placed(chart: Chart, place: LanePlace, step: int, path: Markup) -> Markup:
     """A path whose coordinates are bins and parts of the lane, put where the lane is."""
     count = len(chart.series.users)
     wide, high = (RIGHT - LEFT) / count * step, (place.foot - place.top) / PARTS

@@ -25,7 +25,7 @@ from lab.report.pictures.svg import Canvas, drawing, fitted, number
 
 
 @dataclass(frozen=True)
-class Part:
+class ReplicaPart:
     """A part of the drawing: what it is called on each target, where it stands, what it has.
 
     ``column`` is where it is on the way; of one column the first stands above.
@@ -38,8 +38,8 @@ class Part:
 
 
 PARTS = (
-    Part("users", 0, {"vm": "users", "cloudrun": "users"}),
-    Part(
+    ReplicaPart("users", 0, {"vm": "users", "cloudrun": "users"}),
+    ReplicaPart(
         "door",
         1,
         {"vm": "nginx", "cloudrun": "gateway"},
@@ -48,7 +48,7 @@ PARTS = (
             *(Resource.PROXY_TIMEOUT, Resource.INSTANCE_QUEUE),
         ),
     ),
-    Part(
+    ReplicaPart(
         "workers",
         2,
         {"vm": "event loop", "cloudrun": "event loop"},
@@ -58,13 +58,13 @@ PARTS = (
             Resource.HEALTH_PROBE,
         ),
     ),
-    Part(
+    ReplicaPart(
         "pool",
         3,
         {"vm": "pool", "cloudrun": "pool"},
         (Resource.POOL, Resource.POOL_LEAK),
     ),
-    Part(
+    ReplicaPart(
         "threads",
         3,
         {"vm": "threads", "cloudrun": "threads"},
@@ -73,14 +73,14 @@ PARTS = (
             Resource.SPEECH_THREADS,
         ),
     ),
-    Part(
+    ReplicaPart(
         "postgres",
         4,
         {"vm": "Postgres", "cloudrun": "Postgres"},
         (Resource.POOLER, Resource.DATABASE_SLOTS, Resource.DATABASE),
     ),
-    Part("storage", 4, {"vm": "storage", "cloudrun": "storage"}, (Resource.STORAGE,)),
-    Part("speech", 4, {"vm": "speech", "cloudrun": "speech"}, (Resource.SPEECH,)),
+    ReplicaPart("storage", 4, {"vm": "storage", "cloudrun": "storage"}, (Resource.STORAGE,)),
+    ReplicaPart("speech", 4, {"vm": "speech", "cloudrun": "speech"}, (Resource.SPEECH,)),
 )
 """Every part, in the order of an upload's way. A resource of none of them is the workers'."""
 
@@ -151,7 +151,7 @@ def _table(limit: Bottleneck) -> Table:
 class Box:
     """A part where it is drawn, with what it shows."""
 
-    part: Part
+    part: ReplicaPart
     x: float
     y: float
     wide: float
@@ -166,7 +166,7 @@ class Box:
         return self.y + self.high / 2
 
 
-def part_of(resource: Resource) -> Part:
+def part_of(resource: Resource) -> ReplicaPart:
     """The part that a resource belongs to."""
     own = (part for part in PARTS if resource in part.resources)
     return next(own, PARTS[2])
@@ -211,7 +211,7 @@ def _boxes(cell: CellResult, limit: Bottleneck) -> dict[str, Box]:
     return placed
 
 
-def _lines(cell: CellResult, part: Part) -> tuple[str, ...]:
+def _lines(cell: CellResult, part: ReplicaPart) -> tuple[str, ...]:
     """What a part is, in a few words."""
     knobs = Knobs.model_validate(cell.knobs)
     load = format.read_load(cell.load)

@@ -34,7 +34,7 @@ from lab.report.pictures.svg import (
 
 
 @dataclass(frozen=True)
-class Place:
+class StationName:
     """How a station is told; ``waits``: nothing is done for an upload there."""
 
     text: str
@@ -42,19 +42,19 @@ class Place:
 
 
 PLACES = {
-    "gateway": Place("wait for an instance"),
-    "loop": Place("wait for the event loop"),
-    "anyio": Place("wait for an anyio thread"),
-    "pool": Place("wait for a connection"),
-    "pooler": Place("wait in PgBouncer"),
-    "threads": Place("wait for a thread"),
-    "speech_threads": Place("wait for a speech thread"),
-    "audio_threads": Place("wait for an audio thread"),
-    "storage": Place("storage call", waits=False),
-    "database": Place("database", waits=False),
-    "speech": Place("speech call", waits=False),
-    "conversion": Place("conversion", waits=False),
-    "elsewhere": Place("on its way"),
+    "gateway": StationName("wait for an instance"),
+    "loop": StationName("wait for the event loop"),
+    "anyio": StationName("wait for an anyio thread"),
+    "pool": StationName("wait for a connection"),
+    "pooler": StationName("wait in PgBouncer"),
+    "threads": StationName("wait for a thread"),
+    "speech_threads": StationName("wait for a speech thread"),
+    "audio_threads": StationName("wait for an audio thread"),
+    "storage": StationName("storage call", waits=False),
+    "database": StationName("database", waits=False),
+    "speech": StationName("speech call", waits=False),
+    "conversion": StationName("conversion", waits=False),
+    "elsewhere": StationName("on its way"),
 }
 """Every station, in the order of an upload's way; one of a later lab is told by its name."""
 
@@ -112,8 +112,8 @@ def _sentence(cell: CellResult, field: str) -> str:
     )
 
 
-def _place(station: str) -> Place:
-    return PLACES.get(station, Place(station))
+def _place(station: str) -> StationName:
+    return PLACES.get(station, StationName(station))
 
 
 def _of(one: TimeSpent, field: str) -> float | None:
