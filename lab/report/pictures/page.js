@@ -117,7 +117,7 @@
         series: [{}, ...lane.lines.map((line) => series(line, form))],
         hooks: {
           draw: [marks(lane, data)],
-          setScale: [(_, key) => key === "x" && view.zoomed(chart)],
+          setScale: [(self, key) => key === "x" && view.zoomed(self)],
           setCursor: [
             (of) => {
               const index = of.cursor.idx;
@@ -151,17 +151,13 @@
     view.setAttribute("aria-label", `${figure.dataset.title}: arrows move the cursor, + and - zoom, Escape shows all`);
     let made = [];
     let at = Math.floor(count / 2);
-    let moving = false;
     const show = (min, max) => {
-      moving = true;
-      made.forEach((chart) => chart.setScale("x", { min, max }));
-      moving = false;
+      made
+        .filter(({ scales }) => scales.x.min !== min || scales.x.max !== max)
+        .forEach((chart) => chart.setScale("x", { min, max }));
     };
-    view.zoomed = (chart) => {
-      if (moving || !chart) return;
-      const { min, max } = chart.scales.x;
-      show(min, max);
-    };
+    /* Who zooms one by dragging zooms all. */
+    view.zoomed = ({ scales }) => show(scales.x.min, scales.x.max);
     const point = () => {
       made.forEach((chart) => chart.setCursor({ left: chart.valToPos(times[at], "x"), top: 10 }, true));
     };
@@ -225,7 +221,7 @@
 
   const enhance = (within) => {
     within.querySelectorAll("figure.over-time:not(.zoomable)").forEach((figure) => {
-      if (figure.offsetParent !== null) charts(figure);
+      if (!figure.closest("details.cell:not([open])")) charts(figure);
     });
   };
   document.querySelectorAll("details.cell").forEach((cell) => {

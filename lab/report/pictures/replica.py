@@ -16,8 +16,10 @@ from dataclasses import dataclass, replace
 from markupsafe import Markup
 
 from lab.model.knobs import Knobs
+from lab.model.load import AnyLoad, OpenLoad
 from lab.model.replica import pooled
 from lab.model.run import CellResult
+from lab.model.units import format_rate
 from lab.model.verdict import Bottleneck, Candidate, Resource
 from lab.report import format
 from lab.report.blocks import Bar, Picture, Table, Value
@@ -218,7 +220,7 @@ def _lines(cell: CellResult, part: ReplicaPart) -> tuple[str, ...]:
     size = "no pool" if knobs.pool_class == "NullPool" else f"{knobs.pool_size} connections"
     over = "any number more" if knobs.max_overflow is None else f"+ {knobs.max_overflow} more"
     told: dict[str, tuple[str, ...]] = {
-        "users": (str(load.peak_users),),
+        "users": (_load(load),),
         "door": () if cell.target == "vm" else (f"waits {knobs.cloudrun_pending:g} s",),
         "workers": (f"storage: {knobs.gcs_call}",),
         "pool": (size, f"{over}, each"),
@@ -226,6 +228,12 @@ def _lines(cell: CellResult, part: ReplicaPart) -> tuple[str, ...]:
         "postgres": (*_pooler(knobs), f"{knobs.db_cap} slots"),
     }
     return told.get(part.name, ())
+
+
+def _load(load: AnyLoad) -> str:
+    if isinstance(load, OpenLoad):
+        return format_rate(load.rate)
+    return format.count(load.peak_users)
 
 
 def _threads(knobs: Knobs) -> str:
