@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from math import floor, log10
 
 from lab.judge.trial import Trial
-from lab.model.verdict import Latencies
+from lab.model.distribution import Latencies
 
 E24 = (
     *(10, 11, 12, 13, 15, 16, 18, 20, 22, 24, 27, 30),

@@ -13,8 +13,8 @@ from math import ceil, fsum
 
 from lab.judge.trial import Trial
 from lab.judge.waiting import Station, Waiting
+from lab.model.distribution import TimeSpent
 from lab.model.evidence import Sample
-from lab.model.verdict import TimeSpent
 
 NEAR = 0.02
 """The uploads as slow as p95 are those from this share before it to this share after it."""

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from lab.model.base import Count, Number, Plain, Stored
+from lab.model.distribution import Latencies, SizeClass, TimeSpent
 from lab.model.evidence import Sample
 from lab.model.experiment import Cell, Experiment, Question
 from lab.model.journeys import Journey
@@ -27,14 +28,11 @@ from lab.model.verdict import (
     EarlyEnd,
     Finding,
     Invalidity,
-    Latencies,
     Leak,
     Outcome,
-    SizeClass,
     Spread,
     Stood,
     Timeline,
-    TimeSpent,
     Verdict,
     WorkerShare,
 )

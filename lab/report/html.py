@@ -65,17 +65,17 @@ class PageFigures:
 
     def __init__(self) -> None:
         self._numbers = count(1)
-        self._data: dict[str, Any] = {}
+        self.data: dict[str, Any] = {}
 
     def place(self, picture: Picture, of: str = "") -> str:
         """The id of a picture that is put onto the page now; ``of`` is the cell's."""
         name = f"{picture.name}-{next(self._numbers)}"
-        self._data[name] = {"picture": picture.name, "cell": of, "data": picture.data}
+        self.data[name] = {"picture": picture.name, "cell": of, "data": picture.data}
         return name
 
     def json(self) -> Markup:
         """What the page's pictures are drawn from; nothing in it ends the script that it is in."""
-        text = json.dumps(self._data, separators=(",", ":"), allow_nan=False)
+        text = json.dumps(self.data, separators=(",", ":"), allow_nan=False)
         for character in "<>&":
             text = text.replace(character, f"\\u{ord(character):04x}")
         return Markup(text)  # noqa: S704 - nothing is left in it that HTML reads

@@ -172,7 +172,7 @@ def works_as_a_stage(copy: Path) -> None:
 
 def works_as_a_picture(copy: Path) -> None:
     script = (
-        "import tempfile; from pathlib import Path; from lab.model.verdict import SizeClass;"
+        "import tempfile; from pathlib import Path; from lab.model.distribution import SizeClass;"
         " from lab.report import html_report; from tests.fakes import pictured_run;"
         " run = pictured_run.stored(Path(tempfile.mkdtemp()), pictured_run.cells(2));"
         " size = SizeClass(from_=50_000, to=100_000, attempts=8, failed=2);"

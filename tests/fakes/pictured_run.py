@@ -6,18 +6,17 @@ from collections.abc import Sequence
 from math import sin
 from pathlib import Path
 
+from lab.model.distribution import Latencies, TimeSpent
 from lab.model.experiment import Cell
 from lab.model.verdict import (
     Bottleneck,
     Candidate,
     Crossing,
-    Latencies,
     Outcome,
     Resource,
     Series,
     StageResult,
     Timeline,
-    TimeSpent,
     Verdict,
 )
 from lab.store import RunFolder

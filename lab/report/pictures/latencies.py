@@ -10,9 +10,9 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
+from lab.model.distribution import Latencies
 from lab.model.run import CellResult
 from lab.model.units import format_duration
-from lab.model.verdict import Latencies
 from lab.report import format
 from lab.report.blocks import Picture, Table
 from lab.report.cells import upper_bound

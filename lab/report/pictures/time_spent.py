@@ -16,9 +16,9 @@ from math import fsum
 
 from markupsafe import Markup
 
+from lab.model.distribution import TimeSpent
 from lab.model.run import CellResult
 from lab.model.units import format_duration
-from lab.model.verdict import TimeSpent
 from lab.report import format, phrases
 from lab.report.blocks import Bar, Picture, Table, Value
 from lab.report.cells import upper_bound

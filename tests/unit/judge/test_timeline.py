@@ -124,6 +124,7 @@ def test_a_series_is_bounded_and_loses_no_upload(
 ) -> None:
     found = series(Trial(cell(load=given_load), observation(sent, at_rest())))
     lists = [getattr(found, name) for name in type(found).model_fields if name not in SCALARS]
+    lists = [one for one in lists if one]  # a VM has no gateway
     assert {len(one) for one in lists} == {len(found.users)}
     assert len(found.users) <= POINTS
     total = sum(found.sent) * found.bin_s
