@@ -33,11 +33,14 @@ def page_html(page: Page) -> str:
     """A run as one HTML document."""
     step = _step([block for section in page.sections for block in section.blocks])
     sections = [[_drawable(block, step) for block in section.blocks] for section in page.sections]
-    scripts = _scripts() if any(_zoomable(block) for part in sections for block in part) else ()
+    shown = [*page.pictures, *(one for part in sections for one in part)]
+    pictures = [block for block in shown if isinstance(block, Picture)]
+    scripts = _scripts() if any(picture.over_time for picture in pictures) else ()
     text = _template().render(
         page=page,
         sections=list(zip(page.sections, sections, strict=True)),
         figures=PageFigures(),
+        drawn=bool(pictures),
         scripts=scripts,
         styles=_styles() if scripts else "",
         policy=_policy(scripts),
@@ -47,10 +50,6 @@ def page_html(page: Page) -> str:
 
 def _drawable(block: Block, step: int) -> Block:
     return over_time.picture(block, step) if isinstance(block, Chart) else block
-
-
-def _zoomable(block: Block) -> bool:
-    return isinstance(block, Picture) and block.over_time
 
 
 def _step(blocks: Sequence[Block]) -> int:

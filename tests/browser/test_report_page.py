@@ -17,7 +17,7 @@ from tests.browser.conftest import page_of
 from tests.fakes import pictured_run, sample_run
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, ConsoleMessage, Page
 
 AXE = Path(__file__).parent / "vendor" / "axe-core" / "axe.min.js"
 AXE_SHA256 = "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"
@@ -34,9 +34,16 @@ THEMES: tuple[Theme, ...] = ("light", "dark")
 def opened(browser: Browser, path: Path, **options: Any) -> Iterator[Page]:
     """The page in a window of its own, without a network; whatever it complains of fails."""
     context = browser.new_context(offline=True, **options)
-    page, complaints, asked = context.new_page(), [], []
+    page = context.new_page()
+    complaints: list[str] = []
+    asked: list[str] = []
+
+    def hear(said: ConsoleMessage) -> None:
+        if said.type == "error":
+            complaints.append(said.text)
+
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda said: said.type == "error" and complaints.append(said.text))
+    page.on("console", hear)
     page.on("request", lambda request: asked.append(request.url))
     page.goto(path.as_uri())
     yield page
