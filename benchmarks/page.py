@@ -25,7 +25,7 @@ from tests.fakes import pictured_run
 PAGES = {12: (90, 600_000, 2.0), 100: (300, 4_000_000, 10.0)}
 """By number of cells: bins of a series, and what a page may have of bytes and take of seconds."""
 
-ROUNDS = 5
+ROUNDS = 3
 
 Figures = dict[str, float]
 
