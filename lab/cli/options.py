@@ -325,8 +325,8 @@ def style() -> Style:
     """How text looks on standard output: 40 to 160 columns wide, whatever COLUMNS says."""
     from lab.report import Style
 
-    width = shutil.get_terminal_size((100, 24)).columns
-    return Style.of(sys.stdout, max(40, min(width, 160)), os.environ)
+    width, height = shutil.get_terminal_size((100, 24))
+    return Style.of(sys.stdout, max(40, min(width, 160)), os.environ, height)
 
 
 def check_writable(results: Path) -> None:

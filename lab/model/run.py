@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from lab.model.base import Count, Number, Plain, Stored
+from lab.model.distribution import Latencies, SizeClass, TimeSpent
 from lab.model.evidence import Sample
 from lab.model.experiment import Cell, Experiment, Question
 from lab.model.journeys import Journey
@@ -30,7 +31,6 @@ from lab.model.verdict import (
     Invalidity,
     Leak,
     Outcome,
-    SizeClass,
     Spread,
     Stood,
     Timeline,
@@ -271,6 +271,8 @@ class CellResult(Stored):
     workers: tuple[WorkerShare, ...] = ()
     sizes: tuple[SizeClass, ...] = ()
     spreads: dict[str, Spread] = {}
+    time_spent: tuple[TimeSpent, ...] = ()
+    latencies: Latencies | None = None
     baseline: str = ""
     against: Comparison | None = None
 
@@ -299,6 +301,8 @@ class CellResult(Stored):
             stood=verdict.stood,
             sizes=verdict.sizes,
             spreads=verdict.spreads,
+            time_spent=verdict.time_spent,
+            latencies=verdict.latencies,
             baseline=cell.baseline,
             attempts=attempts,
         )

@@ -2,7 +2,8 @@
 
     Summary     run.py         ┐                 ┌ terminal.py
     Thresholds  thresholds.py  ├─> Page, Section ┼ markdown.py
-    CellResult  cell.py        ┘    of blocks    └ html.py
+    CellResult  cell.py        │    of blocks    └ html.py
+                pictures/      ┘
 
 A block holds what is to be read, never how it looks: what a form cannot show (a picture on a
 terminal, a colour in Markdown) it leaves out. Much of its text was written by others, so each
@@ -12,9 +13,11 @@ text is on one line and without what cannot be seen, whatever it was made of.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self
+
+from markupsafe import Markup
 
 from lab.model.capacity import Curve, Prediction
 from lab.model.text import clean_line
@@ -195,13 +198,46 @@ class Facts:
 
 
 @dataclass(frozen=True)
+class Picture(_Shown):
+    """A drawing, and all that it shows as a table: so nobody needs to see it.
+
+    Args:
+        name: of its kind, as a part of an id.
+        title: what it shows.
+        about: what is to be seen in it, in words.
+        table: every figure that it is drawn from.
+        draw: makes the drawing; gets an id that is unique on the page.
+        data: the same figures exactly as they are stored, for programs.
+        note: how it is read.
+        in_text: whether forms without drawings show the table; else another block tells it.
+        over_time: whether ``data`` are series, which a page can zoom.
+    """
+
+    name: str
+    title: str
+    about: str
+    table: Table
+    draw: Callable[[str], Markup]
+    data: Mapping[str, Any]
+    note: str = ""
+    in_text: bool = False
+    over_time: bool = False
+
+
+@dataclass(frozen=True)
 class Chart:
-    """A trial over time; ``bounds`` are those that criteria set, by the metric's name."""
+    """A trial over time.
+
+    ``bounds`` are those that criteria set, and ``limits`` how much there is of what can fill up,
+    both by the name of the series; ``limit`` is the resource that is the limit, if one is.
+    """
 
     series: Series
     stages: tuple[StageResult, ...]
     crossings: tuple[Crossing, ...]
     bounds: Mapping[str, float]
+    limits: Mapping[str, float] = field(default_factory=dict)
+    limit: str = ""
 
 
 @dataclass(frozen=True)
@@ -240,7 +276,7 @@ class BottleneckPath:
     hops: tuple[Hop, ...]
 
 
-Block = Heading | Paragraph | Items | Facts | Table | Chart | ShareCurve | BottleneckPath
+Block = Heading | Paragraph | Items | Facts | Table | Picture | Chart | ShareCurve | BottleneckPath
 
 
 @dataclass(frozen=True)
@@ -272,6 +308,7 @@ class Page(_Shown):
     beside: tuple[Block, ...] = ()  #: before and after, of a run with a baseline
     glance: tuple[Block, ...] = ()  #: what a form that leaves the sections out shows of them
     begun: frozenset[str] = frozenset()  #: of those not finished the ids that have a section
+    pictures: tuple[Picture, ...] = ()  #: of all cells together
 
     @property
     def listed(self) -> tuple[str, ...]:

@@ -25,9 +25,9 @@ def page_markdown(page: blocks.Page) -> str:
             paragraph(page.about),
             _facts(page.facts),
             f"**{page.tally}**",
+            _answer(page),
             matrix_markdown(page.matrix),
             *(("## Before and after", *map(_block, page.beside)) if page.beside else ()),
-            _answer(page),
             f"> {escaped(page.note)}" if page.note else "",
             f"Not finished: {escaped(missing)}" if missing else "",
             escaped(page.not_measured()),
@@ -111,6 +111,9 @@ def _block(block: blocks.Block) -> str:
             return _facts(facts, "*")  # another mark, so that no list before it goes on
         case blocks.Table():
             return table_markdown(block)
+        case blocks.Picture():
+            table = table_markdown(block.table)
+            return f"### {escaped(block.title)}\n\n{table}" if block.in_text else ""
         case blocks.Chart(series):
             lines = chart_lines(series, _CHART_WIDTH, blocks=True)
             return "\n".join(("```text", *lines, "```"))

@@ -170,6 +170,22 @@ def works_as_a_stage(copy: Path) -> None:
     passes(copy, "tests/statistics/test_contradictions.py", "-k", "every_metric")
 
 
+def works_as_a_picture(copy: Path) -> None:
+    script = (
+        "import tempfile; from pathlib import Path; from lab.model.distribution import SizeClass;"
+        " from lab.report import html_report; from tests.fakes import pictured_run;"
+        " run = pictured_run.stored(Path(tempfile.mkdtemp()), pictured_run.cells(2));"
+        " size = SizeClass(from_=50_000, to=100_000, attempts=8, failed=2);"
+        " summary = run.summary();"
+        " cells = [cell.model_copy(update={'sizes': (size,)}) for cell in summary.cells];"
+        " summary = summary.model_copy(update={'cells': tuple(cells)});"
+        " print(html_report(summary, run.info))"
+    )
+    page = python(copy, "-c", script)
+    assert page.count('class="picture failed-by-size"') == 2
+    assert page.count("Most of 50.0 KB - 100 KB failed: 25 %.") == 2
+
+
 def works_as_an_experiment(copy: Path) -> None:
     spec = "experiments/storage-threads.yaml"
     plan = json.loads(python(copy, "-m", "lab", "run", spec, "--dry-run", "--json"))
@@ -190,6 +206,7 @@ WORKS = {
     "A bottleneck rule": works_as_a_rule,
     "A metric": works_as_a_metric,
     "A stage": works_as_a_stage,
+    "A picture": works_as_a_picture,
     "A claim": works_as_a_claim,
     "An experiment": works_as_an_experiment,
 }
