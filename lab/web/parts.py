@@ -1,0 +1,127 @@
+"""The replica's parts at a moment: each with what is in it, of how much, and who waits for it.
+
+    users ─> nginx ─> workers ─> pool ─> Postgres
+                              └> threads ─> storage
+
+On Cloud Run its gateway stands in nginx's place, with the queue for an instance. A part is full
+where nearly all of it is in use, and holds others up where somebody waits for it besides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import fsum, isfinite
+
+from lab.model.experiment import Cell
+from lab.model.physics import (
+    SATURATED,
+    max_processes,
+    pool_connections,
+    worker_storage_slots,
+)
+from lab.model.replica import pooled
+from lab.web.track import Frame
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the replica.
+
+    Args:
+        key: by which the drawing places it.
+        name: for people.
+        used: what is in use, or inside, now; None where nothing tells.
+        slots: of how much; None where it has no limit of its own.
+        waiting: who waits for it.
+        unit: what is counted.
+    """
+
+    key: str
+    name: str
+    used: float | None
+    slots: float | None = None
+    waiting: float = 0
+    unit: str = ""
+
+    @property
+    def level(self) -> float | None:
+        """How full it is, from 0 to 1; None where that is not known, or it has no limit."""
+        if self.used is None or not self.slots:
+            return None
+        return min(1.0, self.used / self.slots)
+
+    @property
+    def full(self) -> bool:
+        """Whether nearly all of it is in use."""
+        return (self.level or 0.0) >= SATURATED
+
+    @property
+    def limiting(self) -> bool:
+        """Whether others wait for it because it is full."""
+        return self.full and self.waiting >= 1
+
+
+def parts(cell: Cell, frame: Frame) -> tuple[Part, ...]:
+    """The parts on an upload's way, in its order."""
+    knobs = cell.knobs
+    processes = max_processes(cell) if cell.target == "vm" else _instances(cell, frame)
+    slots, pool = worker_storage_slots(cell) * processes, pool_connections(knobs) * processes
+    inside = _sum(frame, "inside")
+    lent = _sum(frame, "checked_out")
+    pooler = Part("pooler", "PgBouncer", lent, None, 0, "clients")
+    granted = frame.connections if frame.connections is not None else lent
+    return (
+        Part("users", "users", frame.in_flight, None, 0, "requests under way"),
+        _entrance(cell, frame, inside),
+        Part(
+            "loops",
+            _loops(processes),
+            _busiest(frame),
+            1.0,
+            max(0.0, (inside or 0.0) - 1),
+            "of its time",
+        ),
+        Part(
+            *("pool", "connection pool", lent, pool if isfinite(pool) else None),
+            *(_sum(frame, "waiting") or 0, "connections"),
+        ),
+        Part(
+            *("threads", "storage calls", _sum(frame, "threads_busy"), slots),
+            *(_sum(frame, "threads_queued") or 0, "at once"),
+        ),
+        *([pooler] if pooled(knobs) else []),
+        Part("database", "Postgres", granted, knobs.db_cap, 0, "connections"),
+        Part("storage", "storage", _sum(frame, "threads_busy"), None, 0, "calls under way"),
+    )
+
+
+def _entrance(cell: Cell, frame: Frame, inside: float | None) -> Part:
+    """nginx, or Cloud Run's gateway with the queue before its instances."""
+    if cell.target == "vm":
+        outside = None if inside is None else max(0.0, frame.in_flight - inside)
+        return Part("entrance", "nginx", outside, None, 0, "passed on, in no worker yet")
+    places = cell.knobs.cloudrun_max_instances * cell.knobs.cloudrun_concurrency
+    told = frame.gateway
+    if told is None:
+        return Part("entrance", "gateway", None, places, 0, "places")
+    return Part("entrance", "gateway", told["in_flight"], places, told["queue"], "places")
+
+
+def _instances(cell: Cell, frame: Frame) -> int:
+    """Processes of the instances that serve, one at least."""
+    ready = frame.gateway["ready"] if frame.gateway else 1
+    return max(1, ready) * cell.knobs.cloudrun_workers
+
+
+def _loops(processes: int) -> str:
+    return "event loop" if processes == 1 else f"busiest of {processes} event loops"
+
+
+def _busiest(frame: Frame) -> float | None:
+    return max((one.busy for one in frame.workers if one.busy is not None), default=None)
+
+
+def _sum(frame: Frame, name: str) -> float | None:
+    """A count over all workers; None where no worker has told of any."""
+    counts = [one.counts[name] for one in frame.workers if name in one.counts]
+    return fsum(counts) if counts else None
