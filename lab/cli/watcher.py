@@ -52,7 +52,7 @@ def listen(port: int, *, or_any: bool = False) -> socket.socket:
         if or_any:
             return socket.create_server((HOST, 0))
         raise MachineError(
-            f"port {port} on {HOST} cannot be used ({error.strerror})",
+            f"port {port} on {HOST} cannot be used ({os.strerror(error.errno or 0)})",
             "choose another with --port",
         ) from error
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lab.report import format
-from lab.web.parts import Part
-from lab.web.track import Point
+from lab.web.parts import PartLevel
+from lab.web.track import PastPoint
 
 WIDE, HIGH = 150, 74
 GAP_X, GAP_Y = 34, 22
@@ -39,10 +39,10 @@ ARROWS = (
 
 
 @dataclass(frozen=True)
-class Box:
+class PartBox:
     """A part's box; ``fill`` is the height of its level, from the foot."""
 
-    part: Part
+    part: PartLevel
     x: float
     y: float
     fill: float
@@ -56,11 +56,11 @@ class Drawn:
 
     width: float
     height: float
-    boxes: tuple[Box, ...]
+    boxes: tuple[PartBox, ...]
     arrows: tuple[str, ...]
 
 
-def drawn(parts: Sequence[Part]) -> Drawn:
+def drawn(parts: Sequence[PartLevel]) -> Drawn:
     """The drawing of these parts."""
     by_key = {part.key: part for part in parts}
     columns = sorted({PLACES[key][0] for key in by_key})
@@ -77,14 +77,16 @@ def drawn(parts: Sequence[Part]) -> Drawn:
     )
 
 
-def _box(part: Part, columns: Sequence[int]) -> Box:
+def _box(part: PartLevel, columns: Sequence[int]) -> PartBox:
     column, row = PLACES[part.key]
     x = 1 + columns.index(column) * (WIDE + GAP_X)
     queue = f"{format.count(part.waiting)} waiting" if part.waiting >= 1 else ""
-    return Box(part, x, 1 + row * (HIGH + GAP_Y), HIGH * (part.level or 0.0), figure(part), queue)
+    return PartBox(
+        part, x, 1 + row * (HIGH + GAP_Y), HIGH * (part.level or 0.0), figure(part), queue
+    )
 
 
-def figure(part: Part) -> str:
+def figure(part: PartLevel) -> str:
     """How much of a part is in use, in words."""
     if part.used is None:
         return format.NONE
@@ -95,7 +97,7 @@ def figure(part: Part) -> str:
     return f"{format.count(part.used)} of {format.count(part.slots)} {part.unit}"
 
 
-def _arrow(begin: Box, end: Box) -> str:
+def _arrow(begin: PartBox, end: PartBox) -> str:
     """From the middle of a box's right side to that of another's left."""
     x1, y1, x2, y2 = begin.x + WIDE, begin.y + HIGH / 2, end.x, end.y + HIGH / 2
     if y1 == y2:
@@ -110,7 +112,7 @@ CHART_WIDE, CHART_HIGH = 560, 56
 
 
 @dataclass(frozen=True)
-class Curve:
+class LiveCurve:
     """A figure over time, from 0 at the foot to ``top``; ``path`` is empty where there is none."""
 
     name: str
@@ -119,7 +121,7 @@ class Curve:
     path: str
 
 
-def curves(history: Sequence[Point], until: float) -> tuple[Curve, ...]:
+def curves(history: Sequence[PastPoint], until: float) -> tuple[LiveCurve, ...]:
     """Users, successes and failures a second, one below the other, over the same time.
 
     Args:
@@ -136,7 +138,7 @@ def curves(history: Sequence[Point], until: float) -> tuple[Curve, ...]:
     for name, style, values, write in rows:
         top = max(values, default=0.0)
         path = _path(times, values, max(until, 1.0), top or 1.0)
-        made.append(Curve(name, style, write(round(top, 2)), path))
+        made.append(LiveCurve(name, style, write(round(top, 2)), path))
     return tuple(made)
 
 

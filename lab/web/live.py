@@ -93,7 +93,7 @@ class Live:
     def _seen(self, last_id: str | None) -> int:
         server, _, number = (last_id or "").partition("-")
         known = server == self._server and number.isascii() and number.isdigit()
-        return min(int(number), self._number) if known else 0
+        return int(number) if known and int(number[:18]) <= self._number else 0
 
     def _since(self, seen: int) -> dict[str, str]:
         return {name: html for name, (number, html) in self._regions.items() if number > seen}

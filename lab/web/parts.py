@@ -24,7 +24,7 @@ from lab.web.track import Frame
 
 
 @dataclass(frozen=True)
-class Part:
+class PartLevel:
     """A part of the replica.
 
     Args:
@@ -61,19 +61,19 @@ class Part:
         return self.full and self.waiting >= 1
 
 
-def parts(cell: Cell, frame: Frame) -> tuple[Part, ...]:
+def parts(cell: Cell, frame: Frame) -> tuple[PartLevel, ...]:
     """The parts on an upload's way, in its order."""
     knobs = cell.knobs
     processes = max_processes(cell) if cell.target == "vm" else _instances(cell, frame)
     slots, pool = worker_storage_slots(cell) * processes, pool_connections(knobs) * processes
     inside = _sum(frame, "inside")
     lent = _sum(frame, "checked_out")
-    pooler = Part("pooler", "PgBouncer", lent, None, 0, "clients")
+    pooler = PartLevel("pooler", "PgBouncer", lent, None, 0, "clients")
     granted = frame.connections if frame.connections is not None else lent
     return (
-        Part("users", "users", frame.in_flight, None, 0, "requests under way"),
+        PartLevel("users", "users", frame.in_flight, None, 0, "under way"),
         _entrance(cell, frame, inside),
-        Part(
+        PartLevel(
             "loops",
             _loops(processes),
             _busiest(frame),
@@ -81,30 +81,30 @@ def parts(cell: Cell, frame: Frame) -> tuple[Part, ...]:
             max(0.0, (inside or 0.0) - 1),
             "of its time",
         ),
-        Part(
+        PartLevel(
             *("pool", "connection pool", lent, pool if isfinite(pool) else None),
             *(_sum(frame, "waiting") or 0, "connections"),
         ),
-        Part(
+        PartLevel(
             *("threads", "storage calls", _sum(frame, "threads_busy"), slots),
             *(_sum(frame, "threads_queued") or 0, "at once"),
         ),
         *([pooler] if pooled(knobs) else []),
-        Part("database", "Postgres", granted, knobs.db_cap, 0, "connections"),
-        Part("storage", "storage", _sum(frame, "threads_busy"), None, 0, "calls under way"),
+        PartLevel("database", "Postgres", granted, knobs.db_cap, 0, "connections"),
+        PartLevel("storage", "storage", _sum(frame, "threads_busy"), None, 0, "under way"),
     )
 
 
-def _entrance(cell: Cell, frame: Frame, inside: float | None) -> Part:
+def _entrance(cell: Cell, frame: Frame, inside: float | None) -> PartLevel:
     """nginx, or Cloud Run's gateway with the queue before its instances."""
     if cell.target == "vm":
         outside = None if inside is None else max(0.0, frame.in_flight - inside)
-        return Part("entrance", "nginx", outside, None, 0, "passed on, in no worker yet")
+        return PartLevel("entrance", "nginx", outside, None, 0, "in no worker yet")
     places = cell.knobs.cloudrun_max_instances * cell.knobs.cloudrun_concurrency
     told = frame.gateway
     if told is None:
-        return Part("entrance", "gateway", None, places, 0, "places")
-    return Part("entrance", "gateway", told["in_flight"], places, told["queue"], "places")
+        return PartLevel("entrance", "gateway", None, places, 0, "places")
+    return PartLevel("entrance", "gateway", told["in_flight"], places, told["queue"], "places")
 
 
 def _instances(cell: Cell, frame: Frame) -> int:

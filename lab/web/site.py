@@ -26,7 +26,7 @@ Command = Callable[..., Sequence[str]]
 
 
 @dataclass(frozen=True)
-class Link:
+class PageLink:
     """A page in the list of pages; the lowest ``place`` comes first."""
 
     place: int
@@ -50,7 +50,7 @@ class Site:
     results: Path
     commands: Mapping[str, Command] = field(default_factory=dict)
     run: str | None = None
-    links: list[Link] = field(default_factory=list)
+    links: list[PageLink] = field(default_factory=list)
     over: str = ""
     _live: dict[str | None, Live] = field(default_factory=dict)
 

@@ -97,7 +97,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Point:
+class PastPoint:
     """A moment of the trial's past: users, and successes and failures a second."""
 
     t: float
@@ -131,7 +131,7 @@ class Frame:
     standing: tuple[Standing, ...]
     connections: int | None
     gateway: Mapping[str, int] | None
-    history: tuple[Point, ...]
+    history: tuple[PastPoint, ...]
 
 
 class Track:
@@ -313,7 +313,7 @@ class Track:
                         found.append(Standing(place, min(1.0, share), pid))
         return tuple(sorted(found, key=lambda one: (-one.share, one.place, one.worker)))
 
-    def _history(self, past: list[Bin]) -> Iterator[Point]:
+    def _history(self, past: list[Bin]) -> Iterator[PastPoint]:
         """Users, rate and errors over time, in no more points than can be told apart."""
         step = -(-len(past) // MAX_HISTORY)
         sent = answered = 0
@@ -324,7 +324,7 @@ class Track:
             end, span = (first + len(part)) * self.width, len(part) * self.width
             users = users_at(self.cell.load, end - self.width / 2, max(0, sent - answered))
             good = sum(len(one.latencies) for one in part)
-            yield Point(end, users, good / span, sum(one.failed for one in part) / span)
+            yield PastPoint(end, users, good / span, sum(one.failed for one in part) / span)
 
 
 def _known(one: Bin) -> bool:

@@ -9,7 +9,7 @@ from fastapi import Query, Response
 
 from lab import store
 from lab.web.programs import document
-from lab.web.site import Link, Site
+from lab.web.site import PageLink, Site
 
 
 def add(site: Site) -> None:
@@ -17,7 +17,7 @@ def add(site: Site) -> None:
     command = site.commands.get("compare")
     if command is None:
         return
-    site.links.append(Link(20, "/compare", "compare"))
+    site.links.append(PageLink(20, "/compare", "compare"))
 
     @site.app.api_route("/compare", methods=["GET", "HEAD"])
     async def compare(

@@ -7,9 +7,10 @@ import time
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import Header, Query, Response
+from fastapi import Depends, Query, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
+from lab.web.pages.run import LastId
 from lab.web.render import regions, segment
 from lab.web.replay import Replay
 from lab.web.site import Site
@@ -27,10 +28,15 @@ PACE = 10.0
 def add(site: Site) -> None:
     """Add the page of a replay, and its stream."""
 
+    async def of_run(name: str) -> Replay:
+        return await asyncio.to_thread(Replay, await site.open(name))
+
+    stored_run = Depends(of_run)
+
     @site.app.api_route("/runs/{name}/replay", methods=["GET", "HEAD"])
-    async def replay(name: str, pace: Pace = PACE, at: Moment = 0.0) -> Response:
-        run = await site.open(name)
-        stored = await asyncio.to_thread(Replay, run)
+    async def replay(
+        name: str, stored: Replay = stored_run, pace: Pace = PACE, at: Moment = 0.0
+    ) -> Response:
         view = await asyncio.to_thread(stored.at, at)
         here = f"/runs/{segment(name)}/replay"
         told = {"pace": f"{pace:g}", "at": round(at), "length": round(stored.length)}
@@ -46,12 +52,11 @@ def add(site: Site) -> None:
 
     @site.app.get("/runs/{name}/replay/events", response_class=EventSourceResponse)
     async def events(
-        name: str,
+        stored: Replay = stored_run,
         pace: Pace = PACE,
         at: Moment = 0.0,
-        last_event_id: Annotated[str | None, Header()] = None,
+        last_event_id: LastId = None,
     ) -> AsyncIterator[ServerSentEvent]:
-        stored = await asyncio.to_thread(Replay, await site.open(name))
         async for event in played(stored, pace, _resumed(last_event_id, at), site):
             yield event
 

@@ -7,12 +7,12 @@ import asyncio
 from fastapi import Response
 
 from lab import store
-from lab.web.site import Link, Site
+from lab.web.site import PageLink, Site
 
 
 def add(site: Site) -> None:
     """Add it."""
-    site.links.append(Link(10, "/runs", "runs"))
+    site.links.append(PageLink(10, "/runs", "runs"))
 
     @site.app.api_route("/runs", methods=["GET", "HEAD"])
     async def runs() -> Response:

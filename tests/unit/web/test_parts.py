@@ -7,14 +7,16 @@ from typing import Any
 import pytest
 
 from lab.web.drawing import HIGH, curves, drawn
-from lab.web.parts import Part, parts
+from lab.web.parts import PartLevel, parts
 from lab.web.track import Track
 from tests.fakes.cells import make_cell
 
 POOL = {"pool_size": 5, "max_overflow": 5, "gcs_call": "executor", "gcs_threads": 8}
 
 
-def at(settings: dict[str, Any], readings: list[dict[str, Any]], **more: Any) -> dict[str, Part]:
+def at(
+    settings: dict[str, Any], readings: list[dict[str, Any]], **more: Any
+) -> dict[str, PartLevel]:
     track = Track(make_cell(settings, **more))
     for t in (1.0, 2.0, 3.0):
         for pid, told in enumerate(readings):
