@@ -20,7 +20,13 @@ from lab.store import find
     show_default=True,
     help="Where the page is served, on 127.0.0.1.",
 )
-@click.option("--socket", "handle", type=Whole(3, 1_000_000), hidden=True)
+@click.option(
+    "--socket",
+    "handle",
+    type=Whole(3, 1_000_000),
+    hidden=True,
+    help="The number of a socket that whoever started this listens on; it ends with them.",
+)
 @results_option
 def command(run: str | None, port: int, handle: int | None, results: Path) -> None:
     """Show runs on a page of this machine's own, as they go on.
