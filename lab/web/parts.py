@@ -71,16 +71,9 @@ def parts(cell: Cell, frame: Frame) -> tuple[PartLevel, ...]:
     pooler = PartLevel("pooler", "PgBouncer", lent, None, 0, "clients")
     granted = frame.connections if frame.connections is not None else lent
     return (
-        PartLevel("users", "users", frame.in_flight, None, 0, "under way"),
+        PartLevel("users", "users", max(frame.in_flight, inside or 0.0), None, 0, "under way"),
         _entrance(cell, frame, inside),
-        PartLevel(
-            "loops",
-            _loops(processes),
-            _busiest(frame),
-            1.0,
-            max(0.0, (inside or 0.0) - 1),
-            "of its time",
-        ),
+        _loops(frame, processes),
         PartLevel(
             *("pool", "connection pool", lent, pool if isfinite(pool) else None),
             *(_sum(frame, "waiting") or 0, "connections"),
@@ -113,12 +106,21 @@ def _instances(cell: Cell, frame: Frame) -> int:
     return max(1, ready) * cell.knobs.cloudrun_workers
 
 
-def _loops(processes: int) -> str:
-    return "event loop" if processes == 1 else f"busiest of {processes} event loops"
+def _loops(frame: Frame, processes: int) -> PartLevel:
+    """The busiest worker's event loop; what else is inside that worker waits for it, if it is full.
 
-
-def _busiest(frame: Frame) -> float | None:
-    return max((one.busy for one in frame.workers if one.busy is not None), default=None)
+    One with a single request inside keeps nobody waiting.
+    """
+    name = "event loop" if processes == 1 else f"{processes} event loops"
+    unit = "of its time" if processes == 1 else "of the busiest"
+    told = [
+        (one.busy, one.counts.get("inside", 0.0)) for one in frame.workers if one.busy is not None
+    ]
+    if not told:
+        return PartLevel("loops", name, None, 1.0, 0, unit)
+    busy, inside = max(told)
+    waiting = max(0.0, inside - 1) if busy >= SATURATED else 0.0
+    return PartLevel("loops", name, busy, 1.0, waiting, unit)
 
 
 def _sum(frame: Frame, name: str) -> float | None:

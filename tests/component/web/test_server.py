@@ -277,6 +277,15 @@ def test_a_server_that_ends_says_so_to_its_browsers(results: Path, site: Site) -
     )
 
 
+def test_a_stream_in_which_nothing_happens_gives_signs_of_life(
+    results: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample_run.stored(results, finished=1)
+    monkeypatch.setattr("fastapi.routing._PING_INTERVAL", 0.1)
+    with requests.get(f"{address}/events", stream=True, timeout=20) as answer:
+        assert ": ping" in (line.decode() for line in answer.iter_lines(chunk_size=1))
+
+
 def test_a_replay_is_sent_to_its_end_and_goes_on_where_it_was(results: Path, address: str) -> None:
     run = sample_run.stored(results, finished=3)
     path = f"{address}/runs/{run.info.name}/replay"
