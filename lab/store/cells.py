@@ -35,7 +35,7 @@ from lab.store.trial_files import (
     EVIDENCE_FILE,
     FILES,
     LOGS,
-    REPLICA,
+    READINGS,
     SAMPLES,
     VERDICT,
     foreign_files,
@@ -255,7 +255,7 @@ class CellFolder:
         For who watches; it need not survive a crash.
         """
         text = json.dumps({"readings": str(readings.absolute())})
-        self.folder.below(LOGS).keep(REPLICA, BytesIO(text.encode()))
+        self.folder.below(LOGS).keep(READINGS, BytesIO(text.encode()))
 
     def finish(self, verdict: Verdict) -> None:
         """Store the verdict: the cell is finished; an older verdict is replaced."""

@@ -21,14 +21,14 @@ STATUS = "generator.status.json"
 PLAN = "generator.plan.json"
 """Among the logs: what the load generator is to offer; there once the faults are injected."""
 
-REPLICA = "replica.json"
+READINGS = "readings.json"
 """Among the logs: where the replica's own readings are while the trial goes on."""
 
 FILES = (CELL, SAMPLES, EVIDENCE_FILE, VERDICT)
 """The lab's files in a cell's folder; each but the samples is written whole."""
 
 _LOG = re.compile(
-    r"[\w.-]+\.log|front\.jsonl|replica\.json|generator\.(plan\.json|(status|end)\.(json|draft))"
+    r"[\w.-]+\.log|front\.jsonl|readings\.json|generator\.(plan\.json|(status|end)\.(json|draft))"
 )
 """The lab's files in a cell's logs: of each part, of the generator, the gateway's events, and
 where the replica's readings are."""

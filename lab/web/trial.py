@@ -3,7 +3,7 @@
 samples.jsonl               what users saw; half a line is left for the next look
 logs/generator.plan.json    the load is about to begin
 logs/generator.status.json  when it began, what was sent, whether it is over
-logs/replica.json           where the workers write their readings, which are read on likewise
+logs/readings.json          where the workers write their readings, which are read on likewise
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lab.model.experiment import Cell
 from lab.model.load import end_of, shortened
 from lab.model.run import Phase, phase_at
 from lab.store import CellFolder
-from lab.store.trial_files import CELL, EVIDENCE_FILE, PLAN, REPLICA, SAMPLES, STATUS
+from lab.store.trial_files import CELL, EVIDENCE_FILE, PLAN, READINGS, SAMPLES, STATUS
 from lab.web.growing import GATEWAY_LOG, GrowingFile, Readings
 from lab.web.stored import HOSTILE, add_lines
 from lab.web.track import Frame, Track
@@ -79,7 +79,7 @@ class TrialReader:
         self.phase = self._phase_by(states, logs)
         if samples.st_size > self._samples.offset:
             add_lines(self.track, self._samples.added(), self.track.add_load)
-        if self._started is not None and REPLICA in logs:
+        if self._started is not None and READINGS in logs:
             self._read_replica(self._started)
 
     def frame(self) -> Frame | None:
@@ -109,7 +109,7 @@ class TrialReader:
 
     def _read_replica(self, t0: float) -> None:
         if self._readings is None:
-            told = self._document(REPLICA).get("readings")
+            told = self._document(READINGS).get("readings")
             if not isinstance(told, str):
                 return
             self._readings = Readings(Path(told))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -194,3 +195,18 @@ def test_readings_of_a_replica_that_is_gone_are_none(tmp_path: Path) -> None:
         assert view.shown
         assert view.shown.frame
         assert view.shown.frame.workers == ()
+
+
+def test_of_a_folder_of_readings_nothing_but_files_is_read(tmp_path: Path) -> None:
+    with going_on(tmp_path / "results") as run:
+        trial, follower = LiveTrial(run, FIRST, tmp_path / "replica"), RunFollower(run)
+        trial.start(20.0)
+        trial.reading(15.0, 8)
+        os.mkfifo(tmp_path / "replica" / "worker-1.jsonl")
+        (tmp_path / "replica" / "worker-2.jsonl").symlink_to("/etc/passwd")
+        (tmp_path / "replica" / "worker-3.jsonl").mkdir()
+        view = follower.look()
+        assert view.shown
+        assert view.shown.frame
+        assert [worker.worker for worker in view.shown.frame.workers] == [8]
+        assert view.shown.unread == 0
