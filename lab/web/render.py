@@ -18,12 +18,15 @@ from lab.model.load import end_of
 from lab.model.text import clean
 from lab.report import format
 from lab.web import words
-from lab.web.drawing import curves, drawn, figure
+from lab.web.drawing import CHART_HIGH, CHART_WIDE, HIGH, WIDE, curves, drawn, figure
 from lab.web.parts import parts
 from lab.web.view import Shown, View
 
 REGIONS = ("head", "status", "replica", "figures", "stages", "workers", "history", "cells")
 """The parts of a live page that change, each the element of this id with a template of its own."""
+
+SIZES = {"WIDE": WIDE, "HIGH": HIGH, "CHART_WIDE": CHART_WIDE, "CHART_HIGH": CHART_HIGH}
+"""Of the drawings, in their own units, for the templates."""
 
 
 def regions(view: View) -> dict[str, str]:
@@ -62,7 +65,7 @@ def _environment() -> Environment:
     )
     environment.filters["segment"] = segment
     environment.globals.update(
-        format=format, words=words, figure=figure, regions=REGIONS, outcome=_outcome
+        format=format, words=words, figure=figure, regions=REGIONS, outcome=_outcome, **SIZES
     )
     return environment
 
