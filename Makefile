@@ -110,6 +110,10 @@ scenario-2: $(STAMP) ## 50 and 100 at once: how long does each wait? (4 cells, a
 all: $(STAMP) ## Everything that the report asks, and results/summary.md (about half an hour)
 	$(call ASK,$(QUESTIONS),$(SUMMARY) --since $(shell date -u +%Y-%m-%dT%H:%M:%SZ) || keep $$?;)
 
+.PHONY: watch
+watch: $(STAMP) ## A page that shows runs as they go on; `make matrix ARGS=--watch` has it, too
+	$(BIN)/lab watch $(ARGS)
+
 .PHONY: summary
 summary: $(STAMP) ## Write results/summary.md from the latest runs; nothing is started
 	$(SUMMARY) experiments/threshold.yaml

@@ -10,7 +10,7 @@ import sys
 
 ALL = (
     *("between_cells", "cells", "cold_start", "compose", "front"),
-    *("generator", "lookout", "model", "page", "proxy", "quick_start", "threshold"),
+    *("generator", "lookout", "model", "page", "proxy", "quick_start", "threshold", "watcher"),
 )
 
 

@@ -26,8 +26,8 @@ from lab.judge import Reference, all_certain, judge
 from lab.load.driver import LoadGenerator, LoadResult, LoadStart, StoodStill
 from lab.model.evidence import GENERATOR, Injected, LoadDone, ProcessFaultRecord
 from lab.model.experiment import Cell
-from lab.model.load import end_of, shortened
-from lab.model.run import DamagedCell, LoadSoFar, LoadTick, Phase, Progress, Summary
+from lab.model.load import shortened
+from lab.model.run import DamagedCell, LoadSoFar, LoadTick, Phase, Progress, Summary, phase_at
 from lab.model.verdict import Verdict
 from lab.observe.observer import Observer
 from lab.plan import earliest_end, estimate
@@ -211,6 +211,7 @@ def run_cell(lab: Lab, cell: Cell, folder: CellFolder, progress: CellProgress) -
     with logs_kept(lab.stack, folder.logs):
         progress.phase("applying")
         replica = lab.stack.apply(cell)
+        folder.note_replica(replica.evidence)
         process_faults = ProcessInjector(lab.stack, cell)
         observer = Observer(replica, process_faults.down_parts, cell.knobs.speed)
         trial = RunningTrial(cell, folder, replica, process_faults, observer, progress)
@@ -432,10 +433,4 @@ class CellProgress:
         cell = self._cell
         load = cell.load if tick.ended_at is None else shortened(cell.load, tick.ended_at)
         self._spared = estimate([cell]) - estimate([cell.model_copy(update={"load": load})])
-        if tick.t >= end_of(load):
-            phase: Phase = "drain"
-        elif tick.t >= load.measured[0]:
-            phase = "window"
-        else:
-            phase = "ramp" if tick.t < getattr(load, "ramp", 0.0) else "warm-up"
-        self.phase(phase, tick)
+        self.phase(phase_at(load, tick.t), tick)

@@ -9,6 +9,7 @@ to add one, add its file. What several commands share is in the files that hold 
     stored     the report of a stored run: shown, stored, and its exit code
     standing   replicas that ``lab up`` left up
     streams    standard output and error: cleaned, and outlived
+    watcher    the live page's process beside a run
 
 Data goes to standard output, progress and messages to standard error. Exit codes: 0 every
 cell was measured, 1 a cell broke under ``--gate``, 2 usage or a bad spec, 3 something is

@@ -27,6 +27,7 @@ from lab.cli.options import (
 )
 from lab.cli.session import Planned
 from lab.cli.stored import StoredReport, exit_code, report_of
+from lab.cli.watcher import watched
 from lab.cli.wiring import StackChoice, split_model
 from lab.model.experiment import Cell
 from lab.model.load import MAX_USERS
@@ -64,6 +65,9 @@ from lab.store import RunFolder, find
 )
 @retries_option
 @click.option("--gate", is_flag=True, help="Exit with 1 if a cell broke, as a pipeline needs it.")
+@click.option(
+    "--watch", is_flag=True, help="Serve the live page meanwhile (`lab watch`), and say where."
+)
 @results_option
 @json_option
 def command(
@@ -81,6 +85,7 @@ def command(
     only: tuple[str, ...],
     retries: int,
     gate: bool,
+    watch: bool,
     results: Path,
     as_json: bool,
 ) -> int | None:
@@ -118,7 +123,8 @@ def command(
     results = folder_of(stored.path if stored else None, results)
     choice = session.which_stack(planned, stack, toxiproxy, stored)
     reports = []
-    with closing(measure(planned, choice, toxiproxy, results, only, retries)) as ended:
+    measured = measure(planned, choice, toxiproxy, results, only, retries)
+    with watched(results, wanted=watch), closing(measured) as ended:
         for report in ended:
             reports.append(report)
             if not as_json:

@@ -20,6 +20,7 @@ from lab.model.distribution import Latencies, SizeClass, TimeSpent
 from lab.model.evidence import Sample
 from lab.model.experiment import Cell, Experiment, Question
 from lab.model.journeys import Journey
+from lab.model.load import AnyLoad, end_of
 from lab.model.replica import STUDENTS, Target
 from lab.model.split import Split
 from lab.model.verdict import (
@@ -55,6 +56,16 @@ Phase = Literal[
     "judging",
     "waiting",
 ]
+
+
+def phase_at(load: AnyLoad, t: float) -> Phase:
+    """The phase of a load ``t`` real-world seconds after it started."""
+    if t >= end_of(load):
+        return "drain"
+    if t >= load.measured[0]:
+        return "window"
+    return "ramp" if t < getattr(load, "ramp", 0.0) else "warm-up"
+
 
 RunKind = Literal["run", "threshold", "why"]
 """What a run measures: every cell once, as it is; of each cell the users at which it breaks; or
