@@ -7,6 +7,7 @@ to add one, add its file. What several commands share is in the files that hold 
     wiring     the real parts behind the protocols of `lab.runner`
     session    what ``lab run`` and ``lab threshold`` do alike
     stored     the report of a stored run: shown, stored, and its exit code
+    step       the summary of a step in CI
     standing   replicas that ``lab up`` left up
     streams    standard output and error: cleaned, and outlived
 

@@ -121,6 +121,7 @@ def command(
     with closing(measure(planned, choice, toxiproxy, results, only, retries)) as ended:
         for report in ended:
             reports.append(report)
+            report.tell_step()
             if not as_json:
                 report.show()
     if as_json:

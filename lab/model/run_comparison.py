@@ -69,6 +69,12 @@ class CellPair(Stored):
     worse: tuple[str, ...] = ()
     better: tuple[str, ...] = ()
 
+    @property
+    def unclear(self) -> bool:
+        """Whether nothing is known of how well any of its figures is known, and nothing flipped."""
+        known = any(change.low is not None for change in self.beside.changes)
+        return not (known or self.beside.why_not or self.worse or self.better)
+
 
 class RunComparison(Stored):
     """A run beside an earlier one.
@@ -106,4 +112,4 @@ class RunComparison(Stored):
         """Whether something was not compared: a pair, or a cell of one run."""
         sides = (self.before, self.after)
         left = any(side.alone or side.missing or side.damaged for side in sides)
-        return left or any(pair.beside.why_not for pair in self.cells)
+        return left or any(pair.beside.why_not or pair.unclear for pair in self.cells)

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from lab.model.text import clean
-from lab.report.blocks import Page
+from lab.model.text import clean, clean_line
+from lab.report.blocks import Block, Page
 from lab.report.charts import drawing
 
 
 def page_html(page: Page) -> str:
     """A run as one HTML document."""
-    return clean(_template().render(page=page))
+    return clean(_template("page.html.j2").render(page=page))
+
+
+def blocks_html(title: str, parts: Iterable[Block]) -> str:
+    """Blocks under a title as one HTML document."""
+    return clean(_template("blocks_page.html.j2").render(title=clean_line(title), parts=parts))
 
 
 @cache
-def _template() -> Template:
+def _template(name: str) -> Template:
     environment = Environment(
         loader=PackageLoader("lab.report"),
         autoescape=True,
@@ -26,4 +32,4 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     environment.globals.update(macro=lambda block: type(block).__name__.lower(), drawing=drawing)
-    return environment.get_template("page.html.j2")
+    return environment.get_template(name)
