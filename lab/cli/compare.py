@@ -53,8 +53,8 @@ def command(
     the two, is what is compared. Nothing is started.
 
     Each interval is so wide that all of them hold together with 95 %; what is told as worse or
-    better is outside it, and beyond 5 %, of shares beyond 1 %. A criterion on a rate, a share or a
-    percentile that was met and is missed is worse, too.
+    better is outside it, and beyond 5 %, of shares beyond 1 %. A criterion on a percentile, or on
+    the share that failed, that was met for certain and is missed for certain is worse, too.
 
     Exit code: 0 everything was compared; 1 something got certainly worse and --gate is given; 4
     something could not be compared: a pair of cells, or a cell that only one of them has.

@@ -12,9 +12,12 @@ interval by chance. So each interval is as wide as it takes for all of them to h
 certain. And what is certain is told as better or worse only where it matters: a ratio beyond 5 %,
 a difference of shares beyond 1 %.
 
-A criterion that was met and is missed is certain by itself, where it is of a rate, a share or a
-percentile: each of its two outcomes is so with 95 % confidence, so that two trials of which the
-truth is on one side of its bound, or on it, come to both outcomes once in two hundred times.
+A criterion that was met and is missed got worse by itself where both outcomes are certain at the
+level of all together, by the exact binomial test of how many uploads are beyond its bound: of one
+truth, wherever that is, two trials come to both as good as never. In a window that ended as soon as
+it was decided no figure is an estimate; there the sequential test that ended it says what is
+certain, each outcome with 95 %. A rate is held against its bound as it is, so that its criterion
+turns by chance: its interval says what is certain of it.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ from lab.judge.comparison import (
 from lab.model.criterion import Criterion
 from lab.model.experiment import Cell
 from lab.model.metrics import BY_NAME, journey_in, plain, with_journey
-from lab.model.physics import ALPHA, PERCENTILES, STATISTICAL
+from lab.model.physics import ALPHA, PERCENTILES
 from lab.model.run import CellResult, DamagedCell, RunInfo
 from lab.model.run_comparison import CellPair, ComparedRun, RunComparison
 from lab.model.verdict import Comparison, Outcome
@@ -93,10 +96,8 @@ def compare_runs(before: FinishedRun, after: FinishedRun, *, anyway: bool = Fals
     """
     partners, changed = _partners(before, after)
     why_not = differing(before.info, after.info)
-    apart = "" if anyway else "; ".join(why_not)
-    figures = sum(_intervals(old.result, new.result, apart, anyway) for old, new in partners)
-    alpha = ALPHA / max(1, figures)
-    pairs = tuple(_pair(old.result, new.result, alpha, apart, anyway) for old, new in partners)
+    results = [(old.result, new.result) for old, new in partners]
+    pairs, figures = compare_cells(results, "" if anyway else "; ".join(why_not), anyway=anyway)
     return RunComparison(
         before=_side(before, {pair.before for pair in pairs}),
         after=_side(after, {pair.after for pair in pairs}),
@@ -107,6 +108,22 @@ def compare_runs(before: FinishedRun, after: FinishedRun, *, anyway: bool = Fals
         figures=figures,
         cells=pairs,
     )
+
+
+def compare_cells(
+    partners: Sequence[tuple[CellResult, CellResult]], apart: str = "", *, anyway: bool = False
+) -> tuple[tuple[CellPair, ...], int]:
+    """Pairs of cells, and how many intervals there are, which hold together.
+
+    Args:
+        partners: the earlier and the later cell of each.
+        apart: why none is to be compared; empty where they are.
+        anyway: compare them though files or speeds differ.
+    """
+    figures = sum(_intervals(old, new, apart, anyway) for old, new in partners)
+    counted = sum(len(_counted(old)) for old, _ in partners)
+    alpha = ALPHA / max(1, figures + counted)
+    return tuple(_pair(old, new, alpha, apart, anyway) for old, new in partners), figures
 
 
 def _side(run: FinishedRun, paired: set[str]) -> ComparedRun:
@@ -230,7 +247,7 @@ def _pair(
     if apart:
         beside = beside.model_copy(update={"changes": (), "why_not": apart})
     alike = not apart and (anyway or not unlike(after, before))
-    told = [*_figures(beside), *(_criteria(beside) if alike else ())]
+    told = [*_figures(beside), *(_criteria(before, after, beside, alpha) if alike else ())]
     found = [(way, name) for way, name in told if _counts(name, before, after)]
     return CellPair(
         before=before.id,
@@ -255,14 +272,42 @@ def _figures(beside: Comparison) -> list[Certain]:
 TURNED = {("met", "missed"): "worse", ("missed", "met"): "better"}
 
 
-def _criteria(beside: Comparison) -> list[Certain]:
+def _criteria(
+    before: CellResult, after: CellResult, beside: Comparison, alpha: float
+) -> list[Certain]:
     """The criteria of which it is certain that they came out the other way round."""
     turned = ((TURNED.get((flip.before, flip.after)), flip.criterion) for flip in beside.flips)
     return [
         (way, criterion)
         for way, criterion in turned
-        if way and Criterion.parse(criterion).metric in STATISTICAL
+        if way and all(_is_certain(criterion, cell, alpha) for cell in (before, after))
     ]
+
+
+def _is_certain(criterion: str, cell: CellResult, alpha: float) -> bool:
+    """Whether a criterion's outcome, met or missed, comes of chance no more often than alpha."""
+    [finding] = [one for one in cell.findings if one.criterion == criterion][:1]
+    if cell.decided:
+        return finding.certain_after is not None
+    counted = _counted(cell).get(criterion)
+    if counted is None:
+        return False
+    from scipy.special import bdtr, bdtrc  # slow to import; many commands never judge
+
+    samples, beyond, allowed = counted
+    if finding.outcome == "met":
+        return bool(bdtr(beyond, samples, allowed) <= alpha)
+    return beyond > 0 and bool(bdtrc(beyond - 1, samples, allowed) <= alpha)
+
+
+def _counted(cell: CellResult) -> dict[str, tuple[int, int, float]]:
+    """Of each criterion that is decided by counting: uploads, those beyond its bound, and which
+    share of them is allowed to be."""
+    return {
+        one.criterion: (one.samples, one.beyond, one.allowed)
+        for one in cell.findings
+        if one.samples is not None and one.beyond is not None and one.allowed is not None
+    }
 
 
 def _counts(name: str, before: CellResult, after: CellResult) -> bool:
