@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+from collections.abc import Iterable
+from itertools import chain, islice
 from pathlib import Path
 
 import click
@@ -15,7 +17,7 @@ from lab.cli.options import (
     results_option,
 )
 from lab.errors import LabError, StoreError, UsageError
-from lab.files import Folder
+from lab.files import Folder, storing
 from lab.model.evidence import Observation
 from lab.model.run import DamagedCell
 from lab.report.exports import NAMES, ExportedCell, ExportedRun, Format, format_named
@@ -42,8 +44,8 @@ class ExportCommand(click.Command):
     "--output",
     type=PathName(),
     metavar="FILE|DIR",
-    help="Where it is written; - is standard output, for a format of one file. Without it: beside "
-    "here, named as the run.",
+    help="Where it is written; - is standard output, for a format of one file. Without it: in "
+    "this folder, named as the run.",
 )
 @click.option(
     "--endpoint",
@@ -76,7 +78,7 @@ def command(
         print_message(post(endpoint, form.batches(exported)))
     else:
         _write(form, name, exported, folder, output)
-    return stored.tell_rest(exported)
+    return stored.tell_rest(exported) or None
 
 
 class _Stored:
@@ -162,9 +164,8 @@ def _write(
 
 def _print(form: Format, name: str, run: ExportedRun) -> None:
     if form.is_folder:
-        raise UsageError(
-            f"{name} is several files, which have no place on standard output", "-o DIR"
-        )
+        what = f"{name} is several files, which have no place on standard output"
+        raise UsageError(what, "name a folder, as -o exported")
     [writer] = form.files.values()
     for piece in writer(run):
         print_text(piece.decode())
@@ -176,22 +177,27 @@ def _check_apart(place: Path, folder: RunFolder) -> None:
         raise UsageError(f"{place} is within the run itself", "choose another place with -o")
 
 
-def _store(place: Path, pieces: Iterator[bytes], in_folder: bool) -> None:
-    try:
-        _check_file(place)
-        if in_folder:
-            Folder(place.parent).make()
-        Folder(place.parent).write(place.name, pieces)
-    except StoreError as error:
-        remedy = (error.remedy or "").replace("--results DIR", "-o").replace("--results", "-o")
-        raise StoreError(error.what, remedy) from error
-
-
-def _check_file(place: Path) -> None:
-    """See that what stands there, if anything, is a file.
-
-    Raises:
-        UsageError: it is a folder.
-    """
+def _store(place: Path, pieces: Iterable[bytes], in_folder: bool) -> None:
     if place.is_dir():
-        raise UsageError(f"{place} is a folder, and the export is one file", "name a file with -o")
+        what = f"{place} is a folder, and the export is one file"
+        raise UsageError(what, "name a file with -o")
+    rest = iter(pieces)
+    begun = list(islice(rest, 1))  # what is missing for it is found out before anything is made
+    try:
+        if in_folder:
+            with storing(place.parent, "make it"):
+                place.parent.mkdir(parents=True, exist_ok=True)
+        Folder(place.parent).write(place.name, chain(begun, rest))
+    except StoreError as error:
+        raise StoreError(error.what, _remedy(error)) from error
+
+
+def _remedy(error: StoreError) -> str | None:
+    """What to do where an export cannot be written."""
+    number = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
+    if number is None:
+        return error.remedy
+    if number == errno.ENOENT:
+        return "make its folder, or name another with -o"
+    full = number in (errno.ENOSPC, errno.EDQUOT)
+    return f"{'free some space on its disk, or ' if full else ''}name another place with -o"

@@ -263,10 +263,8 @@ def _apart(told: RunComparison) -> Iterator[Block]:
         if pair.beside.why_not not in ("", whole)
     ]
     texts += [f"{pair.after}: {UNCLEAR}" for pair in told.cells if pair.unclear]
-    for side, other in ((told.before, told.after), (told.after, told.before)):
-        texts += [
-            f"{cell}: {side.name} alone has it, and {other.name} has not" for cell in side.alone
-        ]
+    for side in (told.before, told.after):
+        texts += [f"in {side.name} alone: {'; '.join(side.alone)}"] if side.alone else []
         texts += [f"{cell}: not finished in {side.name}" for cell in side.missing]
         texts += [f"{cell.id}: damaged in {side.name}: {cell.problem}" for cell in side.damaged]
     if texts:

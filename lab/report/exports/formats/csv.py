@@ -22,6 +22,8 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "
 
 def safe(value: Scalar) -> Scalar:
     """What is written for a value."""
+    if isinstance(value, bool):
+        return str(value).lower()
     if not isinstance(value, str):
         return value
     text = clean_line(value)

@@ -47,6 +47,9 @@ SUFFIXES: Mapping[Unit, str] = {
 }
 """How a name ends, by the metric's unit."""
 
+BASE_UNITS = ("_seconds", "_ratio", "_bytes")
+"""Those of which OpenMetrics knows the unit."""
+
 SERIES: Mapping[str, tuple[Unit, str]] = {
     "users": ("count", "users there were"),
     "sent": ("per second", "uploads sent a second"),
@@ -108,7 +111,7 @@ def over_time(name: str) -> Family:
 
 def _family(name: str, unit: Unit, text: str) -> Family:
     suffix = SUFFIXES[unit]
-    return Family(name + suffix, suffix.removeprefix("_"), text)
+    return Family(name + suffix, suffix[1:] if suffix in BASE_UNITS else "", text)
 
 
 def names() -> frozenset[str]:
