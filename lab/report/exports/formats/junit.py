@@ -17,7 +17,7 @@ from datetime import datetime
 
 from lab.model.load import load_of_spec
 from lab.model.run import CellResult
-from lab.model.text import clean, clean_line
+from lab.model.text import clean_line
 from lab.model.verdict import Outcome
 from lab.report import format
 from lab.report.exports.run import ExportedCell, ExportedRun, Format
@@ -109,8 +109,8 @@ def _case(of: ExportedCell, classname: str) -> list[str]:
         for name in (format.of_main(name, result) for name in SHOWN)
         if name in result.metrics
     ]
-    out = "\n".join((f"verdict: {result.verdict}", *figures))
-    return [*lines, f"<system-out>{_escaped(clean(out))}</system-out>", "</testcase>"]
+    out = "\n".join(map(clean_line, (f"verdict: {result.verdict}", *figures)))
+    return [*lines, f"<system-out>{_escaped(out)}</system-out>", "</testcase>"]
 
 
 def _type(result: CellResult) -> str:
@@ -122,9 +122,9 @@ def _type(result: CellResult) -> str:
 
 def _element(name: str, reasons: tuple[str, ...], kind: str) -> str:
     message = reasons[0] if reasons else "no reason is stored"
-    body = "\n".join(reasons)
+    body = "\n".join(map(clean_line, reasons))
     attributes = _attributes({"message": message, "type": kind})
-    return f"<{name}{attributes}>{_escaped(clean(body))}</{name}>"
+    return f"<{name}{attributes}>{_escaped(body)}</{name}>"
 
 
 def _apart(cell_id: str, classname: str, element: str, why: str) -> list[str]:
