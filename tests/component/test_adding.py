@@ -184,6 +184,18 @@ def works_as_a_claim(copy: Path) -> None:
     passes(copy, "tests/unit/claims/test_shipped.py")
 
 
+def works_as_an_export_format(copy: Path) -> None:
+    evidence = stored_cell(copy)
+    assert "a line a cell, for a shell" in python(copy, "-m", "lab", "export", "--help")
+    run = str(evidence.parents[2])
+    out = python(copy, "-m", "lab", "export", run, "--to", "verdicts", "-o", "-")
+    shutil.rmtree(copy / "results")
+    lines = dict(line.split("\t") for line in out.splitlines())
+    assert len(lines) == 3
+    assert set(lines.values()) <= {"held", "broke", "undecided", "invalid"}
+    passes(copy, "tests/unit/test_architecture.py", "-k", "verdicts")
+
+
 WORKS = {
     "A knob": works_as_a_knob,
     "A fault": works_as_a_fault,
@@ -191,6 +203,7 @@ WORKS = {
     "A metric": works_as_a_metric,
     "A stage": works_as_a_stage,
     "A claim": works_as_a_claim,
+    "An export format": works_as_an_export_format,
     "An experiment": works_as_an_experiment,
 }
 

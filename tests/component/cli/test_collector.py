@@ -112,7 +112,7 @@ def test_a_busy_collector_is_asked_again_when_it_says(
     lab: Command, run: RunFolder, server: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(collector.time, "sleep", pauses.append)
+    monkeypatch.setattr("lab.cli.collector.time.sleep", pauses.append)
     server.answers = [
         Answer(429, headers={"Retry-After": "7"}),
         Answer(503),
@@ -153,7 +153,7 @@ def test_what_a_collector_does_not_take_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
     case: str,
 ) -> None:
-    monkeypatch.setattr(collector.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr("lab.cli.collector.time.sleep", lambda _seconds: None)
     answer, says = REFUSALS[case]
     server.answers = [answer]
     ended = lab("export", run.path, "--to", "otlp", "--endpoint", server.url)

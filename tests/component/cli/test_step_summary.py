@@ -19,9 +19,8 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 @pytest.fixture
-def summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lab: Command) -> Path:
+def summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lab: Command) -> Path:  # noqa: ARG001
     """Where the runner wants it; ``lab`` is asked for first, because it takes that away."""
-    assert lab
     file = tmp_path / "step.md"
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(file))
     return file
