@@ -3,6 +3,7 @@
 A command is a file of this package, named as the command, that holds it as ``command``;
 to add one, add its file. What several commands share is in the files that hold none:
 
+    collector  posts a run to a collector of OpenTelemetry
     options    options, and how data and messages are printed
     wiring     the real parts behind the protocols of `lab.runner`
     session    what ``lab run`` and ``lab threshold`` do alike
@@ -12,9 +13,9 @@ to add one, add its file. What several commands share is in the files that hold 
     streams    standard output and error: cleaned, and outlived
 
 Data goes to standard output, progress and messages to standard error. Exit codes: 0 every
-cell was measured, 1 a cell broke under ``--gate``, 2 usage or a bad spec, 3 something is
-missing on this machine, 4 a cell is undecided or invalid, 130 interrupted: by Ctrl-C, SIGTERM,
-or SIGHUP, as when its terminal closes. A command whose code is its answer keeps it though its
+cell was measured, 1 a cell broke, or got certainly worse, under ``--gate``, 2 usage or a bad spec,
+3 something is missing on this machine, 4 a cell is undecided or invalid, 130 interrupted: by Ctrl-C,
+SIGTERM, or SIGHUP, as when its terminal closes. A command whose code is its answer keeps it though its
 output cannot be written; one that only prints ends with 3 then, and with 0 where its reader has
 left (``lab report latest | head -1``).
 """

@@ -185,9 +185,9 @@ def works_as_a_claim(copy: Path) -> None:
 
 
 def works_as_an_export_format(copy: Path) -> None:
-    evidence = stored_cell(copy)
+    cell = stored_cell(copy)
     assert "a line a cell, for a shell" in python(copy, "-m", "lab", "export", "--help")
-    run = str(evidence.parents[2])
+    run = str(cell.parents[1])
     out = python(copy, "-m", "lab", "export", run, "--to", "verdicts", "-o", "-")
     shutil.rmtree(copy / "results")
     lines = dict(line.split("\t") for line in out.splitlines())
