@@ -13,11 +13,11 @@ to add one, add its file. What several commands share is in the files that hold 
     streams    standard output and error: cleaned, and outlived
 
 Data goes to standard output, progress and messages to standard error. Exit codes: 0 every
-cell was measured, 1 a cell broke, or got certainly worse, under ``--gate``, 2 usage or a bad spec,
-3 something is missing on this machine, 4 a cell is undecided or invalid, 130 interrupted: by Ctrl-C,
-SIGTERM, or SIGHUP, as when its terminal closes. A command whose code is its answer keeps it though its
-output cannot be written; one that only prints ends with 3 then, and with 0 where its reader has
-left (``lab report latest | head -1``).
+cell was measured, 1 under ``--gate`` a cell broke or got certainly worse, 2 usage or a bad spec,
+3 something is missing on this machine, 4 a cell is undecided or invalid, 130 interrupted: by
+Ctrl-C, SIGTERM, or SIGHUP, as when its terminal closes. A command whose code is its answer keeps
+it though its output cannot be written; one that only prints ends with 3 then, and with 0 where its
+reader has left (``lab report latest | head -1``).
 """
 
 from __future__ import annotations

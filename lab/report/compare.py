@@ -32,6 +32,9 @@ UNCLEAR = (
     " judged it, which `lab judge` does anew"
 )
 
+GAP = 3
+"""Characters between two columns of a table on a terminal."""
+
 MAX_CHANGED = 12
 """So many settings that changed between the runs are told; of runs of other specs there are more.
 """
@@ -40,7 +43,8 @@ MAX_CHANGED = 12
 def comparison_text(told: RunComparison, style: Style) -> str:
     """For a terminal."""
     head = [Heading(_title(told)), *_head(told)]
-    return blocks_text([*head, _brief(told), *_moves(told), *_apart(told)], style).lstrip("\n")
+    parts = [*head, *_brief(told, style.width), *_moves(told), *_apart(told)]
+    return blocks_text(parts, style).lstrip("\n")
 
 
 def comparison_markdown(told: RunComparison, *, whole: bool = True) -> str:
@@ -167,19 +171,32 @@ def _table(told: RunComparison) -> Table:
     return Table.of(heads, rows, right=HEADS)
 
 
-def _brief(told: RunComparison) -> Table:
+def _brief(told: RunComparison, width: int) -> Iterator[Block]:
     """The same for a narrow place: intervals and what moved stand elsewhere."""
+    heads = ("cell", "so it is", "verdict", *HEADS)
     rows = [
-        (_name(pair), _so_it_is(pair), _verdicts(pair), *(_change(name, pair) for name in FELT))
+        (pair.after, _so_it_is(pair), _verdicts(pair), *(_change(name, pair) for name in FELT))
         for pair in told.cells
     ]
-    return Table.of(("cell", "so it is", "verdict", *HEADS), rows, right=HEADS)
+    shown = [heads, *([_shown(value) for value in row] for row in rows)]
+    if sum(max(map(len, column)) + GAP for column in zip(*shown, strict=True)) - GAP <= width:
+        yield Table.of(heads, rows, right=HEADS)
+        return
+    yield Heading("cells")
+    for name, word, verdict, *changes in rows:
+        figures = (f"{head} {value.text}" for head, value in zip(HEADS, changes, strict=True))
+        phrases = (name, _shown(word), verdict.marked, *figures)
+        yield Items(("; ".join(phrase for phrase in phrases if phrase != format.NONE),))
 
 
-def _change(name: str, pair: CellPair) -> Value | str:
+def _shown(value: Value | str) -> str:
+    return value if isinstance(value, str) else value.short or value.marked
+
+
+def _change(name: str, pair: CellPair) -> Value:
     found = _on(name, pair)
     if not found:
-        return format.NONE
+        return Value(format.NONE)
     [change, *_] = found
     text = format.change(change.kind, change.change)
     return Value("before 0" if _from_nothing(change) else text, tone=_tone(change, pair))
@@ -193,7 +210,8 @@ def _moves(told: RunComparison) -> Iterator[Block]:
     """Criteria that came out otherwise, and limits that moved, a line a pair."""
     texts = []
     for pair in told.cells:
-        moved = told_flips(pair.beside)
+        moved = [] if pair.before == pair.after else [f"it was {pair.before}"]
+        moved += told_flips(pair.beside)
         if pair.beside.limit:
             moved.append("the limit moved from {} to {}".format(*pair.beside.limit))
         texts += [f"{pair.after}: {'; '.join(moved)}"] if moved else []

@@ -96,6 +96,24 @@ def test_the_terminal_says_first_what_got_worse(
     assert max(map(len, ended.out.splitlines())) <= 100
 
 
+@pytest.mark.parametrize("columns", ["40", "80", "160"])
+def test_a_narrow_terminal_gets_lines_in_place_of_columns_of_letters(
+    lab: Command,
+    before: RunFolder,
+    after: RunFolder,
+    monkeypatch: pytest.MonkeyPatch,
+    columns: str,
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    out = lab("compare", before.path, after.path).out
+    assert max(map(len, out.splitlines())) <= int(columns)
+    told = in_one_line(out)
+    if columns == "80":
+        assert f"{WORSE}; worse; x broke; uploads/s 0.700 x; p95 1.40 x; failed +0 %" in told
+    if columns == "160":
+        assert f"{WORSE} worse x broke 0.700 x 1.40 x +0 %" in told
+
+
 def test_json_is_the_comparison_itself(lab: Command, before: RunFolder, after: RunFolder) -> None:
     out = lab("compare", before.path, after.path, "--json").out
     told = RunComparison.model_validate_json(out)
