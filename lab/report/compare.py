@@ -174,23 +174,21 @@ def _table(told: RunComparison) -> Table:
 def _brief(told: RunComparison, width: int) -> Iterator[Block]:
     """The same for a narrow place: intervals and what moved stand elsewhere."""
     heads = ("cell", "so it is", "verdict", *HEADS)
-    rows = [
-        (pair.after, _so_it_is(pair), _verdicts(pair), *(_change(name, pair) for name in FELT))
-        for pair in told.cells
-    ]
-    shown = [heads, *([_shown(value) for value in row] for row in rows)]
+    rows = [_brief_row(pair) for pair in told.cells]
+    shown = [heads, *([value.short or value.marked for value in row] for row in rows)]
     if sum(max(map(len, column)) + GAP for column in zip(*shown, strict=True)) - GAP <= width:
         yield Table.of(heads, rows, right=HEADS)
         return
     yield Heading("cells")
     for name, word, verdict, *changes in rows:
         figures = (f"{head} {value.text}" for head, value in zip(HEADS, changes, strict=True))
-        phrases = (name, _shown(word), verdict.marked, *figures)
+        phrases = (name.text, word.short or word.text, verdict.marked, *figures)
         yield Items(("; ".join(phrase for phrase in phrases if phrase != format.NONE),))
 
 
-def _shown(value: Value | str) -> str:
-    return value if isinstance(value, str) else value.short or value.marked
+def _brief_row(pair: CellPair) -> tuple[Value, ...]:
+    figures = (_change(name, pair) for name in FELT)
+    return (Value(pair.after), _so_it_is(pair), _verdicts(pair), *figures)
 
 
 def _change(name: str, pair: CellPair) -> Value:
