@@ -56,6 +56,7 @@ def command(
             print_text(cell_details(result, style()))
         return None
     report = report_of(folder)
+    report.tell_step()
     if markdown:
         print_text(report.markdown())
     elif html:

@@ -127,6 +127,7 @@ def command(
     with watched(results, wanted=watch), closing(measured) as ended:
         for report in ended:
             reports.append(report)
+            report.tell_step()
             if not as_json:
                 report.show()
     if as_json:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import count
 from math import ceil
@@ -20,7 +20,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from lab.model.text import clean
+from lab.model.text import clean, clean_line
 from lab.report.blocks import Block, Chart, Page, Picture
 from lab.report.curves import curve_drawing
 from lab.report.pictures import over_time
@@ -37,7 +37,7 @@ def page_html(page: Page) -> str:
     shown = [*page.pictures, *(one for part in sections for one in part)]
     pictures = [block for block in shown if isinstance(block, Picture)]
     scripts = _scripts() if any(picture.over_time for picture in pictures) else ()
-    text = _template().render(
+    text = _template("page.html.j2").render(
         page=page,
         sections=list(zip(page.sections, sections, strict=True)),
         figures=PageFigures(),
@@ -47,6 +47,11 @@ def page_html(page: Page) -> str:
         policy=_policy(scripts),
     )
     return clean(text)
+
+
+def blocks_html(title: str, parts: Iterable[Block]) -> str:
+    """Blocks under a title as one HTML document."""
+    return clean(_template("blocks_page.html.j2").render(title=clean_line(title), parts=parts))
 
 
 def _drawable(block: Block, step: int) -> Block:
@@ -110,7 +115,7 @@ def _hash(script: str) -> str:
 
 
 @cache
-def _template() -> Template:
+def _template(name: str) -> Template:
     environment = Environment(
         loader=PackageLoader("lab.report"),
         autoescape=True,
@@ -122,4 +127,4 @@ def _template() -> Template:
         macro=lambda block: type(block).__name__.lower(),
         curve_drawing=curve_drawing,
     )
-    return environment.get_template("page.html.j2")
+    return environment.get_template(name)

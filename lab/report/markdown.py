@@ -18,7 +18,6 @@ _HEAD = re.compile(r"^(?=[-+=]|\d+[.)](?:\s|$))(\d*)")
 
 def page_markdown(page: blocks.Page) -> str:
     """A run as one Markdown document."""
-    missing = "; ".join(page.missing)
     return document(
         [
             f"# {escaped(page.title)}",
@@ -29,9 +28,7 @@ def page_markdown(page: blocks.Page) -> str:
             matrix_markdown(page.matrix),
             *(("## Before and after", *map(_block, page.beside)) if page.beside else ()),
             f"> {escaped(page.note)}" if page.note else "",
-            f"Not finished: {escaped(missing)}" if missing else "",
-            escaped(page.not_measured()),
-            *(f"Damaged: {escaped(cell_id)}: {escaped(why)}" for cell_id, why in page.damaged),
+            *_not_told(page),
             *(
                 part
                 for section in page.sections
@@ -42,6 +39,37 @@ def page_markdown(page: blocks.Page) -> str:
             ),
         ]
     )
+
+
+def answer_markdown(page: blocks.Page) -> str:
+    """A run at one glance: its question, its answer, its table, and what was not measured."""
+    prominent = (fact for fact in page.facts if fact.prominent or fact.name == "run")
+    return document(
+        [
+            f"## {escaped(page.title)}",
+            paragraph(page.about),
+            f"**{page.tally}**",
+            _answer(page),
+            matrix_markdown(page.matrix),
+            _facts(prominent),
+            *_not_told(page),
+        ]
+    )
+
+
+def _not_told(page: blocks.Page) -> list[str]:
+    """The cells of which nothing is told, and why."""
+    missing = "; ".join(page.missing)
+    return [
+        f"Not finished: {escaped(missing)}" if missing else "",
+        escaped(page.not_measured()),
+        *(f"Damaged: {escaped(cell_id)}: {escaped(why)}" for cell_id, why in page.damaged),
+    ]
+
+
+def blocks_markdown(title: str, parts: Iterable[blocks.Block]) -> str:
+    """Blocks under a title as one Markdown document."""
+    return document([f"# {escaped(title)}", *map(_block, parts)])
 
 
 def _answer(page: blocks.Page) -> str:

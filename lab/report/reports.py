@@ -15,6 +15,7 @@ from lab.report.cell import cell_section
 from lab.report.diagnoses import diagnoses_page
 from lab.report.html import page_html
 from lab.report.markdown import (
+    answer_markdown,
     document,
     escaped,
     matrix_markdown,
@@ -52,6 +53,11 @@ def end_table(stored: Document, info: RunInfo, where: Path | str, style: Style) 
 def markdown_report(stored: Document, info: RunInfo) -> str:
     """The whole run as one Markdown document."""
     return page_markdown(_page(stored, info))
+
+
+def step_summary(stored: Document, info: RunInfo) -> str:
+    """The run at one glance as Markdown, for the summary of a step in CI."""
+    return answer_markdown(_page(stored, info))
 
 
 def html_report(stored: Document, info: RunInfo) -> str:

@@ -12,8 +12,10 @@ results/<UTC>-<experiment>-<digest>/
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
 import re
 import shutil
 import stat
@@ -23,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from lab.errors import LabError, UsageError
+from lab.errors import LabError, StoreError, UsageError
 from lab.files import LOCK, RUN_DEPTH, Folder, storing
 from lab.model.capacity import Thresholds
 from lab.model.diagnosis import Diagnoses, Refusals
@@ -148,6 +150,22 @@ class RunFolder:
             for cell in self.cell_folders():
                 cell.folder.clear_temporaries(FILES)
             yield
+
+    def check_idle(self) -> None:
+        """See that nobody is measuring or judging the run.
+
+        Raises:
+            StoreError: somebody is.
+        """
+        with storing(self.path, "look for its writer"), suppress(FileNotFoundError):
+            handle = os.open(self.path / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                what = f"{self.path}: another process is writing this run"
+                raise StoreError(what, "wait until it ends, or stop it") from None
+            finally:
+                os.close(handle)
 
     @property
     def folder(self) -> Folder:

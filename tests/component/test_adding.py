@@ -200,6 +200,18 @@ def works_as_a_claim(copy: Path) -> None:
     passes(copy, "tests/unit/claims/test_shipped.py")
 
 
+def works_as_an_export_format(copy: Path) -> None:
+    cell = stored_cell(copy)
+    assert "a line a cell, for a shell" in python(copy, "-m", "lab", "export", "--help")
+    run = str(cell.parents[1])
+    out = python(copy, "-m", "lab", "export", run, "--to", "verdicts", "-o", "-")
+    shutil.rmtree(copy / "results")
+    lines = dict(line.split("\t") for line in out.splitlines())
+    assert len(lines) == 3
+    assert set(lines.values()) <= {"held", "broke", "undecided", "invalid"}
+    passes(copy, "tests/unit/test_architecture.py", "-k", "verdicts")
+
+
 WORKS = {
     "A knob": works_as_a_knob,
     "A fault": works_as_a_fault,
@@ -208,6 +220,7 @@ WORKS = {
     "A stage": works_as_a_stage,
     "A picture": works_as_a_picture,
     "A claim": works_as_a_claim,
+    "An export format": works_as_an_export_format,
     "An experiment": works_as_an_experiment,
 }
 
