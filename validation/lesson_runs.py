@@ -1,5 +1,5 @@
-"""A run of each lesson, and of each change to it, as the simulated replica gives it: small enough to
-be kept, so that every check is tried at each test without a replica.
+"""A run of each lesson, and of each change to it, as the simulated replica gives it: small enough
+to be kept, so that every check is tried at each test without a replica.
 
     python -m validation.lesson_runs            writes tests/fixtures/lessons.json.xz anew
     python -m validation.lesson_runs --show     prints what came of each, and writes nothing
@@ -10,8 +10,8 @@ be kept, so that every check is tried at each test without a replica.
     wrong 1 …    each misses the check that the lesson names
 
 The evidence is of `validation.simulated_replica`; the judge decides the criteria and works out the
-figures, as of any run. What is kept are the results. What an examination's rows come to as they are
-drawn, and with their cure, is kept with them.
+figures, as of any run. What is kept are the results. Every row of an examination is simulated as it
+is drawn, where it must break, and with its cure, with which it must hold.
 
 Exit code: 0 each came out as it must, 1 one did not, 2 a lesson cannot be read.
 """
@@ -25,19 +25,22 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from lab.cli.lessons import course
+from lab.cli.lessons import cells_of, course, judged_by
 from lab.judge.criteria import decide, outcome_of
 from lab.judge.metrics import measure_all
 from lab.judge.spread import spreads
 from lab.judge.trial import Trial
+from lab.lessons.exam import criteria
+from lab.lessons.exam_table import HIDDEN_FAULTS, HiddenFault
 from lab.lessons.grade import grade
 from lab.lessons.predict import held_against
 from lab.model.experiment import Cell
 from lab.model.lessons import Grade, LessonFolder
 from lab.model.run import CellResult
-from lab.model.verdict import Verdict
+from lab.model.verdict import Outcome, Verdict
 from lab.paths import ROOT
 from validation.command import exit_code
 from validation.simulated_replica import SimulatedReplica
@@ -57,7 +60,7 @@ def simulated(cell: Cell, settings: Mapping[str, Any], seed: int) -> CellResult:
     findings = tuple(decide(criterion, trial) for criterion in changed.criteria)
     verdict = Verdict(
         cell=cell.id,
-        outcome=outcome_of(findings, attempts=len(trial.sent)),
+        outcome=outcome_of(findings, attempts=len(trial.main.sent)),
         reasons=tuple(finding.reason for finding in findings),
         metrics=measure_all(trial),
         findings=findings,
@@ -112,6 +115,32 @@ def _wrong(folder: LessonFolder, name: str, told: Grade) -> str:
     return "" if missed else f"{check} is not missed by {cure.set}: {said}"
 
 
+def exam_cell(row: HiddenFault) -> Cell:
+    """The cell of an examination's row."""
+    with TemporaryDirectory() as folder:
+        spec = Path(folder) / "exam.yaml"
+        spec.write_text(json.dumps(row.spec("exam")))  # JSON is YAML
+        [cell] = cells_of(spec)
+    return judged_by(cell, criteria(row))
+
+
+def exam_results(row: HiddenFault, repeat: int = 0) -> dict[str, CellResult]:
+    """A row as it is drawn, and with its cure."""
+    cell = exam_cell(row)
+    return {
+        name: simulated(cell, settings, seed_of(row.name, name, repeat))
+        for name, settings in ((BEFORE, {}), (SOLUTION, row.cure))
+    }
+
+
+def exam_problems(results: Mapping[str, CellResult]) -> Iterator[str]:
+    """What did not come out as it must."""
+    for name, right in ((BEFORE, Outcome.BROKE), (SOLUTION, Outcome.HELD)):
+        if results[name].verdict is not right:
+            reasons = "; ".join(results[name].reasons)
+            yield f"{name}: {results[name].verdict} in place of {right}: {reasons}"
+
+
 def write(results: Results, file: Path = FILE) -> None:
     """Keep results; the same give the same bytes."""
     data = {
@@ -141,12 +170,18 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--show", action="store_true", help="print what came of each; write nothing"
     )
-    parser.add_argument("--only", default="", metavar="NAME", help="a lesson, by its name")
+    parser.add_argument("--only", default="", metavar="NAME", help="a lesson, by its name, or exam")
     parser.add_argument("--repeat", type=int, default=0, metavar="N", help="other draws")
     flags = parser.parse_args(arguments)
 
     def work() -> int:
         found, results, bad = course(), Results(), 0
+        for row in HIDDEN_FAULTS if flags.only in ("", "exam") else ():
+            made = exam_results(row, flags.repeat)
+            wrong = list(exam_problems(made))
+            bad += len(wrong)
+            results[f"exam {row.name}"] = made
+            print("\n".join([f"exam {row.name}", *(f"  {one}" for one in wrong)]))
         for folder in found:
             if flags.only in ("", folder.name):
                 results[folder.name] = results_of(folder, flags.repeat)

@@ -1,17 +1,17 @@
 """The whole replica as a discrete-event simulation, which gives the evidence that a run stores.
 
-It is written from how the parts are documented to work, and uses the lab's words alone (`lab.model`):
-nothing that drives, observes or judges. It answers what a lesson's run would look like, in a moment
-and the same each time, so that a check can be tried without a replica. What it leaves out (CPU
-beyond a turn's, the network, retries of storage) is none of a lesson's questions.
+It is written from how the parts are documented to work, and uses the lab's words alone
+(`lab.model`): nothing that drives, observes or judges. It answers what a lesson's run would look
+like, in a moment and the same each time, so that a check can be tried without a replica. What it
+leaves out (CPU beyond a turn's, the network, retries of storage) is none of a lesson's questions.
 
     users ─> nginx or gateway ─> a worker's event loop ─> pool ─> database, threads ─> storage
 
     loop      one turn at a time, first come, first served; a blocking call is a turn of its length
     pool      QueuePool of each worker: a checkout that has to wait blocks its thread, which is the
               loop's own under ``db_call: blocking``: no connection comes back meanwhile
-    accept    of workers that listen on one socket, those that are idle alike are woken in one order:
-              `LEAD` of what finds them so goes to the first
+    accept    of workers that listen on one socket, those that are idle alike are woken in one
+              order: `LEAD` of what finds them so goes to the first
 
 All times are real-world seconds.
 """
@@ -42,7 +42,7 @@ from lab.model.evidence import (
 )
 from lab.model.experiment import Cell
 from lab.model.journeys import Journey
-from lab.model.knobs import Knobs, default_executor_threads
+from lab.model.knobs import default_executor_threads
 from lab.model.load import BurstLoad, ClosedLoad
 from lab.model.readings import DatabaseReading
 from lab.model.replica import nginx_limits
@@ -71,6 +71,7 @@ STATUS = {
     Cause.UPLOAD_TOO_LARGE: 413,
     Cause.GATEWAY_TIMEOUT: 504,
     Cause.CLIENT_TIMEOUT: 0,
+    Cause.PROXY_ERROR: 500,
     Cause.NO_INSTANCE: 429,
     Cause.REQUEST_TIMEOUT: 504,
     Cause.INSTANCE_DIED: 503,
@@ -142,6 +143,7 @@ class Worker:
         }
         self.threads = simpy.Resource(env, slots.get(knobs.gcs_call, 1))
         self.anyio = simpy.Resource(env, knobs.anyio_threads)
+        self.speech = simpy.Resource(env, knobs.speech_threads)
         self.places: deque[simpy.Event] = deque()
         self.out = self.idle = self.inflight = self.busy = self.attempts = 0
         self.bytes = 0
@@ -238,6 +240,9 @@ class Worker:
             return
         if not self.by_address.allows(0, env.now):
             raise Refused(Cause.RATE_LIMITED)
+        if request.journey is Journey.ASSESS:
+            yield from self._assess(request)
+            return
         if request.journey is not Journey.UPLOAD:
             yield from self.database(request, READ_TRIPS, hold=False)
             return
@@ -250,6 +255,19 @@ class Worker:
         finally:
             self.inflight -= 1
             self.bytes -= request.size
+
+    def _assess(self, request: Request) -> Step:
+        """Ask the speech service, in a thread; nothing is held meanwhile."""
+        env, takes = self.replica.env, self.replica.knobs.speech_latency
+        yield from self.database(request, AUTH_TRIPS + RELEASE_TRIPS, hold=False)
+        begun = env.now
+        with self.speech.request() as mine:
+            yield mine
+            request.stage("speech_queue", begun, env.now)
+            begun = env.now
+            yield env.timeout(self.replica.rng.uniform(takes.low, takes.high))
+            request.stage("speech", begun, env.now)
+        yield from self.database(request, WRITE_TRIPS, hold=False)
 
     def _admit(self, request: Request) -> None:
         knobs, now = self.replica.knobs, self.replica.env.now
@@ -340,7 +358,7 @@ class SimulatedReplica:
         self.requests: list[Request] = []
         self.stored: set[str] = set()
         self.written: set[str] = set()
-        self.connections = self.refused = self.turns = 0
+        self.connections = self.refused = self.turns = self.passed_on = 0
         count = self.knobs.workers if self.on_vm else 0
         self.workers = [self.worker(number + 1) for number in range(count)]
         self.front = Gateway(self) if not self.on_vm else None
@@ -400,6 +418,9 @@ class SimulatedReplica:
         if self.on_vm and body is not None and request.size + AROUND > body:
             request.cause, request.answered = Cause.BODY_TOO_LARGE, env.now
             return
+        if self.on_vm and self.passed_on >= nginx_limits(self.knobs).uploads:
+            request.cause, request.answered = Cause.PROXY_ERROR, env.now
+            return
         request.handed = env.now
         serving = env.process(self._serve(request))
         cause, limit = Cause.CLIENT_TIMEOUT, patience
@@ -413,6 +434,7 @@ class SimulatedReplica:
         return nginx_limits(self.knobs).read_s if self.on_vm else inf
 
     def _serve(self, request: Request) -> Step:
+        self.passed_on += 1
         try:
             if self.front:
                 yield from self.front.serve(request)
@@ -423,6 +445,8 @@ class SimulatedReplica:
         except Refused as refused:
             if not request.left:
                 request.cause = refused.cause
+        finally:
+            self.passed_on -= 1
         if not request.left:
             request.answered = self.env.now
 

@@ -1,4 +1,4 @@
-"""What ``lab learn`` does with a replica and with files: read the course, measure, keep progress."""
+"""What ``lab learn`` does with a replica and files: read the course, measure, keep progress."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def course(folder: Path = FOLDER) -> list[LessonFolder]:
     Raises:
         SpecError: one of them is wrong.
     """
-    cells = partial(_cells, known_faults())
+    faults = known_faults()
+    cells = partial(cells_of, faults=faults)
     return [read_one(path, cells) for path in lesson_folders(folder)]
 
 
@@ -56,8 +57,14 @@ def judged_by(cell: Cell, criteria: Sequence[Criterion]) -> Cell:
     return cell.model_copy(update={"criteria": tuple(criteria)})
 
 
-def _cells(faults: Mapping[str, Any], spec: Path) -> tuple[Cell, ...]:
-    return expand(read_experiment(spec, faults), faults)
+def cells_of(spec: Path, faults: Mapping[str, Any] | None = None) -> tuple[Cell, ...]:
+    """The cells of a spec.
+
+    Raises:
+        SpecError: it is wrong.
+    """
+    known = known_faults() if faults is None else faults
+    return expand(read_experiment(spec, known), known)
 
 
 def now() -> str:
@@ -67,12 +74,16 @@ def now() -> str:
 
 @dataclass(frozen=True)
 class Bench:
-    """Where and how lessons are measured, as the command line says it."""
+    """Where and how lessons are measured, as the command line says it.
+
+    ``quiet`` says nothing of the spec's settings, which an examination hides.
+    """
 
     stack: str
     toxiproxy: str
     retries: int
     results: Path
+    quiet: bool = False
 
     def measure(
         self,
@@ -93,7 +104,8 @@ class Bench:
         overrides = session.Overrides(settings=tuple(settings), users=users)
         [planned] = session.plan("run", [spec], overrides, None)
         cells = tuple(judged_by(cell, criteria) for cell in planned.cells)
-        planned = replace(planned, cells=cells)
+        idle = () if self.quiet else planned.idle
+        planned = replace(planned, cells=cells, idle=idle)
         choice = session.which_stack([planned], self.stack, self.toxiproxy, None)
         for number in range(AGAIN + 1):
             runs = measure([planned], choice, self.toxiproxy, self.results, (), self.retries)

@@ -63,7 +63,7 @@ def class_json(course: Sequence[LessonFolder], everybody: Sequence[Progress]) ->
 
 
 def class_csv(course: Sequence[LessonFolder], everybody: Sequence[Progress]) -> str:
-    """The same as CSV with a header; a text that a spreadsheet would compute is quoted by a mark."""
+    """The same as CSV with a header; what a spreadsheet would compute has a mark before it."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()

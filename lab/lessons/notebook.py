@@ -33,7 +33,8 @@ def lesson_notebook(folder: LessonFolder) -> str:
                 "from IPython.display import Markdown, display\n\n\n"
                 "def learn(*words):\n"
                 '    """Run `lab learn` and show what it says; progress is on standard error."""\n'
-                f'    command = [sys.executable, "-m", "lab", "learn", "{number}", "--json", *words]\n'
+                '    lab = [sys.executable, "-m", "lab", "learn"]\n'
+                f'    command = [*lab, "{number}", "--json", *words]\n'
                 "    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)\n"
                 "    if not done.stdout:\n"
                 '        raise SystemExit(f"lab learn ended with {done.returncode}")\n'

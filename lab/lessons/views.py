@@ -4,7 +4,7 @@
     progress ───────────┼─> Part, Part, … (Markdown) ─> a terminal, JSON, a page, a notebook
     the runs' results ──┘
 
-A part has a name, by which a page finds its place, and its text in Markdown, with every figure in it.
+A part has a name, by which a page finds its place, and its text in Markdown, every figure in it.
 """
 
 from __future__ import annotations
