@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
@@ -52,7 +52,12 @@ Step = Generator[simpy.Event, Any, Any]
 
 TURN_S = 0.004
 """CPU of a worker for a request, beside what it calls."""
-AUTH_TRIPS, RELEASE_TRIPS, WRITE_TRIPS, READ_TRIPS, CONNECT_TRIPS = 2, 1, 4, 5, 4
+AUTH: Mapping[str, int] = {"auth": 2}
+FREED: Mapping[str, int] = {**AUTH, "release": 1}
+WRITE: Mapping[str, int] = {"write": 4}
+READ: Mapping[str, int] = {**AUTH, "read": 3}
+"""Round trips of each stage."""
+CONNECT_TRIPS, REFUSED_TRIPS = 4, 2
 LEAD = 0.72
 EVERY_S = 0.25
 """How often everything is read."""
@@ -172,9 +177,11 @@ class Worker:
             if where:
                 self.stood[where] += step
 
-    def database(self, request: Request, trips: int, hold: bool, fresh: bool = True) -> Step:
-        """A step of so many round trips; with ``fresh`` it checks a connection out, and without
-        ``hold`` it gives it back."""
+    def database(
+        self, request: Request, trips: Mapping[str, int], hold: bool, fresh: bool = True
+    ) -> Step:
+        """Stages of so many round trips each; with ``fresh`` a connection is checked out for them,
+        and without ``hold`` it is given back."""
         blocking = self.replica.knobs.db_call == "blocking"
         resource = self.loop if blocking else self.anyio
         with resource.request() as mine:
@@ -183,7 +190,10 @@ class Worker:
             if fresh:
                 yield from self.checkout(blocking)
                 request.stage("pool_wait", begun, self.replica.env.now)
-            yield from self._trips(trips, blocking)
+            for name, count in trips.items():
+                begun = self.replica.env.now
+                yield from self._trips(count, blocking)
+                request.stage(name, begun, self.replica.env.now)
         if not hold:
             self.give_back()
 
@@ -215,7 +225,7 @@ class Worker:
         if self.replica.connections >= knobs.db_cap:
             self.out -= 1
             self.replica.refused += 1
-            yield from self._trips(AUTH_TRIPS, blocking)
+            yield from self._trips(REFUSED_TRIPS, blocking)
             raise Refused(Cause.DB_REFUSED)
         self.replica.connections += 1
         yield from self._trips(CONNECT_TRIPS, blocking)
@@ -244,7 +254,7 @@ class Worker:
             yield from self._assess(request)
             return
         if request.journey is not Journey.UPLOAD:
-            yield from self.database(request, READ_TRIPS, hold=False)
+            yield from self.database(request, READ, hold=False)
             return
         self._admit(request)
         self.inflight += 1
@@ -259,7 +269,7 @@ class Worker:
     def _assess(self, request: Request) -> Step:
         """Ask the speech service, in a thread; nothing is held meanwhile."""
         env, takes = self.replica.env, self.replica.knobs.speech_latency
-        yield from self.database(request, AUTH_TRIPS + RELEASE_TRIPS, hold=False)
+        yield from self.database(request, FREED, hold=False)
         begun = env.now
         with self.speech.request() as mine:
             yield mine
@@ -267,7 +277,7 @@ class Worker:
             begun = env.now
             yield env.timeout(self.replica.rng.uniform(takes.low, takes.high))
             request.stage("speech", begun, env.now)
-        yield from self.database(request, WRITE_TRIPS, hold=False)
+        yield from self.database(request, WRITE, hold=False)
 
     def _admit(self, request: Request) -> None:
         knobs, now = self.replica.knobs, self.replica.env.now
@@ -281,11 +291,10 @@ class Worker:
 
     def _upload(self, request: Request) -> Step:
         held = self.replica.knobs.db_session == "hold"
-        trips = AUTH_TRIPS if held else AUTH_TRIPS + RELEASE_TRIPS
-        yield from self.database(request, trips, hold=held)
+        yield from self.database(request, AUTH if held else FREED, hold=held)
         yield from self._store(request)
         self.replica.stored.add(request.name)
-        yield from self.database(request, WRITE_TRIPS, hold=False, fresh=not held)
+        yield from self.database(request, WRITE, hold=False, fresh=not held)
         self.replica.written.add(request.name)
 
     def _store(self, request: Request) -> Step:

@@ -229,7 +229,7 @@ HIDDEN_FAULTS = (
         ("p95(progress) < 1 s",),
         TO_EXECUTOR,
         "Who only reads waits behind uploads: their call to storage stands in the loop.",
-        load={"users": 6, "window": "240 s", "mix": {"upload": "40 %", "progress": "60 %"}},
+        load={"users": 6, "window": "150 s", "mix": {"upload": "40 %", "progress": "60 %"}},
     ),
     HiddenFault(
         "blocking-queries",

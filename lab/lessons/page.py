@@ -8,7 +8,6 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from jinja2 import Template as HtmlTemplate
 from markdown_it import MarkdownIt
-from markupsafe import Markup
 
 from lab.lessons.figures import rendered, sources
 from lab.lessons.views import on_paper
@@ -30,7 +29,7 @@ def course_page(
         {
             "number": one.number,
             "title": rendered(one.lesson.title, sources(one)),
-            "body": Markup(_markdown().render(on_paper(one, (runs or {}).get(one.name)))),  # noqa: S704 - markdown-it escapes HTML
+            "body": _markdown().render(on_paper(one, (runs or {}).get(one.name))),
         }
         for one in course
     ]
