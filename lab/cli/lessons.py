@@ -22,7 +22,6 @@ from lab.model.criterion import Criterion
 from lab.model.experiment import Cell
 from lab.model.lessons import LessonFolder, LessonProgress, Progress
 from lab.model.run import CellResult
-from lab.model.suggest import suggest
 from lab.model.verdict import Outcome
 from lab.plan import expand
 from lab.store import RunFolder
@@ -160,7 +159,7 @@ def checked_settings(given: Sequence[str], may_change: Sequence[str]) -> dict[st
     for name in settings:
         if name not in may_change:
             what = f"'{name}' is not for you to change here"
-            raise UsageError(what, suggest(name, may_change, f"open are {', '.join(may_change)}"))
+            raise UsageError(what, f"open are {', '.join(may_change)}")
     return dict(settings)
 
 
