@@ -1,8 +1,9 @@
 """A run of each lesson, and of each change to it, as the simulated replica gives it: small enough
 to be kept, so that every check is tried at each test without a replica.
 
-    python -m validation.lesson_runs            writes tests/fixtures/lessons.json.xz anew
-    python -m validation.lesson_runs --show     prints what came of each, and writes nothing
+    python -m validation.lesson_runs                 writes tests/fixtures/lessons.json.xz anew
+    python -m validation.lesson_runs --only limits   that lesson's part of it
+    python -m validation.lesson_runs --show          prints what came of each; writes nothing
 
     before       the cell as the lesson has it
     unchanged    the same with another seed: a check must fail on it
@@ -190,8 +191,8 @@ def main(arguments: Sequence[str]) -> int:
                 print("\n".join([f"{folder.number} {folder.name}", *(f"  {one}" for one in wrong)]))
                 if flags.show:
                     show(folder, results[folder.name])
-        if not (flags.show or flags.only or flags.repeat):
-            write(results)
+        if not (flags.show or flags.repeat):
+            write({**(read() if flags.only else {}), **results})
         return 1 if bad else 0
 
     return exit_code(work)

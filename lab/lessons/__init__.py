@@ -6,7 +6,7 @@
     grade      a learner's change, held against the run before it
     progress   how far a learner is: a file of the user's
     views      what is shown, as blocks, Markdown and one page; pure
-    notebook   a lesson, or a run, as a notebook
+    notebook   a lesson as a notebook
     classes    a class's results
     exam       a hidden fault: drawn, sealed, graded
 

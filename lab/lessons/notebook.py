@@ -1,21 +1,11 @@
-"""A lesson, or a stored run, as a Jupyter notebook: it measures, or loads, and shows the figures.
-
-The document is of format 4.5 (nbformat), written as plain JSON, so that no package is needed to
-make one. A lesson's notebook asks, runs ``lab learn`` and shows what it explains; a run's loads it
-with ``lab.load_run``.
-"""
+"""A lesson as a Jupyter notebook: it asks, runs ``lab learn``, and shows what that explains."""
 
 from __future__ import annotations
-
-import hashlib
-import json
-from typing import Any
 
 from lab.lessons.figures import rendered, sources
 from lab.lessons.views import code, question, task
 from lab.model.lessons import READ, LessonFolder
-
-Cell = dict[str, Any]
+from lab.report.notebooks import code_cell, notebook, text_cell
 
 
 def lesson_notebook(folder: LessonFolder) -> str:
@@ -23,12 +13,12 @@ def lesson_notebook(folder: LessonFolder) -> str:
     first = next(iter(folder.lesson.prediction.choices or {}), "1.0")
     number = folder.number
     changed = next(iter(folder.lesson.may_change))
-    return _document(
+    return notebook(
         [
-            _text(rendered(folder.texts[READ], sources(folder))),
-            _text(question(folder)),
-            _code(f'ANSWER = ""  # your prediction, as "{first}"'),
-            _code(
+            text_cell(rendered(folder.texts[READ], sources(folder))),
+            text_cell(question(folder)),
+            code_cell(f'ANSWER = ""  # your prediction, as "{first}"'),
+            code_cell(
                 "import json\nimport subprocess\nimport sys\n\n"
                 "from IPython.display import Markdown, display\n\n\n"
                 "def learn(*words):\n"
@@ -42,75 +32,19 @@ def lesson_notebook(folder: LessonFolder) -> str:
                 '    display(Markdown("\\n\\n".join(part["markdown"] for part in told["parts"])))\n'
                 "    return told"
             ),
-            _code('assert ANSWER, "answer first"\ntold = learn("--answer", ANSWER, "--again")'),
-            _code(
+            code_cell('assert ANSWER, "answer first"\ntold = learn("--answer", ANSWER, "--again")'),
+            code_cell(
                 'import lab\n\nrun = lab.load_run(told["run"])\n'
                 "[cell] = run.summary().cells\n"
                 "{name: cell.metrics.get(name) for name in"
                 ' ("throughput", "p50", "p95", "error_rate", "gcs_latency")}'
             ),
-            _text(task(folder)),
-            _text(code(folder)),
-            _code(
+            text_cell(task(folder)),
+            text_cell(code(folder)),
+            code_cell(
                 f'CHANGE = []  # your change, as ["--set", "{changed}=…"]\n'
                 'checked = learn("--check", *CHANGE) if CHANGE else None'
             ),
         ],
         f"lesson-{number}",
     )
-
-
-def run_notebook(path: str, title: str) -> str:
-    """A stored run as a notebook.
-
-    Args:
-        path: the run's folder.
-        title: what it is called.
-    """
-    return _document(
-        [
-            _text(f"# {title}\n\nA stored run of the replica lab; nothing is measured anew."),
-            _code(f"import lab\n\nrun = lab.load_run({path!r})\nsummary = run.summary()"),
-            _code("{cell.id: (str(cell.verdict), *cell.reasons[:1]) for cell in summary.cells}"),
-            _code(
-                'SHOWN = ("attempts", "throughput", "p50", "p95", "error_rate")\n'
-                "{cell.id: {name: cell.metrics.get(name) for name in SHOWN}"
-                " for cell in summary.cells}"
-            ),
-            _code(
-                "# every upload and every reading of a cell\n"
-                "seen = run.cell(summary.cells[0].id).read_observation()"
-                " if summary.cells else None\n"
-                "len(seen.samples) if seen else 0"
-            ),
-        ],
-        title,
-    )
-
-
-def _document(cells: list[Cell], name: str) -> str:
-    """The notebook of these cells; the ids follow from their place, so it is the same each time."""
-    for number, cell in enumerate(cells):
-        cell["id"] = hashlib.sha256(f"{name}/{number}".encode()).hexdigest()[:12]
-    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    document = {
-        "cells": cells,
-        "metadata": {"kernelspec": kernel, "language_info": {"name": "python"}},
-        "nbformat": 4,
-        "nbformat_minor": 5,
-    }
-    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-
-
-def _text(source: str) -> Cell:
-    return {"cell_type": "markdown", "metadata": {}, "source": source}
-
-
-def _code(source: str) -> Cell:
-    return {
-        "cell_type": "code",
-        "metadata": {},
-        "source": source,
-        "execution_count": None,
-        "outputs": [],
-    }

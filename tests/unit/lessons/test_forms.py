@@ -14,7 +14,7 @@ from lab.errors import UsageError
 from lab.lessons import views
 from lab.lessons.classes import COLUMNS, class_csv, class_json
 from lab.lessons.course import find_lesson, next_lesson, open_needs
-from lab.lessons.notebook import lesson_notebook, run_notebook
+from lab.lessons.notebook import lesson_notebook
 from lab.lessons.page import course_page
 from lab.lessons.predict import held_against, read_answer
 from lab.model.lessons import (
@@ -28,14 +28,17 @@ from lab.model.lessons import (
     Progress,
 )
 from lab.report.blocks import Heading, Items, Paragraph
+from lab.report.notebooks import run_notebook
 from lab.report.terminal import Style, blocks_text
 from tests.fakes.lesson_runs import kept, lesson, lessons
 
 NAMES = [one.name for one in lessons()]
+COUNT = len(lessons())
 
 
-def test_there_are_ten_in_an_order_in_which_each_needs_only_earlier_ones() -> None:
-    assert [one.number for one in lessons()] == list(range(1, 11))
+def test_there_are_ten_and_each_needs_only_earlier_ones() -> None:
+    assert [one.number for one in lessons()] == list(range(1, COUNT + 1))
+    assert COUNT >= 10
     for one in lessons():
         assert all(number < one.number for number in one.lesson.needs)
         assert len(one.lesson.wrong) >= 3
@@ -50,7 +53,7 @@ def test_a_lesson_is_found(asked: str) -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ("11", "there is no lesson 11 - they are 1 to 10, and exam"),
+        ("99", f"there is no lesson 99 - they are 1 to {COUNT}, and exam"),
         ("0", "there is no lesson 0"),
         ("asynk-def", "'asynk-def' is no lesson - did you mean 'async-def'?"),
         ("-1", "'-1' is no lesson"),
@@ -95,7 +98,10 @@ def test_the_list_shows_how_far_one_is() -> None:
     assert "1 one-upload" in text
     assert "passed" in text
     assert "1 tried" in text
-    assert "ada: 1 of 10 lessons passed, 1 examined, best 1 of 2; go on with `lab learn 2`" in text
+    assert (
+        f"ada: 1 of {COUNT} lessons passed, 1 examined, best 1 of 2; go on with `lab learn 2`"
+        in text
+    )
     done = blocks_text(views.overview(lessons(), passed(*NAMES)), Style(width=100))
     assert "try `lab learn exam`" in done
 
@@ -155,7 +161,7 @@ def test_markdown_becomes_blocks() -> None:
 
 def test_the_page_has_every_lesson_and_room_for_figures() -> None:
     page = course_page(lessons())
-    assert page.count("<article") == 10
+    assert page.count("<article") == COUNT
     assert views.BLANK in page
     assert "<script" not in page
     assert "http" not in page.replace("https://jupyter", "")
@@ -208,7 +214,7 @@ def test_a_class_is_exported() -> None:
     everybody = [bob, passed("one-upload")]
     rows = list(csv.DictReader(io.StringIO(class_csv(lessons(), everybody))))
     assert list(rows[0]) == list(COLUMNS)
-    assert [row["learner"] for row in rows] == ["ada"] * 10 + ["bob"] * 11
+    assert [row["learner"] for row in rows] == ["ada"] * COUNT + ["bob"] * (COUNT + 1)
     exam = rows[-1]
     assert (exam["lesson"], exam["name"], exam["points"]) == ("exam", "5", "1.0")
     assert exam["answer"] == "'=cmd"  # no spreadsheet computes it
