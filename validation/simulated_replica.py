@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any
+from typing import Any, cast
 
 import simpy
 
@@ -610,7 +610,7 @@ class Gateway:
         if not place.triggered:
             self.waiting.remove(entry)
             raise Refused(Cause.NO_INSTANCE)
-        worker: Worker = place.value
+        worker = cast("Worker", place.value)
         try:
             yield from worker.serve(request)
             if not worker.alive:

@@ -34,8 +34,8 @@ from lab.lessons.exam import (
 )
 from lab.lessons.progress import ProgressFile
 from lab.lessons.sealed import END, seal, unseal
-from lab.lessons.views import Part, terminal
-from lab.model.lessons import ExamProgress, Progress
+from lab.lessons.views import LessonPart, terminal
+from lab.model.lessons import ExamProgress, LearnerProgress
 from lab.model.run import CellResult
 from lab.model.verdict import Outcome
 from lab.store import RunFolder
@@ -74,7 +74,7 @@ class Wanted(Protocol):
         """Whether JSON is printed."""
 
 
-def examine(wanted: Wanted, bench: Bench, file: ProgressFile, progress: Progress) -> int:
+def examine(wanted: Wanted, bench: Bench, file: ProgressFile, progress: LearnerProgress) -> int:
     """Do what is asked of an examination; the exit code.
 
     Raises:
@@ -86,7 +86,7 @@ def examine(wanted: Wanted, bench: Bench, file: ProgressFile, progress: Progress
 
 class _Exam:
     def __init__(
-        self, wanted: Wanted, bench: Bench, file: ProgressFile, progress: Progress
+        self, wanted: Wanted, bench: Bench, file: ProgressFile, progress: LearnerProgress
     ) -> None:
         self._wanted, self._bench, self._file, self._progress = wanted, bench, file, progress
         self._mine = self._open()
@@ -122,7 +122,7 @@ class _Exam:
             )
         stored = self._symptoms()
         if stored and not self._wanted.measure:
-            self._show([Part("symptoms", stored), instructions(self._mine.seed)])
+            self._show([LessonPart("symptoms", stored), instructions(self._mine.seed)])
             return 0
         return self._measured()
 
@@ -144,7 +144,7 @@ class _Exam:
         self._show([part, instructions(self._mine.seed)])
         return 0
 
-    def _run(self, settings: Sequence[str], users: int | None) -> tuple[CellResult, Part]:
+    def _run(self, settings: Sequence[str], users: int | None) -> tuple[CellResult, LessonPart]:
         """A run of the hidden cell with a change, sealed once it has ended."""
         check_real(parse_settings(tuple(settings), None))
         check_writable(self._folder)
@@ -165,7 +165,7 @@ class _Exam:
                 self._store(run, part)
         return result, part
 
-    def _store(self, run: RunFolder, part: Part) -> None:
+    def _store(self, run: RunFolder, part: LessonPart) -> None:
         number = self._mine.measured + 1
         with storing(self._folder, "write an examination's run"):
             sealed = self._folder / f"run-{number}{END}"
@@ -202,7 +202,7 @@ class _Exam:
             unseal(sealed.read_bytes(), words(self._mine.seed), self._folder)
         print_message(f"its runs are open now: lab runs --results {self._folder}")
 
-    def _show(self, parts: Sequence[Part], **more: Any) -> None:
+    def _show(self, parts: Sequence[LessonPart], **more: Any) -> None:
         if self._wanted.as_json:
             told = {"exam": self._mine.seed, "learner": self._file.learner}
             print_json({**told, **more, "parts": [part.as_json() for part in parts]})

@@ -44,7 +44,7 @@ from lab.lessons.notebook import lesson_notebook
 from lab.lessons.page import course_page
 from lab.lessons.predict import held_against, read_answer
 from lab.lessons.progress import ProgressFile, default_learner, learners_folder, read_all
-from lab.model.lessons import Attempt, Grade, LessonFolder, LessonProgress, Progress
+from lab.model.lessons import CheckAttempt, Grade, LearnerProgress, LessonFolder, LessonProgress
 from lab.model.load import MAX_USERS
 from lab.model.run import CellResult
 from lab.model.verdict import Outcome
@@ -227,7 +227,7 @@ class _Visit:
         asked: Asked,
         bench: Bench,
         file: ProgressFile,
-        progress: Progress,
+        progress: LearnerProgress,
     ) -> None:
         self._course, self._folder, self._asked = course, folder, asked
         self._bench, self._file, self._progress = bench, file, progress
@@ -250,7 +250,7 @@ class _Visit:
             return self._solution()
         return self._check() if self._asked.check else self._learn()
 
-    def _show(self, parts: Sequence[views.Part], **more: Any) -> None:
+    def _show(self, parts: Sequence[views.LessonPart], **more: Any) -> None:
         if self._asked.as_json:
             folder = self._folder
             told = {"lesson": folder.number, "name": folder.name, "learner": self._file.learner}
@@ -312,7 +312,9 @@ class _Visit:
         with one_at_a_time(f"go on with `{go_on}`"):
             return self._bench.measure(folder.spec, folder.lesson.absolute, settings)
 
-    def _explain(self, run: RunFolder, result: CellResult, first: Sequence[views.Part] = ()) -> int:
+    def _explain(
+        self, run: RunFolder, result: CellResult, first: Sequence[views.LessonPart] = ()
+    ) -> int:
         parts = views.after_run(self._folder, result, self._mine.prediction)
         told = self._mine.prediction
         self._show(
@@ -354,7 +356,7 @@ class _Visit:
 
     def _add(self, told: Grade, settings: dict[str, Any], run: RunFolder) -> None:
         missed = tuple(one.check for one in told.findings if one.outcome == "missed")
-        attempt = Attempt(
+        attempt = CheckAttempt(
             when=now(), settings=settings, run=run.path.name, outcome=told.outcome, missed=missed
         )
         passed = self._mine.passed or (now() if told.outcome == "passed" else "")
@@ -425,7 +427,7 @@ def _export(target: Path, folders: Sequence[Path]) -> int:
     forms = {".csv": class_csv, ".json": class_json}
     if target.suffix not in forms:
         raise UsageError(f"{target} is neither .csv nor .json", "end its name with one of them")
-    everybody = list[Progress]()
+    everybody = list[LearnerProgress]()
     for folder in (learners_folder(), *folders):
         found, problems = read_all(folder)
         for text in problems:

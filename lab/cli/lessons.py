@@ -20,7 +20,7 @@ from lab.lessons.figures import problem
 from lab.lessons.progress import ProgressFile, learners_folder, measuring
 from lab.model.criterion import Criterion
 from lab.model.experiment import Cell
-from lab.model.lessons import LessonFolder, LessonProgress, Progress
+from lab.model.lessons import LearnerProgress, LessonFolder, LessonProgress
 from lab.model.run import CellResult
 from lab.model.verdict import Outcome
 from lab.plan import expand
@@ -164,7 +164,7 @@ def checked_settings(given: Sequence[str], may_change: Sequence[str]) -> dict[st
 
 
 @contextmanager
-def learner(name: str) -> Iterator[tuple[ProgressFile, Progress]]:
+def learner(name: str) -> Iterator[tuple[ProgressFile, LearnerProgress]]:
     """A learner's file, held, and what it says; what was kept aside is said."""
     file = ProgressFile(learners_folder(), name)
     with file.held():

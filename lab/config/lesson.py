@@ -227,12 +227,14 @@ def _own_texts(lesson: Lesson) -> Iterator[tuple[Loc, str, Collection[str], bool
         yield ("prediction", "choices", letter, "when"), choice.when, AFTER, True
     if asked.number:
         yield ("prediction", "number", "of"), asked.number.of, AFTER, True
-    lists = {
-        "hints": [((), hint) for hint in lesson.hints],
-        "checks": [(("because",), one.because) for one in lesson.checks],
-        "wrong": [(("because",), one.because) for one in lesson.wrong],
-        "code": [(("about",), one.about) for one in lesson.code],
+    for index, hint in enumerate(lesson.hints):
+        yield ("hints", index), hint, BEFORE, False
+    because = {
+        "checks": [one.because for one in lesson.checks],
+        "wrong": [one.because for one in lesson.wrong],
     }
-    for key, texts in lists.items():
-        for index, (inner, text) in enumerate(texts):
-            yield (key, index, *inner), text, BEFORE, False
+    for key, texts in because.items():
+        for index, text in enumerate(texts):
+            yield (key, index, "because"), text, BEFORE, False
+    for index, place in enumerate(lesson.code):
+        yield ("code", index, "about"), place.about, BEFORE, False

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from lab.model.lessons import LessonFolder, Progress
+from lab.model.lessons import LearnerProgress, LessonFolder
 
 COLUMNS = (
     *("learner", "lesson", "name", "answer", "truth", "right", "attempts", "hints"),
@@ -18,7 +18,7 @@ COLUMNS = (
 
 
 def class_rows(
-    course: Sequence[LessonFolder], everybody: Sequence[Progress]
+    course: Sequence[LessonFolder], everybody: Sequence[LearnerProgress]
 ) -> Iterator[dict[str, Any]]:
     """The rows, learner by learner."""
     for progress in sorted(everybody, key=lambda one: one.learner):
@@ -38,7 +38,7 @@ def class_rows(
             }
 
 
-def _lesson_row(folder: LessonFolder, progress: Progress) -> dict[str, Any]:
+def _lesson_row(folder: LessonFolder, progress: LearnerProgress) -> dict[str, Any]:
     mine = progress.of(folder.name)
     told = mine.prediction
     return {
@@ -56,13 +56,13 @@ def _lesson_row(folder: LessonFolder, progress: Progress) -> dict[str, Any]:
     }
 
 
-def class_json(course: Sequence[LessonFolder], everybody: Sequence[Progress]) -> str:
+def class_json(course: Sequence[LessonFolder], everybody: Sequence[LearnerProgress]) -> str:
     """All rows as one JSON document."""
     rows = list(class_rows(course, everybody))
     return json.dumps({"schema_version": 1, "rows": rows}, indent=2) + "\n"
 
 
-def class_csv(course: Sequence[LessonFolder], everybody: Sequence[Progress]) -> str:
+def class_csv(course: Sequence[LessonFolder], everybody: Sequence[LearnerProgress]) -> str:
     """The same as CSV with a header; what a spreadsheet would compute has a mark before it."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lab.errors import UsageError
-from lab.model.lessons import LessonFolder, Progress
+from lab.model.lessons import LearnerProgress, LessonFolder
 from lab.model.suggest import suggest
 
 
@@ -29,7 +29,7 @@ def find_lesson(course: Sequence[LessonFolder], asked: str) -> LessonFolder:
 
 
 def open_needs(
-    course: Sequence[LessonFolder], folder: LessonFolder, progress: Progress
+    course: Sequence[LessonFolder], folder: LessonFolder, progress: LearnerProgress
 ) -> list[LessonFolder]:
     """The lessons that one builds on, and that are not passed yet."""
     by_number = {one.number: one for one in course}
@@ -37,6 +37,6 @@ def open_needs(
     return [one for one in needed if not progress.of(one.name).passed]
 
 
-def next_lesson(course: Sequence[LessonFolder], progress: Progress) -> LessonFolder | None:
+def next_lesson(course: Sequence[LessonFolder], progress: LearnerProgress) -> LessonFolder | None:
     """The first that is not passed; None where all are."""
     return next((one for one in course if not progress.of(one.name).passed), None)

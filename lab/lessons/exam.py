@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from lab.errors import UsageError
 from lab.judge.criteria import show
 from lab.lessons.exam_table import FIXED, HIDDEN_FAULTS, HiddenFault
-from lab.lessons.views import Part
+from lab.lessons.views import LessonPart
 from lab.model.criterion import Criterion
 from lab.model.metrics import BY_NAME, STATUS, plain
 from lab.model.run import CellResult
@@ -106,7 +106,7 @@ def graded(row: HiddenFault, name: str, result: CellResult) -> ExamGrade:
     return ExamGrade(name in (row.limit, *row.also), decided.get(result.verdict))
 
 
-def symptoms(row: HiddenFault, result: CellResult, logs: Sequence[tuple[str, str]]) -> Part:
+def symptoms(row: HiddenFault, result: CellResult, logs: Sequence[tuple[str, str]]) -> LessonPart:
     """What an operator sees of a run.
 
     Args:
@@ -128,7 +128,7 @@ def symptoms(row: HiddenFault, result: CellResult, logs: Sequence[tuple[str, str
         sections.append("### pg_stat_activity\n\n" + _items(states))
     if lines := log_lines(logs):
         sections.append("### From the logs\n\n" + _items(lines))
-    return Part("symptoms", "\n\n".join(sections) + "\n")
+    return LessonPart("symptoms", "\n\n".join(sections) + "\n")
 
 
 def _told(key: str, value: object) -> bool:
@@ -207,10 +207,10 @@ def log_lines(logs: Sequence[tuple[str, str]]) -> list[str]:
     ]
 
 
-def instructions(seed: int) -> Part:
+def instructions(seed: int) -> LessonPart:
     """What is asked of the examinee, and how to go on."""
     names = ", ".join(f"`{name}`" for name in NAMES)
-    return Part(
+    return LessonPart(
         "asked",
         "## What limits it, and what would you change?\n\n"
         "Measure what you like, with other users or settings: `lab learn exam"
@@ -220,12 +220,12 @@ def instructions(seed: int) -> Part:
     )
 
 
-def verdict_part(row: HiddenFault, name: str, told: ExamGrade) -> Part:
+def verdict_part(row: HiddenFault, name: str, told: ExamGrade) -> LessonPart:
     """The answer, once it is graded."""
     right = "is right" if told.name_right else f"is not it: it was **{row.limit}**"
     change = {True: "holds", False: "does not hold", None: "was not decided"}[told.held]
     cure = " ".join(f"--set '{key}={value}'" for key, value in row.cure.items())
-    return Part(
+    return LessonPart(
         "graded",
         f"## {told.points} of 2\n\nYou named **{name}**, which {right}. {row.says}\n\n"
         f"Your change {change}. One that does: `{cure}`. What was hidden: `{row.name}`, which sets"

@@ -50,13 +50,13 @@ _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 Problem = tuple[str, str]
 
 
-class Figure(float):
+class SourcedFigure(float):
     """A number with its unit and its source; what is worked out of it is a plain float again."""
 
     text: str
     source: str
 
-    def __new__(cls, value: float, text: str, source: str) -> Figure:
+    def __new__(cls, value: float, text: str, source: str) -> SourcedFigure:
         made = super().__new__(cls, value)
         made.text, made.source = text, source
         return made
@@ -67,20 +67,20 @@ class Figure(float):
     __repr__ = __str__
 
 
-class _Figures(Mapping[str, Figure]):
+class _Figures(Mapping[str, SourcedFigure]):
     """The metrics of a run: one without evidence is a figure that was not measured."""
 
     def __init__(self, root: str, metrics: Mapping[str, float]) -> None:
         self._root, self._metrics = root, metrics
 
-    def __getitem__(self, name: str) -> Figure:
+    def __getitem__(self, name: str) -> SourcedFigure:
         if row_of(name) is None:
             raise KeyError(name)
         source = f"{self._root}.{name}"
         if name not in self._metrics:
-            return Figure(nan, ABSENT, source)
+            return SourcedFigure(nan, ABSENT, source)
         value = self._metrics[name]
-        return Figure(value, show(plain(name), value), source)
+        return SourcedFigure(value, show(plain(name), value), source)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._metrics)
@@ -114,12 +114,12 @@ FILTERS: Mapping[str, Callable[[float], str]] = {
 
 def _finish(value: Any) -> Any:
     """What stands in the text; a bare number has no unit, and is refused."""
-    if isinstance(value, float) and not isinstance(value, Figure):
+    if isinstance(value, float) and not isinstance(value, SourcedFigure):
         raise SpecError(
             f"{value:g} is worked out and has no unit",
             f"end the expression with one of {', '.join(f'| {name}' for name in FILTERS)}",
         )
-    return str(value) if isinstance(value, Figure) else value
+    return str(value) if isinstance(value, SourcedFigure) else value
 
 
 @cache
@@ -156,7 +156,8 @@ def _unsourced(
 ) -> Iterator[Problem]:
     """What in a template has no source."""
     own = {name.name for name in tree.find_all(nodes.Name) if name.ctx == "store"}
-    inner = list(tree.find_all((nodes.Getattr, nodes.Getitem)))
+    members = (*tree.find_all(nodes.Getattr), *tree.find_all(nodes.Getitem))
+    inner: list[nodes.Getattr | nodes.Getitem] = list(members)
     owned = {id(node.node) for node in inner}
     for name in tree.find_all(nodes.Name):
         if name.ctx == "load" and name.name not in own and name.name not in roots:
@@ -240,9 +241,9 @@ def _knobs(cell: Cell) -> dict[str, Any]:
     for name, text in cell.knobs.as_text().items():
         value, source = getattr(cell.knobs, name), f"knob.{name}"
         numeric = isinstance(value, int | float) and not isinstance(value, bool)
-        found[name] = Figure(value, str(text), source) if numeric else str(text)
+        found[name] = SourcedFigure(value, str(text), source) if numeric else str(text)
         if isinstance(value, Span):
-            found[f"{name}_mean"] = Figure(value.mean, format_duration(value.mean), source)
+            found[f"{name}_mean"] = SourcedFigure(value.mean, format_duration(value.mean), source)
     return found
 
 
@@ -254,7 +255,7 @@ def _load(cell: Cell) -> dict[str, Any]:
         numeric = isinstance(value, int | float) and not isinstance(value, bool)
         if numeric:
             shown = format_duration(value) if isinstance(value, float) else str(value)
-            found[name] = Figure(value, shown, f"load.{name}")
+            found[name] = SourcedFigure(value, shown, f"load.{name}")
         else:
             found[name] = str(text)
     return found

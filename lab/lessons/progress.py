@@ -1,7 +1,7 @@
 """How far each learner is: a file of the user's, whole or not there, and never lost.
 
     <data>/replica-lab/learners/
-        <name>.json                     what `lab.model.lessons.Progress` says
+        <name>.json                     what `lab.model.lessons.LearnerProgress` says
         <name>.<why>-<UTC>.json         kept aside: broken, of a later lab, or reset
         <name>.lock                     held while the lab works for this learner
         .lock                           held while a lesson is measured: one at a time
@@ -26,7 +26,7 @@ from pydantic import ValidationError
 
 from lab.errors import StoreError, UsageError
 from lab.files import Folder, storing
-from lab.model.lessons import PROGRESS_SCHEMA, Progress
+from lab.model.lessons import PROGRESS_SCHEMA, LearnerProgress
 from lab.model.run import as_json
 
 VARIABLE = "REPLICA_LAB_LEARNERS"
@@ -91,25 +91,25 @@ class ProgressFile:
         with _locked(self._path, f"{self.learner}.lock", busy, remedy):
             yield
 
-    def read(self) -> Progress:
+    def read(self) -> LearnerProgress:
         """What it says; a new one where there is none, or it had to be kept aside.
 
         Raises:
             StoreError: the folder cannot be read, or written.
         """
         if not self._path.is_dir() or not self._folder.has(self._name):
-            return Progress(learner=self.learner)
+            return LearnerProgress(learner=self.learner)
         data = self._folder.read(self._name)
         try:
             value = json.loads(data)
             version = value.get("schema_version") if isinstance(value, dict) else None
             if isinstance(version, int) and version > PROGRESS_SCHEMA:
                 return self._aside("later", "was written by a later lab")
-            return Progress.model_validate_json(data)
+            return LearnerProgress.model_validate_json(data)
         except (ValidationError, ValueError, RecursionError):
             return self._aside("broken", "cannot be read")
 
-    def write(self, progress: Progress) -> None:
+    def write(self, progress: LearnerProgress) -> None:
         """Replace it, at once and whole.
 
         Raises:
@@ -128,12 +128,12 @@ class ProgressFile:
             return None
         return self._keep("reset")
 
-    def _aside(self, why: str, what: str) -> Progress:
+    def _aside(self, why: str, what: str) -> LearnerProgress:
         kept = self._keep(why)
         self.notes.append(
             f"{self._path / self._name} {what}: it is kept as {kept.name}, and a new one is begun"
         )
-        return Progress(learner=self.learner)
+        return LearnerProgress(learner=self.learner)
 
     def _keep(self, why: str) -> Path:
         """Move the file aside under a name that nothing has."""
@@ -144,7 +144,7 @@ class ProgressFile:
         return self._path / kept
 
 
-def read_all(folder: Path) -> tuple[list[Progress], list[str]]:
+def read_all(folder: Path) -> tuple[list[LearnerProgress], list[str]]:
     """Every learner's file of a folder, and a sentence for each that cannot be read; none is moved.
 
     Raises:
@@ -157,7 +157,7 @@ def read_all(folder: Path) -> tuple[list[Progress], list[str]]:
         if end != "json" or not NAME.fullmatch(stem):
             continue
         try:
-            found.append(Progress.model_validate_json(Folder(folder).read(name)))
+            found.append(LearnerProgress.model_validate_json(Folder(folder).read(name)))
         except (ValidationError, StoreError):
             problems.append(f"{folder / name}: cannot be read, and is left out")
     return found, problems

@@ -1,7 +1,7 @@
 """What a learner reads: made of a lesson and of what is stored, and of nothing else.
 
     lesson ─────────────┐
-    progress ───────────┼─> Part, Part, … (Markdown) ─> a terminal, JSON, a page, a notebook
+    progress ───────────┼─> LessonPart, … (Markdown) ─> a terminal, JSON, a page, a notebook
     the runs' results ──┘
 
 A part has a name, by which a page finds its place, and its text in Markdown, every figure in it.
@@ -24,11 +24,12 @@ from lab.model.lessons import (
     SOLVED,
     CheckFinding,
     Grade,
+    LearnerProgress,
     LessonFolder,
     PredictionResult,
-    Progress,
 )
 from lab.model.run import CellResult
+from lab.model.verdict import Outcome
 from lab.report.blocks import Block, Heading, Items, Paragraph, Table, Value
 from lab.report.terminal import Style, blocks_text
 
@@ -41,7 +42,7 @@ Sources = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Part:
+class LessonPart:
     """A part of a lesson: ``read``, ``question``, ``answer``, ``explain``, ``code``, ``task`` …"""
 
     name: str
@@ -52,10 +53,12 @@ class Part:
         return {"part": self.name, "markdown": self.text}
 
 
-def before_run(folder: LessonFolder) -> tuple[Part, ...]:
+def before_run(folder: LessonFolder) -> tuple[LessonPart, ...]:
     """What is read, and asked, before anything is measured."""
     values = sources(folder)
-    return Part("read", rendered(folder.texts[READ], values)), Part("question", question(folder))
+    return LessonPart("read", rendered(folder.texts[READ], values)), LessonPart(
+        "question", question(folder)
+    )
 
 
 def question(folder: LessonFolder) -> str:
@@ -71,15 +74,15 @@ def question(folder: LessonFolder) -> str:
 
 def after_run(
     folder: LessonFolder, run: CellResult, prediction: PredictionResult | None
-) -> tuple[Part, ...]:
+) -> tuple[LessonPart, ...]:
     """What is told once the lesson's run was made: is the answer right, and why; what to do now."""
-    answer = (Part("answer", _told(folder, prediction)),) if prediction else ()
+    answer = (LessonPart("answer", _told(folder, prediction)),) if prediction else ()
     explained = rendered(folder.texts[EXPLAIN], sources(folder, {"run": run}))
     return (
         *answer,
-        Part("explain", explained),
-        Part("code", code(folder)),
-        Part("task", task(folder)),
+        LessonPart("explain", explained),
+        LessonPart("code", code(folder)),
+        LessonPart("task", task(folder)),
     )
 
 
@@ -128,20 +131,20 @@ def words(criterion: str) -> str:
 
 def graded(
     folder: LessonFolder, grade: Grade, before: CellResult, after: CellResult
-) -> tuple[Part, ...]:
+) -> tuple[LessonPart, ...]:
     """What came of a change; what it did, where every check is met."""
     values = sources(folder)
     if grade.why:
-        return (Part("check", f"## Not graded\n\n{_sentence(grade.why)}\n"),)
+        return (LessonPart("check", f"## Not graded\n\n{_sentence(grade.why)}\n"),)
     heads = {"passed": "Done", "failed": "Not yet", "undecided": "Too little was seen to tell"}
     lines = "\n".join(_line(finding, values) for finding in grade.findings)
     again = f"\nMeasure it again: `lab learn {folder.number} --check …`\n"
     tail = again if grade.outcome == "undecided" else ""
-    checked = Part("check", f"## {heads[grade.outcome]}\n\n{lines}\n{tail}")
+    checked = LessonPart("check", f"## {heads[grade.outcome]}\n\n{lines}\n{tail}")
     if grade.outcome != "passed":
         return (checked,)
     measured = sources(folder, {"before": before, "after": after})
-    return checked, Part("solved", rendered(folder.texts[SOLVED], measured))
+    return checked, LessonPart("solved", rendered(folder.texts[SOLVED], measured))
 
 
 def _line(finding: CheckFinding, values: Sources) -> str:
@@ -153,15 +156,15 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + "."
 
 
-def hint(folder: LessonFolder, number: int) -> Part:
+def hint(folder: LessonFolder, number: int) -> LessonPart:
     """A hint, from 1; the last one where there are no more."""
     hints = folder.lesson.hints
     number = min(number, len(hints))
     text = rendered(hints[number - 1], sources(folder))
-    return Part("hint", f"## Hint {number} of {len(hints)}\n\n{text}\n")
+    return LessonPart("hint", f"## Hint {number} of {len(hints)}\n\n{text}\n")
 
 
-def solution(folder: LessonFolder) -> Part:
+def solution(folder: LessonFolder) -> LessonPart:
     """The solution, as it is tried, and the mistakes that look like one."""
     lesson, values = folder.lesson, sources(folder)
     flags = " ".join(f"--set '{name}={value}'" for name, value in lesson.solution.items())
@@ -172,13 +175,13 @@ def solution(folder: LessonFolder) -> Part:
     text = (
         f"## A solution\n\n`lab learn {folder.number} --check {flags}`\n\n## What does not help\n"
     )
-    return Part("solution", f"{text}\n{wrong}\n")
+    return LessonPart("solution", f"{text}\n{wrong}\n")
 
 
 HEADS = ("lesson", "title", "how far")
 
 
-def overview(course: Sequence[LessonFolder], progress: Progress) -> tuple[Block, ...]:
+def overview(course: Sequence[LessonFolder], progress: LearnerProgress) -> tuple[Block, ...]:
     """The list, with one's progress."""
     rows = [_row(one, progress) for one in course]
     passed = sum(bool(progress.of(one.name).passed) for one in course)
@@ -189,18 +192,18 @@ def overview(course: Sequence[LessonFolder], progress: Progress) -> tuple[Block,
     return Table.of(HEADS, rows), Paragraph(f"{tally}; {_next(course, progress)}")
 
 
-def _row(folder: LessonFolder, progress: Progress) -> tuple[Value | str, ...]:
+def _row(folder: LessonFolder, progress: LearnerProgress) -> tuple[Value | str, ...]:
     mine = progress.of(folder.name)
     status = Value(mine.status or "-", tone="good" if mine.passed else "")
     return f"{folder.number} {folder.name}", rendered(folder.lesson.title, sources(folder)), status
 
 
-def _next(course: Sequence[LessonFolder], progress: Progress) -> str:
+def _next(course: Sequence[LessonFolder], progress: LearnerProgress) -> str:
     following = next_lesson(course, progress)
     return f"go on with `lab learn {following.number}`" if following else "try `lab learn exam`"
 
 
-def needed(course: Sequence[LessonFolder], folder: LessonFolder, progress: Progress) -> str:
+def needed(course: Sequence[LessonFolder], folder: LessonFolder, progress: LearnerProgress) -> str:
     """Which lessons should come first; empty where nothing is open."""
     missing = [str(one.number) for one in open_needs(course, folder, progress)]
     if not missing:
@@ -230,11 +233,20 @@ def on_paper(folder: LessonFolder, run: CellResult | None = None) -> str:
 
 def _nothing(folder: LessonFolder) -> CellResult:
     """A run in which nothing was measured."""
-    cell = folder.cell
-    return CellResult.model_construct(id=cell.id, metrics={})
+    return CellResult(
+        id=folder.cell.id,
+        axes={},
+        knobs={},
+        load={},
+        verdict=Outcome.UNDECIDED,
+        reasons=(),
+        metrics={},
+        findings=(),
+        injected=(),
+    )
 
 
-def terminal(parts: Sequence[Part], style: Style) -> str:
+def terminal(parts: Sequence[LessonPart], style: Style) -> str:
     """Parts as text for a terminal."""
     blocks = (block for part in parts for block in markdown_blocks(part.text))
     return blocks_text(blocks, style)

@@ -239,7 +239,7 @@ class PredictionResult(Stored):
     right: bool | None = None
 
 
-class Attempt(Stored):
+class CheckAttempt(Stored):
     """One check of a learner's change: when, what was set, in which run, and what came of it."""
 
     when: str
@@ -265,7 +265,7 @@ class LessonProgress(Stored):
     answer: str = ""
     prediction: PredictionResult | None = None
     run: str = ""
-    attempts: tuple[Attempt, ...] = ()
+    attempts: tuple[CheckAttempt, ...] = ()
     hints: Count = 0
     solution: bool = False
     passed: str = ""
@@ -315,7 +315,7 @@ PROGRESS_SCHEMA = 1
 """The version of a progress file."""
 
 
-class Progress(Stored):
+class LearnerProgress(Stored):
     """A learner's file: the lessons by name, and the examinations by seed."""
 
     schema_version: int = PROGRESS_SCHEMA
@@ -327,10 +327,10 @@ class Progress(Stored):
         """How far it is with a lesson."""
         return self.lessons.get(lesson) or LessonProgress()
 
-    def with_lesson(self, lesson: str, progress: LessonProgress) -> Progress:
+    def with_lesson(self, lesson: str, progress: LessonProgress) -> LearnerProgress:
         """The same with one lesson anew."""
         return self.model_copy(update={"lessons": {**self.lessons, lesson: progress}})
 
-    def with_exam(self, exam: ExamProgress) -> Progress:
+    def with_exam(self, exam: ExamProgress) -> LearnerProgress:
         """The same with one examination anew."""
         return self.model_copy(update={"exams": {**self.exams, str(exam.seed): exam}})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,7 @@ def test_a_check_that_passes_a_mistake_is_wrong(
     assert len(runs.asked) == 16
 
 
-def flags() -> object:
+def flags() -> Namespace:
     return lessons.options().parse_args(["--exams", "--only", "03-*"])
 
 

@@ -6,7 +6,6 @@ import csv
 import json
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from lab.cli import lessons as desk
 from lab.cli import session
 from lab.lessons.exam import draw
 from lab.lessons.progress import ProgressFile, measuring
-from lab.model.lessons import Progress
+from lab.model.lessons import LearnerProgress
 from tests.cli_fixture import Command, the_line
 from tests.fakes.lesson_runs import KeptRuns, lesson, lessons
 
@@ -26,7 +25,7 @@ SOLVES = [f"--set={name}={value}" for name, value in lesson("async-def").lesson.
 
 
 @pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KeptRuns]:
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KeptRuns:
     """Every run is a kept one, and progress is kept in the test's folder."""
     kept = KeptRuns()
     monkeypatch.chdir(tmp_path)
@@ -37,7 +36,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KeptRuns]:
     return kept
 
 
-def progress(learner: str = "ada") -> Progress:
+def progress(learner: str = "ada") -> LearnerProgress:
     return ProgressFile(Path("learners"), learner).read()
 
 

@@ -18,14 +18,14 @@ from lab.lessons.notebook import lesson_notebook
 from lab.lessons.page import course_page
 from lab.lessons.predict import held_against, read_answer
 from lab.model.lessons import (
-    Attempt,
+    CheckAttempt,
     ExamProgress,
+    LearnerProgress,
     LessonFolder,
     LessonProgress,
     NumberAnswer,
     Prediction,
     PredictionResult,
-    Progress,
 )
 from lab.report.blocks import Heading, Items, Paragraph
 from lab.report.notebooks import run_notebook
@@ -66,8 +66,8 @@ def test_no_lesson_is_told(asked: str, message: str) -> None:
     assert str(error.value).startswith(message)
 
 
-def passed(*names: str) -> Progress:
-    progress = Progress(learner="ada")
+def passed(*names: str) -> LearnerProgress:
+    progress = LearnerProgress(learner="ada")
     for name in names:
         progress = progress.with_lesson(name, LessonProgress(answer="C", passed="2026-01-01"))
     return progress
@@ -90,7 +90,7 @@ def test_the_list_shows_how_far_one_is() -> None:
         LessonProgress(
             answer="B",
             prediction=PredictionResult(answer="B", truth="B", right=True),
-            attempts=(Attempt(when="x", outcome="failed"),),
+            attempts=(CheckAttempt(when="x", outcome="failed"),),
         ),
     )
     progress = progress.with_exam(ExamProgress(seed=3, began="x", graded="y", name_right=True))

@@ -10,7 +10,7 @@ import pytest
 
 from lab.errors import StoreError, UsageError
 from lab.lessons.progress import ProgressFile, default_learner, learners_folder, measuring, read_all
-from lab.model.lessons import LessonProgress, Progress
+from lab.model.lessons import LearnerProgress, LessonProgress
 
 
 def file(tmp_path: Path, learner: str = "ada") -> ProgressFile:
@@ -18,14 +18,16 @@ def file(tmp_path: Path, learner: str = "ada") -> ProgressFile:
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    progress = Progress(learner="ada").with_lesson("limits", LessonProgress(answer="D", hints=2))
+    progress = LearnerProgress(learner="ada").with_lesson(
+        "limits", LessonProgress(answer="D", hints=2)
+    )
     file(tmp_path).write(progress)
     assert file(tmp_path).read() == progress
     assert [path.name for path in (tmp_path / "learners").iterdir()] == ["ada.json"]
 
 
 def test_nobody_yet_is_a_new_learner_and_nothing_is_made(tmp_path: Path) -> None:
-    assert file(tmp_path).read() == Progress(learner="ada")
+    assert file(tmp_path).read() == LearnerProgress(learner="ada")
     assert not (tmp_path / "learners").exists()
 
 
@@ -47,7 +49,7 @@ def test_what_cannot_be_read_is_kept_aside_and_said(
     folder.mkdir()
     (folder / "ada.json").write_bytes(content)
     kept = file(tmp_path)
-    assert kept.read() == Progress(learner="ada")
+    assert kept.read() == LearnerProgress(learner="ada")
     [note] = kept.notes
     [aside] = list(folder.iterdir())
     assert aside.name.startswith(f"ada.{why}-")
@@ -61,23 +63,23 @@ def test_what_cannot_be_read_is_kept_aside_and_said(
 
 def test_a_reset_keeps_what_there_was(tmp_path: Path) -> None:
     assert file(tmp_path).reset() is None
-    file(tmp_path).write(Progress(learner="ada"))
+    file(tmp_path).write(LearnerProgress(learner="ada"))
     kept = file(tmp_path).reset()
     assert kept
     assert kept.is_file()
-    assert file(tmp_path).read() == Progress(learner="ada")
+    assert file(tmp_path).read() == LearnerProgress(learner="ada")
 
 
 def test_a_killed_writer_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = Progress(learner="ada").with_lesson("limits", LessonProgress(answer="A"))
+    old = LearnerProgress(learner="ada").with_lesson("limits", LessonProgress(answer="A"))
     file(tmp_path).write(old)
     monkeypatch.setattr(
         os, "replace", lambda *_args, **_more: (_ for _ in ()).throw(OSError(28, ""))
     )
     with pytest.raises(StoreError, match="free some space"):
-        file(tmp_path).write(Progress(learner="ada"))
+        file(tmp_path).write(LearnerProgress(learner="ada"))
     monkeypatch.undo()
     assert file(tmp_path).read() == old
     assert [path.name for path in (tmp_path / "learners").iterdir()] == ["ada.json"]
@@ -112,7 +114,7 @@ def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_a_class_is_read_and_a_file_that_cannot_be_is_told_and_left(tmp_path: Path) -> None:
     for name in ("bob", "ada"):
-        file(tmp_path, name).write(Progress(learner=name))
+        file(tmp_path, name).write(LearnerProgress(learner=name))
     folder = tmp_path / "learners"
     (folder / "eve.json").write_text("{")
     (folder / "ada.reset-20260101T000000Z.json").write_text(json.dumps({"learner": "old"}))
