@@ -276,9 +276,7 @@ class _Visit:
         self._keep(answer=self._answer(), prediction=None, run="")
         run, result = self._measure((), f"lab learn {self._folder.number}")
         if result.verdict is Outcome.INVALID:
-            print_message(
-                f"nothing is graded; measure again with `lab learn {self._folder.number}`"
-            )
+            self._show([views.invalid(self._folder, result)], run=str(run.path))
             return 4
         told = held_against(self._folder, self._mine.answer, result)
         self._keep(prediction=told, run=str(run.path.resolve()))

@@ -86,6 +86,13 @@ def after_run(
     )
 
 
+def invalid(folder: LessonFolder, run: CellResult) -> LessonPart:
+    """What is told where no run could be made that shows anything."""
+    why = run.reasons[0] if run.reasons else "the run shows nothing"
+    text = f"## Not graded\n\n{_sentence(why)} Your answer is kept; measure again with"
+    return LessonPart("invalid", f"{text} `lab learn {folder.number}`.\n")
+
+
 def _told(folder: LessonFolder, prediction: PredictionResult) -> str:
     said, truth = f"You expected **{prediction.answer}**", prediction.truth
     if prediction.right is None:

@@ -205,7 +205,7 @@ def test_an_invalid_run_is_measured_again_said_and_never_graded(
     runs.next = ["invalid"] * 3
     first = lab("learn", "4", "--answer", "C")
     assert first.code == 4
-    assert "nothing is graded; measure again with `lab learn 4`" in first.err
+    assert "Your answer is kept; measure again with `lab learn 4`." in first.out
     mine = progress().of("default-executor")
     assert (mine.answer, mine.prediction) == ("C", None)
     assert lab("learn", "4").code == 0  # the answer is kept
