@@ -8,6 +8,7 @@ to add one, add its file. What several commands share is in the files that hold 
     session    what ``lab run`` and ``lab threshold`` do alike
     stored     the report of a stored run: shown, stored, and its exit code
     standing   replicas that ``lab up`` left up
+    lessons    the course, measured; ``exams`` the same of an examination
     streams    standard output and error: cleaned, and outlived
 
 Data goes to standard output, progress and messages to standard error. Exit codes: 0 every

@@ -151,11 +151,11 @@ def command(
     the figures of your own run. Then it is your turn:
 
     \b
-      lab learn 3                                   read, answer, measure, explain
-      lab learn 3 --check --set gcs_call=executor   measure your change, and grade it
-      lab learn 3 --hint                            one step of help
-      lab learn exam --seed 7                       a hidden fault: see its symptoms
-      lab learn exam --seed 7 --answer pool --set pool_size=20
+      lab learn 3                            read, answer, measure, explain
+      lab learn 3 --check --set workers=2    measure your change, and grade it
+      lab learn 3 --hint                     one step of help
+      lab learn exam --seed 7                a hidden fault: see its symptoms
+      lab learn exam --answer pool --set pool_size=20
 
     Where there is no terminal to ask on, --answer has the answer. What is graded is the shape
     (counts, causes, ratios), never milliseconds; a run that was invalid is measured again and

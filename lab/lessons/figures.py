@@ -157,7 +157,7 @@ def _unsourced(
     """What in a template has no source."""
     own = {name.name for name in tree.find_all(nodes.Name) if name.ctx == "store"}
     members = (*tree.find_all(nodes.Getattr), *tree.find_all(nodes.Getitem))
-    inner: list[nodes.Getattr | nodes.Getitem] = list(members)
+    inner = [node for node in members if isinstance(node, nodes.Getattr | nodes.Getitem)]
     owned = {id(node.node) for node in inner}
     for name in tree.find_all(nodes.Name):
         if name.ctx == "load" and name.name not in own and name.name not in roots:

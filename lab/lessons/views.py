@@ -98,12 +98,14 @@ def _told(folder: LessonFolder, prediction: PredictionResult) -> str:
     if prediction.right is None:
         fits = f"it lies between {truth}" if truth else "it fits none of the answers"
         return f"## Your answer\n\n{said}. The run does not say who is right: {fits}.\n"
-    number = folder.lesson.prediction.number
-    unit = f" {number.unit}" if number else ""
+    asked = folder.lesson.prediction
+    unit = f" {asked.number.unit}" if asked.number else ""
     if prediction.right:
-        measured = f", and the run says {truth}{unit}" if number else ", and so it is"
+        measured = f", and the run says {truth}{unit}" if asked.number else ", and so it is"
         return f"## Your answer\n\n{said}{unit}{measured}.\n"
-    return f"## Your answer\n\n{said}{unit}. The run says **{truth}**{unit}.\n"
+    choices = {str(letter): one.says for letter, one in (asked.choices or {}).items()}
+    why = rendered(choices.get(truth, ""), sources(folder))
+    return f"## Your answer\n\n{said}{unit}. The run says **{truth}**{unit}. {why}".rstrip() + "\n"
 
 
 def code(folder: LessonFolder) -> str:
@@ -121,13 +123,12 @@ def task(folder: LessonFolder) -> str:
     """What to change, how to try it, and by what it is checked."""
     lesson, values = folder.lesson, sources(folder)
     checks = "\n".join(f"- `{words(str(one.criterion))}`" for one in lesson.checks)
-    knobs = ", ".join(f"`{name}`" for name in lesson.may_change)
-    first = lesson.may_change[0]
+    knobs = ", ".join(f"`{name}`" for name in sorted(lesson.may_change))
     return (
         f"## Your turn\n\n{rendered(lesson.task, values)}\n\n"
-        f"Change it with `lab learn {folder.number} --check --set {first}=…`; `lab knobs` says what"
-        f" each setting means, and `lab learn {folder.number} --hint` helps, one step at a time."
-        f" Open are {knobs}.\n\nIt is done when\n\n{checks}\n"
+        f"Change it with `lab learn {folder.number} --check --set KNOB=VALUE`; `lab knobs` says"
+        f" what each setting means, and `lab learn {folder.number} --hint` helps, one step at a"
+        f" time. Open are {knobs}.\n\nIt is done when\n\n{checks}\n"
     )
 
 
