@@ -273,13 +273,16 @@ class _Visit:
         parts = views.before_run(self._folder)
         if not self._asked.as_json:
             print_text(views.terminal(parts, style()))
-        self._keep(answer=self._answer(), prediction=None, run="")
-        run, result = self._measure((), f"lab learn {self._folder.number}")
+        answer = self._answer()
+        if not self._mine.prediction:  # an earlier one stays until there is another
+            self._keep(answer=answer)
+        again = " --again" if self._asked.again else ""
+        run, result = self._measure((), f"lab learn {self._folder.number}{again}")
         if result.verdict is Outcome.INVALID:
             self._show([views.invalid(self._folder, result)], run=str(run.path))
             return 4
-        told = held_against(self._folder, self._mine.answer, result)
-        self._keep(prediction=told, run=str(run.path.resolve()))
+        told = held_against(self._folder, answer, result)
+        self._keep(answer=answer, prediction=told, run=str(run.path.resolve()))
         return self._explain(run, result, parts if self._asked.as_json else ())
 
     def _answer(self) -> str:

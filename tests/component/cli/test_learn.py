@@ -238,6 +238,16 @@ def test_an_interrupted_lesson_keeps_the_answer(lab: Command, runs: KeptRuns) ->
     assert progress().of("async-def").attempts == ()
 
 
+def test_what_was_measured_stays_until_it_is_measured_anew(lab: Command, runs: KeptRuns) -> None:
+    lab(*MEASURED)
+    before = progress()
+    runs.next = ["interrupt"]
+    done = lab("learn", "3", "--answer", "A", "--again")
+    assert done.code == 130
+    assert "go on with `lab learn 3 --again`" in done.err
+    assert progress() == before
+
+
 def test_a_run_that_is_gone_or_of_elsewhere_is_made_again(lab: Command, runs: KeptRuns) -> None:
     lab(*MEASURED)
     shutil.rmtree(progress().of("async-def").run)
