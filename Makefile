@@ -122,6 +122,10 @@ summary: $(STAMP) ## Write results/summary.md from the latest runs; nothing is s
 claims: $(STAMP) ## What the report says, confirmed or refuted; measures what is not stored (31 cells, half an hour)
 	$(BIN)/lab claims --run --stack $(STACK) $(ARGS)
 
+.PHONY: lessons
+lessons: $(STAMP) ## Does the course grade rightly? All lessons and five exams by their solutions (about an hour)
+	$(BIN)/python -m validation.lessons --stack $(STACK) $(ARGS)
+
 .PHONY: as-found
 as-found: $(STAMP) ## What 1 to 50 students meet in production as it was found (10 cells, about 4 minutes)
 	$(call ASK,experiments/as-found.yaml)

@@ -10,6 +10,7 @@ to add one, add its file. What several commands share is in the files that hold 
     stored     the report of a stored run: shown, stored, and its exit code
     step       the summary of a step in CI
     standing   replicas that ``lab up`` left up
+    lessons    the course, measured; ``exams`` the same of an examination
     streams    standard output and error: cleaned, and outlived
     watcher    the live page's process beside a run
 

@@ -56,10 +56,13 @@ def follow(text: str, copy: Path) -> None:
             assert source.count(anchor) == 1, f"{anchor!r} is not one place of {step['file']}"
             kept = f"{code}\n{anchor}" if step["side"] == "before" else code
             source = source.replace(anchor, kept)
+        file.parent.mkdir(exist_ok=True)
         file.write_text(source, encoding="utf-8")
     if "`make schema`" in text:
         for module in ("lab.config.schema", "lab.stack.compose.environment"):
             python(copy, "-m", module)
+    for simulated in re.findall(r"`python (-m validation\.lesson_runs [^`]+)`", text):
+        python(copy, *simulated.split())
 
 
 def python(copy: Path, *arguments: str) -> str:
@@ -212,6 +215,12 @@ def works_as_an_export_format(copy: Path) -> None:
     passes(copy, "tests/unit/test_architecture.py", "-k", "verdicts")
 
 
+def works_as_a_lesson(copy: Path) -> None:
+    listed = json.loads(python(copy, "-m", "lab", "learn", "--json", "--learner", "nobody"))
+    assert listed["lessons"][-1]["name"] == "slow-database"
+    passes(copy, "tests/unit/lessons", "-k", "slow-database or test_there_are")
+
+
 WORKS = {
     "A knob": works_as_a_knob,
     "A fault": works_as_a_fault,
@@ -222,6 +231,7 @@ WORKS = {
     "A claim": works_as_a_claim,
     "An export format": works_as_an_export_format,
     "An experiment": works_as_an_experiment,
+    "A lesson": works_as_a_lesson,
 }
 
 
