@@ -160,7 +160,7 @@ def opened(network: Network, users: int) -> float:
     each = rate / workers * connected
     if database.held and users > rate * turn:
         each = users / workers
-    return workers * min(database.connections, max(1.0, _worst(each)))
+    return workers * min(database.connections, users, max(1, _worst(each)))
 
 
 def capacity_beside_slots(network: Network) -> float:

@@ -29,7 +29,7 @@ def is_plain(network: Network, users: int) -> bool:
         or users > network.at_once
         or network.max_inflight is not None
         # At most so many come to a worker in such a time: all users, and what its loop carries.
-        or any(limit and users + limit.per / network.in_loop >= limit.count for limit in limits)
+        or any(limit and (limit.count - users) * network.in_loop <= limit.per for limit in limits)
     )
 
 
@@ -163,7 +163,8 @@ def run_plain(  # noqa: C901 - a call for each step takes half of all time
                         heappush(heap, (begun + call, user + stored_at))
                 if item >= write_of:  # the second query, and the answer
                     user = item - write_of
-                    t += writing + after
+                    t += writing
+                    t += after
                     now_inside[w] -= 1
                     inside[w] += start if t < start else t if t < stop else stop
                     if fewest:

