@@ -26,7 +26,7 @@ from lab.capacity.answer import CONFIDENCE, Interval, estimate_of, interval_of, 
 from lab.capacity.inference import Inference
 from lab.capacity.shown import MINUTE_S, Shown
 from lab.capacity.state import USUAL_WIDTH, allowed_width
-from lab.model.capacity import CapacityTrial, Estimate, Prediction, Threshold, TrialRequest
+from lab.model.capacity import CapacityTrial, Estimate, ExpectedThreshold, Threshold, TrialRequest
 from lab.model.experiment import Cell
 from lab.model.physics import max_processes
 from lab.model.verdict import Outcome
@@ -105,7 +105,7 @@ class AimedSearch:
         state = self._state(trials)
         return state.estimate() if state.inference.used else None
 
-    def prediction(self) -> Prediction:
+    def prediction(self) -> ExpectedThreshold:
         """What is expected before any trial."""
         return prediction_of(self.cell, self.max_users)
 
