@@ -45,7 +45,7 @@ OF_PEERS = ("halving", "staircase", "staircase, 8 x 60 s", "staircase, 20 x 300 
 
 @dataclass(frozen=True)
 class Searched:
-    """What one method made of one system."""
+    """What one method made of one system; ``narrow``: an interval as narrow as is asked for."""
 
     method: str
     family: Family
@@ -54,6 +54,7 @@ class Searched:
     truth: int
     holds: int
     breaks: int
+    narrow: bool
     load: float
     trials: int
     seconds: float
@@ -62,11 +63,6 @@ class Searched:
     def contains(self) -> bool:
         """Whether the interval contains the truth."""
         return self.holds <= self.truth < self.breaks
-
-    @property
-    def narrow(self) -> bool:
-        """Whether it is as narrow as is asked for."""
-        return self.breaks - self.holds <= allowed_width(self.holds)
 
 
 @dataclass(frozen=True)
@@ -123,29 +119,39 @@ def search(drawn: Drawn, method: str) -> Searched:
     began = time.perf_counter()
     truth = drawn.truth
     if method == "MLRsearch":
-        holds, breaks, load, trials = _by_mlrsearch(drawn)
+        found = _by_mlrsearch(drawn)
     else:
-        holds, breaks, load, trials = _by(drawn, method, SEARCHES[method](drawn).next)
-    seconds = time.perf_counter() - began
-    workers = drawn.system.workers
+        found = _by(drawn, method, SEARCHES[method](drawn))
     return Searched(
-        method, drawn.family, workers, drawn.seed, truth, holds, breaks, load, trials, seconds
+        method,
+        drawn.family,
+        drawn.system.workers,
+        drawn.seed,
+        truth,
+        *found,
+        time.perf_counter() - began,
     )
 
 
-def _by(
-    drawn: Drawn, method: str, step_of: Callable[..., TrialRequest | Threshold]
-) -> tuple[int, int, float, int]:
+Found = tuple[int, int, bool, float, int]
+"""Users at whom it holds and breaks, whether that is narrow, load in seconds, and trials."""
+
+
+def _by(drawn: Drawn, method: str, steps: Step) -> Found:
     made: list[CapacityTrial] = []
-    while isinstance(step := step_of("a", made), TrialRequest):
+    while isinstance(step := steps.next("a", made), TrialRequest):
         if len(made) >= MAX_TRIALS:
             raise AssertionError(f"{method}: {len(made)} trials and no answer: {drawn.seed}")
         made.append(drawn.trial(step, len(made), method))
     breaks = MAX_USERS + 1 if step.breaks_at is None else step.breaks_at
-    return step.holds_at or 0, breaks, sum(trial.spent for trial in made), len(made)
+    holds = step.holds_at or 0
+    narrow = breaks - holds <= allowed_width(holds)
+    if step.estimate:
+        narrow = step.estimate.is_narrow
+    return holds, breaks, narrow, sum(trial.spent for trial in made), len(made)
 
 
-def _by_mlrsearch(drawn: Drawn) -> tuple[int, int, float, int]:
+def _by_mlrsearch(drawn: Drawn) -> Found:
     spent: list[float] = []
 
     def measure(users: int, window: float) -> CapacityTrial:
@@ -155,7 +161,7 @@ def _by_mlrsearch(drawn: Drawn) -> tuple[int, int, float, int]:
         return trial
 
     holds, breaks = mlrsearch(measure, MAX_USERS)
-    return holds, breaks, sum(spent), len(spent)
+    return holds, breaks, breaks - holds <= allowed_width(holds), sum(spent), len(spent)
 
 
 def _staircase(window: float = 60.0, at_ends: int = 1) -> Callable[[Drawn], Staircase]:

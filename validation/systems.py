@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
 from math import exp, fsum, log, sqrt
-from statistics import fmean
+from statistics import fmean, variance
 from typing import Literal
 
 from lab.config.fault import read_faults
@@ -189,15 +189,16 @@ def times_of(system: System, load: Load) -> TrialTimes:
     pace = fmean(load.pace)
     rate = len(order) / load.window
     in_loop = fsum(stages.values()) * pace + (0.0 if system.slots else fmean(load.storage))
-    halves = _halves(load, [load.pace[i] for i in order], order)
+    halves = _halves(load)
+    means = tuple(map(fmean, halves)) if halves else None
+    errors = (variance(half) / len(half) for half in halves or ())
     return TrialTimes(
         sent=tuple(round(load.sent[i], 2) for i in order),
         latency=tuple(round(load.latency[i], 3) for i in order),
         storage=tuple(round(load.storage[i], 3) for i in order),
         stages={name: seconds * pace for name, seconds in stages.items()},
-        halves={name: (s * halves[0], s * halves[1]) for name, s in stages.items()}
-        if halves
-        else {},
+        halves={name: (s * means[0], s * means[1]) for name, s in stages.items()} if means else {},
+        halves_error=fsum(stages.values()) * sqrt(fsum(errors)),
         cpu=max(0.0, fsum(load.busy) / rate - in_loop),
         loop=min(1.0, max(load.busy)),
         inside=tuple(sorted((round(inside, 3) for inside in load.inside), reverse=True)),
@@ -205,11 +206,12 @@ def times_of(system: System, load: Load) -> TrialTimes:
     )
 
 
-def _halves(load: Load, paces: list[float], order: list[int]) -> tuple[float, float] | None:
-    """The mean pace of the uploads that were sent in each half; None where one has none."""
-    first = [p for p, i in zip(paces, order, strict=True) if load.sent[i] < load.window / 2]
-    second = [p for p, i in zip(paces, order, strict=True) if load.sent[i] >= load.window / 2]
-    return (fmean(first), fmean(second)) if first and second else None
+def _halves(load: Load) -> tuple[list[float], list[float]] | None:
+    """The paces of the uploads that were sent in each half; None where one has hardly any."""
+    pairs = list(zip(load.sent, load.pace, strict=True))
+    first = [pace for sent, pace in pairs if sent < load.window / 2]
+    second = [pace for sent, pace in pairs if sent >= load.window / 2]
+    return (first, second) if min(len(first), len(second)) > 1 else None
 
 
 def _late(load: Load) -> tuple[int, int]:

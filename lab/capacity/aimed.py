@@ -54,9 +54,6 @@ MAX_INVALID = 3
 MAX_INVALID_IN_ALL = 8
 """The same at all of them together."""
 
-LEAST_ROOM = 0.25
-"""Users: for a threshold that is a whole number no interval has room to its lower side."""
-
 WIDE = 0.12
 """The standard deviation of log users above which a trial is to steer by: a short one does."""
 
@@ -112,6 +109,10 @@ class AimedSearch:
     def allowed_width(self, holds_at: int) -> int:
         """How wide an answer may be, in users."""
         return allowed_width(holds_at, USUAL_WIDTH if self.within is None else self.within)
+
+    def width_at(self, users: float) -> float:
+        """The same of ends that are no whole numbers: these lie up to 2 users farther apart."""
+        return max(2.0, users * (USUAL_WIDTH if self.within is None else self.within))
 
     @property
     def first_window(self) -> float:
@@ -170,9 +171,10 @@ class AimedState:
         """Whether the interval is as narrow as is wanted, beside what a correction adds."""
         interval, top = interval_of(self.inference, 1.0), self.search.max_users
         holds, breaks = interval.holds(top), interval.breaks(top)
-        if breaks is None:
-            breaks = top + 1
-        return holds == top or breaks - holds <= self.search.allowed_width(holds)
+        if holds == top or (breaks or top + 1) - holds <= self.search.allowed_width(holds):
+            return True
+        between = holds > 0 and breaks is not None
+        return between and interval.high - interval.low <= self.search.width_at(interval.low)
 
     @cached_property
     def spent(self) -> float:
@@ -231,7 +233,7 @@ class AimedState:
     def _minutes(self, users: int) -> float:
         """Minutes with so many users that the interval still wants, as far as can be foreseen."""
         found = self.inference.first.posterior
-        deviation = self._room / self._middle / NORMAL
+        deviation = self.search.width_at(self._middle) / self._middle / (2 * NORMAL)
         told = [shown for shown in found.shares if shown.users == users] or list(found.shares)
         if not told:
             return self.search.first_window / MINUTE_S
@@ -241,18 +243,6 @@ class AimedState:
         gain = found.information(users, minute)
         lacking = deviation**-2 - found.deviation**-2
         return max(0.0, lacking) / gain if gain > 0 else MAX_WINDOW_S / MINUTE_S
-
-    @property
-    def _room(self) -> float:
-        """Users from the middle to the nearer end of an interval as wide as is wanted, whose ends
-        are whole numbers: of 2 users that is a half to one."""
-        middle, found = self._middle, 0.0
-        for holds in range(
-            max(0, floor(middle) - self.search.allowed_width(ceil(middle))), ceil(middle)
-        ):
-            breaks = holds + self.search.allowed_width(holds)
-            found = max(found, min(middle - holds, breaks - middle))
-        return max(found, LEAST_ROOM)
 
     def _wide(self, cell: str, why: str) -> Threshold:
         """The answer of a search that is at an end before its interval is narrow."""

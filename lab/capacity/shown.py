@@ -203,8 +203,9 @@ def storage_of(trials: Sequence[CapacityTrial]) -> list[float]:
 MOVED = 0.10
 """How far a stage's mean may move from one half of a window to the other."""
 
-FLOOR_S = 0.010
-"""What moves by less, in real-world seconds, changes nothing that is looked for."""
+FLOOR_S, BY_CHANCE = 0.010, 3.0
+"""What moves by less, in real-world seconds, changes nothing that is looked for; and what moves by
+fewer of its standard errors may be chance, as with few uploads."""
 
 
 def has_moved(trial: CapacityTrial) -> bool:
@@ -217,4 +218,5 @@ def has_moved(trial: CapacityTrial) -> bool:
         return False
     pairs = trial.times.halves.values()
     first, second = fsum(a for a, _ in pairs), fsum(b for _, b in pairs)
-    return abs(second - first) > max(FLOOR_S, MOVED * min(first, second))
+    chance = BY_CHANCE * trial.times.halves_error
+    return abs(second - first) > max(FLOOR_S, MOVED * min(first, second), chance)

@@ -11,8 +11,8 @@ its event loop for beside its stages is what the loops were busy in all, less wh
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import fsum
-from statistics import fmean
+from math import fsum, sqrt
+from statistics import fmean, variance
 
 from lab.judge.levels import database_in_loop, storage_in_loop
 from lab.judge.readings import busiest_loop, loop_busy
@@ -47,6 +47,7 @@ def times_of(trial: Trial) -> TrialTimes | None:
         halves={name: (_mean(name, halves[0]), _mean(name, halves[1])) for name in STAGES}
         if all(halves)
         else {},
+        halves_error=_error_of_difference(halves),
         cpu=_cpu_s(trial),
         loop=busiest_loop(trial),
         inside=_inside(trial),
@@ -57,6 +58,14 @@ def times_of(trial: Trial) -> TrialTimes | None:
 def _mean(stage: str, samples: Sequence[Sample]) -> float:
     """Mean seconds of a stage; what an upload has not, as a release of a held session, is 0."""
     return round(fmean(sample.stages.get(stage, 0.0) for sample in samples), 6)
+
+
+def _error_of_difference(halves: Sequence[Sequence[Sample]]) -> float:
+    """The standard error of what the stages together differ by between two sets of uploads."""
+    totals = [[fsum(s.stages.get(name, 0.0) for name in STAGES) for s in half] for half in halves]
+    if any(len(half) < 2 for half in totals):
+        return 0.0
+    return round(sqrt(fsum(variance(half) / len(half) for half in totals)), 6)
 
 
 def _cpu_s(trial: Trial) -> float | None:

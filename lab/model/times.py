@@ -34,6 +34,7 @@ class TrialTimes(Frozen):
         failed: when each upload that failed was sent, likewise.
         stages: the mean seconds of each stage but storage's, over the successes.
         halves: the same of those sent in the first half of the window, and in the second.
+        halves_error: the standard error of what all stages together differ by between them.
         cpu: seconds of CPU of an upload in its worker; None where that was not read.
         loop: the busiest event loop's share of time in which it did not wait; None likewise.
         inside: the mean number of uploads inside each worker, the most first; empty where not
@@ -47,6 +48,7 @@ class TrialTimes(Frozen):
     failed: tuple[Moment, ...] = ()
     stages: dict[str, Elapsed] = {}
     halves: dict[str, tuple[Elapsed, Elapsed]] = {}
+    halves_error: Elapsed = 0.0
     cpu: Total | None = None
     loop: Total | None = None
     inside: tuple[Total, ...] = ()

@@ -21,7 +21,7 @@ from validation.searches import (
 )
 from validation.systems import FAMILIES, Drawn, rate_of
 
-FOUND = Searched("aimed", "usual", 1, "0", 14, 13, 15, 190.0, 2, 1.0)
+FOUND = Searched("aimed", "usual", 1, "0", 14, 13, 15, True, 190.0, 2, 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_a_row_counts_what_contains_the_truth_and_what_is_narrow() -> None:
         FOUND,
         replace(FOUND, holds=14, load=200.0),
         replace(FOUND, holds=15, breaks=17, load=400.0),
-        replace(FOUND, holds=8, breaks=20, load=100.0),
+        replace(FOUND, holds=8, breaks=20, narrow=False, load=100.0),
     ]
     row = Row.of(searches)
     assert (row.systems, row.contains, row.found) == (4, 0.75, 0.75)

@@ -146,3 +146,9 @@ def test_stage_times_that_move_within_a_trial(
     halves: dict[str, tuple[float, float]], moved: bool
 ) -> None:
     assert has_moved(trial(TrialTimes(halves=halves))) is moved
+
+
+def test_few_uploads_whose_stage_times_differ_by_chance_have_not_moved() -> None:
+    times = TrialTimes(halves={"write": (0.1, 0.15)}, halves_error=0.02)
+    assert not has_moved(trial(times))
+    assert has_moved(trial(times.model_copy(update={"halves_error": 0.01})))

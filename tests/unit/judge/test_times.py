@@ -49,7 +49,16 @@ def test_the_stages_are_means_of_the_window_and_of_its_halves() -> None:
     assert times
     assert times.stages == pytest.approx({"auth": 0.05, "release": 0.025, "write": 0.2})
     assert times.halves["write"] == pytest.approx((0.15, 0.3))
+    assert times.halves_error == 0
     assert times_of(made([upload(10, 7)])).halves == {}  # type: ignore[union-attr]
+
+
+def test_how_far_halves_differ_by_chance_follows_from_how_uploads_do() -> None:
+    """Variances of 0.005 and 0.02 over two uploads each: sqrt(0.0025 + 0.01)."""
+    written = ((10, 0.1), (20, 0.2), (40, 0.3), (50, 0.5))
+    times = times_of(made([upload(at, 7, write=took) for at, took in written]))
+    assert times
+    assert times.halves_error == pytest.approx(0.1118, abs=1e-4)
 
 
 def test_the_drain_is_until_the_last_answer_whoever_got_it() -> None:
