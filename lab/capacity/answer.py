@@ -12,7 +12,7 @@ from lab.model.capacity import (
     Curve,
     CurvePoint,
     Estimate,
-    Prediction,
+    ExpectedThreshold,
     TrialWeight,
 )
 from lab.model.experiment import Cell
@@ -91,7 +91,7 @@ def interval_of(inference: Inference, correction: float = 1.0) -> Interval:
     )
 
 
-def prediction_of(cell: Cell, max_users: int) -> Prediction:
+def prediction_of(cell: Cell, max_users: int) -> ExpectedThreshold:
     """What is expected of a cell before any trial.
 
     Raises:
@@ -100,12 +100,12 @@ def prediction_of(cell: Cell, max_users: int) -> Prediction:
     return _predicted(Inference(cell, (), max_users))
 
 
-def _predicted(nothing: Inference) -> Prediction:
+def _predicted(nothing: Inference) -> ExpectedThreshold:
     told = nothing.basis.posterior
     tail = (1 - CONFIDENCE) / 2
     cap = 2.0 * nothing.max_users
     low, middle, high = (min(cap, quantile([told], p)) for p in (tail, 0.5, 1 - tail))
-    return Prediction(basis=told.belief.basis, users=middle, low=low, high=high)
+    return ExpectedThreshold(basis=told.belief.basis, users=middle, low=low, high=high)
 
 
 def estimate_of(

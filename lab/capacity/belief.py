@@ -93,7 +93,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Worth:
+class UploadWorth:
     """How many independent uploads a trial is worth, before its own scatter is looked at.
 
     Args:
@@ -134,7 +134,7 @@ class Belief:
         shape: of the share's log-odds.
         kappas: what it may be multiplied by.
         worth: what trials count for.
-        min_scatter: the least that a trial's own scatter may make of it: see `Worth`.
+        min_scatter: the least that a trial's own scatter may make of it: see `UploadWorth`.
         never: the probability that it holds with any number of users.
         warmup: seconds until a trial has forgotten how it began.
         smooth: whether a trial's share may be a mean of chances.
@@ -146,7 +146,7 @@ class Belief:
     sigma: float
     shape: Shape
     kappas: Weighted
-    worth: Worth
+    worth: UploadWorth
     min_scatter: float = 1.0
     never: float = 0.0
     warmup: float = 20.0
@@ -196,7 +196,7 @@ def by_bound(rate: float, bound: float, allowed: float, workers: int) -> Belief:
         sigma=BOUND_SIGMA.get(workers, BOUND_SIGMA_OF_MORE),
         shape=Shape(slope),
         kappas=BOUND_KAPPAS,
-        worth=Worth(alike=ALIKE if workers == 1 else ALIKE_SPLIT),
+        worth=UploadWorth(alike=ALIKE if workers == 1 else ALIKE_SPLIT),
         min_scatter=0.8 if workers == 1 else 1.0,
         warmup=20.0 if workers == 1 else 60.0,
     )
@@ -211,13 +211,13 @@ def by_counts(allowed: float, workers: int, max_users: int, never: float = NEVER
         sigma=inf,
         shape=Shape(STEEP if workers == 1 else STEEP_SPLIT),
         kappas=COUNTS_KAPPAS,
-        worth=Worth(alike=ALIKE if workers == 1 else ALIKE_SPLIT),
+        worth=UploadWorth(alike=ALIKE if workers == 1 else ALIKE_SPLIT),
         never=never,
         warmup=20.0 if workers == 1 else 60.0,
     )
 
 
-def scatter_factor(worth: Worth, shares: Sequence[Shown], weights: Sequence[float]) -> float:
+def scatter_factor(worth: UploadWorth, shares: Sequence[Shown], weights: Sequence[float]) -> float:
     """F: how many times as much the shares of batches vary as was believed.
 
     (10 + sum d r) / (10 + sum d), where r is a trial's variance over the believed one and d its

@@ -25,7 +25,7 @@ from lab.capacity.belief import (
     MODEL_KAPPAS,
     Belief,
     Shape,
-    Worth,
+    UploadWorth,
     logit,
 )
 from lab.capacity.shown import (
@@ -193,7 +193,7 @@ class Expectation:
             sigma=sqrt(own**2 + (BY_LEAD * lead_error) ** 2),
             shape=shape,
             kappas=BOUND_KAPPAS if full else MODEL_KAPPAS,
-            worth=Worth(
+            worth=UploadWorth(
                 self._worth([(p, p.minutes) for p in self.points]),
                 self._worth([(p, p.batches) for p in self.points]),
                 ALIKE_SPLIT if split else ALIKE,

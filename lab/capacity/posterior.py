@@ -4,8 +4,9 @@
     logit s         = logit(allowed) + kappa g(log N - log t)
 
 z is a trial's share, N its users, and n how many independent uploads it counts for: what its time
-is worth (`Worth`), less where its batches scatter more than that says (F), and less the farther its
-users are from where the threshold seems to be, for there a share tells of the curve's far ends:
+is worth (`UploadWorth`), less where its batches scatter more than that says (F), and less the
+farther its users are from where the threshold seems to be, for there a share tells of the curve's
+far ends:
 
     n = worth / F  *  max(0.05, exp(-(ln(N / t^) / max(0.15, 1.2 / t^))^2))
 

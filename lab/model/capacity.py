@@ -77,7 +77,7 @@ class TrialRequest(Stored):
     warmup: Annotated[float | None, Field(ge=0, le=1e12)] = None
 
 
-class Prediction(Stored):
+class ExpectedThreshold(Stored):
     """What was expected of a cell before any trial: users at whom it begins to break.
 
     Args:
@@ -176,7 +176,7 @@ class Estimate(Stored):
     method: SearchMethod = "aimed"
     basis: Basis = "model"
     rests_on: str = ""
-    prediction: Prediction | None = None
+    prediction: ExpectedThreshold | None = None
     correction: Annotated[float, Field(gt=0, le=1000)] = 1.0
     is_narrow: bool = False
     curves: tuple[Curve, ...] = ()

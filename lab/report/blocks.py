@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from lab.model.capacity import Curve, Prediction
+from lab.model.capacity import Curve, ExpectedThreshold
 from lab.model.text import clean_line
 from lab.model.verdict import Crossing, Outcome, Series, StageResult
 from lab.report.format import plural
@@ -222,7 +222,7 @@ class ShareCurve(_Shown):
     high: float | None
     confidence: float
     about: str
-    prediction: Prediction | None = None
+    prediction: ExpectedThreshold | None = None
 
 
 @dataclass(frozen=True)

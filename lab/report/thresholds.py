@@ -11,7 +11,7 @@ from lab.model.capacity import (
     CriterionCount,
     Curve,
     Estimate,
-    Prediction,
+    ExpectedThreshold,
     Standing,
     Threshold,
     Thresholds,
@@ -262,7 +262,7 @@ def _counted(cell: Known) -> Iterator[Curve]:
             )
 
 
-def _about(cell: Known, curve: Curve, predicted: Prediction | None) -> str:
+def _about(cell: Known, curve: Curve, predicted: ExpectedThreshold | None) -> str:
     """What a curve shows, in words."""
     tried = sorted({trial.users for trial in curve.trials})
     told = [
@@ -331,7 +331,7 @@ def _conditions(cell: Known) -> Iterator[str]:
         yield f"corrected: times {factor}, because the speed moves the threshold"
 
 
-def _prediction(expected: Prediction) -> str:
+def _prediction(expected: ExpectedThreshold) -> str:
     low, high = f"{expected.low:.0f}", f"{expected.high:.0f}"
     users = format.plural(round(expected.users), "user")
     return f"predicted were {users} ({low} to {high})"

@@ -11,7 +11,7 @@ import pytest
 from lab.capacity.belief import (
     Belief,
     Shape,
-    Worth,
+    UploadWorth,
     by_bound,
     by_counts,
     logit,
@@ -28,7 +28,7 @@ VAGUE = Belief(
     sigma=5.0,
     shape=Shape(16.0),
     kappas=((1.0, 1.0),),
-    worth=Worth(by_minute=(100.0, 300.0), by_batch=(100.0, 300.0)),
+    worth=UploadWorth(by_minute=(100.0, 300.0), by_batch=(100.0, 300.0)),
 )
 """Hardly a prior, one curve, and a minute that is worth a hundred uploads."""
 
@@ -70,7 +70,7 @@ def test_smooth_shares_are_worth_what_smooth_ones_are() -> None:
 
 def test_where_nothing_was_simulated_uploads_of_a_minute_are_alike() -> None:
     """Of 100 uploads in a minute, a hundredth alike: 100 / (1 + 99 * 0.01)."""
-    assert Worth(alike=0.01).of(seen(20, 0.05)) == pytest.approx(100 / 1.99)
+    assert UploadWorth(alike=0.01).of(seen(20, 0.05)) == pytest.approx(100 / 1.99)
 
 
 def test_a_trial_counts_less_the_farther_it_is() -> None:
