@@ -17,7 +17,7 @@ from lab.model.capacity import (
     Curve,
     CurvePoint,
     Estimate,
-    Prediction,
+    ExpectedThreshold,
     Standing,
     Thresholds,
     TrialRequest,
@@ -62,7 +62,7 @@ POINTS = tuple(
     CurvePoint(users=users, share=late(users), low=late(users, 27), high=late(users, 25))
     for users in (13, 20, 25, 26, 27, 30, 40, 52)
 )
-EXPECTED = Prediction(basis="model", users=24.6, low=20, high=31)
+EXPECTED = ExpectedThreshold(basis="model", users=24.6, low=20, high=31)
 
 
 def curve(**changes: Any) -> Curve:
