@@ -301,7 +301,7 @@ def test_a_search_that_is_aimed_tells_an_interval_from_the_first_trial_on(
     assert len(lines) == len(document(crowded).cells[0].trials)  # the last one is the answer's
     assert lines[0].startswith("workers=1: so far nothing is known; next ")
     for line in lines[1:]:
-        assert re.search(r"so far (holds at \d+ users|breaks at \d+ user).*; next \d+ user", line)
+        assert re.search(r"so far (holds|breaks) at \d+ user.*; next \d+ user", line)
 
 
 def test_an_aimed_search_whose_load_is_spent_has_an_answer_that_is_wider(
@@ -342,7 +342,7 @@ def test_a_dry_run_tells_the_first_trials_and_starts_nothing(
     plan = json.loads(lab("threshold", file, "--dry-run", "--json", "--most-users", "8").out)
     assert [cell["id"] for cell in plan["cells"]] == ["workers=1", "workers=2"]
     for cell in plan["cells"]:
-        assert cell["next"]["users"] == 8
+        assert 1 <= cell["next"]["users"] <= 8
         assert cell["longest"]["estimate_s"] > cell["next"]["estimate_s"] > 0
     assert [entry.name for entry in tmp_path.iterdir()] == ["spec.yaml"]
     assert {folder for folder, _ in ownership.replicas()} <= before
