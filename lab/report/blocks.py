@@ -110,6 +110,7 @@ class Column(_Shown):
     right: bool = False  #: aligned to the right, as numbers are
     names: bool = False  #: the row's id holds it too
     folds: bool = False  #: the row's ``folded`` holds it too, so a narrow table may leave it out
+    glossary: bool = False  #: what the row's name means, which a page of many tables tells once
 
 
 @dataclass(frozen=True)
@@ -125,9 +126,15 @@ class Table:
         heads: Sequence[str],
         rows: Iterable[Sequence[Value | str]],
         right: Sequence[str] = (),
+        glossary: str = "",
     ) -> Self:
-        """A table of plain columns; those named in ``right`` are aligned to the right."""
-        columns = tuple(Column(head, right=head in right) for head in heads)
+        """A table of plain columns; those named in ``right`` are aligned to the right.
+
+        The one named in ``glossary`` says what the row's name means.
+        """
+        columns = tuple(
+            Column(head, right=head in right, glossary=head == glossary) for head in heads
+        )
         values = ((Value(v) if isinstance(v, str) else v for v in row) for row in rows)
         return cls(columns, tuple(map(tuple, values)))
 

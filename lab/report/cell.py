@@ -294,7 +294,8 @@ def _metrics(values: Mapping[str, float]) -> Iterator[Block]:
     if timed:
         yield Heading("where the time went")
         stages = [_stage_times(names, values) for names in timed]
-        yield Table.of(("stage", "mean", *PERCENTILES, "of"), stages, right=("mean", *PERCENTILES))
+        right = ("mean", *PERCENTILES)
+        yield Table.of(("stage", *right, "of"), stages, right=right, glossary="of")
     yield Heading("metrics")
     if answers:
         yield Facts(tuple(_answers(answers, values)))
@@ -344,7 +345,10 @@ def _other_metrics(values: Mapping[str, float]) -> Block:
         for name in names
         if values[name] or not name.startswith(format.ERRORS)
     ]
-    return _table(("metric", "value", "meaning"), rows, right="value")
+    if not rows:
+        return Paragraph("none")
+    heads = ("metric", "value", "meaning")
+    return Table.of(heads, rows, right=("value",), glossary="meaning")
 
 
 def _meaning(name: str) -> str:

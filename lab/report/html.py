@@ -26,8 +26,9 @@ from lab.report.curves import curve_drawing
 from lab.report.pictures import over_time
 from lab.report.vendor import UPLOT, text_of
 
-MAX_VALUES = 60_000
-"""The most values of series that a page has; of more it has one for several."""
+MAX_VALUES, MORE_VALUES = 17_500, 425
+"""The most values of series that a page has, and how many more for each cell; of more it has one
+for several: 12 cells come to 600 KB and 100 to 4 MB at most."""
 
 
 def page_html(page: Page) -> str:
@@ -62,15 +63,22 @@ def _step(blocks: Sequence[Block]) -> int:
     """How many values of a series are told as one."""
     charts = [block for block in blocks if isinstance(block, Chart)]
     values = sum(over_time.values_in(chart) for chart in charts)
-    return max(1, ceil(values / MAX_VALUES))
+    return max(1, ceil(values / (MAX_VALUES + MORE_VALUES * len(charts))))
 
 
 class PageFigures:
-    """The figures of one page: an id for each, and what they are drawn from."""
+    """The figures of one page: an id for each, what they are drawn from (``data``), and what the
+    names of its tables mean (``glossary``)."""
 
     def __init__(self) -> None:
         self._numbers = count(1)
         self.data: dict[str, Any] = {}
+        self.glossary: dict[str, str] = {}
+
+    def tell(self, name: str, meaning: str) -> str:
+        """Keep what a name means for the page's end, and put nothing in its place."""
+        self.glossary[name] = meaning
+        return ""
 
     def place(self, picture: Picture, of: str = "") -> str:
         """The id of a picture that is put onto the page now; ``of`` is the cell's."""

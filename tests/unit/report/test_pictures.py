@@ -385,3 +385,11 @@ def test_a_result_of_an_earlier_lab_has_no_pictures_and_a_page() -> None:
     cells: tuple[CellResult, ...] = (result(), result("other"))
     assert [name for cell in cells for name in of_cell(cell)] == []
     assert of_run(summary(*cells).cells) == ()
+
+
+def test_a_page_tells_once_what_a_figure_means(run: tuple[Summary, RunInfo]) -> None:
+    text = html_report(*run)
+    meaning = "95th percentile latency of successful uploads"
+    assert text.count(meaning) == 1
+    assert text.count("<code>p95</code></td>") == len(run[0].cells)
+    assert markdown_report(*run).count(meaning) == len(run[0].cells)
