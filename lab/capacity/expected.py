@@ -140,7 +140,7 @@ class Scatter:
 
 
 @dataclass(frozen=True)
-class Point:
+class ShareAt:
     """What was simulated at a number of users.
 
     Args:
@@ -222,7 +222,7 @@ class Expectation:
         return min(users, 2.0 * self.max_users)
 
     @cached_property
-    def points(self) -> tuple[Point, ...]:
+    def points(self) -> tuple[ShareAt, ...]:
         """The curve's points, by users: four at least, where there are numbers for them."""
         base = max(1, int(self.middle))
         wanted = {max(1, round(self.middle * (1 + off))) for off in OFFSETS}
@@ -262,7 +262,7 @@ class Expectation:
         uploads = self.model.simulate(users, users, WARMUP_SPLIT_S, window)
         return min(most, max(least, 5.0 * round(2 * memory_s(uploads, window) / 5)))
 
-    def _look(self, users: int, uploads: int) -> Point:
+    def _look(self, users: int, uploads: int) -> ShareAt:
         window = max(MIN_WINDOW_S, uploads / self.model.rate)
         warmup = WARMUP_S if self.model.workers == 1 else WARMUP_SPLIT_S
         return point_of(
@@ -284,7 +284,7 @@ class Expectation:
         return near.users * exp(off / steep), Shape(steep)
 
     def _worth(
-        self, scatters: Sequence[tuple[Point, tuple[Scatter, Scatter] | None]]
+        self, scatters: Sequence[tuple[ShareAt, tuple[Scatter, Scatter] | None]]
     ) -> tuple[float, float] | None:
         """Independent uploads a minute, counted and smooth: s (1 - s) over the variance of a
         minute's share; None where no point tells."""
@@ -303,11 +303,11 @@ class Expectation:
         return found[0], found[1]
 
 
-def point_of(uploads: Uploads, users: int, bound: float, window: float) -> Point:
+def point_of(uploads: Uploads, users: int, bound: float, window: float) -> ShareAt:
     """What one simulated load shows of a bound."""
     latency, own = list(uploads.latency), list(uploads.storage)
     if not latency:
-        return Point(users, 0, 1.0)
+        return ShareAt(users, 0, 1.0)
     late = [float(took >= bound) for took in latency]
     smooth = late
     if len(own) >= MIN_STORAGE and _unrelated(latency, own):
@@ -323,7 +323,7 @@ def point_of(uploads: Uploads, users: int, bound: float, window: float) -> Point
             pair.append(Scatter(parts, variance, window / round(window / length) / MINUTE_S))
         return pair[0], pair[1]
 
-    return Point(
+    return ShareAt(
         users, len(late), fsum(smooth) / len(smooth), scatters(MINUTE_S), scatters(BATCH_S)
     )
 

@@ -26,8 +26,8 @@ from lab.model.lessons import (
     Given,
     Lesson,
     LessonCheck,
+    LessonQuestion,
     NumberAnswer,
-    Prediction,
     WrongCure,
 )
 from lab.model.suggest import nearest, suggest
@@ -54,7 +54,7 @@ PARTS_OF_LESSON: dict[str, tuple[str, type[BaseModel]]] = {
     "code": ("a place in the code", CodePlace),
     "choices": ("a choice", Choice),
     "number": ("a number to be predicted", NumberAnswer),
-    "prediction": ("a prediction", Prediction),
+    "prediction": ("a prediction", LessonQuestion),
 }
 """What has keys within a lesson, by the key that it stands under; the innermost comes first."""
 

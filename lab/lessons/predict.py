@@ -6,13 +6,13 @@ import re
 
 from lab.errors import UsageError
 from lab.lessons.figures import evaluated, sources
-from lab.model.lessons import LessonFolder, Prediction, PredictionResult
+from lab.model.lessons import LessonFolder, LessonQuestion, PredictionResult
 from lab.model.run import CellResult
 
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
-def read_answer(asked: Prediction, text: str) -> str:
+def read_answer(asked: LessonQuestion, text: str) -> str:
     """An answer as it is kept: a letter, or a number.
 
     Raises:

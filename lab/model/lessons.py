@@ -71,7 +71,7 @@ class NumberAnswer(Frozen):
     within: Annotated[float, Field(gt=1, le=10)]
 
 
-class Prediction(Frozen):
+class LessonQuestion(Frozen):
     """What a learner is asked before anything is measured: choices, or a number."""
 
     question: Text
@@ -134,7 +134,7 @@ class Lesson(Frozen):
         dict[Name, Given],
         Field(max_length=50, description="numbers that were not measured here, and their sources"),
     ] = {}
-    prediction: Annotated[Prediction, Field(description="what is asked before the run")]
+    prediction: Annotated[LessonQuestion, Field(description="what is asked before the run")]
     task: Annotated[Text, Field(description="what is to be changed, and what is to come of it")]
     may_change: Annotated[
         tuple[str, ...],

@@ -27,7 +27,7 @@ from lab.store.runs import CELLS
 from lab.store.trial_files import SAMPLES, VERDICT
 from lab.web.stored import stored_track
 from lab.web.trial import TrialReader
-from lab.web.view import CellState, Shown, View
+from lab.web.view import CellState, CellView, View
 
 INTERRUPTED = "its trial did not end; `--resume` makes it again"
 """Of a cell that was begun, in a run that nobody writes."""
@@ -48,7 +48,7 @@ class RunFollower:
         self._states: dict[str, CellState] = {}
         self._begun: set[str] = set()
         self._reader: tuple[str, TrialReader] | None = None
-        self._stored: tuple[tuple[str, int], Shown | None] | None = None
+        self._stored: tuple[tuple[str, int], CellView | None] | None = None
 
     def look(self) -> View:
         """The run as it stands now.
@@ -117,7 +117,7 @@ class RunFollower:
     def _newest(self, names: set[str]) -> str | None:
         return max(names, key=lambda name: (self._times[name], name), default=None)
 
-    def _measured(self) -> Shown | None:
+    def _measured(self) -> CellView | None:
         """The cell that is measured now; None between two, or where it cannot be read now."""
         name = self._newest(self._begun)
         if name is None:
@@ -132,9 +132,9 @@ class RunFollower:
             return None
         state = replace(self._states[name], phase=reader.phase)
         number, attempt = self._number(name), self._attempt(name)
-        return Shown(reader.cell, state, reader.frame(), number, attempt, reader.track.unread)
+        return CellView(reader.cell, state, reader.frame(), number, attempt, reader.track.unread)
 
-    def _finished(self) -> Shown | None:
+    def _finished(self) -> CellView | None:
         """The cell that was measured last, as it is stored; None where none was."""
         judged = {name for name, state in self._states.items() if state.verdict is not None}
         name = self._newest(judged or self._begun)
@@ -145,13 +145,13 @@ class RunFollower:
             self._stored = key, self._as_stored(name)
         return self._stored[1]
 
-    def _as_stored(self, name: str) -> Shown | None:
+    def _as_stored(self, name: str) -> CellView | None:
         state = self._states[name]
         with suppress(LabError):  # the page of the run says what is wrong with it
             track = stored_track(self._folder(name))
             number, attempt = self._number(name), self._attempt(name)
             frame = track.frame(track.full_at) if track.end else None
-            return Shown(track.cell, state, frame, number, attempt, track.unread)
+            return CellView(track.cell, state, frame, number, attempt, track.unread)
         return None
 
     def _attempt(self, name: str) -> int:

@@ -20,7 +20,7 @@ from lab.report import format
 from lab.web import words
 from lab.web.drawing import CHART_HIGH, CHART_WIDE, HIGH, WIDE, curves, drawn, figure
 from lab.web.parts import parts
-from lab.web.view import Shown, View
+from lab.web.view import CellView, View
 
 REGIONS = ("head", "status", "replica", "figures", "stages", "workers", "history", "cells")
 """The parts of a live page that change, each the element of this id with a template of its own."""
@@ -41,7 +41,7 @@ def _told(view: View) -> dict[str, Any]:
     return {"view": view, "shown": shown, "frame": shown and shown.frame, **_pictures(shown)}
 
 
-def _pictures(shown: Shown | None) -> Mapping[str, Any]:
+def _pictures(shown: CellView | None) -> Mapping[str, Any]:
     if shown is None or shown.frame is None:
         return {"parts": (), "drawing": None, "curves": ()}
     made, frame = parts(shown.cell, shown.frame), shown.frame

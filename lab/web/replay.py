@@ -20,7 +20,7 @@ from lab.store.trial_files import SAMPLES
 from lab.web.follow import RunFollower
 from lab.web.stored import HOSTILE, last_moment, stored_track
 from lab.web.track import Track
-from lab.web.view import CellState, Shown, View
+from lab.web.view import CellState, CellView, View
 
 
 class Replay:
@@ -83,7 +83,7 @@ class Replay:
             moment += pace * every
         yield self.at(self.length)
 
-    def _show(self, index: int, t: float) -> Shown:
+    def _show(self, index: int, t: float) -> CellView:
         state, folder, _ = self._scenes[index]
         if self._track is None or self._track[0] != index:
             self._track = index, stored_track(folder)
@@ -91,7 +91,7 @@ class Replay:
         phase = phase_at(track.cell.load, t)
         number = 0 if state.trial else 1 + [one.id for one in self._end.cells].index(state.id)
         measured = CellState(state.id, phase=phase, trial=state.trial)
-        return Shown(track.cell, measured, track.frame(t), number, 1, track.unread)
+        return CellView(track.cell, measured, track.frame(t), number, 1, track.unread)
 
 
 def _length(folder: CellFolder) -> float | None:

@@ -88,7 +88,7 @@ class WorkerNow:
 
 
 @dataclass(frozen=True)
-class Standing:
+class StandsAt:
     """A line of the service in which an event loop stood, and for how much of the last seconds."""
 
     place: str
@@ -128,7 +128,7 @@ class Frame:
     causes: tuple[tuple[str, int], ...]
     stages: tuple[tuple[str, float], ...]
     workers: tuple[WorkerNow, ...]
-    standing: tuple[Standing, ...]
+    standing: tuple[StandsAt, ...]
     connections: int | None
     gateway: Mapping[str, int] | None
     history: tuple[PastPoint, ...]
@@ -301,7 +301,7 @@ class Track:
             return None
         return min(1.0, max(0.0, (life[1].busy_s - life[0].busy_s) / life[2]))
 
-    def _standing(self, recent: list[Bin]) -> tuple[Standing, ...]:
+    def _standing(self, recent: list[Bin]) -> tuple[StandsAt, ...]:
         """Where event loops stood in the last seconds, the longest first."""
         found = []
         for pid in {pid for one in recent for pid in one.readings}:
@@ -310,7 +310,7 @@ class Track:
                 for place, total in last.stood.items():
                     share = (total - first.stood.get(place, 0.0)) / wall
                     if share >= 0.01:
-                        found.append(Standing(place, min(1.0, share), pid))
+                        found.append(StandsAt(place, min(1.0, share), pid))
         return tuple(sorted(found, key=lambda one: (-one.share, one.place, one.worker)))
 
     def _history(self, past: list[Bin]) -> Iterator[PastPoint]:

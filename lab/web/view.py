@@ -61,7 +61,7 @@ class CellState:
 
 
 @dataclass(frozen=True)
-class Shown:
+class CellView:
     """The cell that is shown at large: the one that is measured, or was last.
 
     Args:
@@ -99,7 +99,7 @@ class View:
     title: str = ""
     about: str = ""
     cells: tuple[CellState, ...] = ()
-    shown: Shown | None = None
+    shown: CellView | None = None
     going_on: bool = False
     problem: str = ""
 

@@ -33,7 +33,7 @@ from lab.report.pictures.svg import (
 
 
 @dataclass(frozen=True)
-class Point:
+class AtUsers:
     """What so many users met."""
 
     users: int
@@ -42,11 +42,11 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Curve:
+class UsersCurve:
     """Points of the same settings, by growing users."""
 
     name: str
-    points: tuple[Point, ...]
+    points: tuple[AtUsers, ...]
 
 
 @dataclass(frozen=True)
@@ -74,20 +74,20 @@ STYLES = 6
 WIDTH, PANEL_WIDTH, LEFT, HIGH = 900.0, 280.0, 48.0, 170.0
 
 
-def curves(cells: Sequence[CellResult]) -> list[Curve]:
+def curves(cells: Sequence[CellResult]) -> list[UsersCurve]:
     """Every curve of at least two points that a run has."""
     return [*_of_stages(cells), *_of_cells(cells)]
 
 
-def _of_stages(cells: Sequence[CellResult]) -> Iterator[Curve]:
+def _of_stages(cells: Sequence[CellResult]) -> Iterator[UsersCurve]:
     for cell in cells:
         stages = cell.course.stages if cell.course else ()
-        points = [Point(stage.users, stage.outcome, stage.metrics) for stage in stages]
+        points = [AtUsers(stage.users, stage.outcome, stage.metrics) for stage in stages]
         if len({point.users for point in points}) > 1:
-            yield Curve(phrases.name(cell), tuple(points))
+            yield UsersCurve(phrases.name(cell), tuple(points))
 
 
-def _of_cells(cells: Sequence[CellResult]) -> Iterator[Curve]:
+def _of_cells(cells: Sequence[CellResult]) -> Iterator[UsersCurve]:
     groups: dict[str, list[CellResult]] = {}
     for cell in cells:
         load = format.read_load(cell.load)
@@ -99,13 +99,13 @@ def _of_cells(cells: Sequence[CellResult]) -> Iterator[Curve]:
     for group in groups.values():
         points = sorted(
             (
-                Point(format.read_load(cell.load).peak_users, cell.verdict, cell.metrics)
+                AtUsers(format.read_load(cell.load).peak_users, cell.verdict, cell.metrics)
                 for cell in group
             ),
             key=lambda point: point.users,
         )
         if len({point.users for point in points}) == len(points) > 1:
-            yield Curve(_common(group), tuple(points))
+            yield UsersCurve(_common(group), tuple(points))
 
 
 def _common(cells: Sequence[CellResult]) -> str:
@@ -146,7 +146,7 @@ def picture(cells: Sequence[CellResult]) -> Picture | None:
     )
 
 
-def _about(found: Sequence[Curve]) -> str:
+def _about(found: Sequence[UsersCurve]) -> str:
     parts = []
     for curve in found:
         broke = [point.users for point in curve.points if point.outcome is Outcome.BROKE]
@@ -155,7 +155,7 @@ def _about(found: Sequence[Curve]) -> str:
     return f"{'; '.join(parts)}."
 
 
-def _table(found: Sequence[Curve]) -> Table:
+def _table(found: Sequence[UsersCurve]) -> Table:
     rows: list[tuple[Value | str, ...]] = [
         (
             curve.name,
@@ -173,7 +173,7 @@ def _table(found: Sequence[Curve]) -> Table:
 # The drawing.
 
 
-def _drawn(name: str, found: Sequence[Curve], bound: float | None) -> Markup:
+def _drawn(name: str, found: Sequence[UsersCurve], bound: float | None) -> Markup:
     most = max(point.users for curve in found for point in curve.points)
     end = rounded_up(most)
     canvas = Canvas()
@@ -189,7 +189,7 @@ def _drawn(name: str, found: Sequence[Curve], bound: float | None) -> Markup:
 def _panel(
     canvas: Canvas,
     panel: Panel,
-    found: Sequence[Curve],
+    found: Sequence[UsersCurve],
     place: tuple[float, float],
     end: float,
     bound: float | None,
@@ -216,7 +216,7 @@ def _panel(
             _curve(canvas, curve, metric, (across, up), _style(index, thin=nth > 0))
 
 
-def _values(found: Sequence[Curve], panel: Panel) -> list[float]:
+def _values(found: Sequence[UsersCurve], panel: Panel) -> list[float]:
     return [
         point.metrics[metric]
         for curve in found
@@ -231,7 +231,7 @@ def _style(index: int, *, thin: bool = False) -> str:
 
 
 def _curve(
-    canvas: Canvas, curve: Curve, metric: str, scales: tuple[Scale, Scale], style: str
+    canvas: Canvas, curve: UsersCurve, metric: str, scales: tuple[Scale, Scale], style: str
 ) -> None:
     across, up = scales
     points = [point for point in curve.points if metric in point.metrics]
@@ -256,7 +256,7 @@ def _mark(canvas: Canvas, outcome: Outcome, x: float, y: float) -> None:
     canvas.path(f"M{number(x)} {number(y)}{_SHAPES[outcome]}", f"mark m-{outcome}")
 
 
-def _legend(canvas: Canvas, found: Sequence[Curve]) -> None:
+def _legend(canvas: Canvas, found: Sequence[UsersCurve]) -> None:
     at = 6.0
     for outcome in Outcome:
         _mark(canvas, outcome, at, 10)

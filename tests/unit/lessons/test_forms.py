@@ -23,8 +23,8 @@ from lab.model.lessons import (
     LearnerProgress,
     LessonFolder,
     LessonProgress,
+    LessonQuestion,
     NumberAnswer,
-    Prediction,
     PredictionResult,
 )
 from lab.report.blocks import Heading, Items, Paragraph
@@ -122,7 +122,7 @@ def of_number(of: str) -> LessonFolder:
 
     folder = lesson("littles-law")
     number = NumberAnswer(of=of, unit="uploads a second", within=1.5)
-    asked = Prediction(question="How many?", number=number)
+    asked = LessonQuestion(question="How many?", number=number)
     return replace(folder, lesson=folder.lesson.model_copy(update={"prediction": asked}))
 
 

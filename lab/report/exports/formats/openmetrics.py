@@ -80,7 +80,7 @@ class Family(NamedTuple):
 Labels = tuple[tuple[str, str], ...]
 
 
-class Point(NamedTuple):
+class MetricPoint(NamedTuple):
     """A sample of a family."""
 
     labels: Labels
@@ -127,16 +127,16 @@ def written(run: ExportedRun) -> Iterator[bytes]:
     yield _text(f"# TYPE {VERDICT} stateset", f"# HELP {VERDICT} what came of the cell")
     for one, labels in cells:
         of_cell = ((outcome, float(one.cell.result.verdict is outcome)) for outcome in Outcome)
-        points = [Point((*labels, (VERDICT, str(o))), is_it, one.end) for o, is_it in of_cell]
+        points = [MetricPoint((*labels, (VERDICT, str(o))), is_it, one.end) for o, is_it in of_cell]
         yield _lines(VERDICT, points)
-    speeds = [Point(labels, one.cell.cell.knobs.speed, one.end) for one, labels in cells]
+    speeds = [MetricPoint(labels, one.cell.cell.knobs.speed, one.end) for one, labels in cells]
     yield from _gauge(Family(SPEED, "", "by what delays and durations were divided"), speeds)
-    found: dict[Family, list[Point]] = defaultdict(list)
+    found: dict[Family, list[MetricPoint]] = defaultdict(list)
     for one, labels in cells:
         for metric, value in one.cell.result.metrics.items():
             if plain(metric) in BY_NAME:
                 family, own = family_of(metric)
-                found[family].append(Point((*labels, *own), value, one.end))
+                found[family].append(MetricPoint((*labels, *own), value, one.end))
     for one, labels in cells:
         for family, point in _series(one, labels):
             found[family].append(point)
@@ -145,7 +145,7 @@ def written(run: ExportedRun) -> Iterator[bytes]:
     yield b"# EOF\n"
 
 
-def _series(one: TimedCell, labels: Labels) -> Iterator[tuple[Family, Point]]:
+def _series(one: TimedCell, labels: Labels) -> Iterator[tuple[Family, MetricPoint]]:
     """Every figure over time of a cell, at the end of its bin; none of one without."""
     course = one.cell.result.course
     series = course.series if course else None
@@ -154,7 +154,7 @@ def _series(one: TimedCell, labels: Labels) -> Iterator[tuple[Family, Point]]:
         for number, value in enumerate(_values(series, name)):
             if value is not None and series is not None:
                 at = one.start + series.start + (number + 1) * series.bin_s
-                yield family, Point(labels, value, at)
+                yield family, MetricPoint(labels, value, at)
 
 
 def _values(series: Series | None, name: str) -> Sequence[float | None]:
@@ -162,18 +162,18 @@ def _values(series: Series | None, name: str) -> Sequence[float | None]:
     return values
 
 
-def _gauge(family: Family, points: Iterable[Point]) -> Iterator[bytes]:
+def _gauge(family: Family, points: Iterable[MetricPoint]) -> Iterator[bytes]:
     head = [f"# TYPE {family.name} gauge"]
     head += [f"# UNIT {family.name} {family.unit}"] if family.unit else []
     yield _text(*head, f"# HELP {family.name} {_escaped(family.help)}")
     yield _lines(family.name, points)
 
 
-def _lines(name: str, points: Iterable[Point]) -> bytes:
+def _lines(name: str, points: Iterable[MetricPoint]) -> bytes:
     return _text(*(_line(name, point) for point in points))
 
 
-def _line(name: str, point: Point) -> str:
+def _line(name: str, point: MetricPoint) -> str:
     labels = ",".join(f'{label}="{_escaped(value)}"' for label, value in point.labels)
     return f"{name}{{{labels}}} {point.value!r} {point.at:.3f}"
 
