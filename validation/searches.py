@@ -21,15 +21,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from statistics import median
-from typing import Protocol
 
 from lab.capacity import AimedSearch, aimed_for, search_for
 from lab.capacity.state import SearchSettings, allowed_width
 from lab.judge.statistics import share_bounds
-from lab.model.capacity import CapacityTrial, Threshold, TrialRequest
+from lab.model.capacity import CapacityTrial, TrialRequest
 from lab.model.physics import quantile
+from lab.model.units import percent
 from validation.command import exit_code, parser, positive, whole
 from validation.peers import Staircase, has_mlrsearch, mlrsearch
+from validation.simulated import Step
 from validation.systems import FAMILIES, WORKERS, Drawn, Family
 
 MAX_USERS = 200
@@ -104,14 +105,6 @@ class Row:
     def disproved(self) -> bool:
         """Whether so many systems show that it contains the truth less often than it claims."""
         return self.high < CLAIMED
-
-
-class Step(Protocol):
-    """A method: see `lab.capacity.search.Search`."""
-
-    def next(self, cell: str, trials: Sequence[CapacityTrial], /) -> TrialRequest | Threshold:
-        """The trial to make next, or the answer."""
-        ...
 
 
 def search(drawn: Drawn, method: str) -> Searched:
@@ -242,9 +235,9 @@ def table(rows: Sequence[Row]) -> str:
                 row.family,
                 row.method,
                 row.systems,
-                f"{row.contains:.1%}",
-                f"{row.low:.1%}-{row.high:.1%}",
-                f"{row.found:.0%}",
+                f"{100 * row.contains:.1f} %",
+                f"{100 * row.low:.1f}-{100 * row.high:.1f} %",
+                percent(row.found),
                 f"{row.load_median:.0f} s",
                 f"{row.load_p90:.0f} s",
             )

@@ -85,7 +85,10 @@ class Shape:
         """The same of an array of any shape."""
         inner = u.clip(self.low, self.high)
         steep = self.slope + 2 * self.bend * inner
-        return inner * (self.slope + self.bend * inner) + steep * (u - inner)
+        log_odds: NDArray[np.float64] = inner * (self.slope + self.bend * inner) + steep * (
+            u - inner
+        )
+        return log_odds
 
     def steepness(self, u: float) -> float:
         """Its derivative."""

@@ -202,7 +202,8 @@ def _network(key: CellKey, measured: MeasuredTimes | None, lead: float | None) -
     cpu = measured.cpu
     if cpu is None:
         cpu = network_of(cell, None, lead, guessed(cell).knobs.speed).cpu
-    stages = StageTimes(*measured.stages, cpu=cpu, storage=np.array(measured.storage))
+    auth, release, write = measured.stages
+    stages = StageTimes(auth, release, write, cpu, np.array(measured.storage))
     return network_of(cell, stages, lead)
 
 
