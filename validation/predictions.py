@@ -31,7 +31,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from lab.capacity.curve import threshold
-from lab.capacity.measured import Measured, measured_of
+from lab.capacity.measured import MeasuredCell, measured_of
 from lab.capacity.network import network_of
 from lab.capacity.predict import beside, figures_of_load
 from lab.cli import session
@@ -196,7 +196,7 @@ def _row(drawn: Drawn, cell: Cell, lab: Lab, run: RunFolder, how: str) -> Row:
     return compared(drawn.name, stored, known, how)
 
 
-def compared(name: str, cell: Cell, known: Measured, how: str) -> Row:
+def compared(name: str, cell: Cell, known: MeasuredCell, how: str) -> Row:
     """A measured cell beside what the model says of it, from its stage times or from its knobs."""
     if how == "knobs":
         prediction = figures_of_load(cell, None)

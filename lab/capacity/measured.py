@@ -36,7 +36,7 @@ FEW = 20
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredCell:
     """What a stored cell says.
 
     Args:
@@ -54,7 +54,7 @@ class Measured:
 
 def measured_of(
     cell: Cell, observation: Observation, metrics: Mapping[str, float], seed: int = 1
-) -> Measured:
+) -> MeasuredCell:
     """What a stored cell says: stage times, λ, and its figures as it was judged.
 
     Args:
@@ -87,7 +87,7 @@ def measured_of(
         error_rate=metrics.get("error_rate"),
         late=late if isfinite(bound) else None,
     )
-    return Measured(stages, figures, lead, None if lead is None else busiest)
+    return MeasuredCell(stages, figures, lead, None if lead is None else busiest)
 
 
 def stage_times_of(cell: Cell, observation: Observation) -> StageTimes:

@@ -17,7 +17,7 @@ import numpy as np
 
 from lab.capacity import operational
 from lab.capacity.curve import threshold, violates, worth
-from lab.capacity.measured import Measured
+from lab.capacity.measured import MeasuredCell
 from lab.capacity.model import Simulated, causes_of, simulate
 from lab.capacity.network import Network, network_of
 from lab.errors import UsageError
@@ -76,7 +76,7 @@ METASTABLE = (
 
 def predict(
     cell: Cell,
-    measured: Measured | None = None,
+    measured: MeasuredCell | None = None,
     *,
     instances: int = 1,
     max_users: int = 200,
@@ -131,7 +131,7 @@ def predict(
     return beside(found, measured.figures) if measured and measured.figures else found
 
 
-def figures_of_load(cell: Cell, measured: Measured | None, seed: int = 1) -> Prediction:
+def figures_of_load(cell: Cell, measured: MeasuredCell | None, seed: int = 1) -> Prediction:
     """The figures of a cell's load alone, without thresholds.
 
     Args:
@@ -410,7 +410,7 @@ def _limit_by_law(network: Network, users: int, cell: Cell) -> str:
     return THREADS[cell.knobs.gcs_call] if first.resource == "threads" else first.resource
 
 
-def _notes(cell: Cell, network: Network, measured: Measured | None) -> Iterable[str]:
+def _notes(cell: Cell, network: Network, measured: MeasuredCell | None) -> Iterable[str]:
     shared = network.workers > 1 and network.balance == "shared_socket"
     if shared and network.blocks_loop:
         yield METASTABLE
