@@ -1,4 +1,5 @@
-"""The search for a capacity: at how many users a cell begins to fail; pure, but for its runner."""
+"""At how many users a cell begins to fail: the search that measures it, and the model that predicts
+it (`lab.capacity.predict`); pure, but for the search's runner."""
 
 from lab.capacity.aimed import AimedSearch
 from lab.capacity.search import (

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from math import ceil, sqrt
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lab.capacity import operational
 from lab.capacity.model import Simulated, simulate
 from lab.capacity.network import Floats, Network
 from lab.model.criterion import Criterion
 from lab.model.physics import PERCENTILES, allowed_share
+
+Bools = NDArray[np.bool_]
 
 SETTLES_S, SPLIT_SETTLES_S = 20.0, 120.0
 """Real-world seconds after the ramp that do not count: with one worker, or an even split; and with
@@ -49,7 +52,7 @@ class Share:
     error: float
 
 
-def violates(criterion: Criterion) -> Callable[[Simulated], tuple[np.ndarray, np.ndarray]] | None:
+def violates(criterion: Criterion) -> Callable[[Simulated], tuple[Bools, Bools]] | None:
     """Which uploads a criterion is held against, and which of them are beyond its bound.
 
     None of a criterion that more users could not cross: that is no share, or bounded from below.
@@ -212,7 +215,7 @@ def above(network: Network, seconds: Floats) -> Floats:
     return 1.0 - np.searchsorted(ordered, seconds, side="right") / ordered.size
 
 
-def _variance(values: np.ndarray, minute: np.ndarray) -> float:
+def _variance(values: Floats | Bools, minute: NDArray[np.int64]) -> float:
     """Of the means of minutes, each weighed by its uploads."""
     of = np.bincount(minute, minlength=MINUTES)
     total = np.bincount(minute, weights=values, minlength=MINUTES)

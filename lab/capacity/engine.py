@@ -40,9 +40,6 @@ from lab.capacity.parts import (
     Step,
 )
 
-REFUSED = 0.5
-"""Of the time that a connection takes to open, the part after which the database refuses it."""
-
 
 class Engine:
     """One replication of a network with so many users."""
@@ -366,7 +363,7 @@ class Engine:
 
     def _parse(self, t: float, worker: SimulatedWorker, upload: SimulatedUpload) -> float:
         """What is done for an upload itself; its body takes some more turns to be read."""
-        due = worker.turns + int(next(self._turns))
+        due = worker.turns + next(self._turns)
         later, item = worker.later, (self._begun, upload)
         if due in later:
             later[due].append(item)
@@ -394,7 +391,7 @@ class Engine:
         database = self.network.database
         if self.slots >= database.slots:
             upload.code = SLOTS
-            return t + REFUSED * database.connect
+            return t + database.connect
         if database.pool_size:
             self.slots += 1
             worker.pool.idle = worker.pool.opened = 1

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from lab.capacity.engine import REFUSED, Engine
+from lab.capacity.engine import Engine
 from lab.capacity.parts import NO_CONNECTION, OK, SLOTS, SimulatedUpload, SimulatedWorker
 
 
@@ -44,6 +44,7 @@ class JobEngine(Engine):
         self._begun, self._written = self._request_job, self._request_job
         held = database.held
         leak = Job(0.0)  # asked in a thread, whether there is one or not
+        auth: tuple[Job, ...]
         if held:
             auth = (Job(0.0, checkout=True), Job(database.auth, then="store"))
         else:
@@ -82,7 +83,7 @@ class JobEngine(Engine):
         database = self.network.database
         if self.slots >= database.slots:
             upload.code = SLOTS
-            return t + REFUSED * database.connect
+            return t + database.connect
         self.slots += 1
         worker.pool.opened += 1
         return t + database.connect

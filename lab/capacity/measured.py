@@ -36,23 +36,25 @@ FEW = 20
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredCell:
     """What a stored cell says.
 
     Args:
         stages: its stage times.
         figures: of its load; None where another load is looked at.
         lead: λ, as fitted to its split; None where it has none.
+        busiest: the share of the uploads inside workers that were inside the busiest one.
     """
 
     stages: StageTimes
     figures: PredictedFigures | None
     lead: float | None = None
+    busiest: float | None = None
 
 
 def measured_of(
     cell: Cell, observation: Observation, metrics: Mapping[str, float], seed: int = 1
-) -> Measured:
+) -> MeasuredCell:
     """What a stored cell says: stage times, λ, and its figures as it was judged.
 
     Args:
@@ -85,7 +87,7 @@ def measured_of(
         error_rate=metrics.get("error_rate"),
         late=late if isfinite(bound) else None,
     )
-    return Measured(stages, figures, lead)
+    return MeasuredCell(stages, figures, lead, None if lead is None else busiest)
 
 
 def stage_times_of(cell: Cell, observation: Observation) -> StageTimes:

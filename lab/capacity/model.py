@@ -77,13 +77,14 @@ class Simulated:
     @property
     def causes(self) -> dict[str, float]:
         """The share of the uploads that ended by each cause of failure, the most frequent first."""
-        counts = np.bincount(self.code, minlength=len(CAUSES))
-        shares = {
-            cause: float(count) / self.code.size
-            for code, (cause, count) in enumerate(zip(CAUSES, counts, strict=True))
-            if count and code != OK
-        }
-        return dict(sorted(shares.items(), key=lambda item: -item[1]))
+        return causes_of(self.code)
+
+
+def causes_of(code: NDArray[np.int64]) -> dict[str, float]:
+    """Of so many uploads the share that ended by each cause of failure, the most frequent first."""
+    counts = enumerate(np.bincount(code, minlength=len(CAUSES)))
+    shares = {CAUSES[at]: float(count) / code.size for at, count in counts if count and at != OK}
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 
 def simulate(

@@ -11,7 +11,7 @@ ch. 5). Nothing is simulated: a hundred thousand users cost no more than ten.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import ceil, exp, inf
+from math import ceil, exp, inf, sqrt
 from statistics import fmean
 from typing import NamedTuple
 
@@ -160,7 +160,7 @@ def opened(network: Network, users: int) -> float:
     each = rate / workers * connected
     if database.held and users > rate * turn:
         each = users / workers
-    return workers * min(database.connections, max(1.0, _worst(each)))
+    return workers * min(database.connections, users, max(1, _worst(each)))
 
 
 def capacity_beside_slots(network: Network) -> float:
@@ -169,10 +169,10 @@ def capacity_beside_slots(network: Network) -> float:
     return min((one.rate for one in carried(network) if one.resource not in others), default=inf)
 
 
-def _worst(mean: float) -> float:
+def _worst(mean: float) -> int:
     """The smallest number that a Poisson variable of this mean passes in `RARE` of all cases."""
     if mean > 100:
-        return ceil(mean + 3.09 * mean**0.5)
+        return ceil(mean + 3.09 * sqrt(mean))
     below, chance, number = exp(-mean), exp(-mean), 0
     while below < 1 - RARE:
         number += 1

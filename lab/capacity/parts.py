@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import repeat
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -119,7 +120,9 @@ class Draws:
         numbers = np.random.default_rng((seed, users))
         storage, turns = network.storage, network.turns
         self.uniform = _endless(lambda: numbers.random(DRAWN))
-        self.turns = _endless(lambda: numbers.choice(turns, DRAWN))
+        self.turns: Iterator[int] = repeat(int(turns[0]))
+        if turns.size > 1:
+            self.turns = map(int, _endless(lambda: numbers.choice(turns, DRAWN)))
         if isinstance(storage, tuple):
             low, high = storage
             self.storage = _endless(lambda: numbers.uniform(low, high, DRAWN))

@@ -29,7 +29,7 @@ def is_plain(network: Network, users: int) -> bool:
         or users > network.at_once
         or network.max_inflight is not None
         # At most so many come to a worker in such a time: all users, and what its loop carries.
-        or any(limit and users + limit.per / network.in_loop >= limit.count for limit in limits)
+        or any(limit and (limit.count - users) * network.in_loop <= limit.per for limit in limits)
     )
 
 
@@ -58,7 +58,7 @@ def run_plain(  # noqa: C901 - a call for each step takes half of all time
     uplink, spread, oversize = network.uplink, network.network, network.oversize
     think, more_think = network.think[0], network.think[1] - network.think[0]
     backoff, more_backoff = network.backoff[0], network.backoff[1] - network.backoff[0]
-    patience, leaves = network.proxy_timeout, network.user_timeout
+    shortest = min(network.proxy_timeout, network.user_timeout)
     shared, fewest = network.balance == "shared_socket", network.balance == "least_conn"
     everybody = range(network.workers)
     accept: list[int] = []
@@ -69,6 +69,7 @@ def run_plain(  # noqa: C901 - a call for each step takes half of all time
     later: list[dict[int, list[int]]] = [{} for _ in everybody]
     free = [[0.0] * network.threads for _ in everybody]
     idle, fresh, proxied = [True] * network.workers, [True] * network.workers, [0] * network.workers
+    alone, several, resters = [0], network.workers > 1, network.workers
     inside, following = [0.0] * network.workers, 0
     now_inside = [0] * network.workers
     sent, handed, took = [0.0] * users, [0.0] * users, [0.0] * users
@@ -79,10 +80,9 @@ def run_plain(  # noqa: C901 - a call for each step takes half of all time
 
     def refused(t: float) -> float:
         while next(rand) < oversize and t < stop:
-            t += uplink
-            if start <= t < until:
-                add((t, uplink, 0.0, -1, OVERSIZE, 0.0, 0.0, 0.0, 0.0, 0.0))
-            t += backoff + (more_backoff * next(rand) if more_backoff else 0.0)
+            if start <= t + uplink < until:
+                add((t + uplink, uplink, 0.0, -1, OVERSIZE, 0.0, 0.0, 0.0, 0.0, 0.0))
+            t += uplink + (backoff + more_backoff * next(rand) if more_backoff else backoff)
         return t
 
     for user in range(users):
@@ -99,9 +99,9 @@ def run_plain(  # noqa: C901 - a call for each step takes half of all time
             w = 0
             if shared:
                 accept.append(event)
-                resting = [worker for worker in everybody if idle[worker]]
-                if not resting:
+                if not resters:
                     continue
+                resting = [worker for worker in everybody if idle[worker]] if several else alone
                 w = resting[-1]
                 if len(resting) > 1:
                     if lead:
@@ -122,6 +122,7 @@ def run_plain(  # noqa: C901 - a call for each step takes half of all time
                 if not idle[w]:
                     continue
             idle[w] = False
+            resters -= 1
         elif event < turn_of:
             user = event - stored_at
             w = at[user]
@@ -129,18 +130,19 @@ def run_plain(  # noqa: C901 - a call for each step takes half of all time
             if not idle[w]:
                 continue
             idle[w] = False
+            resters -= 1
         else:
             w = event - turn_of
-        items = turn[w]
+        items, mine, threads = turn[w], later[w], free[w]
         while True:
             for item in items:
                 if item < query_of:  # its form is parsed
                     t += before
-                    due, item = turns[w] + int(next(draw_turns)), item + query_of
-                    if due in later[w]:
-                        later[w][due].append(item)
+                    due, item = turns[w] + next(draw_turns), item + query_of
+                    if due in mine:
+                        mine[due].append(item)
                     else:
-                        later[w][due] = [item]
+                        mine[due] = [item]
                 elif item < write_of:  # the first query, and the storage call
                     user = item - query_of
                     if fresh[w]:
@@ -152,27 +154,27 @@ def run_plain(  # noqa: C901 - a call for each step takes half of all time
                         t += call
                         item = user + write_of
                     else:
-                        begun = free[w][0]
+                        begun = threads[0]
                         if begun > t:
                             waited[user] = begun - t
                         else:
                             begun, waited[user] = t, 0.0
-                        heapreplace(free[w], begun + call)
+                        heapreplace(threads, begun + call)
                         heappush(heap, (begun + call, user + stored_at))
                 if item >= write_of:  # the second query, and the answer
                     user = item - write_of
-                    t += writing + after
+                    t += writing
+                    t += after
                     now_inside[w] -= 1
                     inside[w] += start if t < start else t if t < stop else stop
-                    proxied[w] -= 1
-                    if t - handed[user] > patience or t - sent[user] > leaves:
+                    if fewest:
+                        proxied[w] -= 1
+                    if t - sent[user] > shortest:
                         return None
                     if start <= t < until:
                         waits = accepted[user] - handed[user], waited[user], 0.0, 0.0, 0.0
                         add((t, t - sent[user], took[user], w, OK, *waits))
-                    again = t + think
-                    if more_think:
-                        again += more_think * next(rand)
+                    again = t + (think + more_think * next(rand) if more_think else think)
                     if oversize:
                         again = refused(again)
                     if again < stop:
@@ -181,7 +183,7 @@ def run_plain(  # noqa: C901 - a call for each step takes half of all time
                         heappush(heap, (again, user))
                     else:
                         sending -= 1
-                        handed[user] = again
+                        sent[user] = again
                 if heap[0][0] < t:
                     heappush(heap, (t, turn_of + w))
                     turn[w] = items
@@ -189,10 +191,10 @@ def run_plain(  # noqa: C901 - a call for each step takes half of all time
             else:
                 items_list, queue = ready[w], queues[w]
                 turns[w] += 1
-                if later[w]:
+                if mine:
                     if not items_list and not queue:
-                        turns[w] = min(later[w])
-                    items_list += later[w].pop(turns[w], ())
+                        turns[w] = min(mine)
+                    items_list += mine.pop(turns[w], ())
                 if queue:
                     for user in queue:
                         at[user], accepted[user] = w, t
@@ -200,16 +202,15 @@ def run_plain(  # noqa: C901 - a call for each step takes half of all time
                     count = len(queue)
                     now_inside[w] += count
                     inside[w] -= count * (t if t > start else start)
-                    if shared:
-                        proxied[w] += count
                     queue.clear()
                 if items_list:
                     ready[w], items = [], iter(items_list)
                     continue
                 idle[w], turn[w] = True, nothing
+                resters += 1
             break
     for w in everybody:
         inside[w] += now_inside[w] * stop
-    if until == stop and any(stop - one > patience for one in handed):
+    if until == stop and any(stop - one > shortest for one in sent):
         return None
     return rows, inside

@@ -17,10 +17,9 @@ import numpy as np
 
 from lab.capacity import operational
 from lab.capacity.curve import threshold, violates, worth
-from lab.capacity.measured import Measured
-from lab.capacity.model import Simulated, simulate
+from lab.capacity.measured import MeasuredCell
+from lab.capacity.model import Simulated, causes_of, simulate
 from lab.capacity.network import Network, network_of
-from lab.capacity.parts import CAUSES, OK
 from lab.errors import UsageError
 from lab.model.criterion import Criterion
 from lab.model.experiment import Cell
@@ -37,6 +36,9 @@ from lab.model.units import format_number, percent
 
 FEWEST, MOST, UPLOADS = 9, 40, 12_000
 """Replications of a load: so many that they have about so many uploads together."""
+
+NEAREST = 4
+"""Of so many times as many replications those are kept whose split is nearest to a measured one."""
 
 SIMULATED_USERS, SIMULATED_WORKERS = 2_000, 64
 """More than these are not simulated as they are: of several instances one is, with its part."""
@@ -74,7 +76,7 @@ METASTABLE = (
 
 def predict(
     cell: Cell,
-    measured: Measured | None = None,
+    measured: MeasuredCell | None = None,
     *,
     instances: int = 1,
     max_users: int = 200,
@@ -112,7 +114,6 @@ def predict(
         first_failure=_first(failing, THREADS[cell.knobs.gcs_call]),
         bounds=_table(whole, failing, THREADS[cell.knobs.gcs_call]),
         notes=tuple(_notes(cell, network, measured)),
-        measured=measured.figures if measured else None,
     )
     part = max(1, round(users / instances))
     if part > SIMULATED_USERS or network.workers > SIMULATED_WORKERS:
@@ -121,13 +122,41 @@ def predict(
     if instances > 1 and refused:
         note = "nothing is simulated where the database refuses most connections"
         return found.model_copy(update={"limit": "database_slots", "notes": (*found.notes, note)})
-    seen = replications(network, part, load, seed)
-    figures, update = _of_load(seen, network, cell, bound, instances)
+    busiest = measured.busiest if measured and measured.figures and instances == 1 else None
+    seen = replications(network, part, load, seed, busiest)
+    update = _of_load(seen, network, cell, bound, instances)
     thresholds = _thresholds(real, cell.criteria, max_users // instances or 1, seed, instances)
     update |= {"thresholds": thresholds, **_at_threshold(real, thresholds, instances, seed)}
-    if measured and measured.figures:
-        update["differs"] = differences(figures, measured.figures)
-    return found.model_copy(update=update)
+    found = found.model_copy(update=update)
+    return beside(found, measured.figures) if measured and measured.figures else found
+
+
+def figures_of_load(cell: Cell, measured: MeasuredCell | None, seed: int = 1) -> Prediction:
+    """The figures of a cell's load alone, without thresholds.
+
+    Args:
+        cell: at the speed that it has.
+        measured: as of `predict`.
+        seed: of the replications.
+
+    Raises:
+        UsageError: the model does not know the cell.
+    """
+    stages, lead = (measured.stages, measured.lead) if measured else (None, None)
+    network, load = network_of(cell, stages, lead, cell.knobs.speed), cell.load
+    assert isinstance(load, ClosedLoad)  # noqa: S101 - `network_of` takes no other
+    busiest = measured.busiest if measured and measured.figures else None
+    seen = replications(network, load.users, load, seed, busiest)
+    bound, _ = _bounds(cell.criteria)
+    update = _of_load(seen, network, cell, bound, 1)
+    found = Prediction(id=cell.id, users=load.users).model_copy(update=update)
+    return beside(found, measured.figures) if measured and measured.figures else found
+
+
+def beside(prediction: Prediction, measured: PredictedFigures) -> Prediction:
+    """A prediction with what was measured, and where both are far apart."""
+    differs = differences(prediction.figures, measured) if prediction.figures else ()
+    return prediction.model_copy(update={"measured": measured, "differs": differs})
 
 
 def several(network: Network, instances: int) -> Network:
@@ -141,11 +170,22 @@ def several(network: Network, instances: int) -> Network:
     )
 
 
-def replications(network: Network, users: int, load: ClosedLoad, seed: int) -> list[Simulated]:
-    """A load as the lab would offer it, again and again."""
+def replications(
+    network: Network, users: int, load: ClosedLoad, seed: int, busiest: float | None = None
+) -> list[Simulated]:
+    """A load as the lab would offer it, again and again.
+
+    Args:
+        network: that it is offered to.
+        users: in place of the load's.
+        load: ramp, warm-up and window.
+        seed: of chance.
+        busiest: the share of the uploads inside workers that were inside the busiest one: a split
+            wanders for longer than a window, so those are kept whose own is nearest.
+    """
     each = operational.throughput(network, users) * load.window
     count = int(min(MOST, max(FEWEST, UPLOADS / max(1.0, each))))
-    return [
+    seen = [
         simulate(
             network,
             users,
@@ -154,8 +194,16 @@ def replications(network: Network, users: int, load: ClosedLoad, seed: int) -> l
             window=load.window,
             follow=True,
         )
-        for number in range(count)
+        for number in range(count if busiest is None else NEAREST * count)
     ]
+    if busiest is None:
+        return seen
+    return sorted(seen, key=lambda one: abs(_busiest(one) - busiest))[:count]
+
+
+def _busiest(seen: Simulated) -> float:
+    inside = float(seen.inside.sum())
+    return float(seen.inside.max()) / inside if inside else 0.0
 
 
 def figures_of(seen: Simulated, bound: float) -> PredictedFigures:
@@ -169,7 +217,7 @@ def figures_of(seen: Simulated, bound: float) -> PredictedFigures:
     shares = inside / np.maximum(seen.latency, 1e-9)
     here = (sent >= 0) & (sent < seen.window)
     good = seen.latency[here & seen.ok]
-    quantiles = [None] * 3
+    quantiles: list[float | None] = [None] * 3
     if good.size:
         quantiles = np.quantile(good, (0.5, 0.95, 0.99), method="inverted_cdf").tolist()
     return PredictedFigures(
@@ -204,7 +252,7 @@ def _bounds(criteria: Iterable[Criterion]) -> tuple[float, float]:
 
 def _of_load(
     seen: Sequence[Simulated], network: Network, cell: Cell, bound: float, instances: int
-) -> tuple[PredictedFigures, dict[str, object]]:
+) -> dict[str, object]:
     """Its figures, and what they come of."""
     each = [figures_of(one, bound) for one in seen]
     figures = PredictedFigures(
@@ -213,10 +261,10 @@ def _of_load(
         **{name: _mean(getattr(one, name) for one in each) for name in ("error_rate", "late")},
     )
     p95 = [one.p95 for one in each if one.p95 is not None]
-    causes = _causes(seen)
+    causes = causes_of(np.concatenate([one.code for one in seen]))
     waits = _waits(seen, network, bound, THREADS[cell.knobs.gcs_call])
     limit = _limit(causes, waits, figures, network, seen, cell)
-    return figures, {
+    return {
         "figures": figures,
         "low": float(np.quantile(p95, 0.05)) if p95 else None,
         "high": float(np.quantile(p95, 0.95)) if p95 else None,
@@ -234,17 +282,6 @@ def _middle(values: Iterable[float | None]) -> float | None:
 def _mean(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return fmean(known) if known else None
-
-
-def _causes(seen: Sequence[Simulated]) -> dict[str, float]:
-    code = np.concatenate([one.code for one in seen])
-    counts = np.bincount(code, minlength=len(CAUSES))
-    shares = {
-        CAUSES[at]: float(count) / code.size
-        for at, count in enumerate(counts)
-        if count and at != OK
-    }
-    return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 
 def _waits(
@@ -288,12 +325,11 @@ def _limit(
     cause = next(iter(causes), "")
     if (figures.error_rate or 0.0) >= errors and cause in OF_CAUSE:
         return OF_CAUSE[cause]
-    if not waits:
-        return operational.capacity(network).resource.replace(
-            "threads", THREADS[cell.knobs.gcs_call]
-        )
-    first = next(iter(waits))
-    if waits[first] < HARDLY * network.alone:
+    if figures.p50 is None:  # none succeeded, of which a wait is known
+        first = operational.capacity(network).resource
+        return THREADS[cell.knobs.gcs_call] if first == "threads" else first
+    first = next(iter(waits), "none")
+    if waits.get(first, 0.0) < HARDLY * network.alone:
         return "none"
     return "worker_split" if _uneven(network, seen, figures) else first
 
@@ -374,7 +410,7 @@ def _limit_by_law(network: Network, users: int, cell: Cell) -> str:
     return THREADS[cell.knobs.gcs_call] if first.resource == "threads" else first.resource
 
 
-def _notes(cell: Cell, network: Network, measured: Measured | None) -> Iterable[str]:
+def _notes(cell: Cell, network: Network, measured: MeasuredCell | None) -> Iterable[str]:
     shared = network.workers > 1 and network.balance == "shared_socket"
     if shared and network.blocks_loop:
         yield METASTABLE

@@ -26,7 +26,7 @@ from lab.model.load import ClosedLoad
 from lab.store import RunFolder, find
 
 if TYPE_CHECKING:  # imported where they are used: who asks for help waits for no simulation
-    from lab.capacity.measured import Measured
+    from lab.capacity.measured import MeasuredCell
     from lab.model.prediction import Prediction
 
 MAX_USERS = 10**7
@@ -201,7 +201,7 @@ def _predictions(
         yield predict(cell, measured, instances=instances, max_users=most, seed=seed)
 
 
-def _stored(cell: Cell, run: RunFolder) -> tuple[Cell, Measured]:
+def _stored(cell: Cell, run: RunFolder) -> tuple[Cell, MeasuredCell]:
     """The cell at the speed at which it was measured, and what was.
 
     Raises:

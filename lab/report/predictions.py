@@ -16,6 +16,7 @@ ABOUT = (
 )
 LEARNS = "the replica, or the model, has something to learn"
 
+FIGURES = ("cell", "users", "up/s", "p50 s", "p95 s", "p99 s", "late", "failed")
 RESOURCES = ("resource", "carries /s", "fails from", "how")
 
 
@@ -33,7 +34,16 @@ def _blocks(found: Sequence[Prediction]) -> Iterator[Block]:
     known = [one for one in found if not one.unknown]
     yield Paragraph(ABOUT)
     if known:
-        heads = ("cell", "users", "up/s", "p50 s", "p95 s", "p99 s", "late", "failed")
+        heads: tuple[str, ...] = (
+            "cell",
+            "users",
+            "up/s",
+            "p50 s",
+            "p95 s",
+            "p99 s",
+            "late",
+            "failed",
+        )
         yield Table.of(heads, map(_figures, known), right=heads[1:])
         yield Heading("Where it begins to fail")
         heads = ("cell", "limit", "threshold", "first as users grow")
@@ -42,8 +52,8 @@ def _blocks(found: Sequence[Prediction]) -> Iterator[Block]:
         yield from _details(one)
     if beside := [one for one in known if one.measured and one.figures]:
         yield Heading("Beside what was measured")
-        heads = ("cell", "up/s", "measured", "off", "p95 s", "measured", "off")
-        yield Table.of(heads, map(_beside, beside))
+        columns = ("cell", "up/s", "measured", "off", "p95 s", "measured", "off")
+        yield Table.of(columns, map(_beside, beside))
         yield from _learning(beside)
     if unknown := [
         f"{one.id}: {one.unknown.removeprefix(f'{one.id}: ')}" for one in found if one.unknown
