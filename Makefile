@@ -183,7 +183,7 @@ recommendations: $(STAMP) ## The report's advice, piece by piece and together: w
 SPEC ?= experiments/threshold.yaml
 
 .PHONY: threshold
-threshold: $(STAMP) ## At how many users does each cell of SPEC begin to fail? (an hour and more)
+threshold: $(STAMP) ## At how many users does each cell of SPEC begin to fail? Shown from the first trial on (ARGS="--within '20 %'" asks for less)
 	$(BIN)/lab threshold --stack $(STACK) $(PACE) $(ARGS) $(SPEC)
 
 .PHONY: calibrate

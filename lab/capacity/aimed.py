@@ -258,7 +258,9 @@ class AimedState:
 
     def _wide(self, cell: str, why: str) -> Threshold:
         """The answer of a search that is at an end before its interval is narrow."""
-        if not self.inference.used:
+        interval, top = self.interval, self.search.max_users
+        open_ends = not interval.holds(top) and interval.breaks(top) is None
+        if open_ends or not self.inference.used:
             return self._answer(cell, "undecided", f"{why}, and no trial tells anything")
         reason = f"wider than asked for: {why}"
         users = self._aim()

@@ -131,10 +131,8 @@ def command(
         at_speed = session.speeds_known(planned, stack, toxiproxy, stored)
         cells = [_cell_search(planned.run, cell, asked, at_speed) for cell in planned.cells]
         name = planned.experiment.experiment
-        method = METHODS[asked.method]
-        plan = SearchPlan(
-            name, asked.max_users, method.trials, cells, planned.idle, usual=method.usual
-        )
+        by = METHODS[asked.method]
+        plan = SearchPlan(name, asked.max_users, by.trials, cells, planned.idle, usual=by.usual)
         print_json(plan.as_json()) if as_json else print_text(plan.text())
         return None
     if planned.run and (max_load or within):

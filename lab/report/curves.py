@@ -165,6 +165,9 @@ def share_at(points: Sequence[CurvePoint], users: float) -> float | None:
 
 
 USERS_COLUMNS, SHARE_COLUMNS, WEIGHT_COLUMNS = 6, 8, 8
+SIDE_COLUMNS = len(" breaks")
+NARROW = 56
+"""Columns below which a curve in text leaves out what each trial counts for."""
 
 
 def curve_lines(block: ShareCurve, width: int) -> list[str]:
@@ -174,8 +177,9 @@ def curve_lines(block: ShareCurve, width: int) -> list[str]:
     fitted = [share_at(curve.points, row.users) for row in rows]
     known = [row.share for row in rows] + [share for share in fitted if share is not None]
     end = _scale_end([*known, 2 * curve.allowed])
-    heads = f"{'users':>{USERS_COLUMNS}}{'beyond':>{SHARE_COLUMNS}}{'weight':>{WEIGHT_COLUMNS}}  "
-    columns = max(16, width - len(heads) - 8)
+    weighs = WEIGHT_COLUMNS if width >= NARROW else 0
+    heads = f"{'users':>{USERS_COLUMNS}}{'beyond':>{SHARE_COLUMNS}}{'weight'[:weighs]:>{weighs}}  "
+    columns = max(16, width - len(heads) - SIDE_COLUMNS)
 
     def column(share: float) -> int:
         return round((columns - 1) * sqrt(min(1.0, share / end)))
@@ -185,12 +189,13 @@ def curve_lines(block: ShareCurve, width: int) -> list[str]:
     lines[0] = f"{lines[0]:<{len(heads) + columns - 6}}{format.percent(end):>6}"
     for row, share in zip(rows, fitted, strict=True):
         plot = [" "] * columns
-        plot[bound] = "|"
         if share is not None:
             plot[column(share)] = "-"
+        plot[bound] = "|"
         plot[column(row.share)] = "*"
         told = f"{row.users:>{USERS_COLUMNS}}{format.percent(row.share):>{SHARE_COLUMNS}}"
-        told += f"{format.count(round(row.weight)):>{WEIGHT_COLUMNS}}  {''.join(plot)}"
+        counts_for = format.count(round(row.weight)) if weighs else ""
+        told += f"{counts_for:>{weighs}}  {''.join(plot)}"
         lines.append(f"{told.rstrip()}{_side(block, row.users)}")
     fitted_too = ", - the curve" if curve.points else ""
     return [f"{curve.criterion}: * measured{fitted_too}, | what may be beyond", *lines]

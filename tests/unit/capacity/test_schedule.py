@@ -7,9 +7,12 @@ from math import inf
 
 import pytest
 
-from lab.capacity.schedule import next_search
+from lab.capacity import aimed_for, search_for
+from lab.capacity.schedule import measured_beside, next_search
 from lab.model.capacity import CapacityTrial, Estimate, Standing, TrialRequest
+from lab.model.times import STAGES, TrialTimes
 from lab.model.verdict import Outcome
+from tests.fakes import LOAD, make_cell
 
 REQUEST = TrialRequest(users=10, window=60, why="")
 
@@ -97,3 +100,62 @@ def test_none_is_forgotten_while_intervals_narrow() -> None:
         assert len(order) < 200
     assert order[: len(cells)] == sorted(cells)
     assert set(order) == set(cells)
+
+
+ALIKE = {"workers": 2, "gcs_call": "executor", "gcs_threads": 11, "speed": 5}
+OTHER_STAGES = [{"db_session": "hold"}, {"db_rtt": "50 ms"}, {"gcs_latency": "1-2 s"}]
+
+
+def test_a_cell_learns_of_those_whose_stages_take_as_long() -> None:
+    cell, alike = make_cell(cell_id="a"), make_cell(ALIKE, cell_id="b")
+    mine, others = (trial("a-u9-1", 100),), (trial("b-u9-1", 100), trial("b-u9-2", 100))
+    assert measured_beside(cell, [(cell, mine), (alike, others)]) == others
+    assert measured_beside(alike, [(cell, mine), (alike, others)]) == mine
+
+
+@pytest.mark.parametrize("knobs", OTHER_STAGES)
+def test_and_of_no_others(knobs: dict[str, str]) -> None:
+    cell, other = make_cell(cell_id="a"), make_cell(knobs, cell_id="b")
+    assert measured_beside(cell, [(other, (trial("b-u9-1", 100),))]) == ()
+    larger = make_cell(cell_id="c", load={**LOAD, "audio": "1 MB"})
+    assert measured_beside(cell, [(larger, (trial("c-u9-1", 100),))]) == ()
+
+
+def timed(storage: float) -> CapacityTrial:
+    """A trial in which storage always took so many seconds."""
+    count = 200
+    times = TrialTimes(
+        sent=tuple(float(number) for number in range(count)),
+        latency=(storage + 0.3,) * count,
+        storage=(storage,) * count,
+        stages=dict.fromkeys(STAGES, 0.1),
+    )
+    return trial("b-u9-1", 100).model_copy(update={"times": times})
+
+
+def test_the_first_trial_is_aimed_by_what_was_measured_beside_it() -> None:
+    cell = make_cell({"gcs_call": "to_thread"}, cell_id="a", criteria=("p95 < 10 s",))
+    search = aimed_for(cell)
+    users = [
+        request.users
+        for storage in (2.0, 4.0, 8.0)
+        if isinstance(request := search.informed_by((timed(storage),)).next("a", ()), TrialRequest)
+    ]
+    assert len(users) == 3
+    assert users[0] > users[1] > users[2]
+    assert search.informed_by(()).next("a", ()) == search.next("a", ())
+    assert search.informed_by((timed(8.0),)).estimate(()) is None
+
+
+def test_a_cell_that_has_a_trial_of_its_own_goes_by_that() -> None:
+    cell = make_cell({"gcs_call": "to_thread"}, cell_id="a", criteria=("p95 < 10 s",))
+    search, own = aimed_for(cell), (timed(4.0),)
+    told = [one.estimate(own) for one in (search, search.informed_by((timed(8.0),)))]
+    alone, beside = (estimate for estimate in told if estimate)
+    assert (beside.low, beside.middle, beside.high) == (alone.low, alone.middle, alone.high)
+    assert beside.curves == alone.curves
+
+
+def test_the_method_that_rests_on_no_model_learns_nothing_of_others() -> None:
+    search = search_for(make_cell(cell_id="a"))
+    assert search.informed_by((timed(8.0),)) is search
