@@ -255,7 +255,12 @@ class Network:
 
 
 def network_of(
-    cell: Cell, stages: StageTimes | None = None, lead: float | None = None, speed: float = 1.0
+    cell: Cell,
+    stages: StageTimes | None = None,
+    lead: float | None = None,
+    speed: float = 1.0,
+    *,
+    for_bounds: bool = False,
 ) -> Network:
     """The network of a cell, from its knobs, load and faults, and the replica's constants.
 
@@ -264,11 +269,14 @@ def network_of(
         stages: of this cell or of one like it, measured; None: as on a usual machine.
         lead: λ, where workers share a socket; None: as usual.
         speed: at which the replica would run it: its work takes so many times as long.
+        for_bounds: whether it is asked for bounds alone, which know PgBouncer, and never simulated.
 
     Raises:
         UsageError: the cell has something that the model does not know, or its load has no users.
     """
     _refuse_unknown(cell)
+    if pooled(cell.knobs) and not for_bounds:
+        raise UsageError(f"{cell.id}: the model does not simulate PgBouncer", "set pooler: off")
     knobs, load = cell.knobs, cast(ClosedLoad, cell.load)
     shared = cell.target == "vm" and knobs.workers > 1 and knobs.balance == "shared_socket"
     usual = TYPICAL_LEAD.get(knobs.workers, MORE_LEAD) if shared else 0.0

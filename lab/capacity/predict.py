@@ -100,8 +100,8 @@ def predict(
     stages, lead = (measured.stages, measured.lead) if measured else (None, None)
     speed = cell.knobs.speed if measured else 1.0
     try:
-        network = network_of(cell, stages, lead, speed)
-        real = network_of(cell, stages, lead)
+        network = network_of(cell, stages, lead, speed, for_bounds=True)
+        real = network_of(cell, stages, lead, for_bounds=True)
     except UsageError as error:
         return Prediction(id=cell.id, users=users, unknown=str(error))
     assert isinstance(load, ClosedLoad)  # noqa: S101 - `network_of` takes no other
@@ -118,6 +118,10 @@ def predict(
     part = max(1, round(users / instances))
     if part > SIMULATED_USERS or network.workers > SIMULATED_WORKERS:
         return found.model_copy(update={"limit": _limit_by_law(whole, users, cell)})
+    if real.database.lent:
+        note = "nothing is simulated where PgBouncer lends connections: its bounds are all"
+        limit = _limit_by_law(whole, users, cell)
+        return found.model_copy(update={"limit": limit, "notes": (*found.notes, note)})
     refused = [one for one in failing if one.resource == "database_slots" and one.users <= users]
     if instances > 1 and refused:
         note = "nothing is simulated where the database refuses most connections"

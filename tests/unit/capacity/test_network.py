@@ -106,6 +106,11 @@ def test_an_instance_has_its_places() -> None:
 BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "burst": ({}, {"load": {"burst": 5}}, "cell: a load of kind burst has no number of users"),
     "leak": ({"leak": "pool"}, {}, "cell: the model does not know a leak of pool - set leak: off"),
+    "pooler": (
+        {"pooler": "transaction"},
+        {},
+        "cell: the model does not simulate PgBouncer - set pooler: off",
+    ),
     "mix": (
         {},
         {"load": {**LOAD, "mix": {"upload": "80 %", "progress": "20 %"}}},
