@@ -121,7 +121,7 @@ FORMS: Mapping[Unit, Callable[[float], str]] = {
 
 NOTE = (
     "Light: sent a second, and connections idle. Red: errors, connections idle in a transaction,"
-    " and wherever something was full. A lane with a double line at its top is drawn to how much"
+    " and wherever something was full. A lane with a grey line at its top is drawn to how much"
     " there is. Dashed: a criterion's bound, and upright where it was crossed first."
 )
 
@@ -380,8 +380,7 @@ def _lane(canvas: Canvas, chart: Chart, place: LanePlace, across: Scale, step: i
         canvas.text(0, place.top + 24, "the limit", "crossed")
     canvas.text(LEFT - 6, place.top + 10, FORMS[lane.unit](scale), "quiet", "end")
     if limit:
-        for y in (down(limit), down(limit) + 2):
-            canvas.line(LEFT, y, RIGHT, y, "limit")
+        canvas.line(LEFT, down(limit), RIGHT, down(limit), "limit")
     if bound is not None:
         canvas.line(LEFT, down(bound), RIGHT, down(bound), "bound")
     for name, style in lane.lines.items():

@@ -72,7 +72,7 @@
       ctx.moveTo(x, top);
       ctx.lineTo(x, top + height);
     };
-    if (lane.limit !== null) stroke("--ink", [], level(lane.limit));
+    if (lane.limit !== null) stroke("--soft", [], level(lane.limit));
     if (lane.bound !== null) stroke("--broke", [5, 4], level(lane.bound));
     data.stages.forEach((stage) => stroke("--soft", [1, 3], upright(stage.start)));
     data.crossings.forEach((crossing) => stroke("--broke", [], upright(crossing.t)));
