@@ -21,15 +21,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from statistics import median
-from typing import Protocol
 
 from lab.capacity import AimedSearch, aimed_for, search_for
 from lab.capacity.state import SearchSettings, allowed_width
 from lab.judge.statistics import share_bounds
-from lab.model.capacity import CapacityTrial, Threshold, TrialRequest
+from lab.model.capacity import CapacityTrial, TrialRequest
 from lab.model.physics import quantile
 from validation.command import exit_code, parser, positive, whole
-from validation.peers import Staircase, has_mlrsearch, mlrsearch
+from validation.peers import Method, Staircase, has_mlrsearch, mlrsearch
 from validation.systems import FAMILIES, WORKERS, Drawn, Family
 
 MAX_USERS = 200
@@ -106,14 +105,6 @@ class Row:
         return self.high < CLAIMED
 
 
-class Step(Protocol):
-    """A method: see `lab.capacity.search.Search`."""
-
-    def next(self, cell: str, trials: Sequence[CapacityTrial], /) -> TrialRequest | Threshold:
-        """The trial to make next, or the answer."""
-        ...
-
-
 def search(drawn: Drawn, method: str) -> Searched:
     """One method in one system; each meets loads of its own chance."""
     began = time.perf_counter()
@@ -137,7 +128,7 @@ Found = tuple[int, int, bool, float, int]
 """Users at whom it holds and breaks, whether that is narrow, load in seconds, and trials."""
 
 
-def _by(drawn: Drawn, method: str, steps: Step) -> Found:
+def _by(drawn: Drawn, method: str, steps: Method) -> Found:
     made: list[CapacityTrial] = []
     while isinstance(step := steps.next("a", made), TrialRequest):
         if len(made) >= MAX_TRIALS:
@@ -173,7 +164,7 @@ def _aimed(drawn: Drawn, max_load: float | None = None, by_model: bool = True) -
     return replace(aimed_for(drawn.cell, MAX_USERS, max_load), by_model=by_model)
 
 
-SEARCHES: dict[str, Callable[[Drawn], Step]] = {
+SEARCHES: dict[str, Callable[[Drawn], Method]] = {
     "aimed": _aimed,
     "aimed, 400 s": lambda drawn: _aimed(drawn, MOST_LOAD),
     "aimed by the bound": lambda drawn: _aimed(drawn, by_model=False),

@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil, exp, floor, log, log1p, sqrt
 
-from lab.capacity.search import MAX_SPLIT_WINDOW_S, MIN_SPLIT_WINDOW_S, CapacitySearch, Search
+from lab.capacity.search import MAX_SPLIT_WINDOW_S, MIN_SPLIT_WINDOW_S, CapacitySearch
 from lab.model.capacity import CapacityTrial, CriterionCount, Threshold, TrialRequest
 from lab.model.evalues import BATCH_S, SPLIT_CORRELATION
 from lab.model.verdict import Outcome
+from validation.peers import Method
 
 LATE_S, ALLOWED = 10.0, 0.05
 MAX_TRIALS = 200
@@ -139,7 +140,7 @@ class SimulatedSystem:
 
 def search_in(
     system: SimulatedSystem,
-    search: Search,
+    search: Method,
     rng: random.Random,
     trials: Sequence[CapacityTrial] = (),
 ) -> Threshold:

@@ -279,7 +279,7 @@ class Expectation:
                 return one.users * exp((logit(self.allowed) - ends[0]) / slope), Shape(slope)
         first, last = self.points[0], self.points[-1]
         near = first if first.share >= self.allowed else last
-        steep = (MIN_SLOPE * MAX_SLOPE) ** 0.5
+        steep = sqrt(MIN_SLOPE * MAX_SLOPE)
         off = logit(self.allowed) - _bounded(near.share, near.samples)
         return near.users * exp(off / steep), Shape(steep)
 
@@ -369,7 +369,7 @@ def _bounded(share: float, samples: int) -> float:
 
 def _step(share: float, allowed: float) -> float:
     """How far from here in log users a share says that the threshold is."""
-    steep = (MIN_SLOPE * MAX_SLOPE) ** 0.5
+    steep = sqrt(MIN_SLOPE * MAX_SLOPE)
     odds = logit(min(0.999, max(0.0005, share)))
     return min(0.7, max(-0.7, (logit(allowed) - odds) / steep))
 
