@@ -11,6 +11,7 @@ of the trials, whose order is of no account.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import fsum, inf, log, sqrt
