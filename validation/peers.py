@@ -11,12 +11,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Protocol
 
 from lab.capacity.state import SearchSettings, allowed_width
 from lab.model.capacity import CapacityTrial, Threshold, TrialRequest
 
 ALLOWED = 0.05
+
+
+class Method(Protocol):
+    """A way to search: see `lab.capacity.search.Search`."""
+
+    def next(self, cell: str, trials: Sequence[CapacityTrial], /) -> TrialRequest | Threshold:
+        """The trial to make next, or the answer."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -102,7 +110,8 @@ def mlrsearch(
             )
 
     config = mlr.Config()
-    config.max_load, config.min_load = float(max_users + 1), 1.0
+    config.min_load = 1.0  # first: the highest load has to be above it
+    config.max_load = float(max_users + 1)
     config.search_duration_max, config.warmup_duration = 3600.0, None
     goal = mlr.SearchGoal(
         loss_ratio=ALLOWED,

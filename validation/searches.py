@@ -27,10 +27,8 @@ from lab.capacity.state import SearchSettings, allowed_width
 from lab.judge.statistics import share_bounds
 from lab.model.capacity import CapacityTrial, TrialRequest
 from lab.model.physics import quantile
-from lab.model.units import percent
 from validation.command import exit_code, parser, positive, whole
-from validation.peers import Staircase, has_mlrsearch, mlrsearch
-from validation.simulated import Step
+from validation.peers import Method, Staircase, has_mlrsearch, mlrsearch
 from validation.systems import FAMILIES, WORKERS, Drawn, Family
 
 MAX_USERS = 200
@@ -130,7 +128,7 @@ Found = tuple[int, int, bool, float, int]
 """Users at whom it holds and breaks, whether that is narrow, load in seconds, and trials."""
 
 
-def _by(drawn: Drawn, method: str, steps: Step) -> Found:
+def _by(drawn: Drawn, method: str, steps: Method) -> Found:
     made: list[CapacityTrial] = []
     while isinstance(step := steps.next("a", made), TrialRequest):
         if len(made) >= MAX_TRIALS:
@@ -166,7 +164,7 @@ def _aimed(drawn: Drawn, max_load: float | None = None, by_model: bool = True) -
     return replace(aimed_for(drawn.cell, MAX_USERS, max_load), by_model=by_model)
 
 
-SEARCHES: dict[str, Callable[[Drawn], Step]] = {
+SEARCHES: dict[str, Callable[[Drawn], Method]] = {
     "aimed": _aimed,
     "aimed, 400 s": lambda drawn: _aimed(drawn, MOST_LOAD),
     "aimed by the bound": lambda drawn: _aimed(drawn, by_model=False),
@@ -235,9 +233,9 @@ def table(rows: Sequence[Row]) -> str:
                 row.family,
                 row.method,
                 row.systems,
-                f"{100 * row.contains:.1f} %",
-                f"{100 * row.low:.1f}-{100 * row.high:.1f} %",
-                percent(row.found),
+                f"{row.contains:.1%}",
+                f"{row.low:.1%}-{row.high:.1%}",
+                f"{row.found:.0%}",
                 f"{row.load_median:.0f} s",
                 f"{row.load_p90:.0f} s",
             )

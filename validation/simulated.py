@@ -13,12 +13,12 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil, exp, floor, log, log1p, sqrt
-from typing import Protocol
 
 from lab.capacity.search import MAX_SPLIT_WINDOW_S, MIN_SPLIT_WINDOW_S, CapacitySearch
 from lab.model.capacity import CapacityTrial, CriterionCount, Threshold, TrialRequest
 from lab.model.evalues import BATCH_S, SPLIT_CORRELATION
 from lab.model.verdict import Outcome
+from validation.peers import Method
 
 LATE_S, ALLOWED = 10.0, 0.05
 MAX_TRIALS = 200
@@ -138,17 +138,9 @@ class SimulatedSystem:
         )
 
 
-class Step(Protocol):
-    """A method: see `lab.capacity.search.Search`."""
-
-    def next(self, cell: str, trials: Sequence[CapacityTrial], /) -> TrialRequest | Threshold:
-        """The trial to make next, or the answer."""
-        ...
-
-
 def search_in(
     system: SimulatedSystem,
-    search: Step,
+    search: Method,
     rng: random.Random,
     trials: Sequence[CapacityTrial] = (),
 ) -> Threshold:

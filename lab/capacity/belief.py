@@ -15,8 +15,8 @@ latencies vary (`EARLIER`). By *counts* nothing is known but that more users are
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import exp, inf, log
+from dataclasses import dataclass, replace
+from math import exp, inf, log, sqrt
 from typing import TYPE_CHECKING
 
 from lab.capacity.shown import Shown
@@ -85,10 +85,8 @@ class Shape:
         """The same of an array of any shape."""
         inner = u.clip(self.low, self.high)
         steep = self.slope + 2 * self.bend * inner
-        log_odds: NDArray[np.float64] = inner * (self.slope + self.bend * inner) + steep * (
-            u - inner
-        )
-        return log_odds
+        odds: NDArray[np.float64] = inner * (self.slope + self.bend * inner) + steep * (u - inner)
+        return odds
 
     def steepness(self, u: float) -> float:
         """Its derivative."""
@@ -104,18 +102,32 @@ class UploadWorth:
             smooth ones (`lab.capacity.shown`); None where that was not simulated.
         by_batch: the same of so short a time as a batch, of which links between uploads show less.
         alike: the intraclass correlation between uploads of a minute, where it was not.
+        drift: the variance of log t between minutes: what stage times move from one trial to the
+            next moves the threshold with them, and no number of uploads of one minute tells of it.
+        steep: Fisher's information of an independent upload on log t.
     """
 
     by_minute: tuple[float, float] | None = None
     by_batch: tuple[float, float] | None = None
     alike: float = ALIKE
+    drift: float = 0.0
+    steep: float = 0.0
 
     def of(self, shown: Shown) -> float:
-        """Independent uploads that a trial's share counts for."""
+        """Independent uploads that a trial's share counts for.
+
+        A smooth share is a mean of chances whose own variance is simulated; what it varies by
+        because answers of storage are known from its uploads alone is added. With a variance v of
+        log t between trials their information I on it is I / (1 + I v).
+        """
         if self.by_minute:
-            return max(1.0, self.by_minute[shown.smooth] * shown.minutes)
-        a_minute = shown.samples / max(1.0, shown.minutes)
-        return shown.samples / (1 + max(0.0, a_minute - 1) * self.alike)
+            uploads = max(1.0, self.by_minute[shown.smooth] * shown.minutes)
+            uploads = 1 / (1 / uploads + shown.by_storage / max(1, shown.samples))
+        else:
+            a_minute = shown.samples / max(1.0, shown.minutes)
+            uploads = shown.samples / (1 + max(0.0, a_minute - 1) * self.alike)
+        between = self.drift * min(1.0, 1 / shown.minutes)
+        return uploads / (1 + uploads * self.steep * between)
 
     def of_batch(self, shown: Shown) -> float:
         """The same of one of its batches."""
@@ -160,6 +172,21 @@ class Belief:
             return 0.0 if log_users >= 0 else BELOW_ONE
         off = (log_users - log(self.users)) / self.sigma
         return -2.5 * log(1 + off * off / 4)
+
+    def drifting(self, drift: float, minutes: float, storage: float) -> Belief:
+        """The same of a cell whose times are not known better.
+
+        Args:
+            drift: the variance of log t between minutes.
+            minutes: for which times were measured in all.
+            storage: the relative standard error of storage's mean answer.
+        """
+        steep = self.allowed * (1 - self.allowed) * self.shape.slope**2
+        return replace(
+            self,
+            sigma=sqrt(self.sigma**2 + drift / max(1.0, minutes) + storage**2),
+            worth=replace(self.worth, drift=drift, steep=steep),
+        )
 
     @property
     def span(self) -> tuple[float, float]:

@@ -28,7 +28,7 @@ from lab.plan.speed import guessed
 if TYPE_CHECKING:
     from lab.capacity.network import Network
 
-ENOUGH_STORAGE = 60
+ENOUGH_STORAGE = 20
 """Fewer measured answers of storage say less of them than the delay that was injected."""
 
 MAX_STORAGE = 4000
@@ -87,6 +87,12 @@ class MeasuredTimes:
             None if cpu is None else round(cpu, 5),
             tuple(thinned(storage, MAX_STORAGE)) if len(storage) >= ENOUGH_STORAGE else (),
         )
+
+    @property
+    def storage_error(self) -> float:
+        """The relative standard error of the mean answer; 0 where none were measured."""
+        of = len(self.storage)
+        return sqrt(variance(self.storage) / of) / fmean(self.storage) if of else 0.0
 
     def coarse(self) -> MeasuredTimes:
         """The same to two digits: what changes less changes no fit."""
@@ -203,7 +209,8 @@ def _network(key: CellKey, measured: MeasuredTimes | None, lead: float | None) -
     if cpu is None:
         cpu = network_of(cell, None, lead, guessed(cell).knobs.speed).cpu
     auth, release, write = measured.stages
-    stages = StageTimes(auth, release, write, cpu, np.array(measured.storage))
+    storage = np.array(measured.storage, dtype=np.float64)
+    stages = StageTimes(auth, release, write, cpu, storage)
     return network_of(cell, stages, lead)
 
 

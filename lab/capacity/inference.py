@@ -11,14 +11,23 @@ of the trials, whose order is of no account.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import inf, log
+from math import fsum, inf, log, sqrt
 
 from lab.capacity.belief import Belief, by_bound, by_counts
 from lab.capacity.fitted import CellKey, MeasuredTimes, NetworkModel, believed, lead_of
 from lab.capacity.posterior import Posterior, posterior, quantile
-from lab.capacity.shown import OF_LATENCY, Shown, has_moved, shown, storage_of
+from lab.capacity.shown import (
+    MINUTE_S,
+    OF_LATENCY,
+    Shown,
+    has_moved,
+    shown,
+    storage_of,
+    unsteadiness,
+)
 from lab.errors import UsageError
 from lab.model.capacity import CapacityTrial
 from lab.model.criterion import Criterion
@@ -38,6 +47,10 @@ MAX_OFF = 3.0
 
 MAX_MOVED = 3
 """So many trials whose stage times moved are made again; after that they are how this cell is."""
+
+BY_LOOP = 3
+"""By which power of the share of its time that a loop works a threshold follows what it works for.
+In simulations of the replica: hardly at a half, in proportion where it has no room."""
 
 OUTRIGHT = 8.0
 """How many independent uploads a trial stands for of what is counted outright, as a peak is: one of
@@ -130,7 +143,7 @@ class Inference:
         shares = [told for trial in self.used if (told := self._shown(criterion, trial))]
         why = ""
         for believe in (self._by_model, self._by_bound):
-            belief, problem = believe(criterion)
+            belief, problem = believe(criterion, shares)
             if belief is not None:
                 found = posterior(belief, shares, self.max_users)
                 problem = misfit_of(found)
@@ -165,7 +178,7 @@ class Inference:
             return own
         return replace(found, cpu=None)  # which is another at another speed
 
-    def _by_model(self, criterion: Criterion) -> tuple[Belief | None, str]:
+    def _by_model(self, criterion: Criterion, shares: Sequence[Shown]) -> tuple[Belief | None, str]:
         """What the model expects; else why it is not asked."""
         if not on_curve(criterion) or not self.by_model:
             return None, ""
@@ -174,11 +187,12 @@ class Inference:
         asked = criterion.bound, self._allowed(criterion) or OUTRIGHT_SHARE
         try:
             lead = lead_of(self._key, self._measured, self.used)
-            return believed(self._key, self._measured, lead, asked, self.max_users), ""
+            belief = believed(self._key, self._measured, lead, asked, self.max_users)
         except UsageError as error:
             return None, error.what
+        return self._drifting(belief, shares), ""
 
-    def _by_bound(self, criterion: Criterion) -> tuple[Belief | None, str]:
+    def _by_bound(self, criterion: Criterion, shares: Sequence[Shown]) -> tuple[Belief | None, str]:
         """What the capacity bound says; else why it is not asked."""
         if not on_curve(criterion) or self.cell.target != "vm":
             return None, ""
@@ -187,7 +201,28 @@ class Inference:
         except UsageError as error:
             return None, error.what
         allowed = self._allowed(criterion) or OUTRIGHT_SHARE
-        return by_bound(rate, criterion.bound, allowed, self.workers), ""
+        belief = by_bound(rate, criterion.bound, allowed, self.workers)
+        return self._drifting(belief, shares), ""
+
+    def _drifting(self, belief: Belief, shares: Sequence[Shown]) -> Belief:
+        """A belief with what is not known of the cell's times, and what they move by.
+
+        The database's hold the loop: the nearer that is to its limit, the more a threshold follows
+        them (`BY_LOOP`).
+        """
+        follows = NetworkModel(self._key, self._measured).loop_share ** BY_LOOP
+        drift = unsteadiness(self.trials) * follows**2
+        minutes = fsum(trial.window for trial in self.used) / MINUTE_S
+        return belief.drifting(drift, minutes, self._storage_error(belief, shares))
+
+    def _storage_error(self, belief: Belief, shares: Sequence[Shown]) -> float:
+        """How far log t may be off because storage's answers are known from few: in the mean, and
+        in what makes uploads late by itself."""
+        if not self._measured or not self._storage:
+            return 0.0
+        own = max((shown.by_storage for shown in shares), default=0.0)
+        odds = sqrt(own / len(self._storage) / (belief.allowed * (1 - belief.allowed)))
+        return max(self._measured.storage_error, odds / belief.shape.slope)
 
     def _allowed(self, criterion: Criterion) -> float | None:
         """The share of uploads that may be beyond the bound; None of what is counted outright."""

@@ -137,7 +137,8 @@ class Posterior:
             count += 1
         if not count:
             return 0.0
-        return float(((squares / count) ** (1 / 3) - (1 - 2 / (9 * count))) / sqrt(2 / (9 * count)))
+        cube = float((squares / count) ** (1 / 3))
+        return (cube - (1 - 2 / (9 * count))) / sqrt(2 / (9 * count))
 
 
 MIN_FIT = 0.3

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import fsum, sqrt
-from statistics import fmean
+from statistics import fmean, variance
 
 from lab.model.capacity import CapacityTrial, CriterionCount
 from lab.model.criterion import Criterion
@@ -27,9 +27,7 @@ from lab.model.physics import SATURATED
 from lab.model.times import TrialTimes
 
 MIN_STORAGE = 100
-"""Fewer answers of storage do not say how long another one may take. That they are known from the
-same uploads alone adds a fifth at the most to the variance of z, for hardly any of that of a late
-upload lies in its own answer: most is in how it meets its rest."""
+"""Fewer answers of storage do not say how long another one may take."""
 
 UNRELATED = 3.0
 """Standard errors of a correlation coefficient (1 / sqrt n, were there none) above which rest and
@@ -60,6 +58,8 @@ class Shown:
         batches: into how many parts of `BATCH_S` the window was cut; 0 where no times are known.
         scatter: the variance of the share among them.
         batch: uploads in a batch, in the mean.
+        by_storage: of a smooth share, the part of a late upload's variance that lies in its own
+            answer of storage: what chances say is known no better than these answers.
     """
 
     trial: str
@@ -71,6 +71,7 @@ class Shown:
     batches: int = 0
     scatter: float = 0.0
     batch: float = 0.0
+    by_storage: float = 0.0
 
 
 def shown(
@@ -97,7 +98,8 @@ def shown(
             if smooth
             else [float(latency >= criterion.bound) for latency in times.latency]
         )
-        return _cut(plain, times.sent, values, trial.window, smooth)
+        told = _cut(plain, times.sent, values, trial.window, smooth)
+        return replace(told, by_storage=by_storage(times, criterion.bound)) if smooth else told
     if criterion.metric == "error_rate":
         marks = sorted([*((t, 0.0) for t in times.sent), *((t, 1.0) for t in times.failed)])
         return _cut(plain, [t for t, _ in marks], [v for _, v in marks], trial.window, False)
@@ -176,6 +178,21 @@ def chances(
     ]
 
 
+def by_storage(times: TrialTimes, bound: float) -> float:
+    """The part of the variance of being late that lies in an upload's own answer of storage.
+
+    Var E[late | storage] / Var[late] (Hoeffding's decomposition), from 0 to 1. A twentieth where
+    answers are 2 to 5 s and an upload has to wait to be late; nearly all where some answers alone
+    make it late.
+    """
+    rests = sorted(took - own for took, own in zip(times.latency, times.storage, strict=True))
+    of = len(rests)
+    late = [1 - bisect_left(rests, bound - own) / of for own in times.storage]
+    mean = fmean(late)
+    sure = mean * (1 - mean)
+    return min(1.0, variance(late) / sure) if sure > 0 and of > 1 else 0.0
+
+
 def is_independent(times: TrialTimes) -> bool:
     """Whether an upload's rest does not depend on its own answer of storage, as far as is seen.
 
@@ -222,3 +239,16 @@ def has_moved(trial: CapacityTrial) -> bool:
     first, second = fsum(a for a, _ in pairs), fsum(b for _, b in pairs)
     chance = BY_CHANCE * trial.times.halves_error
     return abs(second - first) > max(FLOOR_S, MOVED * min(first, second), chance)
+
+
+def unsteadiness(trials: Sequence[CapacityTrial]) -> float:
+    """How much the stages together vary among halves of trials: a variance relative to the mean.
+
+    What they vary by because each half has few uploads is taken off.
+    """
+    times = [trial.times for trial in trials if trial.times and trial.times.halves]
+    totals = [fsum(pair[half] for pair in one.halves.values()) for one in times for half in (0, 1)]
+    if not totals or (mean := fmean(totals)) <= 0:
+        return 0.0
+    chance = fmean(one.halves_error**2 / 2 for one in times)
+    return max(0.0, variance(totals) - chance) / mean**2

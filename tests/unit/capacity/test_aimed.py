@@ -252,7 +252,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_answer(seed: int) -> None:
     whole = search(noisy(seed, 14.2), BOUND)
     rng, made = random.Random(seed), list(whole.trials)
     for kept in range(len(made)):
-        stored = list[CapacityTrial]()
+        stored: list[CapacityTrial] = []
         measure = noisy(seed, 14.2)
         while len(stored) < kept and isinstance(step := BOUND.next("cell", stored), TrialRequest):
             stored.append(measure(step))

@@ -166,3 +166,16 @@ def test_log_odds_of_a_share_and_back() -> None:
     assert [share_at(logit(s)) for s in (0.001, 0.05, 0.5, 0.99)] == pytest.approx(
         [0.001, 0.05, 0.5, 0.99]
     )
+
+
+def test_a_threshold_that_moves_between_minutes_is_known_no_better_than_that() -> None:
+    moving = VAGUE.drifting(0.01, 1.0, 0.0)
+    found = posterior(moving, [seen(20, 0.05, minutes=1000)], 200)
+    assert found.deviation == pytest.approx(sqrt(0.01 / 1000), rel=0.2)
+    found = posterior(moving, [seen(20, 0.05)], 200)
+    assert found.deviation == pytest.approx(sqrt(0.01 + 1 / (100 * 256 * 0.0475)), rel=0.1)
+
+
+def test_chances_are_worth_less_where_answers_of_storage_alone_make_uploads_late() -> None:
+    smooth = seen(20, 0.05, smooth=True, by_storage=1.0)
+    assert VAGUE.worth.of(smooth) == pytest.approx(1 / (1 / 300 + 1 / 100))

@@ -8,6 +8,7 @@ from statistics import fmean, variance
 import pytest
 
 from lab.capacity.shown import (
+    by_storage,
     chances,
     correlation,
     has_moved,
@@ -15,6 +16,7 @@ from lab.capacity.shown import (
     scatter_of,
     shown,
     storage_of,
+    unsteadiness,
 )
 from lab.model.capacity import CapacityTrial, CriterionCount
 from lab.model.criterion import Criterion
@@ -152,3 +154,26 @@ def test_few_uploads_whose_stage_times_differ_by_chance_have_not_moved() -> None
     times = TrialTimes(halves={"write": (0.1, 0.15)}, halves_error=0.02)
     assert not has_moved(trial(times))
     assert has_moved(trial(times.model_copy(update={"halves_error": 0.01})))
+
+
+def test_what_lies_in_an_uploads_own_answer_is_known_no_better_than_the_answers() -> None:
+    usual = by_storage(drawn(2000), 10.0)
+    alone = drawn(2000).model_copy(update={"latency": tuple(s + 1 for s in drawn(2000).storage)})
+    assert 0.02 < usual < 0.25
+    assert by_storage(alone, 5.9) == pytest.approx(
+        1
+    )  # with a rest of 1 s only answers make it late
+    assert by_storage(alone, 20.0) == 0
+
+
+def test_stage_times_that_move_between_trials_are_unsteady_beyond_chance() -> None:
+    """Totals of 0.1, 0.1, 0.2 and 0.2: a variance of 0.01 / 3 about 0.15."""
+    trials = [trial(TrialTimes(halves={"write": pair})) for pair in ((0.1, 0.1), (0.2, 0.2))]
+    assert unsteadiness(trials) == pytest.approx(0.01 / 3 / 0.15**2)
+    noisy = [
+        t.model_copy(update={"times": t.times.model_copy(update={"halves_error": 0.1})})
+        for t in trials
+        if t.times
+    ]
+    assert unsteadiness(noisy) == 0
+    assert unsteadiness([trial(None)]) == 0
