@@ -27,6 +27,7 @@ from lab.capacity.state import SearchSettings, allowed_width
 from lab.judge.statistics import share_bounds
 from lab.model.capacity import CapacityTrial, TrialRequest
 from lab.model.physics import quantile
+from lab.model.units import percent
 from validation.command import exit_code, parser, positive, whole
 from validation.peers import Method, Staircase, has_mlrsearch, mlrsearch
 from validation.systems import FAMILIES, WORKERS, Drawn, Family
@@ -233,9 +234,9 @@ def table(rows: Sequence[Row]) -> str:
                 row.family,
                 row.method,
                 row.systems,
-                f"{row.contains:.1%}",
-                f"{row.low:.1%}-{row.high:.1%}",
-                f"{row.found:.0%}",
+                f"{100 * row.contains:.1f} %",
+                f"{100 * row.low:.1f}-{100 * row.high:.1f} %",
+                percent(row.found),
                 f"{row.load_median:.0f} s",
                 f"{row.load_p90:.0f} s",
             )
