@@ -91,7 +91,7 @@ class Row:
             ((here.throughput, there.throughput), (here.p95, there.p95)) if here and there else ()
         )
         figures = "".join(_beside(*pair) for pair in pairs)
-        return f"{self.name:<52}{figures}  {self.why or 'agrees'}"
+        return f"{self.name:<70}{figures}  {self.why or 'agrees'}"
 
 
 def _beside(measured: float | None, predicted: float | None) -> str:
@@ -229,10 +229,10 @@ def _work(asked: Any) -> int:
             prediction = figures_of_load(_cell(one), None)
             figures = prediction.figures
             told = f"{figures.throughput:.2f}/s, p95 {figures.p95:.2f} s" if figures else "unknown"
-            print(f"{one.name:<60}{told}, {prediction.limit}", flush=True)
+            print(f"{one.name:<70}{told}, {prediction.limit}", flush=True)
         return 0
     rows: list[Row] = []
-    print(f"{'cell':<52}{'up/s':>8}{'model':>8}{'':9}{'p95 s':>7}{'model':>8}", flush=True)
+    print(f"{'cell':<70}{'up/s':>8}{'model':>8}{'':9}{'p95 s':>7}{'model':>8}", flush=True)
     for row in measure(drawn, asked.stack, asked.results, asked.how):
         rows.append(row)
         print(row.text(), flush=True)

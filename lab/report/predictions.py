@@ -11,8 +11,8 @@ from lab.report.format import NONE, brief, percent, plural, significant
 from lab.report.terminal import Style, blocks_text
 
 ABOUT = (
-    "By a model, not measured: as a rule throughput within 3 % and p95 within 9 % of the replica."
-    " docs/predict.md says what it contains."
+    "By a model, not measured. It claims throughput within 3 % and p95 within 9 % of the replica,"
+    " where few uploads fail; docs/predict.md says what it contains."
 )
 LEARNS = "the replica, or the model, has something to learn"
 
