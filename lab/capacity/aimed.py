@@ -54,9 +54,6 @@ MAX_INVALID = 3
 MAX_INVALID_IN_ALL = 8
 """The same at all of them together."""
 
-LEAST_ROOM = 0.25
-"""Users: where the threshold is next to a whole number there is hardly any room below it."""
-
 WIDE = 0.12
 """The standard deviation of log users above which a trial is to steer by: a short one does."""
 
@@ -112,6 +109,11 @@ class AimedSearch:
     def allowed_width(self, holds_at: int) -> int:
         """How wide an answer may be, in users."""
         return allowed_width(holds_at, USUAL_WIDTH if self.within is None else self.within)
+
+    def width_at(self, users: float) -> float:
+        """The same of an interval whose ends are no whole numbers: rounded outwards, they are a
+        user more apart at the most."""
+        return max(2.0, users * (USUAL_WIDTH if self.within is None else self.within))
 
     @property
     def first_window(self) -> float:
@@ -170,9 +172,10 @@ class AimedState:
         """Whether the interval is as narrow as is wanted, beside what a correction adds."""
         interval, top = interval_of(self.inference, 1.0), self.search.max_users
         holds, breaks = interval.holds(top), interval.breaks(top)
-        if breaks is None:
-            breaks = top + 1
-        return holds == top or breaks - holds <= self.search.allowed_width(holds)
+        if holds == top or (breaks or top + 1) - holds <= self.search.allowed_width(holds):
+            return True
+        between = holds > 0 and breaks is not None
+        return between and interval.high - interval.low <= self.search.width_at(interval.low)
 
     @cached_property
     def spent(self) -> float:
@@ -231,7 +234,7 @@ class AimedState:
     def _minutes(self, users: int) -> float:
         """Minutes with so many users that the interval still wants, as far as can be foreseen."""
         found = self.inference.first.posterior
-        deviation = self._room / self._middle / NORMAL
+        deviation = self.search.width_at(self._middle) / self._middle / (2 * NORMAL)
         told = [shown for shown in found.shares if shown.users == users] or list(found.shares)
         if not told:
             return self.search.first_window / MINUTE_S
@@ -241,20 +244,6 @@ class AimedState:
         gain = found.information(users, minute)
         lacking = deviation**-2 - found.deviation**-2
         return max(0.0, lacking) / gain if gain > 0 else MAX_WINDOW_S / MINUTE_S
-
-    @property
-    def _room(self) -> float:
-        """Users from the middle to an end of an interval as wide as is wanted.
-
-        Its ends are to be whole numbers, which leaves less room to one side, or is given by luck:
-        so the second trial is for half of the width, and further ones for what is there.
-        """
-        middle, width = self._middle, self.search.allowed_width
-        if len(self.inference.used) < MIN_TRIALS:
-            return width(max(1, floor(middle))) / 2
-        ends = range(max(0, floor(middle) - width(ceil(middle))), ceil(middle))
-        rooms = (min(middle - holds, holds + width(holds) - middle) for holds in ends)
-        return max(LEAST_ROOM, *rooms)
 
     def _wide(self, cell: str, why: str) -> Threshold:
         """The answer of a search that is at an end before its interval is narrow."""

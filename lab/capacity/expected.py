@@ -58,6 +58,9 @@ SIGMA_FULL = 0.12
 together then decides who is late: simulations that differ in the order of a turn alone put the
 share at a number of users at 2, 7 and 10 %. Nor is the curve's steepness known as well."""
 
+SCATTER_FULL = 2.0
+"""There a minute is taken to be worth half of what is simulated, at the most."""
+
 BY_LEAD = 0.6
 """By how much log t moves with the leading share, in simulations about its usual values."""
 
@@ -77,9 +80,9 @@ WARMUP_S, WARMUP_SPLIT_S = 40.0, 150.0
 WARMUPS_S = (20.0, 40.0, 150.0)
 """For which measured ones are: with one worker; with several, at the least and at the most."""
 
-WARMUP_LOOP_S, LOOP_FULL = 90.0, 0.85
+WARMUP_LOOP_S, LOOP_FULL = 120.0, 0.85
 """The same where a loop limits uploads that wait for a thread as well: those that it hands on
-together stay together, and a queue takes a minute or two to be as long as it will be. From so much
+together stay together, and a queue takes two minutes to be as long as it will be. From so much
 of what the threads carry on."""
 
 
@@ -198,7 +201,7 @@ class Expectation:
                 self._worth([(p, p.batches) for p in self.points]),
                 ALIKE_SPLIT if split else ALIKE,
             ),
-            min_scatter=1.0 if split else 0.8,
+            min_scatter=SCATTER_FULL if full else 1.0 if split else 0.8,
             warmup=self.warmup,
         )
 

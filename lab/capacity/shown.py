@@ -181,9 +181,8 @@ def chances(
 def by_storage(times: TrialTimes, bound: float) -> float:
     """The part of the variance of being late that lies in an upload's own answer of storage.
 
-    Var E[late | storage] / Var[late] (Hoeffding's decomposition), from 0 to 1. A twentieth where
-    answers are 2 to 5 s and an upload has to wait to be late; nearly all where some answers alone
-    make it late.
+    Var E[late | storage] / Var[late] (Hoeffding's decomposition), from 0 to 1. Little where
+    an upload has to wait to be late as well; nearly all where some answers alone make it late.
     """
     rests = sorted(took - own for took, own in zip(times.latency, times.storage, strict=True))
     of = len(rests)

@@ -172,8 +172,8 @@ def test_a_threshold_that_moves_between_minutes_is_known_no_better_than_that() -
     moving = VAGUE.drifting(0.01, 1.0, 0.0)
     found = posterior(moving, [seen(20, 0.05, minutes=1000)], 200)
     assert found.deviation == pytest.approx(sqrt(0.01 / 1000), rel=0.2)
-    found = posterior(moving, [seen(20, 0.05)], 200)
-    assert found.deviation == pytest.approx(sqrt(0.01 + 1 / (100 * 256 * 0.0475)), rel=0.1)
+    one_minute = 100 * 256 * 0.0475
+    assert moving.worth.of(seen(20, 0.05)) == pytest.approx(100 / (1 + one_minute * 0.01))
 
 
 def test_chances_are_worth_less_where_answers_of_storage_alone_make_uploads_late() -> None:

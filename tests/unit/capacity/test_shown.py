@@ -159,7 +159,7 @@ def test_few_uploads_whose_stage_times_differ_by_chance_have_not_moved() -> None
 def test_what_lies_in_an_uploads_own_answer_is_known_no_better_than_the_answers() -> None:
     usual = by_storage(drawn(2000), 10.0)
     alone = drawn(2000).model_copy(update={"latency": tuple(s + 1 for s in drawn(2000).storage)})
-    assert 0.02 < usual < 0.25
+    assert 0.02 < usual < 0.4
     assert by_storage(alone, 5.9) == pytest.approx(
         1
     )  # with a rest of 1 s only answers make it late
