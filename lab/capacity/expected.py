@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from math import exp, fsum, log, sqrt
+from math import ceil, exp, fsum, inf, log, sqrt
 from typing import Protocol
 
 from lab.capacity.belief import (
@@ -77,6 +77,9 @@ TELLING = (0.005, 0.8)
 WARMUP_S, WARMUP_SPLIT_S = 40.0, 150.0
 """Seconds for which simulated loads are warmed up."""
 
+STICKY_S, MIN_LOADS, MAX_LOADS = 120.0, 6, 40
+"""The window of each of many loads where a split lasts longer than any, and how many there are."""
+
 WARMUPS_S = (20.0, 40.0, 150.0)
 """For which measured ones are: with one worker; with several, at the least and at the most."""
 
@@ -126,6 +129,11 @@ class LoadModel(Protocol):
     @property
     def loop_share(self) -> float:
         """The part of its time that an event loop works at that rate; 0 where calls block it."""
+        ...
+
+    @property
+    def is_sticky(self) -> bool:
+        """Whether users stay at their worker for hours: every load has a split of its own."""
         ...
 
     def simulate(self, users: int, seed: int, warmup: float, window: float) -> Uploads:
@@ -200,6 +208,7 @@ class Expectation:
                 self._worth([(p, p.minutes) for p in self.points]),
                 self._worth([(p, p.batches) for p in self.points]),
                 ALIKE_SPLIT if split else ALIKE,
+                longest=STICKY_S / MINUTE_S if self.model.is_sticky else inf,
             ),
             min_scatter=SCATTER_FULL if full else 1.0 if split else 0.8,
             warmup=self.warmup,
@@ -260,17 +269,31 @@ class Expectation:
             alone, least = WARMUP_LOOP_S, max(least, WARMUP_LOOP_S)
         if self.model.workers == 1:
             return alone
+        if self.model.is_sticky:
+            return least
         users = max(1, round(self.middle))
         window = max(MIN_WINDOW_S, UPLOADS_SPLIT / self.model.rate)
         uploads = self.model.simulate(users, users, WARMUP_SPLIT_S, window)
         return min(most, max(least, 5.0 * round(2 * memory_s(uploads, window) / 5)))
 
     def _look(self, users: int, uploads: int) -> Point:
+        if self.model.is_sticky:
+            return self._look_anew(users, uploads)
         window = max(MIN_WINDOW_S, uploads / self.model.rate)
-        warmup = WARMUP_S if self.model.workers == 1 else WARMUP_SPLIT_S
-        return point_of(
-            self.model.simulate(users, users, warmup, window), users, self.bound, window
-        )
+        brief = self.model.workers == 1 and self.model.loop_share < LOOP_FULL
+        warmup = WARMUP_S if brief else WARMUP_SPLIT_S
+        seen = self.model.simulate(users, users, warmup, window)
+        return point_of(seen, users, self.bound, window)
+
+    def _look_anew(self, users: int, uploads: int) -> Point:
+        """What many short loads show, each with a split of its own, one after the other."""
+        loads = max(MIN_LOADS, ceil(uploads / self.model.rate / STICKY_S))
+        seen = [
+            self.model.simulate(users, 1000 * users + number, WARMUP_S, STICKY_S)
+            for number in range(min(loads, MAX_LOADS))
+        ]
+        joined = Joined(tuple(seen), STICKY_S)
+        return point_of(joined, users, self.bound, STICKY_S * len(seen), STICKY_S)
 
     def _jump(self) -> tuple[float, Shape]:
         """A curve whose share goes from next to nothing to nearly all between two points."""
@@ -306,8 +329,38 @@ class Expectation:
         return found[0], found[1]
 
 
-def point_of(uploads: Uploads, users: int, bound: float, window: float) -> Point:
-    """What one simulated load shows of a bound."""
+@dataclass(frozen=True)
+class Joined:
+    """The uploads of several loads with a window of one length, one after the other."""
+
+    loads: tuple[Uploads, ...]
+    window: float
+
+    @property
+    def ended(self) -> Sequence[float]:
+        """After the first window's begin, in seconds."""
+        return [t + n * self.window for n, one in enumerate(self.loads) for t in one.ended]
+
+    @property
+    def latency(self) -> Sequence[float]:
+        """From sending to the answer, in seconds."""
+        return [took for one in self.loads for took in one.latency]
+
+    @property
+    def storage(self) -> Sequence[float]:
+        """What the call to storage took, in seconds."""
+        return [took for one in self.loads for took in one.storage]
+
+    @property
+    def worker(self) -> Sequence[int]:
+        """Which worker had each."""
+        return [worker for one in self.loads for worker in one.worker]
+
+
+def point_of(
+    uploads: Uploads, users: int, bound: float, window: float, part: float = MINUTE_S
+) -> Point:
+    """What a simulated load shows of a bound; ``part`` is what its scatter among minutes is of."""
     latency, own = list(uploads.latency), list(uploads.storage)
     if not latency:
         return Point(users, 0, 1.0)
@@ -326,9 +379,7 @@ def point_of(uploads: Uploads, users: int, bound: float, window: float) -> Point
             pair.append(Scatter(parts, variance, window / round(window / length) / MINUTE_S))
         return pair[0], pair[1]
 
-    return Point(
-        users, len(late), fsum(smooth) / len(smooth), scatters(MINUTE_S), scatters(BATCH_S)
-    )
+    return Point(users, len(late), fsum(smooth) / len(smooth), scatters(part), scatters(BATCH_S))
 
 
 def _unrelated(latency: Sequence[float], own: Sequence[float]) -> bool:
