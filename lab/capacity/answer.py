@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import ceil, exp, log
+from math import ceil, exp, isinf, log
 
 from lab.capacity.inference import CriterionPosterior, Inference
 from lab.capacity.posterior import quantile
@@ -39,6 +39,12 @@ RESTS_ON: dict[Basis, str] = {
     "counts": "counts alone, whatever the number of users was expected to be; "
     + SURE.format("more users are not better"),
 }
+
+
+STICKY = (
+    "; users stay at their worker for as long as a trial lasts, so the threshold depends on how"
+    " long one looks"
+)
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,7 @@ def estimate_of(
     top, basis = inference.max_users, inference.basis
     cap = 2.0 * top
     because = f" ({basis.why})" if basis.why else ""
+    because += STICKY if not isinf(basis.posterior.belief.worth.longest) else ""
     return Estimate(
         holds_at=interval.holds(top),
         breaks_at=interval.breaks(top),

@@ -93,6 +93,10 @@ class Shape:
         return self.slope + 2 * self.bend * min(self.high, max(self.low, u))
 
 
+LEAST_WORTH = 0.2
+"""Independent uploads that any trial counts for."""
+
+
 @dataclass(frozen=True)
 class UploadWorth:
     """How many independent uploads a trial is worth, before its own scatter is looked at.
@@ -105,6 +109,8 @@ class UploadWorth:
         drift: the variance of log t between minutes: what stage times move from one trial to the
             next moves the threshold with them, and no number of uploads of one minute tells of it.
         steep: Fisher's information of an independent upload on log t.
+        longest: minutes after which a trial tells nothing more: users who once share a worker, as
+            with blocking calls they do for hours, show the same again; only another trial does not.
     """
 
     by_minute: tuple[float, float] | None = None
@@ -112,6 +118,7 @@ class UploadWorth:
     alike: float = ALIKE
     drift: float = 0.0
     steep: float = 0.0
+    longest: float = inf
 
     def of(self, shown: Shown) -> float:
         """Independent uploads that a trial's share counts for.
@@ -121,7 +128,8 @@ class UploadWorth:
         log t between trials their information I on it is I / (1 + I v).
         """
         if self.by_minute:
-            uploads = max(1.0, self.by_minute[shown.smooth] * shown.minutes)
+            minutes = min(self.longest, shown.minutes)
+            uploads = max(LEAST_WORTH, self.by_minute[shown.smooth] * minutes)
             uploads = 1 / (1 / uploads + shown.by_storage / max(1, shown.samples))
         else:
             a_minute = shown.samples / max(1.0, shown.minutes)

@@ -12,10 +12,10 @@ is known to about a quarter of itself, and t0 far better than it can be right.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from math import exp, fsum, log, sqrt
+from math import ceil, exp, fsum, hypot, inf, log, sqrt
 from typing import Protocol
 
 from lab.capacity.belief import (
@@ -23,6 +23,8 @@ from lab.capacity.belief import (
     ALIKE_SPLIT,
     BOUND_KAPPAS,
     MODEL_KAPPAS,
+    STEEP,
+    STEEP_SPLIT,
     Belief,
     Shape,
     UploadWorth,
@@ -56,10 +58,9 @@ SIGMA, SIGMA_SPLIT = 0.10, 0.08
 SIGMA_FULL = 0.12
 """The same where a loop limits uploads that wait for a thread as well. Which of them it serves
 together then decides who is late: simulations that differ in the order of a turn alone put the
-share at a number of users at 2, 7 and 10 %. Nor is the curve's steepness known as well."""
-
-SCATTER_FULL = 2.0
-"""There a minute is taken to be worth half of what is simulated, at the most."""
+share at a number of users at 2, 7 and 10 %, and in one of them fewer were late with 59 users than
+with 57. So of such a cell t0 alone is taken from the simulation, and what the capacity bound goes
+by otherwise: a curve of usual steepness, half to twice, and uploads alike as usual."""
 
 BY_LEAD = 0.6
 """By how much log t moves with the leading share, in simulations about its usual values."""
@@ -76,6 +77,9 @@ TELLING = (0.005, 0.8)
 
 WARMUP_S, WARMUP_SPLIT_S = 40.0, 150.0
 """Seconds for which simulated loads are warmed up."""
+
+STICKY_S, MIN_LOADS, MAX_LOADS = 120.0, 6, 40
+"""The window of each of many loads where a split lasts longer than any, and how many there are."""
 
 WARMUPS_S = (20.0, 40.0, 150.0)
 """For which measured ones are: with one worker; with several, at the least and at the most."""
@@ -128,6 +132,11 @@ class LoadModel(Protocol):
         """The part of its time that an event loop works at that rate; 0 where calls block it."""
         ...
 
+    @property
+    def is_sticky(self) -> bool:
+        """Whether users stay at their worker for hours: every load has a split of its own."""
+        ...
+
     def simulate(self, users: int, seed: int, warmup: float, window: float) -> Uploads:
         """One load; the same arguments give the same uploads."""
         ...
@@ -143,7 +152,7 @@ class Scatter:
 
 
 @dataclass(frozen=True)
-class ShareAt:
+class Point:
     """What was simulated at a number of users.
 
     Args:
@@ -186,23 +195,33 @@ class Expectation:
 
     def belief(self, lead_error: float = 0.0) -> Belief:
         """What is believed; ``lead_error`` is the standard error of the model's leading share."""
-        split, full = self.model.workers > 1, self.model.loop_share >= LOOP_FULL
-        t0, shape = self.curve
-        own = SIGMA_FULL if full else SIGMA_SPLIT if split else SIGMA
-        return Belief(
+        split, (t0, shape) = self.model.workers > 1, self.curve
+        alike = ALIKE_SPLIT if split else ALIKE
+        belief = Belief(
             basis="model",
             allowed=self.allowed,
             users=t0,
-            sigma=sqrt(own**2 + (BY_LEAD * lead_error) ** 2),
+            sigma=hypot(SIGMA_SPLIT if split else SIGMA, BY_LEAD * lead_error),
             shape=shape,
-            kappas=BOUND_KAPPAS if full else MODEL_KAPPAS,
+            kappas=MODEL_KAPPAS,
             worth=UploadWorth(
                 self._worth([(p, p.minutes) for p in self.points]),
                 self._worth([(p, p.batches) for p in self.points]),
-                ALIKE_SPLIT if split else ALIKE,
+                alike,
+                longest=STICKY_S / MINUTE_S if self.model.is_sticky else inf,
             ),
-            min_scatter=SCATTER_FULL if full else 1.0 if split else 0.8,
+            min_scatter=1.0 if split else 0.8,
             warmup=self.warmup,
+        )
+        if self.model.loop_share < LOOP_FULL:
+            return belief
+        return replace(
+            belief,
+            sigma=hypot(SIGMA_FULL, BY_LEAD * lead_error),
+            shape=Shape(STEEP_SPLIT if split else STEEP),
+            kappas=BOUND_KAPPAS,
+            worth=UploadWorth(alike=alike),
+            min_scatter=1.0,
         )
 
     @cached_property
@@ -225,7 +244,7 @@ class Expectation:
         return min(users, 2.0 * self.max_users)
 
     @cached_property
-    def points(self) -> tuple[ShareAt, ...]:
+    def points(self) -> tuple[Point, ...]:
         """The curve's points, by users: four at least, where there are numbers for them."""
         base = max(1, int(self.middle))
         wanted = {max(1, round(self.middle * (1 + off))) for off in OFFSETS}
@@ -260,17 +279,31 @@ class Expectation:
             alone, least = WARMUP_LOOP_S, max(least, WARMUP_LOOP_S)
         if self.model.workers == 1:
             return alone
+        if self.model.is_sticky:
+            return least
         users = max(1, round(self.middle))
         window = max(MIN_WINDOW_S, UPLOADS_SPLIT / self.model.rate)
         uploads = self.model.simulate(users, users, WARMUP_SPLIT_S, window)
         return min(most, max(least, 5.0 * round(2 * memory_s(uploads, window) / 5)))
 
-    def _look(self, users: int, uploads: int) -> ShareAt:
+    def _look(self, users: int, uploads: int) -> Point:
+        if self.model.is_sticky:
+            return self._look_anew(users, uploads)
         window = max(MIN_WINDOW_S, uploads / self.model.rate)
-        warmup = WARMUP_S if self.model.workers == 1 else WARMUP_SPLIT_S
-        return point_of(
-            self.model.simulate(users, users, warmup, window), users, self.bound, window
-        )
+        brief = self.model.workers == 1 and self.model.loop_share < LOOP_FULL
+        warmup = WARMUP_S if brief else WARMUP_SPLIT_S
+        seen = self.model.simulate(users, users, warmup, window)
+        return point_of(seen, users, self.bound, window)
+
+    def _look_anew(self, users: int, uploads: int) -> Point:
+        """What many short loads show, each with a split of its own, one after the other."""
+        loads = max(MIN_LOADS, ceil(uploads / self.model.rate / STICKY_S))
+        seen = [
+            self.model.simulate(users, 1000 * users + number, WARMUP_S, STICKY_S)
+            for number in range(min(loads, MAX_LOADS))
+        ]
+        joined = Joined(tuple(seen), STICKY_S)
+        return point_of(joined, users, self.bound, STICKY_S * len(seen), STICKY_S)
 
     def _jump(self) -> tuple[float, Shape]:
         """A curve whose share goes from next to nothing to nearly all between two points."""
@@ -287,7 +320,7 @@ class Expectation:
         return near.users * exp(off / steep), Shape(steep)
 
     def _worth(
-        self, scatters: Sequence[tuple[ShareAt, tuple[Scatter, Scatter] | None]]
+        self, scatters: Sequence[tuple[Point, tuple[Scatter, Scatter] | None]]
     ) -> tuple[float, float] | None:
         """Independent uploads a minute, counted and smooth: s (1 - s) over the variance of a
         minute's share; None where no point tells."""
@@ -306,11 +339,41 @@ class Expectation:
         return found[0], found[1]
 
 
-def point_of(uploads: Uploads, users: int, bound: float, window: float) -> ShareAt:
-    """What one simulated load shows of a bound."""
+@dataclass(frozen=True)
+class Joined:
+    """The uploads of several loads with a window of one length, one after the other."""
+
+    loads: tuple[Uploads, ...]
+    window: float
+
+    @property
+    def ended(self) -> Sequence[float]:
+        """After the first window's begin, in seconds."""
+        return [t + n * self.window for n, one in enumerate(self.loads) for t in one.ended]
+
+    @property
+    def latency(self) -> Sequence[float]:
+        """From sending to the answer, in seconds."""
+        return [took for one in self.loads for took in one.latency]
+
+    @property
+    def storage(self) -> Sequence[float]:
+        """What the call to storage took, in seconds."""
+        return [took for one in self.loads for took in one.storage]
+
+    @property
+    def worker(self) -> Sequence[int]:
+        """Which worker had each."""
+        return [worker for one in self.loads for worker in one.worker]
+
+
+def point_of(
+    uploads: Uploads, users: int, bound: float, window: float, part: float = MINUTE_S
+) -> Point:
+    """What a simulated load shows of a bound; ``part`` is what its scatter among minutes is of."""
     latency, own = list(uploads.latency), list(uploads.storage)
     if not latency:
-        return ShareAt(users, 0, 1.0)
+        return Point(users, 0, 1.0)
     late = [float(took >= bound) for took in latency]
     smooth = late
     if len(own) >= MIN_STORAGE and _unrelated(latency, own):
@@ -326,9 +389,7 @@ def point_of(uploads: Uploads, users: int, bound: float, window: float) -> Share
             pair.append(Scatter(parts, variance, window / round(window / length) / MINUTE_S))
         return pair[0], pair[1]
 
-    return ShareAt(
-        users, len(late), fsum(smooth) / len(smooth), scatters(MINUTE_S), scatters(BATCH_S)
-    )
+    return Point(users, len(late), fsum(smooth) / len(smooth), scatters(part), scatters(BATCH_S))
 
 
 def _unrelated(latency: Sequence[float], own: Sequence[float]) -> bool:

@@ -180,6 +180,13 @@ class NetworkModel:
         network = self.network
         return 0.0 if network.blocks_loop else self.rate / network.workers * network.in_loop
 
+    @property
+    def is_sticky(self) -> bool:
+        """Whether users stay at their worker for hours: several whose calls block their loops."""
+        network = self.network
+        shared = network.workers > 1 and network.balance == "shared_socket"
+        return shared and network.blocks_loop
+
     def simulate(self, users: int, seed: int, warmup: float, window: float) -> Uploads:
         from lab.capacity.model import simulate  # it needs numpy, which most commands do not
 

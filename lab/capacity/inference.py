@@ -17,6 +17,7 @@ from functools import cached_property
 from math import fsum, inf, log, sqrt
 
 from lab.capacity.belief import Belief, by_bound, by_counts
+from lab.capacity.expected import LOOP_FULL, WARMUP_LOOP_S
 from lab.capacity.fitted import CellKey, MeasuredTimes, NetworkModel, believed, lead_of
 from lab.capacity.posterior import Posterior, posterior, quantile
 from lab.capacity.shown import (
@@ -210,7 +211,10 @@ class Inference:
         The database's hold the loop: the nearer that is to its limit, the more a threshold follows
         them (`BY_LOOP`).
         """
-        follows = NetworkModel(self._key, self._measured).loop_share ** BY_LOOP
+        loop_share = NetworkModel(self._key, self._measured).loop_share
+        if loop_share >= LOOP_FULL:
+            belief = replace(belief, warmup=max(belief.warmup, WARMUP_LOOP_S))
+        follows = loop_share**BY_LOOP
         drift = unsteadiness(self.trials) * follows**2
         minutes = fsum(trial.window for trial in self.used) / MINUTE_S
         return belief.drifting(drift, minutes, self._storage_error(belief, shares))
