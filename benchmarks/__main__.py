@@ -10,7 +10,7 @@ import sys
 
 ALL = (
     *("between_cells", "cells", "cold_start", "compose", "front"),
-    *("generator", "lookout", "proxy", "quick_start", "threshold"),
+    *("generator", "lookout", "proxy", "quick_start", "supervision", "threshold"),
 )
 
 
