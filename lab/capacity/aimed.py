@@ -238,6 +238,8 @@ class AimedState:
         told = [shown for shown in found.shares if shown.users == users] or list(found.shares)
         if not told:
             return self.search.first_window / MINUTE_S
+        if found.belief.basis == "counts":  # no curve says what more minutes are worth
+            return fsum(shown.minutes for shown in told if shown.users == users)
         minutes = fsum(shown.minutes for shown in told)
         samples = round(sum(shown.samples for shown in told) / minutes)
         minute = Shown("", users, 1.0, max(1, samples), 0.0, all(s.smooth for s in told))

@@ -31,7 +31,7 @@ Weighted = tuple[tuple[float, float], ...]
 
 MODEL_KAPPAS: Weighted = ((0.7, 0.25), (1.0, 0.5), (1.4, 0.25))
 BOUND_KAPPAS: Weighted = ((0.5, 0.25), (1.0, 0.5), (2.0, 0.25))
-COUNTS_KAPPAS: Weighted = ((0.02, 0.1), (0.125, 0.2), (0.3, 0.2), (1.0, 0.25), (2.5, 0.25))
+NO_CURVE: Weighted = ((1.0, 1.0),)
 
 EARLIER = {1: 0.85, 2: 0.65, 3: 0.6}
 EARLIER_OF_MORE = 0.55
@@ -248,7 +248,7 @@ def by_counts(allowed: float, workers: int, max_users: int, never: float = NEVER
         users=float(max_users) ** 0.5,
         sigma=inf,
         shape=Shape(STEEP if workers == 1 else STEEP_SPLIT),
-        kappas=COUNTS_KAPPAS,
+        kappas=NO_CURVE,
         worth=UploadWorth(alike=ALIKE if workers == 1 else ALIKE_SPLIT),
         never=never,
         warmup=20.0 if workers == 1 else 60.0,

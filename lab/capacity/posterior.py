@@ -13,6 +13,8 @@ far ends:
 With n in the place of a number of uploads this is a quasi-likelihood (Wedderburn, Biometrika 61,
 1974). As t^ is the posterior's own median, both are found by turns.
 
+Of counts no curve is assumed (`lab.capacity.counts`), and no trial is too far away.
+
 The cell breaks where its first criterion does: P(T > x) is the product of those of all criteria.
 """
 
@@ -22,9 +24,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from math import exp, fsum, inf, log, log1p, sqrt
+from math import exp, fsum, inf, log, sqrt
 
 from lab.capacity.belief import Belief, logit, scatter_factor, share_at
+from lab.capacity.counts import rising, sides
 from lab.capacity.shown import Shown
 
 STEP = 0.004
@@ -53,6 +56,7 @@ class Posterior:
         mass: probabilities on the grid; they add up to 1 with ``never``.
         never: the probability that no number of users breaks it.
         kappa: the mean steepness, as a multiple of the believed one.
+        rising: where there is no curve, the shares by users that fit best and never fall.
     """
 
     belief: Belief
@@ -63,6 +67,7 @@ class Posterior:
     mass: tuple[float, ...]
     never: float
     kappa: float
+    rising: tuple[tuple[float, float], ...] = ()
 
     def above(self, users: float) -> float:
         """The probability that it breaks with more users than these, and not with as many."""
@@ -98,10 +103,22 @@ class Posterior:
     def share(self, users: float, threshold: float | None = None) -> float:
         """The share beyond the bound with so many users, where it breaks at a threshold."""
         t = self.median if threshold is None else threshold
+        if self.belief.basis == "counts":
+            return self._counted(users, t)
         if t == inf:
             return 0.0
         g = self.belief.shape(log(users) - log(max(LEAST, t)))
         return share_at(logit(self.belief.allowed) + self.kappa * g)
+
+    def _counted(self, users: float, threshold: float) -> float:
+        """The same without a curve: by what trials show, moved to where the threshold is."""
+        import numpy as np  # slow to import; most commands infer nothing
+
+        if not self.rising:
+            return self.belief.allowed
+        moved = 1.0 if inf in (threshold, self.median) else self.median / max(LEAST, threshold)
+        tried, shares = zip(*self.rising, strict=True)
+        return float(np.interp(log(users * moved), np.log(tried), shares))
 
     def effective(self) -> Iterator[tuple[Shown, float]]:
         """Each trial's share with how many independent uploads it counts for."""
@@ -150,9 +167,11 @@ def posterior(belief: Belief, shares: Sequence[Shown], max_users: int) -> Poster
     shares = tuple(sorted(shares, key=lambda one: (one.users, one.trial)))
     grid = _grid(belief, max_users)
     prior = [belief.log_prior(x) for x in grid]
+    if belief.basis == "counts":
+        return _by_counts(belief, shares, (grid, prior))
     middle = belief.users
     found = _at(belief, shares, (grid, prior), middle)
-    for _ in range(0 if belief.basis == "counts" else ROUNDS):
+    for _ in range(ROUNDS):
         median = min(2.0 * max_users, found.median)
         if abs(log(median / middle)) < SETTLED:
             break
@@ -183,9 +202,7 @@ def _at(
     """
     import numpy as np  # slow to import; most commands infer nothing
 
-    weights = tuple(
-        1.0 if belief.basis == "counts" else nearness(shown.users, middle) for shown in shares
-    )
+    weights = tuple(nearness(shown.users, middle) for shown in shares)
     factor = max(belief.min_scatter, scatter_factor(belief.worth, shares, weights))
     counted = [
         (log(shown.users), shown.share, weight * belief.worth.of(shown) / factor)
@@ -198,11 +215,9 @@ def _at(
         odds = origin + np.outer(kappas, belief.shape.at(log_users - grid))
         odds = np.clip(odds, -30, 30)
         logs += n * (share * odds - np.log1p(np.exp(odds)))
-    never = _log_never(belief, counted, len(grid))
-    top = max(never, float(logs.max()))
+    top = float(logs.max())
     rows = np.exp(logs - top)
-    alone = exp(never - top)
-    total = float(rows.sum()) + alone
+    total = float(rows.sum())
     return Posterior(
         belief=belief,
         shares=shares,
@@ -210,25 +225,48 @@ def _at(
         factor=factor,
         grid=prior[0],
         mass=tuple((rows.sum(axis=0) / total).tolist()),
-        never=alone / total,
-        kappa=float(kappas @ rows.sum(axis=1) / max(float(rows.sum()), 1e-300)),
+        never=0.0,
+        kappa=float(kappas @ rows.sum(axis=1) / total),
     )
 
 
-RARE = 2e-4
-"""The share that may be beyond a bound which no number of users crosses."""
+CRISP = 1 / 3
+"""Up to how much of a user a step of the grid is as nothing: then no step has both of a number that
+was tried and less, so that an interval ends at that number and not a little below it."""
 
 
-def _log_never(belief: Belief, counted: Sequence[tuple[float, float, float]], size: int) -> float:
-    """Of a criterion that holds with any number of users: a small share at most, whatever they are.
+def _by_counts(
+    belief: Belief, shares: tuple[Shown, ...], prior: tuple[tuple[float, ...], Sequence[float]]
+) -> Posterior:
+    """The posterior where no curve is assumed, of a criterion that may never break, too."""
+    import numpy as np
 
-    The prior is ``never`` for it, and the rest for the grid's points together.
-    """
-    if belief.never <= 0:
-        return -inf
-    odds = log(RARE / (1 - RARE))
-    told = fsum(n * (share * odds - log1p(exp(odds))) for _, share, n in counted)
-    return log(belief.never / (1 - belief.never) * size) + told
+    weights = (1.0,) * len(shares)
+    factor = max(belief.min_scatter, scatter_factor(belief.worth, shares, weights))
+    counted = [(shown.users, shown.share, belief.worth.of(shown) / factor) for shown in shares]
+    grid, logs = np.asarray(prior[0]), np.asarray(prior[1])
+    never = log(belief.never / (1 - belief.never) * len(grid)) if belief.never > 0 else -inf
+    for users, share, n in counted:
+        allowed, beyond = sides(share, n, belief.allowed)
+        off, edge = grid - log(users), STEP / 2 if STEP * users < CRISP else 0.0
+        logs = logs + np.where(
+            off > edge, allowed, np.where(off <= -edge, beyond, min(allowed, beyond))
+        )
+        never += allowed
+    top = max(never, float(logs.max()))
+    row, alone = np.exp(logs - top), exp(never - top)
+    total = float(row.sum()) + alone
+    return Posterior(
+        belief=belief,
+        shares=shares,
+        weights=weights,
+        factor=factor,
+        grid=prior[0],
+        mass=tuple((row / total).tolist()),
+        never=alone / total,
+        kappa=1.0,
+        rising=rising(counted),
+    )
 
 
 def nearness(users: float, middle: float) -> float:

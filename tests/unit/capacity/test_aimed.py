@@ -147,6 +147,26 @@ def test_far_from_what_was_expected_it_goes_by_counts(threshold: float) -> None:
     assert (answer.holds_at or 0) < threshold <= (answer.breaks_at or 0)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("beyond", [0.12, 0.5, 1.0])
+@pytest.mark.parametrize("threshold", [3.5, 14.5, 40.5])
+def test_failures_that_leap_are_found_where_they_do(
+    workers: int, beyond: float, threshold: float
+) -> None:
+    """From nothing to a half and no further, as where a limit refuses: on no logistic curve."""
+
+    def made(request: TrialRequest) -> CapacityTrial:
+        share = beyond if request.users >= threshold else 0.0
+        samples = round(request.window / 60 * 75)
+        return trial(request.users, {ERRORS: share}, window=request.window, samples=samples)
+
+    answer = search(made, by_bound(delayed({"workers": workers}, criteria=(ERRORS,))))
+    assert answer.outcome == "found"
+    assert (answer.holds_at or 0) < threshold < (answer.breaks_at or 0)
+    assert answer.estimate
+    assert answer.estimate.basis == "counts"
+
+
 def test_where_a_single_user_breaks_it_that_is_the_answer() -> None:
     """Storage that takes 12 s is expected to be late with one user, and is."""
     cell = delayed({"gcs_latency": "12 s"})
