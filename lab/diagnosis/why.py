@@ -239,14 +239,14 @@ class Proof:
     def _open(self, resources: Resources) -> bool:
         """Whether it is not known what more of it does, and could be."""
         effect = self._effect(resources)
-        if effect == "unclear" and self._outdone(resources):
-            return False
         if effect is None:  # what is named is not withdrawn because nobody could try it
             return resources == (self.named,) or isinstance(self._trial(resources), Cell)
-        return effect in ("unclear", "unmeasured")
+        return effect in ("unclear", "unmeasured") and not self._outdone(resources)
 
     def _outdone(self, resources: Resources) -> bool:
-        """Whether something else that moved it surely did more than twice as much."""
+        """Whether it tells nothing alone, and something that moved it surely did twice as much."""
+        if self._effect(resources) != "unclear":
+            return False
         trial = self.trials[resources]
         movers = (one for one in self._singles if self._effect(one) == "moved")
         return any(is_outdone(self.missed, trial, self.trials[one], self.before) for one in movers)
@@ -291,7 +291,7 @@ class Proof:
     def unmoved(self) -> str:
         """What did not move it, in a few words; empty where nothing else was tried."""
         names = [str(one) for (one, *more) in self.trials if not more and self._stayed(one)]
-        outdone = [label_of(one) for one in self._unclear if self._outdone(one)]
+        outdone = [label_of(one) for one in self._singles if self._outdone(one)]
         missing = [str(one) for one in self._others if (one,) not in self.trials]
         texts = [
             *([f"More of {' or '.join(names)} did not."] if names else []),
@@ -299,10 +299,6 @@ class Proof:
             *([f"More of {' or '.join(missing)} could not be tried."] if missing else []),
         ]
         return " ".join(texts) or "Nothing else was near its limit."
-
-    @property
-    def _unclear(self) -> list[Resources]:
-        return [one for one in self._singles if self._effect(one) == "unclear"]
 
     def pairs_unmoved(self) -> str:
         """Which two together did not move it either; empty where none were tried."""
