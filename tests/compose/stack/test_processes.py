@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from requests.adapters import HTTPAdapter
 
 from lab.model import processes
 from lab.stack.compose.processes import EngineReader
@@ -103,10 +106,18 @@ def test_an_engine_elsewhere_is_asked_for_its_processes(contained: ComposeStack)
         asked.close()
 
 
-def test_a_poll_takes_less_than_a_percent_of_a_core(contained: ComposeStack) -> None:
+def test_a_poll_asks_the_engine_nothing_where_the_kernel_shows_the_processes(
+    contained: ComposeStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     contained.apply(CELL)
-    polls = 50
-    began = time.thread_time()
-    for _ in range(polls):
-        assert contained.down_parts() == {}
-    assert (time.thread_time() - began) / polls < 0.01 * 0.25
+    asked: list[str] = []
+
+    def refuse(_adapter: HTTPAdapter, request: Any, **_options: Any) -> None:
+        if threading.current_thread() is polling:
+            asked.append(request.url)
+            raise AssertionError(request.url)
+
+    polling = threading.current_thread()
+    monkeypatch.setattr(HTTPAdapter, "send", refuse)
+    assert contained.down_parts() == {}
+    assert asked == []

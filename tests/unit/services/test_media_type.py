@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from lab.services.backend.api.deps import LONGEST_TYPE, is_audio
@@ -56,8 +54,7 @@ def test_what_is_not(kind: str) -> None:
     assert not is_audio(kind)
 
 
+@pytest.mark.timeout(20)  # what backtracks takes years
 @pytest.mark.parametrize("tail", [";   " * 60 + "\0", ";a=b" * 60 + "\0", ';a="' + "\\a" * 100])
 def test_no_media_type_takes_long_to_look_at(tail: str) -> None:
-    begun = time.process_time()
     assert not is_audio("audio/a" + tail)
-    assert time.process_time() - begun < 0.05

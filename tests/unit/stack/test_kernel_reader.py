@@ -73,3 +73,26 @@ def test_what_has_the_main_ones_id_after_its_end_has_no_family_here(
     add(12, "somebody else's", 901)
     assert set(read()) == {WORKER}
     assert read.left() == [WORKER]
+
+
+def test_a_look_asks_no_more_than_it_needs(add: Add, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = 12
+    add(MAIN, "postgres -D data", 100, children=f"{WORKER} {client} ")
+    add(WORKER, "postgres: checkpointer", 200)
+    add(client, "postgres: app app 127.0.0.1(5) idle", 300)
+    asked: list[str] = []
+    read_file = processes._read
+
+    def reading(path: str, *size: int) -> bytes:
+        asked.append(path)
+        return read_file(path, *size)
+
+    monkeypatch.setattr(processes, "_read", reading)
+    reader = KernelReader(MAIN)
+    family = reader()  # learns the titles
+    asked.clear()
+    reader()
+    of = {pid: [path.rpartition("/")[2] for path in asked if f"/{pid}/" in path] for pid in family}
+    assert not any("cmdline" in names for names in of.values()), "a title is asked for once"
+    assert of[WORKER].count("cgroup") == 1
+    assert "cgroup" not in of[client], "a client's backend is in the server's cgroup"
