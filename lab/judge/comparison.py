@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from math import exp, fsum, hypot, inf, log, sqrt
-from typing import Protocol
+from typing import Literal, Protocol
 
 from lab.judge.criteria import compare, show
 from lab.judge.metrics import DIGITS
@@ -268,8 +268,10 @@ def is_nearer(name: str, cell: Figures, one: Figures, other: Figures) -> bool:
     """Whether a figure of a cell is surely nearer to that of one than to that of another.
 
     It is, at 97.5 %, where the interval of its distance to the middle between the two lies on the
-    one's side: ratios by their logarithms. The interval of such a sum is put together from those of
-    its three parts (Zou and Donner, Statistics in Medicine 27, 2008).
+    one's side. The middle of two latencies is that of their logarithms. Shares and rates are taken
+    as they are, for served uploads add up: between next to nothing and 2 uploads/s the middle is 1.
+    The interval of such a sum is put together from those of its three parts (Zou and Donner,
+    Statistics in Medicine 27, 2008).
 
     Args:
         name: the metric's, with its journey; each of the three has it.
@@ -280,11 +282,11 @@ def is_nearer(name: str, cell: Figures, one: Figures, other: Figures) -> bool:
     figures = [of.metrics[name] for of in (cell, one, other)]
     spreads = [of.spreads.get(name) for of in (cell, one, other)]
     known = [spread for spread in spreads if spread]
-    of_shares = BY_NAME[plain(name)].unit == "share"
-    if len(known) < len(spreads) or not (of_shares or min(figures) > 0):
+    scale = _scale(name)
+    if len(known) < len(spreads) or not (scale == "share" or min(figures) > 0):
         return False
-    ends = [_within(of_shares, *both) for both in zip(figures, known, strict=True)]
-    values = figures if of_shares else [log(figure) for figure in figures]
+    ends = [_within(scale, *both) for both in zip(figures, known, strict=True)]
+    values = [log(figure) for figure in figures] if scale == "ratio" else figures
     if values[1] < values[2]:  # mirrored, so that the one is above the other
         values, ends = [-value for value in values], [(-high, -low) for low, high in ends]
     here, *apart = values
@@ -295,12 +297,25 @@ def is_nearer(name: str, cell: Figures, one: Figures, other: Figures) -> bool:
     return here - fsum(apart) / 2 > hypot(*lowest)
 
 
-def _within(of_shares: bool, figure: float, spread: Spread, alpha: float = ALPHA) -> Ends:
-    """The interval of a share, or of the logarithm of any other figure."""
+Scale = Literal["share", "rate", "ratio"]
+"""What a figure is compared as: as it is, or, a ratio, by its logarithm."""
+
+
+def _scale(name: str) -> Scale:
+    row = BY_NAME[plain(name)]
+    if row.unit == "share":
+        return "share"
+    return "rate" if row.name in GROWS else "ratio"
+
+
+def _within(scale: Scale, figure: float, spread: Spread, alpha: float = ALPHA) -> Ends:
+    """The interval of a share, of a rate, or of the logarithm of any other figure."""
     t = _t(spread.batches - 1, alpha)
-    if of_shares:
+    if scale == "share":
         return wilson(figure, spread.effective or 1.0, t)
     off = min(t * spread.error, MAX_SPREAD)
+    if scale == "rate":
+        return max(0.0, figure * (1 - off)), figure * (1 + off)
     return log(figure) - off, log(figure) + off
 
 
@@ -308,7 +323,8 @@ def _shares(
     shares: tuple[float, float], spreads: tuple[Spread, Spread], alpha: float = ALPHA
 ) -> tuple[Ends, Ends]:
     here, there = (
-        _within(True, share, spread, alpha) for share, spread in zip(shares, spreads, strict=True)
+        _within("share", share, spread, alpha)
+        for share, spread in zip(shares, spreads, strict=True)
     )
     return here, there
 

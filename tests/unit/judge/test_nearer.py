@@ -21,9 +21,11 @@ def cell(name: str, value: float, error: float = 0.02, effective: float | None =
 CASES = [
     # name, cell, one, other, error of the cell: nearer?
     ("throughput", 1.2, 1.0, 4.0, 0.02, True),
-    ("throughput", 1.2, 1.0, 4.0, 0.4, False),
-    ("throughput", 2.0, 1.0, 4.0, 0.02, False),
+    ("throughput", 1.2, 1.0, 4.0, 0.6, False),
+    ("throughput", 2.0, 1.0, 4.0, 0.02, True),
+    ("throughput", 2.5, 1.0, 4.0, 0.02, False),
     ("throughput", 3.0, 1.0, 4.0, 0.02, False),
+    ("throughput", 0.3, 0.05, 2.4, 0.78, True),  # of next to nothing, too
     ("p95", 18.0, 20.0, 8.0, 0.02, True),
     ("p95", 10.0, 20.0, 8.0, 0.02, False),
 ]
@@ -59,5 +61,5 @@ def test_of_a_figure_in_the_middle_it_is_said_as_seldom_as_it_claims() -> None:
     def drawn(rate: float) -> Any:
         return cell("throughput", rate * exp(draw.gauss(0, 0.1)), 0.1)
 
-    said = sum(is_nearer("throughput", drawn(2.0), drawn(1.0), drawn(4.0)) for _ in range(2000))
+    said = sum(is_nearer("throughput", drawn(2.5), drawn(1.0), drawn(4.0)) for _ in range(2000))
     assert said <= 0.035 * 2000
