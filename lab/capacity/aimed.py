@@ -69,7 +69,8 @@ class AimedSearch:
         within: how wide an answer may be, as a share of the users; None: as usual.
         min_window: of a trial.
         max_window: the same.
-        correction: what the threshold at speed 1 is, as a multiple of that at the trials' speed.
+        correction: what the threshold at speed 1 is, as a multiple of that at the trials' speed;
+            None: as the model has it.
         by_model: whether the cell's network is simulated; else the capacity bound aims.
         beside: trials of other cells whose stages take as long: by these the first is aimed.
     """
@@ -80,7 +81,7 @@ class AimedSearch:
     within: float | None = None
     min_window: float = FIRST_WINDOW_S
     max_window: float = MAX_WINDOW_S
-    correction: float = 1.0
+    correction: float | None = None
     by_model: bool = True
     beside: tuple[CapacityTrial, ...] = ()
 
@@ -159,13 +160,18 @@ class AimedState:
 
     def estimate(self) -> Estimate:
         """What is known by now, with its curves."""
-        correction = self.search.correction
-        return estimate_of(self.inference, self.interval, correction, self.is_narrow)
+        return estimate_of(self.inference, self.interval, self.correction, self.is_narrow)
+
+    @cached_property
+    def correction(self) -> float:
+        """What the threshold at speed 1 is, as a multiple of that at the trials' speed."""
+        given = self.search.correction
+        return self.inference.correction if given is None else given
 
     @cached_property
     def interval(self) -> Interval:
         """Where the threshold lies, at speed 1."""
-        return interval_of(self.inference, self.search.correction)
+        return interval_of(self.inference, self.correction)
 
     @property
     def is_narrow(self) -> bool:

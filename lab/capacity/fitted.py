@@ -61,12 +61,13 @@ class MeasuredTimes:
     """What trials measured of a cell's uploads, in real-world seconds; means over all of them.
 
     ``storage`` are answers, ascending; none where too few were measured. ``cpu`` is None where that
-    was not read.
+    was not read. ``speed`` is the trials' own, in the mean.
     """
 
     stages: tuple[float, ...]
     cpu: float | None
     storage: tuple[float, ...]
+    speed: float = 1.0
 
     @classmethod
     def of(cls, trials: Sequence[CapacityTrial]) -> MeasuredTimes | None:
@@ -86,6 +87,7 @@ class MeasuredTimes:
             stages,
             None if cpu is None else round(cpu, 5),
             tuple(thinned(storage, MAX_STORAGE)) if len(storage) >= ENOUGH_STORAGE else (),
+            round(fsum(t.speed * len(t.latency) for t in times) / count, 2),
         )
 
     @property
@@ -100,6 +102,7 @@ class MeasuredTimes:
             tuple(float(f"{s:.1e}") for s in self.stages),
             None if self.cpu is None else float(f"{self.cpu:.1e}"),
             tuple(round(s, 1) for s in thinned(self.storage, 40)),
+            self.speed,
         )
 
 
@@ -155,6 +158,11 @@ class NetworkModel:
     lead: float | None = None
 
     @property
+    def slowed(self) -> Network:
+        """The network as it is at speed 1."""
+        return _network(self.key, self.measured, self.lead, at_one=True)
+
+    @property
     def workers(self) -> int:
         return self.network.workers
 
@@ -203,22 +211,24 @@ class NetworkModel:
 
 
 @lru_cache(maxsize=KEPT)
-def _network(key: CellKey, measured: MeasuredTimes | None, lead: float | None) -> Network:
-    """The network, with what was measured as it was: at the speed of the trials."""
+def _network(
+    key: CellKey, measured: MeasuredTimes | None, lead: float | None, at_one: bool = False
+) -> Network:
+    """The network, with what was measured as it was: at the speed of the trials, or else at 1."""
     import numpy as np
 
     from lab.capacity.network import StageTimes, network_of
 
     cell = key.cell
     if measured is None:
-        return network_of(cell, None, lead, guessed(cell).knobs.speed)
+        return network_of(cell, None, lead, 1.0 if at_one else guessed(cell).knobs.speed)
     cpu = measured.cpu
     if cpu is None:
         cpu = network_of(cell, None, lead, guessed(cell).knobs.speed).cpu
     auth, release, write = measured.stages
     storage = np.array(measured.storage, dtype=np.float64)
-    stages = StageTimes(auth, release, write, cpu, storage)
-    return network_of(cell, stages, lead)
+    stages = StageTimes(auth, release, write, cpu, storage, measured.speed)
+    return network_of(cell, stages, lead, 1.0 if at_one else measured.speed)
 
 
 @lru_cache(maxsize=KEPT)
@@ -237,6 +247,29 @@ def believed(
     model, (bound, allowed) = NetworkModel(key, measured, lead.share), criterion
     start = by_bound(model.rate, bound, allowed, model.workers).users
     return Expectation(model, bound, allowed, start, max_users).belief(lead.error)
+
+
+@lru_cache(maxsize=KEPT)
+def correction_of(model: NetworkModel, users: int, bound: float) -> float:
+    """What the threshold at speed 1 is, as a multiple of that at the speed of the trials.
+
+    The faster a cell, the more real-world time its workers' own work takes, and so the evener they
+    share: see `lab.capacity.sharing`. With one worker it is 1: the validity check bounds what a
+    speed adds there.
+
+    Args:
+        model: with what was measured, to two digits.
+        users: about where the threshold is.
+        bound: of the latency, in seconds.
+    """
+    fast = model.network
+    if fast.workers == 1 or fast.balance != "shared_socket" or not model.measured:
+        return 1.0
+    if model.measured.speed <= 1:
+        return 1.0
+    from lab.capacity.sharing import threshold_correction  # it needs numpy
+
+    return threshold_correction(model.slowed, fast, users, bound)
 
 
 def lead_of(key: CellKey, measured: MeasuredTimes | None, trials: Sequence[CapacityTrial]) -> Lead:

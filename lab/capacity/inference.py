@@ -18,7 +18,14 @@ from math import fsum, inf, log, sqrt
 
 from lab.capacity.belief import Belief, by_bound, by_counts
 from lab.capacity.expected import LOOP_FULL, WARMUP_LOOP_S
-from lab.capacity.fitted import CellKey, MeasuredTimes, NetworkModel, believed, lead_of
+from lab.capacity.fitted import (
+    CellKey,
+    MeasuredTimes,
+    NetworkModel,
+    believed,
+    correction_of,
+    lead_of,
+)
 from lab.capacity.posterior import Posterior, posterior, quantile
 from lab.capacity.shown import (
     MINUTE_S,
@@ -115,6 +122,19 @@ class Inference:
     def quantile(self, p: float) -> float:
         """Users below whom the cell breaks with probability p; infinite where it may never."""
         return quantile([one.posterior for one in self.criteria], p)
+
+    @cached_property
+    def correction(self) -> float:
+        """What the threshold at speed 1 is, as a multiple of that at the trials' speed, by the
+        model; 1 where the answer does not rest on it."""
+        basis, measured = self.basis, self._measured
+        median = basis.posterior.median
+        if basis.posterior.belief.basis != "model" or not (self.used and measured):
+            return 1.0
+        lead = lead_of(self._key, measured, self.used)
+        model = NetworkModel(self._key, measured.coarse(), lead.share)
+        users = max(1, round(min(median, self.max_users)))
+        return correction_of(model, users, basis.criterion.bound)
 
     @property
     def start(self) -> float:

@@ -65,6 +65,10 @@ CORRECTING_UPLOADS = 20_000
 """So many end in each of these simulations: their slope is shared, and chance moves the threshold
 by about half of one per cent."""
 
+MOST_CORRECTION = 1.15
+"""A speed is refused from 1.05 on. What is simulated beyond this is far from the threshold, where
+odds follow no power of the users."""
+
 TINY = 1e-9
 
 CURVED = 0.5
@@ -144,7 +148,8 @@ def threshold_correction(one: Network, fast: Network, users: float, bound: float
         bound: seconds from which on an upload is late.
 
     Returns:
-        1 where neither has a late upload, and where there are no more of them with more users.
+        1 where neither has a late upload, and where there are no more of them with more users; no
+        more than `MOST_CORRECTION` and no less than 1 over it.
     """
     if fast is one:
         return 1.0
@@ -158,7 +163,10 @@ def threshold_correction(one: Network, fast: Network, users: float, bound: float
     if len(counts) < 2 or np.ptp(table[:, 3]) == 0:
         return 1.0
     (_, shift, slope), *_ = np.linalg.lstsq(table[:, :3], table[:, 3], rcond=None)
-    return float(np.exp(-shift / slope)) if slope > 0 else 1.0
+    if slope <= 0:
+        return 1.0
+    most = float(np.log(MOST_CORRECTION))
+    return float(np.exp(np.clip(-shift / slope, -most, most)))
 
 
 def _late_odds(network: Network, users: int, bound: float) -> float:

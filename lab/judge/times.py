@@ -52,6 +52,7 @@ def times_of(trial: Trial) -> TrialTimes | None:
         loop=busiest_loop(trial),
         inside=_inside(trial),
         drain=round(max(0.0, *(s.sent_at + s.latency_s - end for s in trial.by_users)), 3),
+        speed=cell.knobs.speed,
     )
 
 

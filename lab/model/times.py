@@ -8,9 +8,9 @@ again, and two searches of the same verdicts come to the same answer.
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from lab.model.base import Elapsed, Frozen, Moment, Total
 
@@ -40,6 +40,7 @@ class TrialTimes(Frozen):
         inside: the mean number of uploads inside each worker, the most first; empty where not
             all workers were read, or one was replaced.
         drain: seconds from the window's end to the last answer.
+        speed: of the trial, at which its own work took so many real-world seconds more.
     """
 
     sent: tuple[Moment, ...] = ()
@@ -53,6 +54,7 @@ class TrialTimes(Frozen):
     loop: Total | None = None
     inside: tuple[Total, ...] = ()
     drain: Elapsed = 0.0
+    speed: Annotated[float, Field(gt=0, le=1000)] = 1.0
 
     @model_validator(mode="after")
     def _of_one_length(self) -> Self:
