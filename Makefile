@@ -110,6 +110,10 @@ scenario-2: $(STAMP) ## 50 and 100 at once: how long does each wait? (4 cells, a
 all: $(STAMP) ## Everything that the report asks, and results/summary.md (about half an hour)
 	$(call ASK,$(QUESTIONS),$(SUMMARY) --since $(shell date -u +%Y-%m-%dT%H:%M:%SZ) || keep $$?;)
 
+.PHONY: watch
+watch: $(STAMP) ## A page that shows runs as they go on; `make matrix ARGS=--watch` has it, too
+	$(BIN)/lab watch $(ARGS)
+
 .PHONY: summary
 summary: $(STAMP) ## Write results/summary.md from the latest runs; nothing is started
 	$(SUMMARY) experiments/threshold.yaml
@@ -117,6 +121,10 @@ summary: $(STAMP) ## Write results/summary.md from the latest runs; nothing is s
 .PHONY: claims
 claims: $(STAMP) ## What the report says, confirmed or refuted; measures what is not stored (31 cells, half an hour)
 	$(BIN)/lab claims --run --stack $(STACK) $(ARGS)
+
+.PHONY: lessons
+lessons: $(STAMP) ## Does the course grade rightly? All lessons and five exams by their solutions (about an hour)
+	$(BIN)/python -m validation.lessons --stack $(STACK) $(ARGS)
 
 .PHONY: as-found
 as-found: $(STAMP) ## What 1 to 50 students meet in production as it was found (10 cells, about 4 minutes)
@@ -183,7 +191,7 @@ recommendations: $(STAMP) ## The report's advice, piece by piece and together: w
 SPEC ?= experiments/threshold.yaml
 
 .PHONY: threshold
-threshold: $(STAMP) ## At how many users does each cell of SPEC begin to fail? (an hour and more)
+threshold: $(STAMP) ## At how many users does each cell of SPEC begin to fail? Shown from the first trial on (ARGS="--within '20 %'" asks for less)
 	$(BIN)/lab threshold --stack $(STACK) $(PACE) $(ARGS) $(SPEC)
 
 .PHONY: calibrate

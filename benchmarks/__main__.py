@@ -10,7 +10,8 @@ import sys
 
 ALL = (
     *("between_cells", "cells", "cold_start", "compose", "front"),
-    *("generator", "lookout", "proxy", "quick_start", "supervision", "threshold"),
+    *("generator", "lookout", "model", "page", "proxy", "quick_start", "supervision", "threshold"),
+    "watcher",
 )
 
 

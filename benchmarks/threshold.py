@@ -13,48 +13,12 @@ import argparse
 import json
 import random
 import statistics
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from lab.capacity.search import CapacitySearch, Search
-from lab.capacity.state import allowed_width
-from lab.model.capacity import CapacityTrial, CriterionCount, Threshold, TrialRequest
+from validation.peers import Staircase
 from validation.simulated import SimulatedSystem, search_in
 
 SYSTEMS = 2000
-
-
-@dataclass(frozen=True)
-class Staircase:
-    """One trial at each number of users, and what it seems to show is taken for the truth."""
-
-    method: CapacitySearch
-    window: float = 60.0
-
-    def next(self, cell: str, trials: Sequence[CapacityTrial]) -> TrialRequest | Threshold:
-        broke = [t.users for t in trials if any(map(_missed, t.criteria))]
-        top = self.method.max_users + 1
-        high = min(broke, default=top)
-        low = max((t.users for t in trials if t.users < high), default=0)
-        if high == top and low < self.method.max_users:
-            rung = next(users for users in self.method.ladder if users > low)
-            return TrialRequest(users=rung, window=self.window, why="climbing")
-        if high - low > allowed_width(low) and low < self.method.max_users:
-            return TrialRequest(users=(low + high) // 2, window=self.window, why="halving")
-        return Threshold(
-            id=cell,
-            holds_at=low or None,
-            breaks_at=None if high == top else high,
-            crossed_first=None,
-            confidence=0,
-            outcome="found",
-            reason="each trial was taken at its word",
-            trials=tuple(trials),
-        )
-
-
-def _missed(count: CriterionCount) -> bool:
-    return bool(count.samples) and (count.violations or 0) / (count.samples or 1) >= 0.05
 
 
 @dataclass(frozen=True)
@@ -84,7 +48,7 @@ def measure(method: str, systems: int, seed: int) -> Row:
         rng = random.Random(f"{seed}/{number}")
         system = SimulatedSystem.draw(rng)
         halving = system.search()
-        search: Search = halving if method == "halving" else Staircase(halving)
+        search = halving if method == "halving" else Staircase(halving)
         answer = search_in(system, search, rng)
         truth = system.threshold(halving.max_users)
         holds, breaks = answer.holds_at or 0, answer.breaks_at or halving.max_users + 1

@@ -131,14 +131,17 @@ class Folder:
             pass
 
     def entries(self) -> dict[str, int]:
-        """What is in it: the ``st_mode`` of each, by name, sorted; no link is followed.
+        """What is in it: the ``st_mode`` of each, by name, sorted; StoreError as of `states`."""
+        return {name: status.st_mode for name, status in self.states().items()}
+
+    def states(self) -> dict[str, os.stat_result]:
+        """What the file system says of each thing in it, by name, sorted; no link is followed.
 
         Raises:
             StoreError: it cannot be read.
         """
         with storing(self.path, "list it"), self._opened() as handle:
-            modes = ((name, _mode(handle, name)) for name in _names(handle))
-            return {name: mode for name, mode in modes if mode is not None}
+            return {name: at for name in _names(handle) if (at := _state(handle, name))}
 
     def has(self, name: str) -> bool:
         """Whether the lab's file is there.
@@ -481,8 +484,12 @@ def _names(handle: int) -> list[str]:
 
 def _mode(handle: int, name: str) -> int | None:
     """What stands there, as ``st_mode``, no link followed; None: nothing."""
+    return None if (status := _state(handle, name)) is None else status.st_mode
+
+
+def _state(handle: int, name: str) -> os.stat_result | None:
     try:
-        return os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode
+        return os.stat(name, dir_fd=handle, follow_symlinks=False)
     except FileNotFoundError:
         return None
 

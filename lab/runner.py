@@ -26,8 +26,8 @@ from lab.judge import Reference, all_certain, judge
 from lab.load.driver import LoadGenerator, LoadResult, LoadStart, StoodStill
 from lab.model.evidence import GENERATOR, Injected, LoadDone, ProcessFaultRecord
 from lab.model.experiment import Cell
-from lab.model.load import end_of, shortened
-from lab.model.run import DamagedCell, LoadSoFar, LoadTick, Phase, Progress, Summary
+from lab.model.load import shortened
+from lab.model.run import DamagedCell, LoadSoFar, LoadTick, Phase, Progress, Summary, phase_at
 from lab.model.verdict import Verdict
 from lab.observe.observer import Observer
 from lab.plan import earliest_end, estimate
@@ -56,6 +56,7 @@ class Lab:
         retries: how often a cell that something disturbed is measured again.
         choose_speed: the cell at the speed for its next attempt, no higher than the limit; asked
             for cells with ``auto_speed``.
+        foresee: the cell with what a model says of it before it is measured; asked for the others.
         wait_quiet: returns when this machine is quiet, or is not going to be, and whether it is;
             calls what it is given with what keeps it busy.
     """
@@ -66,11 +67,12 @@ class Lab:
     show: Callable[[Progress], None] = field(default=lambda _progress: None)
     retries: int = 0
     choose_speed: Callable[[Cell, float], Cell] = field(default=lambda cell, _limit: cell)
+    foresee: Callable[[Cell], Cell] = field(default=lambda cell: cell)
     wait_quiet: Callable[[Callable[[str], None]], bool] = field(default=lambda _show: True)
 
     def at_its_speed(self, cell: Cell, limit: float = inf) -> Cell:
         """The cell at the speed that it was given, or that is chosen for it now."""
-        return self.choose_speed(cell, limit) if cell.auto_speed else cell
+        return self.choose_speed(cell, limit) if cell.auto_speed else self.foresee(cell)
 
 
 def run_experiment(lab: Lab, run: RunFolder, cells: Sequence[Cell]) -> Summary:
@@ -209,6 +211,7 @@ def run_cell(lab: Lab, cell: Cell, folder: CellFolder, progress: CellProgress) -
     with logs_kept(lab.stack, folder.logs):
         progress.phase("applying")
         replica = lab.stack.apply(cell)
+        folder.note_replica(replica.evidence)
         process_faults = ProcessInjector(lab.stack, cell)
         observer = Observer(replica, process_faults.down_parts, cell.knobs.speed)
         trial = RunningTrial(cell, folder, replica, process_faults, observer, progress)
@@ -430,10 +433,4 @@ class CellProgress:
         cell = self._cell
         load = cell.load if tick.ended_at is None else shortened(cell.load, tick.ended_at)
         self._spared = estimate([cell]) - estimate([cell.model_copy(update={"load": load})])
-        if tick.t >= end_of(load):
-            phase: Phase = "drain"
-        elif tick.t >= load.measured[0]:
-            phase = "window"
-        else:
-            phase = "ramp" if tick.t < getattr(load, "ramp", 0.0) else "warm-up"
-        self.phase(phase, tick)
+        self.phase(phase_at(load, tick.t), tick)

@@ -54,6 +54,7 @@ def run_main(*arguments: str | Path) -> int:
 def lab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Run a command and tell how it ended; signals and environment are as before after it."""
     monkeypatch.setenv("COLUMNS", "100")  # whatever runs the tests
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)  # of the step that runs the tests
     monkeypatch.setenv("REPLICA_LAB_RETRIES", "0")  # a busy machine would be waited for
 
     def run(*arguments: str | Path) -> Outcome:

@@ -5,6 +5,7 @@ needs to start is in its own conftest:
 
     unit         pure rooms; nothing is started
     component    one part for itself: Locust, a service, Toxiproxy, a cgroup
+    browser      pages of stored runs in Chromium
     replica      a whole replica of processes: nginx, Postgres, storage, uvicorn
     compose      a replica of containers, or the engine
     statistics   simulations that show that an answer is right as often as it claims

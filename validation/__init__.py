@@ -9,7 +9,9 @@ published incidents of which it is known what is right.
     oracle           one number of users: latencies, and the most users with whom p95 holds
     oracle_ramp      users that grow: at how many of them p95 passes its bound
     oracle_waits     what each upload waits for at every moment; wait_meter says whose a wait is
-    simulated        systems whose threshold is known in closed form, for the search alone
+    closed_loop      the oracle's network by one heap of events, for many long loads, with oddities
+    simulated        systems whose threshold is known in closed form, for the search by e-values
+    systems, peers   systems drawn for every search, and other ways to search
     drawn_waits      cells drawn by a seed over knobs and loads
     expected_waits   what oracle_waits says that late uploads of such a cell wait for
     drawn_limits     combinations of knobs drawn by a seed, and what limits each in oracle_waits
@@ -80,7 +82,12 @@ where one does not, 2 where nothing can be compared (on standard error: what is 
 remedy). A cell of a ramp takes seconds, one of a search up to a minute, an incident a few, a strike
 or a kill about 15 s.
 
-The tests of all this, and of the search in simulated systems, are `tests.statistics`; the
-incidents are also tests of the replica. `python -m benchmarks.threshold` is the search in 2,000
-simulated systems.
+A last one searches the thresholds of simulated systems, by the lab's methods and by others: do the
+intervals hold the truth as often as they claim, and what load does that take? A system takes some
+ten seconds, with the others a minute.
+
+    python -m validation.searches [--systems 600] [--workers 1 2 4] [--family usual heavy] [--peers]
+
+The tests of all this are `tests.statistics`; the incidents are also tests of the replica.
+`python -m benchmarks.threshold` is the search by e-values in 2,000 systems in closed form.
 """

@@ -14,15 +14,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil, exp, floor, log, log1p, sqrt
 
-from lab.capacity.search import MAX_SPLIT_WINDOW_S, MIN_SPLIT_WINDOW_S, CapacitySearch, Search
+from lab.capacity.search import MAX_SPLIT_WINDOW_S, MIN_SPLIT_WINDOW_S, CapacitySearch
 from lab.model.capacity import CapacityTrial, CriterionCount, Threshold, TrialRequest
 from lab.model.evalues import BATCH_S, SPLIT_CORRELATION
 from lab.model.verdict import Outcome
+from validation.peers import Method
 
 LATE_S, ALLOWED = 10.0, 0.05
 MAX_TRIALS = 200
-OVERHEAD_S = 35.0
-"""What a trial takes beside its window: ramp, warm-up and drain."""
+OVERHEAD_S = 75.0
+"""What a trial takes beside its window: 5 s of ramp, a minute of warm-up, and the drain."""
 LASTING = 0.1
 """How much of what a minute had in common is left in the next."""
 
@@ -139,7 +140,7 @@ class SimulatedSystem:
 
 def search_in(
     system: SimulatedSystem,
-    search: Search,
+    search: Method,
     rng: random.Random,
     trials: Sequence[CapacityTrial] = (),
 ) -> Threshold:

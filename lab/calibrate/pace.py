@@ -26,7 +26,7 @@ from lab.model.fault import Fault
 from lab.model.knobs import Knobs
 from lab.model.load import ClosedLoad
 from lab.model.verdict import Outcome, Verdict
-from lab.plan import choose_speed
+from lab.plan import SplitModel, choose_speed, with_split
 from lab.runner import CellProgress, Lab, run_cell
 from lab.store import CellFolder, RunFolder
 from lab.store.costs import CostStore
@@ -52,6 +52,7 @@ class Pace:
         store: where that is kept.
         cores: of this machine.
         say: told, in a line, what a user should know.
+        model: of how workers of one socket share.
     """
 
     def __init__(
@@ -61,9 +62,10 @@ class Pace:
         store: CostStore,
         cores: int,
         say: Callable[[str], None],
+        model: SplitModel | None = None,
     ) -> None:
         self._probe, self._run, self._store = probe, run, store
-        self._cores, self._say = cores, say
+        self._cores, self._say, self._model = cores, say, model
         self._learned = {folder.path for folder in run.cell_folders() if _valid(folder)}
         self._probed: list[TrialCost] | None = None
 
@@ -75,10 +77,16 @@ class Pace:
         """
         self.learn()
         costs = self._costs(cell) if cell.target == "vm" else None
-        choice = choose_speed(cell, costs, min(limit, self._run.info.max_speed or inf))
+        highest = min(limit, self._run.info.max_speed or inf)
+        choice = choose_speed(cell, costs, highest, self._model)
         if choice.too_slow:
             self._say(f"{cell.id}: no speed is true here, and 1 is used: {choice.too_slow}")
-        return cell.at_speed(choice.speed, choice.reason)
+        return choice.of(cell)
+
+    def foresee(self, cell: Cell) -> Cell:
+        """A cell whose speed was given, with what the model says of it by what is known already."""
+        known = costs_of(self._store.read(), self._cores, cell.knobs.workers)
+        return with_split(cell, known, self._model)
 
     def learn(self) -> None:
         """Keep what the cells cost that were finished since, if they are valid.

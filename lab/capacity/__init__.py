@@ -1,10 +1,12 @@
-"""The search for a capacity: at how many users a cell begins to fail; pure, but for its runner."""
+"""At how many users a cell begins to fail: the search that measures it, and the model that predicts
+it (`lab.capacity.predict`); pure, but for the search's runner."""
 
+from lab.capacity.aimed import AimedSearch
 from lab.capacity.search import (
     MAX_USERS,
-    USUAL_TRIALS,
     CapacitySearch,
     Search,
+    aimed_for,
     longest,
     search_for,
     trial_cell,
@@ -13,9 +15,10 @@ from lab.capacity.search import (
 
 __all__ = [
     "MAX_USERS",
-    "USUAL_TRIALS",
+    "AimedSearch",
     "CapacitySearch",
     "Search",
+    "aimed_for",
     "longest",
     "search_for",
     "trial_cell",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, inf
 
-from lab.capacity.state import SearchState, allowed_width
+from lab.capacity.state import SearchState
 from lab.model.evalues import Side
 
 MIN_GAIN = 1e-3
@@ -123,8 +123,9 @@ class Endpoints:
         if not hopeless:
             return None
         middle, choices = (state.low + state.high) / 2, []
-        for low in range(max(1, min(hopeless) - allowed_width(min(hopeless))), min(hopeless)):
-            high = low + allowed_width(low)
+        least = min(hopeless) - state.allowed_width(min(hopeless))
+        for low in range(max(1, least), min(hopeless)):
+            high = low + state.allowed_width(low)
             fresh = [n for n in (low, high) if state.is_fresh(n)]
             if high > max(hopeless) and fresh and self._may_be(low, high):
                 choices.append((min(middle - low, high - middle), -len(fresh), fresh[0]))

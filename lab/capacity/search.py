@@ -26,11 +26,18 @@ from collections.abc import Iterable, Sequence
 from math import ceil, inf
 from typing import Literal, Protocol
 
+from lab.capacity.aimed import AimedSearch
 from lab.capacity.endpoints import Endpoints, Pair
 from lab.capacity.level import confidence
-from lab.capacity.state import SearchSettings, SearchState
+from lab.capacity.state import USUAL_WIDTH, SearchSettings, SearchState
 from lab.errors import UsageError
-from lab.model.capacity import CapacityTrial, CriterionCount, Threshold, TrialRequest
+from lab.model.capacity import (
+    CapacityTrial,
+    CriterionCount,
+    Estimate,
+    Threshold,
+    TrialRequest,
+)
 from lab.model.criterion import Criterion
 from lab.model.evalues import SPLIT_CORRELATION, correlation_of, correlation_within
 from lab.model.experiment import Cell
@@ -45,7 +52,7 @@ MAX_USERS = 200
 """A search goes no higher unless `--most-users` says so: the report's largest load."""
 
 USUAL_TRIALS = 13
-"""The median over 2,000 simulated systems: see `benchmarks.threshold`."""
+"""The median of the lab's halving over 2,000 simulated systems: see `benchmarks.threshold`."""
 
 FEW_VIOLATIONS = 2
 """A trial to steer by is so long that at the threshold this many uploads would violate it."""
@@ -62,13 +69,37 @@ a longer trial has its ramp and warm-up only once."""
 class Search(Protocol):
     """A method that finds a cell's threshold."""
 
+    @property
+    def max_users(self) -> int:
+        """It goes no higher."""
+        ...
+
+    @property
+    def max_window(self) -> float:
+        """The longest window that it may ask for, in real-world seconds."""
+        ...
+
+    @property
+    def max_trials_in_all(self) -> int:
+        """How many trials it may take, the invalid ones too."""
+        ...
+
     def next(self, cell: str, trials: Sequence[CapacityTrial]) -> TrialRequest | Threshold:
         """The trial to make next, or the answer; the same trials in any order give the same."""
         ...
 
+    def estimate(self, trials: Sequence[CapacityTrial]) -> Estimate | None:
+        """What the trials so far say, to be shown while the search goes on; None before any."""
+        ...
+
+    def informed_by(self, beside: Sequence[CapacityTrial], /) -> Search:
+        """The same search, that may aim its first trial by those of other cells whose stages take
+        as long."""
+        ...
+
 
 class CapacitySearch(SearchSettings):
-    """The lab's method; its settings are the fields of `SearchSettings`."""
+    """By e-values, on no model; its settings are the fields of `SearchSettings`."""
 
     def next(self, cell: str, trials: Sequence[CapacityTrial]) -> TrialRequest | Threshold:
         """The trial to make next, or the answer; the same trials in any order give the same."""
@@ -84,17 +115,72 @@ class CapacitySearch(SearchSettings):
             return _answer(cell, state, "undecided", why, _more(endpoints))
         return _explore(state) or _confirm(state, endpoints) or _give_up(cell, state, endpoints)
 
+    def estimate(self, trials: Sequence[CapacityTrial]) -> Estimate | None:
+        """What is certain by the trials so far; None before any, and where ends contradict."""
+        state = SearchState(self, tuple(sorted(trials, key=lambda t: (t.users, t.id))))
+        if not trials or state.holds >= state.breaks:
+            return None
+        return Estimate(
+            holds_at=state.holds,
+            breaks_at=None if state.breaks == state.top else state.breaks,
+            middle=(state.low + state.high) / 2,
+            low=state.holds,
+            high=state.breaks,
+            confidence=1 - self.alpha,
+            method="certain",
+            basis="counts",
+            rests_on="e-values, which rest on no model of the cell",
+        )
+
+    def informed_by(self, _beside: Sequence[CapacityTrial], /) -> CapacitySearch:
+        """The same search: it climbs as the report does, whatever other cells measured."""
+        return self
+
 
 def search_for(
-    cell: Cell, max_users: int = MAX_USERS, max_load: float | None = None
+    cell: Cell,
+    max_users: int = MAX_USERS,
+    max_load: float | None = None,
+    within: float | None = None,
 ) -> CapacitySearch:
     """The search for a cell: windows no shorter than the load's, the first rate from the knobs.
+
+    Args:
+        cell: whose threshold it is.
+        max_users: it goes no higher.
+        max_load: real-world seconds of load that it may take; None: no limit.
+        within: how wide the answer may be, as a share of the users; None: 2 users or a tenth.
 
     Raises:
         UsageError: the cell's load has no users to vary, or nothing says when it breaks, or
             nothing could show it.
     """
+    check_searchable(cell)
     load = _closed(cell)
+    strictest = min(_tail_of_all(criterion, load) for criterion in cell.criteria)
+    split = correlation_of(cell) == SPLIT_CORRELATION
+    max_window = MAX_SPLIT_WINDOW_S if split else CapacitySearch.max_window
+    return CapacitySearch(
+        rate=1 / max(load.uplink_s + service_s(cell) + load.think.mean, INSTANT_S),
+        slots=upload_slots(cell),
+        max_users=max_users,
+        min_window=max(load.window, MIN_SPLIT_WINDOW_S) if split else load.window,
+        max_window=max(max_window, load.window),
+        samples=round(FEW_VIOLATIONS / strictest),
+        correlation=correlation_of(cell),
+        max_load=inf if max_load is None else max_load,
+        within=USUAL_WIDTH if within is None else within,
+    )
+
+
+def check_searchable(cell: Cell) -> None:
+    """Refuse a cell whose threshold no method could find.
+
+    Raises:
+        UsageError: its load has no users to vary, or nothing says when it breaks, or nothing could
+            show it.
+    """
+    _closed(cell)
     if not cell.criteria:
         raise UsageError(
             f"{cell.id}: without criteria there is nothing that more users could break",
@@ -111,19 +197,6 @@ def search_for(
                 f"{cell.id}: no number of uploads shows on which side of '{criterion}' it is",
                 "give it a bound that can be passed, such as 'error_rate < 1 %'",
             )
-    strictest = min(_tail_of_all(criterion, load) for criterion in cell.criteria)
-    split = correlation_of(cell) == SPLIT_CORRELATION
-    max_window = MAX_SPLIT_WINDOW_S if split else CapacitySearch.max_window
-    return CapacitySearch(
-        rate=1 / max(load.uplink_s + service_s(cell) + load.think.mean, INSTANT_S),
-        slots=upload_slots(cell),
-        max_users=max_users,
-        min_window=max(load.window, MIN_SPLIT_WINDOW_S) if split else load.window,
-        max_window=max(max_window, load.window),
-        samples=round(FEW_VIOLATIONS / strictest),
-        correlation=correlation_of(cell),
-        max_load=inf if max_load is None else max_load,
-    )
 
 
 def _tail_of_all(criterion: Criterion, load: ClosedLoad) -> float:
@@ -131,6 +204,35 @@ def _tail_of_all(criterion: Criterion, load: ClosedLoad) -> float:
     one in twenty is one in two hundred. Health is asked for whatever users send, so there it is
     the share of the probes."""
     return (tail_of(criterion) or 1.0) * load.shares.get(criterion.journey, 1.0)
+
+
+def aimed_for(
+    cell: Cell,
+    max_users: int = MAX_USERS,
+    max_load: float | None = None,
+    within: float | None = None,
+) -> AimedSearch:
+    """The search for a cell that a model aims; windows no shorter than the load's.
+
+    Args:
+        cell: whose threshold it is.
+        max_users: it goes no higher.
+        max_load: real-world seconds of load that it may take; None: no limit.
+        within: how wide an answer may be, as a share of the users; None: 2 users or a tenth.
+
+    Raises:
+        UsageError: as `search_for`.
+    """
+    check_searchable(cell)
+    load = _closed(cell)
+    return AimedSearch(
+        cell,
+        max_users,
+        inf if max_load is None else max_load,
+        within,
+        min_window=load.window,
+        max_window=max(AimedSearch.max_window, load.window),
+    )
 
 
 def trial_cell(cell: Cell, request: TrialRequest, number: int) -> Cell:
@@ -143,7 +245,9 @@ def trial_cell(cell: Cell, request: TrialRequest, number: int) -> Cell:
     Raises:
         UsageError: the cell's load has no users to vary.
     """
-    load = _closed(cell).model_copy(update={"users": request.users, "window": request.window})
+    asked = {"users": request.users, "window": request.window, "warmup": request.warmup}
+    given = {name: value for name, value in asked.items() if value is not None}
+    load = _closed(cell).model_copy(update=given)
     return cell.model_copy(
         update={
             "id": f"{cell.id}-u{request.users}-{number}",
@@ -154,7 +258,7 @@ def trial_cell(cell: Cell, request: TrialRequest, number: int) -> Cell:
     )
 
 
-def longest(cell: Cell, search: CapacitySearch) -> Cell:
+def longest(cell: Cell, search: Search) -> Cell:
     """The longest trial that a search may ask for."""
     why = "the longest there may be"
     request = TrialRequest(users=search.max_users, window=search.max_window, why=why)
@@ -169,17 +273,19 @@ def trial_of(cell: Cell, verdict: Verdict) -> CapacityTrial:
     """
     start, end = cell.load.measured
     within = correlation_within(end - start, correlation_of(cell))
+    times = verdict.times if verdict.outcome != Outcome.INVALID else None
     return CapacityTrial(
         id=cell.id,
         users=_closed(cell).users,
         window=end - start,
-        spent=end + drain(cell),
+        spent=end + (verdict.times.drain if verdict.times else drain(cell)),
         sent=sum(
             int(verdict.metrics.get(with_journey("attempts", journey), 0))
             for journey in cell.load.shares
         ),
         outcome=verdict.outcome,
         criteria=tuple(_count(finding, verdict.outcome, within) for finding in verdict.findings),
+        times=times,
     )
 
 
@@ -330,7 +436,7 @@ def _answer(
         outcome=outcome,
         reason=reason,
         more=more,
-        trials=state.trials,
+        trials=tuple(trial.without_times() for trial in state.trials),
     )
 
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from math import inf, log
+from math import floor, inf, log
 
 from lab.capacity.level import LoadLevel
 from lab.model.capacity import CapacityTrial
@@ -24,6 +24,12 @@ LADDER = (10, 20, 40, 60, 80, 100)
 that steps grow by half: halving takes a single trial more for a step of twice the size."""
 
 GROWTH = 1.5
+USUAL_WIDTH = 0.1
+"""How wide an answer may be, as a share of the users, where no other width is asked for."""
+
+ROUNDING = 1e-9
+"""A share of users that is a whole number but for the last digits of a float is one."""
+
 SPARE = 12
 """Numbers of users that may be tried beside the ladder: halving takes 3 to 6 of them, the
 rest is for moving the interval."""
@@ -49,6 +55,7 @@ class SearchSettings:
         max_invalid: invalid ones at one number of users before it is given up, where they are
             more than the valid ones: one bad trial among many says little of the machine.
         max_load: real-world seconds of load, of all trials, after which no more are made.
+        within: how wide an answer may be, as a share of the users at whom it holds.
     """
 
     rate: float = 1 / 3.7
@@ -63,6 +70,7 @@ class SearchSettings:
     max_trials: int = 16
     max_invalid: int = 3
     max_load: float = inf
+    within: float = USUAL_WIDTH
 
     @cached_property
     def ladder(self) -> tuple[int, ...]:
@@ -93,9 +101,12 @@ class SearchSettings:
         return log(2 / self.alpha)
 
 
-def allowed_width(holds_at: int) -> int:
-    """How wide an answer may be: 2 users or a tenth; of the first user nothing is left open."""
-    return max(2, holds_at // 10) if holds_at else 1
+def allowed_width(holds_at: int, within: float = USUAL_WIDTH) -> int:
+    """How wide an answer may be, in users: 2, or a share of those at whom it holds.
+
+    Of the first user nothing is left open.
+    """
+    return max(2, floor(holds_at * within + ROUNDING)) if holds_at else 1
 
 
 @dataclass(frozen=True)
@@ -181,7 +192,11 @@ class SearchState:
         Where nothing was seen to break, only the most users of all are: fewer leave open what
         the rest would do.
         """
-        return low + 1 == high if high == self.top else high - low <= allowed_width(low)
+        return low + 1 == high if high == self.top else high - low <= self.allowed_width(low)
+
+    def allowed_width(self, holds_at: int) -> int:
+        """How wide an answer of this search may be, in users."""
+        return allowed_width(holds_at, self.settings.within)
 
     def _valid(self, users: int) -> int:
         return len(self.levels[users].trials) if users in self.levels else 0

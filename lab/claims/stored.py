@@ -18,7 +18,11 @@ from lab.model.experiment import Cell
 from lab.model.verdict import Outcome
 from lab.store import RunFolder, of_experiment
 
-UNASKED = {"id", "axes", "criteria", "baseline", "relative", "seed", "auto_speed", "speed_reason"}
+UNASKED = {"id", "axes", "criteria", "baseline", "relative", "seed"} | {
+    "auto_speed",
+    "speed_reason",
+    "split",
+}
 """The fields of a cell that change nothing of what it measures."""
 
 

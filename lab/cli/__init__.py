@@ -3,19 +3,23 @@
 A command is a file of this package, named as the command, that holds it as ``command``;
 to add one, add its file. What several commands share is in the files that hold none:
 
+    collector  posts a run to a collector of OpenTelemetry
     options    options, and how data and messages are printed
     wiring     the real parts behind the protocols of `lab.runner`
     session    what ``lab run`` and ``lab threshold`` do alike
     stored     the report of a stored run: shown, stored, and its exit code
+    step       the summary of a step in CI
     standing   replicas that ``lab up`` left up
+    lessons    the course, measured; ``exams`` the same of an examination
     streams    standard output and error: cleaned, and outlived
+    watcher    the live page's process beside a run
 
 Data goes to standard output, progress and messages to standard error. Exit codes: 0 every
-cell was measured, 1 a cell broke under ``--gate``, 2 usage or a bad spec, 3 something is
-missing on this machine, 4 a cell is undecided or invalid, 130 interrupted: by Ctrl-C, SIGTERM,
-or SIGHUP, as when its terminal closes. A command whose code is its answer keeps it though its
-output cannot be written; one that only prints ends with 3 then, and with 0 where its reader has
-left (``lab report latest | head -1``).
+cell was measured, 1 under ``--gate`` a cell broke or got certainly worse, 2 usage or a bad spec,
+3 something is missing on this machine, 4 a cell is undecided or invalid, 130 interrupted: by
+Ctrl-C, SIGTERM, or SIGHUP, as when its terminal closes. A command whose code is its answer keeps
+it though its output cannot be written; one that only prints ends with 3 then, and with 0 where its
+reader has left (``lab report latest | head -1``).
 """
 
 from __future__ import annotations

@@ -71,6 +71,28 @@ class Speed(Number):
         return super().convert(value, param, ctx)
 
 
+class Percent(click.ParamType[float]):
+    """A share with its unit, ``20 %``, within bounds that are shares, too."""
+
+    name = "share"
+
+    def __init__(self, low: float, high: float) -> None:
+        self.low, self.high = low, high
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """The share; a usage error where it is none, or out of bounds."""
+        from lab.model.units import format_share, parse_share
+
+        try:
+            share = parse_share(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if not self.low <= share <= self.high:
+            bounds = f"{format_share(self.low)} to {format_share(self.high)}"
+            self.fail(f"{value} is out of bounds; it must be {bounds}", param, ctx)
+        return share
+
+
 class PathName(click.Path):
     """A path that can be shown and stored: it has a name, in UTF-8, of what can be seen."""
 
@@ -303,8 +325,8 @@ def style() -> Style:
     """How text looks on standard output: 40 to 160 columns wide, whatever COLUMNS says."""
     from lab.report import Style
 
-    width = shutil.get_terminal_size((100, 24)).columns
-    return Style.of(sys.stdout, max(40, min(width, 160)), os.environ)
+    width, height = shutil.get_terminal_size((100, 24))
+    return Style.of(sys.stdout, max(40, min(width, 160)), os.environ, height)
 
 
 def check_writable(results: Path) -> None:

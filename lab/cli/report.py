@@ -18,7 +18,7 @@ from lab.cli.options import (
 )
 from lab.cli.stored import MAX_NAMES, by_part, report_of
 from lab.errors import StoreError, UsageError
-from lab.model.capacity import Threshold
+from lab.model.capacity import Standing, Threshold
 from lab.model.run import CellResult, Summary
 from lab.report import cell_details
 from lab.store import RunFolder, find
@@ -56,6 +56,7 @@ def command(
             print_text(cell_details(result, style()))
         return None
     report = report_of(folder)
+    report.tell_step()
     if markdown:
         print_text(report.markdown())
     elif html:
@@ -65,7 +66,7 @@ def command(
     return 4 if report.document.damaged else None
 
 
-def _find_cell(folder: RunFolder, part: str) -> CellResult | Threshold:
+def _find_cell(folder: RunFolder, part: str) -> CellResult | Threshold | Standing:
     """The one cell whose id is, or else contains, ``part``."""
     results = _results(folder, part)
     exact = by_part(results, part) if part else []
@@ -81,8 +82,9 @@ def _find_cell(folder: RunFolder, part: str) -> CellResult | Threshold:
     raise UsageError(what, f"write more of one, as of {names}")
 
 
-def _results(folder: RunFolder, part: str) -> Sequence[CellResult | Threshold]:
-    """The finished cells; of a search the answers, or the trials where no cell is meant.
+def _results(folder: RunFolder, part: str) -> Sequence[CellResult | Threshold | Standing]:
+    """The finished cells; of a search its answers, and what is known of the other cells so far, or
+    the trials where no cell is meant.
 
     Raises:
         StoreError: what is meant is a cell of which something stored is damaged.
@@ -94,7 +96,7 @@ def _results(folder: RunFolder, part: str) -> Sequence[CellResult | Threshold]:
     if isinstance(document, Summary):
         trials = (trial for trial in folder.undeclared() if trial.finished())
         return [*document.cells, *(folder.result(trial.read_cell().id) for trial in trials)]
-    cells = document.cells
+    cells = document.known
     if any(part in cell.id for cell in cells):
         return cells
     finished = (trial for trial in folder.undeclared() if trial.finished())

@@ -27,7 +27,8 @@ from lab.cli.options import (
 )
 from lab.cli.session import Planned
 from lab.cli.stored import StoredReport, exit_code, report_of
-from lab.cli.wiring import StackChoice
+from lab.cli.watcher import watched
+from lab.cli.wiring import StackChoice, split_model
 from lab.model.experiment import Cell
 from lab.model.load import MAX_USERS
 from lab.model.replica import Target
@@ -64,6 +65,9 @@ from lab.store import RunFolder, find
 )
 @retries_option
 @click.option("--gate", is_flag=True, help="Exit with 1 if a cell broke, as a pipeline needs it.")
+@click.option(
+    "--watch", is_flag=True, help="Serve the live page meanwhile (`lab watch`), and say where."
+)
 @results_option
 @json_option
 def command(
@@ -81,6 +85,7 @@ def command(
     only: tuple[str, ...],
     retries: int,
     gate: bool,
+    watch: bool,
     results: Path,
     as_json: bool,
 ) -> int | None:
@@ -118,9 +123,11 @@ def command(
     results = folder_of(stored.path if stored else None, results)
     choice = session.which_stack(planned, stack, toxiproxy, stored)
     reports = []
-    with closing(measure(planned, choice, toxiproxy, results, only, retries)) as ended:
+    measured = measure(planned, choice, toxiproxy, results, only, retries)
+    with watched(results, wanted=watch), closing(measured) as ended:
         for report in ended:
             reports.append(report)
+            report.tell_step()
             if not as_json:
                 report.show()
     if as_json:
@@ -133,7 +140,7 @@ def plan_of(spec: Planned, only: tuple[str, ...] = (), retries: int = RETRIES) -
     """What a dry run shows of a spec, whose cells have the speeds that are known."""
     return RunPlan(
         spec.experiment.experiment,
-        round(estimate(spec.missing)) + _probe_s(spec.missing),
+        round(estimate(spec.missing, split_model())) + _probe_s(spec.missing),
         {cell.id: too_few(cell) for cell in spec.missing},
         spec.idle,
         [PlannedSpeed.of(cell) for cell in spec.missing],

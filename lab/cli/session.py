@@ -27,6 +27,7 @@ from lab.cli.wiring import (
     known_costs,
     open_stack,
     pace_of,
+    split_model,
 )
 from lab.config import parse_settings, read_experiment
 from lab.errors import Interrupted, LabError, MachineError, SpecError, UsageError
@@ -35,7 +36,7 @@ from lab.load.driver import LocustLoad
 from lab.model.experiment import Cell, Experiment
 from lab.model.knobs import Preset
 from lab.model.replica import Target
-from lab.model.run import RunKind, RunRequest
+from lab.model.run import RunKind, RunRequest, SearchMethod
 from lab.model.speed import AUTO
 from lab.observe.quiet import QuietMachine
 from lab.plan import (
@@ -70,6 +71,23 @@ class Overrides:
     target: Target | None = None
     max_speed: float | None = None
     only: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SearchAsked:
+    """How thresholds are searched.
+
+    Args:
+        max_users: it goes no higher.
+        max_load: real-world seconds of load for each cell; None: no limit.
+        method: by what.
+        within: how wide an answer may be, as a share of the users; None: 2 users or a tenth.
+    """
+
+    max_users: int
+    max_load: float | None
+    method: SearchMethod
+    within: float | None
 
 
 @dataclass(frozen=True)
@@ -220,7 +238,7 @@ def speeds_known(
     if any(cell.auto_speed and cell.target == "vm" for cell in planned.missing):
         with suppress(LabError):
             known = known_costs(which_stack([planned], asked, toxiproxy, stored).name)
-            return lambda cell: foreseen(cell, known(cell), planned.max_speed)
+            return lambda cell: foreseen(cell, known(cell), planned.max_speed, split_model())
     return lambda cell: foreseen(cell, None, planned.max_speed)
 
 
@@ -273,8 +291,7 @@ def new_run(
     reason: str,
     results: Path,
     kind: RunKind = "run",
-    max_users: int | None = None,
-    max_load: float | None = None,
+    search: SearchAsked | None = None,
     only: tuple[str, ...] = (),
     until_held: bool = False,
 ) -> RunFolder:
@@ -286,8 +303,7 @@ def new_run(
         reason: why it is that stack.
         results: the results folder.
         kind: whether its cells are measured once, or their thresholds searched.
-        max_users: of a search: it goes no higher.
-        max_load: of a search: real-world seconds of load for each cell; None: no limit.
+        search: how thresholds are searched, where they are.
         only: which of the spec's cells were asked for; none: all.
         until_held: of a diagnosis: whether it goes on to what makes each cell hold.
 
@@ -308,8 +324,10 @@ def new_run(
         git=doctor.git_revision(),
         arguments=spec.arguments,
         only=only,
-        max_users=max_users,
-        max_load=max_load,
+        max_users=search.max_users if search else None,
+        max_load=search.max_load if search else None,
+        method=search.method if search else None,
+        within=search.within if search else None,
         until_held=until_held,
     )
     return RunFolder.create(results, spec.cells, request)
@@ -352,7 +370,7 @@ def measuring(
             )
             pace = pace_of(lab, run, live.print)
             try:
-                yield replace(lab, choose_speed=pace.choose), live
+                yield replace(lab, choose_speed=pace.choose, foresee=pace.foresee), live
             finally:
                 pace.learn()
     except KeyboardInterrupt:

@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 from lab.capacity.runner import answers
 from lab.cli.options import print_json, print_message, print_text, style
+from lab.cli.step import append_summary
 from lab.diagnosis.runner import answers as diagnoses
 from lab.errors import UsageError
 from lab.judge import compared
@@ -15,7 +16,15 @@ from lab.model.capacity import Thresholds
 from lab.model.diagnosis import Diagnoses
 from lab.model.run import DamagedCell, as_json
 from lab.model.verdict import Outcome
-from lab.report import Document, Style, answered, end_table, html_report, markdown_report
+from lab.report import (
+    Document,
+    Style,
+    answered,
+    end_table,
+    html_report,
+    markdown_report,
+    step_summary,
+)
 from lab.store import RunFolder
 from lab.store.runs import DIAGNOSES, SUMMARY, THRESHOLDS
 
@@ -75,6 +84,10 @@ class StoredReport:
             print_json(self.document.model_dump(mode="json"))
         else:
             print_text(self.text(style()))
+
+    def tell_step(self) -> None:
+        """Append the answer to the summary of the step of CI that this is, if it is one."""
+        append_summary(step_summary(self.document, self.run.info))
 
     def store(self) -> None:
         """Store the run's document, with its answer, and its pages beside it."""

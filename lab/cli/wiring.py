@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from lab.model.evidence import Injected
 from lab.model.experiment import DEFAULT_FAULTS, Cell
 from lab.model.fault import ProcessFault
 from lab.model.run import RunInfo
+from lab.plan import SplitModel
 from lab.runner import Lab
 from lab.stack.base import Replica
 from lab.stack.compose import images
@@ -156,6 +157,17 @@ def open_stack(
     stack.close()
 
 
+@cache
+def split_model() -> SplitModel:
+    """What says how workers of one socket share, with what it has simulated in this process.
+
+    It is imported when it is asked for: it brings numpy along.
+    """
+    from lab.capacity.sharing import SimulatedSplit
+
+    return SimulatedSplit()
+
+
 def pace_of(lab: Lab, run: RunFolder, say: Callable[[str], None]) -> Pace:
     """What chooses the speed of a run's cells, by what is kept of this machine's costs.
 
@@ -169,7 +181,7 @@ def pace_of(lab: Lab, run: RunFolder, say: Callable[[str], None]) -> Pace:
     shipped = read_faults(paths.data("faults"))
     faults = [shipped[name] for name in DEFAULT_FAULTS]
     store = CostStore(key, cache_folder(), say)
-    return Pace(partial(probed, lab, faults), run, store, CORES, say)
+    return Pace(partial(probed, lab, faults), run, store, CORES, say, split_model())
 
 
 def known_costs(stack: str) -> Callable[[Cell], Costs | None]:

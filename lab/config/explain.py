@@ -20,6 +20,16 @@ from lab.model import fault, load, units
 from lab.model.bounds import SIGNS
 from lab.model.claims import ClaimCell, Condition, ReportClaim
 from lab.model.experiment import Experiment
+from lab.model.lessons import (
+    Choice,
+    CodePlace,
+    Given,
+    Lesson,
+    LessonCheck,
+    LessonQuestion,
+    NumberAnswer,
+    WrongCure,
+)
 from lab.model.suggest import nearest, suggest
 
 M = TypeVar("M", bound=BaseModel)
@@ -33,8 +43,20 @@ KINDS: dict[type[BaseModel], str] = {
     Experiment: "an experiment",
     fault.Fault: "a fault",
     ReportClaim: "a claim",
+    Lesson: "a lesson",
 }
 """What a file of each model is called."""
+
+PARTS_OF_LESSON: dict[str, tuple[str, type[BaseModel]]] = {
+    "given": ("a number that is given", Given),
+    "checks": ("a check", LessonCheck),
+    "wrong": ("a wrong cure", WrongCure),
+    "code": ("a place in the code", CodePlace),
+    "choices": ("a choice", Choice),
+    "number": ("a number to be predicted", NumberAnswer),
+    "prediction": ("a prediction", LessonQuestion),
+}
+"""What has keys within a lesson, by the key that it stands under; the innermost comes first."""
 
 _BUILT = ({"low", "high"}, {"count", "per"}, {"metric", "op", "bound"})
 _KINDS = {
@@ -202,6 +224,9 @@ def _owner(model: type[BaseModel], loc: Loc) -> tuple[str, list[str]]:
         if names[0] == "cells":
             return "a claim's cell", list(ClaimCell.model_fields)
         return "a condition", list(Condition.model_fields)
+    if model is Lesson:
+        name, part = next(PARTS_OF_LESSON[key] for key in PARTS_OF_LESSON if key in names)
+        return name, list(part.model_fields)
     if "KnobRef" in names:
         return "a delay", list(fault.KnobRef.model_fields)
     if names[0] == "toxics":

@@ -28,7 +28,7 @@ from lab.model.journeys import REQUESTS
 from lab.model.knobs import Knobs
 from lab.model.load import load_of_spec
 from lab.model.metrics import BY_NAME, plain, with_journey
-from lab.model.physics import PERCENTILES, STATISTICAL
+from lab.model.physics import ALPHA, PERCENTILES, STATISTICAL
 from lab.model.run import CellResult, Summary
 from lab.model.verdict import (
     Change,
@@ -69,31 +69,61 @@ def _told(cell: CellResult, baseline: CellResult | None, damaged: Collection[str
     return against(cell, baseline)
 
 
-def against(cell: CellResult, baseline: CellResult) -> Comparison:
-    """A cell beside another one: figures, criteria, and the limit."""
-    for one, which in ((cell, "this cell"), (baseline, "the baseline")):
+NAMES = "this cell", "the baseline"
+"""What the two are called that are compared."""
+
+
+def against(
+    cell: CellResult,
+    baseline: CellResult,
+    alpha: float = ALPHA,
+    names: tuple[str, str] = NAMES,
+    *,
+    anyway: bool = False,
+) -> Comparison:
+    """A cell beside another one: figures, criteria, and the limit.
+
+    Args:
+        cell: the one.
+        baseline: the other.
+        alpha: the chance that the interval of a figure misses what is true.
+        names: what the two are called where one cannot be compared.
+        anyway: compare figures of other files, or at speeds that share uploads otherwise, too.
+    """
+    for one, which in zip((cell, baseline), names, strict=True):
         if one.verdict is Outcome.INVALID:
             return Comparison(baseline=baseline.id, why_not=f"{which} is invalid")
-    why_not = incomparable(cell, baseline)
+    why_not = (no_figures if anyway else incomparable)(cell, baseline, names)
     return Comparison(
         baseline=baseline.id,
-        changes=() if why_not else tuple(_changes(cell, baseline)),
+        changes=() if why_not else tuple(changes(cell, baseline, alpha)),
         flips=tuple(_flips(cell, baseline)),
         limit=_moved(cell, baseline),
         why_not=why_not,
     )
 
 
-def incomparable(cell: CellResult, baseline: CellResult) -> str:
+def incomparable(cell: CellResult, baseline: CellResult, names: tuple[str, str] = NAMES) -> str:
     """Why the figures of two valid cells are not to be compared; empty where they are."""
+    return no_figures(cell, baseline, names) or unlike(cell, baseline)
+
+
+def no_figures(cell: CellResult, baseline: CellResult, names: tuple[str, str] = NAMES) -> str:
+    """Why there is nothing that could be compared, whatever anybody wishes; empty: there is."""
     here, there = load_of_spec(cell.load), load_of_spec(baseline.load)
     if here.kind != there.kind:
         return f"their loads differ: {here.kind} and {there.kind}"
-    if here.audio != there.audio and cell.axes.get("load") == baseline.axes.get("load"):
-        return f"their files differ: {here.audio} and {there.audio}"
-    for one, which in ((cell, "this cell"), (baseline, "the baseline")):
+    for one, which in zip((cell, baseline), names, strict=True):
         if one.decided:
             return f"{which} ended as soon as it was decided, so its figures are no estimates"
+    return ""
+
+
+def unlike(cell: CellResult, baseline: CellResult) -> str:
+    """What keeps two cells apart that has figures of its own: files, or speeds; empty: nothing."""
+    here, there = load_of_spec(cell.load), load_of_spec(baseline.load)
+    if here.audio != there.audio and cell.axes.get("load") == baseline.axes.get("load"):
+        return f"their files differ: {here.audio} and {there.audio}"
     return _uneven(cell, baseline)
 
 
@@ -102,22 +132,22 @@ def _uneven(cell: CellResult, baseline: CellResult) -> str:
     knobs = [Knobs.model_validate(one.knobs) for one in (cell, baseline)]
     if knobs[0].speed == knobs[1].speed:
         return ""
-    for one in knobs:
-        sharing = one.workers if one.listeners == 1 else 1
-        if cell.target == "vm" and not keeps_split(sharing, one.speed):
+    for one, split in zip(knobs, (cell.split, baseline.split), strict=True):
+        if cell.target == "vm" and not keeps_split(one.sharing, one.speed, split):
             return (
-                f"at speed {one.speed:g} {sharing} workers share one socket more evenly than at 1,"
-                " and the speeds differ"
+                f"at speed {one.speed:g} {one.sharing} workers share one socket more evenly than at"
+                " 1, and the speeds differ"
             )
     return ""
 
 
-def _changes(cell: CellResult, baseline: CellResult) -> Iterator[Change]:
+def changes(cell: CellResult, baseline: CellResult, alpha: float = ALPHA) -> Iterator[Change]:
+    """The figures that both have of those that cells are compared by, each beside the other."""
     wanted = {c.name: c for c in _criteria(cell)}
     usual = (with_journey(name, load_of_spec(cell.load).main) for name in COMPARED)
     for name in dict.fromkeys((*usual, *wanted)):
         if name in cell.metrics and name in baseline.metrics:
-            yield change(name, cell, baseline, wanted.get(name))
+            yield change(name, cell, baseline, wanted.get(name), alpha)
 
 
 def _criteria(cell: CellResult) -> list[Criterion]:
@@ -136,14 +166,21 @@ class Figures(Protocol):
         """Of those for which it is known."""
 
 
-def change(name: str, cell: Figures, baseline: Figures, wanted: Criterion | None = None) -> Change:
-    """A figure of a cell beside the same of another, with its 95 % interval.
+def change(
+    name: str,
+    cell: Figures,
+    baseline: Figures,
+    wanted: Criterion | None = None,
+    alpha: float = ALPHA,
+) -> Change:
+    """A figure of a cell beside the same of another, with its interval.
 
     Args:
         name: the metric's, with its journey.
         cell: the one.
         baseline: the other.
         wanted: the criterion that says how it is to be; else what the metric is says it.
+        alpha: the chance that the interval misses what is true.
     """
     row = BY_NAME[plain(name)]
     grows = wanted.op in (">", ">=") if wanted else row.name in GROWS
@@ -151,7 +188,7 @@ def change(name: str, cell: Figures, baseline: Figures, wanted: Criterion | None
     of_shares = row.unit == "share"
     spreads = cell.spreads.get(name), baseline.spreads.get(name)
     value = now - before if of_shares else now / before if before else inf if now else 1.0
-    ends = _ends(of_shares, (now, before), spreads)
+    ends = _ends(of_shares, (now, before), spreads, alpha)
     return Change(
         metric=name,
         kind="difference" if of_shares else "ratio",
@@ -171,41 +208,55 @@ Ends = tuple[float, float]
 
 
 def _ends(
-    of_shares: bool, figures: tuple[float, float], spreads: tuple[Spread | None, Spread | None]
+    of_shares: bool,
+    figures: tuple[float, float],
+    spreads: tuple[Spread | None, Spread | None],
+    alpha: float,
 ) -> Ends | None:
-    """The ends of a 95 % interval; None where it is not known how well the figures are known."""
+    """The ends of an interval; None where it is not known how well the figures are known."""
     here, there = spreads
     if here is None or there is None:
         return None
     if of_shares:
-        return share_difference(figures, (here, there))
-    return ratio(figures, (here, there)) if figures[1] else None
+        return share_difference(figures, (here, there), alpha)
+    return ratio(figures, (here, there), alpha) if figures[1] else None
 
 
 MAX_SPREAD = log(MAX_RATIO)
 """An interval is no wider, to either side: of a figure that is known worse, nothing is known."""
 
 
-def ratio(figures: tuple[float, float], spreads: tuple[Spread, Spread]) -> Ends:
-    """The 95 % interval of the ratio of two independent figures.
+def ratio(
+    figures: tuple[float, float], spreads: tuple[Spread, Spread], alpha: float = ALPHA
+) -> Ends:
+    """The interval of the ratio of two independent figures.
 
     Args:
         figures: the one, and the one that it is divided by, both above 0.
         spreads: of each; its error is relative.
+        alpha: the chance that the interval misses what is true.
     """
     variances = [spread.error**2 for spread in spreads]
     value = min(figures[0] / figures[1], MAX_RATIO)
     if not (variance := sum(variances)):
         return value, value
     parts = ((v / variance) ** 2 / (s.batches - 1) for v, s in zip(variances, spreads, strict=True))
-    off = exp(min(_t(1 / sum(parts)) * sqrt(variance), MAX_SPREAD))
+    off = exp(min(_t(1 / sum(parts), alpha) * sqrt(variance), MAX_SPREAD))
     return value / off, value * off
 
 
-def share_difference(shares: tuple[float, float], spreads: tuple[Spread, Spread]) -> Ends:
-    """The 95 % interval of the difference of two independent shares, from -1 to 1."""
+def share_difference(
+    shares: tuple[float, float], spreads: tuple[Spread, Spread], alpha: float = ALPHA
+) -> Ends:
+    """The interval of the difference of two independent shares, from -1 to 1.
+
+    Args:
+        shares: the one, and the one that is taken from it.
+        spreads: of each, with how many independent uploads it is worth.
+        alpha: the chance that the interval misses what is true.
+    """
     here, there = shares
-    (low, high), (below, above) = _shares(shares, spreads)
+    (low, high), (below, above) = _shares(shares, spreads, alpha)
     apart = here - there
     return (
         apart - sqrt((here - low) ** 2 + (above - there) ** 2),
@@ -257,9 +308,9 @@ def _scale(name: str) -> Scale:
     return "rate" if row.name in GROWS else "ratio"
 
 
-def _within(scale: Scale, figure: float, spread: Spread) -> Ends:
-    """The 95 % interval of a share, of a rate, or of the logarithm of any other figure."""
-    t = _t(spread.batches - 1)
+def _within(scale: Scale, figure: float, spread: Spread, alpha: float = ALPHA) -> Ends:
+    """The interval of a share, of a rate, or of the logarithm of any other figure."""
+    t = _t(spread.batches - 1, alpha)
     if scale == "share":
         return wilson(figure, spread.effective or 1.0, t)
     off = min(t * spread.error, MAX_SPREAD)
@@ -268,9 +319,12 @@ def _within(scale: Scale, figure: float, spread: Spread) -> Ends:
     return log(figure) - off, log(figure) + off
 
 
-def _shares(shares: tuple[float, float], spreads: tuple[Spread, Spread]) -> tuple[Ends, Ends]:
+def _shares(
+    shares: tuple[float, float], spreads: tuple[Spread, Spread], alpha: float = ALPHA
+) -> tuple[Ends, Ends]:
     here, there = (
-        _within("share", share, spread) for share, spread in zip(shares, spreads, strict=True)
+        _within("share", share, spread, alpha)
+        for share, spread in zip(shares, spreads, strict=True)
     )
     return here, there
 
@@ -289,11 +343,11 @@ def wilson(share: float, count: float, z: float) -> Ends:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def _t(freedom: float) -> float:
-    """Student's t that is passed to either side once in forty, of so many degrees of freedom."""
+def _t(freedom: float, alpha: float) -> float:
+    """Student's t, of so many degrees of freedom, that is passed to either side in all so often."""
     from scipy.special import stdtrit  # slow to import; many commands never judge
 
-    return float(stdtrit(freedom, 0.975))
+    return float(stdtrit(freedom, 1 - alpha / 2))
 
 
 def _tendency(ends: Ends | None, same: float, *, grows: bool) -> Tendency:
@@ -303,6 +357,20 @@ def _tendency(ends: Ends | None, same: float, *, grows: bool) -> Tendency:
     if low <= same <= high:
         return "no difference"
     return "better" if (low > same) is grows else "worse"
+
+
+MOST_FAILED = 0.05
+"""The largest share of failures beside which a percentile of the successes tells how users fare."""
+
+MATTERS, SHARE_MATTERS = 0.05, 0.01
+"""A ratio nearer to 1, and a difference of shares nearer to 0, is no reason to do anything."""
+
+
+def matters(change: Change) -> bool:
+    """Whether a change, were it true to the digit, would be a reason to do anything."""
+    if change.kind == "difference":
+        return abs(change.change) > SHARE_MATTERS
+    return change.change <= 0 or abs(log(change.change)) > log(1 + MATTERS)
 
 
 def _flips(cell: CellResult, baseline: CellResult) -> Iterator[Flip]:

@@ -7,7 +7,7 @@ from math import fsum
 from lab.judge.delays import only_delay
 from lab.judge.readings import BACKEND, machine_rate
 from lab.judge.trial import Trial
-from lab.judge.validity import beyond_trips, overstated
+from lab.judge.validity import beyond_trips
 from lab.model.costs import GENERATOR, TrialCost
 from lab.model.journeys import Journey
 from lab.model.physics import db_trips
@@ -68,7 +68,7 @@ def _call_s(trial: Trial) -> float | None:
 
 def _loop_s(trial: Trial) -> float | None:
     """Seconds for an upload in which the busiest worker's event loop worked."""
-    worker = overstated(trial)
+    worker = trial.busiest
     if worker is None or worker.loop_work is None or "loop_busy" not in trial.metrics:
         return None
     return worker.loop_work / worker.rate

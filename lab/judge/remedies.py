@@ -7,7 +7,10 @@ from typing import NamedTuple
 
 from lab.model.experiment import Cell
 from lab.model.fidelity import true_speed
-from lab.model.verdict import InvalidityKind
+from lab.model.verdict import Invalidity, InvalidityKind
+
+FEWER = "lower the users"
+"""What less work takes, where no speed would do."""
 
 
 class CheckRemedy(NamedTuple):
@@ -29,10 +32,38 @@ def fitting_speed(speed: float, fits: Callable[[float], bool]) -> float | None:
     return true_speed(speed, fits) if speed > 1 and fits(1.0) else None
 
 
-def slower(cell: Cell, fitting: float | None) -> str:
-    """What to do about a speed that is too high; the lab changes none that was given by hand."""
+def too_fast(
+    cell: Cell,
+    what: str,
+    fits: Callable[[float], bool],
+    besides: str = "",
+    instead: str = FEWER,
+) -> Invalidity:
+    """A reason that lies in this cell's speed.
+
+    Args:
+        cell: as it was measured.
+        what: the reason.
+        fits: whether it would be none at a speed.
+        besides: what else would do where a lower speed does: a verb in the imperative.
+        instead: what to do where none does.
+    """
+    fitting = fitting_speed(cell.knobs.speed, fits)
+    also = f"{besides} or " if besides and fitting and not cell.auto_speed else ""
+    reason = f"{what} - {also}{slower(cell, fitting, instead)}"
+    return Invalidity(kind="speed", reason=reason, fitting=fitting)
+
+
+def slower(cell: Cell, fitting: float | None, instead: str = FEWER) -> str:
+    """What to do about a speed that is too high; the lab changes none that was given by hand.
+
+    Args:
+        cell: as it was measured.
+        fitting: the highest speed that would do; None where there is none.
+        instead: what to do then.
+    """
     if fitting is None:
-        return "lower --speed" if cell.knobs.speed > 1 else "lower the users"
+        return instead if cell.knobs.speed == 1 else f"{instead}: no lower speed would do"
     if cell.auto_speed:
         return f"`--resume` measures it again, at a speed of {fitting:g} at most"
     return f"lower --speed, to about {fitting:g}, or let the lab choose it (speed: auto)"

@@ -16,12 +16,12 @@ from math import ceil, floor, log10
 
 from lab.judge.statistics import mean
 from lab.judge.trial import Trial, successes
+from lab.model.distribution import SizeClass
 from lab.model.evidence import Sample
 from lab.model.journeys import Journey
 from lab.model.physics import PERCENTILES, quantile
 from lab.model.replica import file_limit
 from lab.model.units import SizeRange
-from lab.model.verdict import SizeClass
 
 APART = 1.25
 """A boundary is left out that is nearer than this, as a ratio, to an end or to the limit."""

@@ -149,6 +149,9 @@ def series(trial: Trial) -> Series:
         pg_active=in_state("active"),
         pg_idle=in_state("idle"),
         pg_in_transaction=in_state("idle in transaction"),
+        loop_busy=_loop_busy(workers, bins, trial.knobs.speed),
+        anyio_busy=_anyio_busy(workers, bins, trial.knobs.speed),
+        **_at_gateway(trial, bins),
     )
 
 
@@ -192,18 +195,80 @@ class _Bins:
                 sums[index] = (sums[index] or 0.0) + amount
         return [None if amount is None else round(amount / of, 3) for amount in sums]
 
+    def standing(self, values: Iterable[tuple[float, int]]) -> list[int | None]:
+        """The largest count bin by bin, of one that stands until the next is told."""
+        highest: list[int | None] = [None] * self.count
+        stood: int | None = None
+        told = sorted(values)
+        first = 0
+        for index, end in enumerate(self.ends):
+            after = bisect_left(told, (end,))
+            new = [value for _, value in told[first:after]]
+            highest[index] = max((*new, *([] if stood is None else [stood])), default=None)
+            stood, first = new[-1] if new else stood, after
+        return highest
+
+    def parts(self, start: float, end: float) -> Iterator[tuple[int, float]]:
+        """The bins that a stretch of time lies in, with the seconds of it in each."""
+        first, last = (int(t // self.width) for t in (max(start, 0.0), end))
+        for index in range(first, min(last, self.count - 1) + 1):
+            inside = min(end, (index + 1) * self.width) - max(start, index * self.width)
+            if inside > 0:
+                yield index, inside
+
     def _index(self, t: float) -> int | None:
         inside = 0 <= t <= self.count * self.width
         return min(int(t // self.width), self.count - 1) if inside else None
 
 
-def _cpu(workers: Iterable[WorkerReading]) -> Iterator[tuple[float, float]]:
-    """CPU-seconds that each worker used until each of its readings, since the one before."""
+def _lives(workers: Iterable[WorkerReading]) -> dict[int, list[WorkerReading]]:
+    """The readings of each worker."""
     lives: dict[int, list[WorkerReading]] = defaultdict(list)
     for reading in workers:
         lives[reading.pid].append(reading)
-    for life in lives.values():
+    return lives
+
+
+def _cpu(workers: Iterable[WorkerReading]) -> Iterator[tuple[float, float]]:
+    """CPU-seconds that each worker used until each of its readings, since the one before."""
+    for life in _lives(workers).values():
         yield from ((now.t, growth((last.cpu_s, now.cpu_s))) for last, now in pairwise(life))
+
+
+def _loop_busy(workers: Iterable[WorkerReading], bins: _Bins, speed: float) -> list[float | None]:
+    """The share of each bin for which the busiest loop was busy: from reading to reading, as a held
+    loop's own readings come late."""
+    busiest: list[float | None] = [None] * bins.count
+    for life in _lives(workers).values():
+        busy: dict[int, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        for last, now in pairwise(life):
+            if last.loop_busy_s is None or now.loop_busy_s is None or now.t <= last.t:
+                continue
+            share = growth((last.loop_busy_s, now.loop_busy_s)) * speed / (now.t - last.t)
+            for index, seconds in bins.parts(last.t, now.t):
+                busy[index][0] += min(1.0, share) * seconds
+                busy[index][1] += seconds
+        for index, (amount, seconds) in busy.items():
+            busiest[index] = max(busiest[index] or 0.0, round(amount / seconds, 3))
+    return busiest
+
+
+def _anyio_busy(workers: Sequence[WorkerReading], bins: _Bins, speed: float) -> list[int | None]:
+    if any(reading.anyio_busy is None for reading in workers):
+        return []
+    return bins.peaks(running_sum(workers, lambda reading: reading.anyio_busy or 0, speed))
+
+
+def _at_gateway(trial: Trial, bins: _Bins) -> dict[str, list[int | None]]:
+    """What the gateway had, bin by bin; nothing on the VM."""
+    readings = trial.gateway_readings
+    if not readings:
+        return {}
+    return {
+        "gateway_queue": bins.standing((r.t, r.queue) for r in readings),
+        "gateway_inflight": bins.standing((r.t, r.in_flight) for r in readings),
+        "instances": bins.standing((r.t, r.ready) for r in readings),
+    }
 
 
 def _p95(good: Sequence[Sample], ends: Sequence[float], window: float) -> list[float | None]:

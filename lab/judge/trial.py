@@ -38,6 +38,7 @@ from lab.model.evidence import (
     WorkerReading,
 )
 from lab.model.experiment import Cell
+from lab.model.fidelity import Worker
 from lab.model.journeys import REQUESTS, Journey
 from lab.model.knobs import Knobs
 from lab.model.load import AnyLoad, BurstLoad, StagesLoad, Window, shortened, users_at
@@ -389,6 +390,13 @@ class Trial:
         from lab.judge.coverage import uncovered  # which takes a Trial
 
         return uncovered(self)
+
+    @cached_property
+    def busiest(self) -> Worker | None:
+        """What its speed adds to its busiest worker: see `lab.judge.validity.overstated`."""
+        from lab.judge.validity import overstated  # which takes a Trial
+
+        return overstated(self)
 
     @cached_property
     def stood(self) -> tuple[Stood, ...]:

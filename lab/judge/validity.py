@@ -6,6 +6,7 @@
     instances that ended before their time        a result, or not: see below
     generator, machine                            the lab itself was the limit
     speed                                         work is not divided by it: see below
+    how workers shared uploads                    `lab.judge.evenness`
     injected and measured differ                  `lab.judge.injection`
     defects                                       what the replica must never do
 
@@ -35,9 +36,10 @@ from lab.judge import pooler
 from lab.judge.agreement import disagreements
 from lab.judge.coverage import clock_was_set
 from lab.judge.delays import only_delay
+from lab.judge.evenness import too_even
 from lab.judge.levels import times
 from lab.judge.readings import machine_rate
-from lab.judge.remedies import fitting_speed, slower
+from lab.judge.remedies import FEWER, fitting_speed, slower, too_fast
 from lab.judge.trial import Trial
 from lab.model.evidence import (
     LAB,
@@ -50,6 +52,8 @@ from lab.model.evidence import (
 )
 from lab.model.fault import Latency
 from lab.model.fidelity import ALLOWED, RESOLUTION_S, Worker, allowed_lateness, keeps_slot
+from lab.model.journeys import Journey
+from lab.model.load import ClosedLoad
 from lab.model.physics import SATURATED, bounds_of_others, db_trips
 from lab.model.readings import MachineReading
 from lab.model.units import percent
@@ -177,26 +181,18 @@ def _generator(trial: Trial) -> Iterable[Invalidity]:
     speed, cpu = trial.knobs.speed, trial.metrics.get("cpu_generator", 0.0)
     if cpu >= SATURATED:
         what = f"the load generator used {cpu:.2f} of its one core"
-        yield _too_fast(trial, what, lambda s: cpu * s / speed < SATURATED, "lower the users or ")
+        yield too_fast(trial.cell, what, lambda s: cpu * s / speed < SATURATED, FEWER)
     late = trial.metrics.get("lateness", 0.0)
     allowed = allowed_lateness(trial.main.metrics.get("p50", 0.0))
     if late > allowed:
         fitting = fitting_speed(speed, lambda s: late * s / speed <= allowed)
+        auto = trial.cell.auto_speed
+        mend = "; `--resume` measures it again" if auto else f" or {slower(trial.cell, fitting)}"
         reason = (
             f"the load generator sent {late:.2f} s late (p95; {allowed:.2f} s is allowed)"
-            " - stop other programs, lower the users or --speed"
+            f" - stop other programs{mend}"
         )
         yield Invalidity(kind="generator", reason=reason, fitting=fitting)
-
-
-def _too_fast(
-    trial: Trial, what: str, fits: Callable[[float], bool], otherwise: str = ""
-) -> Invalidity:
-    """A reason that lies in this cell's speed, with what else may be done about it."""
-    fitting = fitting_speed(trial.knobs.speed, fits)
-    instead = otherwise if fitting and not trial.cell.auto_speed else ""
-    reason = f"{what} - {instead}{slower(trial.cell, fitting)}"
-    return Invalidity(kind="speed", reason=reason, fitting=fitting)
 
 
 def _machine(trial: Trial) -> Iterable[Invalidity]:
@@ -215,11 +211,14 @@ def _machine(trial: Trial) -> Iterable[Invalidity]:
 
     alone, used = beside(min(others, OVERHEAD)), f"this machine's CPU was {percent(share)} in use"
     if not alone(speed):
-        yield _too_fast(trial, used, alone, "stop other programs or ")
+        yield too_fast(trial.cell, used, alone, "stop other programs")
         return
     fitting = fitting_speed(speed, beside(others))
-    auto = trial.cell.auto_speed
-    mend = "; `--resume` measures it again" if auto else f" or {slower(trial.cell, fitting)}"
+    mend = ""
+    if trial.cell.auto_speed:
+        mend = "; `--resume` measures it again"
+    elif fitting or speed == 1:
+        mend = f" or {slower(trial.cell, fitting)}"
     reason = f"{used}, {percent(others)} by other programs - stop them{mend}"
     yield Invalidity(kind="machine", reason=reason, fitting=fitting)
 
@@ -277,7 +276,24 @@ def overstated(trial: Trial) -> Worker | None:
     busy = max(cores, min(cores + carried * calls * blocks, metered))
     waits = carried * (calls - added) * blocks
     loop_work = min(work, max(0.0, metered - waits) / knobs.speed)
-    return Worker(rate, busy, work, knobs.speed, loop_work)
+    return Worker(rate, busy, work, knobs.speed, loop_work, threads_used(trial))
+
+
+def threads_used(trial: Trial) -> float | None:
+    """What was carried, as a share of what the threads for storage carry at speed 1.
+
+    None without threads, where users do not wait for their answers or do other things than upload,
+    and where the delay of a call is not the only thing that was injected into it.
+    """
+    cell, metrics, span = trial.cell, trial.metrics, only_delay(trial.cell, "gcs")
+    uploads = isinstance(cell.load, ClosedLoad) and set(cell.load.shares) == {Journey.UPLOAD}
+    if cell.knobs.gcs_call == "blocking" or not uploads or span is None:
+        return None
+    call_s, rate = metrics.get("gcs_latency"), metrics.get("throughput")
+    if call_s is None or rate is None:
+        return None
+    real_s = span.mean + max(0.0, call_s - span.mean) / cell.knobs.speed
+    return rate * real_s / cell.storage_slots
 
 
 def beyond_trips(trial: Trial) -> float:
@@ -296,7 +312,7 @@ def beyond_trips(trial: Trial) -> float:
 def scaling(trial: Trial) -> Iterable[Invalidity]:
     """The reasons why this speed makes the cell untrue."""
     speed = trial.knobs.speed
-    unreal = overstated(trial)
+    unreal = trial.busiest
     if speed > 1 and unreal:
         p50 = trial.main.metrics.get("p50", inf)
 
@@ -311,21 +327,22 @@ def scaling(trial: Trial) -> Iterable[Invalidity]:
                 f"at speed {speed:g} {percent(unreal.loop_share)} of what keeps the"
                 " busiest event loop busy is work that speed does not divide"
             )
-            yield _too_fast(trial, f"{what} ({percent(ALLOWED)} is allowed)", fits)
+            yield too_fast(trial.cell, f"{what} ({percent(ALLOWED)} is allowed)", fits)
         if not unreal.answers(speed, p50):
             what = (
                 f"at speed {speed:g} an upload takes {unreal.excess / unreal.rate:.2f} s longer"
                 f" than it would, against a median of {p50:.2f} s"
             )
-            yield _too_fast(trial, f"{what} ({percent(ALLOWED)} is allowed)", fits)
+            yield too_fast(trial.cell, f"{what} ({percent(ALLOWED)} is allowed)", fits)
         for criterion in others:
             if not unreal.answers(speed, criterion.bound):
                 what = (
                     f"at speed {speed:g} a request takes {unreal.excess / unreal.rate:.3f} s longer"
                     f" than it would, against {criterion}"
                 )
-                yield _too_fast(trial, f"{what} ({percent(ALLOWED)} is allowed)", fits)
+                yield too_fast(trial.cell, f"{what} ({percent(ALLOWED)} is allowed)", fits)
     yield from _held_longer(trial)
+    yield from too_even(trial)
     yield from _timers(trial)
 
 
@@ -344,7 +361,7 @@ def _held_longer(trial: Trial) -> Iterable[Invalidity]:
                 f" than it would, of {held:.3f} s, and others wait for it ({percent(ALLOWED)} is"
                 " allowed)"
             )
-            yield _too_fast(trial, what, fits)
+            yield too_fast(trial.cell, what, fits)
 
 
 def _held(trial: Trial) -> dict[str, float]:
@@ -373,7 +390,7 @@ def _timers(trial: Trial) -> Iterable[Invalidity]:
                     f"at speed {speed:g} {fault.fault} delays by {mean / speed * 1000:.2f} ms of"
                     " wall time, which timers do not keep"
                 )
-                yield _too_fast(trial, what, partial(_kept, mean))
+                yield too_fast(trial.cell, what, partial(_kept, mean), instead="lengthen the delay")
 
 
 def _kept(delay: float, speed: float) -> bool:
@@ -395,7 +412,7 @@ def prolonged(trial: Trial) -> Iterable[Invalidity]:
                 f" than it would be, in a window of {end - start:.0f} s ({percent(ALLOWED)} is"
                 " allowed)"
             )
-            yield _too_fast(trial, what, fits)
+            yield too_fast(trial.cell, what, fits)
 
 
 def _away(trial: Trial) -> Iterable[tuple[str, float]]:

@@ -4,7 +4,8 @@ cell + observation ─> Trial ─┬─> checks of what was injected ─> reason
                              ├─> how well its figures are known
                              ├─> a finding for each criterion ─> outcome
                              ├─> bottleneck
-                             └─> timeline, leaks, where the event loop stood, the workers' shares
+                             └─> timeline, leaks, where the event loop stood, the workers' shares,
+                                 where an upload's time goes, how latencies are distributed
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from lab.judge.comparison import Reference
 from lab.judge.costs import cost_of
 from lab.judge.criteria import decide, leading_causes, outcome_of
 from lab.judge.decision import bottleneck
+from lab.judge.distribution import latencies
 from lab.judge.injection import checks
 from lab.judge.metrics import measure_all
 from lab.judge.sequential import early_end
 from lab.judge.sizes import by_size
 from lab.judge.spread import spreads
+from lab.judge.time_spent import time_spent
 from lab.judge.timeline import timeline
+from lab.judge.times import times_of
 from lab.judge.trial import Trial
 from lab.judge.validity import reasons_invalid
 from lab.judge.workers import worker_shares
@@ -74,6 +78,9 @@ def judge(cell: Cell, observation: Observation, reference: Reference | None = No
         workers=worker_shares(trial),
         sizes=by_size(trial),
         spreads=known,
+        times=times_of(trial),
+        time_spent=time_spent(main),
+        latencies=latencies(main),
     )
 
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from math import fsum
@@ -251,6 +251,20 @@ class Waiting:
                 (service if station in SERVICE else waits)[station] += seconds
         ended = sample.error not in TIMED_OUT if record is None else record.status is not None
         return Life(dict(waits), dict(service), ended)
+
+    def spent(self, sample: Sample) -> dict[Station, float]:
+        """The seconds of an upload until its client had its answer, or gave up, by station.
+
+        Each wait is laid to the one that kept it, as in `life`.
+        """
+        record = self._trial.record_of(sample)
+        seconds: dict[Station, float] = defaultdict(float)
+        ended = sample.sent_at + sample.latency_s
+        for stay in stays(self._trial, sample):
+            part = replace(stay, until=min(stay.until, ended))
+            for station, of in self._kept_by(part, record).items():
+                seconds[station] += of
+        return seconds
 
     def in_queue(self, sample: Sample, station: Station) -> dict[Station, float]:
         """The seconds of an upload that gave up in a station, by the one that kept it there.

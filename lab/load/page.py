@@ -18,14 +18,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from lab.model.local_page import OWN_SITE, READS, lowered, origins, stranger
+
 CHANGES = ("/swarm", "/stop", "/stats/reset")
 """What Locust's page asks for by POST. The rest that takes one (``/user``) sets any attribute of
 a user's class, its host among them, and is not offered by this page."""
-
-READS = ("GET", "HEAD")
-
-HTTP_PORT = 80
-"""The port that clients leave out of a host's name."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +46,9 @@ class PageGuard:
             headers: by name, whatever its case.
             hosts: what the form that it sends names as the address to upload to.
         """
-        given = {name.lower(): value for name, value in headers.items()}
-        if given.get("host") not in self._names:
-            return f"this page is served as {' and '.join(self._names)} only"
-        if given.get("origin", self._origins[0]) not in self._origins:
-            return "a page of another origin may not ask this one"
+        given = lowered(headers)
+        if reason := stranger(given, self.port):
+            return reason
         if method in READS:
             return None
         if path not in CHANGES:
@@ -64,18 +59,10 @@ class PageGuard:
             return f"users upload to {self.target} only: it is the replica that is up"
         return None
 
-    @property
-    def _names(self) -> tuple[str, ...]:
-        named = f"127.0.0.1:{self.port}", f"localhost:{self.port}"
-        return (*named, "127.0.0.1", "localhost") if self.port == HTTP_PORT else named
-
-    @property
-    def _origins(self) -> tuple[str, ...]:
-        return tuple(f"http://{name}" for name in self._names)
-
     def _from_itself(self, given: Mapping[str, str]) -> bool:
         """Whether neither the browser nor the page that it names says otherwise."""
-        if given.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        if given.get("sec-fetch-site", "same-origin") not in OWN_SITE:
             return False
-        referer = urlsplit(given.get("referer", self._origins[0]))
-        return f"{referer.scheme}://{referer.netloc}" in self._origins
+        own = origins(self.port)
+        referer = urlsplit(given.get("referer", own[0]))
+        return f"{referer.scheme}://{referer.netloc}" in own

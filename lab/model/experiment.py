@@ -27,6 +27,7 @@ from lab.model.load import (
 )
 from lab.model.metrics import is_of_journey, journeys_of, with_journey
 from lab.model.replica import STUDENTS, Target
+from lab.model.split import Split
 from lab.model.units import format_duration, format_size
 
 Question = Literal[
@@ -135,8 +136,10 @@ class Cell(Frozen):
     ``axes`` is the same as a mapping, for tables. With ``stop_when_decided`` its window ends as
     soon as every criterion is certain. Of a cell with ``auto_speed`` the lab chooses the speed:
     until it has, that is 1, and ``speed_reason`` is empty; then it says what keeps the speed from
-    being higher. ``baseline`` is the id of the cell that it is compared with, and the ``relative``
-    criteria hold it against that one; it is empty where there is none, as of the baseline itself.
+    being higher. ``split`` is what a model of the cell said, before it was measured, of how several
+    workers share uploads; None where none was asked or knows. ``baseline`` is the id of the cell
+    that it is compared with, and the ``relative`` criteria hold it against that one; it is empty
+    where there is none, as of the baseline itself.
     """
 
     id: str
@@ -152,6 +155,7 @@ class Cell(Frozen):
     seed: Annotated[int, Field(ge=0, le=2**64)]
     auto_speed: bool = False
     speed_reason: Annotated[str, Field(max_length=MAX_REASON)] = ""
+    split: Split | None = None
 
     def at_speed(self, speed: float, reason: str = "") -> Cell:
         """The same cell at a speed, and why it was chosen."""
@@ -160,8 +164,10 @@ class Cell(Frozen):
 
     @property
     def as_planned(self) -> Cell:
-        """The same before its speed was chosen, if it is one that is chosen."""
-        return self.at_speed(1.0) if self.auto_speed else self
+        """The same before its speed was chosen, if it is one that is chosen, and without what a
+        model said of it."""
+        planned = self.model_copy(update={"split": None}) if self.split else self
+        return planned.at_speed(1.0) if self.auto_speed else planned
 
     @property
     def storage_slots(self) -> int:

@@ -7,9 +7,11 @@ below `ALLOWED`:
     each upload takes longer                       excess / latency
     so does what else users ask for, of which a
     criterion says how long it may take            excess / bound
-    an event loop near saturation carries fewer    excess / busy
+    an event loop near saturation carries fewer    excess / busy, unless threads are full behind it
     connections, or anyio's threads, that uploads
     wait for are held for longer                   excess / time held
+    workers of one socket share more evenly        latency against that at speed 1, by a model
+                                                   (`lab.model.split`)
 
 and what a call of storage takes beyond its delay is held below `CALL_SHARE`.
 
@@ -25,6 +27,7 @@ from math import ceil
 
 from lab.model.physics import SATURATED
 from lab.model.speed import MAX_SPEED
+from lab.model.split import Split
 
 ALLOWED = 0.05
 """How much longer an upload may seem, or how much less a busy resource may carry."""
@@ -48,20 +51,25 @@ def true_speed(speed: float, fits: Callable[[float], bool]) -> float:
 
 
 SPLIT = {1: MAX_SPEED, 2: 3.0, 3: 2.5}
-"""The highest speed by number of workers; more than three have that of three.
+"""The highest speed by number of workers that accept from one socket (``balance: shared_socket``),
+where no model of the cell says what a speed does; more than three have that of three.
 
-It holds where they accept from one socket (``balance: shared_socket``), for how evenly they do
-depends on how dense arrivals are in wall time: 38 users on two workers of eleven threads were late
-for 3.5 % at speed 3 and for 0.4 to 1.2 % at 8."""
+How evenly they share depends on how dense arrivals are in wall time: 38 users on two workers of
+eleven threads were late for 3.5 % at speed 3 and for 0.4 to 1.2 % at 8."""
 
 
-def keeps_split(workers: int, speed: float) -> bool:
-    """Whether so many workers share uploads at a speed as evenly as they would at 1.
+def keeps_split(workers: int, speed: float, split: Split | None = None) -> bool:
+    """Whether workers share uploads at a speed as they would at 1.
+
+    By a model, where there is one of the cell: latency moves by no more than `ALLOWED`.
 
     Args:
         workers: that accept from one socket; 1 where each has its own.
         speed: at which.
+        split: what a model of the cell says.
     """
+    if split is not None:
+        return split.moved_at(speed) <= ALLOWED
     return speed <= SPLIT.get(workers, SPLIT[3])
 
 
@@ -100,6 +108,8 @@ class Worker:
             threads, and what calls take beyond their delays.
         speed: at which ``busy`` is.
         loop_work: of that what its event loop does; None where it is not known, and may be all.
+        threads_used: what was carried of closed users, as a share of what all threads for storage
+            carry at speed 1; None where that is not known, or is no bound.
     """
 
     rate: float
@@ -107,6 +117,7 @@ class Worker:
     work: float
     speed: float = 1.0
     loop_work: float | None = None
+    threads_used: float | None = None
 
     @property
     def excess(self) -> float:
@@ -129,12 +140,19 @@ class Worker:
     def carries(self, speed: float, allowed: float = ALLOWED, full: float = SATURATED) -> bool:
         """Whether at a speed the event loop carries what it would in real time, or is no limit.
 
+        However busy it is, it is none where the threads behind it carry almost all that they can.
+        Of N closed users who pause for Z seconds an upload takes N / X - Z in the mean, so that
+        latency is off by little more than the rate X is (Little's law; Lazowska et al., 1984,
+        ch. 3): who waits for the loop waits for a thread the less.
+
         Args:
-            speed: at which.
+            speed: at which, this worker's or a lower one.
             allowed: the share by which it may carry less.
             full: the share of its time from which on it is a limit.
         """
         busy = self.busy_at(speed)
+        if self.threads_used is not None and self.threads_used >= 1 - allowed:
+            return True
         return busy < full or self._loop_excess_at(speed) <= allowed * busy
 
     def answers(self, speed: float, p50: float, allowed: float = ALLOWED) -> bool:

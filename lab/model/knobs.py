@@ -477,6 +477,11 @@ class Knobs(Frozen):
         return 1 if self.balance == "shared_socket" else self.workers
 
     @property
+    def sharing(self) -> int:
+        """How many of the VM's workers accept from one socket; 1 where each has its own."""
+        return self.workers if self.listeners == 1 else 1
+
+    @property
     def storage_slots(self) -> int:
         """How many storage calls can run at once on the VM, all workers together."""
         return self.workers * self._storage_threads(self.vm_cpus)

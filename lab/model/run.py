@@ -16,10 +16,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from lab.model.base import Count, Number, Plain, Stored
+from lab.model.distribution import Latencies, SizeClass, TimeSpent
 from lab.model.evidence import Sample
 from lab.model.experiment import Cell, Experiment, Question
 from lab.model.journeys import Journey
+from lab.model.load import AnyLoad, end_of
 from lab.model.replica import STUDENTS, Target
+from lab.model.split import Split
 from lab.model.verdict import (
     Bottleneck,
     Check,
@@ -29,7 +32,6 @@ from lab.model.verdict import (
     Invalidity,
     Leak,
     Outcome,
-    SizeClass,
     Spread,
     Stood,
     Timeline,
@@ -55,6 +57,16 @@ Phase = Literal[
     "waiting",
 ]
 
+
+def phase_at(load: AnyLoad, t: float) -> Phase:
+    """The phase of a load ``t`` real-world seconds after it started."""
+    if t >= end_of(load):
+        return "drain"
+    if t >= load.measured[0]:
+        return "window"
+    return "ramp" if t < getattr(load, "ramp", 0.0) else "warm-up"
+
+
 RunKind = Literal["run", "threshold", "why"]
 """What a run measures: every cell once, as it is; of each cell the users at which it breaks; or
 what its limit is."""
@@ -68,6 +80,10 @@ Speed = Annotated[float, Field(gt=0, le=1000)] | Literal["auto"]
 """What a run was started with; where it is ``auto``, each cell has its own."""
 MaxUsers = Annotated[int, Field(ge=1, le=STUDENTS)]
 MaxLoad = Annotated[float, Field(gt=0, le=1e9)]
+SearchMethod = Literal["aimed", "certain"]
+"""How a threshold is searched: aimed by a model of the cell, or by e-values, which rest on none."""
+
+Within = Annotated[float, Field(gt=0, lt=1)]
 
 
 @dataclass(frozen=True)
@@ -164,6 +180,9 @@ class RunRequest(Stored):
         only: ids or patterns of those of the spec's cells that were asked for; none: all.
         max_users: of a search for thresholds: it goes no higher.
         max_load: of a search: real-world seconds of load for each cell. None: no limit.
+        method: of a search; None in one that an earlier lab began, which knew ``certain`` alone.
+        within: of a search: how wide an answer may be, as a share of the users. None: 2 users or
+            a tenth, whichever is more.
         until_held: of a diagnosis: whether it goes on to what makes each cell hold.
     """
 
@@ -182,6 +201,8 @@ class RunRequest(Stored):
     only: tuple[str, ...] = ()
     max_users: Annotated[MaxUsers | None, Field(alias="most_users")] = None
     max_load: Annotated[MaxLoad | None, Field(alias="most_load")] = None
+    method: SearchMethod | None = None
+    within: Within | None = None
     until_held: bool = False
 
 
@@ -234,6 +255,7 @@ class CellResult(Stored):
     """One finished cell in ``summary.json``; ``knobs`` and ``load`` are as a spec writes them.
 
     ``speed_reason`` says why the speed among its knobs was chosen; empty where one was given.
+    ``split`` is what a model had said of how its workers share uploads; None where none had.
     ``attempts`` are those before the one that counts, in order. ``baseline`` is the id of the cell
     that it is ``against``, empty where there is none.
     """
@@ -253,12 +275,15 @@ class CellResult(Stored):
     leaks: tuple[Leak, ...] = ()
     decided: EarlyEnd | None = None
     speed_reason: str = ""
+    split: Split | None = None
     invalid: tuple[Invalidity, ...] = ()
     attempts: tuple[AttemptResult, ...] = ()
     stood: tuple[Stood, ...] = ()
     workers: tuple[WorkerShare, ...] = ()
     sizes: tuple[SizeClass, ...] = ()
     spreads: dict[str, Spread] = {}
+    time_spent: tuple[TimeSpent, ...] = ()
+    latencies: Latencies | None = None
     baseline: str = ""
     against: Comparison | None = None
 
@@ -282,10 +307,13 @@ class CellResult(Stored):
             workers=verdict.workers,
             decided=verdict.decided,
             speed_reason=cell.speed_reason,
+            split=cell.split,
             invalid=verdict.invalid,
             stood=verdict.stood,
             sizes=verdict.sizes,
             spreads=verdict.spreads,
+            time_spent=verdict.time_spent,
+            latencies=verdict.latencies,
             baseline=cell.baseline,
             attempts=attempts,
         )

@@ -20,9 +20,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from lab.model.base import Bytes, Count, Elapsed, Frozen, Moment, Number, Stored, Sum, Total
+from lab.model.base import Count, Elapsed, Frozen, Moment, Number, Sum, Total
 from lab.model.costs import TrialCost
 from lab.model.criterion import Criterion
+from lab.model.distribution import Latencies, SizeClass, TimeSpent
+from lab.model.times import TrialTimes
 
 
 def _readable(text: str) -> str:
@@ -184,7 +186,11 @@ class Series(Frozen):
     ``rss_backend``, of ``loop_lag``, of the latest loop, and of ``threads_busy``; ``gcs_latency``,
     the mean of the storage calls of the same successes as ``p95``; and the peaks of the
     application's backends by what Postgres says that they do: ``pg_active``, ``pg_idle`` and
-    ``pg_in_transaction`` (idle in one). Those of these that an earlier lab did not store are empty.
+    ``pg_in_transaction`` (idle in one). ``loop_busy`` is the share of the bin for which the busiest
+    worker's event loop was not waiting for work, ``anyio_busy`` the peak of anyio's threads in
+    use; of Cloud Run's gateway ``gateway_queue`` and ``gateway_inflight`` are the most requests
+    that waited for an instance and that instances had, and ``instances`` the most that were ready.
+    Those of these that an earlier lab did not store are empty.
     """
 
     start: Moment
@@ -206,6 +212,11 @@ class Series(Frozen):
     pg_active: list[Sum | None] = []
     pg_idle: list[Sum | None] = []
     pg_in_transaction: list[Sum | None] = []
+    loop_busy: list[Total | None] = []
+    anyio_busy: list[Sum | None] = []
+    gateway_queue: list[Sum | None] = []
+    gateway_inflight: list[Sum | None] = []
+    instances: list[Sum | None] = []
 
 
 class Crossing(Frozen):
@@ -277,28 +288,6 @@ class WorkerShare(Frozen):
     busy: Number
     queued: Number
     idle: Number
-
-
-class SizeClass(Stored):
-    """The uploads of the window whose file is above ``from``, or as large in the first class.
-
-    Args:
-        from_: bytes of file, ``from`` on disk.
-        to: bytes; a file as large is still in it.
-        attempts: uploads that were sent.
-        failed: of these.
-        causes: how many failed of which cause.
-        p50: median latency of the successes, in real-world seconds; None of none.
-        p95: 95th percentile, likewise.
-    """
-
-    from_: Annotated[Bytes, Field(alias="from")]
-    to: Bytes
-    attempts: Count
-    failed: Count
-    causes: dict[str, Count] = {}
-    p50: Elapsed | None = None
-    p95: Elapsed | None = None
 
 
 class Spread(Frozen):
@@ -470,6 +459,8 @@ class Verdict(Frozen):
     where the window went on to its end. ``cost`` is what an upload cost this machine; None where
     that could not be told. ``workers`` is empty where there are not several; ``sizes`` are the
     uploads by size of file, none where all files were of one size; ``spreads`` are by metric.
+    ``times`` are what a search for a capacity reads of it: None of other loads than a closed one.
+    ``time_spent`` and ``latencies`` are of what the load is about.
     """
 
     # pylint: disable=duplicate-code # a table: `lab.model.run.CellResult` has it on disk too
@@ -489,3 +480,6 @@ class Verdict(Frozen):
     workers: tuple[WorkerShare, ...] = ()
     sizes: tuple[SizeClass, ...] = ()
     spreads: dict[str, Spread] = {}
+    times: TrialTimes | None = None
+    time_spent: tuple[TimeSpent, ...] = ()
+    latencies: Latencies | None = None

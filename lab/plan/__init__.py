@@ -5,9 +5,12 @@ from lab.plan.effect import settings_without_effect, without_effect
 from lab.plan.estimate import check_pace, estimate, too_few
 from lab.plan.expand import expand, no_faster
 from lab.plan.select import check_only, select, uncompared
-from lab.plan.speed import choose_speed, foreseen
+from lab.plan.sharing import LoopWork, SplitModel
+from lab.plan.speed import choose_speed, foreseen, with_split
 
 __all__ = [
+    "LoopWork",
+    "SplitModel",
     "check_only",
     "check_pace",
     "choose_speed",
@@ -21,5 +24,6 @@ __all__ = [
     "settings_without_effect",
     "too_few",
     "uncompared",
+    "with_split",
     "without_effect",
 ]

@@ -23,18 +23,23 @@ from lab.model.physics import (
     upload_slots,
 )
 from lab.model.units import format_rate, format_size
+from lab.plan.sharing import SplitModel
 from lab.plan.speed import guessed
 
 OVERHEAD_S = 2.5
 """Wall-clock seconds between two loads: restarts, injection, start of the generator, audit."""
 
 
-def estimate(cells: Sequence[Cell]) -> float:
+def estimate(cells: Sequence[Cell], model: SplitModel | None = None) -> float:
     """Wall-clock seconds that a run of these cells most likely takes.
 
     One whose speed is still to be chosen is taken to run as fast as on a usual machine.
+
+    Args:
+        cells: which.
+        model: of how workers of one socket share, by which speeds are chosen.
     """
-    paced = [guessed(cell) for cell in cells]
+    paced = [guessed(cell, model) for cell in cells]
     return sum(OVERHEAD_S + (end_of(c.load) + drain(c)) / c.knobs.speed for c in paced)
 
 

@@ -2,11 +2,15 @@
 
     cell ──> Expected: attempts a second, latency, slots waited for   (asymptotic bounds)
     costs ─> work of an upload: CPU by part, time beyond each round trip
-                    └──> each bound of `lab.model.fidelity`, with `MARGIN` to spare ─> Choice
+      │             └──> each bound of `lab.model.fidelity`, with `MARGIN` to spare ─> Choice
+      └─ `SplitModel` ─> how workers of one socket share at each speed ──────────────────┘
 
 Where users do other things than upload, what costs are known are those of uploads: an assessment or
 a read is taken to cost as much, which is more than it does, and a conversion, which computes, that
 and so much for each byte (`CONVERT_BYTE_S`).
+
+How several workers of one socket share, a model of the cell says, which is handed in; where there
+is none a table does (`lab.model.fidelity.SPLIT`).
 
 The bounds are those by which the cell is judged afterwards. What it expects is a guess from above
 of how much there is to do: a cell that does more than was thought is found invalid, and is
@@ -16,8 +20,8 @@ measured again at the speed that its own costs allow.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from math import floor, fsum, inf
 
 from lab.model.costs import GENERATOR, WORKER, Costs, WorkCost
@@ -45,7 +49,9 @@ from lab.model.physics import (
 )
 from lab.model.replica import file_limit, pooled
 from lab.model.speed import MAX_SPEED, STEP
+from lab.model.split import Split
 from lab.model.units import percent
+from lab.plan.sharing import LoopWork, SplitModel
 
 MARGIN = 0.75
 """The share of each bound that a choice uses: what it expects is off by about a quarter."""
@@ -92,11 +98,18 @@ class SpeedChoice:
         speed: the highest that is true.
         reason: what keeps it from being higher, in a few words.
         too_slow: what breaks a bound even at speed 1, and what would do; empty where nothing does.
+        split: what a model says of how workers share, by which the cell is judged too.
     """
 
     speed: float
     reason: str
     too_slow: str = ""
+    split: Split | None = None
+
+    def of(self, cell: Cell) -> Cell:
+        """The cell at that speed."""
+        at_speed = cell.at_speed(self.speed, self.reason)
+        return at_speed.model_copy(update={"split": self.split})
 
 
 @dataclass(frozen=True)
@@ -107,7 +120,9 @@ class Broken:
     remedy: str = "use a faster machine"
 
 
-def choose_speed(cell: Cell, costs: Costs | None, limit: float = MAX_SPEED) -> SpeedChoice:
+def choose_speed(
+    cell: Cell, costs: Costs | None, limit: float = MAX_SPEED, model: SplitModel | None = None
+) -> SpeedChoice:
     """The highest speed, in steps of a half, at which this cell meets every bound with margin.
 
     1 on Cloud Run, where CPU is what is measured, and where no higher one is true.
@@ -116,6 +131,7 @@ def choose_speed(cell: Cell, costs: Costs | None, limit: float = MAX_SPEED) -> S
         cell: its own speed is not looked at.
         costs: of this machine, in seconds; without them the speed is 1.
         limit: no higher than this.
+        model: of how workers of one socket share; None: a table says it.
     """
     if cell.target == "cloudrun":
         return SpeedChoice(1.0, "an instance's share of a core does not scale")
@@ -123,28 +139,68 @@ def choose_speed(cell: Cell, costs: Costs | None, limit: float = MAX_SPEED) -> S
         return SpeedChoice(1.0, "what an upload costs this machine could not be measured")
     expected = Expected(cell, costs)
     highest = max(1.0, floor(min(limit, MAX_SPEED) / STEP) * STEP)
-    above = Broken(f"no more than {highest:g} is allowed")
-    for step in range(round(highest / STEP), round(1 / STEP) - 1, -1):
-        broken = next(expected.broken(step * STEP), None)
-        if broken is None:
-            return SpeedChoice(step * STEP, above.what)
-        above = broken
-    return SpeedChoice(1.0, above.what, f"{above.what} - {above.remedy}")
+    alone = _highest(highest, f"no more than {highest:g} is allowed", expected.broken)
+    if cell.knobs.sharing == 1 or alone.speed == 1:
+        return alone
+    # A model is dear, and is not asked of speeds at which a bound is broken anyhow.
+    split = model.split(cell, expected.loop_work, alone.speed) if model else None
+    shared = _highest(alone.speed, alone.reason, partial(_more_evenly, cell, split))
+    return replace(shared, split=split)
 
 
-def foreseen(cell: Cell, costs: Costs | None, max_speed: float | None = None) -> Cell:
+def _highest(speed: float, above: str, broken: Callable[[float], Iterator[Broken]]) -> SpeedChoice:
+    """The highest speed up to one at which no bound is broken; 1 where each breaks one.
+
+    Args:
+        speed: no higher than this.
+        above: what keeps it from being higher than that.
+        broken: the bounds that a speed breaks.
+    """
+    first = Broken(above)
+    for step in range(round(speed / STEP), round(1 / STEP) - 1, -1):
+        broke = next(broken(step * STEP), None)
+        if broke is None:
+            return SpeedChoice(step * STEP, first.what)
+        first = broke
+    return SpeedChoice(1.0, first.what, f"{first.what} - {first.remedy}")
+
+
+def _more_evenly(cell: Cell, split: Split | None, speed: float) -> Iterator[Broken]:
+    """Whether workers of one socket share as they do not at speed 1."""
+    sharing = cell.knobs.sharing
+    if not keeps_split(sharing, speed, split):
+        off = f", and latency be {percent(split.moved_at(speed))} off" if split else ""
+        yield Broken(f"{sharing} workers of one socket would share more evenly at {speed:g}{off}")
+
+
+def foreseen(
+    cell: Cell,
+    costs: Costs | None,
+    max_speed: float | None = None,
+    model: SplitModel | None = None,
+) -> Cell:
     """The cell at the speed that would be chosen now; as it is where nothing is known."""
     if not cell.auto_speed or (costs is None and cell.target == "vm"):
         return cell
-    choice = choose_speed(cell, costs, max_speed or MAX_SPEED)
-    return cell.at_speed(choice.speed, choice.reason)
+    return choose_speed(cell, costs, max_speed or MAX_SPEED, model).of(cell)
 
 
-def guessed(cell: Cell) -> Cell:
+def guessed(cell: Cell, model: SplitModel | None = None) -> Cell:
     """The cell at the speed that it has, or that a usual machine would choose for it."""
     if not cell.auto_speed or cell.speed_reason:
         return cell
-    return cell.at_speed(choose_speed(cell, TYPICAL).speed)
+    return cell.at_speed(choose_speed(cell, TYPICAL, model=model).speed)
+
+
+def with_split(cell: Cell, costs: Costs | None, model: SplitModel | None) -> Cell:
+    """A cell whose speed was given, with what a model says of how its workers share.
+
+    By what an upload costs a usual machine, where it is not known what it costs this one.
+    """
+    if model is None or cell.target != "vm" or cell.knobs.sharing == 1 or cell.knobs.speed == 1:
+        return cell
+    work = Expected(cell, costs or TYPICAL).loop_work
+    return cell.model_copy(update={"split": model.split(cell, work, cell.knobs.speed)})
 
 
 @dataclass(frozen=True)
@@ -156,10 +212,6 @@ class Expected:
 
     def broken(self, speed: float) -> Iterator[Broken]:
         """The bounds that a speed would break, each with its figure."""
-        knobs = self.cell.knobs
-        shares_socket = knobs.workers if knobs.listeners == 1 else 1
-        if not keeps_split(shares_socket, speed):
-            yield Broken(f"{shares_socket} workers share uploads less evenly above it")
         yield from self._out_of_time(speed)
         yield from self._longer(speed)
         start, end = self.cell.load.measured
@@ -170,6 +222,15 @@ class Expected:
                 f"timers do not keep its shortest delay at {speed:g}", "lengthen the delay"
             )
         yield from self._away(speed)
+
+    @property
+    def loop_work(self) -> LoopWork:
+        """What an upload costs its worker: what a loop's meter tells has its calls in it."""
+        trip_s = self.costs.trip_s
+        if self._loop_s is None:
+            return LoopWork(self._cpu_s, trip_s)
+        calls = self._beyond_trips if self._blocks else 0.0
+        return LoopWork(max(0.0, self._loop_s - calls), trip_s)
 
     def _out_of_time(self, speed: float) -> Iterator[Broken]:
         """Where machine and generator have no time left."""

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from lab.report.answers import answered as answered
     from lab.report.claims import ledger_markdown as ledger_markdown
     from lab.report.claims import ledger_text as ledger_text
+    from lab.report.compare import comparison_html as comparison_html
+    from lab.report.compare import comparison_markdown as comparison_markdown
+    from lab.report.compare import comparison_text as comparison_text
     from lab.report.diagnoses import diagnosis_news as diagnosis_news
     from lab.report.progress import LiveLine as LiveLine
     from lab.report.reports import Document as Document
@@ -21,21 +24,25 @@ if TYPE_CHECKING:
     from lab.report.reports import html_report as html_report
     from lab.report.reports import markdown_report as markdown_report
     from lab.report.reports import overview as overview
+    from lab.report.reports import step_summary as step_summary
     from lab.report.terminal import Style as Style
     from lab.report.thresholds import news as news
+    from lab.report.thresholds import standings as standings
 
 _MODULES = {
     "answered": "answers",
     "ledger_markdown": "claims",
     "ledger_text": "claims",
+    **dict.fromkeys(("comparison_html", "comparison_markdown", "comparison_text"), "compare"),
     "diagnosis_news": "diagnoses",
     "LiveLine": "progress",
     "Style": "terminal",
     "news": "thresholds",
+    "standings": "thresholds",
 }
 _OF_REPORTS = (
     *("Document", "Entry"),
-    *("cell_details", "end_table", "html_report", "markdown_report", "overview"),
+    *("cell_details", "end_table", "html_report", "markdown_report", "overview", "step_summary"),
 )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from math import log
 from typing import Literal
 
+from lab.judge.comparison import MATTERS, MOST_FAILED, SHARE_MATTERS
 from lab.model import metrics
 from lab.model.criterion import Criterion
 from lab.model.physics import PERCENTILES
@@ -36,18 +37,12 @@ FELT = ("throughput", "p95", "error_rate")
 
 HEADS = ("uploads/s", "p95", "failed")
 
-MOST_FAILED = 0.05
-"""The largest share of failures beside which a percentile of the successes tells how users fare."""
-
 WIDER = 1.22
 """An interval at 95 % is to be this many times as wide, so that three are right together: 2.39, the
 normal quantile of a two-sided 1 - 0.05 / 3 (Bonferroni), / 1.96."""
 
 TINY = 1e-9
 """A ratio of less is told as this, whose logarithm there is."""
-
-MATTERS, SHARE_MATTERS = 0.05, 0.01
-"""A ratio nearer to 1, and a difference of shares nearer to 0, is no reason to do anything."""
 
 
 def effect(beside: Comparison | None) -> Effect:
@@ -153,10 +148,14 @@ def _row_after(cell: CellResult, scales: Mapping[str, float]) -> Row:
 
 def _figure(name: str, cell: CellResult, scale: float) -> Value:
     change = change_on(name, cell.against)
-    text = format.metric(metrics.plain(name), cell.metrics.get(name))
     if change is None:
-        return Value(text)
-    told, tone = format.beside(change), _tone(change, cell.against)
+        return Value(format.metric(metrics.plain(name), cell.metrics.get(name)))
+    return figure(change, scale, _tone(change, cell.against))
+
+
+def figure(change: Change, scale: float, tone: Tone = "") -> Value:
+    """A figure with its change, and both as bars of a scale."""
+    text, told = format.metric(metrics.plain(change.metric), change.value), format.beside(change)
     return Value(f"{text}: {told}", told, tone=tone, picture=pair(change, scale, tone))
 
 
@@ -183,8 +182,12 @@ def _limit(cell: CellResult) -> str:
 
 
 def _scale(name: str, cells: Sequence[CellResult]) -> float:
+    return common_scale([cell.against for cell in cells], name)
+
+
+def common_scale(told: Sequence[Comparison | None], name: str) -> float:
     """The largest of a figure's values; of the ends of their intervals, those that fit beside."""
-    changes = [change for cell in cells if (change := change_on(name, cell.against))]
+    changes = [change for beside in told if (change := change_on(name, beside))]
     largest = max((max(one.value, one.baseline) for one in changes), default=0.0)
     return max((min(ends(one)[1], 2 * largest) for one in changes), default=0.0) or largest
 
@@ -232,7 +235,7 @@ def beside_baseline(cell: CellResult) -> list[Block]:
         blocks.append(Paragraph(beside.why_not, lead="figures are not compared"))
     if beside.changes:
         heads = ("metric", "here", "baseline", "change", "95 % interval", "so it is")
-        rows = [_change(change) for change in beside.changes]
+        rows = [change_row(change) for change in beside.changes]
         blocks.append(Table.of(heads, rows, right=heads[1:5]))
     told = [f"{flip.criterion}: {flip.before} before, {flip.after} here" for flip in beside.flips]
     if beside.limit:
@@ -240,7 +243,8 @@ def beside_baseline(cell: CellResult) -> list[Block]:
     return [*blocks, *([Items(tuple(told))] if told else [])]
 
 
-def _change(change: Change) -> tuple[Value | str, ...]:
+def change_row(change: Change) -> tuple[Value | str, ...]:
+    """A figure's row: here, before, the change, its interval, and what that comes to."""
     metric, tone = metrics.plain(change.metric), TENDENCY_TONES.get(change.tendency, "")
     scale = max(change.value, change.baseline, min(ends(change)[1], 2 * change.value))
     return (

@@ -2,7 +2,8 @@
 
     Summary     run.py         ┐                 ┌ terminal.py
     Thresholds  thresholds.py  ├─> Page, Section ┼ markdown.py
-    CellResult  cell.py        ┘    of blocks    └ html.py
+    CellResult  cell.py        │    of blocks    └ html.py
+                pictures/      ┘
 
 A block holds what is to be read, never how it looks: what a form cannot show (a picture on a
 terminal, a colour in Markdown) it leaves out. Much of its text was written by others, so each
@@ -12,10 +13,13 @@ text is on one line and without what cannot be seen, whatever it was made of.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
+from markupsafe import Markup
+
+from lab.model.capacity import Curve, ExpectedThreshold
 from lab.model.text import clean_line
 from lab.model.verdict import Crossing, Outcome, Series, StageResult
 from lab.report.format import plural
@@ -106,6 +110,7 @@ class Column(_Shown):
     right: bool = False  #: aligned to the right, as numbers are
     names: bool = False  #: the row's id holds it too
     folds: bool = False  #: the row's ``folded`` holds it too, so a narrow table may leave it out
+    glossary: bool = False  #: what the row's name means, which a page of many tables tells once
 
 
 @dataclass(frozen=True)
@@ -121,9 +126,15 @@ class Table:
         heads: Sequence[str],
         rows: Iterable[Sequence[Value | str]],
         right: Sequence[str] = (),
+        glossary: str = "",
     ) -> Self:
-        """A table of plain columns; those named in ``right`` are aligned to the right."""
-        columns = tuple(Column(head, right=head in right) for head in heads)
+        """A table of plain columns; those named in ``right`` are aligned to the right.
+
+        The one named in ``glossary`` says what the row's name means.
+        """
+        columns = tuple(
+            Column(head, right=head in right, glossary=head == glossary) for head in heads
+        )
         values = ((Value(v) if isinstance(v, str) else v for v in row) for row in rows)
         return cls(columns, tuple(map(tuple, values)))
 
@@ -194,13 +205,67 @@ class Facts:
 
 
 @dataclass(frozen=True)
+class Picture(_Shown):
+    """A drawing, and all that it shows as a table: so nobody needs to see it.
+
+    Args:
+        name: of its kind, as a part of an id.
+        title: what it shows.
+        about: what is to be seen in it, in words.
+        table: every figure that it is drawn from.
+        draw: makes the drawing; gets an id that is unique on the page.
+        data: the same figures exactly as they are stored, for programs.
+        note: how it is read.
+        in_text: whether forms without drawings show the table; else another block tells it.
+        over_time: whether ``data`` are series, which a page can zoom.
+    """
+
+    name: str
+    title: str
+    about: str
+    table: Table
+    draw: Callable[[str], Markup]
+    data: Mapping[str, Any]
+    note: str = ""
+    in_text: bool = False
+    over_time: bool = False
+
+
+@dataclass(frozen=True)
 class Chart:
-    """A trial over time; ``bounds`` are those that criteria set, by the metric's name."""
+    """A trial over time.
+
+    ``bounds`` are those that criteria set, and ``limits`` how much there is of what can fill up,
+    both by the name of the series; ``limit`` is the resource that is the limit, if one is.
+    """
 
     series: Series
     stages: tuple[StageResult, ...]
     crossings: tuple[Crossing, ...]
     bounds: Mapping[str, float]
+    limits: Mapping[str, float] = field(default_factory=dict)
+    limit: str = ""
+
+
+@dataclass(frozen=True)
+class ShareCurve(_Shown):
+    """The share of uploads beyond a criterion's bound against the users, of one cell.
+
+    Args:
+        curve: as a search knows it; without points where it rests on counts alone.
+        low: users at the lower end of the interval; None where there is none.
+        high: at its upper end; likewise.
+        confidence: that the threshold lies between the two, from 0 to 1.
+        about: what it shows, for who does not see the picture.
+        prediction: what was expected before the first trial; None: nothing was.
+    """
+
+    curve: Curve
+    low: float | None
+    high: float | None
+    confidence: float
+    about: str
+    prediction: ExpectedThreshold | None = None
 
 
 @dataclass(frozen=True)
@@ -218,7 +283,7 @@ class BottleneckPath:
     hops: tuple[Hop, ...]
 
 
-Block = Heading | Paragraph | Items | Facts | Table | Chart | BottleneckPath
+Block = Heading | Paragraph | Items | Facts | Table | Picture | Chart | ShareCurve | BottleneckPath
 
 
 @dataclass(frozen=True)
@@ -239,7 +304,7 @@ class Page(_Shown):
     facts: tuple[Fact, ...]  #: what was measured, where and how
     note: str  #: what must be known of the load to read the figures
     matrix: Matrix
-    sections: tuple[Section, ...]  #: every finished cell, whole
+    sections: tuple[Section, ...]  #: every finished cell, whole; and those that are ``begun``
     missing: tuple[str, ...]  #: ids of the cells that are not finished
     damaged: tuple[tuple[str, str], ...]  #: of each cell that cannot be read, its id and why
     resume: str  #: the command that finishes them, but for the run's name
@@ -249,6 +314,8 @@ class Page(_Shown):
     claims: tuple[str, ...] = ()  #: the same by its sentences
     beside: tuple[Block, ...] = ()  #: before and after, of a run with a baseline
     glance: tuple[Block, ...] = ()  #: what a form that leaves the sections out shows of them
+    begun: frozenset[str] = frozenset()  #: of those not finished the ids that have a section
+    pictures: tuple[Picture, ...] = ()  #: of all cells together
 
     @property
     def listed(self) -> tuple[str, ...]:
@@ -275,13 +342,14 @@ class Page(_Shown):
     @property
     def counts(self) -> Mapping[Value, int]:
         """How many finished cells came to which verdict, in the order of the outcomes."""
-        verdicts = [section.verdict for section in self.sections]
+        verdicts = [s.verdict for s in self.sections if s.title not in self.begun]
         return Counter(v for outcome in Outcome for v in verdicts if v.outcome is outcome)
 
     @property
     def tally(self) -> str:
         """The same as a sentence's part: ``12 cells: 6 held, 6 broke``."""
-        total = len(self.sections) + len(self.missing) + len(self.damaged)
+        whole = len(self.sections) - len(self.begun)
+        total = whole + len(self.missing) + len(self.damaged)
         parts = [f"{number} {verdict.text}" for verdict, number in self.counts.items()]
         if self.missing:
             parts.append(f"{len(self.missing)} not finished")

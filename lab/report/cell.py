@@ -16,7 +16,7 @@ from lab.model.replica import file_limit
 from lab.model.run import AttemptResult, CellResult
 from lab.model.units import format_number
 from lab.model.verdict import Check, Crossing, Finding, StageResult, Timeline
-from lab.report import format
+from lab.report import format, pictures
 from lab.report.beside import beside_baseline
 from lab.report.blocks import (
     Bar,
@@ -32,6 +32,7 @@ from lab.report.blocks import (
     Tone,
     Value,
 )
+from lab.report.pictures.limits import limits
 
 OUTCOME_TONES: Mapping[str, Tone] = {"met": "good", "missed": "bad", "undecided": "unclear"}
 PERCENTILES = tuple(end.removeprefix("_") for end in metrics.QUANTILES)
@@ -51,11 +52,12 @@ def cell_section(cell: CellResult) -> Section:
         cell.id,
         Value.verdict(cell.verdict),
         (
+            *limiting_factor(cell),
+            *pictures.of_cell(cell),
+            Heading("verdict"),
             Items(cell.reasons),
             Facts((*_facts(cell), Fact("knobs", changed_knobs(cell), True))),
             *_attempts(cell),
-            *limiting_factor(cell),
-            *_levels(cell),
             *beside_baseline(cell),
             *_where_the_loop_stood(cell),
             *_workers(cell),
@@ -107,22 +109,6 @@ def limiting_factor(cell: CellResult) -> list[Block]:
     if cell.limit is None:
         return []
     return [Heading("limit"), Paragraph(cell.limit.evidence, lead=str(cell.limit.resource))]
-
-
-def _levels(cell: CellResult) -> list[Block]:
-    """How near its limit each resource was, and its share of what uploads were late for."""
-    candidates = cell.limit.candidates if cell.limit else ()
-    if not candidates:
-        return []
-    rows = []
-    for candidate in candidates:
-        bar = Bar(min(candidate.level, 1.0), full=candidate.at_limit)
-        resource = Value(str(candidate.resource), tone="bad" if candidate.at_limit else "")
-        level = Value(format.percent(candidate.level), picture=bar)
-        waited = format.NONE if candidate.waited is None else format.percent(candidate.waited)
-        rows.append((resource, level, waited, candidate.evidence))
-    heads = ("resource", "level", "waited", "evidence")
-    return [Table.of(heads, rows, right=("level", "waited"))]
 
 
 def _where_the_loop_stood(cell: CellResult) -> list[Block]:
@@ -206,7 +192,14 @@ def over_time(cell: CellResult) -> list[Block]:
     if timeline.series:
         criteria = (Criterion.parse(finding.criterion) for finding in cell.findings)
         bounds = {one.name: one.bound for one in criteria if not one.relative}
-        chart = Chart(timeline.series, timeline.stages, timeline.crossings, bounds)
+        chart = Chart(
+            timeline.series,
+            timeline.stages,
+            timeline.crossings,
+            bounds,
+            limits(cell),
+            str(cell.limit.resource) if cell.limit else "",
+        )
         blocks += [Heading("over time"), chart]
     if events := what_went_first(timeline):
         blocks += [Heading("what went first"), Items(events, numbered=True)]
@@ -301,7 +294,8 @@ def _metrics(values: Mapping[str, float]) -> Iterator[Block]:
     if timed:
         yield Heading("where the time went")
         stages = [_stage_times(names, values) for names in timed]
-        yield Table.of(("stage", "mean", *PERCENTILES, "of"), stages, right=("mean", *PERCENTILES))
+        right = ("mean", *PERCENTILES)
+        yield Table.of(("stage", *right, "of"), stages, right=right, glossary="of")
     yield Heading("metrics")
     if answers:
         yield Facts(tuple(_answers(answers, values)))
@@ -351,7 +345,10 @@ def _other_metrics(values: Mapping[str, float]) -> Block:
         for name in names
         if values[name] or not name.startswith(format.ERRORS)
     ]
-    return _table(("metric", "value", "meaning"), rows, right="value")
+    if not rows:
+        return Paragraph("none")
+    heads = ("metric", "value", "meaning")
+    return Table.of(heads, rows, right=("value",), glossary="meaning")
 
 
 def _meaning(name: str) -> str:

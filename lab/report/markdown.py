@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from lab.model.text import clean
 from lab.report import blocks
 from lab.report.charts import chart_lines
+from lab.report.curves import curve_lines
 
 _CHART_WIDTH = 100
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|#~&$]|:(?=//)|(?<=www)\.)")
@@ -17,20 +18,17 @@ _HEAD = re.compile(r"^(?=[-+=]|\d+[.)](?:\s|$))(\d*)")
 
 def page_markdown(page: blocks.Page) -> str:
     """A run as one Markdown document."""
-    missing = "; ".join(page.missing)
     return document(
         [
             f"# {escaped(page.title)}",
             paragraph(page.about),
             _facts(page.facts),
             f"**{page.tally}**",
+            _answer(page),
             matrix_markdown(page.matrix),
             *(("## Before and after", *map(_block, page.beside)) if page.beside else ()),
-            _answer(page),
             f"> {escaped(page.note)}" if page.note else "",
-            f"Not finished: {escaped(missing)}" if missing else "",
-            escaped(page.not_measured()),
-            *(f"Damaged: {escaped(cell_id)}: {escaped(why)}" for cell_id, why in page.damaged),
+            *_not_told(page),
             *(
                 part
                 for section in page.sections
@@ -41,6 +39,37 @@ def page_markdown(page: blocks.Page) -> str:
             ),
         ]
     )
+
+
+def answer_markdown(page: blocks.Page) -> str:
+    """A run at one glance: its question, its answer, its table, and what was not measured."""
+    prominent = (fact for fact in page.facts if fact.prominent or fact.name == "run")
+    return document(
+        [
+            f"## {escaped(page.title)}",
+            paragraph(page.about),
+            f"**{page.tally}**",
+            _answer(page),
+            matrix_markdown(page.matrix),
+            _facts(prominent),
+            *_not_told(page),
+        ]
+    )
+
+
+def _not_told(page: blocks.Page) -> list[str]:
+    """The cells of which nothing is told, and why."""
+    missing = "; ".join(page.missing)
+    return [
+        f"Not finished: {escaped(missing)}" if missing else "",
+        escaped(page.not_measured()),
+        *(f"Damaged: {escaped(cell_id)}: {escaped(why)}" for cell_id, why in page.damaged),
+    ]
+
+
+def blocks_markdown(title: str, parts: Iterable[blocks.Block]) -> str:
+    """Blocks under a title as one Markdown document."""
+    return document([f"# {escaped(title)}", *map(_block, parts)])
 
 
 def _answer(page: blocks.Page) -> str:
@@ -110,9 +139,14 @@ def _block(block: blocks.Block) -> str:
             return _facts(facts, "*")  # another mark, so that no list before it goes on
         case blocks.Table():
             return table_markdown(block)
+        case blocks.Picture():
+            table = table_markdown(block.table)
+            return f"### {escaped(block.title)}\n\n{table}" if block.in_text else ""
         case blocks.Chart(series):
             lines = chart_lines(series, _CHART_WIDTH, blocks=True)
             return "\n".join(("```text", *lines, "```"))
+        case blocks.ShareCurve():
+            return "\n".join(("```text", *curve_lines(block, _CHART_WIDTH), "```"))
         case blocks.BottleneckPath(hops):
             return "\n".join(f"{n}. {_hop(hop)}" for n, hop in enumerate(hops, start=1))
 

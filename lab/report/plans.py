@@ -127,28 +127,30 @@ class CellSearch:
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """Searches for thresholds up to ``max_users``; as a rule one takes ``usual_trials``.
+    """Searches for thresholds up to ``max_users``; one takes so many ``trials``.
 
-    ``idle`` has a sentence for each knob that was set and that cells do not feel.
+    That is as a rule where it is ``usual``, else at the least. ``idle`` has a sentence for each
+    knob that was set and that cells do not feel.
     """
 
     experiment: str
     max_users: int
-    usual_trials: int
+    trials: int
     cells: Sequence[CellSearch]
     idle: Sequence[str] = ()
+    usual: bool = True
 
     @property
-    def usual_s(self) -> int:
-        """What all take as a rule."""
-        return sum(self.usual_trials * cell.next.estimate_s for cell in self.cells if cell.next)
+    def estimate_s(self) -> int:
+        """What all take as a rule, or at the least."""
+        return sum(self.trials * cell.next.estimate_s for cell in self.cells if cell.next)
 
     def as_json(self) -> dict[str, Any]:
         """For ``--json``."""
         cells = [asdict(cell) for cell in self.cells]
         return {
             "experiment": self.experiment,
-            "usual_s": self.usual_s,
+            "usual_s" if self.usual else "least_s": self.estimate_s,
             "cells": cells,
             "without_effect": list(self.idle),
         }
@@ -157,7 +159,8 @@ class SearchPlan:
         """For the terminal."""
         head = (
             f"{self.experiment}: {plural(len(self.cells), 'cell')}, up to {self.max_users} users;"
-            f" as a rule {self.usual_trials} trials a cell, {clock(self.usual_s)}"
+            f" {'as a rule' if self.usual else 'at least'} {self.trials} trials a cell,"
+            f" {clock(self.estimate_s)}"
         )
         lines = [head, *(f"  {cell.id}: {cell.text()}" for cell in self.cells), *self.idle]
         return "\n".join(lines) + "\n"

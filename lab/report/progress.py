@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Self, TextIO, cast
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
@@ -14,6 +14,9 @@ from lab.model.text import Styled, clean_line
 from lab.report import format
 
 _SHORTEST = 8
+
+OTHER_LINES = 2
+"""Of a terminal, those that the live line and the cursor take."""
 
 WORDS: Mapping[Phase, str] = {
     "applying": "settings",
@@ -112,6 +115,8 @@ class LiveLine:
             redirect_stderr=False,
         )
         self._last: tuple[str, str] | None = None
+        self._line = Text()
+        self._standings: Mapping[str, str] = {}
 
     def __enter__(self) -> Self:
         if not self._plain:
@@ -126,11 +131,35 @@ class LiveLine:
         now = (progress.cell, progress.phase)
         if not self._plain:
             text = line(progress, self._console.width)
-            self._live.update(Text(text, style="cyan", no_wrap=True), refresh=True)
+            self._line = Text(text, style="cyan", no_wrap=True)
+            self._refresh()
         elif now != self._last:
             self._stream.write(line(progress, 200) + "\n")
             self._stream.flush()
         self._last = now
+
+    def show_standings(self, lines: Mapping[str, str]) -> None:
+        """Show how far each cell is: under the live line on a terminal; elsewhere what is new.
+
+        Args:
+            lines: all of them, by the cells' ids.
+        """
+        if self._plain:
+            for name, text in lines.items():
+                if self._standings.get(name) != text:
+                    self.print(text)
+        self._standings = dict(lines)
+        if not self._plain:
+            self._refresh()
+
+    def _refresh(self) -> None:
+        """The live line, and as many standings as the terminal has room for."""
+        texts = [clean_line(text) for text in self._standings.values()]
+        room = max(1, self._console.height - OTHER_LINES)
+        if len(texts) > room:
+            texts = [*texts[: room - 1], f"... and {len(texts) - room + 1} more cells"]
+        cut = (Text(text, no_wrap=True, overflow="ellipsis") for text in texts)
+        self._live.update(Group(self._line, *cut), refresh=True)
 
     def print(self, text: str) -> None:
         """Print a line that stays, above the live line."""

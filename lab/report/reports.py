@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.model.capacity import Threshold, Thresholds
+from lab.model.capacity import Standing, Threshold, Thresholds
 from lab.model.diagnosis import Diagnoses
 from lab.model.run import CellResult, RunInfo, Summary
 from lab.report import format
@@ -15,6 +15,7 @@ from lab.report.cell import cell_section
 from lab.report.diagnoses import diagnoses_page
 from lab.report.html import page_html
 from lab.report.markdown import (
+    answer_markdown,
     document,
     escaped,
     matrix_markdown,
@@ -54,12 +55,17 @@ def markdown_report(stored: Document, info: RunInfo) -> str:
     return page_markdown(_page(stored, info))
 
 
+def step_summary(stored: Document, info: RunInfo) -> str:
+    """The run at one glance as Markdown, for the summary of a step in CI."""
+    return answer_markdown(_page(stored, info))
+
+
 def html_report(stored: Document, info: RunInfo) -> str:
     """The whole run as one HTML document that needs no network."""
     return page_html(_page(stored, info))
 
 
-def cell_details(cell: CellResult | Threshold, style: Style) -> str:
+def cell_details(cell: CellResult | Threshold | Standing, style: Style) -> str:
     """Everything that is stored of one cell, for a terminal."""
     section = cell_section(cell) if isinstance(cell, CellResult) else threshold_section(cell)
     return section_text(section, style)

@@ -16,7 +16,7 @@ from lab.model.criterion import Criterion
 from lab.model.load import OpenLoad
 from lab.model.run import CellResult, RunInfo, Summary
 from lab.model.verdict import InvalidityKind, Outcome
-from lab.report import format
+from lab.report import format, pictures
 from lab.report.beside import before_after
 from lab.report.blocks import (
     Bar,
@@ -32,6 +32,7 @@ from lab.report.blocks import (
     Value,
 )
 from lab.report.cell import cell_section, limiting_factor, over_time
+from lab.report.cells import upper_bound, varying_axes
 
 CLOSED_NOTE = (
     "Closed loop: a user waits for its answer before it uploads again, so a slower server is "
@@ -73,6 +74,7 @@ def run_page(summary: Summary, info: RunInfo) -> Page:
         remedies=_remedies(_invalid(summary)),
         beside=before_after(summary.cells),
         glance=_glance(summary.cells),
+        pictures=pictures.of_run(summary.cells),
     )
 
 
@@ -219,22 +221,14 @@ def columns(cells: Sequence[CellResult]) -> tuple[Shown, ...]:
     return (RATE, P50, P95, FAILED, CAUSE, CONNECTIONS, *instances, *limit)
 
 
-def varying_axes(cells: Sequence[CellResult]) -> list[str]:
-    """The axes in which the cells differ, in the spec's order; all of a single cell's."""
-    names = list(dict.fromkeys(name for cell in cells for name in cell.axes))
-    if len(cells) < 2:
-        return names
-    return [name for name in names if len({cell.axes.get(name) for cell in cells}) > 1]
-
-
 def _matrix(cells: Sequence[CellResult]) -> Matrix:
     axes, shown = varying_axes(cells), columns(cells)
     rates = [cell.metrics.get("throughput", 0.0) for cell in cells]
     bars: Pictures = [Bar(rate / (max(rates) or 1.0)) for rate in rates]
-    pictures = {RATE: bars, P95: _strips(cells)}
+    small = {RATE: bars, P95: _strips(cells)}
     rows = []
     for index, cell in enumerate(cells):
-        drawn = {column: pictures[column][index] for column in pictures}
+        drawn = {column: small[column][index] for column in small}
         values = (
             *(Value(cell.axes.get(axis, format.NONE)) for axis in axes),
             Value.verdict(cell.verdict),
@@ -269,7 +263,7 @@ Pictures = list[Bar | Strip | None]
 def _strips(cells: Sequence[CellResult]) -> Pictures:
     """p50 to p95 of each cell and its bound, on a scale on which the slowest and all bounds fit."""
     latencies = [[cell.metrics.get(name) for name in ("p50", "p95")] for cell in cells]
-    bounds = [_p95_bound(cell) for cell in cells]
+    bounds = [upper_bound(cell) for cell in cells]
     scale = max(filter(None, [*chain(*latencies), *bounds]), default=1.0)
     strips: Pictures = []
     for (p50, p95), bound in zip(latencies, bounds, strict=True):
@@ -279,12 +273,3 @@ def _strips(cells: Sequence[CellResult]) -> Pictures:
             mark = [] if bound is None else [("mark", bound / scale, bound / scale)]
             strips.append(Strip((("range", p50 / scale, p95 / scale), *mark)))
     return strips
-
-
-def _p95_bound(cell: CellResult) -> float | None:
-    """The upper bound, in seconds, that the cell's criteria set on p95."""
-    criteria = [Criterion.parse(finding.criterion) for finding in cell.findings]
-    bounds = [
-        c.bound for c in criteria if c.name == "p95" and c.op in ("<", "<=") and not c.relative
-    ]
-    return min(bounds, default=None)

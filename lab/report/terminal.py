@@ -11,7 +11,7 @@ import io
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, compress
 from pathlib import Path
 from typing import TextIO
@@ -28,6 +28,7 @@ from lab.model.text import Styled, clean
 from lab.model.verdict import Outcome
 from lab.report import blocks
 from lab.report.charts import chart_lines
+from lab.report.curves import curve_lines
 
 COLOURS = {
     Outcome.HELD: "bold green",
@@ -51,35 +52,73 @@ _TIED = "\xa0"
 @dataclass(frozen=True)
 class Style:
     """How text is to look: ``width`` in columns, whether it may have colour, and block
-    characters in its charts; all other text is ASCII."""
+    characters in its charts; all other text is ASCII. ``height`` is how many lines are seen at
+    once; None where all are, as in a pipe."""
 
     width: int = 100
     colour: bool = False
     blocks: bool = False
+    height: int | None = None
 
     @classmethod
-    def of(cls, stream: TextIO, width: int, environment: Mapping[str, str]) -> Style:
+    def of(
+        cls, stream: TextIO, width: int, environment: Mapping[str, str], height: int | None = None
+    ) -> Style:
         """The style that suits a stream: no colour in a pipe, for NO_COLOR or a dumb terminal;
-        blocks where its encoding holds them."""
+        blocks where its encoding holds them; all lines in a pipe."""
         dumb = environment.get("TERM") == "dumb"
         plain = environment.get("NO_COLOR") or dumb
         utf = (getattr(stream, "encoding", None) or "").lower().startswith("utf")
-        return cls(width=width, colour=stream.isatty() and not plain, blocks=utf and not dumb)
+        seen = height if stream.isatty() else None
+        colour = stream.isatty() and not plain
+        return cls(width=width, colour=colour, blocks=utf and not dumb, height=seen)
+
+
+SPARE = 2
+"""Lines that a shell's prompt, and what was typed, take of a screen."""
 
 
 def page_text(page: blocks.Page, where: Path | str, style: Style) -> Styled:
-    """A run: what was asked, a row a cell, and what came of it.
+    """A run: what came of it, what was asked, and a row a cell; on one screen where that can be.
+
+    What does not fit there is left out, the last first, and where to see it is said: how cells went
+    over time, before and after, the reasons under the rows.
 
     Args:
         page: the run.
         where: its folder, as the reader can name it.
         style: width and colour of the place where it is shown.
     """
+    whole = _page(page, where, style)
+    if style.height is None or _lines_of(whole) + SPARE <= style.height:
+        return whole
+    for shown in (
+        replace(page, glance=_pointer(page.glance)),
+        replace(page, glance=_pointer((*page.beside, *page.glance)), beside=()),
+    ):
+        whole = _page(shown, where, style)
+        if _lines_of(whole) + SPARE <= style.height:
+            break
+    return whole
+
+
+def _pointer(left_out: Sequence[blocks.Block]) -> tuple[blocks.Block, ...]:
+    """Where to see what had no room."""
+    told = "lab report RUN --cell ID shows a cell by stage and over time; --html shows pictures"
+    return (blocks.Paragraph(told),) if left_out else ()
+
+
+def _lines_of(text: str) -> int:
+    return text.count("\n")
+
+
+def _page(page: blocks.Page, where: Path | str, style: Style) -> Styled:
     title = Text(page.title, style="bold")
     if page.about:
         title.append(f": {page.about}", style="not bold")
     lines: list[RenderableType] = [title]
-    lines += [Text(fact.text) for fact in page.facts if fact.prominent]
+    lines += _answer(page, style) if page.answer else []
+    lines += [Text(), *(Text(fact.text) for fact in page.facts if fact.prominent)]
     lines += [Text(page.note, style="dim")] if page.note else []
     lines.append(Text())
     lines += _sentences(page, style) if page.matrix.sentences else _matrix(page.matrix, style)
@@ -88,7 +127,6 @@ def page_text(page: blocks.Page, where: Path | str, style: Style) -> Styled:
     if page.beside:
         lines += _rendered((blocks.Heading("before and after"), *page.beside), style)
     lines += _rendered(page.glance, style)
-    lines += _answer(page, style) if page.answer else []
     lines += [Text(), Text(page.tally, style="bold")]
     lines += [Text(page.not_measured(where))] if page.unmeasured else []
     lines += [Text(f"go on: {page.resume} {where}")] if page.missing else []
@@ -148,19 +186,34 @@ def _rendered(parts: Iterable[blocks.Block], style: Style) -> list[RenderableTyp
                 rendered.append(Text(f"\n{text}", style="bold"))
             case blocks.Paragraph(text, lead):
                 rendered.append(Text(f"{lead}: {text}" if lead else text))
-            case blocks.Items(texts, numbered=True):
-                rendered += [Text(f"{number}. {text}") for number, text in enumerate(texts, 1)]
-            case blocks.Items(texts):
-                rendered += [Padding(Text(text), (0, 0, 0, 2)) for text in texts]
+            case blocks.Items():
+                rendered += _items(block)
             case blocks.Facts(facts):
                 rendered += [Text(f"{fact.name}: {fact.text}") for fact in facts]
             case blocks.Table():
                 rendered.append(_table(block))
-            case blocks.Chart(series):
-                rendered += map(Text, chart_lines(series, style.width, blocks=style.blocks))
+            case blocks.Chart() | blocks.ShareCurve():
+                rendered += map(Text, _drawn(block, style))
+            case blocks.Picture(title=title, table=table, in_text=True):
+                rendered += [
+                    Text(f"\n{title.lower()}", style="bold"),
+                    _table(table, style.width // 9),
+                ]
             case blocks.BottleneckPath(hops):
                 rendered += map(_hop, hops)
     return rendered
+
+
+def _drawn(block: blocks.Chart | blocks.ShareCurve, style: Style) -> list[str]:
+    if isinstance(block, blocks.Chart):
+        return chart_lines(block.series, style.width, blocks=style.blocks)
+    return curve_lines(block, style.width)
+
+
+def _items(items: blocks.Items) -> list[RenderableType]:
+    if items.numbered:
+        return [Text(f"{number}. {text}") for number, text in enumerate(items.texts, 1)]
+    return [Padding(Text(text), (0, 0, 0, 2)) for text in items.texts]
 
 
 def _hop(hop: blocks.Hop) -> Text:
@@ -174,9 +227,15 @@ def _value(value: blocks.Value, *, short: bool = False) -> Text:
     return Text((short and value.short) or value.marked, style=colour)
 
 
-def _table(table: blocks.Table) -> RichTable:
-    """A table of which only the header's rule is drawn, in ASCII."""
+def _table(table: blocks.Table, bars: int = 0) -> RichTable:
+    """A table of which only the header's rule is drawn, in ASCII.
+
+    Args:
+        table: the table.
+        bars: columns of text that the longest bar beside a value has; 0: none is drawn.
+    """
     rich = RichTable(box=RULE, show_edge=False, pad_edge=False, header_style="bold")
+    barred = [bars > 0 and any(_share(row[i]) for row in table.rows) for i in _places(table)]
     for index, column in enumerate(table.columns):
         rich.add_column(
             column.head,
@@ -184,9 +243,28 @@ def _table(table: blocks.Table) -> RichTable:
             overflow="fold",
             no_wrap=index == 0,  # the first column holds names, which people copy
         )
+        if barred[index]:
+            rich.add_column("", no_wrap=True)
     for row in table.rows:
-        rich.add_row(*(_value(value, short=True) for value in row))
+        texts: list[Text] = []
+        for value, drawn in zip(row, barred, strict=True):
+            texts += [_value(value, short=True), *([_bar(value, bars)] if drawn else [])]
+        rich.add_row(*texts)
     return rich
+
+
+def _places(table: blocks.Table) -> range:
+    return range(len(table.columns))
+
+
+def _share(value: blocks.Value) -> float:
+    return value.picture.share if isinstance(value.picture, blocks.Bar) else 0.0
+
+
+def _bar(value: blocks.Value, width: int) -> Text:
+    """A bar in ASCII: at least a sign where there is anything."""
+    length = max(round(_share(value) * width), int(_share(value) > 0))
+    return Text("#" * length, style="red" if getattr(value.picture, "full", False) else "")
 
 
 def _sentences(page: blocks.Page, style: Style) -> list[Text]:
@@ -195,7 +273,7 @@ def _sentences(page: blocks.Page, style: Style) -> list[Text]:
     for row, section in zip(page.matrix.rows, page.sections, strict=True):
         head = Text.assemble(_value(section.verdict)[:2], (row.id, "bold"))
         lines += [head, *_indented(row.why, style)]
-    for cell_id in page.missing:
+    for cell_id in (cell_id for cell_id in page.missing if cell_id not in page.begun):
         lines += [Text(f"- {cell_id}"), *_indented("not finished", style)]
     return lines
 

@@ -15,6 +15,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -34,6 +35,7 @@ from lab.store.trial_files import (
     EVIDENCE_FILE,
     FILES,
     LOGS,
+    READINGS,
     SAMPLES,
     VERDICT,
     foreign_files,
@@ -246,6 +248,14 @@ class CellFolder:
             evidence=tuple(read_lines(self.folder, EVIDENCE_FILE, read, no_evidence)),
             beats=tuple(line.beat for line in lines if isinstance(line, Beat)),
         )
+
+    def note_replica(self, readings: Path) -> None:
+        """Say in which folder the replica's parts write their readings during this trial.
+
+        For who watches; it need not survive a crash.
+        """
+        text = json.dumps({"readings": str(readings.absolute())})
+        self.folder.below(LOGS).keep(READINGS, BytesIO(text.encode()))
 
     def finish(self, verdict: Verdict) -> None:
         """Store the verdict: the cell is finished; an older verdict is replaced."""

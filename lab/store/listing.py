@@ -27,12 +27,12 @@ def find(results: Path, ref: str) -> RunFolder:
     """
     if ref == LATEST:
         return _latest(results)
-    names = _names(results)
-    if ref in names:
+    known = names(results)
+    if ref in known:
         return RunFolder.open(results / ref)
     if ref and _exists(Path(ref)):
         return RunFolder.open(Path(ref))
-    matching = [name for name in names if ref and name.startswith(ref)]
+    matching = [name for name in known if ref and name.startswith(ref)]
     if len(matching) == 1:
         return RunFolder.open(results / matching[0])
     if matching:
@@ -43,13 +43,37 @@ def find(results: Path, ref: str) -> RunFolder:
     )
 
 
+def names(results: Path) -> list[str]:
+    """The folders that hold a ``run.json``, whatever that is: what is wrong with it is told.
+
+    Raises:
+        StoreError: the results folder cannot be read.
+    """
+    if not _exists(results):
+        return []
+    folders = [name for name, mode in Folder(results).entries().items() if stat.S_ISDIR(mode)]
+    return [name for name in folders if os.path.lexists(results / name / INFO)]
+
+
+def by_name(results: Path, name: str) -> RunFolder:
+    """A run by its whole name, which is looked up among the others and never taken for a path.
+
+    Raises:
+        UsageError: there is none of this name, or a later lab wrote it.
+        StoreError: it cannot be read, or is damaged.
+    """
+    if name not in names(results):
+        raise UsageError(f"there is no run '{name}' in {results}", "`lab runs` lists the runs")
+    return RunFolder.open(results / name)
+
+
 def runs(results: Path) -> tuple[StoredRun, ...]:
     """Every stored run, oldest first; one that cannot be read is listed with its problem.
 
     Raises:
         StoreError: the results folder itself cannot be read.
     """
-    return tuple(_glance(results / name) for name in _names(results))
+    return tuple(_glance(results / name) for name in names(results))
 
 
 def of_experiment(results: Path, experiment: str) -> tuple[Path, ...]:
@@ -59,17 +83,9 @@ def of_experiment(results: Path, experiment: str) -> tuple[Path, ...]:
         StoreError: the results folder cannot be read.
     """
     form = re.compile(rf"\w+-{re.escape(experiment)}-[0-9a-f]{{8}}(?:-(\d+))?")
-    named = [(name, found) for name in _names(results) if (found := form.fullmatch(name))]
+    named = [(name, found) for name in names(results) if (found := form.fullmatch(name))]
     named.sort(key=lambda pair: (pair[0].partition("-")[0], int(pair[1][1] or 1), pair[0]))
     return tuple(results / name for name, _ in reversed(named))
-
-
-def _names(results: Path) -> list[str]:
-    """The folders that hold a ``run.json``, whatever that is: what is wrong with it is told."""
-    if not _exists(results):
-        return []
-    folders = [name for name, mode in Folder(results).entries().items() if stat.S_ISDIR(mode)]
-    return [name for name in folders if os.path.lexists(results / name / INFO)]
 
 
 def _exists(path: Path) -> bool:
@@ -92,7 +108,7 @@ def _latest(results: Path) -> RunFolder:
             f"{link} leads to {target}, which is no run in {results}",
             "name another; `lab runs` lists them",
         )
-    if target.name not in _names(results):
+    if target.name not in names(results):
         raise UsageError(
             f"the latest run, {target.name}, is not in {results} any more",
             "name another; `lab runs` lists them",

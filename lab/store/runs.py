@@ -12,8 +12,10 @@ results/<UTC>-<experiment>-<digest>/
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
 import re
 import shutil
 import stat
@@ -23,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from lab.errors import LabError, UsageError
+from lab.errors import LabError, StoreError, UsageError
 from lab.files import LOCK, RUN_DEPTH, Folder, storing
 from lab.model.capacity import Thresholds
 from lab.model.diagnosis import Diagnoses, Refusals
@@ -119,13 +121,19 @@ class RunFolder:
             path = path.resolve()  # from here on its name is the lab's, and no link may be there
         return cls(path, read_document(Folder(path, RUN_DEPTH), INFO, RunInfo))
 
-    def allowing(self, max_load: float) -> RunFolder:
-        """The run with another time for each cell's search, in real-world seconds; stored.
+    def allowing(self, max_load: float | None, within: float | None) -> RunFolder:
+        """The run with other limits of each cell's search; stored.
+
+        Args:
+            max_load: real-world seconds of load; None: as before.
+            within: how wide an answer may be, as a share of the users; None: as before.
 
         Raises:
             StoreError: it cannot be written.
         """
-        info = self.info.model_copy(update={"max_load": max_load})
+        limits = {"max_load": max_load, "within": within}
+        given = {name: limit for name, limit in limits.items() if limit is not None}
+        info = self.info.model_copy(update=given)
         self.write_text(INFO, as_json(info))
         return RunFolder(self.path, info)
 
@@ -142,6 +150,22 @@ class RunFolder:
             for cell in self.cell_folders():
                 cell.folder.clear_temporaries(FILES)
             yield
+
+    def check_idle(self) -> None:
+        """See that nobody is measuring or judging the run.
+
+        Raises:
+            StoreError: somebody is.
+        """
+        with storing(self.path, "look for its writer"), suppress(FileNotFoundError):
+            handle = os.open(self.path / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                what = f"{self.path}: another process is writing this run"
+                raise StoreError(what, "wait until it ends, or stop it") from None
+            finally:
+                os.close(handle)
 
     @property
     def folder(self) -> Folder:
@@ -329,7 +353,7 @@ def _claim(results: Path, name: str) -> Path:
 def digest(cells: Sequence[Cell]) -> str:
     """SHA-256, in hex, over the canonical JSON of the cells: sorted keys, no spaces.
 
-    Of a cell whose speed is chosen, it does not depend on what was chosen.
+    It does not depend on what speed was chosen where one is, nor on what a model said.
     """
     data = [_asked(cell) for cell in cells]
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -338,7 +362,7 @@ def digest(cells: Sequence[Cell]) -> str:
 
 def _asked(cell: Cell) -> dict[str, Any]:
     """What is asked for, as JSON: a speed that is chosen is ``auto``, as a spec says it."""
-    data = cell.model_dump(mode="json", exclude={"auto_speed", "speed_reason"})
+    data = cell.model_dump(mode="json", exclude={"auto_speed", "speed_reason", "split"})
     if cell.auto_speed:
         data["knobs"]["speed"] = AUTO
     if not cell.baseline:  # as where a lab stored it that knew of none

@@ -15,11 +15,23 @@ EVIDENCE_FILE = "evidence.jsonl"
 VERDICT = "verdict.json"
 LOGS = "logs"
 
+STATUS = "generator.status.json"
+"""Among the logs: how far the load generator is, written by itself."""
+
+PLAN = "generator.plan.json"
+"""Among the logs: what the load generator is to offer; there once the faults are injected."""
+
+READINGS = "readings.json"
+"""Among the logs: where the replica's own readings are while the trial goes on."""
+
 FILES = (CELL, SAMPLES, EVIDENCE_FILE, VERDICT)
 """The lab's files in a cell's folder; each but the samples is written whole."""
 
-_LOG = re.compile(r"[\w.-]+\.log|front\.jsonl|generator\.(plan\.json|(status|end)\.(json|draft))")
-"""The lab's files in a cell's logs: of each part, of the generator, and the gateway's events."""
+_LOG = re.compile(
+    r"[\w.-]+\.log|front\.jsonl|readings\.json|generator\.(plan\.json|(status|end)\.(json|draft))"
+)
+"""The lab's files in a cell's logs: of each part, of the generator, the gateway's events, and
+where the replica's readings are."""
 
 
 def is_log(name: str) -> bool:

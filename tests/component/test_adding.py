@@ -56,10 +56,13 @@ def follow(text: str, copy: Path) -> None:
             assert source.count(anchor) == 1, f"{anchor!r} is not one place of {step['file']}"
             kept = f"{code}\n{anchor}" if step["side"] == "before" else code
             source = source.replace(anchor, kept)
+        file.parent.mkdir(exist_ok=True)
         file.write_text(source, encoding="utf-8")
     if "`make schema`" in text:
         for module in ("lab.config.schema", "lab.stack.compose.environment"):
             python(copy, "-m", module)
+    for simulated in re.findall(r"`python (-m validation\.lesson_runs [^`]+)`", text):
+        python(copy, *simulated.split())
 
 
 def python(copy: Path, *arguments: str) -> str:
@@ -170,6 +173,22 @@ def works_as_a_stage(copy: Path) -> None:
     passes(copy, "tests/statistics/test_contradictions.py", "-k", "every_metric")
 
 
+def works_as_a_picture(copy: Path) -> None:
+    script = (
+        "import tempfile; from pathlib import Path; from lab.model.distribution import SizeClass;"
+        " from lab.report import html_report; from tests.fakes import pictured_run;"
+        " run = pictured_run.stored(Path(tempfile.mkdtemp()), pictured_run.cells(2));"
+        " size = SizeClass(from_=50_000, to=100_000, attempts=8, failed=2);"
+        " summary = run.summary();"
+        " cells = [cell.model_copy(update={'sizes': (size,)}) for cell in summary.cells];"
+        " summary = summary.model_copy(update={'cells': tuple(cells)});"
+        " print(html_report(summary, run.info))"
+    )
+    page = python(copy, "-c", script)
+    assert page.count('class="picture failed-by-size"') == 2
+    assert page.count("Most of 50.0 KB - 100 KB failed: 25 %.") == 2
+
+
 def works_as_an_experiment(copy: Path) -> None:
     spec = "experiments/storage-threads.yaml"
     plan = json.loads(python(copy, "-m", "lab", "run", spec, "--dry-run", "--json"))
@@ -184,14 +203,35 @@ def works_as_a_claim(copy: Path) -> None:
     passes(copy, "tests/unit/claims/test_shipped.py")
 
 
+def works_as_an_export_format(copy: Path) -> None:
+    cell = stored_cell(copy)
+    assert "a line a cell, for a shell" in python(copy, "-m", "lab", "export", "--help")
+    run = str(cell.parents[1])
+    out = python(copy, "-m", "lab", "export", run, "--to", "verdicts", "-o", "-")
+    shutil.rmtree(copy / "results")
+    lines = dict(line.split("\t") for line in out.splitlines())
+    assert len(lines) == 3
+    assert set(lines.values()) <= {"held", "broke", "undecided", "invalid"}
+    passes(copy, "tests/unit/test_architecture.py", "-k", "verdicts")
+
+
+def works_as_a_lesson(copy: Path) -> None:
+    listed = json.loads(python(copy, "-m", "lab", "learn", "--json", "--learner", "nobody"))
+    assert listed["lessons"][-1]["name"] == "slow-database"
+    passes(copy, "tests/unit/lessons", "-k", "slow-database or test_there_are")
+
+
 WORKS = {
     "A knob": works_as_a_knob,
     "A fault": works_as_a_fault,
     "A bottleneck rule": works_as_a_rule,
     "A metric": works_as_a_metric,
     "A stage": works_as_a_stage,
+    "A picture": works_as_a_picture,
     "A claim": works_as_a_claim,
+    "An export format": works_as_an_export_format,
     "An experiment": works_as_an_experiment,
+    "A lesson": works_as_a_lesson,
 }
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from lab.capacity import search_for
-from lab.capacity.runner import find_threshold, stored_trials
+from lab.capacity import CapacitySearch, search_for
+from lab.capacity.runner import Show, find_thresholds, stored_trials
 from lab.errors import PartFailed
 from lab.load.driver import LoadResult
-from lab.model.capacity import Threshold
+from lab.model.capacity import CapacityTrial, Threshold, Thresholds
 from lab.model.evidence import Cause
 from lab.model.experiment import Cell, Experiment
 from lab.model.run import RunRequest
@@ -27,6 +27,15 @@ from tests.fakes import LOAD, FakeStack, InstantLoad, RecordingInjector, make_ce
 CELL = make_cell(cell_id="one")
 OTHER = make_cell(cell_id="one-u3")
 BREAKS_ABOVE = 7
+REQUEST = RunRequest(
+    kind="threshold",
+    started=datetime(2026, 11, 24, 8, 15, tzinfo=UTC),
+    spec_file="spec.yaml",
+    experiment=Experiment.model_validate({"experiment": "story", "load": dict(LOAD)}),
+    stack="fake",
+    stack_reason="asked for",
+    speed=1.0,
+)
 
 
 class Stack(FakeStack):
@@ -52,23 +61,21 @@ class Wired:
     run: RunFolder
 
     def find(self, cell: Cell = CELL) -> Threshold:
-        search = replace(search_for(cell, max_users=20), max_trials=8)
-        return find_threshold(self.lab, self.run, cell, search)
+        """The threshold of one of the cells."""
+        [answer] = [told for told in self.find_all(cell).cells if told.id == cell.id]
+        return answer
+
+    def find_all(self, *cells: Cell, show: Show = lambda _trial, _known: None) -> Thresholds:
+        def search_of(cell: Cell) -> CapacitySearch:
+            return replace(search_for(cell, max_users=20), max_trials=8)
+
+        return find_thresholds(self.lab, self.run, cells, show, search_of)
 
 
 @pytest.fixture
 def wired(tmp_path: Path) -> Iterator[Wired]:
     stack = Stack(tmp_path / "fake")
-    request = RunRequest(
-        kind="threshold",
-        started=datetime(2026, 11, 24, 8, 15, tzinfo=UTC),
-        spec_file="spec.yaml",
-        experiment=Experiment.model_validate({"experiment": "story", "load": dict(LOAD)}),
-        stack="fake",
-        stack_reason="asked for",
-        speed=1.0,
-    )
-    run = RunFolder.create(tmp_path / "results", (CELL, OTHER), request)
+    run = RunFolder.create(tmp_path / "results", (CELL, OTHER), REQUEST)
     yield Wired(Lab(stack, RecordingInjector(), InstantLoad(uploads=150)), stack, run)
     stack.close()
 
@@ -152,3 +159,70 @@ def test_a_search_counts_only_the_trials_of_its_own_cell(wired: Wired) -> None:
     assert stored_trials(wired.run, OTHER) == ()
     wired.find(OTHER)
     assert stored_trials(wired.run, CELL) == tuple(sorted(first.trials, key=lambda t: t.id))
+
+
+class Recorder:
+    """What a search shows: each trial that ended, and what was known then, and what was stored."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+        self.trials: list[str] = []
+        self.known: list[Thresholds] = []
+
+    def __call__(self, trial: CapacityTrial | None, known: Thresholds) -> None:
+        self.trials += [trial.id] if trial else []
+        self.known.append(known)
+        assert self.run.read_thresholds() == known
+
+
+def test_every_cell_has_a_trial_before_any_has_two(wired: Wired) -> None:
+    shown = Recorder(wired.run)
+    found = wired.find_all(CELL, OTHER, show=shown)
+    assert [cell.outcome for cell in found.cells] == ["found", "found"]
+    assert shown.trials[:2] == ["one-u10-1", "one-u3-u10-1"]
+    assert wired.stack.applied == shown.trials
+
+
+def test_what_is_known_is_stored_and_shown_before_the_first_trial_and_after_each(
+    wired: Wired,
+) -> None:
+    shown = Recorder(wired.run)
+    found = wired.find_all(CELL, OTHER, show=shown)
+    first, *_, last = shown.known
+    assert len(shown.known) == len(shown.trials) + 1
+    assert last == found
+    assert first.missing == (CELL.id, OTHER.id)
+    assert [(one.id, one.estimate, one.trials) for one in first.searching] == [(CELL.id, None, ())]
+    for number, known in enumerate(shown.known[1:], start=1):
+        made = [trial.id for cell in known.known for trial in cell.trials]
+        assert sorted(made) == sorted(shown.trials[:number])
+        for standing in known.begun:
+            assert standing.estimate is not None
+            assert standing.estimate.low <= BREAKS_ABOVE + 1 <= standing.estimate.high
+            assert standing.spent == sum(trial.spent for trial in standing.trials)
+
+
+def test_a_search_that_is_interrupted_in_any_trial_goes_on_as_if_it_had_not_been(
+    wired: Wired, tmp_path: Path
+) -> None:
+    whole = Recorder(wired.run)
+    answer = wired.find_all(CELL, OTHER, show=whole)
+    load = wired.lab.generator
+    assert isinstance(load, InstantLoad)
+    for after in (0, 1, len(whole.trials) // 2, len(whole.trials) - 1):
+        run = RunFolder.create(tmp_path / f"results-{after}", (CELL, OTHER), REQUEST)
+        again = Wired(replace(wired.lab, generator=Interrupting(load, after)), wired.stack, run)
+        with pytest.raises(KeyboardInterrupt):
+            again.find_all(CELL, OTHER)
+        again.lab.generator = load
+        wired.stack.applied.clear()
+        found = again.find_all(CELL, OTHER)
+        assert wired.stack.applied == whole.trials[after:]
+        assert found.cells == answer.cells
+
+
+def test_a_cell_that_is_asked_for_alone_does_not_wait_for_the_others(wired: Wired) -> None:
+    found = wired.find_all(OTHER)
+    assert [cell.id for cell in found.cells] == [OTHER.id]
+    assert found.missing == (CELL.id,)
+    assert all(name.startswith(f"{OTHER.id}-") for name in wired.stack.applied)

@@ -161,6 +161,15 @@ def test_the_wheel_holds_the_data_and_nothing_of_this_machine(wheel: Path) -> No
 
 
 @pytest.mark.long
+def test_the_course_is_in_the_wheel(wheel: Path) -> None:
+    with ZipFile(wheel) as files:
+        held = set(files.namelist())
+    own = [path for path in (ROOT / "lab" / "lessons").rglob("*") if path.is_file()]
+    texts = {str(path.relative_to(ROOT)) for path in own if "__pycache__" not in path.parts}
+    assert {Path(name).suffix for name in texts} >= {".yaml", ".md", ".j2", ".py"}
+    assert texts <= held
+
+
 def test_from_an_empty_folder_to_a_report(somebody: Somebody) -> None:
     doctor = json.loads(somebody.runs("lab", "doctor", "--json").stdout)
     [data] = [part for part in doctor if part["name"] == "data files"]

@@ -11,7 +11,9 @@ from scipy.stats import binom
 
 from lab.cli import session
 from lab.judge.comparison import change
-from lab.model.verdict import Change, Comparison, Tendency
+from lab.judge.run_comparison import compare_cells
+from lab.model.run_comparison import CellPair
+from lab.model.verdict import Change, Comparison, Outcome, Tendency
 from tests.component.cli.faked import Faked
 from tests.fakes import FakeStack
 from validation import pairs
@@ -88,6 +90,36 @@ def beside(**tendencies: Tendency) -> Comparison:
 SAME = beside()
 
 
+def pair(worse: tuple[str, ...] = ()) -> CellPair:
+    held = Outcome.HELD
+    return CellPair(before="a", after="b", verdicts=(held, held), beside=SAME, worse=worse)
+
+
+# What `lab compare` calls certain.
+
+
+@pytest.mark.parametrize(("runs", "cells"), [(200, 1), (20, 12)])
+def test_of_two_runs_that_differ_in_nothing_one_in_twenty_at_most_has_anything_certain(
+    runs: int, cells: int
+) -> None:
+    alarms = [found for found in pairs.false_alarms(runs, seed=5, cells=cells) if found]
+    # More would come once in a thousand times, were it 5 %.
+    assert len(alarms) <= binom.ppf(0.999, runs, 0.05), alarms
+
+
+@pytest.mark.parametrize("slots", [8, 16])
+def test_eight_threads_for_eleven_are_told_in_nearly_every_pair(slots: int) -> None:
+    """As with ``gcs_threads``: fewer are certainly worse, more are certainly better."""
+    rng, told = random.Random(6), 0
+    for _ in range(30):
+        before = pairs.finished(System(users=50, slots=11), rng)
+        after = pairs.finished(System(users=50, slots=slots), rng)
+        [seen], _ = compare_cells([(before, after)])
+        good, bad = (seen.better, seen.worse) if slots > 11 else (seen.worse, seen.better)
+        told += "throughput" in good and not bad
+    assert told >= 28
+
+
 def test_a_pair_shows_no_difference_where_no_metric_does() -> None:
     assert pairs.differing(SAME) == []
     assert pairs.differing(beside(p95="worse", throughput="unclear")) == [
@@ -103,7 +135,8 @@ def test_a_pair_shows_no_difference_where_no_metric_does() -> None:
 def test_one_pair_in_twenty_may_differ(
     differ: int, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = [beside(p95="better")] * differ + [SAME] * (20 - differ)
+    told = [beside(p95="better")] * differ + [SAME] * (20 - differ)
+    found = [(one, pair()) for one in told]
     monkeypatch.setattr(pairs, "measured", lambda *_asked: iter(found))
     assert pairs.main(["--replica", "20"]) == code
     *lines, total = capsys.readouterr().out.splitlines()
@@ -115,6 +148,19 @@ def test_one_pair_in_twenty_may_differ(
         f"no difference in {20 - differ} of 20 pairs ({share:.1f} %)",
     ]
     assert lines[23].endswith("in 20 of 20 pairs (100.0 %)")
+    assert lines[24] == "nothing certain by `lab compare` in 20 of 20 pairs"
+
+
+@pytest.mark.parametrize(("sure", "code"), [(0, 0), (1, 0), (2, 1)])
+def test_one_pair_in_twenty_may_be_called_certain(
+    sure: int, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = [pair(worse=("p95",))] * sure + [pair()] * (20 - sure)
+    monkeypatch.setattr(pairs, "measured", lambda *_asked: iter([(SAME, one) for one in told]))
+    assert pairs.main(["--replica", "20"]) == code
+    *lines, quiet, _ = capsys.readouterr().out.splitlines()
+    assert quiet == f"nothing certain by `lab compare` in {20 - sure} of 20 pairs"
+    assert [line for line in lines if "certain: p95 worse" in line] == lines[:sure]
 
 
 def test_the_trials_of_a_pair_differ_in_their_seeds_alone() -> None:
@@ -145,6 +191,10 @@ def test_each_pair_is_measured_and_the_second_stands_beside_the_first(
     monkeypatch.setattr(session, "QuietMachine", lambda: at_once)
     with fakes.wired(monkeypatch):
         found = list(pairs.measured(pairs.same_cells(2, seed=1), "embedded", fakes.results))
-    assert [one.baseline for one in found] == ["repeat=1", "repeat=3"]
-    told = [[change.metric for change in one.changes] for one in found if not one.why_not]
+    assert [one.baseline for one, _ in found] == ["repeat=1", "repeat=3"]
+    told = [[change.metric for change in one.changes] for one, _ in found if not one.why_not]
     assert all(names == list(METRICS) for names in told)
+    assert [(seen.before, seen.after) for _, seen in found if seen] == [
+        ("repeat=1", "repeat=2"),
+        ("repeat=3", "repeat=4"),
+    ]

@@ -9,7 +9,7 @@ import pytest
 
 from lab.paths import ROOT
 
-LAYERS = {"unit", "component", "replica", "compose", "statistics"}
+LAYERS = {"unit", "component", "browser", "replica", "compose", "statistics"}
 
 
 def test_what_all_tests_share_starts_no_part_and_imports_none() -> None:

@@ -17,9 +17,10 @@ from lab.judge import judge
 from lab.model.costs import TrialCost, costs_of
 from lab.model.experiment import DEFAULT_FAULTS, Cell, Experiment
 from lab.model.run import RunRequest
+from lab.model.split import Split, SplitEffect
 from lab.model.verdict import Outcome
 from lab.paths import ROOT
-from lab.plan import choose_speed
+from lab.plan import LoopWork, choose_speed
 from lab.runner import Lab, run_experiment
 from lab.store import RunFolder
 from lab.store.costs import CostKey, CostStore
@@ -61,7 +62,7 @@ class Run:
 
     def __init__(self, folder: Path, *probes: list[TrialCost], max_speed: float | None = None):
         self.probes, self.said = list(probes), list[str]()
-        request = RunRequest(
+        self.request = RunRequest(
             started=datetime(2026, 11, 27, 8, 15, tzinfo=UTC),
             spec_file="spec.yaml",
             experiment=Experiment.model_validate({"experiment": "story", "load": dict(LOAD)}),
@@ -70,7 +71,7 @@ class Run:
             speed="auto",
             max_speed=max_speed,
         )
-        self.folder = RunFolder.create(folder / "results", [*AUTO, GIVEN], request)
+        self.folder = RunFolder.create(folder / "results", [*AUTO, GIVEN], self.request)
         key = CostKey(machine={"cpu": "one"}, stack="fake", versions={"lab": "1"})
         self.store = CostStore(key, folder / "costs", self.said.append)
         self.pace = self.again()
@@ -132,6 +133,60 @@ def test_a_probe_that_tells_nothing_claims_nothing(tmp_path: Path) -> None:
 def test_cloud_run_needs_no_probe(tmp_path: Path) -> None:
     chosen = Run(tmp_path).pace.choose(CLOUDRUN)
     assert (chosen.knobs.speed, "share of a core" in chosen.speed_reason) == (1, True)
+
+
+class Sharing:
+    """A model in which latency is 2 % off for each unit of speed; keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[LoopWork] = []
+
+    def split(self, cell: Cell, work: LoopWork, up_to: float) -> Split | None:
+        assert cell.knobs.workers == 2
+        assert up_to > 1
+        self.told.append(work)
+        first = SplitEffect(speed=1, moved=0, lead=0.7)
+        return Split(window=60, effects=(first, SplitEffect(speed=51, moved=1, lead=0.5)))
+
+
+def of_two(cell: Cell) -> Cell:
+    return cell.model_copy(update={"knobs": cell.knobs.with_settings({"workers": 2})})
+
+
+def test_several_workers_run_as_fast_as_the_model_allows_and_it_is_stored_what_it_said(
+    tmp_path: Path, stack: FakeStack
+) -> None:
+    run, model = Run(tmp_path, [cost()]), Sharing()
+    pace = Pace(lambda: [cost()], run.folder, run.store, CORES, run.said.append, model)
+    chosen = pace.choose(of_two(AUTO[0]))
+    assert chosen.knobs.speed == 3.5
+    assert chosen.speed_reason.startswith("2 workers of one socket would share more evenly at 4")
+    assert pace.choose(of_two(AUTO[0]), 2.0).knobs.speed == 2
+    lab = Lab(stack, RecordingInjector(), InstantLoad(5))
+    lab = replace(lab, choose_speed=pace.choose, foresee=pace.foresee)
+    cells = (of_two(AUTO[0]), of_two(AUTO[1]), of_two(GIVEN))
+    stored = RunFolder.create(tmp_path / "two", cells, run.request)
+    run_experiment(lab, stored, cells)
+    assert [cell.knobs.speed for cell in stored.cells()] == [3.5, 3.5, 4]
+    assert all(cell.split == chosen.split for cell in stored.cells())
+    assert all(result.split == chosen.split for result in stored.summary().cells)
+    stored.check_same(cells)
+    stored.check_same(stored.cells())
+
+
+def test_of_a_given_speed_it_is_foreseen_what_it_does_and_nothing_is_measured_first(
+    tmp_path: Path,
+) -> None:
+    run, model = Run(tmp_path), Sharing()
+    pace = Pace(lambda: run.probes.pop(), run.folder, run.store, CORES, run.said.append, model)
+    foreseen = pace.foresee(of_two(GIVEN))
+    assert foreseen.split is not None
+    assert foreseen.as_planned == of_two(GIVEN)
+    run.store.add([cost(backend=0.02).model_copy(update={"workers": 2})])
+    pace.foresee(of_two(GIVEN))
+    usual, own = model.told
+    assert own.cpu_s == pytest.approx(0.02) != usual.cpu_s
+    assert pace.foresee(GIVEN) == GIVEN
 
 
 def test_where_no_speed_is_true_it_is_said_which_part_and_what_would_do(tmp_path: Path) -> None:

@@ -350,7 +350,7 @@ USAGE: dict[str, tuple[list[str | Path], str]] = {
     ),
     "unknown-preset": (["run", MATRIX, "--preset", "best"], "Invalid value for '--preset': 'best'"),
     "unknown-option": (["run", MATRIX, "--spede", "3"], "No such option '--spede'"),
-    "unknown-command": (["reprot"], "No such command 'reprot'. Did you mean 'report'?"),
+    "unknown-command": (["kobs"], "No such command 'kobs'. Did you mean 'knobs'?"),
     "missing-argument": (["report"], "Missing argument 'RUN' - see `lab report --help`"),
     "no-latest": (["report", "latest"], "there is no latest run in results - `lab run SPEC`"),
     "no-run": (["judge", "nosuch"], "'nosuch' is neither a run in results nor a folder"),

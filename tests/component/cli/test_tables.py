@@ -88,7 +88,8 @@ def test_a_table_lists_every_name_once_as_text_and_as_json(
 
 def test_a_command_is_a_file_that_holds_one() -> None:
     files = {file.stem for file in (ROOT / "lab" / "cli").glob("*.py")}
-    shared = {"__init__", "options", "session", "standing", "stored", "streams", "wiring"}
+    shared = {"__init__", "collector", "exams", "lessons", "options", "session", "standing"}
+    shared |= {"step", "stored", "streams", "watcher", "wiring"}
     assert files - shared == set(COMMANDS)
 
 

@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +37,7 @@ load: {users: 10, ramp: 0 s, warmup: 10 s, window: 60 s}
 criteria: [error_rate < 5 %]
 """
 HIGHEST = ("--most-users", "12")
+CERTAIN = (*HIGHEST, "--method", "certain")
 
 
 class Overloaded(FakeStack):
@@ -55,7 +57,7 @@ class Overloaded(FakeStack):
         return Cause.POOL_TIMEOUT if self.overloaded and number % 2 else None
 
 
-def document(faked: Faked[Overloaded]) -> Thresholds:
+def document(faked: Faked[Any]) -> Thresholds:
     """What is stored."""
     return Thresholds.model_validate_json((faked.path / "threshold.json").read_text())
 
@@ -70,7 +72,7 @@ def faked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faked[Ove
 def test_it_finds_every_cells_threshold_and_shows_each_trial_as_it_ends(
     lab: Command, faked: Faked[Overloaded]
 ) -> None:
-    ended = lab("threshold", faked.spec, *HIGHEST)
+    ended = lab("threshold", faked.spec, *CERTAIN)
     assert ended.code == 0, ended.err
     one, two = document(faked).cells
     assert one.holds_at is not None
@@ -91,7 +93,7 @@ def test_it_finds_every_cells_threshold_and_shows_each_trial_as_it_ends(
 
 
 def test_what_is_stored_is_told_again_in_every_form(lab: Command, faked: Faked[Overloaded]) -> None:
-    first = lab("threshold", faked.spec, *HIGHEST)
+    first = lab("threshold", faked.spec, *CERTAIN)
     stored = {file.name: file.read_text() for file in faked.path.iterdir() if file.is_file()}
     assert {"run.json", "threshold.json", "report.html", "report.md"} <= stored.keys()
     assert "summary.json" not in stored
@@ -115,19 +117,27 @@ def test_what_is_stored_is_told_again_in_every_form(lab: Command, faked: Faked[O
 def test_an_interrupted_search_says_what_is_kept_and_goes_on(
     lab: Command, faked: Faked[Overloaded]
 ) -> None:
-    faked.load.left = 2
-    ended = lab("threshold", faked.spec, *HIGHEST)
-    assert (ended.code, ended.out) == (130, "")
-    kept = "2 trials and the thresholds of 0 of 2 cells are kept"
+    faked.load.left = 3
+    ended = lab("threshold", faked.spec, *CERTAIN)
+    assert ended.code == 130
+    kept = "3 trials and the thresholds of 0 of 2 cells are kept"
     go_on = f"lab threshold --resume results/{faked.path.name}"
     assert ended.err.splitlines()[-1] == f"lab: interrupted: {kept} - go on with `{go_on}`"
     assert document(faked).missing == ("workers=1", "workers=2")
-    told = lab("report", "latest")
-    assert "2 cells: 2 not finished" in told.out
-    assert "go on: lab threshold --resume" in told.out
+    assert [len(cell.trials) for cell in document(faked).searching] == [2, 1]
+    assert "? workers=1" in ended.out
+    told = " ".join(ended.out.split())
+    assert "workers=1 so far nothing is certain, but it seems to lie near" in told
+    assert "workers=2 so far nothing is certain, but it seems to lie near" in told
+    assert lab("report", "latest").out == ended.out
+    assert "2 cells: 2 not finished" in ended.out
+    assert "go on: lab threshold --resume" in ended.out
+    for form in ("report.html", "report.md"):
+        assert "so far" in (faked.path / form).read_text()
+    assert "so far" in lab("report", "latest", "--cell", "workers=2").out
     assert lab("judge", "latest").code == 4
     assert json.loads(lab("runs", "--json").out)[0]["finished"] == 0
-    made = set(faked.stack.applied[:2])
+    made = set(faked.stack.applied[:3])
     faked.stack.applied.clear()
     again = lab(*shlex.split(go_on)[1:])
     assert again.code == 0, again.err
@@ -157,12 +167,15 @@ def test_a_knob_that_cells_do_not_feel_is_said_before_they_are_measured(
     assert lines.index(said) < next(n for n, line in enumerate(lines) if "workers=1" in line)
 
 
-def test_a_search_that_cannot_decide_ends_with_4(lab: Command, faked: Faked[Overloaded]) -> None:
+@pytest.mark.parametrize("method", ["aimed", "certain"])
+def test_a_search_that_cannot_decide_ends_with_4(
+    lab: Command, faked: Faked[Overloaded], method: str
+) -> None:
     # Processes without an engine have no quota, so there is no evidence, however long it takes.
     one_cell = SPEC.replace("[1, 2]", "[1]")
     faked.spec.write_text(one_cell.replace("error_rate < 5 %", "throttled_backend < 5 %"))
     faked.load.uploads = 10
-    ended = lab("threshold", faked.spec, "--most-users", "1", "--json")
+    ended = lab("threshold", faked.spec, "--most-users", "1", "--method", method, "--json")
     assert ended.code == 4, ended.err
     assert ended.out == again_json(faked)
     assert {cell.outcome for cell in document(faked).cells} & {"undecided", "invalid"}
@@ -181,15 +194,131 @@ def test_a_criterion_that_nothing_can_show_is_refused(
 def test_a_search_whose_time_is_spent_says_so_and_a_resume_gives_it_more(
     lab: Command, faked: Faked[Overloaded]
 ) -> None:
-    ended = lab("threshold", faked.spec, *HIGHEST, "--most-load", "100")
+    ended = lab("threshold", faked.spec, *CERTAIN, "--most-load", "100")
     assert ended.code == 4, ended.err
     first = document(faked).cells
     assert {cell.outcome for cell in first} == {"undecided"}
     assert {cell.reason for cell in first} == {"the 100 s of load that it may take are spent"}
+    assert all(len(cell.trials) == 1 for cell in first)
     again = lab("threshold", "--resume", "latest", "--most-load", "1000000")
     assert again.code == 0, again.err
     for brief, whole in zip(first, document(faked).cells, strict=True):
         assert whole.outcome == "found"
+        assert {trial.id for trial in brief.trials} < {trial.id for trial in whole.trials}
+
+
+def test_an_interrupted_search_leaves_its_document_where_json_is_asked_for(
+    lab: Command, faked: Faked[Overloaded]
+) -> None:
+    faked.load.left = 2
+    ended = lab("threshold", faked.spec, *CERTAIN, "--json")
+    assert ended.code == 130
+    assert ended.out == again_json(faked)
+    known = Thresholds.model_validate_json(ended.out)
+    assert [standing.id for standing in known.begun] == ["workers=1", "workers=2"]
+    assert all(standing.estimate for standing in known.begun)
+
+
+def test_every_cell_has_a_trial_first_and_each_line_says_what_is_known(
+    lab: Command, faked: Faked[Overloaded]
+) -> None:
+    ended = lab("threshold", faked.spec, *CERTAIN)
+    first, second = document(faked).cells
+    assert faked.stack.applied[:2] == ["workers=1-u10-1", "workers=2-u10-1"]
+    lines = ended.err.splitlines()
+    standing = [line for line in lines if ": so far " in line]
+    # One before the first trial, and one after each but a cell's last, which gives its answer.
+    trials = len(first.trials) + len(second.trials)
+    assert len(standing) >= trials - 2
+    assert "workers=2: no trial yet" in lines
+    assert any(line.endswith("; 1 trial, 3 min 14 s of load") for line in standing), standing
+
+
+def test_a_wider_answer_is_asked_for_and_a_resume_may_ask_for_less_of_it(
+    lab: Command, faked: Faked[Overloaded]
+) -> None:
+    wide = lab("threshold", faked.spec, *CERTAIN, "--within", "90 %")
+    assert wide.code == 0, wide.err
+    first = document(faked).cells[0]
+    assert first.holds_at
+    assert first.breaks_at
+    assert 2 < first.breaks_at - first.holds_at <= 0.9 * first.holds_at
+    assert "width: within 90 %, or 2 users" in " ".join(
+        lab("report", "latest", "--markdown").out.replace("Width", "width").split()
+    )
+    narrow = lab("threshold", "--resume", "latest", "--within", "10 %")
+    assert narrow.code == 0, narrow.err
+    again = document(faked).cells[0]
+    assert again.breaks_at
+    assert again.breaks_at - (again.holds_at or 0) <= 2
+    assert {trial.id for trial in first.trials} < {trial.id for trial in again.trials}
+
+
+class Crowded(Overloaded):
+    """A replica of which the share of uploads that fail grows with its users: smoothly, to 5 % at
+    half a user more than it can bear."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.share = 0.0
+
+    def apply(self, cell: Cell) -> Replica:
+        bears = BREAKS_ABOVE * cell.knobs.workers + 0.5
+        self.share = min(0.9, 0.05 * (cell.load.peak_users / bears) ** 6)
+        return super().apply(cell)
+
+    def cause(self, number: int) -> Cause | None:
+        """Spread evenly: multiples of the golden ratio, without their whole part."""
+        return Cause.POOL_TIMEOUT if (number * (5**0.5 - 1) / 2) % 1 < self.share else None
+
+
+@pytest.fixture
+def crowded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faked[Crowded]]:
+    fakes = Faked(tmp_path, Crowded(tmp_path / "fake"), SPEC)
+    with fakes.wired(monkeypatch):
+        yield fakes
+
+
+def test_a_search_that_is_aimed_tells_an_interval_from_the_first_trial_on(
+    lab: Command, crowded: Faked[Crowded]
+) -> None:
+    ended = lab("threshold", crowded.spec, "--most-users", "40", "--within", "50 %")
+    assert ended.code == 0, ended.err
+    for workers, cell in enumerate(document(crowded).cells, start=1):
+        assert cell.outcome == "found"
+        assert cell.estimate
+        assert (cell.estimate.method, cell.estimate.basis) == ("aimed", "counts")
+        assert cell.holds_at is not None
+        assert cell.breaks_at is not None
+        assert cell.holds_at < 1.2 * BREAKS_ABOVE * workers
+        assert cell.breaks_at > BREAKS_ABOVE * workers / 1.2
+        ends = f"holds at {cell.holds_at} users, breaks at {cell.breaks_at} (95 % confidence, by"
+        assert f"+ workers={workers} {ends} counts alone)" in " ".join(ended.out.split())
+        told = " ".join(lab("report", "latest", "--cell", cell.id).out.split())
+        assert "rests on counts alone" in told
+        assert "error_rate < 5 %: * measured, - the curve, | what may be beyond" in told
+    lines = [line for line in ended.err.splitlines() if line.startswith("workers=1: so far ")]
+    assert len(lines) == len(document(crowded).cells[0].trials)  # the last one is the answer's
+    assert lines[0].startswith("workers=1: so far nothing is known; next ")
+    for line in lines[1:]:
+        assert re.search(r"so far (holds|breaks) at \d+ user.*; next \d+ user", line)
+
+
+def test_an_aimed_search_whose_load_is_spent_has_an_answer_that_is_wider(
+    lab: Command, crowded: Faked[Crowded]
+) -> None:
+    ended = lab("threshold", crowded.spec, "--most-users", "40", "--most-load", "150")
+    assert ended.code == 0, ended.err
+    first = document(crowded).cells
+    for cell in first:
+        assert cell.outcome == "found"
+        assert cell.reason == "wider than asked for: the 150 s of load are spent"
+        assert sum(trial.spent for trial in cell.trials[:-1]) < 150
+    text = " ".join(ended.out.split())
+    assert text.count("wider than asked for: the 150 s of load are spent") == len(first)
+    again = lab("threshold", "--resume", "latest", "--most-load", "600")
+    assert again.code == 0, again.err
+    for brief, whole in zip(first, document(crowded).cells, strict=True):
         assert {trial.id for trial in brief.trials} < {trial.id for trial in whole.trials}
 
 
@@ -199,7 +328,10 @@ def test_a_dry_run_tells_the_first_trials_and_starts_nothing(
     monkeypatch.chdir(tmp_path)
     file = command.spec(tmp_path, SPEC)
     before = {folder for folder, _ in ownership.replicas()}
-    ended = lab("threshold", file, "--dry-run")
+    aimed = lab("threshold", file, "--dry-run")
+    assert aimed.out.startswith("search: 2 cells, up to 200 users; at least 2 trials a cell, ")
+    assert json.loads(lab("threshold", file, "--dry-run", "--json").out)["least_s"] > 0
+    ended = lab("threshold", file, "--dry-run", "--method", "certain")
     assert (ended.code, ended.err) == (0, "")
     head, *cells = ended.out.splitlines()
     assert head.startswith("search: 2 cells, up to 200 users; as a rule 13 trials a cell, ")
@@ -210,7 +342,7 @@ def test_a_dry_run_tells_the_first_trials_and_starts_nothing(
     plan = json.loads(lab("threshold", file, "--dry-run", "--json", "--most-users", "8").out)
     assert [cell["id"] for cell in plan["cells"]] == ["workers=1", "workers=2"]
     for cell in plan["cells"]:
-        assert cell["next"]["users"] == 8
+        assert 1 <= cell["next"]["users"] <= 8
         assert cell["longest"]["estimate_s"] > cell["next"]["estimate_s"] > 0
     assert [entry.name for entry in tmp_path.iterdir()] == ["spec.yaml"]
     assert {folder for folder, _ in ownership.replicas()} <= before
@@ -219,7 +351,7 @@ def test_a_dry_run_tells_the_first_trials_and_starts_nothing(
 def test_a_dry_run_of_a_search_that_is_answered_says_so(
     lab: Command, faked: Faked[Overloaded]
 ) -> None:
-    lab("threshold", faked.spec, *HIGHEST)
+    lab("threshold", faked.spec, *CERTAIN)
     count = len(document(faked).cells[0].trials)
     ended = lab("threshold", "--resume", "latest", "--dry-run")
     assert ended.out.splitlines()[1] == f"  workers=1: answered by {count} trials"
@@ -264,6 +396,35 @@ USAGE = {
     "missing-file": (["threshold", "nosuch.yaml"], "nosuch.yaml: no such file"),
     "no-users": (["threshold", "x", "--most-users", "0"], "Invalid value for '--most-users': 0"),
     "users": (["threshold", "x", "--users", "3"], "No such option '--users'"),
+    "within-nothing": (
+        ["threshold", "x", "--within", "0 %"],
+        "Invalid value for '--within': 0 % is out of bounds; it must be 1 % to 90 %",
+    ),
+    "within-all": (
+        ["threshold", "x", "--within", "100 %"],
+        "Invalid value for '--within': 100 % is out of bounds; it must be 1 % to 90 %",
+    ),
+    "within-apples": (
+        ["threshold", "x", "--within", "3 apples"],
+        "Invalid value for '--within': '3 apples' is not a share; write it like '5 %' (units: %)",
+    ),
+    "within-without-a-unit": (
+        ["threshold", "x", "--within", "20"],
+        "Invalid value for '--within': '20' is not a share; write it like '5 %' (units: %)",
+    ),
+    "within-below-nothing": (
+        ["threshold", "x", "--within", "-5 %"],
+        "Invalid value for '--within': '-5 %' is not a share; write it like '5 %' (units: %)",
+    ),
+    "within-no-number": (
+        ["threshold", "x", "--within", "nan %"],
+        "Invalid value for '--within': 'nan %' is not a share; write it like '5 %' (units: %)",
+    ),
+    "no-method": (
+        ["threshold", "x", "--method", "guess"],
+        "Invalid value for '--method': 'guess' is not one of 'aimed', 'certain'",
+    ),
+    "no-load": (["threshold", "x", "--most-load", "0"], "Invalid value for '--most-load': 0"),
     "resume-nothing": (["threshold", "--resume", "x"], "'x' is neither a run in results nor"),
 }
 
@@ -280,6 +441,7 @@ def test_a_command_line_that_cannot_be(
 
 
 RESUMED = {
+    "method": (["--method", "aimed"], "is searched by method certain, so --method aimed cannot"),
     "higher": (["--most-users", "13"], "searches up to 12 users, so --most-users 13 cannot"),
     "setting": (["--set", "db_cap=3"], "--resume without a spec runs the stored cells as they"),
     "speed": (["--speed", "2"], "--resume without a spec runs the stored cells as they are"),
@@ -292,7 +454,7 @@ def test_a_search_is_continued_as_it_began(
     lab: Command, faked: Faked[Overloaded], case: str
 ) -> None:
     faked.load.left = 1
-    assert lab("threshold", faked.spec, *HIGHEST).code == 130
+    assert lab("threshold", faked.spec, *CERTAIN).code == 130
     options, message = RESUMED[case]
     ended = lab("threshold", "--resume", "latest", *options)
     assert (ended.code, ended.out) == (2, "")
@@ -301,7 +463,7 @@ def test_a_search_is_continued_as_it_began(
 
 def test_each_command_continues_its_own_runs_only(lab: Command, faked: Faked[Overloaded]) -> None:
     faked.load.left = 1
-    lab("threshold", faked.spec, *HIGHEST)
+    lab("threshold", faked.spec, *CERTAIN)
     name = faked.path.name
     ended = lab("run", "--resume", name)
     assert ended.code == 2

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from lab.capacity.search import CapacitySearch
+from lab.capacity.search import CapacitySearch, Search
 from lab.model.capacity import CapacityTrial, CriterionCount, Threshold, TrialRequest
 from lab.model.evalues import SPLIT_CORRELATION
 from lab.model.verdict import Outcome
@@ -48,7 +48,7 @@ def trial(
 
 def search(
     made_of: Callable[[TrialRequest], CapacityTrial],
-    method: CapacitySearch = METHOD,
+    method: Search = METHOD,
     trials: Sequence[CapacityTrial] = (),
 ) -> Threshold:
     """A whole search; what is asked for is measured by ``made_of``."""

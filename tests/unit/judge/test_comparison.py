@@ -19,6 +19,7 @@ from lab.judge.comparison import (
 )
 from lab.model.criterion import Criterion
 from lab.model.run import CellResult, Summary
+from lab.model.split import Split, SplitEffect
 from lab.model.verdict import EarlyEnd, Outcome, Resource, Spread, Verdict
 from tests.fakes import make_cell
 from tests.unit.diagnosis.results import ERRORS, KNOWN, P95, limit, result
@@ -167,6 +168,15 @@ def test_what_cannot_be_compared_is_told_with_the_reason(
 def test_speeds_that_change_nothing_keep_no_cells_apart(knobs: dict[str, Any]) -> None:
     here = other().model_copy(update={"knobs": {**result().knobs, **knobs}})
     assert against(here, result()).why_not == ""
+
+
+@pytest.mark.parametrize(("speed", "apart"), [(2, False), (4.5, False), (5.5, True), (8, True)])
+def test_where_a_model_said_how_workers_share_it_is_asked(speed: float, apart: bool) -> None:
+    first = SplitEffect(speed=1, moved=0, lead=0.7)
+    split = Split(window=60, effects=(first, SplitEffect(speed=9, moved=0.1, lead=0.5)))
+    knobs = {**result().knobs, "workers": 2, "speed": speed}
+    here = other().model_copy(update={"knobs": knobs, "split": split})
+    assert bool(against(here, result()).why_not) == apart
 
 
 def test_a_load_that_differs_on_its_axis_is_compared() -> None:

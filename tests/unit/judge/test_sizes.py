@@ -9,12 +9,13 @@ import pytest
 from lab.judge import judge
 from lab.judge.sizes import boundaries, by_size, oversize
 from lab.judge.trial import Trial
+from lab.model.distribution import SizeClass
 from lab.model.evidence import Cause, Sample
 from lab.model.journeys import Journey
 from lab.model.replica import MULTIPART_BYTES
 from lab.model.run import as_json
 from lab.model.units import SizeRange
-from lab.model.verdict import SizeClass, Verdict
+from lab.model.verdict import Verdict
 from tests.unit.judge.observations import cell, observation, sample
 
 MIB = 1024**2

@@ -21,6 +21,7 @@ from tests.unit.judge.observations import (
     audit,
     cell,
     database,
+    front,
     observation,
     record,
     sample,
@@ -123,6 +124,7 @@ def test_a_series_is_bounded_and_loses_no_upload(
 ) -> None:
     found = series(Trial(cell(load=given_load), observation(sent, at_rest())))
     lists = [getattr(found, name) for name in type(found).model_fields if name not in SCALARS]
+    lists = [one for one in lists if one]  # a VM has no gateway
     assert {len(one) for one in lists} == {len(found.users)}
     assert len(found.users) <= POINTS
     total = sum(found.sent) * found.bin_s
@@ -370,3 +372,33 @@ def test_the_first_answers_with_a_status_cross_a_criterion_on_it() -> None:
     sent = [sample(20.0 + n, status=413, error=Cause.BODY_TOO_LARGE) for n in range(9)]
     [crossing] = crossings(Trial(cell("status.413 <= 4"), observation(sent)))
     assert (crossing.t, crossing.value) == (24.0, 5)
+
+
+def test_an_event_loop_is_as_busy_in_a_bin_as_its_readings_say_even_late_ones() -> None:
+    """A loop that was held for 4 s reads itself afterwards: it was busy in each of them."""
+    busy = {1.0: 0.0, 2.0: 0.5, 6.0: 4.5, 7.0: 4.5}
+    readings = [worker(t, loop_busy_s=total) for t, total in busy.items()]
+    told = timeline(Trial(cell(), observation([sample(5.0, 4.0)], readings))).series
+    assert told is not None
+    assert told.loop_busy[:8] == [None, 0.5, 1.0, 1.0, 1.0, 1.0, 0.0, None]
+
+
+def test_what_a_gateway_had_stands_until_it_says_otherwise() -> None:
+    readings = [
+        front(0.0, queue=5, starting=1),
+        front(2.5, queue=4, in_flight=1, ready=1),
+        front(2.6, queue=3, in_flight=1, ready=1),
+        front(6.0, ready=1),
+    ]
+    trial = Trial(cell(target="cloudrun"), observation([sample(0.0, 8.0)], readings))
+    told = timeline(trial).series
+    assert told is not None
+    assert told.gateway_queue[:8] == [5, 5, 5, 3, 3, 3, 3, 0]
+    assert told.gateway_inflight[:8] == [0, 0, 1, 1, 1, 1, 1, 0]
+    assert told.instances[:4] == [0, 0, 1, 1]
+
+
+def test_a_vm_has_no_gateway_over_time() -> None:
+    told = timeline(Trial(cell(), observation([sample(5.0, 4.0)]))).series
+    assert told is not None
+    assert (told.gateway_queue, told.instances) == ([], [])

@@ -9,8 +9,16 @@ import pytest
 
 from lab.judge import judge
 from lab.judge.injection import checks
+from lab.judge.remedies import slower
 from lab.judge.trial import Trial
-from lab.judge.validity import instances, overstated, prolonged, reasons_invalid, scaling
+from lab.judge.validity import (
+    instances,
+    overstated,
+    prolonged,
+    reasons_invalid,
+    scaling,
+    threads_used,
+)
 from lab.model.evidence import (
     Cause,
     Evidence,
@@ -186,7 +194,7 @@ def shares(speed: float, parts: float, whole: float) -> list[Evidence]:
         ),
         (4, 0.89, 0.95, "speed", 3.5, f"{BY}95 % in use - stop other programs or lower --speed"),
         (4, 0.99, 0.99, "speed", 3.5, f"{BY}99 % in use - stop other programs or lower --speed"),
-        (4, 0.02, 0.95, "machine", None, f"{BY}95 % in use, 93 % by other programs - stop them or"),
+        (4, 0.02, 0.95, "machine", None, f"{BY}95 % in use, 93 % by other programs - stop them"),
         (1, 0.40, 0.95, "machine", None, f"{BY}95 % in use, {OTHERS} or lower the users"),
         (1, 0.95, 0.95, "speed", None, f"{BY}95 % in use - lower the users"),
     ],
@@ -376,6 +384,78 @@ def test_a_loop_that_blocks_on_storage_is_a_limit_of_which_work_takes_its_share(
         assert worker is not None
         assert (worker.busy, worker.loop_work) == (1.0, None)
         assert bool(list(scaling(measured(blocking, metrics)))) == invalid
+
+
+@pytest.mark.parametrize(
+    ("rate", "settings", "load", "valid"),
+    [
+        (3.05, {}, {}, True),  # 11 threads and 3.5 s of storage: 3.14 a second, of which 97 %
+        (2.95, {}, {}, False),  # 94 %: the loop keeps some of them idle
+        (3.05, {}, {"rate": "3/s"}, False),  # who does not wait for an answer gets it later
+        (3.05, {"gcs_threads": 12}, {}, False),
+        (3.05, {"gcs_call": "blocking"}, {}, False),  # there is no thread behind the loop
+        (3.05, {"speed": 1}, {}, True),
+    ],
+)
+def test_a_busy_loop_is_no_limit_where_the_threads_behind_it_are_full(
+    rate: float, settings: dict[str, Any], load: dict[str, Any], valid: bool
+) -> None:
+    """At speed 11 a loop is 93 % busy, a third of it with work; latency is what it is at 5."""
+    knobs = {"speed": 11, "gcs_call": "executor", "gcs_threads": 11, **settings}
+    of = cell(faults=["gcs-latency"], load=load or {"users": 26}, **knobs)
+    metrics = busy(0.40, loop_busy=0.93, p50=8.3, throughput=rate, gcs_latency=3.5)
+    metrics |= {"attempts": 184.0, "succeeded": 184.0}
+    assert (list(scaling(measured(of, metrics))) == []) == valid
+
+
+def test_of_threads_that_a_speed_holds_for_longer_less_is_used_than_it_seems() -> None:
+    """A call of 3.72 s at speed 11 is one of 3.52 s: its delay, and 20 ms of work."""
+    of = cell(speed=11, faults=["gcs-latency"], gcs_call="executor", gcs_threads=11)
+    trial = measured(of, {"throughput": 2.95, "gcs_latency": 3.72})
+    assert threads_used(trial) == pytest.approx(2.95 * 3.52 / 11)
+    assert threads_used(measured(of, {"throughput": 2.95})) is None
+    undelayed = cell(speed=11, gcs_call="executor", gcs_threads=11)
+    assert threads_used(measured(undelayed, {"throughput": 2.95, "gcs_latency": 3.72})) is None
+
+
+@pytest.mark.parametrize(
+    ("speed", "auto", "fitting", "text"),
+    [
+        (1, False, None, "lower the users"),
+        (4, False, None, "lower the users: no lower speed would do"),
+        (4, True, None, "lower the users: no lower speed would do"),
+        (4, False, 2.5, "lower --speed, to about 2.5, or let the lab choose it (speed: auto)"),
+        (4, True, 2.5, "`--resume` measures it again, at a speed of 2.5 at most"),
+    ],
+)
+def test_what_is_done_about_a_speed_depends_on_who_chose_it_and_on_what_would_do(
+    speed: float, auto: bool, fitting: float | None, text: str
+) -> None:
+    assert slower(cell(speed=speed).model_copy(update={"auto_speed": auto}), fitting) == text
+
+
+@pytest.mark.parametrize(
+    ("speed", "auto", "remedy"),
+    [
+        (1, False, " or lower the users"),
+        (2, False, " or lower --speed, to about 1.5, or let the lab choose it (speed: auto)"),
+        (2, True, "; `--resume` measures it again"),
+    ],
+)
+def test_a_late_generator_says_what_would_have_it_in_time(
+    speed: float, auto: bool, remedy: str
+) -> None:
+    uploads = [sample(20, 1, planned_at=19.7) for _ in range(60)]
+    of = cell(speed=speed).model_copy(update={"auto_speed": auto})
+    [found] = reasons(of, observation(uploads))
+    late = "the load generator sent 0.30 s late (p95; 0.26 s is allowed)"
+    assert found == f"{late} - stop other programs{remedy}"
+
+
+def test_a_delay_that_no_speed_keeps_is_to_be_lengthened() -> None:
+    of = cell(faults=["db-distance"], speed=2, db_rtt="0.5 ms")
+    [found] = [one for one in scaling(measured(of, {})) if "timers" in one.reason]
+    assert found.reason.endswith("do not keep - lengthen the delay: no lower speed would do")
 
 
 def test_calls_in_other_threads_keep_no_loop_busy() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -9,11 +10,13 @@ import pytest
 from lab.config import read_faults
 from lab.model.costs import Costs, WorkCost
 from lab.model.experiment import Cell
-from lab.model.fidelity import SPLIT
+from lab.model.fidelity import SPLIT, keeps_split
 from lab.model.speed import MAX_SPEED
+from lab.model.split import Split, SplitEffect
 from lab.paths import ROOT
 from lab.plan.estimate import estimate
-from lab.plan.speed import TYPICAL, Expected, choose_speed, foreseen, guessed
+from lab.plan.sharing import LoopWork
+from lab.plan.speed import TYPICAL, Expected, choose_speed, foreseen, guessed, with_split
 from tests.fakes import make_cell
 
 FAULTS = read_faults(ROOT / "faults")
@@ -71,8 +74,18 @@ KILLED = ("gcs-latency", "db-distance", "db-restart")
     [
         (cell(USERS), CHEAP, 18.5, "timers do not keep its shortest delay"),
         (cell({"users": 1, "window": "20 s"}), CHEAP, 5.0, "over in less than 4 s"),
-        (cell(USERS, workers=2, **EXECUTOR), CHEAP, 3.0, "2 workers share uploads less"),
-        (cell(USERS, workers=4, **EXECUTOR), CHEAP, 2.5, "4 workers share uploads less"),
+        (
+            cell(USERS, workers=2, **EXECUTOR),
+            CHEAP,
+            3.0,
+            "2 workers of one socket would share",
+        ),
+        (
+            cell(USERS, workers=4, **EXECUTOR),
+            CHEAP,
+            2.5,
+            "share more evenly at 3",
+        ),
         (cell(USERS, target="cloudrun"), CHEAP, 1.0, "an instance's share of a core"),
         (cell(USERS), costs(backend=0.03), 5.5, "an event loop"),
         (cell(USERS), costs(trip=0.002), 10.5, "an event loop"),
@@ -237,6 +250,90 @@ def test_workers_of_one_socket_have_a_bound_of_their_own() -> None:
     assert [chosen(workers) for workers in (2, 3, 4)] == [SPLIT[2], SPLIT[3], SPLIT[3]]
     assert chosen(1) > SPLIT[2]
     assert chosen(2, "round_robin") == chosen(2, "least_conn") > SPLIT[2]
+
+
+@dataclass
+class Linear:
+    """A model in which latency is so much farther off with each unit of speed."""
+
+    slope: float | None
+    asked: list[tuple[LoopWork, float]] = field(default_factory=list)
+
+    def split(self, cell: Cell, work: LoopWork, up_to: float) -> Split | None:
+        assert cell.knobs.sharing > 1
+        self.asked.append((work, up_to))
+        if self.slope is None:
+            return None
+        first = SplitEffect(speed=1, moved=0, lead=0.7)
+        last = SplitEffect(speed=51, moved=50 * self.slope, lead=0.5)
+        return Split(window=60, effects=(first, last))
+
+
+TWO = cell(USERS, workers=2, **EXECUTOR)
+
+
+@pytest.mark.parametrize(
+    ("slope", "speed", "says"),
+    [
+        (0.02, 3.5, "2 workers of one socket would share more evenly at 4, and latency be 6 % off"),
+        (0.0125, 5.0, "share more evenly at 5.5, and latency be 6 % off"),
+        (0.12, 1.0, "share more evenly at 1.5, and latency be 6 % off"),
+        (0.0, 18.5, "timers do not keep its shortest delay at 19"),
+        (None, 3.0, "2 workers of one socket would share more evenly at 3.5"),  # the table
+    ],
+)
+def test_a_model_says_how_fast_several_workers_may_run(
+    slope: float | None, speed: float, says: str
+) -> None:
+    """Latency may be 5 % off: at a slope of 2 % a unit of speed that is up to 3.5."""
+    model = Linear(slope)
+    choice = choose_speed(TWO, CHEAP, model=model)
+    assert choice.reason.endswith(says)
+    assert choice.speed == speed
+    assert [up_to for _, up_to in model.asked] == [18.5]  # what no other bound allows is not asked
+    given = choice.of(TWO)
+    assert given.split == choice.split == model.split(TWO, LoopWork(0, 0), 1)
+    assert given.as_planned == TWO
+
+
+def test_a_model_is_not_asked_of_workers_that_do_not_share_a_socket() -> None:
+    model = Linear(1.0)
+    for of in (cell(USERS, **EXECUTOR), cell(USERS, workers=2, balance="least_conn", **EXECUTOR)):
+        assert choose_speed(of, CHEAP, model=model) == choose_speed(of, CHEAP)
+        assert with_split(of.at_speed(5.0), CHEAP, model).split is None
+    assert model.asked == []
+
+
+def test_a_model_is_told_what_this_machines_uploads_cost() -> None:
+    """A loop's meter has what its calls take beyond their delays in it: 7 round trips of 1 ms."""
+    for known, cpu_s in (
+        (costs(backend=0.012, trip=0.001), 0.012),
+        (costs(backend=0.012, trip=0.001, loop=0.009), 0.002),
+    ):
+        model = Linear(0.0)
+        choose_speed(TWO, known, model=model)
+        [(work, _)] = model.asked
+        assert work.cpu_s == pytest.approx(cpu_s)
+        assert work.trip_s == 0.001
+
+
+def test_a_given_speed_stays_and_is_held_against_the_model() -> None:
+    model, given = Linear(0.02), TWO.at_speed(8.0).model_copy(update={"auto_speed": False})
+    told = with_split(given, None, model)
+    assert told.knobs.speed == 8
+    assert told.split is not None
+    assert not keeps_split(2, 8, told.split)
+    assert model.asked[0][0].trip_s == TYPICAL.trip_s  # where nothing is known of this machine
+    assert told.as_planned == given
+    assert with_split(given, None, None) == given
+    assert with_split(given.at_speed(1.0), None, model).split is None
+
+
+def test_an_estimate_takes_the_speeds_that_the_model_allows() -> None:
+    slow, fast = (estimate([TWO], Linear(slope)) for slope in (0.04, 0.01))
+    assert fast < estimate([TWO]) < slow
+    foretold = foreseen(TWO, CHEAP, model=Linear(0.04))
+    assert (foretold.knobs.speed, foretold.split is None) == (2.0, False)
 
 
 def test_what_is_foreseen_is_what_would_be_chosen_and_a_given_speed_stays() -> None:

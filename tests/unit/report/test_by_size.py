@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from lab.model.distribution import SizeClass
 from lab.model.run import CellResult
-from lab.model.verdict import SizeClass
 from lab.report import Style, cell_details
 from tests.unit.report.results import CLOSED, result
 

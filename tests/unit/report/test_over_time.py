@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import re
 from html import unescape
@@ -31,10 +32,11 @@ from lab.model.verdict import (
 from lab.report import Style, cell_details, end_table, html_report, markdown_report
 from lab.report.blocks import Chart
 from lab.report.cell import cell_section, what_went_first
-from lab.report.charts import ASCII, BLOCKS, WIDTH, chart_lines, drawing
+from lab.report.charts import ASCII, BLOCKS, chart_lines
+from lab.report.pictures import over_time
 from tests.fakes import sample_run
 from tests.unit.judge.observations import cell, observation, sample
-from tests.unit.report.test_documents import Page
+from tests.unit.report.test_documents import Page, without_vendored
 
 LOAD = {"stages": [{"users": 50, "over": "100 s"}, {"users": 100, "over": "50 s", "hold": "50 s"}]}
 LIMIT = Bottleneck(
@@ -179,12 +181,14 @@ def test_the_column_of_limits_is_there_only_where_there_are_any(
     summary, info = run
     without = tuple(one.model_copy(update={"limit": None}) for one in summary.cells)
     bare = summary.model_copy(update={"cells": without})
-    assert " limit" in end_table(summary, info, "x", Style(120)).splitlines()[6]
-    assert " limit" not in end_table(bare, info, "x", Style(120)).splitlines()[6]
+    for shown, has in ((summary, True), (bare, False)):
+        lines = end_table(shown, info, "x", Style(120)).splitlines()
+        head = next(line for line in lines if " verdict " in line)
+        assert (" limit" in head) == has
     assert "| limit |" in markdown_report(summary, info)
     assert "| limit |" not in markdown_report(bare, info)
-    assert "<th>limit</th>" in html_report(summary, info)
-    assert "<th>limit</th>" not in html_report(bare, info)
+    assert '<th scope="col">limit</th>' in html_report(summary, info)
+    assert '<th scope="col">limit</th>' not in html_report(bare, info)
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 140])
@@ -248,8 +252,8 @@ def test_a_burst_has_no_p95_over_time() -> None:
     values: list[float | None] = [7.0, 7.0, None, None]
     burst = series(values).model_copy(update={"sent": [20.0, 0.0, 0.0, 0.0]})
     assert not any(line.startswith("p95") for line in chart_lines(burst, 80, blocks=True))
-    panels = drawing(Chart(burst, (), (), {})).panels
-    assert "p95" not in [panel.title for panel in panels]
+    lanes = over_time.shown(Chart(burst, (), (), {}))
+    assert "p95" not in [lane.title for lane in lanes]
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
@@ -281,24 +285,42 @@ def charts_of(cell: CellResult) -> list[Chart]:
     return [block for block in cell_section(cell).blocks if isinstance(block, Chart)]
 
 
-def test_a_drawing_stays_inside_and_marks_what_was_crossed(
+def test_a_drawing_has_a_lane_for_what_was_measured_and_marks_what_was_crossed(
     run: tuple[Summary, RunInfo],
 ) -> None:
     [chart] = charts_of(run[0].cells[0])
-    drawn = drawing(chart)
-    assert [panel.title for panel in drawn.panels] == [
-        *("users", "uploads/s", "p95", "errors/s", "connections"),
+    picture = over_time.picture(chart)
+    titles = [lane["title"] for lane in picture.data["lanes"]]
+    assert titles == ["users", "uploads/s", "errors/s", "p95", "Postgres"]
+    drawn = picture.draw("here")
+    for one in COURSE.crossings:
+        assert f"{html.escape(one.criterion)} crossed</text>" in drawn
+    assert picture.data["crossings"] == [
+        {"criterion": one.criterion, "t": one.t} for one in COURSE.crossings
     ]
-    numbers = re.findall(
-        r"[\d.]+ [\d.]+", " ".join(path for x in drawn.panels for _, path in x.lines)
+    [p95] = [
+        place for place in over_time.places(over_time.shown(chart), 0) if place.lane.title == "p95"
+    ]
+    assert over_time.scale_of(chart, p95.lane) == pytest.approx(20)
+    assert over_time.bound_of(chart, p95.lane) == 10
+
+
+def test_every_path_stays_in_its_lane(run: tuple[Summary, RunInfo]) -> None:
+    [chart] = charts_of(run[0].cells[0])
+    paths = re.findall(
+        r'scale\([\d.]+ [\d.]+\)"><path d="([^"]+)"', over_time.picture(chart).draw("x")
     )
-    for x, y in (map(float, pair.split()) for pair in numbers):
-        assert drawn.left <= x <= drawn.right
-        assert 0 <= y <= drawn.base
-    assert [mark.label for mark in drawn.crossings] == [one.criterion for one in COURSE.crossings]
-    assert all(0 <= mark.x <= WIDTH for mark in (*drawn.ticks, *drawn.stages, *drawn.crossings))
-    p95 = drawn.panels[2]
-    assert p95.bound == pytest.approx(p95.top + 32, abs=0.2)  # 10 s of a scale to 20 s
+    assert len(paths) == 6
+    for path in paths:
+        x = y = 0
+        for command, arguments in re.findall(r"([A-Za-z])([^A-Za-z]*)", path):
+            numbers = [int(number) for number in re.findall(r"-?\d+", arguments)]
+            if command == "M":
+                x, y = numbers
+            elif command in "lh":
+                x, y = x + numbers[0], y + (numbers[1] if command == "l" else 0)
+            assert 0 <= x <= len(chart.series.users)
+            assert -over_time.PARTS <= y <= 0
 
 
 def test_a_cell_without_a_course_has_no_drawing(run: tuple[Summary, RunInfo]) -> None:
@@ -311,7 +333,7 @@ def test_the_page_is_whole_and_needs_no_network(run: tuple[Summary, RunInfo]) ->
     assert page.open == []
     assert page.loads == []
     assert page.tags.count("svg") >= 2
-    assert "http" not in text.replace('lang="en"', "")
+    assert "http" not in without_vendored(text)
 
 
 @pytest.mark.parametrize("form", ["details", "markdown", "html"])
@@ -334,7 +356,8 @@ def test_text_from_a_spec_is_escaped_in_drawings_too(run: tuple[Summary, RunInfo
     hostile = LIMIT.model_copy(update={"evidence": "<script>alert(1)</script>"})
     changed = summary.cells[0].model_copy(update={"limit": hostile})
     text = html_report(summary.model_copy(update={"cells": (changed,)}), info)
-    assert "<script" not in text
+    assert text.count("<script") == 3  # the figures, uPlot and the page's own
+    assert "<script>alert" not in text
 
 
 def test_what_is_said_over_time_is_stored_and_read_back(tmp_path: Path) -> None:
@@ -355,11 +378,12 @@ def test_what_is_said_over_time_is_stored_and_read_back(tmp_path: Path) -> None:
 
 def test_a_verdict_and_a_result_of_before_still_read() -> None:
     new = {"limit", "course", "leaks", "decided", "invalid", "stood", "workers", "sizes", "spreads"}
+    new |= {"time_spent", "latencies"}
     verdict = sample_run.verdict(sample_run.cells()[0]).model_dump(mode="json", exclude=new)
     assert not new & set(verdict)
     assert Verdict.model_validate(verdict).outcome is Outcome.BROKE
     optional = {name for name, field in CellResult.model_fields.items() if not field.is_required()}
-    assert optional == new | {"target", "speed_reason", "attempts", "baseline", "against"}
+    assert optional == new | {"target", "speed_reason", "split", "attempts", "baseline", "against"}
 
 
 @pytest.mark.parametrize(

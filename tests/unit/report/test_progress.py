@@ -111,3 +111,31 @@ def test_a_later_attempt_and_what_it_waits_for_are_said() -> None:
         "[3/12] workers=2,pool=5+5,db_session=hold  wait       until this machine is quiet: 93 %"
         " of its CPU is in use (a b 45 %)  attempt 2  4 min 05 s left"
     )
+
+
+def test_elsewhere_a_cells_line_is_told_again_when_it_is_new() -> None:
+    stream = io.StringIO()
+    with LiveLine(stream, {}) as live:
+        live.show_standings({"a": "a: 10 to 20", "b": "b: no trial yet"})
+        live.show_standings({"a": "a: 10 to 20", "b": "b: 3 to 9"})
+    assert stream.getvalue().splitlines() == ["a: 10 to 20", "b: no trial yet", "b: 3 to 9"]
+
+
+def test_on_a_terminal_every_cells_line_stands_under_the_live_one() -> None:
+    stream = Terminal()
+    with LiveLine(stream, {"TERM": "xterm", "LINES": "24", "COLUMNS": "80"}) as live:
+        live.show_standings({"a": "a: 10 to 20 \x1b[2J", "b": "b: " + "long " * 40})
+        live.update(NOW)
+    shown = stream.getvalue()
+    assert "a: 10 to 20 \\x1b[2J" in shown
+    assert "long" in shown
+    assert shown.rindex("[3/12]") < shown.rindex("a: 10 to 20")
+
+
+def test_of_more_cells_than_a_terminal_has_lines_the_rest_is_counted() -> None:
+    stream = Terminal()
+    with LiveLine(stream, {"TERM": "xterm", "LINES": "8", "COLUMNS": "80"}) as live:
+        live.show_standings({str(number): f"cell {number}" for number in range(20)})
+    assert "cell 4" in stream.getvalue()
+    assert "cell 5" not in stream.getvalue()
+    assert "... and 15 more cells" in stream.getvalue()

@@ -10,6 +10,7 @@ from lab.model.run import CellResult, Summary
 from lab.report import format, run
 from lab.report.blocks import Fact, Facts, Heading, Table
 from lab.report.cell import cell_section
+from lab.report.cells import varying_axes
 from lab.store import RunFolder
 from tests.fakes import sample_run as sample
 
@@ -67,10 +68,10 @@ def test_a_load_is_said_in_words_with_what_must_be_known_of_it(
 
 
 def test_only_axes_that_vary_are_named(summary: Summary) -> None:
-    assert run.varying_axes(summary.cells) == ["workers", "pool", "db_session"]
-    assert run.varying_axes(summary.cells[:4]) == ["pool", "db_session"]
-    assert run.varying_axes(summary.cells[:1]) == ["workers", "pool", "db_session"]
-    assert run.varying_axes(()) == []
+    assert varying_axes(summary.cells) == ["workers", "pool", "db_session"]
+    assert varying_axes(summary.cells[:4]) == ["pool", "db_session"]
+    assert varying_axes(summary.cells[:1]) == ["workers", "pool", "db_session"]
+    assert varying_axes(()) == []
 
 
 def test_the_leading_error_is_the_most_frequent_and_ties_are_settled() -> None:

@@ -271,9 +271,13 @@ def test_a_run_says_what_it_is_and_one_of_an_earlier_lab_is_read_too(
 
 
 def test_a_run_that_may_go_on_for_longer_says_so_in_its_file(tmp_path: Path) -> None:
-    run = sample.create(tmp_path, max_users=200).allowing(900.0)
+    run = sample.create(tmp_path, max_users=200).allowing(900.0, None)
     assert json.loads((run.path / "run.json").read_text())["most_load"] == 900.0
     assert RunFolder.open(run.path) == run
+    wider = run.allowing(None, 0.2)
+    stored = json.loads((run.path / "run.json").read_text())
+    assert (stored["most_load"], stored["within"]) == (900.0, 0.2)
+    assert RunFolder.open(run.path) == wider
 
 
 def test_a_summary_reads_back_as_written(tmp_path: Path) -> None:
