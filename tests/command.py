@@ -53,8 +53,9 @@ def lab(
     *arguments: str | Path,
     cwd: Path,
     env: Mapping[str, str | None] | None = None,
+    limit: float = LIMIT_S,
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
+    """Run the command to its end, which it reaches within so many seconds."""
     return subprocess.run(
         [sys.executable, "-m", "lab", *map(str, arguments)],
         cwd=cwd,
@@ -62,7 +63,7 @@ def lab(
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
-        timeout=LIMIT_S,
+        timeout=limit,
         check=False,
     )
 

@@ -6,9 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.lesson_walk import walk
+from tests.lesson_walk import WALK_S, walk
 
-pytestmark = [pytest.mark.compose, pytest.mark.long, pytest.mark.usefixtures("client")]
+pytestmark = [
+    pytest.mark.compose,
+    pytest.mark.long,
+    pytest.mark.timeout(WALK_S),
+    pytest.mark.usefixtures("client"),
+]
 
 
 def test_a_lesson_from_its_question_to_its_solution(tmp_path: Path) -> None:
