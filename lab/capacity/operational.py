@@ -123,7 +123,8 @@ def _of_connections(network: Network) -> Iterator[FailsFrom]:
     database, workers = network.database, network.workers
     slots = next((users for users in _growing() if opened(network, users) > database.slots), inf)
     most = f"{opened(network, 10**9):.0f} connections for {database.slots} slots"
-    yield FailsFrom(slots, "database_slots", f"the database refuses connections: up to {most}")
+    how = f"the database refuses connections, which pools keep once they are open: up to {most}"
+    yield FailsFrom(slots, "database_slots", how)
     if not database.held or database.connections == inf:
         return
     if not database.threads:

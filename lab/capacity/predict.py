@@ -385,8 +385,9 @@ def _first(failing: Sequence[operational.FailsFrom], threads: str) -> str:
         return "nothing"
     first = failing[0]
     resource = threads if first.resource == "threads" else first.resource
-    users = format_number(max(1, round(first.users)))
-    return f"{resource}, from about {users} users: {first.how}"
+    users = max(1, round(first.users))
+    from_ = f"about {format_number(users)} users" if users > 1 else "the first user"
+    return f"{resource}, from {from_} on: {first.how}"
 
 
 def _table(

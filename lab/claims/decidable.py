@@ -11,6 +11,7 @@ from lab.model.journeys import REQUESTS
 from lab.model.load import OneWindow
 from lab.model.physics import STATISTICAL
 from lab.model.units import format_duration
+from lab.model.verdict import Resource
 from lab.plan.estimate import max_requests, min_uploads
 from lab.plan.expand import check_measurable
 
@@ -28,11 +29,18 @@ def undecidable(condition: Condition, cell: Cell, beside: Cell | None) -> Proble
     """
     criterion = condition.criterion
     if criterion is None:
-        return None
+        return _no_limit(condition.limit)
     for one in (cell, *([beside] if beside else [])):
         if problem := _unmeasured(criterion, one):
             return problem
     return _incomparable(criterion, cell, beside) if beside else _too_few(criterion, cell)
+
+
+def _no_limit(limit: Resource | None) -> Problem | None:
+    """Why a verdict never names this as a limit."""
+    if limit is Resource.UNCLEAR:
+        return "a limit that is unclear decides nothing", "write the resource that it is"
+    return None
 
 
 def _unmeasured(criterion: Criterion, cell: Cell) -> Problem | None:

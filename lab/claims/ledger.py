@@ -229,5 +229,5 @@ def _takes(finding: Finding) -> str:
     off = abs(log(finding.value / criterion.bound)) if finding.value else 0.0
     factor = (log(high / low) / 2 / off) ** 2 if off else MAX_FACTOR + 1
     if factor > MAX_FACTOR:
-        return "nothing: the ratio is too near the bound to tell"
+        return "more than any window: the ratio is too near the bound to tell"
     return f"a window about {ceil(10 * factor) / 10:g} times as long"

@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 from lab.capacity.runner import answers
 from lab.cli.options import print_json, print_message, print_text, style
 from lab.cli.step import append_summary
+from lab.diagnosis.remedy import unsettled
 from lab.diagnosis.runner import answers as diagnoses
 from lab.errors import UsageError
 from lab.judge import compared
@@ -49,7 +50,9 @@ def exit_code(document: Document, gate: bool = False) -> int:
         return 0 if decided and not (document.missing or document.damaged) else 4
     if isinstance(document, Diagnoses):
         told: list[str] = [cell.outcome for cell in document.cells]
-        told += [remedy.outcome for remedy in document.remedies]
+        told += [
+            "undecided" if unsettled(remedy) else remedy.outcome for remedy in document.remedies
+        ]
         return 0 if OPEN.isdisjoint(told) and not (document.missing or document.damaged) else 4
     outcomes = {cell.verdict for cell in document.cells}
     open_ends = document.missing or document.damaged

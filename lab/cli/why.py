@@ -15,22 +15,26 @@ from lab.cli.options import (
     folder_of,
     measuring_options,
     own_specs,
+    print_json,
     print_message,
+    print_text,
     refuse_together,
 )
 from lab.cli.session import Planned
 from lab.cli.stored import MAX_NAMES, Item, StoredReport, by_part, exit_code, report_of
-from lab.cli.wiring import StackChoice, choose
+from lab.cli.wiring import StackChoice, choose, split_model
 from lab.diagnosis.runner import broke, explain
-from lab.diagnosis.trials import as_it_is
+from lab.diagnosis.trials import as_it_is, relaxable
 from lab.diagnosis.why import nearest
 from lab.errors import UsageError
 from lab.model.experiment import Cell
 from lab.model.run import DamagedCell, Summary
 from lab.model.suggest import nearest as like
 from lab.model.verdict import Outcome
+from lab.plan import estimate
 from lab.report import diagnosis_news
 from lab.report.format import plural
+from lab.report.plans import CellProof, PlannedSpeed, ProofPlan
 from lab.store import RunFolder, find
 
 
@@ -58,6 +62,11 @@ from lab.store import RunFolder, find
     metavar="RUN",
     help="Continue a stored diagnosis: a folder, a name's unique prefix, or latest.",
 )
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print which cells would be explained, and how long that takes; start nothing.",
+)
 @measuring_options
 def command(
     asked: str | None,
@@ -65,6 +74,7 @@ def command(
     until_held: bool,
     minutes: float | None,
     resume: str | None,
+    dry_run: bool,
     settings: tuple[str, ...],
     preset: str | None,
     speed: float | str | None,
@@ -74,7 +84,7 @@ def command(
     retries: int,
     results: Path,
     as_json: bool,
-) -> int:
+) -> int | None:
     """Prove what the limit of a cell is, by giving it more.
 
     The cell is measured again as it is, and then once for each resource that may be the limit, with
@@ -98,7 +108,12 @@ def command(
         stored = _run_of(results, asked)
         if stored.info.kind == "why":
             changed = overrides != session.Overrides()
-            asks = {"--cell": cell, "--until-held": until_held, "--most-time": minutes}
+            asks = {
+                "--cell": cell,
+                "--until-held": until_held,
+                "--most-time": minutes,
+                "--dry-run": dry_run,
+            }
             _refuse_asking(stored, {**asks, "a setting": changed})
             return _shown(stored, as_json)
         planned, damaged = _of_run(stored, cell, overrides)
@@ -113,10 +128,27 @@ def command(
             planned = replace(planned, cells=(_selected(planned.cells, cell, "the spec"),))
         planned = replace(planned, cells=tuple(map(as_it_is, planned.cells)))
         choice = session.which_stack([planned], stack, toxiproxy, planned.run)
+    name, _ = choice
+    plan = _plan(planned, until_held, name, toxiproxy)
+    if dry_run:
+        print_json(plan.as_json()) if as_json else print_text(plan.text())
+        return None
+    print_message(plan.head)
     results = folder_of(planned.run.path if planned.run else None, results)
     limits = until_held, (minutes or 1e9) * 60
     report = _measure(planned, limits, choice, toxiproxy, results, as_json, retries)
     return 4 if damaged else exit_code(report.document)
+
+
+def _plan(planned: Planned, until_held: bool, stack: str, toxiproxy: str) -> ProofPlan:
+    """What is to be measured, and for how long."""
+    at_speed = session.speeds_known(planned, stack, toxiproxy, planned.run)
+    proofs = []
+    for cell in map(at_speed, planned.cells):
+        may_be = tuple(map(str, relaxable(cell)))
+        trial_s = round(estimate([cell], split_model()), 1)
+        proofs.append(CellProof(cell.id, may_be, trial_s, PlannedSpeed.of(cell).text()))
+    return ProofPlan(planned.experiment.experiment, proofs, planned.idle, until_held)
 
 
 def _is_spec(name: str) -> bool:
@@ -192,13 +224,17 @@ def _as_planned(stored: RunFolder, cells: Sequence[Cell]) -> Planned:
 
 def _none_broke(summary: Summary) -> UsageError:
     """What to say of a run in which nothing broke: it may be that some cells show nothing."""
-    invalid = sum(cell.verdict is Outcome.INVALID for cell in summary.cells)
-    name, damaged = summary.run, len(summary.damaged)
-    counts = {"invalid": invalid, "damaged": damaged}
+    name, invalid = summary.run, Outcome.INVALID
+    open_ends = (invalid, Outcome.UNDECIDED)
+    counts = {str(one): sum(cell.verdict is one for cell in summary.cells) for one in open_ends}
+    counts |= {"damaged": len(summary.damaged), "not measured": len(summary.missing)}
     silent = [f"{n} {'is' if n == 1 else 'are'} {of}" for of, n in counts.items() if n]
     what = ", and ".join([f"no cell of {name} broke", *silent])
-    if invalid:
-        return UsageError(what, f"`lab run --resume {name}` measures again")
+    if counts[str(invalid)] or summary.missing:
+        return UsageError(what, f"`lab run --resume {name}` measures what is missing")
+    held = [cell for cell in summary.cells if cell.verdict is Outcome.HELD]
+    if len(held) == 1 and not silent:
+        return UsageError(f"{what}: {nearest(held[0])}", "give it more users")
     return UsageError(what, "`lab report` shows what they did")
 
 
@@ -225,7 +261,9 @@ def _that_broke(stored: RunFolder, part: str) -> Cell:
         raise UsageError(what, "give it more users, or explain one that broke")
     if verdict is not Outcome.BROKE:
         what = f"{name} is {verdict}, and shows no limit"
-        raise UsageError(what, "measure it again with `lab run --resume`")
+        longer = "give its load a longer window, and run it anew"
+        again = "measure it again with `lab run --resume`"
+        raise UsageError(what, again if verdict is Outcome.INVALID else longer)
     return folder.read_cell().as_planned
 
 

@@ -216,6 +216,16 @@ def _reason(result: CellResult) -> str:
     return result.reasons[0] if result.reasons else ""
 
 
+def unsettled(remedy: Remedy) -> list[Settings]:
+    """The changes of a cell that holds of which nothing says yet whether it takes them."""
+    if remedy.outcome != "held":
+        return []
+    settled = [one.change for one in remedy.taken_back if one.needed or one.spared]
+    changes = grouped(remedy.settings)
+    alone = len(changes) < 2 and not remedy.taken_back  # as it is the cell does not hold
+    return [one for one in changes if one not in settled and not alone]
+
+
 def told(remedy: Remedy, why: str = "") -> str:
     """A remedy as a paragraph.
 
@@ -229,10 +239,7 @@ def told(remedy: Remedy, why: str = "") -> str:
     if remedy.outcome == "held":
         needed = [listed(one.change) for one in remedy.taken_back if one.needed]
         spared = [listed(one.change) for one in remedy.taken_back if one.spared]
-        settled = [one.change for one in remedy.taken_back if one.needed or one.spared]
-        changes = grouped(remedy.settings)
-        alone = len(changes) < 2 and not remedy.taken_back  # as it is the cell does not hold
-        unknown = [listed(one) for one in changes if one not in settled and not alone]
+        unknown = [listed(one) for one in unsettled(remedy)]
         texts = [
             f"{remedy.id} holds with {listed(remedy.settings)}.",
             f"The limit went {path}.",

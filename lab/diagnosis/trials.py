@@ -35,6 +35,9 @@ AT_MOST = 1.5
 """What may still be so much better has not certainly stayed; of shares, 4 x `ENOUGH_SHARE`."""
 
 
+RATE = "throughput"
+
+
 class Impossible(NamedTuple):
     """A change that the cell cannot have, and why."""
 
@@ -103,6 +106,17 @@ def relaxed_settings(cell: Cell, resources: Sequence[Resource]) -> Settings | Im
     return effective(cell, settings)
 
 
+def relaxable(cell: Cell) -> tuple[Resource, ...]:
+    """The resources of which a cell can be given more, each alone, but its own work."""
+    return tuple(
+        resource
+        for resource in RULES
+        if (relaxation := relaxation_of(resource))
+        and not relaxation.serves
+        and not isinstance(relaxed_settings(cell, (resource,)), Impossible)
+    )
+
+
 def effective(cell: Cell, settings: Mapping[str, Any]) -> Settings | Impossible:
     """Those of the settings that change something in a cell."""
     try:
@@ -126,7 +140,9 @@ def effect_of(missed: Sequence[Criterion], trial: CellResult, before: CellResult
 
     A criterion is moved where it is met now, or where its figure is certainly better by as much as
     `ENOUGH`. Where it is not known how well the figures are known, the rate is looked at instead;
-    and so it is where more fail than before, for a latency is then of those who were left.
+    and so it is where more fail than before, for a latency is then of those who were left. Fewer
+    failures are no gain where fewer uploads are served: they have become waits. What else got
+    worse by as much is told as the price.
     """
     if trial.verdict is Outcome.INVALID:
         why = trial.invalid[0].reason if trial.invalid else "it is invalid"
@@ -138,18 +154,26 @@ def effect_of(missed: Sequence[Criterion], trial: CellResult, before: CellResult
         if one.name in trial.metrics and one.name in before.metrics
     ]
     counting = [one for one in missed if not _of_who_was_left(one, trial, before)]
+    price = _price(missed, trial, before)
+    all_told = (*changes, *_new(price, changes))
     if met := [str(one) for one in counting if outcomes.get(str(one)) == "met"]:
-        return Moved("moved", f"{' and '.join(met)} is met", tuple(changes))
+        return Moved("moved", f"{' and '.join(met)} is met{_at_a_price(price)}", all_told)
     told = {one.name for one in counting}
+    traded = [one for one in counting if _is_of_failures(one)]
+    if any(one.metric == RATE for one in price):
+        told -= {one.name for one in traded}
     known = [one for one in changes if one.low is not None and one.metric in told]
     known = known or _rates(trial, before)
     effects = {one.metric: _effect(one) for one in known}
     for effect in ("moved", "unclear", "unmoved"):
         if names := [name for name, seen in effects.items() if seen == effect]:
-            return Moved(
-                effect, _reason(effect, names[0], known), (*changes, *_new(known, changes))
-            )
-    return Moved("unclear", "it is not known how well the figures are known", tuple(changes))
+            reason = _reason(effect, names[0], known)
+            if effect == "unmoved" and names == [RATE] and traded:
+                reason = f"fewer fail because fewer are served: {_measured(known[0])}"
+            if effect == "moved":
+                reason += _at_a_price([one for one in price if one.metric not in names])
+            return Moved(effect, reason, (*all_told, *_new(known, all_told)))
+    return Moved("unclear", "it is not known how well the figures are known", all_told)
 
 
 def is_outdone(
@@ -179,6 +203,36 @@ def is_outdone(
         and is_nearer(name, trial, before, by)
         for name in names
     )
+
+
+def _price(missed: Sequence[Criterion], trial: CellResult, before: CellResult) -> list[Change]:
+    """What is surely worse, by as much as would count if it were better: the rate, and the figures
+    of the cell's criteria, those that were missed the last."""
+    names = {one.name: one for one in missed}
+    criteria = [Criterion.parse(finding.criterion) for finding in before.findings]
+    wanted = {**{one.name: one for one in criteria if one.name not in names}, **names}
+    found = [*_rates(trial, before)]
+    found += [
+        change(name, trial, before, one)
+        for name, one in wanted.items()
+        if name != RATE and name in trial.metrics and name in before.metrics
+    ]
+    return [one for one in found if one.tendency == "worse" and _is_much_worse(one)]
+
+
+def _is_much_worse(one: Change) -> bool:
+    enough, _ = limits(one)
+    better = gain(one, one.change)
+    return better <= (1 / enough if one.kind == "ratio" else -enough)
+
+
+def _at_a_price(price: Sequence[Change]) -> str:
+    """What got worse, as the end of a sentence; empty where nothing did."""
+    return f", at the price of {' and '.join(map(_measured, price))}" if price else ""
+
+
+def _is_of_failures(criterion: Criterion) -> bool:
+    return criterion.metric == "error_rate" or criterion.metric.startswith("errors.")
 
 
 def _of_who_was_left(criterion: Criterion, trial: CellResult, before: CellResult) -> bool:
@@ -229,14 +283,19 @@ def gain(one: Change, value: float) -> float:
 
 def _reason(effect: Effect, name: str, known: Sequence[Change]) -> str:
     [one] = [one for one in known if one.metric == name]
-    of_shares = one.kind == "difference"
-    form, scale = ("{:+.1f} %", 100) if of_shares else ("{:.3g} x", 1)
-    low, value, high = (
-        form.format(scale * end) for end in (one.low or 0.0, one.change, one.high or 0.0)
-    )
-    measured = f"{name} {value} ({low} .. {high} at 95 %)"
+    measured = _measured(one)
     return {
         "moved": f"{measured}",
         "unmoved": f"{measured}: no better that matters",
         "unclear": f"{measured}: too uncertain to tell",
     }[effect]
+
+
+def _measured(one: Change) -> str:
+    """A change with its interval."""
+    of_shares = one.kind == "difference"
+    form, scale, unit = ("{:+.1f}", 100, " points") if of_shares else ("{:.3g}", 1, " x")
+    low, value, high = (
+        form.format(scale * end) for end in (one.low or 0.0, one.change, one.high or 0.0)
+    )
+    return f"{one.metric} {value}{unit} ({low} .. {high}{unit} at 95 %)"

@@ -12,7 +12,7 @@ work shorter, which any queue is the better for.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 
@@ -118,11 +118,16 @@ class Proof:
             for pair in self._pairs:
                 yield pair
                 if self._effect(pair) == "moved":
+                    yield from self._of_pair(pair)
                     return
 
     @property
     def _singles(self) -> list[Resources]:
         return [(resource,) for resource in (*self._first, *self._others)]
+
+    def _of_pair(self, pair: Resources) -> list[Resources]:
+        """Each of two that move it together, which nothing else gave reason to try alone."""
+        return [(one,) for one in pair if (one,) not in self._singles]
 
     @property
     def _first(self) -> list[Resource]:
@@ -194,8 +199,10 @@ class Proof:
         )
 
     def _untried(self) -> tuple[Untried, ...]:
-        """What was not tried, and why."""
-        untried = []
+        """What was not tried, and why; where there is nothing to prove, nothing is missing."""
+        untried: list[Untried] = []
+        if self.before.verdict is not Outcome.BROKE:
+            return ()
         for candidate in self._limit.candidates:
             resource = candidate.resource
             if (resource,) in self.trials:
@@ -217,9 +224,9 @@ class Proof:
         return trial.why if isinstance(trial, Impossible) else "no time was left"
 
     def _answer(self) -> Diagnosis:
-        singles = self._singles
-        moved = [one for (one,) in singles if self._effect((one,)) == "moved"]
         pairs = [two for two in self._pairs if self._effect(two) == "moved"]
+        singles = [*self._singles, *(self._of_pair(pairs[0]) if pairs else ())]
+        moved = [one for (one,) in singles if self._effect((one,)) == "moved"]
         open_ends = [label_of(one) for one in singles if self._open(one)]
         if self.named and moved == [self.named] and not open_ends:
             return self._diagnosis("proven", (self.named,), _proven(self, self.named))
@@ -228,8 +235,14 @@ class Proof:
         if moved and not (open_ends and moved != [self.named]):
             if moved == [self.named]:
                 return self._diagnosis("undecided", tuple(moved), _others_open(self, open_ends))
-            return self._diagnosis("withdrawn", tuple(moved), _another(self, moved[0]))
+            outcome = "withdrawn" if self.named else "proven"
+            return self._diagnosis(outcome, tuple(moved), _another(self, moved[0]))
         if pairs:
+            alone = [
+                label_of((one,)) for one in pairs[0] if not self._surely_not_alone(one, pairs[0])
+            ]
+            if alone:
+                return self._diagnosis("undecided", pairs[0], _others_open(self, alone))
             return self._diagnosis("shared", pairs[0], _together(self, pairs[0]))
         open_ends += [] if moved else [label_of(two) for two in self._pairs if self._open(two)]
         if open_ends or not self.trials:
@@ -242,6 +255,19 @@ class Proof:
         if effect is None:  # what is named is not withdrawn because nobody could try it
             return resources == (self.named,) or isinstance(self._trial(resources), Cell)
         return effect in ("unclear", "unmeasured") and not self._outdone(resources)
+
+    def _surely_not_alone(self, resource: Resource, pair: Resources) -> bool:
+        """Whether one of two that together move it does not do so alone, as far as it can be had
+        alone: what tells nothing alone still misses what both meet, or is outdone where both surely
+        did twice as much."""
+        if self._effect((resource,)) != "unclear":
+            return self._effect((resource,)) is not None or not self._open((resource,))
+        one, both = self.trials[resource,], self.trials[pair]
+        held = {f.criterion for f in both.findings if f.outcome == "met"}
+        still = {f.criterion for f in one.findings if f.outcome == "missed"}
+        if not {*map(str, self.missed)}.isdisjoint(held & still):
+            return True
+        return is_outdone(self.missed, one, both, self.before)
 
     def _outdone(self, resources: Resources) -> bool:
         """Whether it tells nothing alone, and something that moved it surely did twice as much."""
@@ -281,6 +307,11 @@ class Proof:
         row = self._row(resources, self.trials[resources])
         then = f"; the limit then is {row.limit}" if row.limit else ""
         return f"{row.what}: {row.reason}, {row.outcome}{then}"
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is a trial that was left out for want of time."""
+        return isinstance(replace(self, spent=False).next(), Cell)
 
     @property
     def telling(self) -> list[Resource]:
@@ -364,7 +395,9 @@ def _proven(proof: Proof, named: Resource) -> str:
 
 def _either(proof: Proof, moved: Sequence[Resource]) -> str:
     each = ". ".join(f"More of {one}: {proof.sentence((one,))}" for one in moved)
-    return f"{_subject(proof)}, and {' and '.join(moved)} share the limit: either moves it. {each}."
+    names = f"{', '.join(moved[:-1])} and {moved[-1]}"
+    way = "either" if len(moved) == 2 else "each"
+    return f"{_subject(proof)}, and {names} share the limit: {way} moves it. {each}."
 
 
 def _together(proof: Proof, pair: Resources) -> str:
@@ -378,16 +411,21 @@ def _together(proof: Proof, pair: Resources) -> str:
 
 def _another(proof: Proof, moved: Resource) -> str:
     told = proof.sentence((moved,))
-    named = f"{proof.named}, which was named, is withdrawn" if proof.named else "none was named"
-    return f"{_subject(proof)}; {named}, and {moved} is the limit: {told}. {proof.unmoved()}"
+    named = f"{proof.named}, which was named, is withdrawn" if proof.named else "no limit was named"
+    proven = "is the limit" if proof.named else "is the limit, proven"
+    return f"{_subject(proof)}; {named}, and {moved} {proven}: {told}. {proof.unmoved()}"
 
 
 def _nothing(proof: Proof) -> str:
-    named = f"{proof.named}, which was named, is withdrawn" if proof.named else "none was named"
+    named = f"{proof.named}, which was named, is withdrawn" if proof.named else "no limit was named"
     return f"{_subject(proof)}; {named}: {proof.unmoved()}{proof.pairs_unmoved()}"
 
 
 def _others_open(proof: Proof, open_ends: Sequence[str]) -> str:
     told = "".join(f" More of {one}: {proof.sentence((one,))}." for one in proof.telling)
     missing = ", ".join(open_ends) or "every resource"
-    return f"{_subject(proof)}, and what the limit is stays open: nothing tells of {missing}.{told}"
+    more = " `lab why --resume` goes on with what was not tried." if proof.goes_on else ""
+    return (
+        f"{_subject(proof)}, and what the limit is stays open: nothing tells of {missing}.{told}"
+        f"{more}"
+    )

@@ -26,6 +26,9 @@ from lab.model.units import (
 )
 
 _FORM = re.compile(r"([A-Za-z0-9_.]+)\s*(?:\(\s*([A-Za-z0-9_-]+)\s*\)\s*)?(<=|>=|==|<|>)\s*(\S.*)")
+BEYOND_ONE = ("utilisation", "utilisation_split")
+"""The shares of what is expected, of which there may be more than all."""
+
 _TIMES = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)\s*[x\u00d7]\s*baseline")
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]+)?(e\+[0-9]{1,2})?")
 """A count; earlier labs wrote those of a million and more with an exponent."""
@@ -111,8 +114,13 @@ class Criterion(Frozen):
         if "baseline" in bound.lower():
             what = f"'{bound.strip()}' is not a multiple of the baseline"
             raise ValueError(f"{what}; write it like '1.8 x baseline'")
-        read, _ = _UNITS[metrics.BY_NAME[name].unit]
-        return cls(metric=name, op=op, bound=read(bound), journey=journey)
+        unit = metrics.BY_NAME[name].unit
+        read, _ = _UNITS[unit]
+        found = cls(metric=name, op=op, bound=read(bound), journey=journey)
+        ends = map(found.satisfied_by, (0.0, 1.0))
+        if unit == "share" and name not in BEYOND_ONE and op in ("<", ">") and not any(ends):
+            raise ValueError(f"'{text}' is met by no share; they go from 0 to 100 %")
+        return found
 
     @model_validator(mode="wrap")
     @classmethod

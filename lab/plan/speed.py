@@ -255,8 +255,8 @@ class Expected:
         """What takes longer than it would, because work is not divided; nothing at speed 1."""
         allowed, p50, work = ALLOWED * MARGIN, self.latency, self._worker(speed)
         if not work.carries(speed, allowed, FULL):
-            busy = work.busy_at(speed)
-            yield Broken(f"an event loop, {percent(busy)} busy, would carry fewer at {speed:g}")
+            busy = percent(work.busy_at(speed))
+            yield Broken(f"at {speed:g} an event loop would be {busy} busy, and carry fewer")
         if not work.answers(speed, p50, allowed):
             longer = work.excess_at(speed) / work.rate
             yield Broken(

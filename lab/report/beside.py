@@ -234,7 +234,7 @@ def beside_baseline(cell: CellResult) -> list[Block]:
     if beside.why_not:
         blocks.append(Paragraph(beside.why_not, lead="figures are not compared"))
     if beside.changes:
-        heads = ("metric", "here", "baseline", "change", "95 % interval", "so it is")
+        heads = ("metric", "here", "baseline", "change", "95 % interval", "result")
         rows = [change_row(change) for change in beside.changes]
         blocks.append(Table.of(heads, rows, right=heads[1:5]))
     told = [f"{flip.criterion}: {flip.before} before, {flip.after} here" for flip in beside.flips]

@@ -165,7 +165,7 @@ def _side(run: ComparedRun) -> str:
 
 def _table(told: RunComparison) -> Table:
     """A row a pair, with each figure's change, its interval, and what moved."""
-    heads = ("cell", "so it is", "verdict", *HEADS, "criteria", "limit")
+    heads = ("cell", "result", "verdict", *HEADS, "criteria", "limit")
     scales = {name: _scale(name, told.cells) for name in FELT}
     rows = [_row(pair, scales) for pair in told.cells]
     return Table.of(heads, rows, right=HEADS)
@@ -173,7 +173,7 @@ def _table(told: RunComparison) -> Table:
 
 def _brief(told: RunComparison, width: int) -> Iterator[Block]:
     """The same for a narrow place: intervals and what moved stand elsewhere."""
-    heads = ("cell", "so it is", "verdict", *HEADS)
+    heads = ("cell", "result", "verdict", *HEADS)
     rows = [_brief_row(pair) for pair in told.cells]
     shown = [heads, *([value.short or value.marked for value in row] for row in rows)]
     if sum(max(map(len, column)) + GAP for column in zip(*shown, strict=True)) - GAP <= width:
@@ -290,7 +290,7 @@ def _apart(told: RunComparison) -> Iterator[Block]:
 
 def _figures(told: RunComparison) -> Iterator[Block]:
     """Every figure of each pair, with its interval."""
-    heads = ("metric", "after", "before", "change", "interval", "so it is")
+    heads = ("metric", "after", "before", "change", "interval", "result")
     for pair in told.cells:
         if pair.beside.changes:
             yield Heading(pair.after)

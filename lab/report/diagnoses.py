@@ -72,7 +72,7 @@ def bottleneck_path(remedy: Remedy) -> BottleneckPath:
 
 
 def _matrix(diagnoses: Diagnoses) -> Matrix:
-    heads = ("cell", "verdict", "limit named", "limit", "so it is")
+    heads = ("cell", "verdict", "limit named", "limit", "answer")
     return Matrix(
         columns=tuple(Column(head, names=head == "cell") for head in heads),
         rows=tuple(map(_row, diagnoses.cells)),
@@ -152,7 +152,7 @@ def _remedy(remedy: Remedy) -> Sequence[Block]:
             )
             for one in remedy.taken_back
         ]
-        blocks.append(Table.of(("taken back", "verdict", "so it is"), back))
+        blocks.append(Table.of(("taken back", "verdict", "result"), back))
     return blocks
 
 

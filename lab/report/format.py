@@ -95,10 +95,16 @@ def cores(value: float) -> str:
 
 
 def change(kind: str, value: float) -> str:
-    """A change beside a baseline: a ratio as ``1.83 x``, a difference of shares as ``-4.2 %``."""
+    """A change beside a baseline: a ratio as ``1.83 x``, a difference of shares in points of a
+    hundred, as ``-4.2 points``."""
     if kind == "ratio":
         return f"{significant(value)} x"
-    return f"{'-' if value < 0 else '+'}{percent(abs(value))}"
+    return f"{'-' if value < 0 else '+'}{_points(value)} points"
+
+
+def _points(share: float) -> str:
+    """A share without its sign, in hundredths."""
+    return percent(abs(share)).removesuffix(" %")
 
 
 def beside(told: Change) -> str:
@@ -114,7 +120,8 @@ def interval(beside: Change) -> str:
         return NONE
     if beside.kind == "ratio":
         return f"{significant(beside.low)} .. {significant(beside.high)} x"
-    return f"{change(beside.kind, beside.low)} .. {change(beside.kind, beside.high)}"
+    low = change(beside.kind, beside.low).removesuffix(" points")
+    return f"{low} .. {change(beside.kind, beside.high)}"
 
 
 def quantity(value: float | None, unit: Unit) -> str:

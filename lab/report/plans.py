@@ -86,6 +86,83 @@ class RunPlan:
 
 
 @dataclass(frozen=True)
+class CellProof:
+    """The diagnosis of a cell: what there may be more of, and what a trial takes."""
+
+    id: str
+    may_be: Sequence[str]
+    trial_s: float
+    speed: str = ""
+
+    @property
+    def least_s(self) -> float:
+        """The cell as it is: where it holds there is nothing to prove."""
+        return self.trial_s
+
+    @property
+    def most_s(self) -> float:
+        """The cell as it is, and with more of everything, each alone."""
+        return (1 + len(self.may_be)) * self.trial_s
+
+    def text(self) -> str:
+        """Without the cell's id."""
+        return (
+            f"{clock(self.trial_s)} a trial, as a rule 3 to 6 if it breaks, never more than"
+            f" {1 + len(self.may_be)} without pairs; {self.speed}"
+        )
+
+
+@dataclass(frozen=True)
+class ProofPlan:
+    """Diagnoses; with ``until_held`` each goes on for as many trials as it takes."""
+
+    experiment: str
+    cells: Sequence[CellProof]
+    idle: Sequence[str] = ()
+    until_held: bool = False
+
+    @property
+    def least_s(self) -> int:
+        """What all take at the least, in wall seconds."""
+        return round(sum(cell.least_s for cell in self.cells))
+
+    @property
+    def most_s(self) -> int:
+        """What all take where no pair has to be tried."""
+        return round(sum(cell.most_s for cell in self.cells))
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "experiment": self.experiment,
+            "least_s": self.least_s,
+            "most_s": self.most_s,
+            "until_held": self.until_held,
+            "cells": [asdict(cell) for cell in self.cells],
+            "without_effect": list(self.idle),
+        }
+
+    @property
+    def head(self) -> str:
+        """How many cells, and how long they take."""
+        cells = plural(len(self.cells), "cell")
+        return f"{self.experiment}: {cells}, {clock(self.least_s)} to {clock(self.most_s)}"
+
+    def text(self) -> str:
+        """For the terminal."""
+        more = [
+            "each as it is, and if it breaks with more of each resource that is near its limit,",
+            "and of two together where no single one moves what was missed",
+        ]
+        if self.until_held:
+            more.append("--until-held goes on until the cell holds; --most-time bounds it")
+        lines = [self.head, *(f"  {line}" for line in more)]
+        for cell in self.cells:
+            lines += [f"  {cell.id}", f"    {cell.text()}"]
+        return "\n".join([*lines, *self.idle]) + "\n"
+
+
+@dataclass(frozen=True)
 class NextTrial:
     """The trial that a search would make next, and at which speed."""
 

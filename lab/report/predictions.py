@@ -17,6 +17,8 @@ ABOUT = (
 LEARNS = "the replica, or the model, has something to learn"
 
 FIGURES = ("cell", "users", "up/s", "p50 s", "p95 s", "p99 s", "late", "failed")
+LIMITS = ("cell", "limit", "threshold, simulated", "by the laws of queues alone")
+BEYOND = "So many users are not simulated; what follows is by the laws of queues alone."
 RESOURCES = ("resource", "carries /s", "fails from", "how")
 
 
@@ -33,21 +35,13 @@ def predictions_text(found: Sequence[Prediction], style: Style) -> str:
 def _blocks(found: Sequence[Prediction]) -> Iterator[Block]:
     known = [one for one in found if not one.unknown]
     yield Paragraph(ABOUT)
+    if any(one.figures for one in known):
+        yield Table.of(FIGURES, map(_figures, known), right=FIGURES[1:])
+    elif known:
+        yield Paragraph(BEYOND)
     if known:
-        heads: tuple[str, ...] = (
-            "cell",
-            "users",
-            "up/s",
-            "p50 s",
-            "p95 s",
-            "p99 s",
-            "late",
-            "failed",
-        )
-        yield Table.of(heads, map(_figures, known), right=heads[1:])
         yield Heading("Where it begins to fail")
-        heads = ("cell", "limit", "threshold", "first as users grow")
-        yield Table.of(heads, map(_fails, known))
+        yield Table.of(LIMITS, map(_fails, known))
     for one in known if len(known) == 1 else ():
         yield from _details(one)
     if beside := [one for one in known if one.measured and one.figures]:

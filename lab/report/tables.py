@@ -116,7 +116,7 @@ OF_KIND = {"run": "", "threshold": "thresholds: ", "why": "limits: "}
 
 
 def runs_text(runs: Sequence[StoredRun], style: Style) -> str:
-    """``lab runs``: name, when, how many cells are finished, and what came of them."""
+    """``lab runs``: name (when, and what), how many cells are finished, and what came of them."""
     if not runs:
         return "no run is stored yet; `lab run SPEC` makes one\n"
     rows = []
@@ -124,7 +124,7 @@ def runs_text(runs: Sequence[StoredRun], style: Style) -> str:
         outcomes = ", ".join(f"{number} {outcome}" for outcome, number in run.outcomes.items())
         outcomes = outcomes or "none"
         outcomes = f"{OF_KIND[run.kind]}{outcomes}"
-        row = (run.name, run.started, run.stack, f"{run.finished}/{run.cells}", outcomes)
-        rows.append((run.name, "", "", "", f"unreadable: {run.problem}") if run.problem else row)
-    heads = ("run", "started", "stack", "cells", "outcomes")
+        row = (run.name, run.stack, f"{run.finished}/{run.cells}", outcomes)
+        rows.append((run.name, "", "", f"unreadable: {run.problem}") if run.problem else row)
+    heads = ("run", "stack", "cells", "outcomes")
     return blocks_text([Table.of(heads, rows, right=("cells",))], style)

@@ -95,6 +95,27 @@ def test_the_cells_of_a_run_that_broke_are_explained_each_trial_as_it_ends(
     assert "proven: pool_size=5 misses error_rate < 5 %" in ended.err
 
 
+def test_a_dry_run_tells_how_long_it_takes_and_starts_nothing(
+    lab: Command, faked: Faked[Short]
+) -> None:
+    ended = lab("why", faked.spec, "--dry-run", "--until-held")
+    assert (ended.code, faked.stack.applied) == (0, [])
+    head, *lines = ended.out.splitlines()
+    assert head.startswith("short-pools: 2 cells, ")
+    assert "  --until-held goes on until the cell holds; --most-time bounds it" in lines
+    assert [line.strip() for line in lines if line.strip() in (BROKE, HELD)] == [BROKE, HELD]
+    plan = json.loads(lab("why", faked.spec, "--dry-run", "--json").out)
+    assert plan["least_s"] < plan["most_s"]
+    assert "pool" in plan["cells"][0]["may_be"]
+    assert "storage" not in plan["cells"][0]["may_be"], "nobody moves it nearer"
+    assert not (faked.results / "latest").exists()
+
+
+def test_how_long_a_diagnosis_takes_is_told_as_it_begins(lab: Command, faked: Faked[Short]) -> None:
+    told = lab("why", faked.spec, "--cell", BROKE).err.splitlines()
+    assert any(line.startswith("short-pools: 1 cell, ") for line in told)
+
+
 def test_a_spec_is_measured_first(lab: Command, faked: Faked[Short]) -> None:
     ended = lab("why", faked.spec, "--cell", BROKE, "--json")
     assert ended.code == 0, ended.err
@@ -260,13 +281,14 @@ def test_a_run_of_which_nothing_broke_and_a_search_are_refused(
 ) -> None:
     lab("run", faked.spec, "--only", HELD)
     told = the_line(lab("why", "latest").err)
-    assert told == f"no cell of {faked.path.name} broke - `lab report` shows what they did"
+    assert told.startswith(f"no cell of {faked.path.name} broke: ")
+    assert told.endswith(" - give it more users")
     kept = sorted(faked.path.glob("cells/*/verdict.json"))
     data = json.loads(kept[0].read_text())
     kept[0].write_text(json.dumps({**data, "outcome": "invalid"}))
     told = the_line(lab("why", "latest").err)
     name = faked.path.name
-    cure = f"`lab run --resume {name}` measures again"
+    cure = f"`lab run --resume {name}` measures what is missing"
     assert told == f"no cell of {name} broke, and 1 is invalid - {cure}"
     lab("threshold", faked.spec, "--most-users", "10")
     told = the_line(lab("why", "latest").err)

@@ -101,7 +101,7 @@ def test_one_that_breaks_with_a_single_user_is_an_answer() -> None:
     errors = found.thresholds[1]
     assert (errors.holds_at, errors.breaks_at) == (0, 1)
     assert found.crossed_first == str(ERRORS)
-    assert found.first_failure.startswith("body_limit, from about 1 users: 18 %")
+    assert found.first_failure.startswith("body_limit, from the first user on: 18 %")
 
 
 def test_a_metastable_split_is_said_to_be_one() -> None:
@@ -119,7 +119,7 @@ def test_what_is_not_known_is_said() -> None:
 def test_beyond_this_machine_is_calculated() -> None:
     settings = {"gcs_call": "executor", "db_call": "threadpool"}
     found = predicted(settings, load={**LOAD, "users": 4000}, instances=200)
-    assert found.first_failure.startswith("database_slots, from about 1 users")
+    assert found.first_failure.startswith("database_slots, from the first user on")
     assert found.limit == "database_slots"
     assert found.figures is None
     plenty = predicted({**settings, "db_cap": 500}, load={**LOAD, "users": 100}, instances=10)

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from lab.diagnosis.remedy import MAX_STEPS, Mended, Mending
+from lab.diagnosis.remedy import MAX_STEPS, Mended, Mending, unsettled
 from lab.diagnosis.trials import name_of
-from lab.model.diagnosis import Remedy
+from lab.model.diagnosis import Remedy, Step, TakenBack
 from lab.model.experiment import Cell
-from lab.model.relaxation import differing
+from lab.model.relaxation import Settings, differing
 from lab.model.run import CellResult
 from lab.model.verdict import Outcome
 from tests.fakes import make_cell
@@ -210,3 +210,24 @@ def test_the_set_is_the_smallest_of_any_service(seed: int) -> None:
     for change in (one.change for one in remedy.taken_back if one.needed):
         rest = {k: v for k, v in remedy.settings.items() if k not in change}
         assert replica(rest).verdict is Outcome.BROKE
+
+
+def test_a_change_of_which_nothing_says_whether_it_is_needed_leaves_the_answer_open() -> None:
+    """Two changes, of which one was taken back and missed; and then the other, which was not."""
+    step = Step(id="c", added="", settings={}, outcome=Outcome.HELD, limit=None, reason="")
+    changes: Settings = {"pool_size": 10, "workers": 2}
+    back = [
+        TakenBack(id=name, change={name: value}, outcome=Outcome.BROKE, reason="")
+        for name, value in changes.items()
+    ]
+
+    def remedy(taken_back: tuple[TakenBack, ...], outcome: str = "held") -> Remedy:
+        told = {"id": "c", "outcome": outcome, "settings": changes, "steps": (step,), "text": ""}
+        return Remedy.model_validate({**told, "taken_back": taken_back})
+
+    assert unsettled(remedy(())) == [{"pool_size": 10}, {"workers": 2}]
+    assert unsettled(remedy((back[0],))) == [{"workers": 2}]
+    assert unsettled(remedy(tuple(back))) == []
+    assert unsettled(remedy((), "out of reach")) == []
+    unclear = back[1].model_copy(update={"outcome": Outcome.UNDECIDED})
+    assert unsettled(remedy((back[0], unclear))) == [{"workers": 2}]

@@ -143,6 +143,39 @@ def test_failures_are_held_by_their_difference() -> None:
     assert effect_of(missed, failing(0.5), failing(0.5)).effect == "unmoved"
 
 
+def failing(share: float, p95: float, rate: float, outcome: str = "missed") -> Any:
+    """A cell that misses its criterion on failures, with p95 < 10 s met or not."""
+    known = dict.fromkeys(("p95", "throughput"), KNOWN)
+    known["error_rate"] = Spread(error=0.02, batches=10, effective=400)
+    told = [(P95, "met" if p95 < 10 else "missed", p95), (ERRORS, outcome, share)]
+    made = result(p95, rate=rate, outcomes=told, spreads=known)
+    return made.model_copy(update={"metrics": {**made.metrics, "error_rate": share}})
+
+
+@pytest.mark.parametrize(
+    ("trial", "effect", "told"),
+    [
+        (failing(0.3, 8.0, 6.0), "moved", "error_rate -40.0 points ("),
+        # every second one that is not refused waits: nobody is served more
+        (
+            failing(0.3, 40.0, 2.4),
+            "unmoved",
+            "fewer fail because fewer are served: throughput 0.4 x",
+        ),
+        # served as many as before: a gain, but one that others pay
+        (failing(0.3, 40.0, 6.0), "moved", "at 95 %), at the price of p95 5 x ("),
+        # none fails any more: what was missed is met, whatever it costs
+        (failing(0.0, 40.0, 2.4, "met"), "moved", "is met, at the price of throughput 0.4 x ("),
+    ],
+)
+def test_fewer_failures_are_a_gain_where_no_fewer_are_served(
+    trial: Any, effect: str, told: str
+) -> None:
+    moved = effect_of([Criterion.parse(ERRORS)], trial, failing(0.7, 8.0, 6.0))
+    assert moved.effect == effect
+    assert told in moved.reason
+
+
 @pytest.mark.parametrize(("rate", "effect"), [(2.0, "unmoved"), (3.0, "moved")])
 def test_a_latency_of_who_was_left_moves_nothing(rate: float, effect: str) -> None:
     """More connections than Postgres grants: many are refused, and the others are soon served."""

@@ -80,14 +80,55 @@ def test_the_limit_that_stood_right_behind_the_named_one_is_tried_with_it() -> N
 
     answer, trials = diagnosed(replica, limit("own_threads"))
     assert (answer.outcome, answer.limit) == ("shared", (THREADS, rate))
-    assert trials == ["own_threads", "own_threads+rate_limit"]
-    told = "own_threads alone does not move it, rate_limit alone was not tried, and both together"
-    assert told in answer.text
+    assert trials == ["own_threads", "own_threads+rate_limit", "rate_limit"]
+    assert "share the limit: neither alone moves it, and both together move it" in answer.text
+
+
+def test_of_two_that_move_it_together_the_one_that_does_alone_is_the_limit() -> None:
+    rate = Resource.RATE_LIMIT
+
+    def replica(resources: Resources) -> CellResult:
+        behind = limit("rate_limit" if THREADS in resources else "own_threads")
+        return result(8.0 if rate in resources else 20.0, at=behind)
+
+    answer, trials = diagnosed(replica, limit("own_threads"))
+    assert (answer.outcome, answer.limit) == ("withdrawn", (rate,))
+    assert trials == ["own_threads", "own_threads+rate_limit", "rate_limit"]
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "limits"),
+    [(0.1, "shared", (THREADS, POOL)), (0.8, "undecided", (THREADS, POOL))],
+)
+def test_two_share_it_where_each_alone_surely_does_less_than_half(
+    error: float, outcome: str, limits: Resources
+) -> None:
+    """What the pool does alone is told by neither figure alone; its rate is 2 of 2 and 6."""
+
+    def replica(resources: Resources) -> CellResult:
+        if resources == (POOL,):
+            known = {
+                "p95": Spread(error=2.0, batches=3),
+                "throughput": Spread(error=error, batches=10),
+            }
+            return result(20.0, spreads=known)
+        both = {THREADS, POOL} <= set(resources)
+        return result(12.0 if both else 20.0, rate=6.0 if both else 2.0)
+
+    answer, _ = diagnosed(replica)
+    assert (answer.outcome, answer.limit) == (outcome, limits)
 
 
 def test_it_is_shared_where_either_helps() -> None:
     answer, _ = diagnosed(lifted((THREADS,), (LOOP,)))
     assert (answer.outcome, answer.limit) == ("shared", (THREADS, LOOP))
+    assert "own_threads and event_loop share the limit: either moves it" in answer.text
+
+
+def test_it_is_shared_by_three_where_each_helps() -> None:
+    answer, _ = diagnosed(lifted((THREADS,), (LOOP,), (POOL,)))
+    assert answer.outcome == "shared"
+    assert "own_threads, event_loop and pool share the limit: each moves it" in answer.text
 
 
 def test_nothing_is_left_of_it_where_nothing_helps() -> None:
@@ -262,13 +303,18 @@ def test_what_is_too_uncertain_alone_tells_beside_what_surely_did_more(
 def test_where_nothing_was_named_what_helps_is_the_limit() -> None:
     at = limit("unclear", candidate("own_threads"), candidate("pool"))
     answer, _ = diagnosed(lifted((POOL,)), at)
-    assert (answer.outcome, answer.named, answer.limit) == ("withdrawn", None, (POOL,))
+    assert (answer.outcome, answer.named, answer.limit) == ("proven", None, (POOL,))
+    assert "no limit was named, and pool is the limit, proven: twice the pool" in answer.text
 
 
 @pytest.mark.parametrize(
     ("before", "outcome", "text"),
     [
-        (result(8.0), "unbroken", "nearest to being missed is p95 < 10 s, at 80 % of its bound"),
+        (
+            result(8.0, at=NEAR),
+            "unbroken",
+            "nearest to being missed is p95 < 10 s, at 80 % of its bound",
+        ),
         (result(verdict=Outcome.INVALID), "invalid", "cell is invalid: p95 20 s"),
     ],
 )
@@ -277,7 +323,7 @@ def test_where_nothing_is_missed_nothing_is_tried(
 ) -> None:
     answer = Proof(CELL, before).next()
     assert isinstance(answer, Diagnosis)
-    assert (answer.outcome, answer.trials) == (outcome, ())
+    assert (answer.outcome, answer.trials, answer.untried) == (outcome, (), ())
     assert text in answer.text
 
 

@@ -145,7 +145,7 @@ def place_of(stack: Iterable[Called]) -> str:
 
     A coroutine gives the loop away only where it awaits, so the innermost one on the stack has it,
     and the line is the last of the service's own before its synchronous call left the service:
-    ``services/audio_upload.py:96 upload_from_string``, with the function that was called; a line
+    ``services/audio_upload.py:126 upload_from_string``, with the function that was called; a line
     that computes itself is told with the function that it is in,
     ``services/audio.py:40 in resample``. Where the innermost coroutine is the framework's, and
     called nothing of the service, it is `ELSEWHERE`.
