@@ -34,6 +34,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lab.errors import UsageError
+from lab.files import unpack
 from lab.judge import judge
 from lab.model.criterion import Criterion
 from lab.model.metrics import BY_NAME
@@ -247,7 +248,7 @@ def unpacked(archives: Sequence[Path]) -> Iterator[list[RunFolder]]:
         for archive in archives:
             try:
                 with tarfile.open(archive) as tar:
-                    tar.extractall(folder, filter="data")
+                    unpack(tar, folder)
             except (OSError, tarfile.TarError) as error:
                 raise UsageError(f"{archive}: cannot be unpacked: {error}") from error
         yield [RunFolder.open(path) for path in sorted(Path(folder).iterdir())]

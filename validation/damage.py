@@ -47,6 +47,7 @@ from typing import Any
 from lab.cli import main as lab
 from lab.cli import summary
 from lab.cli.options import known_faults
+from lab.files import unpack
 from validation.command import exit_code, parser, positive, whole
 from validation.fresh_run import make_fresh
 
@@ -320,7 +321,7 @@ def prepare(folder: Path) -> list[Path]:
     for archive in sorted(STORED.glob("*.tar.xz")):
         results = folder / archive.name.removesuffix(".tar.xz") / "results"
         with tarfile.open(archive) as tar:
-            tar.extractall(results, filter="data")
+            unpack(tar, results)
         runs += results.iterdir()
     fresh = folder / "fresh" / "results"
     make_fresh(fresh)

@@ -95,11 +95,11 @@ def command(
 
     \b
     The table has a row a cell:
-      late             successes that take as long as a criterion's bound, or longer
+      late             successes that take a criterion's bound, or longer
       limit            what late uploads wait for, or what makes most fail
       threshold,       the most users at whom a criterion is met, and one more
       simulated
-      by the laws of   what fails first as users grow, by bounds that simulate nothing: rougher,
+      by the laws of   what fails first as users grow, by bounds alone: rougher,
       queues alone     and for any number, as --users 100000 --instances 200
 
     Exit code: 0 there is a prediction of every cell; 4 the model does not know one.

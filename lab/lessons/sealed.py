@@ -14,6 +14,7 @@ import tarfile
 from pathlib import Path
 
 from lab.errors import StoreError
+from lab.files import unpack
 
 MAGIC = b"replica-lab exam 1\n"
 END = ".sealed"
@@ -44,7 +45,7 @@ def unseal(sealed: bytes, words: str, into: Path) -> None:
     if head != MAGIC or hashlib.sha256(data).digest() != digest:
         raise StoreError("a sealed run is damaged, or of another examination", "measure it again")
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:xz") as tar:
-        tar.extractall(into, filter="data")
+        unpack(tar, into)
 
 
 def _mixed(data: bytes, words: str) -> bytes:

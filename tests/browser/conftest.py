@@ -28,9 +28,10 @@ def _missing(why: str) -> NoReturn:
     pytest.skip(why)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium, without a window."""
+    """Chromium, without a window; while it is there no test of this process can run an event loop,
+    so it ends with its file."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:

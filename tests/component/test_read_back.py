@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from lab.files import unpack
 from lab.model.evidence import Sample, UploadRecord
 from lab.model.metrics import BY_NAME, plain
 from lab.model.run import CellResult
@@ -36,7 +37,7 @@ MOMENT = 1.1e-6
 def archived(folder: Path, name: str) -> RunFolder:
     """A run that a replica was measured for, as an earlier lab stored it."""
     with tarfile.open(ROOT / "tests" / "fixtures" / "stored_runs" / f"{name}.tar.xz") as tar:
-        tar.extractall(folder, filter="data")
+        unpack(tar, folder)
         return RunFolder.open(folder / tar.getnames()[0].split("/")[0])
 
 

@@ -93,7 +93,7 @@ def test_rows_are_by_family_and_workers() -> None:
         ("usual", 2),
         ("heavy", 1),
     ]
-    assert "100.0%" in table(rows)
+    assert "100.0 %" in table(rows)
 
 
 def test_peers_end_with_an_interval(one_worker: Drawn) -> None:

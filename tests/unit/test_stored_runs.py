@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from lab.capacity.runner import answers
+from lab.files import unpack
 from lab.judge import judge
 from lab.model.run import as_json
 from lab.paths import ROOT
@@ -82,7 +83,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     unpacked = {}
     for archive in ARCHIVES:
         with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
+            unpack(tar, folder)
             unpacked[archive.name.removesuffix(".tar.xz")] = (
                 folder / tar.getnames()[0].split("/")[0]
             )

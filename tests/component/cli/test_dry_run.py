@@ -120,7 +120,7 @@ def test_a_dry_run_tells_the_speeds_that_would_be_chosen_and_why(
     _know("embedded")
     embedded = ("--stack", "embedded", "--dry-run")
     lines = lab("run", file, *embedded).out.splitlines()
-    split = "2 workers share uploads less evenly above it"
+    split = "2 workers of one socket would share more evenly at 3.5, and latency be 6 % off"
     assert lines[4] == f"    speed 3, chosen: {split}"
     [plan] = json.loads(lab("run", file, *embedded, "--json").out)
     one, two = plan["speeds"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab.errors import UsageError
+from lab.files import unpack
 from lab.paths import ROOT
 from lab.store import RunFolder
 from lab.web.follow import RunFollower
@@ -23,7 +24,7 @@ STORED = ROOT / "tests" / "fixtures" / "stored_runs"
 def real_run(folder: Path, name: str) -> RunFolder:
     """A run as a lab stored it."""
     with tarfile.open(STORED / f"{name}.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
+        unpack(archive, folder)
     [path] = [file.parent for file in folder.glob("**/run.json")]
     return RunFolder.open(path)
 
