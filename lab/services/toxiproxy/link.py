@@ -133,7 +133,9 @@ class Link:
 class End(asyncio.Protocol):
     """One of a connection's two sockets: the source of a link, the destination of the other.
 
-    It reads nothing until `join` has given it both links.
+    It reads nothing until `join` has given it both links. Python 3.11 before its fourth patch reads
+    all the same, as a pause that is asked for while a connection is being made is forgotten there:
+    what comes so early is kept for the link.
     """
 
     transport: asyncio.Transport
@@ -142,7 +144,11 @@ class End(asyncio.Protocol):
     _when_lost: Callable[[], None]
 
     def __init__(self) -> None:
-        self.lost = self._joined = False
+        self.lost = self._joined = self._ended_early = False
+        self._early: list[bytes] = []
+
+    def data_received(self, data: bytes) -> None:
+        self._early.append(data)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -154,10 +160,16 @@ class End(asyncio.Protocol):
         self._when_lost = when_lost
         self._reads, self._writes, self._joined = reads, writes, True
         self.data_received = reads.receive  # type: ignore[method-assign]  # called for every chunk: no detour
+        for data in self._early:
+            reads.receive(data)
+        if self._ended_early:
+            reads.end()
         self.transport.resume_reading()
 
     def eof_received(self) -> bool:
-        self._reads.end()
+        if self._joined:
+            self._reads.end()
+        self._ended_early = not self._joined
         return True  # keep it open: the other direction may still be on its way
 
     def pause_writing(self) -> None:
