@@ -281,7 +281,8 @@ def replica(
             stack.require(cell)
         print_message(f"stack: {stack.name} ({reason})")
         targets = dict.fromkeys(cell.target for cell in missing)
-        print_message(f"target: {' and '.join(targets)}")
+        if targets:
+            print_message(f"target: {' and '.join(targets)}")
         yield stack, reason
 
 

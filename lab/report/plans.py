@@ -195,10 +195,10 @@ class CellSearch:
             return f"answered by {self.trials} trials"
         users = plural(self.next.users, "user")
         return (
-            f"{'next' if self.trials else 'first'} {users} with a window of"
-            f" {format_duration(self.next.window_s)}, {clock(self.next.estimate_s)} in all; never"
-            f" more than {self.longest.trials} trials, {clock(self.longest.estimate_s)};"
-            f" {self.next.speed}"
+            f"{'next' if self.trials else 'first'} {users} for"
+            f" {format_duration(self.next.window_s)}, {clock(self.next.estimate_s)} on the clock;"
+            f" never more than {self.longest.trials} trials, {clock(self.longest.estimate_s)}\n"
+            f"    {self.next.speed}"
         )
 
 

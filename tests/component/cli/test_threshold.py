@@ -335,7 +335,7 @@ def test_a_dry_run_tells_the_first_trials_and_starts_nothing(
     assert (ended.code, ended.err) == (0, "")
     head, *cells = ended.out.splitlines()
     assert head.startswith("search: 2 cells, up to 200 users; as a rule 13 trials a cell, ")
-    assert [line.partition(" with ")[0] for line in cells] == [
+    assert [line.partition(" for ")[0] for line in cells[::2]] == [
         "  workers=1: first 10 users",
         "  workers=2: first 10 users",
     ]
