@@ -19,11 +19,10 @@ import os
 import re
 import shutil
 import stat
-import tarfile
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, BinaryIO
 
 from lab.errors import StoreError
@@ -499,19 +498,3 @@ def _is_own(handle: int, name: str) -> bool:
     """Whether it is a regular file of this user's."""
     status = os.stat(name, dir_fd=handle, follow_symlinks=False)
     return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
-
-
-def unpack(archive: tarfile.TarFile, into: Path) -> None:
-    """Lay down the files and folders of an archive, in a folder and nowhere else.
-
-    As `tarfile`'s own filter ``data`` does, which Python 3.11 has from its fourth patch on.
-
-    Raises:
-        tarfile.TarError: it holds something else, or would leave the folder.
-    """
-    for member in archive:
-        name = PurePosixPath(member.name)
-        if not (member.isreg() or member.isdir()) or name.is_absolute() or ".." in name.parts:
-            raise tarfile.TarError(f"{member.name} is no file or folder of its own")
-        member.mode = 0o755 if member.isdir() else 0o644
-        archive.extract(member, into)

@@ -33,8 +33,8 @@ from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from lab.archives import unpack
 from lab.errors import UsageError
-from lab.files import unpack
 from lab.judge import judge
 from lab.model.criterion import Criterion
 from lab.model.metrics import BY_NAME

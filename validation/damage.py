@@ -44,10 +44,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from lab.archives import unpack
 from lab.cli import main as lab
 from lab.cli import summary
 from lab.cli.options import known_faults
-from lab.files import unpack
 from validation.command import exit_code, parser, positive, whole
 from validation.fresh_run import make_fresh
 

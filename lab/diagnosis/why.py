@@ -311,7 +311,7 @@ class Proof:
     @property
     def goes_on(self) -> bool:
         """Whether there is a trial that was left out for want of time."""
-        return isinstance(replace(self, spent=False).next(), Cell)
+        return self.spent and isinstance(replace(self, spent=False).next(), Cell)
 
     @property
     def telling(self) -> list[Resource]:

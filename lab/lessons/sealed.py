@@ -13,8 +13,8 @@ import io
 import tarfile
 from pathlib import Path
 
+from lab.archives import unpack
 from lab.errors import StoreError
-from lab.files import unpack
 
 MAGIC = b"replica-lab exam 1\n"
 END = ".sealed"

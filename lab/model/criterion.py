@@ -26,8 +26,8 @@ from lab.model.units import (
 )
 
 _FORM = re.compile(r"([A-Za-z0-9_.]+)\s*(?:\(\s*([A-Za-z0-9_-]+)\s*\)\s*)?(<=|>=|==|<|>)\s*(\S.*)")
-BEYOND_ONE = ("utilisation", "utilisation_split")
-"""The shares of what is expected, of which there may be more than all."""
+OF_ALL = ("error_rate", "oversize")
+"""Shares of all requests, which are never more than these."""
 
 _TIMES = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)\s*[x\u00d7]\s*baseline")
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]+)?(e\+[0-9]{1,2})?")
@@ -118,7 +118,7 @@ class Criterion(Frozen):
         read, _ = _UNITS[unit]
         found = cls(metric=name, op=op, bound=read(bound), journey=journey)
         ends = map(found.satisfied_by, (0.0, 1.0))
-        if unit == "share" and name not in BEYOND_ONE and op in ("<", ">") and not any(ends):
+        if name in OF_ALL and op in ("<", ">") and not any(ends):
             raise ValueError(f"'{text}' is met by no share; they go from 0 to 100 %")
         return found
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.files import unpack
+from lab.archives import unpack
 from lab.paths import ROOT
 
 STEP = re.compile(

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from lab.files import unpack
+from lab.archives import unpack
 from lab.model.evidence import Sample, UploadRecord
 from lab.model.metrics import BY_NAME, plain
 from lab.model.run import CellResult

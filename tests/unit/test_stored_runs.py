@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from lab.archives import unpack
 from lab.capacity.runner import answers
-from lab.files import unpack
 from lab.judge import judge
 from lab.model.run import as_json
 from lab.paths import ROOT

@@ -90,7 +90,7 @@ def test_the_terminal_says_first_what_got_worse(
     assert "all 18 intervals hold together at 95 %" in in_one_line(ended.out)
     assert "changed between all cells: nothing" in ended.out
     assert re.search(
-        rf"{re.escape(WORSE)}\s+worse\s+x broke\s+0\.700 x\s+1\.40 x\s+\+0 %", ended.out
+        rf"{re.escape(WORSE)}\s+worse\s+x broke\s+0\.700 x\s+1\.40 x\s+\+0 points", ended.out
     )
     assert ended.out.isascii()
     assert max(map(len, ended.out.splitlines())) <= 100
@@ -109,9 +109,9 @@ def test_a_narrow_terminal_gets_lines_in_place_of_columns_of_letters(
     assert max(map(len, out.splitlines())) <= int(columns)
     told = in_one_line(out)
     if columns == "80":
-        assert f"{WORSE}; worse; x broke; uploads/s 0.700 x; p95 1.40 x; failed +0 %" in told
+        assert f"{WORSE}; worse; x broke; uploads/s 0.700 x; p95 1.40 x; failed +0 points" in told
     if columns == "160":
-        assert f"{WORSE} worse x broke 0.700 x 1.40 x +0 %" in told
+        assert f"{WORSE} worse x broke 0.700 x 1.40 x +0 points" in told
 
 
 def test_json_is_the_comparison_itself(lab: Command, before: RunFolder, after: RunFolder) -> None:

@@ -131,7 +131,7 @@ def test_a_dry_run_tells_the_speeds_that_would_be_chosen_and_why(
     assert [speed["speed"] for speed in slow["speeds"]] == [2, 2]
     [given] = json.loads(lab("run", file, *embedded, "--json", "--speed", "6").out)
     assert {speed["reason"] for speed in given["speeds"]} == {"given"}
-    assert f"speed 3, chosen: {split}" in lab("threshold", file, *embedded).out
+    assert lab("threshold", file, *embedded).out.count(", chosen: ") == 2
     shown = lab("doctor").out
     assert "ok    costs, embedded    of 1 trial, the newest less than a minute old, in " in shown
     assert "-     costs, compose     not known here: measured before the first cell" in shown

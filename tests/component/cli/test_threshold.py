@@ -184,10 +184,10 @@ def test_a_search_that_cannot_decide_ends_with_4(
 def test_a_criterion_that_nothing_can_show_is_refused(
     lab: Command, faked: Faked[Overloaded]
 ) -> None:
-    faked.spec.write_text(SPEC.replace("error_rate < 5 %", "error_rate < 0 %"))
+    faked.spec.write_text(SPEC.replace("error_rate < 5 %", "error_rate <= 0 %"))
     ended = lab("threshold", faked.spec)
     assert (ended.code, ended.out) == (2, "")
-    assert "no number of uploads shows on which side of 'error_rate < 0 %' it is" in ended.err
+    assert "no number of uploads shows on which side of 'error_rate <= 0 %' it is" in ended.err
     assert faked.stack.applied == []
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from lab.archives import unpack
 from lab.errors import UsageError
-from lab.files import unpack
 from lab.paths import ROOT
 from lab.store import RunFolder
 from lab.web.follow import RunFollower

@@ -179,9 +179,9 @@ def test_what_is_not_stored_says_why_and_keeps_no_other_condition_from_refuting(
 def test_what_is_open_says_what_it_takes() -> None:
     near = finding(decided(asked("throughput > 0.98 x baseline", beside="there")))
     assert near.outcome == "undecided"
-    assert near.takes.startswith(("a window about ", "nothing: "))
+    assert near.takes.startswith(("a window about ", "more than any window: "))
     even = finding(decided(asked("throughput > 1 x baseline", beside="there")))
-    assert even.takes == "nothing: the ratio is too near the bound to tell"
+    assert even.takes == "more than any window: the ratio is too near the bound to tell"
     assert "too few" in finding(decided(asked("error_rate < 1 %"))).reason
     absent = finding(decided(asked("pool_slope < 1/min")))
     assert absent.takes == "a cell in which there is something to measure"
