@@ -248,7 +248,7 @@ def unpacked(archives: Sequence[Path]) -> Iterator[list[RunFolder]]:
         for archive in archives:
             try:
                 with tarfile.open(archive) as tar:
-                    unpack(tar, folder)
+                    unpack(tar, Path(folder))
             except (OSError, tarfile.TarError) as error:
                 raise UsageError(f"{archive}: cannot be unpacked: {error}") from error
         yield [RunFolder.open(path) for path in sorted(Path(folder).iterdir())]
