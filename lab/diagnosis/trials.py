@@ -36,6 +36,7 @@ AT_MOST = 1.5
 
 
 RATE = "throughput"
+"""What is looked at where it is not known how well the figures that were missed are known."""
 
 
 class Impossible(NamedTuple):
@@ -148,11 +149,7 @@ def effect_of(missed: Sequence[Criterion], trial: CellResult, before: CellResult
         why = trial.invalid[0].reason if trial.invalid else "it is invalid"
         return Moved("unmeasured", why)
     outcomes = {finding.criterion: finding.outcome for finding in trial.findings}
-    changes = [
-        change(one.name, trial, before, one)
-        for one in missed
-        if one.name in trial.metrics and one.name in before.metrics
-    ]
+    changes = _changes(missed, trial, before)
     counting = [one for one in missed if not _of_who_was_left(one, trial, before)]
     price = _price(missed, trial, before)
     all_told = (*changes, *_new(price, changes))
@@ -195,7 +192,7 @@ def is_outdone(
     wanted = {one.name: one for one in missed}
     names = [
         name
-        for name in dict.fromkeys([*wanted, "throughput"])
+        for name in dict.fromkeys([*wanted, RATE])
         if all(name in cell.metrics for cell in (trial, by, before))
     ]
     return any(
@@ -208,16 +205,21 @@ def is_outdone(
 def _price(missed: Sequence[Criterion], trial: CellResult, before: CellResult) -> list[Change]:
     """What is surely worse, by as much as would count if it were better: the rate, and the figures
     of the cell's criteria, those that were missed the last."""
-    names = {one.name: one for one in missed}
-    criteria = [Criterion.parse(finding.criterion) for finding in before.findings]
-    wanted = {**{one.name: one for one in criteria if one.name not in names}, **names}
-    found = [*_rates(trial, before)]
-    found += [
-        change(name, trial, before, one)
-        for name, one in wanted.items()
-        if name != RATE and name in trial.metrics and name in before.metrics
-    ]
+    told = {RATE, *(one.name for one in missed)}
+    criteria = {c.name: c for f in before.findings for c in (Criterion.parse(f.criterion),)}
+    others = [one for name, one in criteria.items() if name not in told]
+    of_missed = {one.name: one for one in missed if one.name != RATE}
+    found = _rates(trial, before) + _changes([*others, *of_missed.values()], trial, before)
     return [one for one in found if one.tendency == "worse" and _is_much_worse(one)]
+
+
+def _changes(criteria: Sequence[Criterion], trial: CellResult, before: CellResult) -> list[Change]:
+    """The figures of these criteria beside those of the cell as it is, where both have one."""
+    return [
+        change(one.name, trial, before, one)
+        for one in criteria
+        if one.name in trial.metrics and one.name in before.metrics
+    ]
 
 
 def _is_much_worse(one: Change) -> bool:
@@ -246,8 +248,8 @@ def _of_who_was_left(criterion: Criterion, trial: CellResult, before: CellResult
 
 def _rates(trial: CellResult, before: CellResult) -> list[Change]:
     """The rate beside the rate, if it is known how well both are known."""
-    both = "throughput" in trial.metrics and "throughput" in before.metrics
-    rate = change("throughput", trial, before) if both else None
+    both = RATE in trial.metrics and RATE in before.metrics
+    rate = change(RATE, trial, before) if both else None
     return [rate] if rate and rate.low is not None else []
 
 

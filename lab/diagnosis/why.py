@@ -17,6 +17,7 @@ from functools import cached_property
 from itertools import combinations
 
 from lab.diagnosis.trials import (
+    RATE,
     Impossible,
     Moved,
     changed,
@@ -35,9 +36,6 @@ from lab.model.verdict import Bottleneck, Candidate, Finding, Outcome, Resource
 
 LIKELY = 0.5
 """The level from which on a resource may be the limit."""
-
-RATE = "throughput"
-"""What is looked at where it is not known how well the figures that were missed are known."""
 
 WAITED = 0.05
 """Or the share of what uploads were late for."""
